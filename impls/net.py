@@ -1,0 +1,78 @@
+"""What a framework must provide: the Net that ``build`` returns, and the functions beside it in each adapter.
+
+An adapter is one module with ``configure(settings)``, ``devices()``, ``versions()`` and ``build(...)``, in that order
+of use; see CONTRIBUTING.md, "Adding a framework".
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+Gradients = dict[str, dict[str, np.ndarray]]
+
+
+class DeviceMissing(RuntimeError):
+    """The device asked for is not there; the message says what is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What ``configure`` sets before anything else happens in the process."""
+
+    device: str  # cpu, cuda or cuda:1
+    threads: int
+    precision: str  # fp32
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How a Net is built; ``seed`` is that of its two resident batches."""
+
+    batch: int
+    device: str
+    precision: str
+    mode: str
+    layout: str
+    dropout: bool = False
+    seed: int = 0
+
+
+class Net(Protocol):
+    """A Variant built on a device. It holds two resident batches of random images and alternates them."""
+
+    def forward(self) -> Any:
+        """Enqueue one forward pass in inference mode; device handles of the output."""
+
+    def forward_backward(self) -> Any:
+        """Enqueue one pass in training mode; device handles of the loss and of every gradient."""
+
+    def wait(self, handles: Any) -> None:
+        """Return when the device has finished those handles; copy nothing."""
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """The output of the last row for images of shape (batch, h, w, 3), by the callable that is timed."""
+
+    def gradients(self, images: np.ndarray) -> tuple[float, Gradients]:
+        """Loss and every gradient in canonical layout, by the callable that is timed."""
+
+    def state(self) -> Gradients:
+        """Moving statistics now, by layer and name."""
+
+    def layers(self) -> list[dict[str, Any]]:
+        """What the framework itself reports of each layer: layer, height, width, channels, params, state."""
+
+    def device(self) -> str:
+        """Where an output really lies, in the framework's words."""
+
+    def peak_memory(self) -> int | None:
+        """Most bytes the device's allocator held since the last call, None where it does not count them."""
+
+
+def resident_batches(build: Build, size: int) -> list[np.ndarray]:
+    """The two batches of N(0, 1) images, the same for every framework; never zeros, which some hardware runs faster."""
+    shape = (build.batch, size, size, 3)
+    return [
+        np.random.Generator(np.random.PCG64([build.seed, which])).standard_normal(shape, dtype=np.float32)
+        for which in (0, 1)
+    ]

@@ -1,0 +1,226 @@
+"""The judge: a slow, obvious NumPy float64 forward pass and gradients of any rows.
+
+Arrays are (n, h, w, c). One pair of functions for each kind of row, forward and backward; no framework's words, no
+shared code with the adapters. ``margin`` says how near a batch comes to a tie, where a gradient may jump.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pad, Pool, Relu
+from impls.variants import Variant
+from impls.weights import Weights
+
+Array = np.ndarray
+Arrays = dict[str, Array]
+
+
+@dataclass
+class Trace:
+    """One forward pass: the input of every row and the last output, in float64."""
+
+    inputs: list[Array] = field(default_factory=list)
+    statistics: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+    """Of each BatchNorm in training form: the batch's mean and biased variance, of shape (c,)."""
+    logits: Array = field(default_factory=lambda: np.empty(0))
+
+
+def forward(variant: Variant, weights: Weights, images: Array, *, training: bool = False) -> Trace:
+    """Every intermediate of a forward pass, dropout off.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, h, w, 3)
+    training : bool
+        BatchNorm with the batch's own statistics instead of the moving ones.
+    """
+    trace, x = Trace(), images.astype(np.float64)
+    for layer in variant.layers:
+        trace.inputs.append(x)
+        arrays = _float64(weights.get(layer.name, {}))
+        if training and isinstance(layer, BatchNorm):
+            arrays |= {"moving_mean": x.mean((0, 1, 2)), "moving_variance": x.var((0, 1, 2))}
+            trace.statistics[layer.name] = arrays["moving_mean"], arrays["moving_variance"]
+        x = OPS[type(layer)][0](layer, x, arrays)
+    trace.logits = x.reshape(len(x), -1)
+    return trace
+
+
+def loss(logits: Array) -> float:
+    """0.5 * sum of squares, over the batch."""
+    return 0.5 * float(np.sum(logits**2))
+
+
+def gradients(variant: Variant, weights: Weights, trace: Trace) -> dict[str, Arrays]:
+    """Gradients of ``loss`` for every trainable array, by layer and name, from a trace in training form."""
+    found: dict[str, Arrays] = {}
+    dy = trace.logits
+    for layer, x in zip(reversed(variant.layers), reversed(trace.inputs), strict=True):
+        arrays = _float64(weights.get(layer.name, {}))
+        dx, mine = OPS[type(layer)][1](layer, x, arrays, dy)
+        if mine:
+            found[layer.name] = mine
+        dy = dx
+    return found
+
+
+def margin(variant: Variant, trace: Trace) -> float:
+    """How near any image of the batch comes to a tie, as a share of the layer's RMS over that image: the smallest
+    pre-activation of a ReLU, or gap between a pool window's two largest. Exact ties are left aside: they have equal
+    values on both sides, and behind a ReLU no gradient."""
+    nearest = np.inf
+    for layer, x in zip(variant.layers, trace.inputs, strict=True):
+        if isinstance(layer, Relu):
+            distance = np.abs(x)
+        elif isinstance(layer, Pool):
+            first, second = _two_largest(layer, x)
+            distance = first - second
+        else:
+            continue
+        axes = tuple(range(1, x.ndim))
+        closest = np.where(distance > 0, distance, np.inf).min(axes)
+        nearest = min(nearest, float((closest / np.sqrt(np.mean(x**2, axis=axes))).min()))
+    return nearest
+
+
+def _float64(arrays: Arrays) -> Arrays:
+    return {name: np.asarray(array, np.float64) for name, array in arrays.items()}
+
+
+def _padded(x: Array, pad: Pad, value: float) -> Array:
+    return np.pad(x, ((0, 0), pad, pad, (0, 0)), constant_values=value)
+
+
+def _unpadded(x: Array, pad: Pad) -> Array:
+    before, after = pad
+    return x[:, before : x.shape[1] - after, before : x.shape[2] - after]
+
+
+def _windows(x: Array, kernel: int, stride: int) -> Array:
+    """(n, oh, ow, c, kernel, kernel) views of a padded input."""
+    return sliding_window_view(x, (kernel, kernel), axis=(1, 2))[:, ::stride, ::stride]
+
+
+def _groups(layer: Conv, x: Array) -> list[Array]:
+    return np.split(x, layer.groups, axis=-1)
+
+
+def _patches(layer: Conv, x: Array) -> Array:
+    """(n * oh * ow, kernel * kernel * c): the rows that a kernel flattened from HWIO multiplies."""
+    windows = _windows(x, layer.kernel, layer.stride).transpose(0, 1, 2, 4, 5, 3)
+    return windows.reshape(-1, layer.kernel**2 * x.shape[-1])
+
+
+def _conv(layer: Conv, x: Array, arrays: Arrays) -> Array:
+    n, height, width = len(x), *layer.output(x.shape[1:])[:2]
+    parts = [
+        (_patches(layer, part) @ kernel.reshape(-1, kernel.shape[-1])).reshape(n, height, width, -1)
+        for part, kernel in zip(
+            _groups(layer, _padded(x, layer.pad, 0.0)), _groups(layer, arrays["kernel"]), strict=True
+        )
+    ]
+    return np.concatenate(parts, axis=-1) + arrays["bias"]
+
+
+def _conv_backward(layer: Conv, x: Array, arrays: Arrays, dy: Array) -> tuple[Array, Arrays]:
+    wide = _padded(x, layer.pad, 0.0)
+    dwide, kernels = [], []
+    for part, kernel, dpart in zip(
+        _groups(layer, wide), _groups(layer, arrays["kernel"]), _groups(layer, dy), strict=True
+    ):
+        rows = dpart.reshape(-1, dpart.shape[-1])
+        kernels.append((_patches(layer, part).T @ rows).reshape(kernel.shape))
+        dpatches = (rows @ kernel.reshape(-1, kernel.shape[-1]).T).reshape(*dpart.shape[:3], *kernel.shape[:3])
+        dx = np.zeros_like(part)
+        for i, j, there in _positions(layer, dpart):
+            dx[there] += dpatches[:, :, :, i, j]
+        dwide.append(dx)
+    mine = {"kernel": np.concatenate(kernels, axis=-1), "bias": dy.sum((0, 1, 2))}
+    return _unpadded(np.concatenate(dwide, axis=-1), layer.pad), mine
+
+
+def _positions(layer: Conv | Pool, y: Array) -> list[tuple[int, int, Any]]:
+    """For each place (i, j) in the window, the slice of the padded input that the outputs read there."""
+    height, width, stride = y.shape[1], y.shape[2], layer.stride
+    return [
+        (i, j, np.s_[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride])
+        for i in range(layer.kernel)
+        for j in range(layer.kernel)
+    ]
+
+
+def _pool(layer: Pool, x: Array, arrays: Arrays) -> Array:
+    return _windows(_padded(x, layer.pad, -np.inf), layer.kernel, layer.stride).max((-1, -2))
+
+
+def _pool_backward(layer: Pool, x: Array, arrays: Arrays, dy: Array) -> tuple[Array, Arrays]:
+    wide = _padded(x, layer.pad, -np.inf)
+    y = _pool(layer, x, arrays)
+    dx, taken = np.zeros_like(wide), np.zeros(y.shape, bool)
+    for _, _, there in _positions(layer, y):
+        winner = (wide[there] == y) & ~taken  # the first of equals takes it all
+        dx[there] += dy * winner
+        taken |= winner
+    return _unpadded(dx, layer.pad), {}
+
+
+def _two_largest(layer: Pool, x: Array) -> tuple[Array, Array]:
+    wide = _padded(x, layer.pad, -np.inf)
+    first = np.full((len(x), *layer.output(x.shape[1:])), -np.inf)
+    second = first.copy()
+    for _, _, there in _positions(layer, first):
+        second = np.maximum(second, np.minimum(first, wide[there]))
+        first = np.maximum(first, wide[there])
+    return first, second
+
+
+def _channel_sum(x: Array, radius: int) -> Array:
+    """Sum over channels c - radius .. c + radius."""
+    channels = x.shape[-1]
+    return sum(
+        np.pad(x, ((0, 0),) * 3 + ((radius, radius),))[..., i : i + channels] for i in range(2 * radius + 1)
+    )
+
+
+def _lrn(layer: Lrn, x: Array, arrays: Arrays) -> Array:
+    return x * (layer.k + layer.alpha * _channel_sum(x**2, layer.radius)) ** -layer.beta
+
+
+def _lrn_backward(layer: Lrn, x: Array, arrays: Arrays, dy: Array) -> tuple[Array, Arrays]:
+    scale = layer.k + layer.alpha * _channel_sum(x**2, layer.radius)
+    shared = _channel_sum(dy * x * scale ** (-layer.beta - 1), layer.radius)
+    return dy * scale**-layer.beta - 2 * layer.alpha * layer.beta * x * shared, {}
+
+
+def _bn(layer: BatchNorm, x: Array, arrays: Arrays) -> Array:
+    scale = arrays["gamma"] / np.sqrt(arrays["moving_variance"] + layer.eps)
+    return scale * (x - arrays["moving_mean"]) + arrays["beta"]
+
+
+def _bn_backward(layer: BatchNorm, x: Array, arrays: Arrays, dy: Array) -> tuple[Array, Arrays]:
+    axes = (0, 1, 2)
+    scale = 1 / np.sqrt(x.var(axes) + layer.eps)
+    normal = (x - x.mean(axes)) * scale
+    mine = {"gamma": (dy * normal).sum(axes), "beta": dy.sum(axes)}
+    dx = arrays["gamma"] * scale * (dy - dy.mean(axes) - normal * (dy * normal).mean(axes))
+    return dx, mine
+
+
+def _fc_backward(layer: Fc, x: Array, arrays: Arrays, dy: Array) -> tuple[Array, Arrays]:
+    return dy @ arrays["kernel"].T, {"kernel": x.T @ dy, "bias": dy.sum(0)}
+
+
+OPS: dict[type[Layer], tuple[Callable[..., Array], Callable[..., tuple[Array, Arrays]]]] = {
+    Conv: (_conv, _conv_backward),
+    Relu: (lambda layer, x, arrays: np.maximum(x, 0.0), lambda layer, x, arrays, dy: (dy * (x > 0), {})),
+    Lrn: (_lrn, _lrn_backward),
+    Pool: (_pool, _pool_backward),
+    BatchNorm: (_bn, _bn_backward),
+    Flatten: (lambda layer, x, arrays: x.reshape(len(x), -1), lambda layer, x, arrays, dy: (dy.reshape(x.shape), {})),
+    Fc: (lambda layer, x, arrays: x @ arrays["kernel"] + arrays["bias"], _fc_backward),
+    Dropout: (lambda layer, x, arrays: x, lambda layer, x, arrays, dy: (dy, {})),
+}

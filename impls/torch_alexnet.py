@@ -1,0 +1,242 @@
+"""AlexNets in PyTorch: an nn.Module of one child for each row. Activations are (n, c, h, w).
+
+Mirrors the other adapters: configure, devices, versions, build, Net, then one function for each kind of row.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Placed, Pool, Relu, Shape
+from impls.net import Build, DeviceMissing, Gradients, Settings, resident_batches
+from impls.variants import Variant
+from impls.weights import Weights
+
+
+def configure(settings: Settings) -> None:
+    torch.set_flush_denormal(True)  # TensorFlow flushes too; first of all, since it holds for threads not yet started
+    torch.set_num_threads(settings.threads)
+    torch.set_num_interop_threads(1)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    if settings.device != "cpu" and settings.device.replace("cuda", "cuda:0", settings.device == "cuda") not in devices():
+        raise DeviceMissing(f"torch {torch.__version__} sees {', '.join(devices())}")
+
+
+def devices() -> list[str]:
+    return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+
+
+def versions() -> dict[str, Any]:
+    return {
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
+        "onednn": torch.backends.mkldnn.is_available(),
+        "threads": torch.get_num_threads(),
+        "device_name": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def build(variant: Variant, weights: Weights, how: Build) -> "Net":
+    return Net(variant, weights, how)
+
+
+class Row(nn.Module):
+    """One layer record as a child module, so that hooks and profilers see it under its name."""
+
+    def __init__(self, placed: Placed, arrays: dict[str, Any], flat: Shape | None, dropout: bool):
+        super().__init__()
+        self.layer, self.flat, self.dropout = placed.layer, flat, dropout
+        for name, array in arrays.items():
+            value = torch.from_numpy(np.array(to_torch(placed.layer, name, array, flat), order="C"))
+            if name in placed.layer.trainable(placed.input):
+                self.register_parameter(name, nn.Parameter(value))
+            else:
+                self.register_buffer(name, value)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return OPS[type(self.layer)](x, self.layer, self)
+
+
+class Net:
+    def __init__(self, variant: Variant, weights: Weights, how: Build):
+        self.target = torch.device(how.device)
+        rows, flat = {}, None
+        for placed in variant.placed():
+            rows[placed.layer.name] = Row(placed, weights.get(placed.layer.name, {}), flat, how.dropout)
+            flat = {Flatten: placed.input, Fc: None}.get(type(placed.layer), flat)
+        self.training = nn.Sequential(rows_in_order(rows)).to(self.target).train()
+        self.inference = shared_view(self.training).eval()
+        self.parameters = list(self.training.parameters())
+        self.batches = [self.put(images) for images in resident_batches(how, variant.input_size)]
+
+    def forward(self) -> Any:
+        return self.infer(self.next_batch())
+
+    def forward_backward(self) -> Any:
+        return self.step(self.next_batch())
+
+    def wait(self, handles: Any) -> None:
+        if self.target.type == "cuda":  # on the CPU a call returns when it is done
+            torch.cuda.synchronize(self.target)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return self.infer(self.put(images)).flatten(1).cpu().numpy()
+
+    def gradients(self, images: np.ndarray) -> tuple[float, Gradients]:
+        loss, *values = self.step(self.put(images))
+        found: Gradients = {}
+        for (path, _), value in zip(self.training.named_parameters(), values, strict=True):
+            row, name = path.split(".")
+            module = getattr(self.training, row)
+            found.setdefault(row, {})[name] = from_torch(module.layer, name, value.cpu().numpy(), module.flat)
+        return float(loss), found
+
+    def state(self) -> Gradients:
+        found: Gradients = {}
+        for path, value in self.training.named_buffers():
+            row, name = path.split(".")
+            found.setdefault(row, {})[name] = value.cpu().numpy().copy()
+        return found
+
+    def layers(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+
+        def record(module: nn.Module, args: Any, output: torch.Tensor) -> None:
+            channels, height, width = (*output.shape[1:], 1, 1)[:3]
+            found.append(
+                {
+                    "layer": module.layer.name,
+                    "height": height,
+                    "width": width,
+                    "channels": channels,
+                    "params": sum(value.numel() for value in module.parameters()),
+                    "state": sum(value.numel() for value in module.buffers()),
+                }
+            )
+
+        hooks = [module.register_forward_hook(record) for module in self.inference]
+        self.forward()
+        for hook in hooks:
+            hook.remove()
+        return found
+
+    def device(self) -> str:
+        return str(self.infer(self.batches[0]).device)
+
+    def peak_memory(self) -> int | None:
+        if self.target.type != "cuda":
+            return None
+        peak = torch.cuda.max_memory_allocated(self.target)
+        torch.cuda.reset_peak_memory_stats(self.target)
+        return peak
+
+    def infer(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return self.inference(x)
+
+    def step(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        loss = 0.5 * self.training(x).float().square().sum()
+        return loss.detach(), *torch.autograd.grad(loss, self.parameters)
+
+    def next_batch(self) -> torch.Tensor:
+        self.batches.reverse()
+        return self.batches[0]
+
+    def put(self, images: np.ndarray) -> torch.Tensor:  # (n, h, w, c) -> (n, c, h, w)
+        return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(self.target)
+
+
+def rows_in_order(rows: dict[str, Row]) -> Any:
+    from collections import OrderedDict
+
+    return OrderedDict(rows)
+
+
+def shared_view(module: nn.Sequential) -> nn.Sequential:
+    """The same parameters and buffers in a second module, whose training flag is its own."""
+    import copy
+
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    return copy.deepcopy(module, shared)
+
+
+def to_torch(layer: Layer, name: str, array: np.ndarray, flat: Shape | None) -> np.ndarray:
+    """Canonical to torch: kernels OIHW, dense (out, in); the first dense after a flatten has its rows in c, h, w."""
+    if name != "kernel":
+        return array
+    if isinstance(layer, Conv):
+        return array.transpose(3, 2, 0, 1)
+    if flat is None:
+        return array.T
+    return array.reshape(*flat, -1).transpose(3, 2, 0, 1).reshape(array.shape[1], -1)
+
+
+def from_torch(layer: Layer, name: str, array: np.ndarray, flat: Shape | None) -> np.ndarray:
+    """Torch to canonical, the way back of ``to_torch``."""
+    if name != "kernel":
+        return array
+    if isinstance(layer, Conv):
+        return array.transpose(2, 3, 1, 0)
+    if flat is None:
+        return array.T
+    height, width, channels = flat
+    return array.reshape(-1, channels, height, width).transpose(2, 3, 1, 0).reshape(-1, len(array))
+
+
+def conv(x: torch.Tensor, layer: Conv, row: Row) -> torch.Tensor:
+    before, after = layer.pad
+    if before != after:
+        x, before = F.pad(x, (before, after, before, after)), 0  # torch pads both sides alike
+    return F.conv2d(x, row.kernel, row.bias, layer.stride, before, groups=layer.groups)
+
+
+def relu(x: torch.Tensor, layer: Relu, row: Row) -> torch.Tensor:
+    return F.relu(x)
+
+
+def lrn(x: torch.Tensor, layer: Lrn, row: Row) -> torch.Tensor:
+    size = 2 * layer.radius + 1  # torch divides alpha by the window size, the row's alpha is on the plain sum
+    return F.local_response_norm(x, size, alpha=layer.alpha * size, beta=layer.beta, k=layer.k)
+
+
+def pool(x: torch.Tensor, layer: Pool, row: Row) -> torch.Tensor:
+    before, after = layer.pad
+    if before != after or before > layer.kernel // 2:
+        x, before = F.pad(x, (before, after, before, after), value=-torch.inf), 0
+    return F.max_pool2d(x, layer.kernel, layer.stride, before)
+
+
+def batch_norm(x: torch.Tensor, layer: BatchNorm, row: Row) -> torch.Tensor:
+    return F.batch_norm(
+        x, row.moving_mean, row.moving_variance, row.gamma, row.beta, row.training, layer.momentum, layer.eps
+    )
+
+
+def flatten(x: torch.Tensor, layer: Flatten, row: Row) -> torch.Tensor:
+    return x.flatten(1)
+
+
+def fc(x: torch.Tensor, layer: Fc, row: Row) -> torch.Tensor:
+    return F.linear(x, row.kernel, row.bias)
+
+
+def dropout(x: torch.Tensor, layer: Dropout, row: Row) -> torch.Tensor:
+    return F.dropout(x, layer.rate, row.training and row.dropout)
+
+
+OPS = {
+    Conv: conv,
+    Relu: relu,
+    Lrn: lrn,
+    Pool: pool,
+    BatchNorm: batch_norm,
+    Flatten: flatten,
+    Fc: fc,
+    Dropout: dropout,
+}

@@ -1,0 +1,301 @@
+"""The eight AlexNets, each written out in full with its source, so that a diff of two nets is a diff of rows."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+
+from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Placed, Pool, Relu, place
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A net as rows: ``input_size`` pixels square, 3 channels; ``source`` is public, ``note`` one line."""
+
+    name: str
+    input_size: int
+    source: str
+    note: str
+    layers: tuple[Layer, ...]
+
+    def placed(self) -> tuple[Placed, ...]:
+        """Every layer with its shapes; LayerError where one does not fit the input size."""
+        return place(self.layers, (self.input_size, self.input_size, 3))
+
+    def resized(self, input_size: int | None) -> "Variant":
+        """The same rows on another input size (None: as it is)."""
+        return self if input_size is None else dataclasses.replace(self, input_size=input_size)
+
+    @property
+    def params(self) -> int:
+        return sum(placed.params for placed in self.placed())
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one image's forward pass."""
+        return sum(placed.macs for placed in self.placed())
+
+    @property
+    def backward_macs(self) -> int:
+        """Twice the forward's, less the gradient with respect to the images, which nobody asks for."""
+        first = next(placed.macs for placed in self.placed() if placed.macs)
+        return 2 * self.macs - first
+
+    @property
+    def hash(self) -> str:
+        """Identity of the net: its rows and input size, not its name or its note."""
+        return hashlib.sha256(repr((self.input_size, self.layers)).encode()).hexdigest()[:16]
+
+
+TUTORIAL = Variant(
+    "tutorial",
+    input_size=224,
+    source="'Classic CNNs: AlexNet' benchmark article after tensorflow/models tutorials/image/alexnet (2016)",
+    note="LRN after ReLU, SAME conv1, pool5 padded to 7x7; the article's ReLU on the logits is kept",
+    layers=(
+        Conv("conv1", 64, 11, stride=4, pad=(3, 4)),
+        Relu("relu1"),
+        Lrn("lrn1", radius=5, alpha=0.001 / 9, beta=0.75, k=1.0),
+        Pool("pool1", 3, stride=2),
+        Conv("conv2", 192, 5, pad=(2, 2)),
+        Relu("relu2"),
+        Lrn("lrn2", radius=5, alpha=0.001 / 9, beta=0.75, k=1.0),
+        Pool("pool2", 3, stride=2),
+        Conv("conv3", 384, 3, pad=(1, 1)),
+        Relu("relu3"),
+        Conv("conv4", 256, 3, pad=(1, 1)),
+        Relu("relu4"),
+        Conv("conv5", 256, 3, pad=(1, 1)),
+        Relu("relu5"),
+        Pool("pool5", 3, stride=2, pad=(1, 1)),
+        Flatten("flatten"),
+        Fc("fc6", 4096),
+        Relu("relu6"),
+        Fc("fc7", 4096),
+        Relu("relu7"),
+        Fc("fc8", 1000),
+        Relu("relu8"),  # the article's quirk: ReLU on the logits
+    ),
+)
+
+CAFFENET = Variant(
+    "caffenet",
+    input_size=227,
+    source="https://github.com/BVLC/caffe/tree/master/models/bvlc_reference_caffenet",
+    note="pool before LRN, two groups in conv2, conv4 and conv5, VALID conv1; Caffe weights load here too, but see bvlc",
+    layers=(
+        Conv("conv1", 96, 11, stride=4),
+        Relu("relu1"),
+        Pool("pool1", 3, stride=2),
+        Lrn("lrn1", radius=2, alpha=2e-5, beta=0.75, k=1.0),
+        Conv("conv2", 256, 5, pad=(2, 2), groups=2),
+        Relu("relu2"),
+        Pool("pool2", 3, stride=2),
+        Lrn("lrn2", radius=2, alpha=2e-5, beta=0.75, k=1.0),
+        Conv("conv3", 384, 3, pad=(1, 1)),
+        Relu("relu3"),
+        Conv("conv4", 384, 3, pad=(1, 1), groups=2),
+        Relu("relu4"),
+        Conv("conv5", 256, 3, pad=(1, 1), groups=2),
+        Relu("relu5"),
+        Pool("pool5", 3, stride=2),
+        Flatten("flatten"),
+        Fc("fc6", 4096),
+        Relu("relu6"),
+        Dropout("drop6", 0.5),
+        Fc("fc7", 4096),
+        Relu("relu7"),
+        Dropout("drop7", 0.5),
+        Fc("fc8", 1000),
+    ),
+)
+
+BVLC = Variant(
+    "bvlc",
+    input_size=227,
+    source="https://github.com/BVLC/caffe/tree/master/models/bvlc_alexnet",
+    note="the order the circulating Caffe AlexNet weights were trained in: LRN before pool",
+    layers=(
+        Conv("conv1", 96, 11, stride=4),
+        Relu("relu1"),
+        Lrn("lrn1", radius=2, alpha=2e-5, beta=0.75, k=1.0),
+        Pool("pool1", 3, stride=2),
+        Conv("conv2", 256, 5, pad=(2, 2), groups=2),
+        Relu("relu2"),
+        Lrn("lrn2", radius=2, alpha=2e-5, beta=0.75, k=1.0),
+        Pool("pool2", 3, stride=2),
+        Conv("conv3", 384, 3, pad=(1, 1)),
+        Relu("relu3"),
+        Conv("conv4", 384, 3, pad=(1, 1), groups=2),
+        Relu("relu4"),
+        Conv("conv5", 256, 3, pad=(1, 1), groups=2),
+        Relu("relu5"),
+        Pool("pool5", 3, stride=2),
+        Flatten("flatten"),
+        Fc("fc6", 4096),
+        Relu("relu6"),
+        Dropout("drop6", 0.5),
+        Fc("fc7", 4096),
+        Relu("relu7"),
+        Dropout("drop7", 0.5),
+        Fc("fc8", 1000),
+    ),
+)
+
+ORIGINAL = Variant(
+    "original",
+    input_size=224,
+    source="Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, 2012",
+    note="the paper: LRN before pool with k 2, conv1 padded by 2 so that 224 gives 55, groups as trained on two GPUs",
+    layers=(
+        Conv("conv1", 96, 11, stride=4, pad=(2, 2)),
+        Relu("relu1"),
+        Lrn("lrn1", radius=2, alpha=1e-4, beta=0.75, k=2.0),
+        Pool("pool1", 3, stride=2),
+        Conv("conv2", 256, 5, pad=(2, 2), groups=2),
+        Relu("relu2"),
+        Lrn("lrn2", radius=2, alpha=1e-4, beta=0.75, k=2.0),
+        Pool("pool2", 3, stride=2),
+        Conv("conv3", 384, 3, pad=(1, 1)),
+        Relu("relu3"),
+        Conv("conv4", 384, 3, pad=(1, 1), groups=2),
+        Relu("relu4"),
+        Conv("conv5", 256, 3, pad=(1, 1), groups=2),
+        Relu("relu5"),
+        Pool("pool5", 3, stride=2),
+        Flatten("flatten"),
+        Fc("fc6", 4096),
+        Relu("relu6"),
+        Dropout("drop6", 0.5),
+        Fc("fc7", 4096),
+        Relu("relu7"),
+        Dropout("drop7", 0.5),
+        Fc("fc8", 1000),
+    ),
+)
+
+SINGLE_TOWER = Variant(
+    "single_tower",
+    input_size=224,
+    source="'AlexNet layer by layer' article: the paper's widths without the split over two GPUs",
+    note="96/256/384/384/256 in one tower, no LRN, dropout after fc6 and fc7",
+    layers=(
+        Conv("conv1", 96, 11, stride=4, pad=(2, 2)),
+        Relu("relu1"),
+        Pool("pool1", 3, stride=2),
+        Conv("conv2", 256, 5, pad=(2, 2)),
+        Relu("relu2"),
+        Pool("pool2", 3, stride=2),
+        Conv("conv3", 384, 3, pad=(1, 1)),
+        Relu("relu3"),
+        Conv("conv4", 384, 3, pad=(1, 1)),
+        Relu("relu4"),
+        Conv("conv5", 256, 3, pad=(1, 1)),
+        Relu("relu5"),
+        Pool("pool5", 3, stride=2),
+        Flatten("flatten"),
+        Fc("fc6", 4096),
+        Relu("relu6"),
+        Dropout("drop6", 0.5),
+        Fc("fc7", 4096),
+        Relu("relu7"),
+        Dropout("drop7", 0.5),
+        Fc("fc8", 1000),
+    ),
+)
+
+KERAS_BN = Variant(
+    "keras_bn",
+    input_size=224,
+    source="'AlexNet with TensorFlow 2.0' article: a Keras functional model, 46,846,744 parameters in its summary",
+    note="LRN replaced by BatchNorm, VALID conv1, 24 classes; the softmax after the logits is left out",
+    layers=(
+        Conv("conv1", 96, 11, stride=4),
+        Relu("relu1"),
+        BatchNorm("bn1", eps=1e-3, momentum=0.1),
+        Pool("pool1", 3, stride=2),
+        Conv("conv2", 256, 5, pad=(2, 2)),
+        Relu("relu2"),
+        BatchNorm("bn2", eps=1e-3, momentum=0.1),
+        Pool("pool2", 3, stride=2),
+        Conv("conv3", 384, 3, pad=(1, 1)),
+        Relu("relu3"),
+        Conv("conv4", 384, 3, pad=(1, 1)),
+        Relu("relu4"),
+        Conv("conv5", 256, 3, pad=(1, 1)),
+        Relu("relu5"),
+        Pool("pool5", 3, stride=2),
+        Flatten("flatten"),
+        Fc("fc6", 4096),
+        Relu("relu6"),
+        Dropout("drop6", 0.5),
+        Fc("fc7", 4096),
+        Relu("relu7"),
+        Dropout("drop7", 0.5),
+        Fc("fc8", 24),
+    ),
+)
+
+HALF_WIDTH = Variant(
+    "half_width",
+    input_size=224,
+    source="'AlexNet explained, built and trained' article: one of the paper's two towers, in PyTorch",
+    note="48/128/192/192/128, no pool after conv1, no ReLU between the four dense layers",
+    layers=(
+        Conv("conv1", 48, 11, stride=4, pad=(2, 2)),
+        Relu("relu1"),
+        Conv("conv2", 128, 5, pad=(2, 2)),
+        Relu("relu2"),
+        Pool("pool2", 2, stride=2),
+        Conv("conv3", 192, 3, pad=(1, 1)),
+        Relu("relu3"),
+        Pool("pool3", 2, stride=2),
+        Conv("conv4", 192, 3, pad=(1, 1)),
+        Relu("relu4"),
+        Conv("conv5", 128, 3, pad=(1, 1)),
+        Relu("relu5"),
+        Pool("pool5", 3, stride=2),
+        Flatten("flatten"),
+        Fc("fc6", 2048),
+        Dropout("drop6", 0.5),
+        Fc("fc7", 2048),
+        Dropout("drop7", 0.5),
+        Fc("fc8", 1000),
+        Dropout("drop8", 0.5),
+        Fc("fc9", 5),
+    ),
+)
+
+OWT = Variant(
+    "owt",
+    input_size=224,
+    source="https://arxiv.org/abs/1404.5997",
+    note="the 'one weird trick' net that torchvision ships: no LRN, dropout before fc6 and fc7",
+    layers=(
+        Conv("conv1", 64, 11, stride=4, pad=(2, 2)),
+        Relu("relu1"),
+        Pool("pool1", 3, stride=2),
+        Conv("conv2", 192, 5, pad=(2, 2)),
+        Relu("relu2"),
+        Pool("pool2", 3, stride=2),
+        Conv("conv3", 384, 3, pad=(1, 1)),
+        Relu("relu3"),
+        Conv("conv4", 256, 3, pad=(1, 1)),
+        Relu("relu4"),
+        Conv("conv5", 256, 3, pad=(1, 1)),
+        Relu("relu5"),
+        Pool("pool5", 3, stride=2),
+        Flatten("flatten"),
+        Dropout("drop6", 0.5),
+        Fc("fc6", 4096),
+        Relu("relu6"),
+        Dropout("drop7", 0.5),
+        Fc("fc7", 4096),
+        Relu("relu7"),
+        Fc("fc8", 1000),
+    ),
+)
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (TUTORIAL, CAFFENET, BVLC, ORIGINAL, SINGLE_TOWER, KERAS_BN, HALF_WIDTH, OWT)
+}
