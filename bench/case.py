@@ -1,0 +1,179 @@
+"""Case: one frozen grid point. Its ids, the grid, and what a user may ask for."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench import UsageError
+from impls import FRAMEWORKS
+from impls.layers import LayerError
+from impls.variants import VARIANTS, Variant
+
+PASSES = ("forward", "forward_backward")
+PRECISIONS = ("fp32",)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Case:
+    """What is timed. ``threads`` and ``size`` are None at their defaults: all usable cores, the Variant's own size."""
+
+    variant: str
+    framework: str
+    mode: str
+    device: str
+    precision: str
+    layout: str
+    batch: int
+    pass_: str
+    threads: int | None = None
+    size: int | None = None
+    dropout: bool = False
+    seed: int = 0
+
+    @property
+    def id(self) -> str:
+        """Used verbatim as pytest id, CSV key, plot label and log prefix; axes at their default are left out."""
+        parts = [self.variant, self.framework, self.mode, self.device, self.precision, f"b{self.batch}", self.pass_]
+        if self.layout != FRAMEWORKS[self.framework].layouts[0]:
+            parts.append(self.layout)
+        if self.threads is not None:
+            parts.append(f"t{self.threads}")
+        if self.size is not None:
+            parts.append(f"s{self.size}")
+        if self.dropout:
+            parts.append("dropout")
+        if self.seed:
+            parts.append(f"seed{self.seed}")
+        return "-".join(parts)
+
+    @property
+    def worker(self) -> str:
+        """The process that times it, within its group."""
+        layout = "" if self.layout == FRAMEWORKS[self.framework].layouts[0] else f"-{self.layout}"
+        return f"{self.framework}-{self.mode}{layout}"
+
+    @property
+    def group(self) -> tuple:
+        """Equal for Cases whose Workers take turns: all but framework, mode, layout and pass."""
+        size = self.size or VARIANTS[self.variant].input_size
+        return (self.variant, self.device, self.precision, self.batch, self.threads or 0, size, self.dropout, self.seed)
+
+    @property
+    def net(self) -> Variant:
+        return VARIANTS[self.variant].resized(self.size)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one image in this Pass, counted from the rows."""
+        net = self.net
+        return net.macs + (net.backward_macs if self.pass_ == "forward_backward" else 0)
+
+
+def one_of(what: str, value: str, choices: Iterable[str]) -> str:
+    """``value`` if it is a choice, else UsageError naming them all."""
+    choices = list(choices)
+    if value in choices:
+        return value
+    raise UsageError(f"unknown {what} {value!r}: choose {spoken(choices)}")
+
+
+def spoken(choices: Sequence[str]) -> str:
+    return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def several(what: str, text: str, choices: Sequence[str]) -> list[str]:
+    """A comma-separated list of choices, or ``all``; each once, in the order given."""
+    if text == "all":
+        return list(choices)
+    return list(dict.fromkeys(one_of(what, word.strip(), choices) for word in text.split(",")))
+
+
+def positive(what: str, text: str, least: int = 1) -> int:
+    """A whole number, at least ``least``."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise UsageError(f"{what}: expected a whole number, at least {least}, found {text!r}")
+    return number
+
+
+def device(text: str) -> str:
+    """cpu, cuda, or cuda with the number of the GPU."""
+    kind, _, number = text.partition(":")
+    if text == "cpu" or (kind == "cuda" and (number.isdecimal() or text == "cuda")):
+        return text
+    raise UsageError(f"unknown device {text!r}: choose cpu, cuda, or one GPU such as cuda:1")
+
+
+def modes(frameworks: Sequence[str], text: str | None) -> dict[str, list[str]]:
+    """The modes of each framework: its default one, or those of the list that it has.
+
+    A mode that no framework has, or a framework left without one, is a mistake.
+    """
+    if text is None:
+        return {name: [FRAMEWORKS[name].modes[0]] for name in frameworks}
+    return _belonging("mode", frameworks, text, lambda name: FRAMEWORKS[name].modes)
+
+
+def layouts(frameworks: Sequence[str], text: str | None) -> dict[str, list[str]]:
+    if text is None:
+        return {name: [FRAMEWORKS[name].layouts[0]] for name in frameworks}
+    return _belonging("layout", frameworks, text, lambda name: FRAMEWORKS[name].layouts)
+
+
+def _belonging(what, frameworks, text, choices) -> dict[str, list[str]]:
+    if text == "all":
+        return {name: list(choices(name)) for name in frameworks}
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if not any(word in choices(name) for name in frameworks):
+            if len(frameworks) == 1:
+                raise UsageError(f"{frameworks[0]} has no {what} {word!r}: choose {spoken(choices(frameworks[0]))}")
+            known = "; ".join(f"{name} has {', '.join(choices(name))}" for name in frameworks)
+            raise UsageError(f"unknown {what} {word!r}: {known}")
+    found = {name: [word for word in dict.fromkeys(words) if word in choices(name)] for name in frameworks}
+    for name, chosen in found.items():
+        if not chosen:
+            raise UsageError(f"{name} has no {what} {text!r}: choose {spoken(choices(name))}, or leave {name} out")
+    return found
+
+
+def grid(
+    *,
+    variants: Sequence[str],
+    modes: dict[str, list[str]],
+    layouts: dict[str, list[str]],
+    devices: Sequence[str],
+    precisions: Sequence[str],
+    batches: Sequence[int],
+    passes: Sequence[str],
+    threads: int | None = None,
+    size: int | None = None,
+    dropout: bool = False,
+    seed: int = 0,
+) -> list[Case]:
+    """Every Case of the axes, group by group; UsageError where a net does not fit the size."""
+    cases = [
+        Case(variant, framework, mode, device, precision, layout, batch, pass_, threads, own_size, dropout, seed)
+        for variant, device, precision, batch in itertools.product(variants, devices, precisions, batches)
+        for own_size in [None if size == VARIANTS[variant].input_size else size]
+        for pass_ in passes
+        for framework in modes
+        for mode, layout in itertools.product(modes[framework], layouts[framework])
+    ]
+    for case in cases:
+        try:
+            case.net.placed()
+        except LayerError as error:
+            raise UsageError(f"{case.variant} at {case.size} pixels: {error}") from error
+    return cases
+
+
+def groups(cases: Sequence[Case]) -> list[list[Case]]:
+    """Cases whose Workers take turns with each other, in the order of the grid."""
+    found: dict[tuple, list[Case]] = {}
+    for case in cases:
+        found.setdefault(case.group, []).append(case)
+    return list(found.values())

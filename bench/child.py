@@ -1,0 +1,193 @@
+"""A Worker as the controller sees it: started by exec with a whitelisted environment, asked, and ended."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import bench
+import impls
+from bench import UsageError
+
+# Loads the two packages from where the controller has them, and nothing else from there: another interpreter must
+# import its own framework and its own numpy.
+BOOTSTRAP = """
+import importlib.util, sys
+for name, path in (("impls", sys.argv[1]), ("bench", sys.argv[2])):
+    spec = importlib.util.spec_from_file_location(name, path)
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+from bench.worker import main
+main(sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+"""
+KEPT = ("PATH", "HOME", "TMPDIR", "SYSTEMROOT")
+TAIL_LINES = 15
+
+
+class WorkerDied(Exception):
+    """A Worker ended, hung or failed; ``reason`` is one line, ``tail`` the end of its stderr."""
+
+    def __init__(self, worker: str, kind: str, reason: str, tail: str):
+        super().__init__(f"{worker}: {reason}")
+        self.worker, self.kind, self.reason, self.tail = worker, kind, reason, tail
+
+
+def environment(device: str, threads: int, extra: Mapping[str, str]) -> dict[str, str]:
+    """All that a Worker inherits: nothing of the caller's shell can change what is timed, unless it is named."""
+    count = str(threads)
+    on_gpu = device != "cpu"
+    visible = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
+    return {
+        **{name: os.environ[name] for name in KEPT if name in os.environ},
+        "LANG": "C.UTF-8",
+        "PYTHONHASHSEED": "0",
+        "PYTHONNOUSERSITE": "1",
+        **(visible if on_gpu else {"CUDA_VISIBLE_DEVICES": ""}),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_CACHE_MAXSIZE": "4294967296",
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "NPROC": count,
+        "PJRT_NPROC": count,
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "1",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "TF_CUDNN_USE_AUTOTUNE": "1",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "JAX_PLATFORMS": "cuda" if on_gpu else "cpu",
+        "KERAS_BACKEND": "tensorflow",
+        "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT",
+        "NVIDIA_TF32_OVERRIDE": "0",
+        **extra,
+    }
+
+
+class Child:
+    """One running Worker. ``ask`` raises WorkerDied for whatever keeps an answer from coming."""
+
+    def __init__(self, name: str, framework: str, python: str, env: Mapping[str, str], logs: Path, limit_s: float):
+        self.name, self.limit_s = name, limit_s
+        self.python = python
+        logs.mkdir(parents=True, exist_ok=True)
+        self.stderr = logs / f"{name}.stderr"
+        ours_in, theirs_out = os.pipe()
+        theirs_in, ours_out = os.pipe()
+        try:
+            with open(logs / f"{name}.stdout", "wb") as out, open(self.stderr, "wb") as err:
+                self.process = subprocess.Popen(
+                    [python, "-c", BOOTSTRAP, impls.__file__, bench.__file__, framework, str(theirs_in), str(theirs_out)],
+                    env=dict(env),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    pass_fds=(theirs_in, theirs_out),
+                    cwd=logs,
+                    start_new_session=True,  # Ctrl-C is the controller's to handle
+                )
+        except OSError as error:
+            raise UsageError(f"cannot start {python} for {framework}: {error.strerror}; check --python") from error
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+        self.replies, self.requests = ours_in, ours_out
+        self.buffer = b""
+
+    def ask(self, do: str, **message: Any) -> dict[str, Any]:
+        """Send one request and return its answer; WorkerDied, UsageError for a missing framework or device."""
+        try:
+            os.write(self.requests, json.dumps({"do": do, **message}).encode() + b"\n")
+        except BrokenPipeError:
+            raise self._died() from None
+        reply = json.loads(self._line(do))
+        if "failed" in reply:
+            reason = {"memory": "ran out of memory"}.get(reply["failed"], f"failed in {do}")
+            died = WorkerDied(self.name, reply["failed"], f"{reason}: {reply['why']}", self.tail())
+            self.kill()
+            raise died
+        return reply
+
+    def end(self) -> None:
+        """Close its requests, which tells it to leave; kill it if it does not."""
+        if self.requests >= 0:
+            os.close(self.requests)
+            self.requests = -1
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            pass
+        self.kill()
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for fd in (self.requests, self.replies):
+            if fd >= 0:
+                os.close(fd)
+        self.requests = self.replies = -1
+
+    def tail(self) -> str:
+        """The end of what it wrote to stderr."""
+        return "\n".join(self.stderr.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+
+    def _line(self, do: str) -> bytes:
+        deadline = time.monotonic() + self.limit_s
+        while b"\n" not in self.buffer:
+            ready, _, _ = select.select([self.replies], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                self.kill()
+                why = f"hung: no answer to {do} within {self.limit_s:g} s (--worker-limit)"
+                raise WorkerDied(self.name, "hung", why, self.tail())
+            received = os.read(self.replies, 1 << 20)
+            if not received:
+                raise self._died()
+            self.buffer += received
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return line
+
+    def _died(self) -> WorkerDied:
+        code = self.process.wait()
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = "; the kernel does that when memory runs out" if name == "SIGKILL" else ""
+            reason = f"killed by {name}{hint}"
+        else:
+            reason = f"ended by itself with exit code {code}"
+        self.kill()
+        return WorkerDied(self.name, "died", reason, self.tail())
+
+
+def start(name: str, framework: str, *, device: str, threads: int, pythons: Mapping[str, str], env: Mapping[str, str],
+          precision: str, logs: Path, limit_s: float) -> tuple[Child, dict[str, Any]]:
+    """Start a Worker and configure it; returns it with what it says of itself.
+
+    UsageError where the framework or the device is missing: that is the user's to mend, not a fault.
+    """
+    python = pythons.get(framework, sys.executable)
+    child = Child(name, framework, python, environment(device, threads, env), logs, limit_s)
+    try:
+        ready = child.ask("configure", settings={"device": device, "threads": threads, "precision": precision})
+    except WorkerDied as died:
+        if died.kind == "missing":
+            where = f" for {python}" if framework in pythons else ""
+            raise UsageError(
+                f"framework {framework!r} is not installed{where}: pip install 'alexnet-bench[{framework}]'"
+            ) from died
+        if died.kind == "device":
+            seen = died.reason.split(": ", 2)[-1]
+            raise UsageError(
+                f"device {device!r} asked for, {seen} only: pass --device cpu, or --python "
+                f"{framework}=PATH with a GPU build"
+            ) from died
+        raise
+    except BaseException:
+        child.kill()
+        raise
+    return child, ready

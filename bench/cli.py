@@ -1,0 +1,128 @@
+"""The command line. Each command imports what it needs inside, so that --help costs nothing."""
+
+import sys
+from typing import Any
+
+import click
+
+import bench
+from bench import UsageError
+
+
+class Commands(click.Group):
+    """A user's mistake is one line on stderr and exit 2, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            click.echo(f"alexnet-bench: {error}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("alexnet-bench: interrupted", err=True)
+            sys.exit(130)
+
+
+def option(name: str, **settings: Any) -> Any:
+    """An option that the environment can give too: ALEXNET_BENCH_BATCH=32."""
+    variable = "ALEXNET_BENCH_" + name.lstrip("-").upper().replace("-", "_")
+    return click.option(name, envvar=variable, show_envvar=False, **settings)
+
+
+def options(*chosen: Any) -> Any:
+    def apply(command: Any) -> Any:
+        for one in reversed(chosen):
+            command = one(command)
+        return command
+
+    return apply
+
+
+net_options = options(
+    option("--framework", metavar="LIST", help="torch, tensorflow, or all; default: those installed"),
+    option("--mode", metavar="LIST", help="torch: eager; tensorflow: graph"),
+    option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, or cuda:1"),
+    option("--size", metavar="PIXELS", help="input size; default: the variant's own"),
+    option("--threads", metavar="N", help="default: all cores this process may use"),
+    option("--seed", default="0", metavar="N", help="of weights, images and the order of turns"),
+    option("--python", metavar="FRAMEWORK=PATH", multiple=True, help="another interpreter for one framework"),
+    option("--env", metavar="NAME[=VALUE]", multiple=True, help="let one more variable through to the Workers"),
+    option("--worker-limit", default="600", metavar="SECONDS", help="longest that one request may take"),
+)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(bench.__version__, prog_name="alexnet-bench")
+def main() -> None:
+    """Time equivalent AlexNets in PyTorch and TensorFlow, side by side, after proving them equal.
+
+    Every option can come from the environment: ALEXNET_BENCH_BATCH=32.
+    """
+
+
+@main.command()
+@option("--variant", default="tutorial", show_default=True, metavar="LIST", help="a variant, several, or all")
+@net_options
+@option("--precision", default="fp32", show_default=True, metavar="LIST", help="fp32")
+@option("--layout", metavar="LIST", help="torch: nchw; tensorflow: nhwc")
+@option("--batch", metavar="LIST", help="default: 8 on a CPU, 128 on a GPU")
+@option("--pass", default="all", show_default=True, metavar="LIST", help="forward, forward_backward, or all")
+@option("--rounds", metavar="N", help="fresh Workers each; default 5")
+@option("--burn-in", metavar="N", help="the fewest; default 10, more until times are steady")
+@option("--iterations", metavar="N", help="samples of a case in a Round; default 10, on a GPU 20")
+@option("--no-gate", is_flag=True, help="burn in exactly as often as asked")
+@option("--max-time", metavar="SECONDS", help="no new Round after it; the first one always completes")
+@option("--dropout", is_flag=True, help="dropout on in forward_backward")
+@option("--protocol", default="rounds", show_default=True, metavar="NAME", help="rounds, or classic (the article's)")
+@option("--out", default="results", show_default=True, metavar="DIR", help="where the Run folder is made")
+@option("--name", metavar="NAME", help="end of the Run folder's name; default: the variants")
+@click.option("--dry-run", is_flag=True, help="print the cases and the time they are expected to take")
+@click.option("--json", "as_json", is_flag=True, help="the results on stdout as JSON, nothing else there")
+def run(**asked: Any) -> None:
+    """Prove the nets equal, then time them turn by turn, and write a Run folder."""
+    from bench import run as command
+
+    sys.exit(command.main(asked))
+
+
+@main.command()
+@option("--variant", default="all", show_default=True, metavar="LIST", help="a variant, several, or all")
+@net_options
+@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
+def layers(**asked: Any) -> None:
+    """Print every layer's shape, params, state and MACs.
+
+    With --framework, what each framework itself reports beside them; exit 1 if they differ.
+    """
+    from bench import layers as command
+
+    sys.exit(command.main(asked))
+
+
+@main.command()
+@option("--variant", default="tutorial", show_default=True, metavar="LIST", help="a variant, several, or all")
+@net_options
+@option("--batch", default="2", show_default=True, metavar="N", help="images the net is built for")
+@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
+def verify(**asked: Any) -> None:
+    """Hold logits, loss and every gradient of each framework against a float64 reference.
+
+    Exit 1 if one differs.
+    """
+    from bench import verify as command
+
+    sys.exit(command.main(asked))
+
+
+@main.command()
+@click.argument("results", nargs=-1, metavar="CSV_OR_RUN...", type=click.Path())
+@option("--output", default="times.png", show_default=True, metavar="FILE", help="PNG, SVG or PDF by its ending")
+def plot(results: tuple[str, ...], output: str) -> None:
+    """Draw mean and stddev of each case as bars, from summary.csv files or Run folders."""
+    from pathlib import Path
+
+    from bench import plot as command
+    from bench import screen
+
+    command.bars(command.read([Path(path) for path in results or command.latest()]), Path(output))
+    screen.tell(f"wrote {output}")

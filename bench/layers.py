@@ -1,0 +1,102 @@
+"""`layers`: every layer's shape, params, state and MACs, beside what each framework itself reports."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import options, screen
+from bench.case import Case
+from bench.crew import Conditions, Crew
+from impls import weights
+from impls.variants import VARIANTS, Variant
+
+REPORTED = ("height", "width", "channels", "params", "state")
+
+
+def main(asked: dict[str, Any]) -> int:
+    variants = options.several("variant", asked["variant"], list(VARIANTS))
+    cases = options.plain_cases(variants, asked, batch=1)
+    reported = ask(cases, options.conditions(asked)) if asked["framework"] else {}
+    tables = []
+    for name in variants:
+        net = VARIANTS[name].resized(options.size(asked))
+        beside = {case.framework: reported[case.id] for case in cases if case.variant == name and case.id in reported}
+        tables.append((net, table(net), beside))
+    if asked["as_json"]:
+        screen.print_json([row for net, rows, beside in tables for row in with_reports(rows, beside)])
+    else:
+        for net, rows, beside in tables:
+            screen.layers_table(net, rows, beside)
+    wrong = [line for net, rows, beside in tables for line in differences(net, rows, beside)]
+    for line in wrong:
+        screen.tell(line)
+    return 1 if wrong else 0
+
+
+def ask(cases: Sequence[Case], conditions: Conditions) -> dict[str, list[dict[str, Any]]]:
+    """What each framework reports of its own net, by Case id; one Worker a framework."""
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
+        with Crew(conditions, Path(scratch) / "workers") as crew:
+            for variant in dict.fromkeys(case.variant for case in cases):
+                here = [case for case in cases if case.variant == variant]
+                with tempfile.TemporaryDirectory(dir=scratch) as folder:
+                    weights.share(weights.initial(here[0].net, here[0].seed), Path(folder) / "weights")
+                    for case in here:
+                        screen.tell(f"{variant}: asking {case.framework}")
+                        found[case.id] = crew.ask(case, Path(folder), 1, "layers")["layers"]
+    return found
+
+
+def table(net: Variant) -> list[dict[str, Any]]:
+    """The columns of layers.csv from the rows alone."""
+    return [
+        {
+            "variant": net.name,
+            "layer": placed.layer.name,
+            "kind": placed.layer.kind,
+            "height": placed.output[0],
+            "width": placed.output[1],
+            "channels": placed.output[2],
+            "params": placed.params,
+            "state": placed.state,
+            "macs": placed.macs,
+        }
+        for placed in net.placed()
+    ]
+
+
+def with_reports(rows: Sequence[dict[str, Any]], beside: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Each row with ``reported``: what each framework says of that layer."""
+    if not beside:
+        return list(rows)
+    return [
+        row | {"reported": {name: {key: theirs[i][key] for key in REPORTED} for name, theirs in beside.items()}}
+        for i, row in enumerate(rows)
+    ]
+
+
+def differences(net: Variant, rows: Sequence[dict[str, Any]], beside: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """A line for each layer on which a framework and the table disagree."""
+    lines = []
+    for framework, theirs in beside.items():
+        if [row["layer"] for row in rows] != [their["layer"] for their in theirs]:
+            lines.append(f"{net.name} on {framework}: expected {len(rows)} layers, found {len(theirs)}")
+            continue
+        for row, their in zip(rows, theirs, strict=True):
+            for what in REPORTED:
+                if row[what] != their[what]:
+                    lines.append(
+                        f"{net.name} on {framework}, {row['layer']}: {what} expected {row[what]}, found {their[what]}; "
+                        "run `alexnet-bench verify`"
+                    )
+    return lines
+
+
+def recorded(case: Case, reported: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a Run's layers.csv."""
+    return [
+        row | {"framework": case.framework} | {f"reported_{key}": theirs[key] for key in REPORTED}
+        for row, theirs in zip(table(case.net), reported, strict=True)
+    ]

@@ -1,0 +1,129 @@
+"""What a user asked for: options to Cases, Protocol and Conditions, each mistake a UsageError in one line."""
+
+import dataclasses
+import importlib.util
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import impls
+from bench import UsageError, case, host
+from bench.case import PASSES, PRECISIONS, Case, positive, several
+from bench.crew import Conditions
+from bench.protocol import CLASSIC, Protocol
+from impls import FRAMEWORKS
+from impls.variants import VARIANTS
+
+__all__ = ["cases", "conditions", "plain_cases", "positive", "protocol", "several", "size"]
+
+
+def frameworks(asked: dict[str, Any], default: str | None) -> list[str]:
+    """Those named, or those installed; UsageError for one that is named and missing, with the extra that brings it."""
+    known = pythons(asked)
+    if asked["framework"] is None and default is None:
+        found = [name for name in impls.available() if name not in known] + [name for name in known]
+        if not found:
+            raise UsageError("no framework is installed: pip install 'alexnet-bench[torch,tensorflow]'")
+        return [name for name in FRAMEWORKS if name in found]
+    peers = [name for name, it in FRAMEWORKS.items() if it.peer]
+    text = asked["framework"] or default
+    named = several("framework", text, peers if text == "all" else list(FRAMEWORKS))
+    for name in named:
+        if name not in known and importlib.util.find_spec(FRAMEWORKS[name].package) is None:
+            raise UsageError(f"framework {name!r} is not installed: pip install 'alexnet-bench[{name}]'")
+    return named
+
+
+def cases(asked: dict[str, Any]) -> list[Case]:
+    """The grid of `run`."""
+    classic = asked["protocol"] == "classic"
+    names = frameworks(asked, None)
+    devices = list(dict.fromkeys(case.device(word.strip()) for word in asked["device"].split(",")))
+    batch = asked["batch"] or ("32" if classic else "8" if devices == ["cpu"] else "128")
+    return case.grid(
+        variants=several("variant", asked["variant"], list(VARIANTS)),
+        modes=case.modes(names, asked["mode"]),
+        layouts=case.layouts(names, asked["layout"]),
+        devices=devices,
+        precisions=several("precision", asked["precision"], PRECISIONS),
+        batches=[positive("--batch", word.strip()) for word in batch.split(",")],
+        passes=several("pass", asked["pass"], PASSES),
+        threads=threads(asked),
+        size=size(asked),
+        dropout=asked["dropout"],
+        seed=positive("--seed", asked["seed"], least=0),
+    )
+
+
+def plain_cases(variants: Sequence[str], asked: dict[str, Any], *, batch: int) -> list[Case]:
+    """One Case a variant, framework and mode, for commands that time nothing."""
+    names = frameworks(asked, None)
+    return case.grid(
+        variants=variants,
+        modes=case.modes(names, asked["mode"]),
+        layouts=case.layouts(names, None),
+        devices=[case.device(asked["device"])],
+        precisions=["fp32"],
+        batches=[batch],
+        passes=["forward_backward"],
+        threads=threads(asked),
+        size=size(asked),
+        seed=positive("--seed", asked["seed"], least=0),
+    )
+
+
+def protocol(asked: dict[str, Any]) -> Protocol:
+    """The Protocol by name, with what was asked for in its place."""
+    name = case.one_of("protocol", asked["protocol"], ("rounds", "classic"))
+    base = CLASSIC if name == "classic" else Protocol(iterations=10 if asked["device"] == "cpu" else 20)
+    changes: dict[str, Any] = {"seed": positive("--seed", asked["seed"], least=0)}
+    for field in ("rounds", "burn_in", "iterations"):
+        if asked[field] is not None:
+            changes[field] = positive(f"--{field.replace('_', '-')}", asked[field])
+    if name == "classic" and changes.get("rounds", 1) != 1:
+        raise UsageError("--rounds: the classic protocol has one Round; leave it out, or use --protocol rounds")
+    if asked["no_gate"]:
+        changes["gate"] = False
+    if asked["max_time"] is not None:
+        changes["max_time_s"] = seconds("--max-time", asked["max_time"])
+    return dataclasses.replace(base, worker_limit_s=seconds("--worker-limit", asked["worker_limit"]), **changes)
+
+
+def conditions(asked: dict[str, Any]) -> Conditions:
+    env = {}
+    for word in asked["env"]:
+        name, equals, value = word.partition("=")
+        if not equals and name not in os.environ:
+            raise UsageError(f"--env {name}: not set here; pass --env {name}=VALUE")
+        env[name] = value if equals else os.environ[name]
+    limit_s = seconds("--worker-limit", asked["worker_limit"])
+    return Conditions(threads(asked) or host.usable_cores(), limit_s, pythons(asked), env)
+
+
+def pythons(asked: dict[str, Any]) -> dict[str, str]:
+    found = {}
+    for word in asked["python"]:
+        name, equals, path = word.partition("=")
+        if not equals or not path:
+            raise UsageError(f"--python: expected FRAMEWORK=PATH, found {word!r}")
+        case.one_of("framework", name, FRAMEWORKS)
+        found[name] = os.path.abspath(path)
+    return found
+
+
+def threads(asked: dict[str, Any]) -> int | None:
+    return None if asked["threads"] is None else positive("--threads", asked["threads"])
+
+
+def size(asked: dict[str, Any]) -> int | None:
+    return None if asked["size"] is None else positive("--size", asked["size"])
+
+
+def seconds(what: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise UsageError(f"{what}: expected seconds above 0, found {text!r}")
+    return number

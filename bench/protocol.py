@@ -1,0 +1,55 @@
+"""Protocol: how a Run measures, frozen and hashed; every number that shapes a sample is a field here."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """Turn by turn in Rounds, unless ``paired`` is False (the classic protocol: one framework after the other)."""
+
+    name: str = "rounds"
+    rounds: int = 5
+    burn_in: int = 10
+    """The floor; never fewer. With ``gate`` a series burns in until it is steady, at most to the cap."""
+    iterations: int = 10
+    """A Round's samples of one Case, rounded up to whole cycles."""
+    paired: bool = True
+    gate: bool = True
+    gate_window: int = 5
+    gate_ratio: float = 1.02
+    burn_in_cap: int = 60
+    burn_in_cap_s: float = 30.0
+    turn_ms: float = 200.0
+    turn_lengths: tuple[int, ...] = (1, 2, 5)
+    block_cap_s: float = 60.0
+    worker_limit_s: float = 600.0
+    """Longest that one request to a Worker may take before it counts as hung."""
+    max_time_s: float | None = None
+    seed: int = 0
+
+    @property
+    def hash(self) -> str:
+        return digest(dataclasses.asdict(self))
+
+    def turn_length(self, burn_in_medians_ns: Sequence[float]) -> int:
+        """Iterations in one Turn: the fewest that fill ``turn_ms`` for the fastest slot, the same for all."""
+        fastest_ms = min(burn_in_medians_ns) / 1e6
+        enough = [length for length in self.turn_lengths if length * fastest_ms >= self.turn_ms]
+        return min(enough, default=self.turn_lengths[-1])
+
+    def cycles(self, turn_length: int) -> int:
+        """Cycles in a Round: each slot has two Turns in one, so iterations are rounded up to 2 * turn_length."""
+        return -(-self.iterations // (2 * turn_length))
+
+
+#: The benchmark article's own protocol: batch 32, exactly 10 burn-in, 100 iterations, one framework after the other.
+CLASSIC = Protocol(name="classic", rounds=1, iterations=100, paired=False, gate=False)
+
+
+def digest(facts: object) -> str:
+    """A short hash of plain data."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]

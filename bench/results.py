@@ -1,0 +1,297 @@
+"""A Run folder: run.jsonl is the truth, appended and synced after every Turn; all else is derived from it.
+
+One line is one event, a JSON object with ``event``: run, parity, worker, layers, burn_in, turn, block, void, fault,
+failed, end.
+"""
+
+import csv
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import stats
+from bench import UsageError
+from bench.case import Case
+from bench.host import NOISY, noise_percent
+from bench.protocol import Protocol, digest
+
+SCHEMA = 1
+IN_THE_CLOCK = {
+    "forward": "inference mode to the logits, dropout off",
+    "forward_backward": "training mode, loss 0.5 * sum(logits^2), every parameter's gradient, none for the images",
+}
+
+
+class Journal:
+    """Appends to run.jsonl. An event is on the disk when ``add`` returns; called only outside the clock."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.file = open(folder / "run.jsonl", "ab", buffering=0)
+
+    def add(self, event: str, **fields: Any) -> None:
+        self.file.write(msgspec.json.encode({"event": event, **fields}) + b"\n")
+        os.fsync(self.file.fileno())
+
+
+def new_folder(out: Path, name: str) -> Path:
+    """results/<UTC time>-<name>/; UsageError where it cannot be written."""
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise UsageError(f"--name: expected letters, digits, '.', '_' and '-', found {name!r}")
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder = out / f"{stamp}-{name}"
+    try:
+        count = 1
+        while folder.exists():
+            count += 1
+            folder = out / f"{stamp}-{name}-{count}"
+        folder.mkdir(parents=True)
+        (folder / "run.jsonl").touch()
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from error
+    return folder
+
+
+class Run:
+    """A Run read back from its folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.events = list(self._read())
+        heads = [event for event in self.events if event["event"] == "run"]
+        if not heads:
+            raise UsageError(f"{folder}: no Run there, run.jsonl has no header")
+        self.head = heads[0]
+        if self.head["schema"] > SCHEMA:
+            raise UsageError(f"{folder}: schema {self.head['schema']} is newer than {SCHEMA}: update alexnet-bench")
+        self.cases = [msgspec.convert(case, Case) for case in self.head["cases"]]
+        self.protocol = msgspec.convert(self.head["protocol"], Protocol)
+        voided = {(event["group"], event["round"], event["attempt"]) for event in self.of("void")}
+        self.turns = [e for e in self.of("turn") if (e["group"], e["round"], e["attempt"]) not in voided]
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        try:
+            lines = (self.folder / "run.jsonl").read_bytes().splitlines()
+        except OSError as error:
+            raise UsageError(f"{self.folder}: cannot read run.jsonl: {error.strerror}") from error
+        for number, line in enumerate(lines, 1):
+            try:
+                yield msgspec.json.decode(line, type=dict[str, Any])
+            except msgspec.DecodeError as error:
+                if number < len(lines):  # a torn last line is a Run that was killed; nothing acknowledged is in it
+                    raise UsageError(f"{self.folder / 'run.jsonl'}, line {number}: {error}") from error
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [one for one in self.events if one["event"] == event]
+
+    def samples(self, case: Case) -> list[list[int]]:
+        """Valid samples of each Round, ns; lead iterations are stored and left out."""
+        found: dict[int, list[int]] = {}
+        for turn in self.turns:
+            if turn["case_id"] == case.id:
+                found.setdefault(turn["round"], []).extend(turn["ns"][turn["lead"] :])
+        return [found[key] for key in sorted(found) if found[key]]
+
+    def summary(self, case: Case) -> stats.Summary | None:
+        samples = self.samples(case)
+        return stats.Summary.of(*samples) if samples else None
+
+    def invalid_reason(self, case: Case) -> str:
+        """Why a Case has no valid row; empty for a valid one."""
+        for event in self.of("failed"):
+            if event["case_id"] == case.id:
+                return event["reason"]
+        for event in self.of("block"):
+            if event["case_id"] == case.id and not event["finite"]:
+                return "nonfinite: what was timed gave NaN or infinity"
+        return "" if self.samples(case) else "not measured"
+
+    def ratios(self) -> list[dict[str, Any]]:
+        """Each Case against the first framework's of its group and pass, from Rounds that both completed."""
+        if not self.protocol.paired:
+            return []
+        found = []
+        baselines: dict[tuple, Case] = {}
+        for case in self.cases:
+            if self.invalid_reason(case):
+                continue
+            baseline = baselines.setdefault((case.group, case.pass_), case)
+            if baseline is case:
+                continue
+            paired = self._cycles(baseline, case)
+            if not paired:
+                continue
+            ratio = stats.Ratio.of(paired)
+            found.append(
+                {
+                    "pass": case.pass_,
+                    "baseline": baseline.id,
+                    "candidate": case.id,
+                    "ratio": ratio.value.center,
+                    "ci95_low": ratio.value.low,
+                    "ci95_high": ratio.value.high,
+                    "verdict": ratio.verdict,
+                }
+            )
+        return found
+
+    def _cycles(self, baseline: Case, candidate: Case) -> list[list[tuple[list[int], list[int]]]]:
+        cells: dict[tuple[int, int], dict[str, list[list[int]]]] = {}
+        for turn in self.turns:
+            if turn["case_id"] in (baseline.id, candidate.id):
+                cell = cells.setdefault((turn["round"], turn["cycle"]), {})
+                cell.setdefault(turn["case_id"], []).append(turn["ns"][turn["lead"] :])
+        rounds: dict[int, list[tuple[list[int], list[int]]]] = {}
+        for (round_, _), cell in sorted(cells.items()):
+            both = [cell.get(case.id, []) for case in (baseline, candidate)]
+            if all(len(turns) == 2 for turns in both):  # a cycle cut short is not mirrored
+                rounds.setdefault(round_, []).append((sum(both[0], []), sum(both[1], [])))
+        return [rounds[key] for key in sorted(rounds)]
+
+    def row(self, case: Case) -> dict[str, Any]:
+        """One row of summary.csv: unrounded, empty where there is nothing to say."""
+        summary, reason = self.summary(case), self.invalid_reason(case)
+        worker = next((e for e in self.of("worker") if case.id in e["case_ids"]), {})
+        blocks = [e for e in self.of("block") if e["case_id"] == case.id]
+        turns = [e for e in self.turns if e["case_id"] == case.id]
+        burn_in = [e for e in self.of("burn_in") if e["case_id"] == case.id]
+        evidence = noise_percent([e["noise"] for e in turns]) if turns else {}
+        versions = worker.get("versions", {})
+        work = self.work(case)
+        net = case.net
+        errors = worker.get("parity", {})
+        row = {
+            "run_id": self.head["run_id"],
+            "case_id": case.id,
+            "variant": case.variant,
+            "framework": case.framework,
+            "framework_version": versions.get(case.framework),
+            "mode": case.mode,
+            "device": case.device,
+            "device_name": versions.get("device_name") or self.head["fingerprint"]["cpu"],
+            "precision": case.precision,
+            "layout": case.layout,
+            "batch": case.batch,
+            "pass": case.pass_,
+            "threads": self.head["threads"] if case.threads is None else case.threads,
+            "size": net.input_size,
+            "rounds": len(self.samples(case)),
+            "iterations": summary.n if summary else 0,
+            "burn_in": sum(len(e["ns"]) for e in burn_in),
+            "arm": "",
+        }
+        if summary:
+            row |= {f"{name}_ms": _ms(getattr(summary, f"{name}_ns")) for name in ("mean", "stddev", "median", "min", "p95")}
+            row |= {
+                "center_ms": _ms(summary.center.center),
+                "ci95_low_ms": _ms(summary.center.low),
+                "ci95_high_ms": _ms(summary.center.high),
+                "cv_within": summary.cv_within,
+                "cv_between": summary.cv_between,
+                "trend": summary.trend,
+                "images_per_s": case.batch * 1e9 / summary.center.center,
+                "gflop_per_s": 2 * case.macs * case.batch / summary.center.center,
+            }
+        first = [e["first_call_ns"][case.pass_] for e in self.of("worker") if case.id in e["case_ids"]]
+        memory = [e["peak_memory"] for e in blocks if e["peak_memory"] is not None]
+        row |= {
+            "flags": " ".join(self._flags(case, evidence, burn_in)),
+            "steal_pct": evidence.get("steal_pct"),
+            "foreign_cpu_pct": evidence.get("foreign_cpu_pct"),
+            "psi_some_pct": evidence.get("psi_some_pct"),
+            "work_hash": digest(work),
+            "conditions_hash": digest([self.head["fingerprint"]["host"], versions, case.device, row["threads"], row["layout"]]),
+            "protocol_hash": self.protocol.hash,
+            "peak_fraction": None,
+            "first_call_ms": _ms(max(first)) if first else None,
+            "peak_memory_mib": max(memory) / 2**20 if memory else None,
+            "params": net.params,
+            "macs": net.macs,
+            "parity_logits": errors.get("logits"),
+            "parity_gradients": errors.get("gradient"),
+            "stop_reason": "failed" if reason else self.stop_reason,
+            "valid": not reason,
+            "invalid_reason": reason,
+        }
+        return {name: row.get(name) for name in COLUMNS}
+
+    @property
+    def stop_reason(self) -> str:
+        ends = self.of("end")
+        return ends[-1]["reason"] if ends else "interrupted"
+
+    def work(self, case: Case) -> dict[str, Any]:
+        """What is inside the clock: equal for two rows, or they are not comparable."""
+        net = case.net
+        facts = dataclasses.asdict(case) | {"net": net.hash, "params": net.params, "macs": case.macs}
+        for name in ("framework", "mode", "layout", "device", "threads", "variant", "size"):
+            del facts[name]
+        return facts | {"size": net.input_size, "clock": IN_THE_CLOCK[case.pass_]}
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [self.row(case) for case in self.cases]
+
+    def _flags(self, case: Case, evidence: Mapping[str, float | None], burn_in: Sequence[Mapping]) -> Iterator[str]:
+        if any((evidence.get(name) or 0) > limit for name, limit in NOISY.items()):
+            yield "noisy"
+        if self.protocol.burn_in < 10:
+            yield "short_burn_in"
+        if any(one["stop"] == "cap" for one in burn_in):
+            yield "burn_in_cap"
+        if any(not e["tie_free"] for e in self.of("parity") if case.id in e["case_ids"]):
+            yield "loose_parity"
+
+    def write(self) -> None:
+        """Derive summary.csv, samples.csv and layers.csv from run.jsonl."""
+        _csv(self.folder / "summary.csv", COLUMNS, self.rows())
+        _csv(self.folder / "samples.csv", SAMPLE_COLUMNS, self._sample_rows())
+        layers = [row for event in self.of("layers") for row in event["rows"]]
+        _csv(self.folder / "layers.csv", LAYER_COLUMNS, layers)
+
+    def _sample_rows(self) -> Iterator[dict[str, Any]]:
+        valid = {id(turn) for turn in self.turns}
+        for event in self.events:
+            if event["event"] not in ("burn_in", "turn"):
+                continue
+            for i, (start_ns, ns) in enumerate(zip(event["start_ns"], event["ns"], strict=True)):
+                yield {
+                    "case_id": event["case_id"],
+                    "round": event["round"],
+                    "attempt": event["attempt"],
+                    "phase": event["event"] if event["event"] == "burn_in" else "lead" if i < event["lead"] else "sample",
+                    "cycle": event.get("cycle"),
+                    "start_ns": start_ns,
+                    "duration_ns": ns,
+                    "valid": event["event"] == "turn" and id(event) in valid and i >= event["lead"],
+                }
+
+
+COLUMNS = (
+    "run_id case_id variant framework framework_version mode device device_name precision layout batch pass threads size "
+    "rounds iterations burn_in arm mean_ms stddev_ms median_ms min_ms p95_ms center_ms ci95_low_ms ci95_high_ms cv_within "
+    "cv_between trend flags steal_pct foreign_cpu_pct psi_some_pct work_hash conditions_hash protocol_hash images_per_s "
+    "gflop_per_s peak_fraction first_call_ms peak_memory_mib params macs parity_logits parity_gradients stop_reason valid "
+    "invalid_reason"
+).split()
+SAMPLE_COLUMNS = "case_id round attempt phase cycle start_ns duration_ns valid".split()
+LAYER_COLUMNS = (
+    "variant layer kind height width channels params state macs framework reported_height reported_width "
+    "reported_channels reported_params reported_state"
+).split()
+
+
+def _csv(path: Path, columns: Sequence[str], rows: Any) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _ms(ns: float | None) -> float | None:
+    return None if ns is None else ns / 1e6

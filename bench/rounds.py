@@ -1,0 +1,328 @@
+"""The controller: fresh Workers in every Round, alive together, one computing at a time, in mirrored turns.
+
+It imports no framework. What it measures is in run.jsonl before it asks for more, so nothing measured is lost.
+"""
+
+import dataclasses
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import host, layers, parity
+from bench.case import Case, groups
+from bench.child import Child, WorkerDied
+from bench.crew import Conditions, build
+from bench.protocol import Protocol
+from bench.results import Journal
+from bench.timing import steady
+
+
+class Disagrees(Exception):
+    """A Net that is not equal to the reference, or not finite: its Cases are never timed."""
+
+
+class OutOfTime(Exception):
+    """--max-time has passed."""
+
+
+@dataclass
+class Slot:
+    """One Pass of one running Worker."""
+
+    case: Case
+    child: Child
+    burn_in_ns: list[int] = field(default_factory=list)
+
+
+class Rounds:
+    """One Run: ``run()`` measures every group and says why it ended."""
+
+    def __init__(
+        self,
+        cases: list[Case],
+        protocol: Protocol,
+        conditions: Conditions,
+        folder: Path,
+        tell: Callable[..., None] = lambda *words, **fields: None,
+    ):
+        self.cases, self.protocol, self.conditions, self.folder, self.tell = cases, protocol, conditions, folder, tell
+        self.journal = Journal(folder)
+        self.failed: dict[str, str] = {}
+        self.deadline = None if protocol.max_time_s is None else time.monotonic() + protocol.max_time_s
+        self.random = random.Random(protocol.seed)
+
+    def head(self, **fields: Any) -> None:
+        self.journal.add(
+            "run",
+            **fields,
+            threads=self.conditions.threads,
+            env=dict(self.conditions.env),
+            cases=[dataclasses.asdict(case) for case in self.cases],
+            protocol=dataclasses.asdict(self.protocol),
+            fingerprint=host.fingerprint(),
+        )
+
+    def run(self) -> str:
+        """Measure; the stop reason: planned, time_cap, interrupted. The journal has an ``end`` in every case."""
+        reason = "planned"
+        scratch = Path(tempfile.mkdtemp(prefix="alexnet-bench-"))
+        try:
+            for number, cases in enumerate(groups(self.cases)):
+                self._group(number, cases, scratch / str(number))
+                shutil.rmtree(scratch / str(number))
+        except OutOfTime:
+            reason = "time_cap"
+        except KeyboardInterrupt:
+            reason = "interrupted"
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            self.journal.add("end", reason=reason, failed=self.failed)
+        return reason
+
+    def _group(self, number: int, cases: list[Case], scratch: Path) -> None:
+        self.tell("reference", case=cases[0])
+        net = cases[0].net
+        proof = parity.prepare(net, scratch, batch=cases[0].batch, seed=cases[0].seed)
+        self.journal.add(
+            "parity",
+            group=number,
+            case_ids=[case.id for case in cases],
+            tie_free=proof.tie_free,
+            draws=list(proof.draws),
+        )
+        for round_ in range(self.protocol.rounds):
+            for attempt in range(2):
+                here = [case for case in cases if case.id not in self.failed]
+                if not here:
+                    return
+                round_of = Round(self, number, round_, attempt, proof, logs=self.folder / "workers")
+                if round_of.run(here):
+                    break
+            self._check_time(round_)
+
+    def _check_time(self, round_: int) -> None:
+        """The first Round always completes."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise OutOfTime
+
+    def fail(self, case: Case, reason: str) -> None:
+        if case.id not in self.failed:
+            self.failed[case.id] = reason
+            self.journal.add("failed", case_id=case.id, reason=reason)
+            self.tell("failed", case=case, reason=reason)
+
+
+class Round:
+    """One Round of one group: start every Worker, prove it, burn it in, then cycles, then end."""
+
+    def __init__(self, owner: Rounds, group: int, number: int, attempt: int, proof: parity.ParitySet, logs: Path):
+        self.owner, self.protocol, self.journal = owner, owner.protocol, owner.journal
+        self.place = {"group": group, "round": number, "attempt": attempt}
+        self.proof, self.logs = proof, logs
+        self.children: dict[str, Child] = {}
+        self.dead: set[str] = set()
+
+    def run(self, cases: list[Case]) -> bool:
+        """Measure; False when a Worker died and the Round is to be repeated."""
+        workers: dict[str, list[Case]] = {}
+        for case in cases:
+            workers.setdefault(case.worker, []).append(case)
+        # the classic protocol times one framework after the other, each Pass in turn; else all are alive together
+        crews = [list(workers)] if self.protocol.paired else [[name] for name in workers]
+        try:
+            for crew in crews:
+                slots: list[Slot] = []
+                for name in crew:
+                    with self._faults(name, workers[name]):
+                        slots += self._start(name, workers[name])
+                if not self._live(slots):
+                    continue
+                if self.protocol.paired:
+                    self._cycles(slots)
+                else:
+                    self._straight(slots)
+                for name in crew:
+                    if name in self.children and name not in self.dead:
+                        with self._faults(name, workers[name]):
+                            self._finish(name, workers[name])
+        except Repeat as repeat:
+            self.journal.add("void", **self.place, reason=repeat.reason)
+            return False
+        finally:
+            for running in self.children.values():
+                running.kill()
+        return True
+
+    @contextmanager
+    def _faults(self, name: str, cases: list[Case]) -> Iterator[None]:
+        """A dead Worker voids the Round once; in the repeat it fails its Cases and the others go on."""
+        try:
+            yield
+        except WorkerDied as died:
+            self.journal.add(
+                "fault", **self.place, worker=name, kind=died.kind, reason=died.reason, stderr_tail=died.tail
+            )
+            self.owner.tell("fault", worker=name, reason=died.reason, tail=died.tail, **self.place)
+            self.dead.add(name)
+            if self.place["attempt"] == 0:
+                raise Repeat(f"{name} {died.reason}") from died
+            for case in cases:
+                self.owner.fail(case, died.reason)
+        except Disagrees as disagrees:
+            self.dead.add(name)
+            for case in cases:
+                self.owner.fail(case, str(disagrees))
+            self.children[name].kill()
+
+    def _live(self, slots: list[Slot]) -> list[Slot]:
+        return [slot for slot in slots if slot.case.worker not in self.dead]
+
+    def _start(self, name: str, cases: list[Case]) -> list[Slot]:
+        """A fresh Worker: configure, build, first call, proof, burn-in."""
+        case = cases[0]
+        log = f"g{self.place['group']}-r{self.place['round']}-a{self.place['attempt']}-{name}"
+        self.owner.tell("start", case=case, **self.place)
+        running, ready = self.owner.conditions.start(log, case, self.logs)
+        self.children[name] = running
+        passes = [one.pass_ for one in cases]
+        errors: dict[str, float] = {}
+        first: dict[str, int] = {}
+        for batch, limits in self.proof.proofs(case.batch):
+            built = build(running, case, self.proof.folder, batch=batch)
+            # dropout is proven off and timed as asked: with it on there is no one right answer
+            first = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
+            proved = running.ask("verify", gradients="forward_backward" in passes, thorough=False)
+            checks = parity.judge(proved["checks"], limits)
+            worst = worst_errors(checks)
+            errors = {kind: max(error, errors.get(kind, 0.0)) for kind, error in worst.items()} | {
+                kind: error for kind, error in errors.items() if kind not in worst
+            }
+            reject(case, checks, proved["device"])
+        if case.dropout:
+            build(running, case, self.proof.folder, batch=case.batch, dropout=True)
+            first = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
+        overhead = statistics.median(running.ask("overhead", n=1000)["ns"])
+        self.journal.add(
+            "worker",
+            **self.place,
+            worker=name,
+            case_ids=[one.id for one in cases],
+            versions=ready["versions"],
+            python=ready["python"],
+            device=proved["device"],
+            parity=errors,
+            first_call_ns=first,
+            overhead_ns=overhead,
+            identity=built,
+        )
+        if not self.place["round"]:
+            self.journal.add("layers", rows=layers.recorded(case, running.ask("layers")["layers"]))
+        slots = [Slot(one, running) for one in cases]
+        if self.protocol.paired:
+            for slot in slots:
+                self._burn_in(slot)
+        return slots
+
+    def _burn_in(self, slot: Slot) -> None:
+        """At least ``burn_in`` iterations, then on until the series is steady; stored apart from samples."""
+        rules, began = self.protocol, time.monotonic()
+        self.owner.tell("burn_in", case=slot.case, **self.place)
+        got = slot.child.ask("measure", pass_=slot.case.pass_, n=rules.burn_in)
+        start_ns, ns, stop = got["start_ns"], got["ns"], "count"
+        while rules.gate:
+            if steady(ns, window=rules.gate_window, ratio=rules.gate_ratio):
+                stop = "gate"
+                break
+            if len(ns) >= rules.burn_in_cap or time.monotonic() - began > rules.burn_in_cap_s:
+                stop = "cap"
+                break
+            got = slot.child.ask("measure", pass_=slot.case.pass_, n=1)
+            start_ns += got["start_ns"]
+            ns += got["ns"]
+        slot.burn_in_ns = ns
+        self.journal.add("burn_in", **self.place, case_id=slot.case.id, start_ns=start_ns, ns=ns, stop=stop)
+
+    def _turn(self, slot: Slot, n: int, *, lead: int, cycle: int) -> list[int]:
+        before = host.snapshot()
+        got = slot.child.ask("measure", pass_=slot.case.pass_, n=n + lead)
+        noise = host.noise(before, host.snapshot(), got["cpu_s"])
+        self.journal.add(
+            "turn",
+            **self.place,
+            case_id=slot.case.id,
+            cycle=cycle,
+            lead=lead,
+            start_ns=got["start_ns"],
+            ns=got["ns"],
+            nivcsw=got["nivcsw"],
+            noise=noise,
+        )
+        self.owner.tell("turn", case=slot.case, ns=got["ns"][lead:], **self.place)
+        return got["ns"]
+
+    def _cycles(self, slots: list[Slot]) -> None:
+        """Mirrored cycles of Turns: a random order of the slots, then the same order backwards."""
+        length = self.protocol.turn_length([statistics.median(slot.burn_in_ns) for slot in self._live(slots)])
+        spent = 0.0
+        for cycle in range(self.protocol.cycles(length)):
+            order = self.owner.random.sample(slots, len(slots))
+            for slot in order + order[::-1]:
+                if slot.case.worker in self.dead:
+                    continue
+                with self._faults(slot.case.worker, [one.case for one in slots if one.child is slot.child]):
+                    # the first iteration after a switch is up to 8 % slow: a short Turn is one, so leads need length > 1
+                    spent += sum(self._turn(slot, length, lead=int(length > 1), cycle=cycle)) / 1e9
+            if spent > self.protocol.block_cap_s * len(slots):
+                break
+
+    def _straight(self, slots: list[Slot]) -> None:
+        """The classic protocol: for each Pass its burn-in, then all its iterations, ten at a time."""
+        for slot in slots:
+            with self._faults(slot.case.worker, [one.case for one in slots]):
+                if slot.case.worker not in self.dead:
+                    self._burn_in(slot)
+                    for done in range(0, self.protocol.iterations, 10):
+                        self._turn(slot, min(10, self.protocol.iterations - done), lead=0, cycle=done // 10)
+
+    def _finish(self, name: str, cases: list[Case]) -> None:
+        """Was what was timed finite to the end? Memory; then the Worker leaves."""
+        got = self.children[name].ask("finish")
+        for case in cases:
+            self.journal.add("block", **self.place, case_id=case.id, finite=got["finite"], peak_memory=got["peak_memory"])
+        self.children[name].end()
+
+
+class Repeat(Exception):
+    """The Round is void and is run once more."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
+def worst_errors(checks: list[dict[str, Any]]) -> dict[str, float]:
+    """The largest error of each kind: logits, loss, gradient, state."""
+    worst: dict[str, float] = {}
+    for check in checks:
+        if check["error"] is not None:
+            worst[check["kind"]] = max(check["error"], worst.get(check["kind"], 0.0))
+    return worst
+
+
+def reject(case: Case, checks: list[dict[str, Any]], device: str) -> None:
+    """Disagrees, naming the worst check, unless every one is within its limit and the output lies on the device."""
+    on_gpu = any(word in device.lower() for word in ("cuda", "gpu"))
+    if on_gpu != (case.device != "cpu"):
+        raise Disagrees(f"asked for {case.device}, the output lies on {device}")
+    wrong = [check for check in checks if not check["ok"]]
+    if wrong:
+        check = max(wrong, key=lambda one: float("inf") if one["error"] is None else one["error"] / one["tolerance"])
+        found = "" if check["error"] is None else f": off by {check['error']:.1e}, allowed {check['tolerance']:.0e}"
+        raise Disagrees(f"disagrees with the float64 reference in {len(wrong)} of {len(checks)} arrays, worst {check['what']}{found}")

@@ -1,0 +1,103 @@
+"""`run`: prove, time, write the Run folder, and show it."""
+
+import signal
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from bench import estimate, options, plot, results, screen
+from bench.case import Case, groups
+from bench.child import WorkerDied
+from bench.crew import Conditions
+from bench.protocol import Protocol
+from bench.results import Run
+from bench.rounds import Rounds
+
+
+def main(asked: dict[str, Any]) -> int:
+    protocol, cases, conditions = options.protocol(asked), options.cases(asked), options.conditions(asked)
+    if asked["dry_run"]:
+        return dry_run(cases, protocol, asked["as_json"])
+    preflight(cases, conditions)
+    name = asked["name"] or "-".join(dict.fromkeys(case.variant for case in cases))
+    folder = results.new_folder(Path(asked["out"]), name if len(name) < 60 else "grid")
+    progress = screen.Progress(protocol.rounds, classic=not protocol.paired)
+    rounds = Rounds(cases, protocol, conditions, folder, progress)
+    rounds.head(run_id=folder.name, name=name, schema=results.SCHEMA)
+    with alone(cases[0].device), interruptible():
+        reason = rounds.run()
+    progress.done()
+    return show(Run(folder), reason, asked["as_json"])
+
+
+def show(run: Run, reason: str, as_json: bool) -> int:
+    """Write what is derived, print the table or the JSON; the exit code: 0, 1 a case failed, 130 interrupted."""
+    run.write()
+    chart = run.folder / "times.png"
+    drawn = any(run.samples(case) for case in run.cases)
+    if drawn:
+        plot.bars(plot.read([run.folder]), chart)
+    if as_json:
+        screen.print_json({"run": run.head, "cases": run.rows(), "ratios": run.ratios()})
+    else:
+        screen.run_table(run)
+        screen.where(run.folder, [path.name for path in sorted(run.folder.iterdir()) if path.is_file()])
+    if reason == "interrupted":
+        screen.tell("interrupted: what was measured so far is kept and summarised above")
+        return 130
+    return 0 if all(row["valid"] for row in run.rows()) else 1
+
+
+def dry_run(cases: Sequence[Case], protocol: Protocol, as_json: bool) -> int:
+    expected_s = estimate.seconds(cases, protocol)
+    if as_json:
+        screen.print_json({"cases": [case.id for case in cases], "expected_s": expected_s})
+    else:
+        screen.case_list(groups(cases), protocol, expected_s)
+    return 0
+
+
+def preflight(cases: Sequence[Case], conditions: Conditions) -> None:
+    """Ask for GPUs and other interpreters before a Run folder is made: what is missing is a mistake, not a fault."""
+    with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
+        for case in {(case.framework, case.device): case for case in cases}.values():
+            if case.device == "cpu" and case.framework not in conditions.pythons:
+                continue
+            try:
+                running, _ = conditions.start(case.framework, case, Path(scratch))
+            except WorkerDied:
+                continue  # the Run will record it, with what it wrote
+            running.kill()
+
+
+class alone:
+    """One Run at a time on a device: two would time each other. Waits, and says so."""
+
+    def __init__(self, device: str):
+        self.lock = filelock.FileLock(Path(tempfile.gettempdir()) / f"alexnet-bench-{device.replace(':', '-')}.lock")
+
+    def __enter__(self) -> None:
+        try:
+            self.lock.acquire(timeout=0)
+        except filelock.Timeout:
+            screen.tell("another alexnet-bench run holds this device: waiting for it to end")
+            self.lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.lock.release()
+
+
+class interruptible:
+    """SIGTERM ends a Run as Ctrl-C does: what was measured is kept."""
+
+    def __enter__(self) -> None:
+        self.before = signal.signal(signal.SIGTERM, self._raise)
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGTERM, self.before)
+
+    def _raise(self, *args: object) -> None:
+        raise KeyboardInterrupt

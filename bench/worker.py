@@ -1,0 +1,168 @@
+"""The Worker: a child process that builds one Net, proves it, and measures when it is told to.
+
+It imports the standard library, numpy, impls and the timing loop only, so it runs under any interpreter that has a
+framework. Requests and replies are JSON lines on two pipes of their own, so a framework may write what it likes to
+stdout and stderr. A request that fails is answered with its kind and the process ends: what is left of a broken
+framework is not timed.
+"""
+
+import json
+import math
+import os
+import resource
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import impls
+from bench.timing import measure, no_garbage_collection
+from impls.layers import BatchNorm
+from impls.net import Build, DeviceMissing, Settings
+from impls.variants import VARIANTS
+from impls.weights import shared
+
+SAMPLED = 4096  # values of an array that a Worker of a Run compares; `verify` compares all
+
+
+class Worker:
+    """One framework in one process; each method answers one kind of request."""
+
+    def __init__(self, framework: str):
+        self.framework = framework
+        self.adapter: Any = None
+        self.net: Any = None
+        self.imported_kib = 0
+
+    def configure(self, settings: dict[str, Any]) -> dict[str, Any]:
+        self.adapter = impls.load(self.framework)
+        self.adapter.configure(Settings(**settings))
+        self.imported_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"versions": self.adapter.versions(), "devices": self.adapter.devices(), "python": sys.version.split()[0]}
+
+    def build(self, variant: str, size: int | None, folder: str, how: dict[str, Any]) -> dict[str, Any]:
+        self.net = None  # one at a time: the last one's memory first
+        self.variant, self.how, self.folder = VARIANTS[variant].resized(size), Build(**how), Path(folder)
+        self.net = self.adapter.build(self.variant, shared(self.folder / "weights"), self.how)
+        return {"hash": self.variant.hash, "params": self.variant.params, "macs": self.variant.macs}
+
+    def layers(self) -> dict[str, Any]:
+        return {"layers": self.net.layers(), "device": self.net.device()}
+
+    def first_call(self, pass_: str) -> dict[str, Any]:
+        """The first call of a pass: tracing, compiling and tuning, never a sample."""
+        _, (ns,) = measure(getattr(self.net, pass_), self.net.wait, 1)
+        return {"ns": ns}
+
+    def verify(self, gradients: bool, thorough: bool) -> dict[str, Any]:
+        """Hold the timed callables against the float64 reference: the base batch tiled to this Net's own."""
+        target, base = self.folder / "reference", np.load(self.folder / "images.npy")
+        tiles = self.how.batch // len(base)
+        images = np.tile(base, (tiles, 1, 1, 1))
+        expected = np.tile(np.load(target / "logits.npy"), (tiles, 1))
+        checks = [self._check("logits", "logits", self.net.logits(images), expected, True)]
+        if gradients:
+            before = self.net.state()
+            loss, found = self.net.gradients(images)
+            checks.append(self._check("loss", "loss", np.array(loss), np.load(target / "loss.npy") * tiles, True))
+            wanted = {path.name for path in target.glob("gradient.*.npy")}
+            for layer, arrays in found.items():
+                for name, array in arrays.items():
+                    path = target / f"gradient.{layer}.{name}.npy"
+                    wanted.discard(path.name)
+                    reference = np.load(path, mmap_mode="r")
+                    checks.append(
+                        self._check("gradient", f"gradient {layer}/{name}", array, reference, thorough, scale=tiles)
+                    )
+            checks += [{"kind": "gradient", "what": f"{name} is missing", "error": None} for name in sorted(wanted)]
+            checks += self._state_checks(before, self.net.state(), target)
+        return {"checks": checks, "device": self.net.device()}
+
+    def measure(self, pass_: str, n: int) -> dict[str, Any]:
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        with no_garbage_collection():
+            start_ns, samples_ns = measure(getattr(self.net, pass_), self.net.wait, n)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "start_ns": start_ns.tolist(),
+            "ns": samples_ns.tolist(),
+            "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+            "nivcsw": after.ru_nivcsw - before.ru_nivcsw,
+        }
+
+    def overhead(self, n: int) -> dict[str, Any]:
+        """The loop around a run that does nothing, with this framework's own wait."""
+        _, samples_ns = measure(lambda: None, self.net.wait, n)
+        return {"ns": samples_ns.tolist()}
+
+    def finish(self) -> dict[str, Any]:
+        """After the last Turn: is what was timed still finite, and how much memory did it take?"""
+        base = np.load(self.folder / "images.npy")
+        logits = self.net.logits(np.tile(base, (self.how.batch // len(base), 1, 1, 1)))
+        peak = self.net.peak_memory()
+        if peak is None:
+            peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self.imported_kib) * 1024
+        return {"finite": bool(np.isfinite(logits).all()), "peak_memory": peak}
+
+    def _check(self, kind: str, what: str, found: np.ndarray, expected: np.ndarray, thorough: bool, scale: int = 1):
+        if found.shape != expected.shape:
+            return {"kind": kind, "what": f"{what}: expected {expected.shape}, found {found.shape}", "error": None}
+        if not np.isfinite(found).all():
+            return {"kind": kind, "what": f"{what} is not finite", "error": None}
+        if not thorough and found.size > SAMPLED:
+            picks = np.random.Generator(np.random.PCG64(7)).integers(0, found.size, SAMPLED)
+            where = np.unravel_index(picks, found.shape)
+            found, expected = found[where], expected[where]
+        return {"kind": kind, "what": what, "error": relative_l2(found, expected * scale)}
+
+    def _state_checks(self, before: Any, after: Any, target: Path) -> list[dict[str, Any]]:
+        """The moving statistics after one pass in training mode, from the reference's batch statistics."""
+        checks = []
+        for placed in self.variant.placed():
+            layer = placed.layer
+            if not isinstance(layer, BatchNorm):
+                continue
+            n = self.how.batch * math.prod(placed.input[:2])
+            mean, variance = np.load(target / f"statistics.{layer.name}.npy")
+            for name, new in (("moving_mean", mean), ("moving_variance", variance * n / (n - 1))):
+                expected = (1 - layer.momentum) * before[layer.name][name] + layer.momentum * new
+                checks.append(self._check("state", f"{layer.name}/{name}", after[layer.name][name], expected, True))
+        return checks
+
+
+def relative_l2(found: np.ndarray, expected: np.ndarray) -> float:
+    """||found - expected|| / ||expected||."""
+    return float(np.linalg.norm((found - expected).ravel()) / max(np.linalg.norm(expected.ravel()), 1e-300))
+
+
+def kind_of(error: BaseException) -> str:
+    """What a failed request means to the controller: device, missing, memory or error."""
+    if isinstance(error, DeviceMissing):
+        return "device"
+    if isinstance(error, ImportError):
+        return "missing"
+    words = f"{type(error).__name__} {error}".lower()
+    if any(sign in words for sign in ("memoryerror", "outofmemory", "out of memory", "resourceexhausted", "can't alloc")):
+        return "memory"
+    return "error"
+
+
+def main(framework: str, requests: int, replies: int) -> None:
+    """Serve until the controller closes its end; the last word on a failure goes to stderr."""
+    worker = Worker(framework)
+    with open(requests) as asked, open(replies, "w") as answered:
+        for line in asked:
+            request = json.loads(line)
+            do: Callable[..., dict[str, Any]] = getattr(worker, request.pop("do"))
+            try:
+                reply = do(**request)
+            except BaseException as error:
+                traceback.print_exc()
+                reply = {"failed": kind_of(error), "why": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+            answered.write(json.dumps(reply, allow_nan=False) + "\n")
+            answered.flush()
+            if "failed" in reply:
+                os._exit(1)  # a framework's own threads must not keep a broken process alive

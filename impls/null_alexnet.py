@@ -1,0 +1,114 @@
+"""The null Net: its passes do nothing, so that what the harness itself adds can be timed.
+
+Logits and gradients come from the float64 reference, so it passes the same gate as every other Net. It also plays the
+parts of a bad Worker where tests ask for one by NULL_NET in the environment: ``spin=MS``, ``hang=N``, ``die=N`` or
+``memory=N`` in its Nth timed iteration, ``wrong`` or ``nan`` gradients.
+"""
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from impls import reference
+from impls.layers import BatchNorm
+from impls.net import Build, DeviceMissing, Gradients, Settings
+from impls.variants import Variant
+from impls.weights import Weights
+
+
+def configure(settings: Settings) -> None:
+    if settings.device not in devices():
+        raise DeviceMissing(f"the null Net has {', '.join(devices())}")
+
+
+def devices() -> list[str]:
+    return ["cpu"]
+
+
+def versions() -> dict[str, Any]:
+    return {"null": np.__version__, "threads": 1, "device_name": None}
+
+
+def build(variant: Variant, weights: Weights, how: Build) -> "Net":
+    return Net(variant, weights, how)
+
+
+class Net:
+    def __init__(self, variant: Variant, weights: Weights, how: Build):
+        self.variant, self.how = variant, how
+        self.weights = {layer: {name: np.array(array) for name, array in ours.items()} for layer, ours in weights.items()}
+        part, _, value = os.environ.get("NULL_NET", "").partition("=")
+        self.part, self.value, self.iteration = part, float(value or 0), 0
+        if part in ("spin", "hang", "die", "memory"):
+            self.forward = self.forward_backward = self.play  # type: ignore[method-assign]
+
+    def forward(self) -> Any:
+        return None
+
+    def forward_backward(self) -> Any:
+        return None
+
+    def play(self) -> Any:
+        self.iteration += 1
+        if self.part == "spin":
+            until = time.perf_counter_ns() + int(self.value * 1e6)
+            while time.perf_counter_ns() < until:
+                pass
+        elif self.iteration == self.value:
+            if self.part == "memory":
+                raise MemoryError("the null Net was told to run out of memory")
+            if self.part == "die":
+                os._exit(9)
+            time.sleep(3600)
+
+    def wait(self, handles: Any) -> None:
+        return None
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return reference.forward(self.variant, self.weights, images).logits
+
+    def gradients(self, images: np.ndarray) -> tuple[float, Gradients]:
+        trace = reference.forward(self.variant, self.weights, images, training=True)
+        values = images[..., 0].size
+        for placed in self.variant.placed():
+            layer, (height, width, _) = placed.layer, placed.input
+            if isinstance(layer, BatchNorm):
+                values = len(images) * height * width
+                mean, variance = trace.statistics[layer.name]
+                for name, new in (("moving_mean", mean), ("moving_variance", variance * values / (values - 1))):
+                    moving = self.weights[layer.name][name]
+                    moving += layer.momentum * (new - moving)
+        found = reference.gradients(self.variant, self.weights, trace)
+        if self.part == "wrong":
+            found["conv1"]["bias"] += 1e-3 * np.abs(found["conv1"]["bias"]).max()
+        if self.part == "nan":
+            found["conv1"]["bias"][0] = np.nan
+        return reference.loss(trace.logits), found
+
+    def state(self) -> Gradients:
+        return {
+            layer.name: {name: self.weights[layer.name][name].copy() for name in ("moving_mean", "moving_variance")}
+            for layer in self.variant.layers
+            if isinstance(layer, BatchNorm)
+        }
+
+    def layers(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "layer": placed.layer.name,
+                "height": placed.output[0],
+                "width": placed.output[1],
+                "channels": placed.output[2],
+                "params": placed.params,
+                "state": placed.state,
+            }
+            for placed in self.variant.placed()
+        ]
+
+    def device(self) -> str:
+        return "cpu"
+
+    def peak_memory(self) -> int | None:
+        return None

@@ -1,0 +1,263 @@
+"""Each adapter against the float64 reference on tiny nets; both frameworks live in this one process."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import impls
+from bench import parity
+from impls import reference
+from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pool, Relu, place
+from impls.net import Build, Settings, resident_batches
+from impls.variants import VARIANTS, Variant
+from impls.weights import initial
+
+CONV, RELU, BN = Conv("conv", 4, 3), Relu("relu"), BatchNorm("bn", eps=1e-3, momentum=0.1)
+
+
+@pytest.fixture(scope="module", params=["torch", "tensorflow"])
+def build(request):
+    """The framework's ``build``, configured once: threads can be set only before the first op."""
+    framework = impls.FRAMEWORKS[request.param]
+    pytest.importorskip(framework.package)
+    adapter = impls.load(request.param)
+    adapter.configure(Settings("cpu", 2, "fp32"))
+    assert adapter.versions()["threads"] == 2
+
+    def build(variant, weights, *, batch=2, dropout=False):
+        how = Build(batch, "cpu", "fp32", framework.modes[0], framework.layouts[0], dropout, seed=5)
+        return adapter.build(variant, weights, how)
+
+    return build
+
+
+def net_of(size: int, *rows: Layer) -> Variant:
+    return Variant("tiny", input_size=size, source="", note="", layers=rows)
+
+
+def tiny(size: int, *rows: Layer) -> Variant:
+    return net_of(size, *rows, Flatten("flatten"), Fc("fc", 5))
+
+
+def far_from_ties(variant, weights, scale=1.0):
+    """The first of 100 batches of two where float32 cannot flip a ReLU or a pool; None where there is none."""
+    for draw in range(100):
+        images = np.float32(scale) * parity.images(variant, 0, draw, 2)
+        if reference.margin(variant, reference.forward(variant, weights, images, training=True)) > 1e-4:
+            return images
+    return None
+
+
+def error(found, expected) -> float:
+    """Relative L2; where all that is expected is 0 (a dead ReLU), anything else is far off."""
+    assert np.shape(found) == np.shape(expected)
+    return float(np.linalg.norm(np.subtract(found, expected)) / max(np.linalg.norm(expected), 1e-30))
+
+
+def assert_equal_to_the_reference(build, variant, weights, images):
+    net = build(variant, weights)
+    trained = reference.forward(variant, weights, images, training=True)
+    assert error(net.logits(images), reference.forward(variant, weights, images).logits) < 1e-5
+    loss, gradients = net.gradients(images)
+    assert error(loss, reference.loss(trained.logits)) < 1e-5
+    expected = reference.gradients(variant, weights, trained)
+    assert {layer: set(arrays) for layer, arrays in gradients.items()} == {
+        placed.layer.name: set(placed.layer.trainable(placed.input)) for placed in variant.placed() if placed.params
+    }
+    errors = {
+        (layer, name): error(gradients[layer][name], a) for layer, of in expected.items() for name, a in of.items()
+    }
+    assert all(value < 1e-4 for value in errors.values()), errors
+    assert_layers_are_the_rows(net, variant)
+
+
+def assert_layers_are_the_rows(net, variant):
+    names = ("layer", "height", "width", "channels", "params", "state")
+    expected = [(it.layer.name, *it.output, it.params, it.state) for it in variant.placed()]
+    assert [tuple(row[name] for name in names) for row in net.layers()] == expected
+
+
+LRN = {
+    "original": Lrn("lrn", radius=2, alpha=1e-4, beta=0.75, k=2.0),
+    "caffenet": Lrn("lrn", radius=2, alpha=2e-5, beta=0.75, k=1.0),
+    "tutorial": Lrn("lrn", radius=5, alpha=0.001 / 9, beta=0.75, k=1.0),
+    "radius 1": Lrn("lrn", radius=1, alpha=1e-3, beta=0.75, k=1.0),
+}
+FOUR = Conv("four", 4, 1)  # four channels, some of them negative: no ReLU hides a padding that wins
+NETS = {
+    "conv 11/4 SAME, even": tiny(16, Conv("conv", 4, 11, stride=4, pad=(3, 4))),
+    "conv 11/4 SAME, odd": tiny(15, Conv("conv", 4, 11, stride=4, pad=(4, 4))),
+    "conv 11/4 VALID": tiny(21, Conv("conv", 4, 11, stride=4)),
+    "conv 11/4 pad 2": tiny(16, Conv("conv", 4, 11, stride=4, pad=(2, 2))),
+    "conv 5 SAME, even": tiny(6, Conv("conv", 4, 5, pad=(2, 2)), RELU),
+    "conv 5 SAME, odd": tiny(7, Conv("conv", 4, 5, pad=(2, 2)), RELU),
+    "conv 3 SAME, even": tiny(6, Conv("conv", 4, 3, pad=(1, 1)), RELU),
+    "conv 3 SAME, odd": tiny(7, Conv("conv", 4, 3, pad=(1, 1)), RELU),
+    "conv pad after only": tiny(6, Conv("conv", 4, 3, stride=2, pad=(0, 2))),
+    "conv pad more before": tiny(6, Conv("conv", 4, 3, pad=(2, 1))),
+    "pool 3/2 SAME, even": tiny(8, FOUR, Pool("pool", 3, stride=2, pad=(0, 1))),
+    "pool 3/2 SAME, odd": tiny(7, FOUR, Pool("pool", 3, stride=2, pad=(1, 1))),
+    "pool 3/2 VALID, even": tiny(8, FOUR, Pool("pool", 3, stride=2)),
+    "pool 2/2, odd": tiny(7, FOUR, Pool("pool", 2, stride=2)),
+    "pool pad more before": tiny(7, FOUR, Pool("pool", 3, stride=2, pad=(2, 0))),
+    "pool pad wide": tiny(6, FOUR, Pool("pool", 3, stride=2, pad=(2, 2))),
+    "groups": tiny(6, FOUR, Conv("conv", 6, 3, pad=(1, 1), groups=2), RELU),
+    "groups, unequal pad": tiny(6, FOUR, Conv("conv", 6, 3, stride=2, pad=(0, 1), groups=2)),
+    "bn": tiny(6, CONV, RELU, BN, Pool("pool", 3, stride=2)),
+    "dense without relu": tiny(5, CONV, Flatten("first"), Fc("fc1", 7), Dropout("drop", 0.5), Fc("fc2", 6)),
+    "dropout before dense": tiny(5, CONV, RELU, Flatten("first"), Dropout("drop", 0.5), Fc("fc1", 7), Relu("relu1")),
+    "relu on the logits": tiny(5, CONV, Flatten("first"), Fc("last", 9), Relu("last_relu")),
+    **{f"lrn {name}": tiny(4, Conv("conv", 13, 1), row) for name, row in LRN.items()},
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_logits_loss_gradients_and_layers_are_the_references(build, name):
+    variant, weights = NETS[name], initial(NETS[name])
+    scale = 30 if name.startswith("lrn") else 1  # large enough for a wrong alpha or radius to show
+    images = far_from_ties(variant, weights, scale)
+    assert_equal_to_the_reference(build, variant, weights, images)
+
+
+@st.composite
+def feature_rows(draw):
+    size = draw(st.integers(5, 9))
+    rows: list[Layer] = []
+    for i in range(draw(st.integers(1, 3))):
+        height, _, channels = place(rows, (size, size, 3))[-1].output if rows else (size, size, 3)
+        kernel, stride = draw(st.integers(1, min(3, height))), draw(st.integers(1, 3))
+        pad = draw(st.tuples(*[st.integers(0, kernel - 1)] * 2))
+        kind = draw(st.sampled_from(["conv", "pool", "lrn"]))
+        if kind == "conv":
+            groups = draw(st.sampled_from([count for count in (1, 2, 3) if channels % count == 0]))
+            rows += [Conv(f"conv{i}", groups * draw(st.integers(1, 3)), kernel, stride, pad, groups)]
+            rows += [Relu(f"relu{i}")] if draw(st.booleans()) else []
+        elif kind == "pool":
+            rows += [Pool(f"pool{i}", kernel, stride, pad)]
+        else:
+            rows += [Lrn(f"lrn{i}", draw(st.integers(1, 5)), alpha=draw(st.floats(1e-5, 0.1)), beta=0.75, k=1.0)]
+    return tiny(size, *rows)
+
+
+@given(variant=feature_rows(), seed=st.integers(0, 9))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_any_rows_have_the_shapes_of_arithmetic_and_the_values_of_the_reference(build, variant, seed):
+    weights = initial(variant, seed)
+    images = far_from_ties(variant, weights)
+    assume(images is not None)
+    assert_equal_to_the_reference(build, variant, weights, images)
+
+
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [(VARIANTS["tutorial"].layers[0], 224), (VARIANTS["tutorial"].layers[14], 13)],
+    ids=["conv1", "pool5"],
+)
+def test_tutorial_pads_as_tensorflows_same_does(layer, size):
+    tf = pytest.importorskip("tensorflow")
+    x = -np.abs(parity.images(net_of(size), 0, 0, 1))
+    variant = net_of(size, layer)
+    weights = initial(variant)
+    if isinstance(layer, Conv):
+        expected = tf.nn.conv2d(x, weights["conv1"]["kernel"], layer.stride, "SAME") + weights["conv1"]["bias"]
+    else:
+        expected = tf.nn.max_pool2d(x, layer.kernel, layer.stride, "SAME")
+    assert error(reference.forward(variant, weights, x).logits, expected.numpy().reshape(1, -1)) < 1e-5
+
+
+def test_a_flatten_is_in_h_w_c_order(build):
+    variant = net_of(4, Flatten("flatten"), Fc("fc", 48))
+    images = parity.images(variant, 0, 0, 2)
+    net = build(variant, {"fc": {"kernel": np.eye(48, dtype=np.float32), "bias": np.zeros(48, np.float32)}})
+    assert np.array_equal(net.logits(images), images.reshape(2, 48))
+    _, gradients = net.gradients(images)
+    flat = images.reshape(2, 48)
+    np.testing.assert_allclose(gradients["fc"]["kernel"], flat.T @ flat, rtol=1e-5, atol=1e-6)
+
+
+def test_forward_leaves_the_moving_statistics_and_training_moves_them_by_the_unbiased_variance(build):
+    variant = tiny(5, CONV, BN, RELU)
+    weights = initial(variant)
+    old = {name: weights["bn"][name] for name in ("moving_mean", "moving_variance")}
+    images = far_from_ties(variant, weights)
+    net = build(variant, weights)
+    for _ in range(2):
+        net.forward()
+        net.logits(images)
+    assert net.state().keys() == {"bn"} and net.state()["bn"].keys() == old.keys()
+    assert all(np.array_equal(net.state()["bn"][name], old[name]) for name in old)
+
+    net.gradients(images)
+    mean, variance = reference.forward(variant, weights, images, training=True).statistics["bn"]
+    values = 2 * 3 * 3
+    assert error(net.state()["bn"]["moving_mean"], 0.9 * old["moving_mean"] + 0.1 * mean) < 1e-5
+    unbiased = variance * values / (values - 1)
+    assert error(net.state()["bn"]["moving_variance"], 0.9 * old["moving_variance"] + 0.1 * unbiased) < 1e-5
+
+    weights["bn"] |= net.state()["bn"]  # and inference uses them from now on
+    assert error(net.logits(images), reference.forward(variant, weights, images).logits) < 1e-5
+
+
+class TestDropout:
+    RATE, UNITS = 0.3, 12 * 12 * 3
+    VARIANT = net_of(12, Flatten("flatten"), Dropout("drop", RATE), Fc("fc", UNITS))
+    WEIGHTS = {"fc": {"kernel": np.eye(UNITS, dtype=np.float32), "bias": np.zeros(UNITS, np.float32)}}
+    IMAGES = 1 + np.abs(parity.images(VARIANT, 0, 0, 1))
+
+    def outputs(self, build, dropout, count):
+        """What the identity puts out in training: the gradient of its bias."""
+        net = build(self.VARIANT, self.WEIGHTS, batch=1, dropout=dropout)
+        assert np.array_equal(net.logits(self.IMAGES), self.IMAGES.reshape(1, -1))  # never in inference
+        return np.array([net.gradients(self.IMAGES)[1]["fc"]["bias"] for _ in range(count)])
+
+    def test_is_off_unless_asked_for(self, build):
+        assert np.array_equal(self.outputs(build, False, 1), self.IMAGES.reshape(1, -1))
+
+    def test_drops_its_rate_scales_the_rest_and_has_a_new_mask_every_iteration(self, build):
+        found = self.outputs(build, True, 20)
+        dropped = found == 0
+        sigma = math.sqrt(self.RATE * (1 - self.RATE) / found.size)
+        assert abs(dropped.mean() - self.RATE) < 4 * sigma
+        kept = self.IMAGES.reshape(-1) / (1 - self.RATE)
+        np.testing.assert_allclose(found, np.where(dropped, 0, kept), rtol=1e-6)
+        assert len(np.unique(dropped, axis=0)) == 20
+
+
+class TestResidentBatches:
+    VARIANT = tiny(6, CONV, RELU)
+    BATCHES = resident_batches(Build(2, "cpu", "fp32", "", "", seed=5), 6)
+
+    def test_are_random_float32_and_two(self):
+        first, second = self.BATCHES
+        assert first.shape == second.shape == (2, 6, 6, 3) and first.dtype == second.dtype == np.float32
+        assert not np.any(first == second)
+        assert not np.any(first == resident_batches(Build(2, "cpu", "fp32", "", "", seed=6), 6)[0])
+
+    def test_take_turns_in_forward_in_the_same_order_in_every_framework(self, build):
+        weights = initial(self.VARIANT)
+        net = build(self.VARIANT, weights)
+        for which in (1, 0, 1):
+            handles = net.forward()
+            assert net.wait(handles) is None
+            expected = reference.forward(self.VARIANT, weights, self.BATCHES[which]).logits
+            assert error(np.asarray(handles), expected) < 1e-5
+
+    def test_take_turns_in_forward_backward_which_returns_the_loss_and_each_gradient(self, build):
+        weights = initial(self.VARIANT)
+        net = build(self.VARIANT, weights)
+        for which in (1, 0, 1):
+            loss, *gradients = net.forward_backward()
+            net.wait((loss, *gradients))
+            trace = reference.forward(self.VARIANT, weights, self.BATCHES[which], training=True)
+            assert error(np.asarray(loss), reference.loss(trace.logits)) < 1e-5
+            found = sorted(float(np.linalg.norm(np.asarray(value))) for value in gradients)
+            arrays = [a for of in reference.gradients(self.VARIANT, weights, trace).values() for a in of.values()]
+            assert found == pytest.approx(sorted(map(np.linalg.norm, arrays)), rel=1e-4)
+
+
+def test_a_net_on_the_cpu_says_so_and_counts_no_device_memory(build):
+    net = build(TestResidentBatches.VARIANT, initial(TestResidentBatches.VARIANT))
+    assert "cpu" in net.device().lower() and net.peak_memory() is None

@@ -1,0 +1,132 @@
+"""The parity set: tie-free images, kept or drawn, and the float64 values beside them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import parity
+from impls import reference
+from impls.layers import BatchNorm, Conv, Fc, Flatten, Pool, Relu
+from impls.variants import VARIANTS, Variant
+from impls.weights import initial, shared
+
+CONV, BN = Conv("conv", 4, 3), BatchNorm("bn", eps=1e-3, momentum=0.1)
+REST = (Relu("relu"), Pool("pool", 3, stride=2), Flatten("flatten"), Fc("fc", 3))
+TINY = Variant("tiny", input_size=7, source="", note="", layers=(CONV, *REST))
+TINY_BN = Variant("tiny_bn", input_size=7, source="", note="", layers=(CONV, BN, *REST))
+STRICT = {"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "state": 1e-5}
+LOOSE = STRICT | {"gradient": 5e-2}
+ON_FILE = json.loads(Path(parity.__file__).with_name("data").joinpath("tie_free.json").read_text())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    yield tmp_path
+    shutil.rmtree(tmp_path)  # a full-size set is hundreds of MB, and pytest keeps three runs
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_accepted_draws_are_on_file(name, count):
+    draws = ON_FILE[name][str(count)]
+    assert len(set(draws)) == (1 if name == "keras_bn" else count)  # its batch is one draw
+
+
+@pytest.mark.parametrize("name", ["half_width", "keras_bn"])
+def test_the_draws_on_file_are_still_tie_free(name, folder):
+    found = parity.prepare(VARIANTS[name], folder, batch=8)
+    assert (found.tie_free, list(found.draws)) == (True, ON_FILE[name]["2"])
+    assert found.proofs(2) == [(2, STRICT)]
+
+
+def test_another_size_draws_its_own_tie_free_images(folder):
+    resized = VARIANTS["tutorial"].resized(67)
+    found = parity.prepare(resized, folder, batch=2)
+    images = np.load(folder / "images.npy")
+    assert found.tie_free and images.shape == (2, 67, 67, 3)
+    assert list(found.draws) == parity.accepted(resized, initial(resized), 2, 0, [], most=parity.DRAWS)
+    trace = reference.forward(resized, initial(resized), images, training=True)
+    assert reference.margin(resized, trace) >= parity.TIE
+
+
+@pytest.mark.parametrize("variant", [TINY, TINY_BN], ids=["one by one", "the batch together"])
+def test_a_planted_near_tie_is_rejected(variant):
+    weights = initial(variant)
+    kept = parity.accepted(variant, weights, 2, 0, [], most=50)
+    bad = kept[0]
+    together = 2 if variant is TINY_BN else 1
+    trace = reference.forward(variant, weights, parity.images(variant, 0, bad, together), training=True)
+    x = trace.inputs[variant.layers.index(Relu("relu"))]
+    near = x[-1, 2, 2, 0] - 1e-7 * np.sqrt(np.mean(x**2))  # what is left of the pre-activation is far below TIE
+    layer, name = ("bn", "beta") if variant is TINY_BN else ("conv", "bias")
+    weights[layer][name] = weights[layer][name] - np.eye(4)[0] * near
+    again = parity.accepted(variant, weights, 2, 0, kept, most=50)
+    assert len(again) == len(kept) and bad not in again
+
+
+def test_fewer_draws_come_back_where_no_more_may_be_tried():
+    weights = initial(TINY)
+    assert parity.accepted(TINY, weights, 2, 0, [], most=1) in ([], [0])
+    assert parity.accepted(TINY, weights, 2, 0, [], most=0) == []
+
+
+def test_where_nothing_is_found_the_limits_are_loose_and_it_is_said(monkeypatch, tmp_path):
+    tried = []
+
+    def images(variant, seed, draw, count, drawn=parity.images):
+        tried.append(draw)
+        return drawn(variant, seed, draw, count)
+
+    monkeypatch.setattr(parity, "images", images)
+    monkeypatch.setattr(parity, "TIE", 1e9)
+    found = parity.prepare(TINY, tmp_path, batch=2)
+    assert (found.tie_free, found.draws) == (False, (0, 1))
+    assert found.proofs(2) == [(2, LOOSE)]
+    assert tried == [*range(50), 0, 1]
+    assert np.load(tmp_path / "images.npy").shape == (2, 7, 7, 3)
+
+
+def test_a_batch_is_proven_as_a_whole_and_with_batch_statistics_on_the_base_batch_first(tmp_path):
+    assert parity.prepare(TINY, tmp_path, batch=8).proofs(8) == [(8, STRICT)]
+    together = parity.prepare(TINY_BN, tmp_path, batch=8)
+    assert together.proofs(2) == [(2, STRICT)]
+    assert together.proofs(8) == [(2, STRICT), (8, STRICT | {"loss": 5e-4, "gradient": 0.25, "state": 5e-4})]
+
+
+@pytest.mark.parametrize(("error", "ok"), [(1e-4, True), (2e-4, False), (np.nan, False), (None, False)])
+def test_a_check_is_ok_within_its_tolerance_and_never_where_it_has_no_finite_error(error, ok):
+    check = {"kind": "gradient", "what": "gradient conv1 bias", "error": error}
+    assert parity.judge([check], STRICT) == [check | {"tolerance": 1e-4, "ok": ok}]
+
+
+@pytest.mark.parametrize(("batch", "count"), [(1, 1), (2, 2), (7, 1), (8, 2)])
+def test_the_base_batch_tiles_any_batch(batch, count, tmp_path):
+    parity.prepare(TINY, tmp_path, batch=batch)
+    assert len(np.load(tmp_path / "images.npy")) == count
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_workers_find_the_weights_the_images_and_the_reference_of_the_seed(seed, tmp_path):
+    found = parity.prepare(TINY_BN, tmp_path, batch=2, seed=seed)
+    weights, images = initial(TINY_BN, seed), parity.images(TINY_BN, seed, found.draws[0], 2)
+    mapped = shared(tmp_path / "weights")
+    assert {name: set(arrays) for name, arrays in mapped.items()} == {n: set(arrays) for n, arrays in weights.items()}
+    assert all(
+        np.array_equal(mapped[layer][name], weights[layer][name]) for layer in weights for name in weights[layer]
+    )
+    assert np.array_equal(np.load(tmp_path / "images.npy"), images) and images.dtype == np.float32
+
+    trained = reference.forward(TINY_BN, weights, images, training=True)
+    expected = {
+        "logits": reference.forward(TINY_BN, weights, images).logits,
+        "loss": reference.loss(trained.logits),
+        "statistics.bn": np.stack(trained.statistics["bn"]),
+    }
+    for layer, arrays in reference.gradients(TINY_BN, weights, trained).items():
+        expected |= {f"gradient.{layer}.{name}": array for name, array in arrays.items()}
+    assert {path.stem for path in (tmp_path / "reference").iterdir()} == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(np.load(tmp_path / "reference" / f"{name}.npy"), array, rtol=1e-6, err_msg=name)

@@ -1,0 +1,206 @@
+"""The float64 reference against arithmetic by plain loops, and its gradients against finite differences."""
+
+import math
+
+import numpy as np
+import pytest
+
+from impls import reference
+from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Pool, Relu
+from impls.variants import Variant
+from impls.weights import initial
+
+
+def normal(*shape):
+    return np.random.Generator(np.random.PCG64(shape)).standard_normal(shape)
+
+
+def tiny(*rows, size=7):
+    return Variant("tiny", input_size=size, source="", note="", layers=rows)
+
+
+def output(row, x, training=False, **arrays):
+    """The row's output by the reference, flat as logits are."""
+    return reference.forward(tiny(row), {row.name: arrays}, x, training=training).logits
+
+
+def at(x, n, i, j, c, pad, outside):
+    """x[n, i, j, c] of an input padded by pixels of value ``outside``."""
+    i, j = i - pad[0], j - pad[0]
+    return x[n, i, j, c] if 0 <= i < x.shape[1] and 0 <= j < x.shape[2] else outside
+
+
+def by_loops(x, shape, value):
+    return np.array([[value(n, i, j, c) for i, j, c in np.ndindex(*shape)] for n in range(len(x))])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Conv("conv", 6, 3),
+        Conv("conv", 6, 3, stride=2, pad=(1, 1)),
+        Conv("conv", 6, 3, stride=3, pad=(0, 2)),
+        Conv("conv", 6, 2, pad=(2, 1), groups=2),
+    ],
+    ids=str,
+)
+def test_conv_is_the_sum_over_its_window_and_its_group(row):
+    x = normal(2, 5, 6, 4)
+    per_group, filters = 4 // row.groups, 6 // row.groups
+    kernel, bias = normal(row.kernel, row.kernel, per_group, 6), normal(6)
+
+    def value(n, i, j, f):
+        first = f // filters * per_group
+        return bias[f] + sum(
+            kernel[a, b, c, f] * at(x, n, i * row.stride + a, j * row.stride + b, first + c, row.pad, 0.0)
+            for a, b, c in np.ndindex(row.kernel, row.kernel, per_group)
+        )
+
+    expected = by_loops(x, row.output((5, 6, 4)), value)
+    np.testing.assert_allclose(output(row, x, kernel=kernel, bias=bias), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "row", [Pool("pool", 3, 2), Pool("pool", 3, 2, pad=(1, 1)), Pool("pool", 2, 1, pad=(0, 1))], ids=str
+)
+def test_pool_is_the_maximum_and_padding_never_wins(row):
+    x = -np.abs(normal(2, 5, 6, 3))
+
+    def value(n, i, j, c):
+        places = np.ndindex(row.kernel, row.kernel)
+        return max(at(x, n, i * row.stride + a, j * row.stride + b, c, row.pad, -math.inf) for a, b in places)
+
+    np.testing.assert_array_equal(output(row, x), by_loops(x, row.output((5, 6, 3)), value))
+
+
+@pytest.mark.parametrize("radius", [1, 2, 5])
+def test_lrn_divides_by_the_squares_of_the_channels_around(radius):
+    x = 30 * normal(2, 2, 3, 7)
+    row = Lrn("lrn", radius, alpha=1e-3, beta=0.75, k=2.0)
+
+    def value(n, i, j, c):
+        around = range(max(0, c - radius), min(7, c + radius + 1))
+        return x[n, i, j, c] / (2.0 + 1e-3 * sum(x[n, i, j, d] ** 2 for d in around)) ** 0.75
+
+    np.testing.assert_allclose(output(row, x), by_loops(x, (2, 3, 7), value), rtol=1e-12)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_norm_takes_the_moving_statistics_or_in_training_the_batchs(training):
+    x, row = normal(2, 3, 4, 5), BatchNorm("bn", eps=1e-3, momentum=0.1)
+    gamma, beta, mean, variance = np.abs(normal(4, 5)) + 0.5
+    arrays = {"gamma": gamma, "beta": beta, "moving_mean": mean, "moving_variance": variance}
+    found = output(row, x, training, **arrays)
+    if training:
+        mean = x.sum((0, 1, 2)) / 24
+        variance = ((x - mean) ** 2).sum((0, 1, 2)) / 24
+    expected = by_loops(
+        x, (3, 4, 5), lambda n, i, j, c: gamma[c] * (x[n, i, j, c] - mean[c]) / math.sqrt(variance[c] + 1e-3) + beta[c]
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_dense_rows_after_a_flatten_are_in_h_w_c_order():
+    x, kernel, bias = normal(2, 2, 3, 4), normal(24, 5), normal(5)
+    found = reference.forward(tiny(Flatten("flatten"), Fc("fc", 5)), {"fc": {"kernel": kernel, "bias": bias}}, x).logits
+    for n, unit in np.ndindex(2, 5):
+        terms = [x[n, i, j, c] * kernel[(i * 3 + j) * 4 + c, unit] for i, j, c in np.ndindex(2, 3, 4)]
+        assert found[n, unit] == pytest.approx(bias[unit] + sum(terms), rel=1e-12)
+
+
+def test_relu_keeps_what_is_positive_and_dropout_is_off():
+    x = np.array([-1.0, 0.0, 2.0, -3.0]).reshape(1, 2, 2, 1)
+    assert output(Relu("relu"), x, training=True).tolist() == [[0, 0, 2, 0]]
+    assert output(Dropout("drop", 0.5), x, training=True).tolist() == [[-1, 0, 2, -3]]
+
+
+def test_the_loss_is_half_the_sum_of_squares_over_the_batch():
+    assert reference.loss(np.array([[1.0, 2.0], [3.0, 4.0]])) == 15.0
+
+
+def test_every_gradient_is_its_finite_difference():
+    variant = tiny(
+        Conv("conv", 4, 3, stride=2, pad=(1, 2)),
+        Relu("relu"),
+        BatchNorm("bn", eps=1e-3, momentum=0.1),
+        Lrn("lrn", radius=1, alpha=0.1, beta=0.75, k=1.0),
+        Conv("grouped", 4, 3, pad=(1, 1), groups=2),
+        Pool("pool", 3, stride=2, pad=(1, 1)),
+        Flatten("flatten"),
+        Dropout("drop", 0.5),
+        Fc("fc", 5),
+        Relu("last_relu"),
+        Fc("last", 3),
+    )
+    weights = {
+        layer: {name: array.astype(np.float64) for name, array in arrays.items()}
+        for layer, arrays in initial(variant).items()
+    }
+    images = normal(2, 7, 7, 3)
+
+    def loss():
+        return reference.loss(reference.forward(variant, weights, images, training=True).logits)
+
+    trace = reference.forward(variant, weights, images, training=True)
+    assert reference.margin(variant, trace) > 1e-4
+    found = reference.gradients(variant, weights, trace)
+    assert {layer: set(arrays) for layer, arrays in found.items()} == {
+        placed.layer.name: set(placed.layer.trainable(placed.input)) for placed in variant.placed() if placed.params
+    }
+    for layer, arrays in found.items():
+        for name, gradient in arrays.items():
+            array, slope = weights[layer][name], np.empty(gradient.shape)
+            for place in np.ndindex(array.shape):
+                kept, ends = array[place], []
+                for step in (1e-6, -1e-6):
+                    array[place] = kept + step
+                    ends.append(loss())
+                array[place] = kept
+                slope[place] = (ends[0] - ends[1]) / 2e-6
+            assert np.linalg.norm(gradient - slope) < 1e-6 * np.linalg.norm(slope), (layer, name)
+
+
+def test_a_grouped_conv_is_two_convs_side_by_side():
+    x, kernel, bias = normal(2, 5, 6, 4), normal(3, 3, 2, 6), normal(6)
+
+    def run(row, x, kernel, bias):
+        variant, weights = tiny(row, Flatten("flatten")), {row.name: {"kernel": kernel, "bias": bias}}
+        trace = reference.forward(variant, weights, x)
+        return trace.logits.reshape(2, 3, 4, -1), reference.gradients(variant, weights, trace)["conv"]
+
+    whole, gradient = run(Conv("conv", 6, 3, groups=2), x, kernel, bias)
+    halves = [
+        run(Conv("conv", 3, 3), x[..., 2 * i : 2 * i + 2], kernel[..., 3 * i : 3 * i + 3], bias[3 * i : 3 * i + 3])
+        for i in (0, 1)
+    ]
+    np.testing.assert_allclose(whole, np.concatenate([y for y, _ in halves], -1), rtol=1e-12)
+    for name in ("kernel", "bias"):
+        np.testing.assert_allclose(gradient[name], np.concatenate([g[name] for _, g in halves], -1), rtol=1e-12)
+
+
+class TestMargin:
+    IMAGES = np.array([[4.0, -3.0, 1.0, 2.0], [8.0, -6.0, 2.0, 4.0]]).reshape(
+        2, 2, 2, 1
+    )  # RMS sqrt(7.5) and twice that
+
+    def margin(self, row, planted=None):
+        images = self.IMAGES.copy()
+        if planted is not None:
+            images[1, 0, 1, 0] = planted  # where -6 was, beside the largest
+        return reference.margin(tiny(row), reference.forward(tiny(row), {}, images))
+
+    def test_of_a_relu_is_the_smallest_pre_activation_as_a_share_of_its_images_rms(self):
+        assert self.margin(Relu("relu")) == pytest.approx(1 / math.sqrt(7.5))
+        assert self.margin(Relu("relu"), -1e-8) == pytest.approx(1e-8 / math.sqrt((64 + 4 + 16) / 4))
+
+    def test_of_a_pool_is_the_gap_of_the_two_largest_as_a_share_of_its_images_rms(self):
+        pool = Pool("pool", 2, stride=2)
+        assert self.margin(pool) == pytest.approx(2 / math.sqrt(7.5))
+        assert self.margin(pool, 8 - 1e-6) == pytest.approx(1e-6 / math.sqrt((64 + 64 + 4 + 16) / 4))
+
+    @pytest.mark.parametrize(("row", "tie", "rest"), [(Relu("relu"), 0.0, 1.0), (Pool("pool", 2, stride=2), 8.0, 2.0)])
+    def test_leaves_an_exact_tie_aside(self, row, tie, rest):
+        assert self.margin(row, tie) == pytest.approx(rest / math.sqrt(7.5))
+
+    def test_of_other_rows_is_without_bound(self):
+        assert self.margin(Lrn("lrn", radius=1, alpha=1.0, beta=0.75, k=1.0), 1e-9) == math.inf
