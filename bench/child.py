@@ -1,5 +1,6 @@
 """A Worker as the controller sees it: started by exec with a whitelisted environment, asked, and ended."""
 
+import contextlib
 import json
 import os
 import select
@@ -82,7 +83,16 @@ class Child:
         try:
             with open(logs / f"{name}.stdout", "wb") as out, open(self.stderr, "wb") as err:
                 self.process = subprocess.Popen(
-                    [python, "-c", BOOTSTRAP, impls.__file__, bench.__file__, framework, str(theirs_in), str(theirs_out)],
+                    [
+                        python,
+                        "-c",
+                        BOOTSTRAP,
+                        impls.__file__,
+                        bench.__file__,
+                        framework,
+                        str(theirs_in),
+                        str(theirs_out),
+                    ],
                     env=dict(env),
                     stdin=subprocess.DEVNULL,
                     stdout=out,
@@ -118,10 +128,8 @@ class Child:
         if self.requests >= 0:
             os.close(self.requests)
             self.requests = -1
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            pass
         self.kill()
 
     def kill(self) -> None:
@@ -164,8 +172,18 @@ class Child:
         return WorkerDied(self.name, "died", reason, self.tail())
 
 
-def start(name: str, framework: str, *, device: str, threads: int, pythons: Mapping[str, str], env: Mapping[str, str],
-          precision: str, logs: Path, limit_s: float) -> tuple[Child, dict[str, Any]]:
+def start(
+    name: str,
+    framework: str,
+    *,
+    device: str,
+    threads: int,
+    pythons: Mapping[str, str],
+    env: Mapping[str, str],
+    precision: str,
+    logs: Path,
+    limit_s: float,
+) -> tuple[Child, dict[str, Any]]:
     """Start a Worker and configure it; returns it with what it says of itself.
 
     UsageError where the framework or the device is missing: that is the user's to mend, not a fault.

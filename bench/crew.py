@@ -1,6 +1,5 @@
 """Conditions that all Workers share, and a crew of Workers for commands that time nothing."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -58,7 +58,9 @@ def snapshot() -> dict[str, float | None]:
     }
 
 
-def noise(before: Mapping[str, float | None], after: Mapping[str, float | None], own_s: float) -> dict[str, float | None]:
+def noise(
+    before: Mapping[str, float | None], after: Mapping[str, float | None], own_s: float
+) -> dict[str, float | None]:
     """What happened between two snapshots beside the Worker's own ``own_s`` seconds of CPU."""
 
     def grown(name: str) -> float | None:

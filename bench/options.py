@@ -17,17 +17,16 @@ from impls.variants import VARIANTS
 __all__ = ["cases", "conditions", "plain_cases", "positive", "protocol", "several", "size"]
 
 
-def frameworks(asked: dict[str, Any], default: str | None) -> list[str]:
+def frameworks(asked: dict[str, Any]) -> list[str]:
     """Those named, or those installed; UsageError for one that is named and missing, with the extra that brings it."""
     known = pythons(asked)
-    if asked["framework"] is None and default is None:
-        found = [name for name in impls.available() if name not in known] + [name for name in known]
+    if asked["framework"] is None:
+        found = [name for name in impls.available() if name not in known] + list(known)
         if not found:
             raise UsageError("no framework is installed: pip install 'alexnet-bench[torch,tensorflow]'")
         return [name for name in FRAMEWORKS if name in found]
     peers = [name for name, it in FRAMEWORKS.items() if it.peer]
-    text = asked["framework"] or default
-    named = several("framework", text, peers if text == "all" else list(FRAMEWORKS))
+    named = several("framework", asked["framework"], peers if asked["framework"] == "all" else list(FRAMEWORKS))
     for name in named:
         if name not in known and importlib.util.find_spec(FRAMEWORKS[name].package) is None:
             raise UsageError(f"framework {name!r} is not installed: pip install 'alexnet-bench[{name}]'")
@@ -37,7 +36,7 @@ def frameworks(asked: dict[str, Any], default: str | None) -> list[str]:
 def cases(asked: dict[str, Any]) -> list[Case]:
     """The grid of `run`."""
     classic = asked["protocol"] == "classic"
-    names = frameworks(asked, None)
+    names = frameworks(asked)
     devices = list(dict.fromkeys(case.device(word.strip()) for word in asked["device"].split(",")))
     batch = asked["batch"] or ("32" if classic else "8" if devices == ["cpu"] else "128")
     return case.grid(
@@ -57,7 +56,7 @@ def cases(asked: dict[str, Any]) -> list[Case]:
 
 def plain_cases(variants: Sequence[str], asked: dict[str, Any], *, batch: int) -> list[Case]:
     """One Case a variant, framework and mode, for commands that time nothing."""
-    names = frameworks(asked, None)
+    names = frameworks(asked)
     return case.grid(
         variants=variants,
         modes=case.modes(names, asked["mode"]),

@@ -1,7 +1,7 @@
-"""The parity set of a net: weights, tie-free images and float64 values that every framework is held against, and the limits.
+"""The parity set of a net: weights, tie-free images and the float64 values every framework is held against; the limits.
 
 A gradient jumps where rounding flips a ReLU or the winner of a pool: one flip moves conv1's gradient by 1e-3 to 1e-2 in
-float32, none leaves 1e-6. So an image that comes nearer to a tie than ``TIE`` is rejected, and the limits can be strict.
+float32, none leaves 1e-6. So an image that comes nearer to a tie than ``TIE`` is rejected, and limits can be strict.
 """
 
 import functools
@@ -49,9 +49,13 @@ class ParitySet:
 
 
 def judge(checks: list[dict], limits: dict[str, float]) -> list[dict]:
-    """A Worker's checks with their tolerance and verdict; an error of None is a wrong shape, a missing or infinite value."""
+    """A Worker's checks with tolerance and verdict; an error of None is a wrong shape, a missing or infinite value."""
     return [
-        check | {"tolerance": limits[check["kind"]], "ok": check["error"] is not None and check["error"] <= limits[check["kind"]]}
+        check
+        | {
+            "tolerance": limits[check["kind"]],
+            "ok": check["error"] is not None and check["error"] <= limits[check["kind"]],
+        }
         for check in checks
     ]
 

@@ -68,12 +68,16 @@ def bars(rows: pd.DataFrame, target: Path) -> None:
             raise UsageError(f"cannot write {target}: {error}; choose another file with --output") from error
 
 
-def _bars(panel: Any, rows: pd.DataFrame, labels: pd.Series, nets: list[str], number: int, count: int, name: str) -> None:
+def _bars(
+    panel: Any, rows: pd.DataFrame, labels: pd.Series, nets: list[str], number: int, count: int, name: str
+) -> None:
     width = 0.8 / count
     at = [nets.index(label) + (number - (count - 1) / 2) * width for label in labels]
     errors = rows["stddev_ms"].fillna(0.0) if "stddev_ms" in rows else None
     color = COLORS.get(name.split()[0], OTHER)
-    drawn = panel.bar(at, rows["mean_ms"], width * 0.92, yerr=errors, capsize=4, color=color, label=name, ecolor="#333333")
+    drawn = panel.bar(
+        at, rows["mean_ms"], width * 0.92, yerr=errors, capsize=4, color=color, label=name, ecolor="#333333"
+    )
     panel.bar_label(drawn, [f"{value:.4g}" for value in rows["mean_ms"]], padding=3, fontsize=9)
 
 

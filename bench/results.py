@@ -15,8 +15,7 @@ from typing import Any
 
 import msgspec
 
-from bench import stats
-from bench import UsageError
+from bench import UsageError, stats
 from bench.case import Case
 from bench.host import NOISY, noise_percent
 from bench.protocol import Protocol, digest
@@ -33,7 +32,7 @@ class Journal:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.file = open(folder / "run.jsonl", "ab", buffering=0)
+        self.file = (folder / "run.jsonl").open("ab", buffering=0)
 
     def add(self, event: str, **fields: Any) -> None:
         self.file.write(msgspec.json.encode({"event": event, **fields}) + b"\n")
@@ -151,7 +150,7 @@ class Run:
         for (round_, _), cell in sorted(cells.items()):
             both = [cell.get(case.id, []) for case in (baseline, candidate)]
             if all(len(turns) == 2 for turns in both):  # a cycle cut short is not mirrored
-                rounds.setdefault(round_, []).append((sum(both[0], []), sum(both[1], [])))
+                rounds.setdefault(round_, []).append((both[0][0] + both[0][1], both[1][0] + both[1][1]))
         return [rounds[key] for key in sorted(rounds)]
 
     def row(self, case: Case) -> dict[str, Any]:
@@ -187,7 +186,9 @@ class Run:
             "arm": "",
         }
         if summary:
-            row |= {f"{name}_ms": _ms(getattr(summary, f"{name}_ns")) for name in ("mean", "stddev", "median", "min", "p95")}
+            row |= {
+                f"{name}_ms": _ms(getattr(summary, f"{name}_ns")) for name in ("mean", "stddev", "median", "min", "p95")
+            }
             row |= {
                 "center_ms": _ms(summary.center.center),
                 "ci95_low_ms": _ms(summary.center.low),
@@ -206,7 +207,9 @@ class Run:
             "foreign_cpu_pct": evidence.get("foreign_cpu_pct"),
             "psi_some_pct": evidence.get("psi_some_pct"),
             "work_hash": digest(work),
-            "conditions_hash": digest([self.head["fingerprint"]["host"], versions, case.device, row["threads"], row["layout"]]),
+            "conditions_hash": digest(
+                [self.head["fingerprint"]["host"], versions, case.device, row["threads"], row["layout"]]
+            ),
             "protocol_hash": self.protocol.hash,
             "peak_fraction": None,
             "first_call_ms": _ms(max(first)) if first else None,
@@ -264,7 +267,11 @@ class Run:
                     "case_id": event["case_id"],
                     "round": event["round"],
                     "attempt": event["attempt"],
-                    "phase": event["event"] if event["event"] == "burn_in" else "lead" if i < event["lead"] else "sample",
+                    "phase": event["event"]
+                    if event["event"] == "burn_in"
+                    else "lead"
+                    if i < event["lead"]
+                    else "sample",
                     "cycle": event.get("cycle"),
                     "start_ns": start_ns,
                     "duration_ns": ns,
@@ -273,11 +280,11 @@ class Run:
 
 
 COLUMNS = (
-    "run_id case_id variant framework framework_version mode device device_name precision layout batch pass threads size "
-    "rounds iterations burn_in arm mean_ms stddev_ms median_ms min_ms p95_ms center_ms ci95_low_ms ci95_high_ms cv_within "
-    "cv_between trend flags steal_pct foreign_cpu_pct psi_some_pct work_hash conditions_hash protocol_hash images_per_s "
-    "gflop_per_s peak_fraction first_call_ms peak_memory_mib params macs parity_logits parity_gradients stop_reason valid "
-    "invalid_reason"
+    "run_id case_id variant framework framework_version mode device device_name precision layout batch pass threads "
+    "size rounds iterations burn_in arm mean_ms stddev_ms median_ms min_ms p95_ms center_ms ci95_low_ms ci95_high_ms "
+    "cv_within cv_between trend flags steal_pct foreign_cpu_pct psi_some_pct work_hash conditions_hash protocol_hash "
+    "images_per_s gflop_per_s peak_fraction first_call_ms peak_memory_mib params macs parity_logits parity_gradients "
+    "stop_reason valid invalid_reason"
 ).split()
 SAMPLE_COLUMNS = "case_id round attempt phase cycle start_ns duration_ns valid".split()
 LAYER_COLUMNS = (

@@ -277,7 +277,7 @@ class Round:
                 if slot.case.worker in self.dead:
                     continue
                 with self._faults(slot.case.worker, [one.case for one in slots if one.child is slot.child]):
-                    # the first iteration after a switch is up to 8 % slow: a short Turn is one, so leads need length > 1
+                    # the first iteration after a switch is up to 8 % slow; a Turn of one is long enough not to care
                     spent += sum(self._turn(slot, length, lead=int(length > 1), cycle=cycle)) / 1e9
             if spent > self.protocol.block_cap_s * len(slots):
                 break
@@ -295,7 +295,9 @@ class Round:
         """Was what was timed finite to the end? Memory; then the Worker leaves."""
         got = self.children[name].ask("finish")
         for case in cases:
-            self.journal.add("block", **self.place, case_id=case.id, finite=got["finite"], peak_memory=got["peak_memory"])
+            self.journal.add(
+                "block", **self.place, case_id=case.id, finite=got["finite"], peak_memory=got["peak_memory"]
+            )
         self.children[name].end()
 
 
@@ -325,4 +327,7 @@ def reject(case: Case, checks: list[dict[str, Any]], device: str) -> None:
     if wrong:
         check = max(wrong, key=lambda one: float("inf") if one["error"] is None else one["error"] / one["tolerance"])
         found = "" if check["error"] is None else f": off by {check['error']:.1e}, allowed {check['tolerance']:.0e}"
-        raise Disagrees(f"disagrees with the float64 reference in {len(wrong)} of {len(checks)} arrays, worst {check['what']}{found}")
+        raise Disagrees(
+            f"disagrees with the float64 reference in {len(wrong)} of {len(checks)} arrays, "
+            f"worst {check['what']}{found}"
+        )

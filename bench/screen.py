@@ -99,7 +99,9 @@ def run_table(run: Run) -> None:
         out.print(Text(f"  {pass_}: {what}.", style="dim"), soft_wrap=True)
     out.print(Text(f"  {OUT_OF_THE_CLOCK}", style="dim"), soft_wrap=True)
     if ratios:
-        note = "Ratio: time over the first framework's, above 1 is slower; 95 % interval over Rounds, from mirrored turns."
+        note = (
+            "Ratio: time over the first framework's, above 1 is slower; 95 % interval over Rounds, from mirrored turns."
+        )
         out.print(Text(note, style="dim"), soft_wrap=True)
 
 
@@ -110,7 +112,7 @@ def _group_table(out: Console, run: Run, cases: list[Case], rows: Mapping[str, A
         f"{cases[0].variant}, {first['size']} px, batch {cases[0].batch}, {cases[0].device} "
         f"({first['threads']} threads), {cases[0].precision}: {rounds} after {run.protocol.burn_in} burn-in"
     )
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("pass", "framework"):
         table.add_column(heading, no_wrap=True)
     for heading in ("mean ± stddev ms (n)", "median", "images/s", "ratio [95 %]"):
@@ -134,7 +136,9 @@ def _group_table(out: Console, run: Run, cases: list[Case], rows: Mapping[str, A
         if row["invalid_reason"]:
             out.print(Text(f"  {case.pass_} {case.worker}: {row['invalid_reason']}"), soft_wrap=True)
         elif row["flags"]:
-            out.print(Text(f"  {case.pass_} {case.worker}: {row['flags']}{_evidence(row)}", style="dim"), soft_wrap=True)
+            out.print(
+                Text(f"  {case.pass_} {case.worker}: {row['flags']}{_evidence(row)}", style="dim"), soft_wrap=True
+            )
     versions = {f"{case.framework} {rows[case.id]['framework_version']}" for case in cases}
     out.print(Text(f"{', '.join(sorted(versions))} on {first['device_name']}", style="dim"))
 
@@ -170,7 +174,7 @@ def number(value: float) -> str:
 
 
 def layers_table(net: Variant, rows: Sequence[Mapping[str, Any]], beside: Mapping[str, Sequence[Mapping]]) -> None:
-    """Layer, kind, output shape, params, state, MACs; beside them what each framework reports, ``=`` where it agrees."""
+    """Layer, kind, output shape, params, state, MACs; beside them each framework's report, ``=`` where it agrees."""
     table = Table(title=f"{net.name}, {net.input_size} px: {net.note}", title_justify="left")
     for heading in ("layer", "kind"):
         table.add_column(heading, no_wrap=True)
@@ -201,7 +205,9 @@ def verify_table(checks: Iterable[Mapping[str, Any]]) -> None:
     for check in checks:
         groups.setdefault((check["variant"], check["framework"]), []).append(check)
     kinds = ("logits", "loss", "gradient", "state")
-    table = Table(title="relative L2 error against the float64 reference, worst array (its limit)", title_justify="left")
+    table = Table(
+        title="relative L2 error against the float64 reference, worst array (its limit)", title_justify="left"
+    )
     for heading in ("variant", "framework", *kinds, "arrays", ""):
         table.add_column(heading, no_wrap=True)
     for (variant, framework), mine in groups.items():
@@ -226,7 +232,8 @@ def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected_s: 
             print(case.id)
     cases = sum(len(group) for group in groups)
     print(
-        f"{cases} cases; {protocol.rounds} Rounds of {protocol.iterations} iterations after {protocol.burn_in} burn-in; "
+        f"{cases} cases; {protocol.rounds} Rounds of {protocol.iterations} iterations after {protocol.burn_in} "
+        "burn-in; "
         f"expected: about {max(1, round(expected_s / 60))} min (an estimate from this machine's matrix rate)"
     )
 

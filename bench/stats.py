@@ -99,7 +99,9 @@ class Ratio:
         A cycle is mirrored (A B B A), so that a drift of the machine's speed cancels in its difference of mean
         logarithms; a Round counts with the median of its cycles.
         """
-        differences = [median(mean_log(candidate) - mean_log(baseline) for baseline, candidate in one) for one in rounds]
+        differences = [
+            median(mean_log(candidate) - mean_log(baseline) for baseline, candidate in one) for one in rounds
+        ]
         value = Interval.of_logs(differences)
         return cls(value, len(differences), verdict(value, len(differences)))
 
@@ -123,7 +125,9 @@ def trend(rounds: Sequence[Sequence[int]]) -> str:
     From a 99 % t interval over Rounds, since drift inside one Round would fake it.
     """
     halves = [
-        math.log(median(one[: len(one) // 2])) - math.log(median(one[len(one) // 2 :])) for one in rounds if len(one) > 1
+        math.log(median(one[: len(one) // 2])) - math.log(median(one[len(one) // 2 :]))
+        for one in rounds
+        if len(one) > 1
     ]
     if len(halves) < 3:
         return "unresolved"

@@ -41,7 +41,11 @@ class Worker:
         self.adapter = impls.load(self.framework)
         self.adapter.configure(Settings(**settings))
         self.imported_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return {"versions": self.adapter.versions(), "devices": self.adapter.devices(), "python": sys.version.split()[0]}
+        return {
+            "versions": self.adapter.versions(),
+            "devices": self.adapter.devices(),
+            "python": sys.version.split()[0],
+        }
 
     def build(self, variant: str, size: int | None, folder: str, how: dict[str, Any]) -> dict[str, Any]:
         self.net = None  # one at a time: the last one's memory first
@@ -135,7 +139,8 @@ class Worker:
 
 def relative_l2(found: np.ndarray, expected: np.ndarray) -> float:
     """||found - expected|| / ||expected||."""
-    return float(np.linalg.norm((found - expected).ravel()) / max(np.linalg.norm(expected.ravel()), 1e-300))
+    scale = float(np.linalg.norm(expected.ravel()))
+    return float(np.linalg.norm((found - expected).ravel())) / (scale or 1.0)
 
 
 def kind_of(error: BaseException) -> str:
@@ -145,7 +150,9 @@ def kind_of(error: BaseException) -> str:
     if isinstance(error, ImportError):
         return "missing"
     words = f"{type(error).__name__} {error}".lower()
-    if any(sign in words for sign in ("memoryerror", "outofmemory", "out of memory", "resourceexhausted", "can't alloc")):
+    if any(
+        sign in words for sign in ("memoryerror", "outofmemory", "out of memory", "resourceexhausted", "can't alloc")
+    ):
         return "memory"
     return "error"
 

@@ -38,7 +38,9 @@ def build(variant: Variant, weights: Weights, how: Build) -> "Net":
 class Net:
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         self.variant, self.how = variant, how
-        self.weights = {layer: {name: np.array(array) for name, array in ours.items()} for layer, ours in weights.items()}
+        self.weights = {
+            layer: {name: np.array(array) for name, array in ours.items()} for layer, ours in weights.items()
+        }
         part, _, value = os.environ.get("NULL_NET", "").partition("=")
         self.part, self.value, self.iteration = part, float(value or 0), 0
         if part in ("spin", "hang", "die", "memory"):

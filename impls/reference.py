@@ -181,9 +181,8 @@ def _two_largest(layer: Pool, x: Array) -> tuple[Array, Array]:
 def _channel_sum(x: Array, radius: int) -> Array:
     """Sum over channels c - radius .. c + radius."""
     channels = x.shape[-1]
-    return sum(
-        np.pad(x, ((0, 0),) * 3 + ((radius, radius),))[..., i : i + channels] for i in range(2 * radius + 1)
-    )
+    wide = np.pad(x, ((0, 0),) * 3 + ((radius, radius),))
+    return np.sum([wide[..., i : i + channels] for i in range(2 * radius + 1)], axis=0)
 
 
 def _lrn(layer: Lrn, x: Array, arrays: Arrays) -> Array:

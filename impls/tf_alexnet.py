@@ -21,7 +21,10 @@ def configure(settings: Settings) -> None:
     tf.config.set_soft_device_placement(False)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
-    if settings.device != "cpu" and settings.device.replace("cuda", "cuda:0", settings.device == "cuda") not in devices():
+    if (
+        settings.device != "cpu"
+        and settings.device.replace("cuda", "cuda:0", settings.device == "cuda") not in devices()
+    ):
         raise DeviceMissing(f"tensorflow {tf.__version__} sees {', '.join(devices())}")
 
 
@@ -76,9 +79,7 @@ class Net:
         signature = [tf.TensorSpec((how.batch, variant.input_size, variant.input_size, 3), tf.float32)]
         with tf.device(self.on):
             self.module = AlexNet(variant, weights, how.dropout)
-            self.names = [
-                (row.layer.name, name) for row in self.module.rows for name in trainable_names(row)
-            ]
+            self.names = [(row.layer.name, name) for row in self.module.rows for name in trainable_names(row)]
             self.parameters = [getattr(row, name) for row in self.module.rows for name in trainable_names(row)]
             self.batches = [self.put(images) for images in resident_batches(how, variant.input_size)]
             self.infer = tf.function(self._infer, input_signature=signature, autograph=False, jit_compile=False)
@@ -209,7 +210,7 @@ def dropout(x: tf.Tensor, layer: Dropout, row: Row, training: bool) -> tf.Tensor
     return tf.nn.dropout(x, layer.rate) if training and row.dropout else x
 
 
-OPS = {
+OPS: dict[type, Any] = {
     Conv: conv,
     Relu: relu,
     Lrn: lrn,

@@ -3,6 +3,8 @@
 Mirrors the other adapters: configure, devices, versions, build, Net, then one function for each kind of row.
 """
 
+import copy
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,10 @@ def configure(settings: Settings) -> None:
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
-    if settings.device != "cpu" and settings.device.replace("cuda", "cuda:0", settings.device == "cuda") not in devices():
+    if (
+        settings.device != "cpu"
+        and settings.device.replace("cuda", "cuda:0", settings.device == "cuda") not in devices()
+    ):
         raise DeviceMissing(f"torch {torch.__version__} sees {', '.join(devices())}")
 
 
@@ -66,11 +71,12 @@ class Row(nn.Module):
 class Net:
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         self.target = torch.device(how.device)
-        rows, flat = {}, None
+        rows: OrderedDict[str, Row] = OrderedDict()
+        flat: Shape | None = None
         for placed in variant.placed():
             rows[placed.layer.name] = Row(placed, weights.get(placed.layer.name, {}), flat, how.dropout)
             flat = {Flatten: placed.input, Fc: None}.get(type(placed.layer), flat)
-        self.training = nn.Sequential(rows_in_order(rows)).to(self.target).train()
+        self.training = nn.Sequential(rows).to(self.target).train()
         self.inference = shared_view(self.training).eval()
         self.parameters = list(self.training.parameters())
         self.batches = [self.put(images) for images in resident_batches(how, variant.input_size)]
@@ -152,16 +158,8 @@ class Net:
         return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(self.target)
 
 
-def rows_in_order(rows: dict[str, Row]) -> Any:
-    from collections import OrderedDict
-
-    return OrderedDict(rows)
-
-
 def shared_view(module: nn.Sequential) -> nn.Sequential:
     """The same parameters and buffers in a second module, whose training flag is its own."""
-    import copy
-
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     return copy.deepcopy(module, shared)
 
@@ -230,7 +228,7 @@ def dropout(x: torch.Tensor, layer: Dropout, row: Row) -> torch.Tensor:
     return F.dropout(x, layer.rate, row.training and row.dropout)
 
 
-OPS = {
+OPS: dict[type, Any] = {
     Conv: conv,
     Relu: relu,
     Lrn: lrn,

@@ -81,7 +81,7 @@ CAFFENET = Variant(
     "caffenet",
     input_size=227,
     source="https://github.com/BVLC/caffe/tree/master/models/bvlc_reference_caffenet",
-    note="pool before LRN, two groups in conv2, conv4 and conv5, VALID conv1; Caffe weights load here too, but see bvlc",
+    note="pool before LRN, two groups in conv2, conv4 and conv5, VALID conv1; Caffe weights load too, but see bvlc",
     layers=(
         Conv("conv1", 96, 11, stride=4),
         Relu("relu1"),
@@ -296,6 +296,5 @@ OWT = Variant(
 )
 
 VARIANTS = {
-    variant.name: variant
-    for variant in (TUTORIAL, CAFFENET, BVLC, ORIGINAL, SINGLE_TOWER, KERAS_BN, HALF_WIDTH, OWT)
+    variant.name: variant for variant in (TUTORIAL, CAFFENET, BVLC, ORIGINAL, SINGLE_TOWER, KERAS_BN, HALF_WIDTH, OWT)
 }

@@ -6,7 +6,14 @@ from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, LayerError, Lrn,
 
 ARITHMETIC = [  # row, input, output, params, state, MACs
     (Conv("x", 6, 5, pad=(2, 2)), (4, 5, 3), (4, 5, 6), 5 * 5 * 3 * 6 + 6, 0, 4 * 5 * 6 * 5 * 5 * 3),
-    (Conv("x", 8, 3, stride=2, pad=(0, 1), groups=2), (7, 10, 4), (3, 5, 8), 3 * 3 * 2 * 8 + 8, 0, 3 * 5 * 8 * 3 * 3 * 2),
+    (
+        Conv("x", 8, 3, stride=2, pad=(0, 1), groups=2),
+        (7, 10, 4),
+        (3, 5, 8),
+        3 * 3 * 2 * 8 + 8,
+        0,
+        3 * 5 * 8 * 3 * 3 * 2,
+    ),
     (Conv("x", 1, 11, stride=4, pad=(3, 4)), (224, 223, 3), (56, 55, 1), 364, 0, 56 * 55 * 363),
     (Conv("x", 1, 11, pad=(3, 4)), (4, 4, 3), (1, 1, 1), 364, 0, 363),  # a window as large as its padded input fits
     (Pool("x", 3, stride=2), (6, 9, 5), (2, 4, 5), 0, 0, 0),

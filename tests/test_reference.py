@@ -34,16 +34,11 @@ def by_loops(x, shape, value):
     return np.array([[value(n, i, j, c) for i, j, c in np.ndindex(*shape)] for n in range(len(x))])
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        Conv("conv", 6, 3),
-        Conv("conv", 6, 3, stride=2, pad=(1, 1)),
-        Conv("conv", 6, 3, stride=3, pad=(0, 2)),
-        Conv("conv", 6, 2, pad=(2, 1), groups=2),
-    ],
-    ids=str,
-)
+CONVS = [Conv("conv", 6, 3, 2, (1, 1)), Conv("conv", 6, 3, 3, (0, 2)), Conv("conv", 6, 2, pad=(2, 1), groups=2)]
+POOLS = [Pool("pool", 3, 2), Pool("pool", 3, 2, pad=(1, 1)), Pool("pool", 2, 1, pad=(0, 1))]
+
+
+@pytest.mark.parametrize("row", CONVS, ids=str)
 def test_conv_is_the_sum_over_its_window_and_its_group(row):
     x = normal(2, 5, 6, 4)
     per_group, filters = 4 // row.groups, 6 // row.groups
@@ -60,9 +55,7 @@ def test_conv_is_the_sum_over_its_window_and_its_group(row):
     np.testing.assert_allclose(output(row, x, kernel=kernel, bias=bias), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "row", [Pool("pool", 3, 2), Pool("pool", 3, 2, pad=(1, 1)), Pool("pool", 2, 1, pad=(0, 1))], ids=str
-)
+@pytest.mark.parametrize("row", POOLS, ids=str)
 def test_pool_is_the_maximum_and_padding_never_wins(row):
     x = -np.abs(normal(2, 5, 6, 3))
 
@@ -94,9 +87,11 @@ def test_batch_norm_takes_the_moving_statistics_or_in_training_the_batchs(traini
     if training:
         mean = x.sum((0, 1, 2)) / 24
         variance = ((x - mean) ** 2).sum((0, 1, 2)) / 24
-    expected = by_loops(
-        x, (3, 4, 5), lambda n, i, j, c: gamma[c] * (x[n, i, j, c] - mean[c]) / math.sqrt(variance[c] + 1e-3) + beta[c]
-    )
+
+    def value(n, i, j, c):
+        return gamma[c] * (x[n, i, j, c] - mean[c]) / math.sqrt(variance[c] + 1e-3) + beta[c]
+
+    expected = by_loops(x, (3, 4, 5), value)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -119,45 +114,27 @@ def test_the_loss_is_half_the_sum_of_squares_over_the_batch():
 
 
 def test_every_gradient_is_its_finite_difference():
-    variant = tiny(
-        Conv("conv", 4, 3, stride=2, pad=(1, 2)),
-        Relu("relu"),
-        BatchNorm("bn", eps=1e-3, momentum=0.1),
-        Lrn("lrn", radius=1, alpha=0.1, beta=0.75, k=1.0),
-        Conv("grouped", 4, 3, pad=(1, 1), groups=2),
-        Pool("pool", 3, stride=2, pad=(1, 1)),
-        Flatten("flatten"),
-        Dropout("drop", 0.5),
-        Fc("fc", 5),
-        Relu("last_relu"),
-        Fc("last", 3),
-    )
-    weights = {
-        layer: {name: array.astype(np.float64) for name, array in arrays.items()}
-        for layer, arrays in initial(variant).items()
-    }
-    images = normal(2, 7, 7, 3)
-
-    def loss():
-        return reference.loss(reference.forward(variant, weights, images, training=True).logits)
-
+    features = Conv("conv", 4, 3, stride=2, pad=(1, 2)), Relu("relu"), BatchNorm("bn", eps=1e-3, momentum=0.1)
+    grouped = Lrn("lrn", 1, alpha=0.1, beta=0.75, k=1.0), Conv("grouped", 4, 3, pad=(1, 1), groups=2)
+    dense = Flatten("flatten"), Dropout("drop", 0.5), Fc("fc", 5), Relu("last_relu"), Fc("last", 3)
+    variant = tiny(*features, *grouped, Pool("pool", 3, stride=2, pad=(1, 1)), *dense)
+    weights, images = initial(variant), normal(2, 7, 7, 3)
     trace = reference.forward(variant, weights, images, training=True)
     assert reference.margin(variant, trace) > 1e-4
     found = reference.gradients(variant, weights, trace)
-    assert {layer: set(arrays) for layer, arrays in found.items()} == {
-        placed.layer.name: set(placed.layer.trainable(placed.input)) for placed in variant.placed() if placed.params
-    }
-    for layer, arrays in found.items():
-        for name, gradient in arrays.items():
-            array, slope = weights[layer][name], np.empty(gradient.shape)
-            for place in np.ndindex(array.shape):
-                kept, ends = array[place], []
-                for step in (1e-6, -1e-6):
-                    array[place] = kept + step
-                    ends.append(loss())
-                array[place] = kept
-                slope[place] = (ends[0] - ends[1]) / 2e-6
-            assert np.linalg.norm(gradient - slope) < 1e-6 * np.linalg.norm(slope), (layer, name)
+
+    def loss(layer, name, array):
+        changed = weights | {layer: weights[layer] | {name: array}}
+        return reference.loss(reference.forward(variant, changed, images, training=True).logits)
+
+    for layer, shape, _ in variant.placed():
+        assert found.get(layer.name, {}).keys() == layer.trainable(shape).keys()
+        for name, gradient in found.get(layer.name, {}).items():
+            array = weights[layer.name][name].astype(np.float64)
+            steps = 1e-6 * np.eye(array.size).reshape(-1, *array.shape)
+            ends = [(loss(layer.name, name, array + step), loss(layer.name, name, array - step)) for step in steps]
+            slope = np.reshape([(after - before) / 2e-6 for after, before in ends], array.shape)
+            assert np.linalg.norm(gradient - slope) < 1e-6 * np.linalg.norm(slope), (layer.name, name)
 
 
 def test_a_grouped_conv_is_two_convs_side_by_side():
@@ -179,9 +156,7 @@ def test_a_grouped_conv_is_two_convs_side_by_side():
 
 
 class TestMargin:
-    IMAGES = np.array([[4.0, -3.0, 1.0, 2.0], [8.0, -6.0, 2.0, 4.0]]).reshape(
-        2, 2, 2, 1
-    )  # RMS sqrt(7.5) and twice that
+    IMAGES = np.reshape([[4.0, -3.0, 1.0, 2.0], [8.0, -6.0, 2.0, 4.0]], (2, 2, 2, 1))  # RMS sqrt(7.5) and twice that
 
     def margin(self, row, planted=None):
         images = self.IMAGES.copy()

@@ -2,11 +2,12 @@
 
 import csv
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
 
-from impls.layers import Conv, Relu
+from impls.layers import BatchNorm, Conv, Dropout, Lrn, Relu
 from impls.variants import VARIANTS, Variant
 
 WITNESS = list(csv.DictReader(Path(__file__).with_name("data").joinpath("layers.csv").read_text().splitlines()))
@@ -44,6 +45,27 @@ def test_the_totals_are_the_published_ones(name):
 
 def test_keras_bn_has_the_total_of_its_articles_summary():
     assert sum(placed.params + placed.state for placed in VARIANTS["keras_bn"].placed()) == 46_846_744
+
+
+def test_what_no_shape_shows_is_as_published():
+    """Radius, alpha on the plain sum, beta and k of both LRN rows; BatchNorm; dropout."""
+    lrn = {"tutorial": (5, 0.001 / 9, 0.75, 1.0), "original": (2, 1e-4, 0.75, 2.0)}
+    lrn |= dict.fromkeys(("caffenet", "bvlc"), (2, 2e-5, 0.75, 1.0))
+    for name, variant in VARIANTS.items():
+        rows = [row for row in variant.layers if isinstance(row, Lrn)]
+        assert (
+            [(row.radius, row.alpha, row.beta, row.k) for row in rows] == [lrn[name]] * 2 if name in lrn else not rows
+        )
+        assert {(row.eps, row.momentum) for row in variant.layers if isinstance(row, BatchNorm)} <= {(1e-3, 0.1)}
+        assert {row.rate for row in variant.layers if isinstance(row, Dropout)} <= {0.5}
+
+
+@pytest.mark.parametrize("name", ["conv1", "conv2", "conv3", "conv4", "conv5", "pool5"])
+def test_tutorial_pads_as_tensorflows_same_does(name):
+    placed = next(placed for placed in VARIANTS["tutorial"].placed() if placed.layer.name == name)
+    pixels, row = placed.input[0], placed.layer
+    total = max((math.ceil(pixels / row.stride) - 1) * row.stride + row.kernel - pixels, 0)
+    assert row.pad == (total // 2, total - total // 2)  # the odd pixel last
 
 
 def test_backward_is_twice_forward_less_the_gradient_of_the_images():

@@ -1,0 +1,66 @@
+# Every target makes what it needs, so each works as the first command on a fresh clone.
+DEVICE ?= cpu
+VARIANT ?= tutorial
+PYTHON ?= python3
+PY := .venv/bin/python
+BENCH := $(PY) -m bench
+BIN := .venv/bin
+
+# options of `run` and `verify` that are passed on when given: make bench BATCH=32 ROUNDS=3
+PASSED := $(foreach name,FRAMEWORK MODE BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS OUT NAME,\
+  $(if $($(name)),--$(subst _,-,$(shell echo $(name) | tr A-Z a-z)) $($(name))))
+# GPU builds of torch and tensorflow own the same cuDNN files, so each has an environment of its own
+GPU_PYTHONS := $(if $(findstring cuda,$(DEVICE)),$(foreach name,torch tensorflow,\
+  $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python)))
+
+.PHONY: bench classic layers verify plot ci-bench test test-all lint setup clean help
+
+bench: .venv/ready ## time every case: make bench [DEVICE=cuda] [VARIANT=owt] [FRAMEWORK=torch] [BATCH=32]
+	$(BENCH) run --device $(DEVICE) --variant $(VARIANT) $(GPU_PYTHONS) $(PASSED)
+
+classic: .venv/ready ## the article's protocol: batch 32, 10 burn-in, 100 iterations: make classic [ITERATIONS=20]
+	$(BENCH) run --protocol classic --device $(DEVICE) --variant $(VARIANT) $(GPU_PYTHONS) $(PASSED)
+
+layers: .venv/ready ## every layer's shape, params and MACs, beside what the frameworks report
+	$(BENCH) layers --framework $(or $(FRAMEWORK),all)
+
+verify: .venv/ready ## prove all variants equal in every framework
+	$(BENCH) verify --variant $(or $(filter-out tutorial,$(VARIANT)),all) $(if $(FRAMEWORK),--framework $(FRAMEWORK))
+
+plot: .venv/ready ## bars from result CSVs: make plot [CSV="results/*/summary.csv"] [OUTPUT=times.png]
+	$(BENCH) plot $(CSV) --output $(or $(OUTPUT),times.png)
+
+ci-bench: .venv/ready ## the cases under pytest-benchmark: stored, and compared with the stored run before
+	$(PY) -m pytest tests/speed/test_cases.py --benchmark-only --benchmark-autosave --benchmark-save-data \
+	  $(if $(wildcard .benchmarks/*/*.json),--benchmark-compare) --benchmark-columns=min,mean,stddev,median,rounds \
+	  --benchmark-group-by=param:pass_ --benchmark-sort=name
+
+test: .venv/ready ## all tests but the slow ones
+	$(PY) -m pytest tests --ignore=tests/speed -m "not slow" -q
+
+test-all: .venv/ready ## all tests
+	$(PY) -m pytest tests --ignore=tests/speed -q
+
+lint: .venv/ready ## format, lint, types, arrows
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: .venv/ready $(if $(findstring cuda,$(DEVICE)),.venvs/torch/ready .venvs/tensorflow/ready) ## make .venv (DEVICE=cuda: GPU environments too)
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,tensorflow,dev]"
+	@touch $@
+
+.venvs/%/ready: pyproject.toml
+	$(PYTHON) -m venv .venvs/$*
+	.venvs/$*/bin/pip install --quiet --disable-pip-version-check numpy $(if $(filter tensorflow,$*),"tensorflow[and-cuda]>=2.18","torch>=2.6")
+	@touch $@
+
+clean: ## remove environments and caches; results stay
+	rm -rf .venv .venvs .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | sort | expand -t 12
