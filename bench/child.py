@@ -193,15 +193,15 @@ def start(
     try:
         ready = child.ask("configure", settings={"device": device, "threads": threads, "precision": precision})
     except WorkerDied as died:
-        if died.kind == "missing":
-            where = f" for {python}" if framework in pythons else ""
+        where = f" for {python}" if framework in pythons else ""
+        if died.kind == "missing" or "ModuleNotFoundError" in died.tail:
             raise UsageError(
-                f"framework {framework!r} is not installed{where}: pip install 'alexnet-bench[{framework}]'"
+                f"framework {framework!r} is not installed{where}: pip install 'alexnet-bench[{framework}]' "
+                f"({died.tail.splitlines()[-1]})"
             ) from died
         if died.kind == "device":
-            seen = died.reason.split(": ", 2)[-1]
             raise UsageError(
-                f"device {device!r} asked for, {seen} only: pass --device cpu, or --python "
+                f"device {device!r} asked for, {died.reason.split(': ', 2)[-1]} only: pass --device cpu, or --python "
                 f"{framework}=PATH with a GPU build"
             ) from died
         raise

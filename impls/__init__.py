@@ -31,7 +31,7 @@ class Framework:
 FRAMEWORKS = {
     "torch": Framework("impls.torch_alexnet", "torch", ("torch",), ("eager",), ("nchw",)),
     "tensorflow": Framework("impls.tf_alexnet", "tensorflow", ("tensorflow", "tensorflow-cpu"), ("graph",), ("nhwc",)),
-    "null": Framework("impls.null_alexnet", "numpy", ("numpy",), ("noop",), ("nhwc",), peer=False),
+    "null": Framework("impls.null_alexnet", "numpy", ("numpy",), ("noop", "part"), ("nhwc",), peer=False),
 }
 
 

@@ -1,8 +1,8 @@
 """The null Net: its passes do nothing, so that what the harness itself adds can be timed.
 
-Logits and gradients come from the float64 reference, so it passes the same gate as every other Net. It also plays the
-parts of a bad Worker where tests ask for one by NULL_NET in the environment: ``spin=MS``, ``hang=N``, ``die=N`` or
-``memory=N`` in its Nth timed iteration, ``wrong`` or ``nan`` gradients.
+Logits and gradients come from the float64 reference, so it passes the same gate as every other Net. In mode ``part`` it
+plays the part that NULL_NET in the environment names, for tests of the harness: ``spin=MS``; ``hang=N``, ``die=N`` or
+``memory=N`` in its Nth iteration; ``wrong`` or ``nan`` gradients.
 """
 
 import os
@@ -41,7 +41,8 @@ class Net:
         self.weights = {
             layer: {name: np.array(array) for name, array in ours.items()} for layer, ours in weights.items()
         }
-        part, _, value = os.environ.get("NULL_NET", "").partition("=")
+        played = os.environ.get("NULL_NET", "") if how.mode == "part" else ""
+        part, _, value = played.partition("=")
         self.part, self.value, self.iteration = part, float(value or 0), 0
         if part in ("spin", "hang", "die", "memory"):
             self.forward = self.forward_backward = self.play  # type: ignore[method-assign]

@@ -28,6 +28,19 @@ def folder(tmp_path):
     shutil.rmtree(tmp_path)  # a full-size set is hundreds of MB, and pytest keeps three runs
 
 
+@pytest.fixture
+def tried(monkeypatch):
+    """The draws that were looked at, in order."""
+    found = []
+
+    def images(variant, seed, draw, count, drawn=parity.images):
+        found.append(draw)
+        return drawn(variant, seed, draw, count)
+
+    monkeypatch.setattr(parity, "images", images)
+    return found
+
+
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_accepted_draws_are_on_file(name, count):
@@ -36,9 +49,10 @@ def test_accepted_draws_are_on_file(name, count):
 
 
 @pytest.mark.parametrize("name", ["half_width", "keras_bn"])
-def test_the_draws_on_file_are_still_tie_free(name, folder):
+def test_the_draws_on_file_are_still_tie_free_and_no_other_is_tried(name, folder, tried):
     found = parity.prepare(VARIANTS[name], folder, batch=8)
     assert (found.tie_free, list(found.draws)) == (True, ON_FILE[name]["2"])
+    assert tried == ON_FILE[name]["2"] * 2  # each once to check it, once to keep it
     assert found.proofs(2) == [(2, STRICT)]
 
 
@@ -68,17 +82,10 @@ def test_a_planted_near_tie_is_rejected(variant):
 
 
 def test_fewer_draws_come_back_where_no_more_may_be_tried():
-    assert parity.accepted(TINY, initial(TINY), 2, 0, [], most=1) == [0]
+    assert parity.accepted(TINY, initial(TINY), 2, 0, [7], most=1) == [7]
 
 
-def test_where_nothing_is_found_the_limits_are_loose_and_it_is_said(monkeypatch, tmp_path):
-    tried = []
-
-    def images(variant, seed, draw, count, drawn=parity.images):
-        tried.append(draw)
-        return drawn(variant, seed, draw, count)
-
-    monkeypatch.setattr(parity, "images", images)
+def test_where_nothing_is_found_the_limits_are_loose_and_it_is_said(monkeypatch, tmp_path, tried):
     monkeypatch.setattr(parity, "TIE", 1e9)
     found = parity.prepare(TINY, tmp_path, batch=2)
     assert (found.tie_free, found.draws) == (False, (0, 1))

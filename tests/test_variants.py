@@ -48,8 +48,7 @@ def test_keras_bn_has_the_total_of_its_articles_summary():
 
 
 def test_what_no_shape_shows_is_as_published():
-    """Radius, alpha on the plain sum, beta and k of both LRN rows; BatchNorm; dropout."""
-    lrn = {"tutorial": (5, 0.001 / 9, 0.75, 1.0), "original": (2, 1e-4, 0.75, 2.0)}
+    lrn = {"tutorial": (5, 0.001 / 9, 0.75, 1.0), "original": (2, 1e-4, 0.75, 2.0)}  # radius, alpha, beta, k
     lrn |= dict.fromkeys(("caffenet", "bvlc"), (2, 2e-5, 0.75, 1.0))
     for name, variant in VARIANTS.items():
         rows = [row for row in variant.layers if isinstance(row, Lrn)]

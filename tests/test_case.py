@@ -1,0 +1,111 @@
+"""Cases: ids, the grid, groups, and what a user may not ask for."""
+
+import pytest
+
+from bench import UsageError
+from bench.case import Case, device, grid, groups, modes, one_of, positive, several
+from impls import FRAMEWORKS
+from impls.variants import VARIANTS
+
+DEFAULTS = {
+    "variants": ["tutorial"],
+    "modes": {"torch": ["eager"], "tensorflow": ["graph"]},
+    "layouts": {"torch": ["nchw"], "tensorflow": ["nhwc"]},
+    "devices": ["cpu"],
+    "precisions": ["fp32"],
+    "batches": [32],
+    "passes": ["forward", "forward_backward"],
+}
+
+
+def test_an_id_leaves_out_every_axis_at_its_default():
+    case = Case("tutorial", "torch", "eager", "cpu", "fp32", "nchw", 32, "forward")
+    assert case.id == "tutorial-torch-eager-cpu-fp32-b32-forward"
+
+
+def test_an_id_appends_every_axis_that_is_not():
+    case = Case(
+        "owt", "torch", "eager", "cuda:1", "fp32", "channels_last", 8, "forward_backward", 2, 67, dropout=True, seed=3
+    )
+    assert case.id == "owt-torch-eager-cuda:1-fp32-b8-forward_backward-channels_last-t2-s67-dropout-seed3"
+
+
+def test_ids_of_a_grid_are_all_different():
+    cases = grid(**DEFAULTS | {"variants": list(VARIANTS), "batches": [1, 2, 8]})
+    assert len({case.id for case in cases}) == len(cases) == 8 * 3 * 2 * 2
+
+
+def test_the_default_grid_is_four_cases_in_one_group():
+    (group,) = groups(grid(**DEFAULTS))
+    assert [(case.framework, case.pass_) for case in group] == [
+        ("torch", "forward"),
+        ("tensorflow", "forward"),
+        ("torch", "forward_backward"),
+        ("tensorflow", "forward_backward"),
+    ]
+
+
+def test_variants_and_batches_are_groups_of_their_own():
+    cases = grid(**DEFAULTS | {"variants": ["owt", "bvlc"], "batches": [1, 2]})
+    assert len(groups(cases)) == 4
+
+
+def test_the_variants_own_size_is_no_axis():
+    assert grid(**DEFAULTS, size=224)[0].id == grid(**DEFAULTS)[0].id
+    assert grid(**DEFAULTS, size=96)[0].id.endswith("-s96")
+
+
+def test_forward_backward_counts_three_forwards_less_the_images_gradient():
+    cases = grid(**DEFAULTS | {"variants": ["owt"]})
+    assert [case.macs for case in cases] == [714_188_480, 714_188_480, 2_072_288_640, 2_072_288_640]
+
+
+def test_all_is_every_choice_and_a_name_twice_is_one():
+    assert several("pass", "all", ("a", "b")) == ["a", "b"]
+    assert several("pass", "b,a,b", ("a", "b")) == ["b", "a"]
+
+
+def test_modes_go_to_the_framework_that_has_them():
+    assert modes(["torch", "tensorflow"], "eager,graph") == {"torch": ["eager"], "tensorflow": ["graph"]}
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (
+            lambda: several("variant", "alexnet", list(VARIANTS)),
+            "unknown variant 'alexnet': choose tutorial, caffenet, bvlc, original, single_tower, keras_bn, half_width or owt",
+        ),
+        (
+            lambda: several("framework", "caffe", list(FRAMEWORKS)),
+            "unknown framework 'caffe': choose torch, tensorflow or null",
+        ),
+        (lambda: modes(["torch"], "xla"), "torch has no mode 'xla': choose eager"),
+        (
+            lambda: modes(["torch", "tensorflow"], "xla"),
+            "unknown mode 'xla': torch has eager; tensorflow has graph",
+        ),
+        (
+            lambda: modes(["torch", "tensorflow"], "graph"),
+            "torch has no mode 'graph': choose eager, or leave torch out",
+        ),
+        (lambda: device("gpu"), "unknown device 'gpu': choose cpu, cuda, or one GPU such as cuda:1"),
+        (lambda: device("cuda:x"), "unknown device 'cuda:x': choose cpu, cuda, or one GPU such as cuda:1"),
+        (
+            lambda: one_of("pass", "backward", ("forward", "forward_backward")),
+            "unknown pass 'backward': choose forward or forward_backward",
+        ),
+        (lambda: positive("--batch", "0"), "--batch: expected a whole number, at least 1, found '0'"),
+        (lambda: positive("--batch", "-3"), "--batch: expected a whole number, at least 1, found '-3'"),
+        (lambda: positive("--rounds", "many"), "--rounds: expected a whole number, at least 1, found 'many'"),
+        (lambda: positive("--rounds", "1.5"), "--rounds: expected a whole number, at least 1, found '1.5'"),
+        (
+            lambda: grid(**DEFAULTS, size=10),
+            "tutorial at 10 pixels: pool1: a 3x3 window needs at least 3 pixels, found 2; choose a larger input size",
+        ),
+    ],
+)
+def test_a_mistake_says_what_was_expected_and_what_was_found(ask, message):
+    with pytest.raises(UsageError) as error:
+        ask()
+    assert message in str(error.value)

@@ -1,0 +1,199 @@
+"""Whole Runs with the null Net: schedule, faults, interruption. Real processes, real signals."""
+
+import itertools
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from conftest import NULL, SMALL, Command
+
+TWO = (*NULL, "--mode", "noop,part")  # two Workers that take turns; the second plays the part in NULL_NET
+
+
+def wait_for_worker(process, code, seconds=60):
+    """The Worker process of a running command whose bootstrap was given this framework."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            if code in " ".join(child.cmdline()):
+                return child
+        time.sleep(0.02)
+    raise AssertionError("no Worker came up")
+
+
+def wait_for_event(command, event, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for path in command.results.glob("*/run.jsonl"):
+            if f'"event":"{event}"' in path.read_text():
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"no {event} event came")
+
+
+@pytest.fixture(scope="module")
+def scheduled(tmp_path_factory):
+    run = Command(tmp_path_factory.mktemp("run"))("run", *TWO, "--rounds", "3", "--env", "NULL_NET=spin=2")
+    assert run.code == 0, run.err
+    return run
+
+
+@pytest.fixture(scope="module")
+def classic(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classic")
+    return Command(folder)("run", *SMALL, "--protocol", "classic", "--iterations", "25")
+
+
+class TestSchedule:
+    def test_every_case_has_its_iterations_in_every_round(self, scheduled):
+        for case in scheduled.of("run")[0]["cases"]:
+            turns = [turn for turn in scheduled.of("turn") if f"-{case['mode']}-" in turn["case_id"]]
+            turns = [turn for turn in turns if turn["case_id"].endswith(f"-{case['pass_']}-s67")]
+            assert [turn["round"] for turn in turns] == [0, 0, 1, 1, 2, 2]
+            assert all(len(turn["ns"]) - turn["lead"] == 5 for turn in turns)
+
+    def test_a_cycle_is_an_order_and_its_mirror(self, scheduled):
+        for _, turns in itertools.groupby(scheduled.of("turn"), key=lambda turn: (turn["round"], turn["cycle"])):
+            order = [turn["case_id"] for turn in turns]
+            assert len(order) == 8
+            assert order == order[::-1]
+
+    def test_orders_differ_from_round_to_round(self, scheduled):
+        orders = {
+            tuple(turn["case_id"] for turn in turns)
+            for _, turns in itertools.groupby(scheduled.of("turn"), key=lambda turn: turn["round"])
+        }
+        assert len(orders) > 1
+
+    def test_one_worker_computes_at_a_time(self, scheduled):
+        spans = sorted(
+            (start, start + ns) for turn in scheduled.of("turn") for start, ns in zip(turn["start_ns"], turn["ns"], strict=True)
+        )
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+
+    def test_workers_are_fresh_in_every_round(self, scheduled):
+        assert len(scheduled.of("worker")) == 6
+        assert {worker["round"] for worker in scheduled.of("worker")} == {0, 1, 2}
+
+    def test_burn_in_comes_first_and_is_never_a_sample(self, scheduled):
+        for burn_in in scheduled.of("burn_in"):
+            assert len(burn_in["ns"]) == 2
+            turns = [t for t in scheduled.of("turn") if (t["case_id"], t["round"]) == (burn_in["case_id"], burn_in["round"])]
+            assert max(burn_in["start_ns"]) < min(turns[0]["start_ns"])
+
+    def test_the_proof_comes_before_the_clock_in_every_worker(self, scheduled):
+        for worker in scheduled.of("worker"):
+            assert worker["parity"]["logits"] <= 1e-5
+            assert worker["parity"]["gradient"] <= 1e-4
+        names = [event["event"] for event in scheduled.events]
+        assert names.index("worker") < names.index("burn_in") < names.index("turn")
+
+    def test_no_worker_and_no_scratch_file_is_left_behind(self, scheduled):
+        for process in psutil.process_iter(["cmdline"]):
+            assert str(scheduled.folder) not in " ".join(process.info["cmdline"] or [])
+
+
+class TestGate:
+    def test_burn_in_is_never_fewer_than_asked_for(self, command):
+        run = command("run", *NULL[:-3], "--burn-in", "12", "--rounds", "1")
+        assert run.code == 0, run.err
+        assert all(len(burn_in["ns"]) >= 12 for burn_in in run.of("burn_in"))
+
+    def test_without_the_gate_it_is_exactly_that(self, command):
+        run = command("run", *NULL, "--burn-in", "7", "--rounds", "1")
+        assert [(len(one["ns"]), one["stop"]) for one in run.of("burn_in")] == [(7, "count")] * 2
+
+
+class TestFaults:
+    def test_a_worker_killed_once_costs_a_repeat_and_no_case(self, command):
+        process = command.start("run", *TWO, "--env", "NULL_NET=spin=20")
+        wait_for_event(command, "turn")
+        os.kill(wait_for_worker(process, "null").pid, signal.SIGKILL)
+        run = command.finish(process)
+        assert run.code == 0, run.err
+        assert "killed by SIGKILL; the kernel does that when memory runs out; the Round is repeated" in run.err
+        (fault,) = run.of("fault")
+        assert fault["round"] == 0
+        assert fault["kind"] == "died"
+        assert len(run.of("void")) == 1
+        assert [end["reason"] for end in run.of("end")] == ["planned"]
+
+    def test_samples_of_a_void_round_are_kept_and_not_counted(self, command):
+        process = command.start("run", *TWO, "--env", "NULL_NET=spin=20")
+        wait_for_event(command, "turn")
+        os.kill(wait_for_worker(process, "null").pid, signal.SIGKILL)
+        run = command.finish(process)
+        void = [turn for turn in run.of("turn") if turn["round"] == 0 and turn["attempt"] == 0]
+        rows = (run.folder / "samples.csv").read_text().splitlines()
+        assert void
+        assert any(row.endswith("False") and ",sample," in row for row in rows)
+        assert all(",20," in row for row in (run.folder / "summary.csv").read_text().splitlines()[1:])
+
+    @pytest.mark.parametrize(
+        ("part", "reason"),
+        [
+            ("die=5", "ended by itself with exit code 9"),
+            ("memory=5", "ran out of memory: MemoryError: the null Net was told to run out of memory"),
+            ("hang=5", "hung: no answer to measure within 3 s (--worker-limit)"),
+        ],
+    )
+    def test_a_second_death_fails_its_cases_and_the_others_finish(self, command, part, reason):
+        run = command("run", *TWO, "--worker-limit", "3", "--env", f"NULL_NET={part}")
+        assert run.code == 1, run.err
+        assert f"null-part {reason}; the Round is repeated" in run.err
+        assert f"null-part {reason}; its cases fail" in run.err
+        assert len(run.of("fault")) == 2
+        assert {event["reason"] for event in run.of("failed")} == {reason}
+        lines = (run.folder / "summary.csv").read_text().splitlines()[1:]
+        assert [",True," in line for line in lines] == [True, False, True, False]
+        assert sum(",20," in line for line in lines) == 2  # both Rounds of both passes of the survivor
+
+    @pytest.mark.parametrize(
+        ("part", "words"),
+        [("wrong", "worst gradient conv1/bias: off by"), ("nan", "worst gradient conv1/bias is not finite")],
+    )
+    def test_what_disagrees_or_is_not_finite_is_never_timed(self, command, part, words):
+        run = command("run", *TWO, "--env", f"NULL_NET={part}")
+        assert run.code == 1
+        assert words in run.err
+        assert not [turn for turn in run.of("turn") if "-part-" in turn["case_id"]]
+        assert [turn for turn in run.of("turn") if "-noop-" in turn["case_id"]]
+
+
+class TestInterruption:
+    @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+    def test_what_was_measured_is_kept_and_summarised(self, command, sign):
+        process = command.start("run", *TWO, "--rounds", "30", "--env", "NULL_NET=spin=20")
+        wait_for_event(command, "turn")
+        worker = wait_for_worker(process, "null")
+        process.send_signal(sign)
+        run = command.finish(process)
+        assert run.code == 130
+        assert "interrupted: what was measured so far is kept and summarised above" in run.err
+        assert "Traceback" not in run.err
+        assert [end["reason"] for end in run.of("end")] == ["interrupted"]
+        assert ",interrupted," in (run.folder / "summary.csv").read_text()
+        psutil.wait_procs([worker], timeout=5)
+        assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+
+    def test_max_time_ends_after_the_first_round_at_the_earliest(self, command):
+        run = command("run", *NULL, "--rounds", "30", "--max-time", "0.001")
+        assert run.code == 0, run.err
+        assert {turn["round"] for turn in run.of("turn")} == {0}
+        assert [end["reason"] for end in run.of("end")] == ["time_cap"]
+
+
+class TestClassic:
+    def test_a_line_every_ten_iterations(self, classic):
+        steps = [line.split("step ")[1].split(",")[0] for line in classic.err.splitlines() if " step " in line]
+        assert steps == ["0", "10", "20"] * 2
+
+    def test_burn_in_is_exactly_ten_and_iterations_are_as_asked(self, classic):
+        assert [len(one["ns"]) for one in classic.of("burn_in")] == [10, 10]
+        assert sum(len(turn["ns"]) for turn in classic.of("turn")) == 50
+
+    def test_no_ratio_is_drawn_from_what_was_not_paired(self, classic):
+        assert "classic protocol" in classic.out
+        assert "mirrored" not in classic.out
