@@ -23,7 +23,7 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     for path in paths:
         file = path / "summary.csv" if path.is_dir() else path
         try:
-            frame = pd.read_csv(file, float_precision="round_trip")
+            frame = pd.read_csv(file)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error).strip()
             raise UsageError(f"{file}: cannot read: {reason}; expected a summary.csv or a Run folder") from error

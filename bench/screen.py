@@ -26,6 +26,11 @@ def console() -> Console:
     return out if out.is_terminal and out.width < 100 else Console(file=sys.stdout, highlight=False, width=100)
 
 
+def new_table(title: str) -> Table:
+    """Narrow enough that six columns stay under 100 characters."""
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+
+
 class Progress:
     """Lines on stderr, written between Turns only: no thread draws while a sample is taken.
 
@@ -112,7 +117,7 @@ def _group_table(out: Console, run: Run, cases: list[Case], rows: Mapping[str, A
         f"{cases[0].variant}, {first['size']} px, batch {cases[0].batch}, {cases[0].device} "
         f"({first['threads']} threads), {cases[0].precision}: {rounds} after {run.protocol.burn_in} burn-in"
     )
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = new_table(title)
     for heading in ("pass", "framework"):
         table.add_column(heading, no_wrap=True)
     for heading in ("mean ± stddev ms (n)", "median", "images/s", "ratio [95 %]"):
@@ -175,7 +180,7 @@ def number(value: float) -> str:
 
 def layers_table(net: Variant, rows: Sequence[Mapping[str, Any]], beside: Mapping[str, Sequence[Mapping]]) -> None:
     """Layer, kind, output shape, params, state, MACs; beside them each framework's report, ``=`` where it agrees."""
-    table = Table(title=f"{net.name}, {net.input_size} px: {net.note}", title_justify="left")
+    table = new_table(f"{net.name}, {net.input_size} px: {net.note}")
     for heading in ("layer", "kind"):
         table.add_column(heading, no_wrap=True)
     for heading in ("output", "params", "state", "MACs", *beside):
@@ -205,9 +210,7 @@ def verify_table(checks: Iterable[Mapping[str, Any]]) -> None:
     for check in checks:
         groups.setdefault((check["variant"], check["framework"]), []).append(check)
     kinds = ("logits", "loss", "gradient", "state")
-    table = Table(
-        title="relative L2 error against the float64 reference, worst array (its limit)", title_justify="left"
-    )
+    table = new_table("relative L2 error against the float64 reference, worst array (its limit)")
     for heading in ("variant", "framework", *kinds, "arrays", ""):
         table.add_column(heading, no_wrap=True)
     for (variant, framework), mine in groups.items():

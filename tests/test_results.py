@@ -1,0 +1,182 @@
+"""A Run folder: the journal survives a kill, and what is derived from it is whole and unrounded."""
+
+import csv
+import dataclasses
+import statistics
+from pathlib import Path
+
+import pytest
+
+from bench import UsageError, host
+from bench.case import Case
+from bench.protocol import Protocol
+from bench.results import COLUMNS, Journal, Run, new_folder
+
+A = Case("owt", "torch", "eager", "cpu", "fp32", "nchw", 8, "forward")
+B = dataclasses.replace(A, framework="tensorflow", mode="graph", layout="nhwc")
+QUIET = {"wall_s": 1.0, "steal_s": 0.0, "foreign_s": 0.0, "psi_s": 0.0, "throttled": None}
+
+
+def journal(folder: Path, rounds=3, slower=1.5, protocol=None, noise=QUIET) -> Run:
+    """A Run whose candidate takes ``slower`` times as long, with lead iterations that are far off."""
+    made = Journal(folder)
+    made.add(
+        "run",
+        run_id="r",
+        name="n",
+        schema=1,
+        threads=2,
+        env={},
+        cases=[dataclasses.asdict(case) for case in (A, B)],
+        protocol=dataclasses.asdict(protocol or Protocol(rounds=rounds)),
+        fingerprint=host.fingerprint(),
+    )
+    for round_ in range(rounds):
+        place = {"group": 0, "round": round_, "attempt": 0}
+        for case, ns in ((A, 1000 + round_), (B, round((1000 + round_) * slower)), (B, None), (A, None)):
+            ns = ns or round((1000 + round_) * (slower if case is B else 1))
+            made.add(
+                "turn", **place, case_id=case.id, cycle=0, lead=1, start_ns=[1, 2, 3], ns=[10**9, ns, ns], nivcsw=0, noise=noise
+            )
+        for case in (A, B):
+            made.add("block", **place, case_id=case.id, finite=True, peak_memory=2**20)
+    made.add("end", reason="planned", failed={})
+    return Run(folder)
+
+
+def test_lead_iterations_are_stored_and_left_out(tmp_path):
+    run = journal(tmp_path)
+    assert run.samples(A) == [[1000] * 4, [1001] * 4, [1002] * 4]
+    run.write()
+    rows = list(csv.DictReader(open(tmp_path / "samples.csv")))
+    assert [row["phase"] for row in rows[:3]] == ["lead", "sample", "sample"]
+    assert [row["valid"] for row in rows[:3]] == ["False", "True", "True"]
+
+
+def test_the_summary_csv_is_unrounded_and_has_every_column(tmp_path):
+    run = journal(tmp_path)
+    run.write()
+    row = next(csv.DictReader(open(tmp_path / "summary.csv")))
+    samples = [1000.0] * 4 + [1001.0] * 4 + [1002.0] * 4
+    assert list(row) == COLUMNS
+    assert float(row["mean_ms"]) == statistics.fmean(samples) / 1e6
+    assert float(row["stddev_ms"]) == pytest.approx(statistics.stdev(samples) / 1e6, rel=1e-12)
+    assert (row["rounds"], row["iterations"], row["valid"], row["trend"]) == ("3", "12", "True", "steady")
+    assert row["params"] == "61100840"
+
+
+def test_the_ratio_is_of_the_second_framework_to_the_first(tmp_path):
+    (ratio,) = journal(tmp_path).ratios()
+    assert (ratio["baseline"], ratio["candidate"]) == (A.id, B.id)
+    assert ratio["ratio"] == pytest.approx(1.5, rel=1e-3)
+
+
+def test_an_unpaired_run_has_no_ratio(tmp_path):
+    assert journal(tmp_path, protocol=Protocol(paired=False)).ratios() == []
+
+
+def test_a_half_cycle_is_in_the_summary_and_not_in_the_ratio(tmp_path):
+    journal(tmp_path, rounds=3)
+    made = Journal(tmp_path)
+    made.add(
+        "turn", group=0, round=3, attempt=0, case_id=B.id, cycle=0, lead=0, start_ns=[9], ns=[10**7], nivcsw=0, noise=QUIET
+    )
+    run = Run(tmp_path)
+    assert len(run.samples(B)) == 4
+    assert run.ratios()[0]["ratio"] == pytest.approx(1.5, rel=1e-3)
+
+
+def test_a_void_round_is_read_and_not_counted(tmp_path):
+    journal(tmp_path)
+    Journal(tmp_path).add("void", group=0, round=1, attempt=0, reason="x died")
+    assert len(Run(tmp_path).samples(A)) == 2
+
+
+def test_a_failed_case_keeps_its_reason_and_loses_its_ratio(tmp_path):
+    journal(tmp_path)
+    Journal(tmp_path).add("failed", case_id=B.id, reason="killed by SIGKILL")
+    run = Run(tmp_path)
+    assert run.ratios() == []
+    row = run.row(B)
+    assert (row["valid"], row["invalid_reason"], row["stop_reason"]) == (False, "killed by SIGKILL", "failed")
+
+
+def test_what_is_not_finite_is_invalid(tmp_path):
+    journal(tmp_path)
+    Journal(tmp_path).add("block", group=0, round=2, attempt=0, case_id=A.id, finite=False, peak_memory=None)
+    assert Run(tmp_path).row(A)["invalid_reason"] == "nonfinite: what was timed gave NaN or infinity"
+
+
+def test_a_noisy_run_says_so(tmp_path):
+    loud = QUIET | {"steal_s": 1.0}
+    assert "noisy" in journal(tmp_path, noise=loud).row(A)["flags"]
+
+
+def test_a_quiet_run_has_no_flags(tmp_path):
+    assert journal(tmp_path).row(A)["flags"] == ""
+
+
+def test_a_torn_last_line_is_a_killed_run_and_the_rest_is_read(tmp_path):
+    journal(tmp_path)
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"event":"turn","case_')
+    assert len(Run(tmp_path).samples(A)) == 3
+
+
+def test_a_broken_line_inside_is_reported_with_its_number(tmp_path):
+    journal(tmp_path)
+    path = tmp_path / "run.jsonl"
+    lines = path.read_bytes().splitlines()
+    lines[1] = b"not json"
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(UsageError, match=r"run.jsonl, line 2: "):
+        Run(tmp_path)
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    journal(tmp_path)
+    path = tmp_path / "run.jsonl"
+    path.write_text(path.read_text().replace('"schema":1', '"schema":99'))
+    with pytest.raises(UsageError, match="schema 99 is newer than 1: update alexnet-bench"):
+        Run(tmp_path)
+
+
+def test_a_folder_without_a_run_is_a_mistake(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot read run.jsonl: No such file or directory"):
+        Run(tmp_path)
+
+
+def test_two_runs_of_one_second_get_folders_of_their_own(tmp_path):
+    assert new_folder(tmp_path, "a") != new_folder(tmp_path, "a")
+
+
+def test_a_name_with_a_slash_is_a_mistake(tmp_path):
+    with pytest.raises(UsageError, match="--name: expected letters, digits"):
+        new_folder(tmp_path, "../a")
+
+
+def test_an_event_is_on_the_disk_when_add_returns(tmp_path):
+    made = Journal(tmp_path)
+    for number in range(3):
+        made.add("x", number=number)
+        assert len((tmp_path / "run.jsonl").read_bytes().splitlines()) == number + 1
+
+
+class TestHost:
+    def test_the_fingerprint_has_no_host_name_and_no_path(self):
+        import platform
+
+        text = str(host.fingerprint())
+        assert platform.node() not in text
+        assert str(Path.home()) not in text
+
+    def test_absent_evidence_is_none_and_never_zero(self):
+        before = {"wall_s": 0.0, "steal_s": None, "busy_s": 0.0, "psi_s": None, "throttled": None}
+        got = host.noise(before, before | {"wall_s": 2.0, "busy_s": 3.0}, own_s=1.0)
+        assert (got["steal_s"], got["psi_s"], got["foreign_s"]) == (None, None, 2.0)
+
+    def test_less_than_a_second_says_nothing_about_noise(self):
+        assert host.noise_percent([QUIET | {"wall_s": 0.5}])["steal_pct"] is None
+
+    def test_usable_cores_are_at_least_one(self):
+        assert host.usable_cores() >= 1
