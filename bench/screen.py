@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.case import Case
+from bench.parity import LIMITS
 from bench.protocol import Protocol
 from bench.results import IN_THE_CLOCK, Run
 from impls.variants import Variant
@@ -205,22 +206,23 @@ def agreement(row: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
 
 
 def verify_table(checks: Iterable[Mapping[str, Any]]) -> None:
-    """One row a variant and framework: the worst error of each kind beside its limit."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    """One row a variant, framework and batch: the worst error of each kind; its limit where it is not the usual one."""
+    groups: dict[tuple, list[Mapping[str, Any]]] = {}
     for check in checks:
-        groups.setdefault((check["variant"], check["framework"]), []).append(check)
-    kinds = ("logits", "loss", "gradient", "state")
-    table = new_table("relative L2 error against the float64 reference, worst array (its limit)")
-    for heading in ("variant", "framework", *kinds, "arrays", ""):
+        groups.setdefault((check["variant"], check["framework"], check["batch"]), []).append(check)
+    table = new_table("relative L2 error against the float64 reference, worst array of its kind")
+    for heading in ("variant", "framework", "batch", *(f"{kind}\n≤ {limit:.0e}" for kind, limit in LIMITS.items())):
         table.add_column(heading, no_wrap=True)
-    for (variant, framework), mine in groups.items():
+    table.add_column("", no_wrap=True)
+    for (variant, framework, batch), mine in groups.items():
         cells = []
-        for kind in kinds:
+        for kind, usual in LIMITS.items():
             errors = [(check["error"], check["tolerance"]) for check in mine if check["kind"] == kind]
             worst = max(errors, key=lambda one: float("inf") if one[0] is None else one[0] / one[1], default=None)
-            cells.append("-" if worst is None else "none" if worst[0] is None else f"{worst[0]:.1e} ({worst[1]:.0e})")
-        good = all(check["ok"] for check in mine)
-        table.add_row(variant, framework, *cells, str(len(mine)), "equal" if good else "DIFFERS")
+            other = f" ≤ {worst[1]:.0e}" if worst and worst[1] != usual else ""
+            cells.append("-" if worst is None else "none" if worst[0] is None else f"{worst[0]:.1e}{other}")
+        verdict = "equal" if all(check["ok"] for check in mine) else "DIFFERS"
+        table.add_row(variant, framework, str(batch), *cells, verdict)
     out = console()
     out.print(table)
     for check in (check for mine in groups.values() for check in mine if not check["ok"]):
