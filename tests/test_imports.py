@@ -1,0 +1,48 @@
+"""Arrows: what each part may import, looked at in a child's own sys.modules."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+FRAMEWORKS = {"torch", "tensorflow", "keras", "jax"}
+TABLES = {"numpy", "pandas", "matplotlib", "scipy"}
+
+
+def loaded(code):
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_the_command_line_imports_no_framework_and_no_tables():
+    assert not loaded("import bench.cli") & (FRAMEWORKS | TABLES)
+
+
+@pytest.mark.parametrize("module", ["run", "rounds", "verify", "layers", "plot", "results", "screen", "parity"])
+def test_no_part_of_the_harness_imports_a_framework(module):
+    assert not loaded(f"import bench.{module}") & FRAMEWORKS
+
+
+def test_a_worker_imports_numpy_and_nothing_else_from_outside():
+    from_outside = {"click", "rich", "msgspec", "psutil", "filelock", "scipy", "pandas", "matplotlib"}
+    got = loaded("import bench.worker")
+    assert "numpy" in got
+    assert not got & (from_outside | FRAMEWORKS)
+
+
+def test_the_variants_need_nothing_at_all():
+    assert not loaded("from impls.variants import VARIANTS; [v.params for v in VARIANTS.values()]") & (FRAMEWORKS | TABLES)
+
+
+@pytest.mark.parametrize(("name", "others"), [("torch", {"tensorflow", "keras", "jax"}), ("tensorflow", {"torch", "jax"})])
+def test_an_adapter_imports_its_own_framework_only(name, others):
+    got = loaded(f"import impls; impls.load({name!r})")
+    assert name in got
+    assert not got & others
+
+
+def test_available_imports_no_framework():
+    assert not loaded("import impls; assert impls.available() and impls.version('torch')") & FRAMEWORKS
