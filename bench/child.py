@@ -74,8 +74,7 @@ class Child:
     """One running Worker. ``ask`` raises WorkerDied for whatever keeps an answer from coming."""
 
     def __init__(self, name: str, framework: str, python: str, env: Mapping[str, str], logs: Path, limit_s: float):
-        self.name, self.limit_s = name, limit_s
-        self.python = python
+        self.name, self.framework, self.python, self.limit_s = name, framework, python, limit_s
         logs.mkdir(parents=True, exist_ok=True)
         self.stderr = logs / f"{name}.stderr"
         ours_in, theirs_out = os.pipe()
@@ -110,11 +109,16 @@ class Child:
         self.buffer = b""
 
     def ask(self, do: str, **message: Any) -> dict[str, Any]:
-        """Send one request and return its answer; WorkerDied, UsageError for a missing framework or device."""
-        try:
+        """Send one request and return its answer."""
+        self.send(do, **message)
+        return self.receive(do)
+
+    def send(self, do: str, **message: Any) -> None:
+        with contextlib.suppress(BrokenPipeError):  # a dead Worker is reported when its answer is read
             os.write(self.requests, json.dumps({"do": do, **message}).encode() + b"\n")
-        except BrokenPipeError:
-            raise self._died() from None
+
+    def receive(self, do: str) -> dict[str, Any]:
+        """The answer to what was sent last; WorkerDied where none comes, or one that it failed."""
         reply = json.loads(self._line(do))
         if "failed" in reply:
             reason = {"memory": "ran out of memory"}.get(reply["failed"], f"failed in {do}")
@@ -172,7 +176,7 @@ class Child:
         return WorkerDied(self.name, "died", reason, self.tail())
 
 
-def start(
+def launch(
     name: str,
     framework: str,
     *,
@@ -183,17 +187,24 @@ def start(
     precision: str,
     logs: Path,
     limit_s: float,
-) -> tuple[Child, dict[str, Any]]:
-    """Start a Worker and configure it; returns it with what it says of itself.
+) -> Child:
+    """Start a Worker and have it configure itself; ``configured`` waits for that."""
+    python = pythons.get(framework, sys.executable)
+    child = Child(name, framework, python, environment(device, threads, env), logs, limit_s)
+    child.send("configure", settings={"device": device, "threads": threads, "precision": precision})
+    return child
+
+
+def configured(child: Child, device: str) -> dict[str, Any]:
+    """What a launched Worker says of itself, once it has imported its framework.
 
     UsageError where the framework or the device is missing: that is the user's to mend, not a fault.
     """
-    python = pythons.get(framework, sys.executable)
-    child = Child(name, framework, python, environment(device, threads, env), logs, limit_s)
     try:
-        ready = child.ask("configure", settings={"device": device, "threads": threads, "precision": precision})
+        return child.receive("configure")
     except WorkerDied as died:
-        where = f" for {python}" if framework in pythons else ""
+        framework = child.framework
+        where = "" if child.python == sys.executable else f" for {child.python}"
         if died.kind == "missing" or "ModuleNotFoundError" in died.tail:
             raise UsageError(
                 f"framework {framework!r} is not installed{where}: pip install 'alexnet-bench[{framework}]' "
@@ -208,4 +219,3 @@ def start(
     except BaseException:
         child.kill()
         raise
-    return child, ready

@@ -19,8 +19,9 @@ class Conditions:
     pythons: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
 
-    def start(self, name: str, case: Case, logs: Path) -> tuple[Child, dict[str, Any]]:
-        return child.start(
+    def launch(self, name: str, case: Case, logs: Path) -> Child:
+        """Start the Case's Worker; ``child.configured`` waits for it."""
+        return child.launch(
             name,
             case.framework,
             device=case.device,
@@ -31,6 +32,11 @@ class Conditions:
             logs=logs,
             limit_s=self.limit_s,
         )
+
+    def start(self, name: str, case: Case, logs: Path) -> tuple[Child, dict[str, Any]]:
+        """Start a Worker and wait until it is configured; with what it says of itself."""
+        running = self.launch(name, case, logs)
+        return running, child.configured(running, case.device)
 
 
 def build(running: Child, case: Case, folder: Path, *, batch: int, dropout: bool = False) -> dict[str, Any]:

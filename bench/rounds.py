@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import host, layers, parity
+from bench import child, host, layers, parity
 from bench.case import Case, groups
 from bench.child import Child, WorkerDied
 from bench.crew import Conditions, build
@@ -139,6 +139,9 @@ class Round:
         try:
             for crew in crews:
                 slots: list[Slot] = []
+                for name in crew:  # importing takes seconds and is not timed: all at once
+                    self.owner.tell("start", case=workers[name][0], **self.place)
+                    self._launch(name, workers[name][0])
                 for name in crew:
                     with self._faults(name, workers[name]):
                         slots += self._start(name, workers[name])
@@ -184,13 +187,14 @@ class Round:
     def _live(self, slots: list[Slot]) -> list[Slot]:
         return [slot for slot in slots if slot.case.worker not in self.dead]
 
-    def _start(self, name: str, cases: list[Case]) -> list[Slot]:
-        """A fresh Worker: configure, build, first call, proof, burn-in."""
-        case = cases[0]
+    def _launch(self, name: str, case: Case) -> None:
         log = f"g{self.place['group']}-r{self.place['round']}-a{self.place['attempt']}-{name}"
-        self.owner.tell("start", case=case, **self.place)
-        running, ready = self.owner.conditions.start(log, case, self.logs)
-        self.children[name] = running
+        self.children[name] = self.owner.conditions.launch(log, case, self.logs)
+
+    def _start(self, name: str, cases: list[Case]) -> list[Slot]:
+        """A fresh Worker, one after the other: configured, build, first call, proof, burn-in."""
+        case, running = cases[0], self.children[name]
+        ready = child.configured(running, case.device)
         passes = [one.pass_ for one in cases]
         errors: dict[str, float] = {}
         first: dict[str, int] = {}

@@ -49,13 +49,11 @@ def measure(
 def no_garbage_collection() -> Iterator[None]:
     """Collect now, then not until the end: a collection inside an iteration would be billed to the framework."""
     gc.collect()
-    gc.freeze()
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
-        gc.unfreeze()
 
 
 def steady(samples_ns: Sequence[int], *, window: int, ratio: float) -> bool:

@@ -6,6 +6,7 @@ stdout and stderr. A request that fails is answered with its kind and the proces
 framework is not timed.
 """
 
+import gc
 import json
 import math
 import os
@@ -51,6 +52,9 @@ class Worker:
         self.net = None  # one at a time: the last one's memory first
         self.variant, self.how, self.folder = VARIANTS[variant].resized(size), Build(**how), Path(folder)
         self.net = self.adapter.build(self.variant, shared(self.folder / "weights"), self.how)
+        # what is alive now stays: later collections look at what a Turn left, not at a whole framework (0.4 s)
+        gc.collect()
+        gc.freeze()
         return {"hash": self.variant.hash, "params": self.variant.params, "macs": self.variant.macs}
 
     def layers(self) -> dict[str, Any]:
@@ -114,7 +118,7 @@ class Worker:
     def _check(self, kind: str, what: str, found: np.ndarray, expected: np.ndarray, thorough: bool, scale: int = 1):
         if found.shape != expected.shape:
             return {"kind": kind, "what": f"{what}: expected {expected.shape}, found {found.shape}", "error": None}
-        if not np.isfinite(found).all():
+        if not np.isfinite(found.sum()):  # a NaN or an infinity anywhere is one in the sum
             return {"kind": kind, "what": f"{what} is not finite", "error": None}
         if not thorough and found.size > SAMPLED:
             picks = np.random.Generator(np.random.PCG64(7)).integers(0, found.size, SAMPLED)
@@ -173,3 +177,4 @@ def main(framework: str, requests: int, replies: int) -> None:
             answered.flush()
             if "failed" in reply:
                 os._exit(1)  # a framework's own threads must not keep a broken process alive
+    os._exit(0)  # nor is a framework's tidy end worth its second

@@ -58,7 +58,7 @@ class Row(nn.Module):
         super().__init__()
         self.layer, self.flat, self.dropout = placed.layer, flat, dropout
         for name, array in arrays.items():
-            value = torch.from_numpy(np.array(to_torch(placed.layer, name, array, flat), order="C"))
+            value = to_torch(placed.layer, name, array, flat)
             if name in placed.layer.trainable(placed.input):
                 self.register_parameter(name, nn.Parameter(value))
             else:
@@ -100,7 +100,7 @@ class Net:
         for (path, _), value in zip(self.training.named_parameters(), values, strict=True):
             row, name = path.split(".")
             module = getattr(self.training, row)
-            found.setdefault(row, {})[name] = from_torch(module.layer, name, value.cpu().numpy(), module.flat)
+            found.setdefault(row, {})[name] = from_torch(module.layer, name, value.cpu(), module.flat)
         return float(loss), found
 
     def state(self) -> Gradients:
@@ -164,27 +164,31 @@ def shared_view(module: nn.Sequential) -> nn.Sequential:
     return copy.deepcopy(module, shared)
 
 
-def to_torch(layer: Layer, name: str, array: np.ndarray, flat: Shape | None) -> np.ndarray:
+def to_torch(layer: Layer, name: str, array: np.ndarray, flat: Shape | None) -> torch.Tensor:
     """Canonical to torch: kernels OIHW, dense (out, in); the first dense after a flatten has its rows in c, h, w."""
+    value = torch.tensor(array)
     if name != "kernel":
-        return array
+        return value
     if isinstance(layer, Conv):
-        return array.transpose(3, 2, 0, 1)
-    if flat is None:
-        return array.T
-    return array.reshape(*flat, -1).transpose(3, 2, 0, 1).reshape(array.shape[1], -1)
+        value = value.permute(3, 2, 0, 1)
+    elif flat is None:
+        value = value.t()
+    else:
+        value = value.reshape(*flat, -1).permute(3, 2, 0, 1).reshape(array.shape[1], -1)
+    return value.contiguous()
 
 
-def from_torch(layer: Layer, name: str, array: np.ndarray, flat: Shape | None) -> np.ndarray:
+def from_torch(layer: Layer, name: str, value: torch.Tensor, flat: Shape | None) -> np.ndarray:
     """Torch to canonical, the way back of ``to_torch``."""
-    if name != "kernel":
-        return array
-    if isinstance(layer, Conv):
-        return array.transpose(2, 3, 1, 0)
-    if flat is None:
-        return array.T
-    height, width, channels = flat
-    return array.reshape(-1, channels, height, width).transpose(2, 3, 1, 0).reshape(-1, len(array))
+    if name == "kernel":
+        if isinstance(layer, Conv):
+            value = value.permute(2, 3, 1, 0)
+        elif flat is None:
+            value = value.t()
+        else:
+            height, width, channels = flat
+            value = value.reshape(-1, channels, height, width).permute(2, 3, 1, 0).reshape(-1, len(value))
+    return value.numpy()
 
 
 def conv(x: torch.Tensor, layer: Conv, row: Row) -> torch.Tensor:

@@ -162,7 +162,8 @@ def test_forward_leaves_the_moving_statistics_and_training_moves_them_by_the_unb
     for _ in range(2):
         net.forward()
         net.logits(images)
-    assert net.state().keys() == {"bn"} and net.state()["bn"].keys() == {"moving_mean", "moving_variance"}
+    assert net.state().keys() == {"bn"}
+    assert net.state()["bn"].keys() == {"moving_mean", "moving_variance"}
     assert np.array_equal(net.state()["bn"]["moving_mean"], mean)
     assert np.array_equal(net.state()["bn"]["moving_variance"], variance)
 
@@ -206,7 +207,8 @@ class TestResidentBatches:
 
     def test_are_random_float32_and_two(self):
         first, second = self.BATCHES
-        assert first.shape == second.shape == (2, 6, 6, 3) and first.dtype == second.dtype == np.float32
+        assert first.shape == second.shape == (2, 6, 6, 3)
+        assert first.dtype == second.dtype == np.float32
         assert not np.any(first == second)
         assert not np.any(first == resident_batches(Build(2, "cpu", "fp32", "", "", seed=6), 6)[0])
 
@@ -234,4 +236,5 @@ class TestResidentBatches:
 
 def test_a_net_on_the_cpu_says_so_and_counts_no_device_memory(build):
     net = build(TestResidentBatches.VARIANT, initial(TestResidentBatches.VARIANT))
-    assert "cpu" in net.device().lower() and net.peak_memory() is None
+    assert "cpu" in net.device().lower()
+    assert net.peak_memory() is None

@@ -74,7 +74,8 @@ def test_modes_go_to_the_framework_that_has_them():
     [
         (
             lambda: several("variant", "alexnet", list(VARIANTS)),
-            "unknown variant 'alexnet': choose tutorial, caffenet, bvlc, original, single_tower, keras_bn, half_width or owt",
+            "unknown variant 'alexnet': choose tutorial, caffenet, bvlc, original, single_tower, keras_bn, half_width "
+            "or owt",
         ),
         (
             lambda: several("framework", "caffe", list(FRAMEWORKS)),

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from bench import UsageError
-from bench.child import Child, WorkerDied, environment, start
+from bench.child import Child, WorkerDied, configured, environment, launch
 from bench.crew import build
 from bench.options import plain_cases
 from impls import weights
@@ -18,7 +18,7 @@ ASKED = {"framework": "null", "mode": "part", "device": "cpu", "threads": None, 
 
 
 def worker(folder, part="", limit_s=60.0, pythons=None):
-    child, ready = start(
+    child = launch(
         "w",
         "null",
         device="cpu",
@@ -29,6 +29,7 @@ def worker(folder, part="", limit_s=60.0, pythons=None):
         logs=folder / "logs",
         limit_s=limit_s,
     )
+    ready = configured(child, "cpu")
     weights.share(weights.initial(CASE.net), folder / "weights")
     build(child, CASE, folder, batch=2)
     return child, ready
@@ -46,7 +47,12 @@ def test_a_worker_measures_what_it_is_told_to(tmp_path):
 
 
 def test_its_environment_is_the_whitelist_and_nothing_of_a_poisoned_parent(tmp_path, monkeypatch):
-    poison = {"OMP_WAIT_POLICY": "ACTIVE", "KMP_AFFINITY": "x", "XLA_FLAGS": "x", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}
+    poison = {
+        "OMP_WAIT_POLICY": "ACTIVE",
+        "KMP_AFFINITY": "x",
+        "XLA_FLAGS": "x",
+        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
+    }
     for name, value in poison.items():
         monkeypatch.setenv(name, value)
     child, _ = worker(tmp_path)
@@ -93,12 +99,16 @@ def test_a_framework_that_another_interpreter_lacks_names_its_extra(tmp_path):
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
     python = str(bare / "bin" / "python")
-    with pytest.raises(UsageError, match=r"framework 'null' is not installed for .*python: pip install .*No module named"):
+    with pytest.raises(
+        UsageError, match=r"framework 'null' is not installed for .*python: pip install .*No module named"
+    ):
         worker(tmp_path, pythons={"null": python})
 
 
 def test_an_interpreter_that_is_not_there_is_a_mistake(tmp_path):
-    with pytest.raises(UsageError, match="cannot start /nowhere/python for null: No such file or directory; check --python"):
+    with pytest.raises(
+        UsageError, match="cannot start /nowhere/python for null: No such file or directory; check --python"
+    ):
         worker(tmp_path, pythons={"null": "/nowhere/python"})
 
 

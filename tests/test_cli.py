@@ -44,7 +44,10 @@ def invoke(*args, **env):
         (("run", "--worker-limit", "0"), "--worker-limit: expected seconds above 0, found '0'"),
         (("run", "--size", "10"), "pool1: a 3x3 window needs at least 3 pixels, found 2; choose a larger input size"),
         (("run", "--python", "torch"), "--python: expected FRAMEWORK=PATH, found 'torch'"),
-        (("run", "--env", "NOT_SET_ANYWHERE"), "--env NOT_SET_ANYWHERE: not set here; pass --env NOT_SET_ANYWHERE=VALUE"),
+        (
+            ("run", "--env", "NOT_SET_ANYWHERE"),
+            "--env NOT_SET_ANYWHERE: not set here; pass --env NOT_SET_ANYWHERE=VALUE",
+        ),
         (("run", "--protocol", "classic", "--rounds", "3"), "--rounds: the classic protocol has one Round"),
         (("verify", "--batch", "two"), "--batch: expected a whole number, at least 1, found 'two'"),
         (("verify", "--variant", "vgg"), "unknown variant 'vgg'"),
@@ -69,9 +72,7 @@ def test_a_framework_that_is_not_installed_names_its_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     result = invoke("run", "--framework", "torch")
     assert result.exit_code == 2
-    assert result.stderr == (
-        "alexnet-bench: framework 'torch' is not installed: pip install 'alexnet-bench[torch]'\n"
-    )
+    assert result.stderr == ("alexnet-bench: framework 'torch' is not installed: pip install 'alexnet-bench[torch]'\n")
 
 
 def test_no_framework_at_all_is_a_mistake(monkeypatch):
@@ -173,7 +174,9 @@ class TestLayers:
         }
 
     def test_a_difference_is_named_and_exit_1(self, monkeypatch):
-        wrong = [{"layer": row["layer"]} | row for row in json.loads(invoke("layers", "--variant", "owt", "--json").stdout)]
+        wrong = [
+            {"layer": row["layer"]} | row for row in json.loads(invoke("layers", "--variant", "owt", "--json").stdout)
+        ]
         wrong[2] |= {"height": 28}
         monkeypatch.setattr("bench.layers.ask", lambda cases, conditions: {case.id: wrong for case in cases})
         result = invoke("layers", "--variant", "owt", "--framework", "null")
@@ -212,7 +215,9 @@ class TestHelp:
     def test_it_prints_what_it_costs(self, capsys):
         """CPU time is printed, not asserted: the count of modules above is what a machine's noise cannot move."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "bench", "--help"], cwd=ROOT, capture_output=True, check=True, env=os.environ)
+        subprocess.run(
+            [sys.executable, "-m", "bench", "--help"], cwd=ROOT, capture_output=True, check=True, env=os.environ
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         with capsys.disabled():

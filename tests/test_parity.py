@@ -60,7 +60,8 @@ def test_another_size_draws_its_own_tie_free_images(folder):
     resized = VARIANTS["tutorial"].resized(67)
     found = parity.prepare(resized, folder, batch=2)
     images = np.load(folder / "images.npy")
-    assert found.tie_free and images.shape == (2, 67, 67, 3)
+    assert found.tie_free
+    assert images.shape == (2, 67, 67, 3)
     assert list(found.draws) == parity.accepted(resized, initial(resized), 2, 0, [], most=parity.DRAWS)
     trace = reference.forward(resized, initial(resized), images, training=True)
     assert reference.margin(resized, trace) >= parity.TIE
@@ -78,7 +79,8 @@ def test_a_planted_near_tie_is_rejected(variant):
     layer, name = ("bn", "beta") if variant is TINY_BN else ("conv", "bias")
     weights[layer][name] = weights[layer][name] - np.eye(4)[0] * near
     again = parity.accepted(variant, weights, 2, 0, kept, most=50)
-    assert len(again) == len(kept) and bad not in again
+    assert len(again) == len(kept)
+    assert bad not in again
 
 
 def test_fewer_draws_come_back_where_no_more_may_be_tried():
@@ -121,7 +123,8 @@ def test_workers_find_the_weights_the_images_and_the_reference_of_the_seed(seed,
     assert all(
         np.array_equal(mapped[layer][name], array) for layer, of in weights.items() for name, array in of.items()
     )
-    assert np.array_equal(np.load(tmp_path / "images.npy"), images) and images.dtype == np.float32
+    assert np.array_equal(np.load(tmp_path / "images.npy"), images)
+    assert images.dtype == np.float32
 
     trained = reference.forward(TINY_BN, weights, images, training=True)
     expected = {

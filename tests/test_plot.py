@@ -30,7 +30,11 @@ def csv(folder, *rows, name="summary.csv"):
 
 
 def test_a_chart_is_drawn_in_the_frameworks_own_colours(tmp_path):
-    rows = [ROW | {"framework": name, "mode": mode, "pass": pass_} for name, mode in (("torch", "eager"), ("tensorflow", "graph")) for pass_ in ("forward", "forward_backward")]
+    rows = [
+        ROW | {"framework": name, "mode": mode, "pass": pass_}
+        for name, mode in (("torch", "eager"), ("tensorflow", "graph"))
+        for pass_ in ("forward", "forward_backward")
+    ]
     plot.bars(plot.read([csv(tmp_path, *rows)]), tmp_path / "times.png")
     pixels = (imread(tmp_path / "times.png")[..., :3] * 255).round().astype(int)
     for color in (plot.COLORS["torch"], plot.COLORS["tensorflow"]):

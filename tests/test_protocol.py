@@ -7,12 +7,16 @@ import pytest
 from bench.protocol import CLASSIC, Protocol
 
 
-@pytest.mark.parametrize(("medians_ms", "length"), [([250, 900], 1), ([199], 2), ([100, 900], 2), ([60, 70], 5), ([0.01], 5)])
+@pytest.mark.parametrize(
+    ("medians_ms", "length"), [([250, 900], 1), ([199], 2), ([100, 900], 2), ([60, 70], 5), ([0.01], 5)]
+)
 def test_a_turn_is_the_shortest_that_fills_200_ms(medians_ms, length):
     assert Protocol().turn_length([ms * 1e6 for ms in medians_ms]) == length
 
 
-@pytest.mark.parametrize(("iterations", "length", "samples"), [(10, 1, 10), (10, 2, 12), (10, 5, 10), (1, 5, 10), (20, 5, 20)])
+@pytest.mark.parametrize(
+    ("iterations", "length", "samples"), [(10, 1, 10), (10, 2, 12), (10, 5, 10), (1, 5, 10), (20, 5, 20)]
+)
 def test_iterations_are_rounded_up_to_whole_cycles(iterations, length, samples):
     assert Protocol(iterations=iterations).cycles(length) * 2 * length == samples
 

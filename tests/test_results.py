@@ -36,7 +36,15 @@ def journal(folder: Path, rounds=3, slower=1.5, protocol=None, noise=QUIET) -> R
         for case, ns in ((A, 1000 + round_), (B, round((1000 + round_) * slower)), (B, None), (A, None)):
             ns = ns or round((1000 + round_) * (slower if case is B else 1))
             made.add(
-                "turn", **place, case_id=case.id, cycle=0, lead=1, start_ns=[1, 2, 3], ns=[10**9, ns, ns], nivcsw=0, noise=noise
+                "turn",
+                **place,
+                case_id=case.id,
+                cycle=0,
+                lead=1,
+                start_ns=[1, 2, 3],
+                ns=[10**9, ns, ns],
+                nivcsw=0,
+                noise=noise,
             )
         for case in (A, B):
             made.add("block", **place, case_id=case.id, finite=True, peak_memory=2**20)
@@ -44,11 +52,16 @@ def journal(folder: Path, rounds=3, slower=1.5, protocol=None, noise=QUIET) -> R
     return Run(folder)
 
 
+def table(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_lead_iterations_are_stored_and_left_out(tmp_path):
     run = journal(tmp_path)
     assert run.samples(A) == [[1000] * 4, [1001] * 4, [1002] * 4]
     run.write()
-    rows = list(csv.DictReader(open(tmp_path / "samples.csv")))
+    rows = table(tmp_path / "samples.csv")
     assert [row["phase"] for row in rows[:3]] == ["lead", "sample", "sample"]
     assert [row["valid"] for row in rows[:3]] == ["False", "True", "True"]
 
@@ -56,7 +69,7 @@ def test_lead_iterations_are_stored_and_left_out(tmp_path):
 def test_the_summary_csv_is_unrounded_and_has_every_column(tmp_path):
     run = journal(tmp_path)
     run.write()
-    row = next(csv.DictReader(open(tmp_path / "summary.csv")))
+    row = table(tmp_path / "summary.csv")[0]
     samples = [1000.0] * 4 + [1001.0] * 4 + [1002.0] * 4
     assert list(row) == COLUMNS
     assert float(row["mean_ms"]) == statistics.fmean(samples) / 1e6
@@ -79,7 +92,17 @@ def test_a_half_cycle_is_in_the_summary_and_not_in_the_ratio(tmp_path):
     journal(tmp_path, rounds=3)
     made = Journal(tmp_path)
     made.add(
-        "turn", group=0, round=3, attempt=0, case_id=B.id, cycle=0, lead=0, start_ns=[9], ns=[10**7], nivcsw=0, noise=QUIET
+        "turn",
+        group=0,
+        round=3,
+        attempt=0,
+        case_id=B.id,
+        cycle=0,
+        lead=0,
+        start_ns=[9],
+        ns=[10**7],
+        nivcsw=0,
+        noise=QUIET,
     )
     run = Run(tmp_path)
     assert len(run.samples(B)) == 4

@@ -87,5 +87,8 @@ def test_the_hash_is_not_of_the_name_the_source_or_the_note():
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_has_its_name_a_source_a_one_line_note_and_unique_layer_names(name):
     variant = VARIANTS[name]
-    assert variant.name == name and variant.source and variant.note and "\n" not in variant.note
+    assert variant.name == name
+    assert variant.source
+    assert variant.note
+    assert "\n" not in variant.note
     assert len({layer.name for layer in variant.layers}) == len(variant.layers)

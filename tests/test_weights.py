@@ -46,13 +46,15 @@ def test_an_array_is_float32_with_its_documented_shape_and_moments(key):
 
 def test_a_moving_variance_lies_between_a_half_and_one_and_a_half():
     variance = WEIGHTS["bn", "moving_variance"]
-    assert 0.5 <= variance.min() < 0.51 and 1.49 < variance.max() < 1.5
+    assert 0.5 <= variance.min() < 0.51
+    assert 1.49 < variance.max() < 1.5
 
 
 def test_a_seed_has_its_values_and_another_seed_has_others():
     again, other = flat(initial(NET, seed=0)), flat(initial(NET, seed=1))
     for key, array in WEIGHTS.items():
-        assert np.array_equal(array, again[key]) and not np.array_equal(array, other[key]), key
+        assert np.array_equal(array, again[key]), key
+        assert not np.array_equal(array, other[key]), key
 
 
 def test_values_are_drawn_row_by_row_from_pcg64_of_the_seed():
@@ -67,7 +69,8 @@ def test_workers_map_exactly_what_was_shared_and_cannot_change_it(tmp_path):
     mapped = flat(shared(tmp_path / "run" / "weights"))
     assert mapped.keys() == WEIGHTS.keys()
     for key, array in WEIGHTS.items():
-        assert isinstance(mapped[key], np.memmap) and mapped[key].dtype == np.float32
+        assert isinstance(mapped[key], np.memmap)
+        assert mapped[key].dtype == np.float32
         assert np.array_equal(mapped[key], array)
         with pytest.raises(ValueError, match="read-only"):
             mapped[key][...] = 0

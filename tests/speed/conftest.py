@@ -1,4 +1,4 @@
-"""One Run for the whole session; the tests only replay it. Options come from the environment: ALEXNET_BENCH_BATCH=32."""
+"""One Run for the session, which tests replay. Options come from the environment, ALEXNET_BENCH_BATCH=32."""
 
 import subprocess
 import sys
@@ -11,9 +11,11 @@ from bench.results import Run
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """All Cases measured turn by turn; exit 1 (a Case failed) still gives a Run, whose bad Cases then fail one by one."""
+    """All Cases, turn by turn; exit 1 (a Case failed) still gives a Run, whose bad Cases then fail one by one."""
     folder: Path = tmp_path_factory.mktemp("results")
-    code = subprocess.run([sys.executable, "-m", "bench", "run", "--out", str(folder)], stdout=subprocess.DEVNULL).returncode
+    code = subprocess.run(
+        [sys.executable, "-m", "bench", "run", "--out", str(folder)], stdout=subprocess.DEVNULL
+    ).returncode
     if code not in (0, 1):
         pytest.fail(f"alexnet-bench run ended with {code}, see above")
     (made,) = folder.iterdir()

@@ -1,6 +1,6 @@
 """The Cases under pytest-benchmark: its tables and its storage, our samples and our clock.
 
-Run by `make ci-bench`. pytest-benchmark's round is our iteration; nothing is timed here, one interleaved Run is replayed.
+Run by `make ci-bench`. pytest-benchmark's round is our iteration; one interleaved Run is replayed, nothing timed here.
 """
 
 import json
