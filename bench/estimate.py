@@ -23,7 +23,7 @@ def seconds(cases: Sequence[Case], protocol: Protocol) -> float:
         length = protocol.turn_length([second * 1e9 for second in per_pass])
         samples = protocol.iterations
         if protocol.paired:
-            samples = protocol.cycles(length) * 2 * (length + (length > 1))
+            samples = sum(2 * (turn + (length > 1)) for turn in protocol.cycles(length))
         workers = len({case.worker for case in group})
         round_s = workers * START_S + sum(per_pass) * (protocol.burn_in + samples)
         total += REFERENCE_S + protocol.rounds * round_s

@@ -16,7 +16,7 @@ class Protocol:
     burn_in: int = 10
     """The floor; never fewer. With ``gate`` a series burns in until it is steady, at most to the cap."""
     iterations: int = 10
-    """A Round's samples of one Case, rounded up to whole cycles."""
+    """A Round's samples of one Case, rounded up to an even number."""
     paired: bool = True
     gate: bool = True
     gate_window: int = 5
@@ -41,9 +41,11 @@ class Protocol:
         enough = [length for length in self.turn_lengths if length * fastest_ms >= self.turn_ms]
         return min(enough, default=self.turn_lengths[-1])
 
-    def cycles(self, turn_length: int) -> int:
-        """Cycles in a Round: each slot has two Turns in one, so iterations are rounded up to 2 * turn_length."""
-        return -(-self.iterations // (2 * turn_length))
+    def cycles(self, turn_length: int) -> list[int]:
+        """The turn length of each cycle of a Round. A slot has two Turns in a cycle, so an odd number of iterations is
+        rounded up by one; the last cycle is shorter where whole ones would do too many."""
+        whole, rest = divmod(-(-self.iterations // 2), turn_length)
+        return [turn_length] * whole + [rest] * (rest > 0)
 
 
 #: The benchmark article's own protocol: batch 32, exactly 10 burn-in, 100 iterations, one framework after the other.

@@ -274,15 +274,17 @@ class Round:
     def _cycles(self, slots: list[Slot]) -> None:
         """Mirrored cycles of Turns: a random order of the slots, then the same order backwards."""
         length = self.protocol.turn_length([statistics.median(slot.burn_in_ns) for slot in self._live(slots)])
-        spent = 0.0
-        for cycle in range(self.protocol.cycles(length)):
+        spent, before = 0.0, None
+        for cycle, turn in enumerate(self.protocol.cycles(length)):
             order = self.owner.random.sample(slots, len(slots))
             for slot in order + order[::-1]:
                 if slot.case.worker in self.dead:
                     continue
+                # the first iteration after a switch is up to 8 % slow; one that fills a Turn by itself may be
+                lead = int(length > 1 and slot is not before)
                 with self._faults(slot.case.worker, [one.case for one in slots if one.child is slot.child]):
-                    # the first iteration after a switch is up to 8 % slow; a Turn of one is long enough not to care
-                    spent += sum(self._turn(slot, length, lead=int(length > 1), cycle=cycle)) / 1e9
+                    spent += sum(self._turn(slot, turn, lead=lead, cycle=cycle)) / 1e9
+                before = slot
             if spent > self.protocol.block_cap_s * len(slots):
                 break
 

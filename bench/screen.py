@@ -152,7 +152,7 @@ def _group_table(out: Console, run: Run, cases: list[Case], rows: Mapping[str, A
 def _evidence(row: Mapping[str, Any]) -> str:
     if "noisy" not in row["flags"]:
         return ""
-    names = {"steal_pct": "stolen", "foreign_cpu_pct": "used by others", "psi_some_pct": "under pressure"}
+    names = {"steal_pct": "stolen", "foreign_cpu_pct": "used by others"}
     said = [f"{row[key]:.0f} % {words}" for key, words in names.items() if row[key] is not None]
     return f" (CPU time: {', '.join(said)})"
 

@@ -15,10 +15,20 @@ def test_a_turn_is_the_shortest_that_fills_200_ms(medians_ms, length):
 
 
 @pytest.mark.parametrize(
-    ("iterations", "length", "samples"), [(10, 1, 10), (10, 2, 12), (10, 5, 10), (1, 5, 10), (20, 5, 20)]
+    ("iterations", "length", "turns"),
+    [
+        (10, 1, [1] * 5),
+        (10, 2, [2, 2, 1]),
+        (10, 5, [5]),
+        (1, 5, [1]),
+        (7, 2, [2, 2]),
+        (20, 5, [5, 5]),
+        (24, 5, [5, 5, 2]),
+    ],
 )
-def test_iterations_are_rounded_up_to_whole_cycles(iterations, length, samples):
-    assert Protocol(iterations=iterations).cycles(length) * 2 * length == samples
+def test_a_round_has_the_iterations_asked_for_in_whole_cycles(iterations, length, turns):
+    assert Protocol(iterations=iterations).cycles(length) == turns
+    assert 2 * sum(turns) == iterations + iterations % 2
 
 
 def test_the_classic_protocol_is_the_articles():
