@@ -46,6 +46,14 @@ def test_a_worker_measures_what_it_is_told_to(tmp_path):
     assert child.process.returncode == 0
 
 
+def test_its_memory_is_its_own_and_not_its_parents(tmp_path):
+    held = bytearray(1 << 30)  # a child's ru_maxrss would start here
+    child, _ = worker(tmp_path)
+    peak = child.ask("finish")["peak_memory"]
+    child.kill()
+    assert 1 << 20 < peak < 1 << 29 < len(held)
+
+
 def test_its_environment_is_the_whitelist_and_nothing_of_a_poisoned_parent(tmp_path, monkeypatch):
     poison = {
         "OMP_WAIT_POLICY": "ACTIVE",
