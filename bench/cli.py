@@ -71,7 +71,7 @@ def main() -> None:
 @option("--burn-in", metavar="N", help="the fewest; default 10, more until times are steady")
 @option("--iterations", metavar="N", help="samples of a case in a Round; default 10, on a GPU 20")
 @option("--no-gate", is_flag=True, help="burn in exactly as often as asked")
-@option("--max-time", metavar="SECONDS", help="no new Round after it; the first one always completes")
+@option("--max-time", metavar="SECONDS", help="for the whole Run; each first Round is run all the same")
 @option("--dropout", is_flag=True, help="dropout on in forward_backward")
 @option("--protocol", default="rounds", show_default=True, metavar="NAME", help="rounds, or classic (the article's)")
 @option("--out", default="results", show_default=True, metavar="DIR", help="where the Run folder is made")

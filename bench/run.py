@@ -45,6 +45,8 @@ def show(run: Run, reason: str, as_json: bool) -> int:
     else:
         screen.run_table(run)
         screen.where(run.folder, [path.name for path in sorted(run.folder.iterdir()) if path.is_file()])
+    if reason == "time_cap":
+        screen.tell("--max-time: another Round would not have ended in time, so there are fewer than asked for")
     if reason == "interrupted":
         screen.tell("interrupted: what was measured so far is kept and summarised above")
         return 130

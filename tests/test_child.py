@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from bench import UsageError
@@ -49,6 +50,7 @@ def test_a_worker_measures_what_it_is_told_to(tmp_path):
 def test_its_memory_is_its_own_and_not_its_parents(tmp_path):
     held = bytearray(1 << 30)  # a child's ru_maxrss would start here
     child, _ = worker(tmp_path)
+    np.save(tmp_path / "images.npy", np.ones((2, 67, 67, 3), np.float32))
     peak = child.ask("finish")["peak_memory"]
     child.kill()
     assert 1 << 20 < peak < 1 << 29 < len(held)

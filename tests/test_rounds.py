@@ -176,10 +176,11 @@ class TestInterruption:
         psutil.wait_procs([worker], timeout=5)
         assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
-    def test_max_time_ends_after_the_first_round_at_the_earliest(self, command):
-        run = command("run", *NULL, "--rounds", "30", "--max-time", "0.001")
+    def test_max_time_leaves_every_group_its_first_round(self, command):
+        run = command("run", *NULL, "--batch", "2,4", "--rounds", "30", "--max-time", "0.001")
         assert run.code == 0, run.err
-        assert {turn["round"] for turn in run.of("turn")} == {0}
+        assert {(turn["group"], turn["round"]) for turn in run.of("turn")} == {(0, 0), (1, 0)}
+        assert "another Round would not have ended in time" in run.err
         assert [end["reason"] for end in run.of("end")] == ["time_cap"]
 
 
