@@ -1,0 +1,45 @@
+"""Every command in the README exists and parses; every figure in its table is the rows' own."""
+
+import re
+import shlex
+
+import pytest
+from conftest import ROOT
+
+from bench.cli import main
+from impls.variants import VARIANTS
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = "\n".join(re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL))
+LINES = [line.partition("  #")[0].strip() for line in BLOCKS.splitlines()]
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if "alexnet-bench " in line])
+def test_a_command_in_the_readme_parses(line):
+    name, *args = shlex.split(line)[1:]
+    main.commands[name].make_context(name, args)
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z-]+)", README))))
+def test_a_make_target_in_the_readme_exists_and_has_help(target):
+    assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+
+
+def test_the_table_of_nets_is_the_variants():
+    rows = re.findall(r"^\| (\w+).*\| ([\d,]+) \| ([\d,]+) \|$", README, flags=re.MULTILINE)
+    assert {name: (params, macs) for name, params, macs in rows} == {
+        variant.name: (f"{variant.params:,}", f"{variant.macs:,}") for variant in VARIANTS.values()
+    }
+
+
+def test_every_file_the_documents_point_to_is_there():
+    for document in ("README.md", "CONTRIBUTING.md", "results/README.md"):
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / document).read_text()):
+            assert (ROOT / document).parent.joinpath(link).exists(), f"{document}: {link}"
+
+
+def test_every_column_of_a_summary_is_explained():
+    from bench.results import COLUMNS
+
+    text = (ROOT / "results/README.md").read_text()
+    assert [column for column in COLUMNS if not re.search(rf"\b{column}\b", text)] == []
