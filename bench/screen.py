@@ -104,6 +104,8 @@ def run_table(run: Run) -> None:
     for pass_, what in IN_THE_CLOCK.items():
         out.print(Text(f"  {pass_}: {what}.", style="dim"), soft_wrap=True)
     out.print(Text(f"  {OUT_OF_THE_CLOCK}", style="dim"), soft_wrap=True)
+    if not run.protocol.paired:
+        out.print(Text("No ratio: timed one after the other, it would hold the machine's drift.", style="dim"))
     if ratios:
         note = (
             "Ratio: time over the first framework's, above 1 is slower; 95 % interval over Rounds, from mirrored turns."
