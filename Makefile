@@ -16,7 +16,7 @@ GPU_PYTHONS := $(if $(findstring cuda,$(DEVICE)),$(foreach name,torch tensorflow
 .PHONY: bench classic layers verify plot ci-bench test test-all lint setup clean help
 
 # the plain `make bench` answers within 5 minutes: on a machine too noisy for that it stops after fewer Rounds
-GUARD := $(if $(strip $(PASSED) $(filter-out tutorial,$(VARIANT)) $(filter-out cpu,$(DEVICE))),,--max-time 285)
+GUARD := $(if $(strip $(PASSED) $(filter-out tutorial,$(VARIANT)) $(filter-out cpu,$(DEVICE))),,--max-time 290)
 
 bench: .venv/ready ## time every case: make bench [DEVICE=cuda] [VARIANT=owt] [FRAMEWORK=torch] [BATCH=32]
 	$(BENCH) run --device $(DEVICE) --variant $(VARIANT) $(GPU_PYTHONS) $(PASSED) $(GUARD)

@@ -199,7 +199,9 @@ class Run:
                 "images_per_s": case.batch * 1e9 / summary.center.center,
                 "gflop_per_s": 2 * case.macs * case.batch / summary.center.center,
             }
-        first = [e["first_call_ns"][case.pass_] for e in self.of("worker") if case.id in e["case_ids"]]
+        first = [
+            e["first_call_ns"][case.pass_] for e in self.of("worker") if case.id in e["case_ids"] and e["first_call_ns"]
+        ]
         memory = [e["peak_memory"] for e in blocks if e["peak_memory"] is not None]
         row |= {
             "flags": " ".join(self._flags(case, evidence, burn_in)),

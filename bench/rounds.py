@@ -91,10 +91,9 @@ class Rounds:
             tie_free=proof.tie_free,
             draws=list(proof.draws),
         )
-        longest_s = 0.0
+        first_began = time.monotonic()
         for round_ in range(self.protocol.rounds):
-            began = time.monotonic()
-            if round_ and self._no_time_for(longest_s):
+            if round_ and self._no_time_for((time.monotonic() - first_began) / round_):
                 self.reason = "time_cap"
                 return
             for attempt in range(2):
@@ -104,10 +103,9 @@ class Rounds:
                 round_of = Round(self, number, round_, attempt, proof, logs=self.folder / "workers")
                 if round_of.run(here):
                     break
-            longest_s = max(longest_s, time.monotonic() - began)
 
     def _no_time_for(self, seconds: float) -> bool:
-        """Whether one more Round would end after --max-time; every group's first Round is run all the same."""
+        """Whether a Round of that length would end after --max-time; every group's first Round is run all the same."""
         limit = self.protocol.max_time_s
         return limit is not None and time.monotonic() - self.began + seconds > limit
 
@@ -137,16 +135,12 @@ class Round:
         crews = [list(workers)] if self.protocol.paired else [[name] for name in workers]
         try:
             for crew in crews:
-                slots: list[Slot] = []
-                for name in crew:  # importing takes seconds and is not timed: all at once
-                    self.owner.tell("start", case=workers[name][0], **self.place)
-                    self._launch(name, workers[name][0])
-                for name in crew:
-                    with self._faults(name, workers[name]):
-                        slots += self._start(name, workers[name])
-                if not self._live(slots):
-                    continue
+                slots = self._start(crew, workers)
                 if self.protocol.paired:
+                    for slot in slots:
+                        if slot.case.worker not in self.dead:
+                            with self._faults(slot.case.worker, workers[slot.case.worker]):
+                                self._burn_in(slot)
                     self._cycles(slots)
                 else:
                     self._straight(slots)
@@ -183,17 +177,32 @@ class Round:
                 self.owner.fail(case, str(disagrees))
             self.children[name].kill()
 
-    def _live(self, slots: list[Slot]) -> list[Slot]:
-        return [slot for slot in slots if slot.case.worker not in self.dead]
+    def _start(self, crew: list[str], workers: dict[str, list[Case]]) -> list[Slot]:
+        """Fresh Workers, imported all at once and proven one by one; nothing is timed while one still imports.
 
-    def _launch(self, name: str, case: Case) -> None:
-        log = f"g{self.place['group']}-r{self.place['round']}-a{self.place['attempt']}-{name}"
-        self.children[name] = self.owner.conditions.launch(log, case, self.logs)
+        In Round 0 all have imported before the first is built, so that first calls are measured alone; later Rounds
+        save those seconds and record no first call.
+        """
+        for name in crew:
+            case = workers[name][0]
+            self.owner.tell("start", case=case, **self.place)
+            log = f"g{self.place['group']}-r{self.place['round']}-a{self.place['attempt']}-{name}"
+            self.children[name] = self.owner.conditions.launch(log, case, self.logs)
+        ready: dict[str, dict[str, Any]] = {}
+        for name in crew:
+            with self._faults(name, workers[name]):
+                ready[name] = child.configured(self.children[name], workers[name][0].device)
+                if self.place["round"]:
+                    self._prove(name, workers[name], ready[name])
+        for name in crew:
+            if name not in self.dead and not self.place["round"]:
+                with self._faults(name, workers[name]):
+                    self._prove(name, workers[name], ready[name])
+        return [Slot(case, self.children[name]) for name in crew if name not in self.dead for case in workers[name]]
 
-    def _start(self, name: str, cases: list[Case]) -> list[Slot]:
-        """A fresh Worker, one after the other: configured, build, first call, proof, burn-in."""
+    def _prove(self, name: str, cases: list[Case], ready: dict[str, Any]) -> None:
+        """Build, first call, and the proof of what will be timed; Disagrees where it fails."""
         case, running = cases[0], self.children[name]
-        ready = child.configured(running, case.device)
         passes = [one.pass_ for one in cases]
         errors: dict[str, float] = {}
         first: dict[str, int] = {}
@@ -203,10 +212,7 @@ class Round:
             first = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
             proved = running.ask("verify", gradients="forward_backward" in passes, thorough=False)
             checks = parity.judge(proved["checks"], limits)
-            worst = worst_errors(checks)
-            errors = {kind: max(error, errors.get(kind, 0.0)) for kind, error in worst.items()} | {
-                kind: error for kind, error in errors.items() if kind not in worst
-            }
+            errors = worst_errors(checks, errors)
             reject(case, checks, proved["device"])
         if case.dropout:
             build(running, case, self.proof.folder, batch=case.batch, dropout=True)
@@ -221,17 +227,12 @@ class Round:
             python=ready["python"],
             device=proved["device"],
             parity=errors,
-            first_call_ns=first,
+            first_call_ns=None if self.place["round"] else first,
             overhead_ns=overhead,
             identity=built,
         )
         if not self.place["round"]:
             self.journal.add("layers", rows=layers.recorded(case, running.ask("layers")["layers"]))
-        slots = [Slot(one, running) for one in cases]
-        if self.protocol.paired:
-            for slot in slots:
-                self._burn_in(slot)
-        return slots
 
     def _burn_in(self, slot: Slot) -> None:
         """At least ``burn_in`` iterations, then on until the series is steady; stored apart from samples."""
@@ -272,7 +273,10 @@ class Round:
 
     def _cycles(self, slots: list[Slot]) -> None:
         """Mirrored cycles of Turns: a random order of the slots, then the same order backwards."""
-        length = self.protocol.turn_length([statistics.median(slot.burn_in_ns) for slot in self._live(slots)])
+        slots = [slot for slot in slots if slot.case.worker not in self.dead]
+        if not slots:
+            return
+        length = self.protocol.turn_length([statistics.median(slot.burn_in_ns) for slot in slots])
         spent, before = 0.0, None
         for cycle, turn in enumerate(self.protocol.cycles(length)):
             order = self.owner.random.sample(slots, len(slots))
@@ -314,9 +318,9 @@ class Repeat(Exception):
         self.reason = reason
 
 
-def worst_errors(checks: list[dict[str, Any]]) -> dict[str, float]:
-    """The largest error of each kind: logits, loss, gradient, state."""
-    worst: dict[str, float] = {}
+def worst_errors(checks: list[dict[str, Any]], before: dict[str, float]) -> dict[str, float]:
+    """The largest error of each kind (logits, loss, gradient, state), in these checks or before."""
+    worst = dict(before)
     for check in checks:
         if check["error"] is not None:
             worst[check["kind"]] = max(check["error"], worst.get(check["kind"], 0.0))

@@ -115,7 +115,9 @@ def run_table(run: Run) -> None:
 
 def _group_table(out: Console, run: Run, cases: list[Case], rows: Mapping[str, Any], ratios: Mapping[str, Any]) -> None:
     first = rows[cases[0].id]
-    rounds = f"{run.protocol.rounds} Rounds of {run.protocol.iterations}" if run.protocol.paired else "classic protocol"
+    done = max(rows[case.id]["rounds"] for case in cases)
+    asked = "" if done == run.protocol.rounds else f" of {run.protocol.rounds}"
+    rounds = f"{done}{asked} Rounds x {run.protocol.iterations}" if run.protocol.paired else "classic protocol"
     title = (
         f"{cases[0].variant}, {first['size']} px, batch {cases[0].batch}, {cases[0].device} "
         f"({first['threads']} threads), {cases[0].precision}: {rounds} after {run.protocol.burn_in} burn-in"

@@ -132,7 +132,8 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("part", "reason"),
         [
-            ("die=5", "ended by itself with exit code 9"),
+            ("die=3", "ended by itself with exit code 9"),
+            ("die=7", "ended by itself with exit code 9"),
             ("memory=5", "ran out of memory: MemoryError: the null Net was told to run out of memory"),
             ("hang=5", "hung: no answer to measure within 3 s (--worker-limit)"),
         ],
@@ -158,6 +159,13 @@ class TestFaults:
         assert words in run.err
         assert not [turn for turn in run.of("turn") if "-part-" in turn["case_id"]]
         assert [turn for turn in run.of("turn") if "-noop-" in turn["case_id"]]
+
+    def test_a_run_whose_every_worker_dies_ends_and_says_so(self, command):
+        run = command("run", *NULL, "--mode", "part", "--env", "NULL_NET=die=3")
+        assert run.code == 1, run.err
+        assert "its cases fail" in run.err
+        assert "Traceback" not in run.err
+        assert (run.folder / "summary.csv").read_text().count(",False,ended by itself with exit code 9") == 2
 
 
 class TestInterruption:
