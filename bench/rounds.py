@@ -4,6 +4,7 @@ It imports no framework. What it measures is in run.jsonl before it asks for mor
 """
 
 import dataclasses
+import functools
 import random
 import shutil
 import statistics
@@ -35,6 +36,9 @@ class Slot:
     case: Case
     child: Child
     burn_in_ns: list[int] = field(default_factory=list)
+
+
+Proof = Callable[[], parity.ParitySet]
 
 
 class Rounds:
@@ -72,7 +76,7 @@ class Rounds:
         try:
             for number, cases in enumerate(groups(self.cases)):
                 self._group(number, cases, scratch / str(number))
-                shutil.rmtree(scratch / str(number))
+                shutil.rmtree(scratch / str(number), ignore_errors=True)
         except KeyboardInterrupt:
             self.reason = "interrupted"
         finally:
@@ -81,16 +85,15 @@ class Rounds:
         return self.reason
 
     def _group(self, number: int, cases: list[Case], scratch: Path) -> None:
-        self.tell("reference", case=cases[0])
-        net = cases[0].net
-        proof = parity.prepare(net, scratch, batch=cases[0].batch, seed=cases[0].seed)
-        self.journal.add(
-            "parity",
-            group=number,
-            case_ids=[case.id for case in cases],
-            tie_free=proof.tie_free,
-            draws=list(proof.draws),
-        )
+        @functools.cache
+        def proof() -> parity.ParitySet:
+            """Computed once, while the first Round's Workers import."""
+            self.tell("reference", case=cases[0])
+            made = parity.prepare(cases[0].net, scratch, batch=cases[0].batch, seed=cases[0].seed)
+            ids, draws = [case.id for case in cases], list(made.draws)
+            self.journal.add("parity", group=number, case_ids=ids, tie_free=made.tie_free, draws=draws)
+            return made
+
         first_began = time.monotonic()
         for round_ in range(self.protocol.rounds):
             if round_ and self._no_time_for((time.monotonic() - first_began) / round_):
@@ -119,7 +122,7 @@ class Rounds:
 class Round:
     """One Round of one group: start every Worker, prove it, burn it in, then cycles, then end."""
 
-    def __init__(self, owner: Rounds, group: int, number: int, attempt: int, proof: parity.ParitySet, logs: Path):
+    def __init__(self, owner: Rounds, group: int, number: int, attempt: int, proof: Proof, logs: Path):
         self.owner, self.protocol, self.journal = owner, owner.protocol, owner.journal
         self.place = {"group": group, "round": number, "attempt": attempt}
         self.proof, self.logs = proof, logs
@@ -188,6 +191,7 @@ class Round:
             self.owner.tell("start", case=case, **self.place)
             log = f"g{self.place['group']}-r{self.place['round']}-a{self.place['attempt']}-{name}"
             self.children[name] = self.owner.conditions.launch(log, case, self.logs)
+        self.proof()
         ready: dict[str, dict[str, Any]] = {}
         for name in crew:
             with self._faults(name, workers[name]):
@@ -202,12 +206,12 @@ class Round:
 
     def _prove(self, name: str, cases: list[Case], ready: dict[str, Any]) -> None:
         """Build, first call, and the proof of what will be timed; Disagrees where it fails."""
-        case, running = cases[0], self.children[name]
+        case, running, proof = cases[0], self.children[name], self.proof()
         passes = [one.pass_ for one in cases]
         errors: dict[str, float] = {}
         first: dict[str, int] = {}
-        for batch, limits in self.proof.proofs(case.batch):
-            built = build(running, case, self.proof.folder, batch=batch)
+        for batch, limits in proof.proofs(case.batch):
+            built = build(running, case, proof.folder, batch=batch)
             # dropout is proven off and timed as asked: with it on there is no one right answer
             first = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
             proved = running.ask("verify", gradients="forward_backward" in passes, thorough=False)
@@ -215,7 +219,7 @@ class Round:
             errors = worst_errors(checks, errors)
             reject(case, checks, proved["device"])
         if case.dropout:
-            build(running, case, self.proof.folder, batch=case.batch, dropout=True)
+            build(running, case, proof.folder, batch=case.batch, dropout=True)
             first = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
         overhead = statistics.median(running.ask("overhead", n=1000)["ns"])
         self.journal.add(
