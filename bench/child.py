@@ -212,8 +212,8 @@ def configured(child: Child, device: str) -> dict[str, Any]:
             ) from died
         if died.kind == "device":
             raise UsageError(
-                f"device {device!r} asked for, {died.reason.split(': ', 2)[-1]} only: pass --device cpu, or --python "
-                f"{framework}=PATH with a GPU build"
+                f"device {device!r} asked for, {died.reason.split(': ', 2)[-1]} only: pass --device cpu, or a GPU build "
+                f"(make setup DEVICE=cuda, or --python {framework}=PATH)"
             ) from died
         raise
     except BaseException:

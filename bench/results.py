@@ -72,7 +72,10 @@ class Run:
         self.cases = [msgspec.convert(case, Case) for case in self.head["cases"]]
         self.protocol = msgspec.convert(self.head["protocol"], Protocol)
         voided = {(event["group"], event["round"], event["attempt"]) for event in self.of("void")}
-        self.turns = [e for e in self.of("turn") if (e["group"], e["round"], e["attempt"]) not in voided]
+        self.turns, self.burn_ins = (
+            [e for e in self.of(kind) if (e["group"], e["round"], e["attempt"]) not in voided]
+            for kind in ("turn", "burn_in")
+        )
 
     def _read(self) -> Iterator[dict[str, Any]]:
         try:
@@ -159,7 +162,7 @@ class Run:
         worker = next((e for e in self.of("worker") if case.id in e["case_ids"]), {})
         blocks = [e for e in self.of("block") if e["case_id"] == case.id]
         turns = [e for e in self.turns if e["case_id"] == case.id]
-        burn_in = [e for e in self.of("burn_in") if e["case_id"] == case.id]
+        burn_in = [e for e in self.burn_ins if e["case_id"] == case.id]
         evidence = noise_percent([e["noise"] for e in turns]) if turns else {}
         versions = worker.get("versions", {})
         work = self.work(case)

@@ -27,7 +27,7 @@ def main(asked: dict[str, Any]) -> int:
     progress = screen.Progress(protocol.rounds, classic=not protocol.paired)
     rounds = Rounds(cases, protocol, conditions, folder, progress)
     rounds.head(run_id=folder.name, name=name, schema=results.SCHEMA)
-    with alone(cases[0].device), interruptible():
+    with alone([case.device for case in cases]), interruptible():
         reason = rounds.run()
     progress.done()
     return show(Run(folder), reason, asked["as_json"])
@@ -54,7 +54,7 @@ def show(run: Run, reason: str, as_json: bool) -> int:
 
 
 def dry_run(cases: Sequence[Case], protocol: Protocol, as_json: bool) -> int:
-    expected_s = estimate.seconds(cases, protocol)
+    expected_s = min(estimate.seconds(cases, protocol), protocol.max_time_s or float("inf"))
     if as_json:
         screen.print_json({"cases": [case.id for case in cases], "expected_s": expected_s})
     else:
@@ -78,18 +78,22 @@ def preflight(cases: Sequence[Case], conditions: Conditions) -> None:
 class alone:
     """One Run at a time on a device: two would time each other. Waits, and says so."""
 
-    def __init__(self, device: str):
-        self.lock = filelock.FileLock(Path(tempfile.gettempdir()) / f"alexnet-bench-{device.replace(':', '-')}.lock")
+    def __init__(self, devices: Sequence[str]):
+        kinds = sorted({device.partition(":")[0] for device in devices})
+        folder = Path(tempfile.gettempdir())
+        self.locks = [filelock.FileLock(folder / f"alexnet-bench-{kind}.lock", mode=0o666) for kind in kinds]
 
     def __enter__(self) -> None:
-        try:
-            self.lock.acquire(timeout=0)
-        except filelock.Timeout:
-            screen.tell("another alexnet-bench run holds this device: waiting for it to end")
-            self.lock.acquire()
+        for lock in self.locks:
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                screen.tell("another alexnet-bench run holds this device: waiting for it to end")
+                lock.acquire()
 
     def __exit__(self, *error: object) -> None:
-        self.lock.release()
+        for lock in self.locks:
+            lock.release()
 
 
 class interruptible:

@@ -87,6 +87,7 @@ class Worker:
                     )
             checks += [{"kind": "gradient", "what": f"{name} is missing", "error": None} for name in sorted(wanted)]
             checks += self._state_checks(before, self.net.state(), target)
+        self.net.peak_memory()  # from here on it counts what is timed
         return {"checks": checks, "device": self.net.device()}
 
     def measure(self, pass_: str, n: int) -> dict[str, Any]:

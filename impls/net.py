@@ -24,6 +24,11 @@ class Settings:
     threads: int
     precision: str  # fp32
 
+    @property
+    def exact_device(self) -> str:
+        """``cuda`` means the first GPU."""
+        return "cuda:0" if self.device == "cuda" else self.device
+
 
 @dataclass(frozen=True, slots=True)
 class Build:

@@ -19,7 +19,7 @@ from impls.weights import Weights
 
 
 def configure(settings: Settings) -> None:
-    if settings.device not in devices():
+    if settings.exact_device not in devices():
         raise DeviceMissing(f"the null Net has {', '.join(devices())}")
 
 

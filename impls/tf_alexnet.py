@@ -21,10 +21,7 @@ def configure(settings: Settings) -> None:
     tf.config.set_soft_device_placement(False)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
-    if (
-        settings.device != "cpu"
-        and settings.device.replace("cuda", "cuda:0", settings.device == "cuda") not in devices()
-    ):
+    if settings.exact_device not in devices():
         raise DeviceMissing(f"tensorflow {tf.__version__} sees {', '.join(devices())}")
 
 

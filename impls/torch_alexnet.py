@@ -25,10 +25,7 @@ def configure(settings: Settings) -> None:
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
-    if (
-        settings.device != "cpu"
-        and settings.device.replace("cuda", "cuda:0", settings.device == "cuda") not in devices()
-    ):
+    if settings.exact_device not in devices():
         raise DeviceMissing(f"torch {torch.__version__} sees {', '.join(devices())}")
 
 

@@ -86,8 +86,8 @@ def test_a_missing_gpu_is_exit_2_and_never_the_cpu(command):
     run = command("run", "--framework", "null", "--device", "cuda")
     assert run.code == 2
     assert run.err == (
-        "alexnet-bench: device 'cuda' asked for, the null Net has cpu only: pass --device cpu, "
-        "or --python null=PATH with a GPU build\n"
+        "alexnet-bench: device 'cuda' asked for, the null Net has cpu only: pass --device cpu, or a "
+        "GPU build (make setup DEVICE=cuda, or --python null=PATH)\n"
     )
     assert not run.results.exists()
 
