@@ -211,8 +211,9 @@ def configured(child: Child, device: str) -> dict[str, Any]:
                 f"({died.tail.splitlines()[-1]})"
             ) from died
         if died.kind == "device":
+            seen = died.reason.split(": ", 2)[-1]
             raise UsageError(
-                f"device {device!r} asked for, {died.reason.split(': ', 2)[-1]} only: pass --device cpu, or a GPU build "
+                f"device {device!r} asked for, {seen} only: pass --device cpu, or a GPU build "
                 f"(make setup DEVICE=cuda, or --python {framework}=PATH)"
             ) from died
         raise
