@@ -35,8 +35,7 @@ plot: .venv/ready ## bars from result CSVs: make plot [CSV="results/*/summary.cs
 
 ci-bench: .venv/ready ## the cases under pytest-benchmark: stored, and compared with the stored run before
 	$(PY) -m pytest tests/speed/test_cases.py --benchmark-only --benchmark-autosave --benchmark-save-data \
-	  $(if $(wildcard .benchmarks/*/*.json),--benchmark-compare) --benchmark-columns=min,mean,stddev,median,rounds \
-	  --benchmark-group-by=param:pass_ --benchmark-sort=name
+	  $(if $(wildcard .benchmarks/*/*.json),--benchmark-compare) --benchmark-columns=min,mean,stddev,median,rounds --benchmark-sort=name
 
 test: .venv/ready ## all tests but the slow ones
 	$(PY) -m pytest tests --ignore=tests/speed -m "not slow" -q
