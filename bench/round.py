@@ -1,0 +1,262 @@
+"""One Round of one group: fresh Workers, alive together, one computing at a time, in mirrored turns."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import child, host, layers, parity
+from bench.case import Case
+from bench.child import Child, WorkerDied
+from bench.crew import build
+from bench.timing import steady
+
+if TYPE_CHECKING:
+    from bench.rounds import Rounds
+
+Proof = Callable[[], parity.ParitySet]
+
+
+class Disagrees(Exception):
+    """A Net that is not equal to the reference, or not finite: its Cases are never timed."""
+
+
+@dataclass
+class Slot:
+    """One Pass of one running Worker."""
+
+    case: Case
+    child: Child
+    burn_in_ns: list[int] = field(default_factory=list)
+
+
+class Round:
+    """One Round of one group: start every Worker, prove it, burn it in, then cycles, then end."""
+
+    def __init__(self, owner: Rounds, group: int, number: int, attempt: int, proof: Proof, logs: Path):
+        self.owner, self.protocol, self.journal = owner, owner.protocol, owner.journal
+        self.place = {"group": group, "round": number, "attempt": attempt}
+        self.proof, self.logs = proof, logs
+        self.children: dict[str, Child] = {}
+        self.dead: set[str] = set()
+
+    def run(self, cases: list[Case]) -> bool:
+        """Measure; False when a Worker died and the Round is to be repeated."""
+        workers: dict[str, list[Case]] = {}
+        for case in cases:
+            workers.setdefault(case.worker, []).append(case)
+        # the classic protocol times one framework after the other, each Pass in turn; else all are alive together
+        crews = [list(workers)] if self.protocol.paired else [[name] for name in workers]
+        try:
+            for crew in crews:
+                slots = self._start(crew, workers)
+                if self.protocol.paired:
+                    for slot in slots:
+                        if slot.case.worker not in self.dead:
+                            with self._faults(slot.case.worker, workers[slot.case.worker]):
+                                self._burn_in(slot)
+                    self._cycles(slots)
+                else:
+                    self._straight(slots)
+                for name in crew:
+                    if name in self.children and name not in self.dead:
+                        with self._faults(name, workers[name]):
+                            self._finish(name, workers[name])
+        except Repeat as repeat:
+            self.journal.add("void", **self.place, reason=repeat.reason)
+            return False
+        finally:
+            for running in self.children.values():
+                running.kill()
+        return True
+
+    @contextmanager
+    def _faults(self, name: str, cases: list[Case]) -> Iterator[None]:
+        """A dead Worker voids the Round once; in the repeat it fails its Cases and the others go on."""
+        try:
+            yield
+        except WorkerDied as died:
+            self.journal.add(
+                "fault", **self.place, worker=name, kind=died.kind, reason=died.reason, stderr_tail=died.tail
+            )
+            self.owner.tell("fault", worker=name, reason=died.reason, tail=died.tail, **self.place)
+            self.dead.add(name)
+            if self.place["attempt"] == 0:
+                raise Repeat(f"{name} {died.reason}") from died
+            for case in cases:
+                self.owner.fail(case, died.reason)
+        except Disagrees as disagrees:
+            self.dead.add(name)
+            for case in cases:
+                self.owner.fail(case, str(disagrees))
+            self.children[name].kill()
+
+    def _start(self, crew: list[str], workers: dict[str, list[Case]]) -> list[Slot]:
+        """Fresh Workers, imported all at once and proven one by one; nothing is timed while one still imports.
+
+        In Round 0 all have imported before the first is built, so that first calls are measured alone; later Rounds
+        save those seconds and record no first call.
+        """
+        for name in crew:
+            case = workers[name][0]
+            self.owner.tell("start", case=case, **self.place)
+            log = f"g{self.place['group']}-r{self.place['round']}-a{self.place['attempt']}-{name}"
+            self.children[name] = self.owner.conditions.launch(log, case, self.logs)
+        self.proof()
+        ready: dict[str, dict[str, Any]] = {}
+        for name in crew:
+            with self._faults(name, workers[name]):
+                ready[name] = child.configured(self.children[name], workers[name][0].device)
+                if self.place["round"]:
+                    self._prove(name, workers[name], ready[name])
+        for name in crew:
+            if name not in self.dead and not self.place["round"]:
+                with self._faults(name, workers[name]):
+                    self._prove(name, workers[name], ready[name])
+        return [Slot(case, self.children[name]) for name in crew if name not in self.dead for case in workers[name]]
+
+    def _prove(self, name: str, cases: list[Case], ready: dict[str, Any]) -> None:
+        """Build, first call, and the proof of what will be timed; Disagrees where it fails."""
+        case, running, proof = cases[0], self.children[name], self.proof()
+        passes = [one.pass_ for one in cases]
+        errors: dict[str, float] = {}
+        first: dict[str, int] = {}
+        for batch, limits in proof.proofs(case.batch):
+            built = build(running, case, proof.folder, batch=batch)
+            # dropout is proven off and timed as asked: with it on there is no one right answer
+            first = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
+            proved = running.ask("verify", gradients="forward_backward" in passes, thorough=False)
+            checks = parity.judge(proved["checks"], limits)
+            errors = worst_errors(checks, errors)
+            reject(case, checks, proved["device"])
+        if case.dropout:
+            build(running, case, proof.folder, batch=case.batch, dropout=True)
+            first = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
+        overhead = statistics.median(running.ask("overhead", n=1000)["ns"])
+        self.journal.add(
+            "worker",
+            **self.place,
+            worker=name,
+            case_ids=[one.id for one in cases],
+            versions=ready["versions"],
+            python=ready["python"],
+            device=proved["device"],
+            parity=errors,
+            first_call_ns=None if self.place["round"] else first,
+            overhead_ns=overhead,
+            identity=built,
+        )
+        if not self.place["round"]:
+            self.journal.add("layers", rows=layers.recorded(case, running.ask("layers")["layers"]))
+
+    def _burn_in(self, slot: Slot) -> None:
+        """At least ``burn_in`` iterations, then on until the series is steady; stored apart from samples."""
+        rules, began = self.protocol, time.monotonic()
+        self.owner.tell("burn_in", case=slot.case, **self.place)
+        got = slot.child.ask("measure", pass_=slot.case.pass_, n=rules.burn_in)
+        start_ns, ns, stop = got["start_ns"], got["ns"], "count"
+        while rules.gate:
+            if steady(ns, window=rules.gate_window, ratio=rules.gate_ratio):
+                stop = "gate"
+                break
+            if len(ns) >= rules.burn_in_cap or time.monotonic() - began > rules.burn_in_cap_s:
+                stop = "cap"
+                break
+            got = slot.child.ask("measure", pass_=slot.case.pass_, n=1)
+            start_ns += got["start_ns"]
+            ns += got["ns"]
+        slot.burn_in_ns = ns
+        self.journal.add("burn_in", **self.place, case_id=slot.case.id, start_ns=start_ns, ns=ns, stop=stop)
+
+    def _turn(self, slot: Slot, n: int, *, lead: int, cycle: int) -> list[int]:
+        before = host.snapshot()
+        got = slot.child.ask("measure", pass_=slot.case.pass_, n=n + lead)
+        noise = host.noise(before, host.snapshot(), got["cpu_s"])
+        self.journal.add(
+            "turn",
+            **self.place,
+            case_id=slot.case.id,
+            cycle=cycle,
+            lead=lead,
+            start_ns=got["start_ns"],
+            ns=got["ns"],
+            nivcsw=got["nivcsw"],
+            noise=noise,
+        )
+        self.owner.tell("turn", case=slot.case, ns=got["ns"][lead:], **self.place)
+        return got["ns"]
+
+    def _cycles(self, slots: list[Slot]) -> None:
+        """Mirrored cycles of Turns: a random order of the slots, then the same order backwards."""
+        slots = [slot for slot in slots if slot.case.worker not in self.dead]
+        if not slots:
+            return
+        length = self.protocol.turn_length([statistics.median(slot.burn_in_ns) for slot in slots])
+        spent, before = 0.0, None
+        for cycle, turn in enumerate(self.protocol.cycles(length)):
+            order = self.owner.random.sample(slots, len(slots))
+            for slot in order + order[::-1]:
+                if slot.case.worker in self.dead:
+                    continue
+                # the first iteration after a switch is up to 8 % slow; one that fills a Turn by itself may be
+                lead = int(length > 1 and slot is not before)
+                with self._faults(slot.case.worker, [one.case for one in slots if one.child is slot.child]):
+                    spent += sum(self._turn(slot, turn, lead=lead, cycle=cycle)) / 1e9
+                before = slot
+            if spent > self.protocol.block_cap_s * len(slots):
+                break
+
+    def _straight(self, slots: list[Slot]) -> None:
+        """The classic protocol: for each Pass its burn-in, then all its iterations, ten at a time."""
+        for slot in slots:
+            with self._faults(slot.case.worker, [one.case for one in slots]):
+                if slot.case.worker not in self.dead:
+                    self._burn_in(slot)
+                    for done in range(0, self.protocol.iterations, 10):
+                        self._turn(slot, min(10, self.protocol.iterations - done), lead=0, cycle=done // 10)
+
+    def _finish(self, name: str, cases: list[Case]) -> None:
+        """Was what was timed finite to the end? Memory; then the Worker leaves."""
+        got = self.children[name].ask("finish")
+        for case in cases:
+            self.journal.add(
+                "block", **self.place, case_id=case.id, finite=got["finite"], peak_memory=got["peak_memory"]
+            )
+        self.children[name].end()
+
+
+class Repeat(Exception):
+    """The Round is void and is run once more."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
+def worst_errors(checks: list[dict[str, Any]], before: dict[str, float]) -> dict[str, float]:
+    """The largest error of each kind (logits, loss, gradient, state), in these checks or before."""
+    worst = dict(before)
+    for check in checks:
+        if check["error"] is not None:
+            worst[check["kind"]] = max(check["error"], worst.get(check["kind"], 0.0))
+    return worst
+
+
+def reject(case: Case, checks: list[dict[str, Any]], device: str) -> None:
+    """Disagrees, naming the worst check, unless every one is within its limit and the output lies on the device."""
+    on_gpu = any(word in device.lower() for word in ("cuda", "gpu"))
+    if on_gpu != (case.device != "cpu"):
+        raise Disagrees(f"asked for {case.device}, the output lies on {device}")
+    wrong = [check for check in checks if not check["ok"]]
+    if wrong:
+        check = max(wrong, key=lambda one: float("inf") if one["error"] is None else one["error"] / one["tolerance"])
+        found = "" if check["error"] is None else f": off by {check['error']:.1e}, allowed {check['tolerance']:.0e}"
+        raise Disagrees(
+            f"disagrees with the float64 reference in {len(wrong)} of {len(checks)} arrays, "
+            f"worst {check['what']}{found}"
+        )
