@@ -6,9 +6,11 @@ PY := .venv/bin/python
 BENCH := $(PY) -m bench
 BIN := .venv/bin
 
-# options of `run` and `verify` that are passed on when given: make bench BATCH=32 ROUNDS=3
-PASSED := $(foreach name,FRAMEWORK MODE BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS MAX_TIME OUT NAME,\
-  $(if $($(name)),--$(subst _,-,$(shell echo $(name) | tr A-Z a-z)) $($(name))))
+# options that are passed on when given: make bench BATCH=32 ROUNDS=3
+# (only from make's own command line: a shell may hold a NAME or a PASS of its own)
+passed = $(foreach name,$(1),$(if $(filter command,$(origin $(name))),--$(subst _,-,$(shell echo $(name) | tr A-Z a-z)) $($(name))))
+SHAPING := $(call passed,FRAMEWORK MODE BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS MAX_TIME)
+PASSED = $(SHAPING) $(call passed,OUT NAME)
 # GPU builds of torch and tensorflow own the same cuDNN files, so each has an environment of its own
 GPU_PYTHONS := $(if $(findstring cuda,$(DEVICE)),$(foreach name,torch tensorflow,\
   $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python)))
@@ -16,7 +18,7 @@ GPU_PYTHONS := $(if $(findstring cuda,$(DEVICE)),$(foreach name,torch tensorflow
 .PHONY: bench classic layers verify plot ci-bench test test-all lint setup clean help
 
 # the plain `make bench` answers within 5 minutes: on a machine too noisy for that it stops after fewer Rounds
-GUARD := $(if $(strip $(PASSED) $(filter-out tutorial,$(VARIANT)) $(filter-out cpu,$(DEVICE))),,--max-time 290)
+GUARD := $(if $(strip $(SHAPING) $(filter-out tutorial,$(VARIANT)) $(filter-out cpu,$(DEVICE))),,--max-time 290)
 
 bench: .venv/ready ## time every case: make bench [DEVICE=cuda] [VARIANT=owt] [FRAMEWORK=torch] [BATCH=32]
 	$(BENCH) run --device $(DEVICE) --variant $(VARIANT) $(GPU_PYTHONS) $(PASSED) $(GUARD)
@@ -25,10 +27,11 @@ classic: .venv/ready ## the article's protocol: batch 32, 10 burn-in, 100 iterat
 	$(BENCH) run --protocol classic --device $(DEVICE) --variant $(VARIANT) $(GPU_PYTHONS) $(PASSED)
 
 layers: .venv/ready ## every layer's shape, params and MACs, beside what the frameworks report
-	$(BENCH) layers --framework $(or $(FRAMEWORK),all)
+	$(BENCH) layers $(call passed,VARIANT) --framework $(or $(FRAMEWORK),all)
 
-verify: .venv/ready ## prove all variants equal in every framework
-	$(BENCH) verify --variant $(or $(filter-out tutorial,$(VARIANT)),all) $(if $(FRAMEWORK),--framework $(FRAMEWORK))
+verify: .venv/ready ## prove all variants equal in every framework: make verify [VARIANT=owt] [BATCH=8]
+	$(BENCH) verify --device $(DEVICE) --variant $(if $(filter command,$(origin VARIANT)),$(VARIANT),all) $(GPU_PYTHONS) \
+	  $(call passed,FRAMEWORK BATCH SIZE)
 
 plot: .venv/ready ## bars from result CSVs: make plot [CSV="results/*/summary.csv"] [OUTPUT=times.png]
 	$(BENCH) plot $(CSV) --output $(or $(OUTPUT),times.png)

@@ -216,6 +216,10 @@ def configured(child: Child, device: str) -> dict[str, Any]:
                 f"device {device!r} asked for, {seen} only: pass --device cpu, or a GPU build "
                 f"(make setup DEVICE=cuda, or --python {framework}=PATH)"
             ) from died
+        if died.kind == "died" and where:
+            raise UsageError(
+                f"{child.python} cannot run a Worker for {framework}: {died.reason}; check --python"
+            ) from died
         raise
     except BaseException:
         child.kill()

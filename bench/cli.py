@@ -56,7 +56,7 @@ net_options = options(
 def main() -> None:
     """Time equivalent AlexNets in PyTorch and TensorFlow, side by side, after proving them equal.
 
-    Every option can come from the environment: ALEXNET_BENCH_BATCH=32.
+    Options can come from the environment: ALEXNET_BENCH_BATCH=32.
     """
 
 

@@ -16,8 +16,8 @@ REPORTED = ("height", "width", "channels", "params", "state")
 
 def main(asked: dict[str, Any]) -> int:
     variants = options.several("variant", asked["variant"], list(VARIANTS))
-    cases = options.plain_cases(variants, asked, batch=1)
-    reported = ask(cases, options.conditions(asked)) if asked["framework"] else {}
+    cases = options.plain_cases(variants, asked, batch=1) if asked["framework"] else []  # the table needs none
+    reported = ask(cases, options.conditions(asked)) if cases else {}
     tables = []
     for name in variants:
         net = VARIANTS[name].resized(options.size(asked))

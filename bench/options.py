@@ -3,6 +3,8 @@
 import dataclasses
 import importlib.util
 import os
+import re
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,21 +39,24 @@ def cases(asked: dict[str, Any]) -> list[Case]:
     """The grid of `run`."""
     classic = asked["protocol"] == "classic"
     names = frameworks(asked)
-    devices = list(dict.fromkeys(case.device(word.strip()) for word in asked["device"].split(",")))
-    batch = asked["batch"] or ("32" if classic else "8" if devices == ["cpu"] else "128")
+    batch = asked["batch"] or ("32" if classic else "8" if "cpu" in devices(asked) else "128")
     return case.grid(
         variants=several("variant", asked["variant"], list(VARIANTS)),
         modes=case.modes(names, asked["mode"]),
         layouts=case.layouts(names, asked["layout"]),
-        devices=devices,
+        devices=devices(asked),
         precisions=several("precision", asked["precision"], PRECISIONS),
-        batches=[positive("--batch", word.strip()) for word in batch.split(",")],
+        batches=list(dict.fromkeys(positive("--batch", word.strip()) for word in batch.split(","))),
         passes=several("pass", asked["pass"], PASSES),
         threads=threads(asked),
         size=size(asked),
         dropout=asked["dropout"],
         seed=positive("--seed", asked["seed"], least=0),
     )
+
+
+def devices(asked: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(case.device(word.strip()) for word in asked["device"].split(",")))
 
 
 def plain_cases(variants: Sequence[str], asked: dict[str, Any], *, batch: int) -> list[Case]:
@@ -61,7 +66,7 @@ def plain_cases(variants: Sequence[str], asked: dict[str, Any], *, batch: int) -
         variants=variants,
         modes=case.modes(names, asked["mode"]),
         layouts=case.layouts(names, None),
-        devices=[case.device(asked["device"])],
+        devices=devices(asked)[:1],
         precisions=["fp32"],
         batches=[batch],
         passes=["forward_backward"],
@@ -74,7 +79,7 @@ def plain_cases(variants: Sequence[str], asked: dict[str, Any], *, batch: int) -
 def protocol(asked: dict[str, Any]) -> Protocol:
     """The Protocol by name, with what was asked for in its place."""
     name = case.one_of("protocol", asked["protocol"], ("rounds", "classic"))
-    base = CLASSIC if name == "classic" else Protocol(iterations=10 if asked["device"] == "cpu" else 20)
+    base = CLASSIC if name == "classic" else Protocol(iterations=10 if "cpu" in devices(asked) else 20)
     changes: dict[str, Any] = {"seed": positive("--seed", asked["seed"], least=0)}
     for field in ("rounds", "burn_in", "iterations"):
         if asked[field] is not None:
@@ -92,6 +97,8 @@ def conditions(asked: dict[str, Any]) -> Conditions:
     env = {}
     for word in asked["env"]:
         name, equals, value = word.partition("=")
+        if not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise UsageError(f"--env: expected NAME or NAME=VALUE, found {word!r}")
         if not equals and name not in os.environ:
             raise UsageError(f"--env {name}: not set here; pass --env {name}=VALUE")
         env[name] = value if equals else os.environ[name]
@@ -106,7 +113,7 @@ def pythons(asked: dict[str, Any]) -> dict[str, str]:
         if not equals or not path:
             raise UsageError(f"--python: expected FRAMEWORK=PATH, found {word!r}")
         case.one_of("framework", name, FRAMEWORKS)
-        found[name] = os.path.abspath(path)
+        found[name] = shutil.which(os.path.expanduser(path)) or os.path.abspath(os.path.expanduser(path))
     return found
 
 

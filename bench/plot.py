@@ -33,15 +33,17 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
         frames.append(frame)
     rows = pd.concat(frames, ignore_index=True)
     rows = rows[pd.to_numeric(rows["mean_ms"], errors="coerce").notna()]
+    if "valid" in rows:
+        rows = rows[rows["valid"].astype(str) != "False"]
     if rows.empty:
-        raise UsageError(f"{', '.join(map(str, paths))}: no row with a mean_ms, nothing to draw")
+        raise UsageError(f"{', '.join(map(str, paths))}: no valid row with a mean_ms, nothing to draw")
     return rows
 
 
 def bars(rows: pd.DataFrame, target: Path) -> None:
     """Mean of each Case with its stddev as error bar; one panel a pass, one group of bars a net and batch."""
     passes = list(dict.fromkeys(rows["pass"]))
-    labels = rows.apply(_label, axis=1)
+    labels = _labels(rows)
     nets = list(dict.fromkeys(labels))
     series = list(dict.fromkeys(zip(rows["framework"], rows["mode"], strict=True)))
     with matplotlib.rc_context({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}):
@@ -81,8 +83,20 @@ def _bars(
     panel.bar_label(drawn, [f"{value:.4g}" for value in rows["mean_ms"]], padding=3, fontsize=9)
 
 
-def _label(row: Any) -> str:
-    return f"{row['variant']}\nbatch {row['batch']}, {row['device']}"
+def _labels(rows: pd.DataFrame) -> pd.Series:
+    """Net and batch, with every axis that varies, and the Run where one Case is in several."""
+    labels = rows["variant"] + "\nbatch " + rows["batch"].astype(str) + ", " + rows["device"]
+    for axis, unit in (("size", " px"), ("threads", " threads"), ("precision", ""), ("layout", "")):
+        if axis in rows and rows.groupby(["variant", "framework", "mode"])[axis].nunique().max() > 1:
+            labels = labels + "\n" + rows[axis].astype(str) + unit
+    drawn = pd.concat([rows[["framework", "mode", "pass"]], labels.rename("label")], axis=1)
+    if drawn.duplicated().any():
+        labels = (
+            labels
+            + "\n"
+            + (rows["run_id"] if "run_id" in rows else "row " + pd.Series(range(len(rows)), rows.index).astype(str))
+        )
+    return labels
 
 
 def _title(rows: pd.DataFrame) -> str:

@@ -71,11 +71,8 @@ class Run:
             raise UsageError(f"{folder}: schema {self.head['schema']} is newer than {SCHEMA}: update alexnet-bench")
         self.cases = [msgspec.convert(case, Case) for case in self.head["cases"]]
         self.protocol = msgspec.convert(self.head["protocol"], Protocol)
-        voided = {(event["group"], event["round"], event["attempt"]) for event in self.of("void")}
-        self.turns, self.burn_ins = (
-            [e for e in self.of(kind) if (e["group"], e["round"], e["attempt"]) not in voided]
-            for kind in ("turn", "burn_in")
-        )
+        self.voided = {(event["group"], event["round"], event["attempt"]) for event in self.of("void")}
+        self.turns = self.counted("turn")
 
     def _read(self) -> Iterator[dict[str, Any]]:
         try:
@@ -91,6 +88,10 @@ class Run:
 
     def of(self, event: str) -> list[dict[str, Any]]:
         return [one for one in self.events if one["event"] == event]
+
+    def counted(self, event: str) -> list[dict[str, Any]]:
+        """Events of Rounds that were not repeated."""
+        return [one for one in self.of(event) if (one["group"], one["round"], one["attempt"]) not in self.voided]
 
     def samples(self, case: Case) -> list[list[int]]:
         """Valid samples of each Round, ns; lead iterations are stored and left out."""
@@ -109,7 +110,7 @@ class Run:
         for event in self.of("failed"):
             if event["case_id"] == case.id:
                 return event["reason"]
-        for event in self.of("block"):
+        for event in self.counted("block"):
             if event["case_id"] == case.id and not event["finite"]:
                 return "nonfinite: what was timed gave NaN or infinity"
         return "" if self.samples(case) else "not measured"
@@ -159,13 +160,13 @@ class Run:
     def row(self, case: Case) -> dict[str, Any]:
         """One row of summary.csv: unrounded, empty where there is nothing to say."""
         summary, reason = self.summary(case), self.invalid_reason(case)
-        worker = next((e for e in self.of("worker") if case.id in e["case_ids"]), {})
-        blocks = [e for e in self.of("block") if e["case_id"] == case.id]
+        worker = next((e for e in self.counted("worker") if case.id in e["case_ids"]), {})
+        blocks = [e for e in self.counted("block") if e["case_id"] == case.id]
         turns = [e for e in self.turns if e["case_id"] == case.id]
-        burn_in = [e for e in self.burn_ins if e["case_id"] == case.id]
+        burn_in = [e for e in self.counted("burn_in") if e["case_id"] == case.id]
         evidence = noise_percent([e["noise"] for e in turns]) if turns else {}
         versions = worker.get("versions", {})
-        work = self.work(case)
+        work, conditions = self.work(case), [case.device, case.threads or self.head["threads"], case.layout]
         net = case.net
         errors = worker.get("parity", {})
         row = {
@@ -212,9 +213,7 @@ class Run:
             "foreign_cpu_pct": evidence.get("foreign_cpu_pct"),
             "psi_some_pct": evidence.get("psi_some_pct"),
             "work_hash": digest(work),
-            "conditions_hash": digest(
-                [self.head["fingerprint"]["host"], versions, case.device, row["threads"], row["layout"]]
-            ),
+            "conditions_hash": digest([self.head["fingerprint"]["host"], self.head["env"], versions, conditions]),
             "protocol_hash": self.protocol.hash,
             "peak_fraction": None,
             "first_call_ms": _ms(max(first)) if first else None,

@@ -59,6 +59,9 @@ class Rounds:
                 shutil.rmtree(scratch / str(number), ignore_errors=True)
         except KeyboardInterrupt:
             self.reason = "interrupted"
+        except BaseException:
+            self.reason = "failed"
+            raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             self.journal.add("end", reason=self.reason, failed=self.failed)

@@ -23,11 +23,11 @@ def main(asked: dict[str, Any]) -> int:
         return dry_run(cases, protocol, asked["as_json"])
     preflight(cases, conditions)
     name = asked["name"] or "-".join(dict.fromkeys(case.variant for case in cases))
-    folder = results.new_folder(Path(asked["out"]), name if len(name) < 60 else "grid")
     progress = screen.Progress(protocol.rounds, classic=not protocol.paired)
-    rounds = Rounds(cases, protocol, conditions, folder, progress)
-    rounds.head(run_id=folder.name, name=name, schema=results.SCHEMA)
-    with alone([case.device for case in cases]), interruptible():
+    with interruptible(), alone([case.device for case in cases]):
+        folder = results.new_folder(Path(asked["out"]), name if len(name) < 60 else "grid")
+        rounds = Rounds(cases, protocol, conditions, folder, progress)
+        rounds.head(run_id=folder.name, name=name, schema=results.SCHEMA)
         reason = rounds.run()
     progress.done()
     return show(Run(folder), reason, asked["as_json"])

@@ -118,9 +118,10 @@ def _group_table(out: Console, run: Run, cases: list[Case], rows: Mapping[str, A
     done = max(rows[case.id]["rounds"] for case in cases)
     asked = "" if done == run.protocol.rounds else f" of {run.protocol.rounds}"
     rounds = f"{done}{asked} Rounds x {run.protocol.iterations}" if run.protocol.paired else "classic protocol"
+    dropout = ", dropout on" if cases[0].dropout else ""
     title = (
         f"{cases[0].variant}, {first['size']} px, batch {cases[0].batch}, {cases[0].device} "
-        f"({first['threads']} threads), {cases[0].precision}: {rounds} after {run.protocol.burn_in} burn-in"
+        f"({first['threads']} threads), {cases[0].precision}{dropout}: {rounds} after {run.protocol.burn_in} burn-in"
     )
     table = new_table(title)
     for heading in ("pass", "framework"):
@@ -134,8 +135,10 @@ def _group_table(out: Console, run: Run, cases: list[Case], rows: Mapping[str, A
             table.add_section()
         pass_, last = "" if case.pass_ == last else case.pass_, case.pass_
         name = f"{case.framework} {case.mode}" + case.worker.removeprefix(f"{case.framework}-{case.mode}")
-        if row["mean_ms"] is None:
-            table.add_row(pass_, name, "failed", "", "", "")
+        if not row["valid"]:
+            table.add_row(
+                pass_, name, "not measured" if row["invalid_reason"] == "not measured" else "failed", "", "", ""
+            )
             continue
         baseline = any(one["baseline"] == case.id for one in ratios.values())
         cells = (spread(row), number(row["median_ms"]), number(row["images_per_s"]), interval(ratio, baseline))
@@ -143,13 +146,14 @@ def _group_table(out: Console, run: Run, cases: list[Case], rows: Mapping[str, A
     out.print(table)
     for case in cases:
         row = rows[case.id]
-        if row["invalid_reason"]:
+        if row["invalid_reason"] not in ("", "not measured"):
             out.print(Text(f"  {case.pass_} {case.worker}: {row['invalid_reason']}"), soft_wrap=True)
         elif row["flags"]:
             out.print(
                 Text(f"  {case.pass_} {case.worker}: {row['flags']}{_evidence(row)}", style="dim"), soft_wrap=True
             )
-    versions = {f"{case.framework} {rows[case.id]['framework_version']}" for case in cases}
+    known = (case for case in cases if rows[case.id]["framework_version"])
+    versions = {f"{case.framework} {rows[case.id]['framework_version']}" for case in known}
     out.print(Text(f"{', '.join(sorted(versions))} on {first['device_name']}", style="dim"))
 
 

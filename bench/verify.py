@@ -45,7 +45,7 @@ def _of_variant(cases: Sequence[Case], crew: Crew, folder: Path) -> Iterator[dic
         for batch, limits in proof.proofs(case.batch):
             identity = {"variant": case.variant, "framework": case.framework, "mode": case.mode, "batch": batch}
             try:
-                found = crew.ask(case, folder, batch, "verify", gradients=True, thorough=True)["checks"]
+                found = crew.ask(case, folder, batch, "verify", what=["logits", "gradients"], thorough=True)["checks"]
             except WorkerDied as died:
                 yield identity | {"what": died.reason, "kind": "fault", "error": None, "tolerance": None, "ok": False}
                 break

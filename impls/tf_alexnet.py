@@ -137,13 +137,15 @@ class Net:
         return peak
 
     def _infer(self, x: tf.Tensor) -> tf.Tensor:
-        return self.module(x, training=False)
+        with tf.device(self.on):
+            return self.module(x, training=False)
 
     def _step(self, x: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with tf.device(self.on), tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self.parameters)
             loss = tf.nn.l2_loss(tf.cast(self.module(x, training=True), tf.float32))
-        return loss, *tape.gradient(loss, self.parameters)
+            gradients = tape.gradient(loss, self.parameters)
+        return loss, *gradients
 
     def next_batch(self) -> tf.Tensor:
         self.batches.reverse()

@@ -27,6 +27,8 @@ def configure(settings: Settings) -> None:
     torch.backends.cudnn.benchmark = True
     if settings.exact_device not in devices():
         raise DeviceMissing(f"torch {torch.__version__} sees {', '.join(devices())}")
+    if settings.device != "cpu":
+        torch.cuda.set_device(settings.exact_device)
 
 
 def devices() -> list[str]:

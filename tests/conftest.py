@@ -39,14 +39,15 @@ class Command:
     """`python -m bench` in a child process, results under a folder of the test's own."""
 
     def __init__(self, folder: Path):
-        self.results = folder / "results"
+        self.results, self.scratch = folder / "results", folder / "scratch"
 
     def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen:
+        self.scratch.mkdir(parents=True, exist_ok=True)
         out = ("--out", str(self.results)) if args[:1] == ("run",) else ()
         return subprocess.Popen(
             [sys.executable, "-m", "bench", *args, *out],
             cwd=ROOT,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "TMPDIR": str(self.scratch), **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

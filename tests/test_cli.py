@@ -48,6 +48,7 @@ def invoke(*args, **env):
             ("run", "--env", "NOT_SET_ANYWHERE"),
             "--env NOT_SET_ANYWHERE: not set here; pass --env NOT_SET_ANYWHERE=VALUE",
         ),
+        (("run", "--env", "=3"), "--env: expected NAME or NAME=VALUE, found '=3'"),
         (("run", "--protocol", "classic", "--rounds", "3"), "--rounds: the classic protocol has one Round"),
         (("verify", "--batch", "two"), "--batch: expected a whole number, at least 1, found 'two'"),
         (("verify", "--variant", "vgg"), "unknown variant 'vgg'"),
@@ -102,6 +103,16 @@ def test_an_output_folder_that_cannot_be_written_is_exit_2(tmp_path):
 def test_options_come_from_the_environment_too():
     result = invoke("run", "--framework", "null", "--dry-run", ALEXNET_BENCH_BATCH="32", ALEXNET_BENCH_PASS="forward")
     assert result.stdout.splitlines()[0] == "tutorial-null-noop-cpu-fp32-b32-forward"
+
+
+def test_a_batch_named_twice_is_one_case():
+    result = invoke("run", "--framework", "null", "--batch", "2,2", "--pass", "forward", "--dry-run")
+    assert result.stdout.count("-b2-forward") == 1
+
+
+def test_the_table_of_layers_needs_no_framework(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert invoke("layers", "--variant", "owt").exit_code == 0
 
 
 class TestDryRun:

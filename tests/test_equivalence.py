@@ -55,6 +55,14 @@ def test_both_frameworks_report_the_tables_shapes_and_counts(command):
         assert row["reported"] == {"torch": own, "tensorflow": own}
 
 
+def test_a_net_with_batch_norm_is_proven_and_timed_in_one_worker(command):
+    """Its first training pass moves the statistics that the logits' proof needs: the order matters."""
+    few = ("--rounds", "1", "--no-gate", "--burn-in", "1", "--iterations", "2")
+    run = command("run", "--variant", "keras_bn", "--size", "96", "--batch", "4", *few)
+    assert run.code == 0, run.err
+    assert len(run.of("worker")) == 2
+
+
 def test_a_short_run_times_both_and_records_their_layers(command):
     few = ("--rounds", "3", "--no-gate", "--burn-in", "2", "--iterations", "4")
     args = ("--size", "96", "--batch", "2", *few, "--variant", "owt", "--json")

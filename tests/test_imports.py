@@ -25,7 +25,9 @@ def test_the_command_line_imports_no_framework_and_no_tables():
     assert not loaded("import bench.cli") & (FRAMEWORKS | TABLES)
 
 
-@pytest.mark.parametrize("module", ["run", "rounds", "round", "verify", "layers", "plot", "results", "screen", "parity"])
+@pytest.mark.parametrize(
+    "module", ["run", "rounds", "round", "verify", "layers", "plot", "results", "screen", "parity"]
+)
 def test_no_part_of_the_harness_imports_a_framework(module):
     assert not loaded(f"import bench.{module}") & FRAMEWORKS
 

@@ -60,7 +60,18 @@ def test_global_settings_stay_as_they_were(tmp_path):
 
 
 def test_a_failed_case_is_left_out(tmp_path):
-    assert len(plot.read([csv(tmp_path, ROW, ROW | {"mean_ms": None})])) == 1
+    rows = [ROW | {"valid": True}, ROW | {"mean_ms": None}, ROW | {"valid": False}]
+    assert len(plot.read([csv(tmp_path, *rows)])) == 1
+
+
+def test_one_case_of_two_runs_is_two_groups_of_bars(tmp_path):
+    rows = plot.read([csv(tmp_path, ROW | {"run_id": "a"}, ROW | {"run_id": "b"})])
+    assert plot._labels(rows).nunique() == 2
+
+
+def test_two_sizes_of_one_net_are_told_apart(tmp_path):
+    rows = plot.read([csv(tmp_path, ROW | {"size": 224}, ROW | {"size": 96})])
+    assert list(plot._labels(rows)) == ["owt\nbatch 8, cpu\n224 px", "owt\nbatch 8, cpu\n96 px"]
 
 
 def test_a_missing_column_is_named(tmp_path):
@@ -70,7 +81,7 @@ def test_a_missing_column_is_named(tmp_path):
 
 
 def test_a_file_with_nothing_to_draw_says_so(tmp_path):
-    with pytest.raises(UsageError, match="no row with a mean_ms, nothing to draw"):
+    with pytest.raises(UsageError, match="no valid row with a mean_ms, nothing to draw"):
         plot.read([csv(tmp_path, ROW | {"mean_ms": None})])
 
 

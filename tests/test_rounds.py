@@ -95,8 +95,10 @@ class TestSchedule:
         assert names.index("worker") < names.index("burn_in") < names.index("turn")
 
     def test_no_worker_and_no_scratch_file_is_left_behind(self, scheduled):
-        for process in psutil.process_iter(["cmdline"]):
-            assert str(scheduled.folder) not in " ".join(process.info["cmdline"] or [])
+        for process in psutil.process_iter(["cwd"]):
+            assert str(scheduled.folder) not in (process.info["cwd"] or "")
+        left = [path.name for path in (scheduled.results.parent / "scratch").iterdir()]
+        assert left in ([], ["alexnet-bench-cpu.lock"])
 
 
 class TestGate:
