@@ -56,7 +56,7 @@ setup: .venv/ready $(if $(findstring cuda,$(DEVICE)),.venvs/torch/ready .venvs/t
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,tensorflow,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,tensorflow,jax,weights,dev]"
 	@touch $@
 
 .venvs/%/ready: pyproject.toml

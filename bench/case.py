@@ -10,12 +10,13 @@ from impls.layers import LayerError
 from impls.variants import VARIANTS, Variant
 
 PASSES = ("forward", "forward_backward")
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Case:
-    """What is timed. ``threads`` and ``size`` are None at their defaults: all usable cores, the Variant's own size."""
+    """What is timed. ``threads`` and ``size`` are None at their defaults: all usable cores, the Variant's own size.
+    ``weights`` is the digest of the file they are from, None for the seed's own."""
 
     variant: str
     framework: str
@@ -29,6 +30,7 @@ class Case:
     size: int | None = None
     dropout: bool = False
     seed: int = 0
+    weights: str | None = None
 
     @property
     def id(self) -> str:
@@ -44,6 +46,8 @@ class Case:
             parts.append("dropout")
         if self.seed:
             parts.append(f"seed{self.seed}")
+        if self.weights:
+            parts.append(f"w{self.weights}")
         return "-".join(parts)
 
     @property
@@ -53,10 +57,16 @@ class Case:
         return f"{self.framework}-{self.mode}{layout}"
 
     @property
+    def process_precision(self) -> str:
+        """What a process is set to: tf32 is a switch of the whole process, bf16 a matter of each Net in an fp32 one."""
+        return "tf32" if self.precision == "tf32" else "fp32"
+
+    @property
     def group(self) -> tuple:
         """Equal for Cases whose Workers take turns: all but framework, mode, layout and pass."""
         size = self.size or VARIANTS[self.variant].input_size
-        return (self.variant, self.device, self.precision, self.batch, self.threads or 0, size, self.dropout, self.seed)
+        axes = (self.variant, self.device, self.precision, self.batch, self.threads or 0, size, self.dropout, self.seed)
+        return (*axes, self.weights or "")
 
     @property
     def net(self) -> Variant:
@@ -153,10 +163,14 @@ def grid(
     size: int | None = None,
     dropout: bool = False,
     seed: int = 0,
+    weights: str | None = None,
 ) -> list[Case]:
-    """Every Case of the axes, group by group; UsageError where a net does not fit the size."""
+    """Every Case of the axes, group by group; UsageError where a net does not fit the size, or a device lacks tf32."""
+    if "tf32" in precisions and "cpu" in devices:
+        raise UsageError("precision 'tf32' asked for, which only a GPU has: choose fp32 or bf16 on the cpu")
+    rest = (dropout, seed, weights)
     cases = [
-        Case(variant, framework, mode, device, precision, layout, batch, pass_, threads, own_size, dropout, seed)
+        Case(variant, framework, mode, device, precision, layout, batch, pass_, threads, own_size, *rest)
         for variant, device, precision, batch in itertools.product(variants, devices, precisions, batches)
         for own_size in [None if size == VARIANTS[variant].input_size else size]
         for pass_ in passes

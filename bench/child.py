@@ -39,7 +39,7 @@ class WorkerDied(Exception):
         self.worker, self.kind, self.reason, self.tail = worker, kind, reason, tail
 
 
-def environment(device: str, threads: int, extra: Mapping[str, str]) -> dict[str, str]:
+def environment(device: str, threads: int, precision: str, extra: Mapping[str, str]) -> dict[str, str]:
     """All that a Worker inherits: nothing of the caller's shell can change what is timed, unless it is named."""
     count = str(threads)
     on_gpu = device != "cpu"
@@ -65,13 +65,15 @@ def environment(device: str, threads: int, extra: Mapping[str, str]) -> dict[str
         "JAX_PLATFORMS": "cuda" if on_gpu else "cpu",
         "KERAS_BACKEND": "tensorflow",
         "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT",
-        "NVIDIA_TF32_OVERRIDE": "0",
+        **({} if precision == "tf32" else {"NVIDIA_TF32_OVERRIDE": "0"}),
         **extra,
     }
 
 
 class Child:
     """One running Worker. ``ask`` raises WorkerDied for whatever keeps an answer from coming."""
+
+    precision = "fp32"
 
     def __init__(self, name: str, framework: str, python: str, env: Mapping[str, str], logs: Path, limit_s: float):
         self.name, self.framework, self.python, self.limit_s = name, framework, python, limit_s
@@ -190,7 +192,8 @@ def launch(
 ) -> Child:
     """Start a Worker and have it configure itself; ``configured`` waits for that."""
     python = pythons.get(framework, sys.executable)
-    child = Child(name, framework, python, environment(device, threads, env), logs, limit_s)
+    child = Child(name, framework, python, environment(device, threads, precision, env), logs, limit_s)
+    child.precision = precision
     child.send("configure", settings={"device": device, "threads": threads, "precision": precision})
     return child
 

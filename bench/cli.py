@@ -7,6 +7,7 @@ import click
 
 import bench
 from bench import UsageError
+from impls import FRAMEWORKS
 
 
 class Commands(click.Group):
@@ -38,9 +39,14 @@ def options(*chosen: Any) -> Any:
     return apply
 
 
+PEERS = {name: it for name, it in FRAMEWORKS.items() if it.peer}
+UNASKED = ", ".join(name for name, it in PEERS.items() if it.unasked)
+MODES = "; ".join(f"{name}: {', '.join(it.modes)}" for name, it in PEERS.items())
+LAYOUTS = "; ".join(f"{name}: {', '.join(it.layouts)}" for name, it in PEERS.items())
+
 net_options = options(
-    option("--framework", metavar="LIST", help="torch, tensorflow, or all; default: those installed"),
-    option("--mode", metavar="LIST", help="torch: eager; tensorflow: graph"),
+    option("--framework", metavar="LIST", help=f"{', '.join(PEERS)}, or all; default: of {UNASKED} those installed"),
+    option("--mode", metavar="LIST", help=MODES),
     option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, or cuda:1"),
     option("--size", metavar="PIXELS", help="input size; default: the variant's own"),
     option("--threads", metavar="N", help="default: all cores this process may use"),
@@ -50,11 +56,13 @@ net_options = options(
     option("--worker-limit", default="600", metavar="SECONDS", help="longest that one request may take"),
 )
 
+weights_option = option("--weights", metavar="FILE", help="Caffe's .npy or a .safetensors; default: drawn from --seed")
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(bench.__version__, prog_name="alexnet-bench")
 def main() -> None:
-    """Time equivalent AlexNets in PyTorch and TensorFlow, side by side, after proving them equal.
+    """Time equivalent AlexNets in PyTorch, TensorFlow and JAX, side by side, after proving them equal.
 
     Options can come from the environment: ALEXNET_BENCH_BATCH=32.
     """
@@ -63,8 +71,8 @@ def main() -> None:
 @main.command()
 @option("--variant", default="tutorial", show_default=True, metavar="LIST", help="a variant, several, or all")
 @net_options
-@option("--precision", default="fp32", show_default=True, metavar="LIST", help="fp32")
-@option("--layout", metavar="LIST", help="torch: nchw; tensorflow: nhwc")
+@option("--precision", default="fp32", show_default=True, metavar="LIST", help="fp32, bf16, or on a GPU tf32")
+@option("--layout", metavar="LIST", help=LAYOUTS)
 @option("--batch", metavar="LIST", help="default: 8 on a CPU, 128 on a GPU")
 @option("--pass", default="all", show_default=True, metavar="LIST", help="forward, forward_backward, or all")
 @option("--rounds", metavar="N", help="fresh Workers each; default 5")
@@ -74,6 +82,7 @@ def main() -> None:
 @option("--max-time", metavar="SECONDS", help="for the whole Run; each first Round is run all the same")
 @option("--dropout", is_flag=True, help="dropout on in forward_backward")
 @option("--protocol", default="rounds", show_default=True, metavar="NAME", help="rounds, or classic (the article's)")
+@weights_option
 @option("--out", default="results", show_default=True, metavar="DIR", help="where the Run folder is made")
 @option("--name", metavar="NAME", help="end of the Run folder's name; default: the variants")
 @click.option("--dry-run", is_flag=True, help="print the cases and the time they are expected to take")
@@ -102,7 +111,12 @@ def layers(**asked: Any) -> None:
 @main.command()
 @option("--variant", default="tutorial", show_default=True, metavar="LIST", help="a variant, several, or all")
 @net_options
-@option("--batch", default="2", show_default=True, metavar="N", help="images the net is built for")
+@option("--batch", metavar="N", help="images the net is built for; default 2, or those of --against")
+@option("--precision", default="fp32", show_default=True, metavar="LIST", help="fp32, bf16, or on a GPU tf32")
+@weights_option
+@option("--dump", metavar="FILE.npz", help="keep input, weights and what one framework made of them")
+@option("--against", metavar="FILE.npz", help="hold against another implementation's values instead of float64")
+@option("--save-weights", metavar="FILE.safetensors", help="keep one variant's weights: the seed's, or a .npy's")
 @click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
 def verify(**asked: Any) -> None:
     """Hold logits, loss and every gradient of each framework against a float64 reference.

@@ -8,6 +8,21 @@ from typing import Any
 from bench import child
 from bench.case import Case
 from bench.child import Child, WorkerDied
+from impls.weights import Weights
+
+
+@dataclass(frozen=True)
+class Given:
+    """Weights from a file: its name without a path, its hash, and the arrays, which fit every variant asked for."""
+
+    file: str
+    sha256: str
+    arrays: Weights
+
+    @property
+    def digest(self) -> str:
+        """Enough of the hash to tell two files apart in a Case's id."""
+        return self.sha256[:8]
 
 
 @dataclass(frozen=True)
@@ -18,6 +33,7 @@ class Conditions:
     limit_s: float
     pythons: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    given: Given | None = None
 
     def launch(self, name: str, case: Case, logs: Path) -> Child:
         """Start the Case's Worker; ``child.configured`` waits for it."""
@@ -28,7 +44,7 @@ class Conditions:
             threads=case.threads or self.threads,
             pythons=self.pythons,
             env=self.env,
-            precision=case.precision,
+            precision=case.process_precision,
             logs=logs,
             limit_s=self.limit_s,
         )
@@ -39,19 +55,25 @@ class Conditions:
         return running, child.configured(running, case.device)
 
 
-def build(running: Child, case: Case, folder: Path, *, batch: int, dropout: bool = False) -> dict[str, Any]:
-    """Have a Worker build the Case's Net from the weights in ``folder``."""
-    how = {name: getattr(case, name) for name in ("device", "precision", "mode", "layout", "seed")}
-    how |= {"batch": batch, "dropout": dropout}
-    return running.ask("build", variant=case.variant, size=case.size, folder=str(folder), how=how)
+def how(case: Case, **changes: Any) -> dict[str, Any]:
+    """The fields of a Net's Build, dropout off unless it is asked for here."""
+    fields = {name: getattr(case, name) for name in ("batch", "device", "precision", "mode", "layout", "seed")}
+    return fields | changes
+
+
+def building(case: Case, folder: Path, **changes: Any) -> dict[str, Any]:
+    """The request to build a Case's Net, with those changes to its Build, from the weights in ``folder``."""
+    return {"variant": case.variant, "size": case.size, "folder": str(folder), "how": how(case, **changes)}
 
 
 class Crew:
-    """One Worker a framework and mode, kept from variant to variant; a dead one is started afresh for the next."""
+    """One Worker a framework, mode and process-wide precision, kept from variant to variant; a dead one is started
+    afresh for the next."""
 
     def __init__(self, conditions: Conditions, logs: Path):
         self.conditions, self.logs = conditions, logs
         self.running: dict[str, Child] = {}
+        self.said: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> "Crew":
         return self
@@ -60,13 +82,21 @@ class Crew:
         for running in self.running.values():
             running.kill()
 
-    def ask(self, case: Case, folder: Path, batch: int, do: str, **message: Any) -> dict[str, Any]:
-        """Build the Case's Net at a batch and put one request to it."""
-        if case.worker not in self.running:
-            self.running[case.worker], _ = self.conditions.start(case.worker, case, self.logs)
+    def name(self, case: Case) -> str:
+        return f"{case.worker}-{case.process_precision}"
+
+    def worker(self, case: Case) -> Child:
+        """The running Worker of a Case, started where there is none; ``said`` keeps what it said of itself."""
+        name = self.name(case)
+        if name not in self.running:
+            self.running[name], self.said[name] = self.conditions.start(name, case, self.logs)
+        return self.running[name]
+
+    def ask(self, case: Case, do: str, **message: Any) -> dict[str, Any]:
+        """One request to the Case's Worker; WorkerDied is passed on, and the Worker forgotten."""
+        running = self.worker(case)
         try:
-            build(self.running[case.worker], case, folder, batch=batch)
-            return self.running[case.worker].ask(do, **message)
+            return running.ask(do, **message)
         except WorkerDied:
-            del self.running[case.worker]
+            self.running = {name: one for name, one in self.running.items() if one is not running}
             raise

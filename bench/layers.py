@@ -7,7 +7,7 @@ from typing import Any
 
 from bench import options, screen
 from bench.case import Case
-from bench.crew import Conditions, Crew
+from bench.crew import Conditions, Crew, building
 from impls import weights
 from impls.variants import VARIANTS, Variant
 
@@ -45,7 +45,8 @@ def ask(cases: Sequence[Case], conditions: Conditions) -> dict[str, list[dict[st
                     weights.share(weights.initial(here[0].net, here[0].seed), Path(folder) / "weights")
                     for case in here:
                         screen.tell(f"{variant}: asking {case.framework}")
-                        found[case.id] = crew.ask(case, Path(folder), 1, "layers")["layers"]
+                        crew.ask(case, "build", **building(case, Path(folder)))
+                        found[case.id] = crew.ask(case, "layers")["layers"]
     return found
 
 

@@ -1,20 +1,23 @@
 """What a user asked for: options to Cases, Protocol and Conditions, each mistake a UsageError in one line."""
 
 import dataclasses
+import hashlib
 import importlib.util
 import os
 import re
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import impls
 from bench import UsageError, case, host
 from bench.case import PASSES, PRECISIONS, Case, positive, several
-from bench.crew import Conditions
+from bench.crew import Conditions, Given
 from bench.protocol import CLASSIC, Protocol
 from impls import FRAMEWORKS
 from impls.variants import VARIANTS
+from impls.weights import WeightsError, load
 
 __all__ = ["cases", "conditions", "plain_cases", "positive", "protocol", "several", "size"]
 
@@ -25,7 +28,8 @@ def frameworks(asked: dict[str, Any]) -> list[str]:
     if asked["framework"] is None:
         found = [name for name in impls.available() if name not in known] + list(known)
         if not found:
-            raise UsageError("no framework is installed: pip install 'alexnet-bench[torch,tensorflow]'")
+            extras = ",".join(name for name, it in FRAMEWORKS.items() if it.unasked)
+            raise UsageError(f"no framework is installed: pip install 'alexnet-bench[{extras}]'")
         return [name for name in FRAMEWORKS if name in found]
     peers = [name for name, it in FRAMEWORKS.items() if it.peer]
     named = several("framework", asked["framework"], peers if asked["framework"] == "all" else list(FRAMEWORKS))
@@ -35,7 +39,7 @@ def frameworks(asked: dict[str, Any]) -> list[str]:
     return named
 
 
-def cases(asked: dict[str, Any]) -> list[Case]:
+def cases(asked: dict[str, Any], given: Given | None = None) -> list[Case]:
     """The grid of `run`."""
     classic = asked["protocol"] == "classic"
     names = frameworks(asked)
@@ -45,13 +49,14 @@ def cases(asked: dict[str, Any]) -> list[Case]:
         modes=case.modes(names, asked["mode"]),
         layouts=case.layouts(names, asked["layout"]),
         devices=devices(asked),
-        precisions=several("precision", asked["precision"], PRECISIONS),
+        precisions=precisions(asked),
         batches=list(dict.fromkeys(positive("--batch", word.strip()) for word in batch.split(","))),
         passes=several("pass", asked["pass"], PASSES),
         threads=threads(asked),
         size=size(asked),
         dropout=asked["dropout"],
         seed=positive("--seed", asked["seed"], least=0),
+        weights=given.digest if given else None,
     )
 
 
@@ -59,15 +64,23 @@ def devices(asked: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(case.device(word.strip()) for word in asked["device"].split(",")))
 
 
-def plain_cases(variants: Sequence[str], asked: dict[str, Any], *, batch: int) -> list[Case]:
-    """One Case a variant, framework and mode, for commands that time nothing."""
+def precisions(asked: dict[str, Any]) -> list[str]:
+    """Those named; ``all`` means all that the devices have."""
+    every = [name for name in PRECISIONS if name != "tf32" or "cpu" not in devices(asked)]
+    return every if asked["precision"] == "all" else several("precision", asked["precision"], PRECISIONS)
+
+
+def plain_cases(
+    variants: Sequence[str], asked: dict[str, Any], *, batch: int, precisions: Sequence[str] = ("fp32",)
+) -> list[Case]:
+    """One Case a variant, framework, mode and precision, for commands that time nothing."""
     names = frameworks(asked)
     return case.grid(
         variants=variants,
         modes=case.modes(names, asked["mode"]),
         layouts=case.layouts(names, None),
         devices=devices(asked)[:1],
-        precisions=["fp32"],
+        precisions=precisions,
         batches=[batch],
         passes=["forward_backward"],
         threads=threads(asked),
@@ -93,7 +106,20 @@ def protocol(asked: dict[str, Any]) -> Protocol:
     return dataclasses.replace(base, worker_limit_s=seconds("--worker-limit", asked["worker_limit"]), **changes)
 
 
-def conditions(asked: dict[str, Any]) -> Conditions:
+def given(asked: dict[str, Any], variants: Sequence[str]) -> Given | None:
+    """The file of --weights, read and held against every variant; UsageError says which layer is wrong."""
+    if asked["weights"] is None:
+        return None
+    path = Path(asked["weights"])
+    try:
+        (weights, *_) = [load(path, VARIANTS[name].resized(size(asked))) for name in variants]
+        with open(path, "rb") as file:
+            return Given(path.name, hashlib.file_digest(file, "sha256").hexdigest(), weights)
+    except (WeightsError, OSError) as error:
+        raise UsageError(f"--weights: {error}") from error
+
+
+def conditions(asked: dict[str, Any], given: Given | None = None) -> Conditions:
     env = {}
     for word in asked["env"]:
         name, equals, value = word.partition("=")
@@ -103,7 +129,7 @@ def conditions(asked: dict[str, Any]) -> Conditions:
             raise UsageError(f"--env {name}: not set here; pass --env {name}=VALUE")
         env[name] = value if equals else os.environ[name]
     limit_s = seconds("--worker-limit", asked["worker_limit"])
-    return Conditions(threads(asked) or host.usable_cores(), limit_s, pythons(asked), env)
+    return Conditions(threads(asked) or host.usable_cores(), limit_s, pythons(asked), env, given)
 
 
 def pythons(asked: dict[str, Any]) -> dict[str, str]:

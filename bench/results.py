@@ -5,26 +5,20 @@ failed, end.
 """
 
 import csv
-import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bench import UsageError, stats
+from bench import UsageError, gate, rows, stats
 from bench.case import Case
-from bench.host import NOISY, noise_percent
-from bench.protocol import Protocol, digest
+from bench.protocol import Protocol
 
-SCHEMA = 1
-IN_THE_CLOCK = {
-    "forward": "inference mode to the logits, dropout off",
-    "forward_backward": "training mode, loss 0.5 * sum(logits^2), every parameter's gradient, none for the images",
-}
+SCHEMA = 2
 
 
 class Journal:
@@ -67,8 +61,10 @@ class Run:
         if not heads:
             raise UsageError(f"{folder}: no Run there, run.jsonl has no header")
         self.head = heads[0]
-        if self.head["schema"] > SCHEMA:
-            raise UsageError(f"{folder}: schema {self.head['schema']} is newer than {SCHEMA}: update alexnet-bench")
+        if self.head["schema"] != SCHEMA:
+            newer = self.head["schema"] > SCHEMA
+            what = "newer than {}: update alexnet-bench" if newer else "older than {}: measure again, or plot its CSVs"
+            raise UsageError(f"{folder}: schema {self.head['schema']} is {what.format(SCHEMA)}")
         self.cases = [msgspec.convert(case, Case) for case in self.head["cases"]]
         self.protocol = msgspec.convert(self.head["protocol"], Protocol)
         self.voided = {(event["group"], event["round"], event["attempt"]) for event in self.of("void")}
@@ -113,7 +109,17 @@ class Run:
         for event in self.counted("block"):
             if event["case_id"] == case.id and not event["finite"]:
                 return "nonfinite: what was timed gave NaN or infinity"
-        return "" if self.samples(case) else "not measured"
+            if event["case_id"] == case.id and event["changed"]:
+                changes = "; ".join(f"{what} {before} -> {after}" for what, (before, after) in event["changed"].items())
+                return f"conditions changed while it was timed: {changes}"
+        summary = self.summary(case)
+        if summary is None:
+            return "not measured"
+        return gate.pruned_fault(rows.over_gemm_rate(self, case, summary))
+
+    def workers(self, case: Case) -> list[dict[str, Any]]:
+        """What the Case's counted Workers recorded: their proof, their conditions."""
+        return [e for e in self.counted("worker") if case.id in e["case_ids"]]
 
     def ratios(self) -> list[dict[str, Any]]:
         """Each Case against the first framework's of its group and pass, from Rounds that both completed."""
@@ -131,6 +137,7 @@ class Run:
             if not paired:
                 continue
             ratio = stats.Ratio.of(paired)
+            differs = gate.differing(self.workers(baseline), self.workers(case))
             found.append(
                 {
                     "pass": case.pass_,
@@ -139,7 +146,8 @@ class Run:
                     "ratio": ratio.value.center,
                     "ci95_low": ratio.value.low,
                     "ci95_high": ratio.value.high,
-                    "verdict": ratio.verdict,
+                    "verdict": "INCOMPARABLE" if differs else ratio.verdict,
+                    "differs": differs,
                 }
             )
         return found
@@ -157,106 +165,21 @@ class Run:
                 rounds.setdefault(round_, []).append((both[0][0] + both[0][1], both[1][0] + both[1][1]))
         return [rounds[key] for key in sorted(rounds)]
 
-    def row(self, case: Case) -> dict[str, Any]:
-        """One row of summary.csv: unrounded, empty where there is nothing to say."""
-        summary, reason = self.summary(case), self.invalid_reason(case)
-        worker = next((e for e in self.counted("worker") if case.id in e["case_ids"]), {})
-        blocks = [e for e in self.counted("block") if e["case_id"] == case.id]
-        turns = [e for e in self.turns if e["case_id"] == case.id]
-        burn_in = [e for e in self.counted("burn_in") if e["case_id"] == case.id]
-        evidence = noise_percent([e["noise"] for e in turns]) if turns else {}
-        versions = worker.get("versions", {})
-        work, conditions = self.work(case), [case.device, case.threads or self.head["threads"], case.layout]
-        net = case.net
-        errors = worker.get("parity", {})
-        row = {
-            "run_id": self.head["run_id"],
-            "case_id": case.id,
-            "variant": case.variant,
-            "framework": case.framework,
-            "framework_version": versions.get(case.framework),
-            "mode": case.mode,
-            "device": case.device,
-            "device_name": versions.get("device_name") or self.head["fingerprint"]["cpu"],
-            "precision": case.precision,
-            "layout": case.layout,
-            "batch": case.batch,
-            "pass": case.pass_,
-            "threads": self.head["threads"] if case.threads is None else case.threads,
-            "size": net.input_size,
-            "rounds": len(self.samples(case)),
-            "iterations": summary.n if summary else 0,
-            "burn_in": sum(len(e["ns"]) for e in burn_in),
-            "arm": "",
-        }
-        if summary:
-            row |= {
-                f"{name}_ms": _ms(getattr(summary, f"{name}_ns")) for name in ("mean", "stddev", "median", "min", "p95")
-            }
-            row |= {
-                "center_ms": _ms(summary.center.center),
-                "ci95_low_ms": _ms(summary.center.low),
-                "ci95_high_ms": _ms(summary.center.high),
-                "cv_within": summary.cv_within,
-                "cv_between": summary.cv_between,
-                "trend": summary.trend,
-                "images_per_s": case.batch * 1e9 / summary.center.center,
-                "gflop_per_s": 2 * case.macs * case.batch / summary.center.center,
-            }
-        first = [
-            e["first_call_ns"][case.pass_] for e in self.of("worker") if case.id in e["case_ids"] and e["first_call_ns"]
-        ]
-        memory = [e["peak_memory"] for e in blocks if e["peak_memory"] is not None]
-        row |= {
-            "flags": " ".join(self._flags(case, evidence, burn_in)),
-            "steal_pct": evidence.get("steal_pct"),
-            "foreign_cpu_pct": evidence.get("foreign_cpu_pct"),
-            "psi_some_pct": evidence.get("psi_some_pct"),
-            "work_hash": digest(work),
-            "conditions_hash": digest([self.head["fingerprint"]["host"], self.head["env"], versions, conditions]),
-            "protocol_hash": self.protocol.hash,
-            "peak_fraction": None,
-            "first_call_ms": _ms(max(first)) if first else None,
-            "peak_memory_mib": max(memory) / 2**20 if memory else None,
-            "params": net.params,
-            "macs": net.macs,
-            "parity_logits": errors.get("logits"),
-            "parity_gradients": errors.get("gradient"),
-            "stop_reason": "failed" if reason else self.stop_reason,
-            "valid": not reason,
-            "invalid_reason": reason,
-        }
-        return {name: row.get(name) for name in COLUMNS}
-
     @property
     def stop_reason(self) -> str:
         ends = self.of("end")
         return ends[-1]["reason"] if ends else "interrupted"
 
-    def work(self, case: Case) -> dict[str, Any]:
-        """What is inside the clock: equal for two rows, or they are not comparable."""
-        net = case.net
-        facts = dataclasses.asdict(case) | {"net": net.hash, "params": net.params, "macs": case.macs}
-        for name in ("framework", "mode", "layout", "device", "threads", "variant", "size"):
-            del facts[name]
-        return facts | {"size": net.input_size, "clock": IN_THE_CLOCK[case.pass_]}
+    def row(self, case: Case) -> dict[str, Any]:
+        """One row of summary.csv: unrounded, empty where there is nothing to say."""
+        return rows.row(self, case)
 
     def rows(self) -> list[dict[str, Any]]:
         return [self.row(case) for case in self.cases]
 
-    def _flags(self, case: Case, evidence: Mapping[str, float | None], burn_in: Sequence[Mapping]) -> Iterator[str]:
-        if any((evidence.get(name) or 0) > limit for name, limit in NOISY.items()):
-            yield "noisy"
-        if self.protocol.burn_in < 10:
-            yield "short_burn_in"
-        if any(one["stop"] == "cap" for one in burn_in):
-            yield "burn_in_cap"
-        if any(not e["tie_free"] for e in self.of("parity") if case.id in e["case_ids"]):
-            yield "loose_parity"
-
     def write(self) -> None:
         """Derive summary.csv, samples.csv and layers.csv from run.jsonl."""
-        _csv(self.folder / "summary.csv", COLUMNS, self.rows())
+        _csv(self.folder / "summary.csv", rows.COLUMNS, self.rows())
         _csv(self.folder / "samples.csv", SAMPLE_COLUMNS, self._sample_rows())
         layers = [row for event in self.of("layers") for row in event["rows"]]
         _csv(self.folder / "layers.csv", LAYER_COLUMNS, layers)
@@ -283,13 +206,6 @@ class Run:
                 }
 
 
-COLUMNS = (
-    "run_id case_id variant framework framework_version mode device device_name precision layout batch pass threads "
-    "size rounds iterations burn_in arm mean_ms stddev_ms median_ms min_ms p95_ms center_ms ci95_low_ms ci95_high_ms "
-    "cv_within cv_between trend flags steal_pct foreign_cpu_pct psi_some_pct work_hash conditions_hash protocol_hash "
-    "images_per_s gflop_per_s peak_fraction first_call_ms peak_memory_mib params macs parity_logits parity_gradients "
-    "stop_reason valid invalid_reason"
-).split()
 SAMPLE_COLUMNS = "case_id round attempt phase cycle start_ns duration_ns valid".split()
 LAYER_COLUMNS = (
     "variant layer kind height width channels params state macs framework reported_height reported_width "
@@ -302,7 +218,3 @@ def _csv(path: Path, columns: Sequence[str], rows: Any) -> None:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _ms(ns: float | None) -> float | None:
-    return None if ns is None else ns / 1e6

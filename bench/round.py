@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -11,20 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import child, host, layers, parity
+from bench import child, gate, host, layers, parity
 from bench.case import Case
 from bench.child import Child, WorkerDied
-from bench.crew import build
+from bench.crew import building, how
+from bench.gate import Disagrees
 from bench.timing import steady
 
 if TYPE_CHECKING:
     from bench.rounds import Rounds
 
 Proof = Callable[[], parity.ParitySet]
-
-
-class Disagrees(Exception):
-    """A Net that is not equal to the reference, or not finite: its Cases are never timed."""
 
 
 @dataclass
@@ -44,6 +41,7 @@ class Round:
         self.place = {"group": group, "round": number, "attempt": attempt}
         self.proof, self.logs = proof, logs
         self.children: dict[str, Child] = {}
+        self.conditions: dict[str, dict[str, Any]] = {}
         self.dead: set[str] = set()
 
     def run(self, cases: list[Case]) -> bool:
@@ -122,27 +120,33 @@ class Round:
         return [Slot(case, self.children[name]) for name in crew if name not in self.dead for case in workers[name]]
 
     def _prove(self, name: str, cases: list[Case], ready: dict[str, Any]) -> None:
-        """Build, first call, and the proof of what will be timed; Disagrees where it fails."""
-        case, running, proof = cases[0], self.children[name], self.proof()
+        """Probe, build, first call, and the proof of what will be timed; Disagrees where one fails."""
+        case, running, parity_set = cases[0], self.children[name], self.proof()
         passes = [one.pass_ for one in cases]
-        errors: dict[str, float] = {}
+        probed = running.ask("probe", how=how(case), rate=not self.place["round"])
+        gate.refuse(gate.precision_fault(case, probed["precision"]))
+        errors: dict[str, dict[str, float]] = {}
         first: dict[str, int] = {}
-        for batch, limits in proof.proofs(case.batch):
-            built = build(running, case, proof.folder, batch=batch)
-            # logits before the first training pass, which moves BatchNorm's statistics
-            first, checks = {}, []
-            for pass_, what in (("forward", "logits"), ("forward_backward", "gradients")):
-                if pass_ in passes:
-                    first[pass_] = running.ask("first_call", pass_=pass_)["ns"]
-                if pass_ in passes or what == "logits":
-                    proved = running.ask("verify", what=[what], thorough=False)
-                    checks += parity.judge(proved["checks"], limits)
-            errors = worst_errors(checks, errors)
-            reject(case, checks, proved["device"])
+        for proof in parity_set.proofs(case.batch, case.precision):
+            with self._prover(name, dataclasses.replace(case, precision=proof.precision)) as prover:
+                asked = building(case, parity_set.folder, batch=proof.batch, precision=proof.precision)
+                identity = prover.ask("build", **asked)
+                # logits before the first training pass, which moves BatchNorm's statistics
+                first, checks = {}, []
+                for pass_, what in (("forward", "logits"), ("forward_backward", "gradients")):
+                    if pass_ in passes:
+                        first[pass_] = prover.ask("first_call", pass_=pass_)["ns"]
+                    if pass_ in passes or what == "logits":
+                        checks += prover.ask("verify", what=[what], thorough=False)["checks"]
+            checks = parity.judge(checks, proof.limits)
+            errors[proof.precision] = gate.worst_errors(checks)
+            gate.refuse(gate.value_fault(checks))
         if case.dropout:  # proven off and timed on: with it there is no one right answer
-            build(running, case, proof.folder, batch=case.batch, dropout=True)
+            running.ask("build", **building(case, parity_set.folder, dropout=True))
             first = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
         overhead = statistics.median(running.ask("overhead", n=1000)["ns"])
+        self.conditions[name] = running.ask("conditions")
+        gate.refuse(gate.place_fault(case, self.conditions[name]))
         self.journal.add(
             "worker",
             **self.place,
@@ -150,14 +154,30 @@ class Round:
             case_ids=[one.id for one in cases],
             versions=ready["versions"],
             python=ready["python"],
-            device=proved["device"],
-            parity=errors,
+            identity=identity,
+            parity=errors[case.precision],
+            parity_fp32=errors["fp32"],
+            gradients=gate.gradients(checks),
+            precision=probed["precision"],
+            gemm_gflop_per_s=probed["gemm_gflop_per_s"],
+            conditions=self.conditions[name],
             first_call_ns=None if self.place["round"] else first,
             overhead_ns=overhead,
-            identity=built,
         )
         if not self.place["round"]:
             self.journal.add("layers", rows=layers.recorded(case, running.ask("layers")["layers"]))
+
+    @contextmanager
+    def _prover(self, name: str, case: Case) -> Iterator[Child]:
+        """The Worker itself; for the fp32 proof of a tf32 one a Worker of its own, since tf32 is set for a process."""
+        if case.process_precision == self.children[name].precision:
+            yield self.children[name]
+            return
+        prover, _ = self.owner.conditions.start(f"{self.children[name].name}-fp32", case, self.logs)
+        try:
+            yield prover
+        finally:
+            prover.kill()
 
     def _burn_in(self, slot: Slot) -> None:
         """At least ``burn_in`` iterations, then on until the series is steady; stored apart from samples."""
@@ -195,6 +215,7 @@ class Round:
             lead=lead,
             start_ns=got["start_ns"],
             ns=got["ns"],
+            cpu_s=got["cpu_s"],
             nivcsw=got["nivcsw"],
             noise=noise,
         )
@@ -231,11 +252,17 @@ class Round:
                         self._turn(slot, min(10, self.protocol.iterations - done), lead=0, cycle=done // 10)
 
     def _finish(self, name: str, cases: list[Case]) -> None:
-        """Was what was timed finite to the end? Memory; then the Worker leaves."""
+        """Was what was timed finite to the end, under the conditions it began with? Memory; then the Worker leaves."""
         got = self.children[name].ask("finish")
+        changed = gate.changed(self.conditions[name], got["conditions"])
         for case in cases:
             self.journal.add(
-                "block", **self.place, case_id=case.id, finite=got["finite"], peak_memory=got["peak_memory"]
+                "block",
+                **self.place,
+                case_id=case.id,
+                finite=got["finite"],
+                changed=changed,
+                peak_memory=got["peak_memory"],
             )
         self.children[name].end()
 
@@ -246,28 +273,3 @@ class Repeat(Exception):
     def __init__(self, reason: str):
         super().__init__(reason)
         self.reason = reason
-
-
-def worst_errors(checks: list[dict[str, Any]], before: dict[str, float]) -> dict[str, float]:
-    """The largest error of each kind (logits, loss, gradient, state), in these checks or before."""
-    worst = dict(before)
-    for check in checks:
-        if check["error"] is not None:
-            worst[check["kind"]] = max(check["error"], worst.get(check["kind"], 0.0))
-    return worst
-
-
-def reject(case: Case, checks: list[dict[str, Any]], device: str) -> None:
-    """Disagrees, naming the worst check, unless every one is within its limit and the output lies on the device."""
-    kind, number = re.search(r"(cpu|cuda|gpu):?(\d*)$", device.lower()).groups()  # type: ignore[union-attr]
-    asked = case.device.partition(":")
-    if (kind == "cpu") != (asked[0] == "cpu") or (kind != "cpu" and int(number or 0) != int(asked[2] or 0)):
-        raise Disagrees(f"asked for {case.device}, the output lies on {device}")
-    wrong = [check for check in checks if not check["ok"]]
-    if wrong:
-        check = max(wrong, key=lambda one: float("inf") if one["error"] is None else one["error"] / one["tolerance"])
-        found = "" if check["error"] is None else f": off by {check['error']:.1e}, allowed {check['tolerance']:.0e}"
-        raise Disagrees(
-            f"disagrees with the float64 reference in {len(wrong)} of {len(checks)} arrays, "
-            f"worst {check['what']}{found}"
-        )

@@ -40,11 +40,13 @@ class Rounds:
         self.random = random.Random(protocol.seed)
 
     def head(self, **fields: Any) -> None:
+        given = self.conditions.given
         self.journal.add(
             "run",
             **fields,
             threads=self.conditions.threads,
             env=dict(self.conditions.env),
+            weights=given and {"file": given.file, "sha256": given.sha256},
             cases=[dataclasses.asdict(case) for case in self.cases],
             protocol=dataclasses.asdict(self.protocol),
             fingerprint=host.fingerprint(),
@@ -72,7 +74,9 @@ class Rounds:
         def proof() -> parity.ParitySet:
             """Computed once, while the first Round's Workers import."""
             self.tell("reference", case=cases[0])
-            made = parity.prepare(cases[0].net, scratch, batch=cases[0].batch, seed=cases[0].seed)
+            given = self.conditions.given
+            weights = given.arrays if given else None
+            made = parity.prepare(cases[0].net, scratch, batch=cases[0].batch, seed=cases[0].seed, weights=weights)
             ids, draws = [case.id for case in cases], list(made.draws)
             self.journal.add("parity", group=number, case_ids=ids, tie_free=made.tie_free, draws=draws)
             return made

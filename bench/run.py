@@ -18,7 +18,9 @@ from bench.rounds import Rounds
 
 
 def main(asked: dict[str, Any]) -> int:
-    protocol, cases, conditions = options.protocol(asked), options.cases(asked), options.conditions(asked)
+    protocol, cases = options.protocol(asked), options.cases(asked)
+    given = options.given(asked, list(dict.fromkeys(case.variant for case in cases)))
+    cases, conditions = options.cases(asked, given), options.conditions(asked, given)
     if asked["dry_run"]:
         return dry_run(cases, protocol, asked["as_json"])
     preflight(cases, conditions)

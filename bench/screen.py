@@ -15,7 +15,8 @@ from rich.text import Text
 from bench.case import Case
 from bench.parity import LIMITS
 from bench.protocol import Protocol
-from bench.results import IN_THE_CLOCK, Run
+from bench.results import Run
+from bench.rows import IN_THE_CLOCK
 from impls.variants import Variant
 
 OUT_OF_THE_CLOCK = "outside it: input copies, optimizer step, fetching results, burn-in, the first call."
@@ -146,6 +147,8 @@ def _group_table(out: Console, run: Run, cases: list[Case], rows: Mapping[str, A
     out.print(table)
     for case in cases:
         row = rows[case.id]
+        for what in ratios.get(case.id, {}).get("differs", ()):
+            out.print(Text(f"  {case.pass_} {case.worker}: not the same conditions: {what}"), soft_wrap=True)
         if row["invalid_reason"] not in ("", "not measured"):
             out.print(Text(f"  {case.pass_} {case.worker}: {row['invalid_reason']}"), soft_wrap=True)
         elif row["flags"]:
@@ -175,9 +178,10 @@ def spread(row: Mapping[str, Any]) -> str:
 def interval(ratio: Mapping[str, Any] | None, baseline: bool) -> str:
     if ratio is None:
         return "1" if baseline else "-"
+    unlike = "unlike: " if ratio["differs"] else ""
     if ratio["ci95_low"] is None:
-        return f"{ratio['ratio']:.3f} [needs 3 Rounds]"
-    return f"{ratio['ratio']:.3f} [{ratio['ci95_low']:.3f}, {ratio['ci95_high']:.3f}]"
+        return f"{unlike}{ratio['ratio']:.3f} [needs 3 Rounds]"
+    return f"{unlike}{ratio['ratio']:.3f} [{ratio['ci95_low']:.3f}, {ratio['ci95_high']:.3f}]"
 
 
 def number(value: float) -> str:
@@ -213,29 +217,67 @@ def agreement(row: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     return f"{shape(theirs)}, {theirs['params']:,}, {theirs['state']:,}"
 
 
-def verify_table(checks: Iterable[Mapping[str, Any]]) -> None:
-    """One row a variant, framework and batch: the worst error of each kind; its limit where it is not the usual one."""
-    groups: dict[tuple, list[Mapping[str, Any]]] = {}
-    for check in checks:
-        groups.setdefault((check["variant"], check["framework"], check["batch"]), []).append(check)
-    table = new_table("relative L2 error against the float64 reference, worst array of its kind")
-    for heading in ("variant", "framework", "batch", *(f"{kind}\n≤ {limit:.0e}" for kind, limit in LIMITS.items())):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for (variant, framework, batch), mine in groups.items():
-        cells = []
-        for kind, usual in LIMITS.items():
-            errors = [(check["error"], check["tolerance"]) for check in mine if check["kind"] == kind]
-            worst = max(errors, key=lambda one: float("inf") if one[0] is None else one[0] / one[1], default=None)
-            other = f" ≤ {worst[1]:.0e}" if worst and worst[1] != usual else ""
-            cells.append("-" if worst is None else "none" if worst[0] is None else f"{worst[0]:.1e}{other}")
-        verdict = "equal" if all(check["ok"] for check in mine) else "DIFFERS"
-        table.add_row(variant, framework, str(batch), *cells, verdict)
+def verify_table(
+    checks: Sequence[Mapping[str, Any]], against: str | None = None, theirs: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """One table a precision, one row a variant, framework and batch: the worst error of each kind.
+
+    ``against`` names the file that stood in for the reference, ``theirs`` are its own checks.
+    """
     out = console()
-    out.print(table)
-    for check in (check for mine in groups.values() for check in mine if not check["ok"]):
+    for precision in dict.fromkeys(check["precision"] for check in checks):
+        title = f"{precision}: relative L2 error against {against or 'float64'}, worst array of its kind"
+        groups: dict[tuple, list[Mapping[str, Any]]] = {}
+        for check in checks:
+            if check["precision"] == precision:
+                name = f"{check['framework']} {check['mode']}"
+                groups.setdefault((check["variant"], name, str(check["batch"])), []).append(check)
+        table, limits = new_table(title), LIMITS[precision]
+        for heading in ("variant", "framework", "batch", *(f"{kind}\n≤ {limit:.0e}" for kind, limit in limits.items())):
+            table.add_column(heading, no_wrap=True)
+        table.add_column("", no_wrap=True)
+        for who, mine in groups.items():
+            table.add_row(*who, *(_worst(mine, kind, usual) for kind, usual in limits.items()), _verdict(mine))
+        if theirs and precision == "fp32":
+            table.add_section()
+            cells = (_worst(theirs, kind, usual) for kind, usual in limits.items())
+            table.add_row("", f"{against} to float64", "", *cells, _verdict(theirs))
+        out.print(table)
+    for check in (check for check in checks if not check["ok"]):
         error = "" if check["error"] is None else f": off by {check['error']:.1e}, allowed {check['tolerance']:.0e}"
-        out.print(f"{check['variant']} on {check['framework']}: {check['what']}{error}", soft_wrap=True, markup=False)
+        text = f"{check['variant']} on {check['framework']}: {check['what']}{error}"
+        out.print(text, soft_wrap=True, markup=False)
+
+
+def _worst(checks: Iterable[Mapping[str, Any]], kind: str, usual: float) -> str:
+    """The worst error of a kind, and its limit where that is not the usual one."""
+    errors = [(check["error"], check["tolerance"]) for check in checks if check["kind"] == kind]
+    if not errors:
+        return "-"
+    error, tolerance = max(errors, key=lambda one: float("inf") if one[0] is None else one[0] / one[1])
+    other = f" ≤ {tolerance:.0e}" if tolerance != usual else ""
+    return "none" if error is None else f"{error:.1e}{other}"
+
+
+def _verdict(checks: Iterable[Mapping[str, Any]]) -> str:
+    return "equal" if all(check["ok"] for check in checks) else "DIFFERS"
+
+
+def conditions_lines(workers: Iterable[Mapping[str, Any]]) -> None:
+    """What each Worker really computed with, a line each."""
+    out = console()
+    for worker in workers:
+        conditions, precision = worker["conditions"], worker["precision_found"]
+        facts = [f"{what} in {one['precision']} ({one['error']:.0e})" for what, one in precision.items()]
+        if conditions["threads"]:
+            facts.append(f"{conditions['threads']} threads")
+        if conditions["onednn"] is not None:
+            facts.append(f"oneDNN {('off', 'on')[conditions['onednn']]}")
+        facts += [conditions["layout"], conditions["device"].rpartition("device:")[2].lower()]
+        version = worker["versions"].get(worker["framework"])
+        out.print(
+            Text(f"{worker['framework']} {version} {worker['mode']}: {', '.join(facts)}", style="dim"), soft_wrap=True
+        )
 
 
 def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected_s: float) -> None:

@@ -1,52 +1,183 @@
-"""`verify`: logits, loss and every gradient of each framework, held against the float64 reference; nothing is timed."""
+"""`verify`: logits, loss and every gradient of each framework, held against the float64 reference; nothing is timed.
 
+What was found can be kept in a file for other implementations, and theirs can take the reference's place.
+"""
+
+import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import options, parity, screen
+import numpy as np
+
+from bench import UsageError, dump, gate, options, parity, screen
 from bench.case import Case
 from bench.child import WorkerDied
-from bench.crew import Conditions, Crew
+from bench.crew import Conditions, Crew, building, how
+from impls import weights
 from impls.variants import VARIANTS
+
+
+@dataclass
+class Theirs:
+    """The file of --against: its name and arrays, and how its own values stand against float64."""
+
+    name: str
+    arrays: dict[str, np.ndarray]
+    checks: list[dict[str, Any]] = field(default_factory=list)
 
 
 def main(asked: dict[str, Any]) -> int:
     variants = options.several("variant", asked["variant"], list(VARIANTS))
-    cases = options.plain_cases(variants, asked, batch=options.positive("--batch", asked["batch"]))
-    found = list(checks(cases, options.conditions(asked)))
+    theirs = against(asked, variants)
+    given = options.given(asked, variants)
+    batch = options.positive("--batch", asked["batch"] or "2")
+    cases = options.plain_cases(variants, asked, batch=batch, precisions=options.precisions(asked))
+    target = single(asked, "dump", cases)
+    if asked["save_weights"]:
+        save_weights(asked, variants, given.arrays if given else None)
+    verified = Verify(options.conditions(asked, given), theirs, target)
+    checks = list(verified.checks(cases))
+    ok = all(check["ok"] for check in checks)
+    if target and ok:
+        screen.tell(f"wrote {target}")
+    elif target:
+        screen.tell(f"{target} is not written: what it would hold is not equal to the reference")
     if asked["as_json"]:
-        screen.print_json({"checks": found})
+        beside = {"against": {"file": theirs.name, "checks": theirs.checks}} if theirs else {}
+        screen.print_json({"checks": checks, "workers": verified.workers} | beside)
     else:
-        screen.verify_table(found)
-    return 0 if all(check["ok"] for check in found) else 1
+        screen.verify_table(checks, theirs.name if theirs else None, theirs.checks if theirs else ())
+        screen.conditions_lines(verified.workers)
+    return 0 if ok else 1
 
 
-def checks(cases: Sequence[Case], conditions: Conditions) -> Iterator[dict[str, Any]]:
-    """Every check of every Case, the whole of each array; one Worker a framework, the reference once a variant.
-
-    A row is variant, framework, mode, batch, what, kind, error (relative L2; None where there is none), tolerance, ok.
-    """
-    with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
-        with Crew(conditions, Path(scratch) / "workers") as crew:
-            for variant in dict.fromkeys(case.variant for case in cases):
-                here = [case for case in cases if case.variant == variant]
-                screen.tell(f"{variant}: {', '.join(case.framework for case in here)} against float64")
-                with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                    yield from _of_variant(here, crew, Path(folder))
+def single(asked: dict[str, Any], name: str, cases: Sequence[Case]) -> Path | None:
+    """The file of --dump, which holds one Net; found out before anything is computed whether it can be written."""
+    if asked[name] is None:
+        return None
+    if len(cases) != 1:
+        found = ", ".join(f"{case.variant} on {case.worker} in {case.precision}" for case in cases[:3])
+        more = f" and {len(cases) - 3} more" if len(cases) > 3 else ""
+        raise UsageError(f"--{name}: expected one --variant, --framework and --precision, found {found}{more}")
+    return writable(asked, name)
 
 
-def _of_variant(cases: Sequence[Case], crew: Crew, folder: Path) -> Iterator[dict[str, Any]]:
-    proof = parity.prepare(cases[0].net, folder, batch=cases[0].batch, seed=cases[0].seed)
-    if not proof.tie_free:
-        screen.tell(f"{cases[0].variant}: no tie-free images in {parity.DRAWS} draws: gradients get the loose limits")
-    for case in cases:
-        for batch, limits in proof.proofs(case.batch):
-            identity = {"variant": case.variant, "framework": case.framework, "mode": case.mode, "batch": batch}
-            try:
-                found = crew.ask(case, folder, batch, "verify", what=["logits", "gradients"], thorough=True)["checks"]
-            except WorkerDied as died:
-                yield identity | {"what": died.reason, "kind": "fault", "error": None, "tolerance": None, "ok": False}
-                break
-            yield from (identity | check for check in parity.judge(found, limits))
+def writable(asked: dict[str, Any], name: str) -> Path:
+    path, option = Path(asked[name]), "--" + name.replace("_", "-")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"{option}: cannot write {path}: expected a file in a folder that is there")
+    return path
+
+
+def save_weights(asked: dict[str, Any], variants: Sequence[str], given: weights.Weights | None) -> None:
+    """The weights that are proven, as a .safetensors file."""
+    if len(variants) != 1:
+        raise UsageError(f"--save-weights: expected one --variant, found {', '.join(variants)}")
+    path = writable(asked, "save_weights")
+    net = VARIANTS[variants[0]].resized(options.size(asked))
+    try:
+        weights.save(given or weights.initial(net, options.positive("--seed", asked["seed"], least=0)), path)
+    except (OSError, weights.WeightsError) as error:
+        raise UsageError(f"--save-weights: cannot write {path}: {error}") from error
+    screen.tell(f"wrote {path}")
+
+
+def against(asked: dict[str, Any], variants: Sequence[str]) -> Theirs | None:
+    """The file of --against; its input says batch and size, its weights are used. Changes ``asked`` to that."""
+    if asked["against"] is None:
+        return None
+    if len(variants) != 1:
+        raise UsageError(f"--against: expected one --variant, found {', '.join(variants)}")
+    for name in ("batch", "size", "weights", "save_weights"):
+        if asked[name] is not None:
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"{option}: leave it out, the file of --against brings its own input and weights")
+    path = Path(asked["against"])
+    arrays = dump.read(path)
+    images = arrays.get("input")
+    if images is not None and images.ndim == 4 and len(images):
+        asked |= {"batch": str(len(images)), "size": str(images.shape[1])}
+    return Theirs(path.name, arrays)
+
+
+class Verify:
+    """One Worker a framework and mode, the reference once a variant."""
+
+    def __init__(self, conditions: Conditions, theirs: Theirs | None = None, target: Path | None = None):
+        self.conditions, self.theirs, self.target = conditions, theirs, target
+        self.workers: list[dict[str, Any]] = []
+
+    def checks(self, cases: Sequence[Case]) -> Iterator[dict[str, Any]]:
+        """Every check of every Case, the whole of each array.
+
+        A row is variant, framework, mode, precision, batch, what, kind, error (relative L2; None where there is none),
+        tolerance, ok.
+        """
+        with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
+            with Crew(self.conditions, Path(scratch) / "workers") as crew:
+                for variant in dict.fromkeys(case.variant for case in cases):
+                    here = [case for case in cases if case.variant == variant]
+                    names = ", ".join(dict.fromkeys(case.framework for case in here))
+                    screen.tell(f"{variant}: {names} against {self.theirs.name if self.theirs else 'float64'}")
+                    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+                        yield from self._of_variant(here, crew, Path(folder))
+
+    def _of_variant(self, cases: Sequence[Case], crew: Crew, folder: Path) -> Iterator[dict[str, Any]]:
+        parity_set = self._parity_set(cases[0], folder)
+        if not parity_set.tie_free and any(case.precision == "fp32" for case in cases):
+            why = "its input comes nearer to a tie" if self.theirs else f"no tie-free images in {parity.DRAWS} draws"
+            screen.tell(f"{cases[0].variant}: {why}: gradients get the loose limits")
+        for case in cases:
+            for proof in parity_set.proofs(case.batch, case.precision):
+                one = dataclasses.replace(case, precision=proof.precision, batch=proof.batch)
+                axes = ("variant", "framework", "mode", "precision", "batch")
+                identity = {name: getattr(one, name) for name in axes}
+                try:
+                    checks = parity.judge(self._values(one, crew, parity_set.folder), proof.limits)
+                    checks += self._conditions(one, crew)
+                except WorkerDied as died:
+                    yield identity | {"what": died.reason, "kind": "fault", **NO_ERROR}
+                    break
+                if one == case and self.target and all(check["ok"] for check in checks):
+                    self._dump(parity_set.folder, case.batch)
+                yield from (identity | check for check in checks)
+
+    def _parity_set(self, case: Case, folder: Path) -> parity.ParitySet:
+        if self.theirs:
+            values = dump.values(self.theirs.arrays, case.net, self.theirs.name)
+            parity_set, self.theirs.checks = parity.adopt(case.net, folder, values)
+            return parity_set
+        given = self.conditions.given
+        weights = given.arrays if given else None
+        return parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights)
+
+    def _values(self, case: Case, crew: Crew, folder: Path) -> list[dict[str, Any]]:
+        keep = folder / "values"
+        keep.mkdir(exist_ok=True)
+        crew.ask(case, "build", **building(case, folder))
+        asked = {"what": ["logits", "gradients"], "thorough": True, "keep": str(keep) if self.target else None}
+        return crew.ask(case, "verify", **asked)["checks"]
+
+    def _conditions(self, case: Case, crew: Crew) -> list[dict[str, Any]]:
+        """Once a Worker and precision: what it really computes with, kept; a check for each fault."""
+        where = {"framework": case.framework, "mode": case.mode, "precision": case.precision}
+        if any(where.items() <= worker.items() for worker in self.workers):
+            return []
+        conditions = crew.ask(case, "conditions")
+        probed = crew.ask(case, "probe", how=how(case), rate=False)["precision"]
+        said = crew.said[crew.name(case)]
+        self.workers.append(where | {"versions": said["versions"], "precision_found": probed, "conditions": conditions})
+        faults = (gate.precision_fault(case, probed), gate.place_fault(case, conditions))
+        return [{"what": fault, "kind": "conditions", **NO_ERROR} for fault in faults if fault]
+
+    def _dump(self, folder: Path, batch: int) -> None:
+        assert self.target
+        base = np.load(folder / "images.npy")
+        images = np.tile(base, (batch // len(base), 1, 1, 1))
+        dump.write(self.target, images, weights.shared(folder / "weights"), folder / "values")
+
+
+NO_ERROR = {"error": None, "tolerance": None, "ok": False}

@@ -1,9 +1,9 @@
 """The Worker: a child process that builds one Net, proves it, and measures when it is told to.
 
-It imports the standard library, numpy, impls and the timing loop only, so it runs under any interpreter that has a
-framework. Requests and replies are JSON lines on two pipes of their own, so a framework may write what it likes to
-stdout and stderr. A request that fails is answered with its kind and the process ends: what is left of a broken
-framework is not timed.
+It imports the standard library, numpy, impls, the timing loop and the probes only, so it runs under any interpreter
+that has a framework. Requests and replies are JSON lines on two pipes of their own, so a framework may write what it
+likes to stdout and stderr. A request that fails is answered with its kind and the process ends: what is left of a
+broken framework is not timed.
 """
 
 import gc
@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 
 import impls
+from bench import probe
 from bench.timing import measure, no_garbage_collection
 from impls.layers import BatchNorm
 from impls.net import Build, DeviceMissing, Settings
+from impls.reference import relative_l2
 from impls.variants import VARIANTS
 from impls.weights import shared
 
@@ -39,6 +41,7 @@ class Worker:
         self.imported: int | None = None
 
     def configure(self, settings: dict[str, Any]) -> dict[str, Any]:
+        probe.keep_out(self.framework)
         self.adapter = impls.load(self.framework)
         self.adapter.configure(Settings(**settings))
         self.imported = high_water()
@@ -57,6 +60,27 @@ class Worker:
         gc.freeze()
         return {"hash": self.variant.hash, "params": self.variant.params, "macs": self.variant.macs}
 
+    def probe(self, how: dict[str, Any], rate: bool) -> dict[str, Any]:
+        """What precision a matmul and a convolution really have here, and the matrix rate where it is asked for."""
+
+        def at(batch: int) -> Build:
+            return Build(**how | {"batch": batch})
+
+        self.net = None
+        found = probe.precision(self.adapter.build, at)
+        return {"precision": found, "gemm_gflop_per_s": probe.matrix_rate(self.adapter.build, at) if rate else None}
+
+    def conditions(self) -> dict[str, Any]:
+        """What is in force now: the framework's settings read back, where the Net lies, how often it was traced."""
+        return {
+            **self.adapter.conditions(),
+            "device": self.net.device(),
+            "layout": self.net.layout(),
+            "traces": self.net.traces(),
+            "libraries": probe.libraries(),
+            "other_frameworks": probe.strangers(self.framework),
+        }
+
     def layers(self) -> dict[str, Any]:
         return {"layers": self.net.layers(), "device": self.net.device()}
 
@@ -65,35 +89,34 @@ class Worker:
         _, (ns,) = measure(getattr(self.net, pass_), self.net.wait, 1)
         return {"ns": ns}
 
-    def verify(self, what: list[str], thorough: bool) -> dict[str, Any]:
+    def verify(self, what: list[str], thorough: bool, keep: str | None = None) -> dict[str, Any]:
         """Hold the timed callables against the float64 reference: the base batch tiled to this Net's own.
 
         ``what`` is logits, gradients or both; logits first, since a pass in training mode moves the moving statistics.
+        ``keep`` is a folder for the values found, as .npy files named as those of the reference.
         """
+        kept: dict[str, Any] = {}
         target, base = self.folder / "reference", np.load(self.folder / "images.npy")
         tiles = self.how.batch // len(base)
         images = np.tile(base, (tiles, 1, 1, 1))
         checks = []
         if "logits" in what:
             expected = np.tile(np.load(target / "logits.npy"), (tiles, 1))
-            checks.append(self._check("logits", "logits", self.net.logits(images), expected, True))
+            kept["logits"] = self.net.logits(images)
+            checks.append(self._check("logits", "logits", kept["logits"], expected, True))
         if "gradients" in what:
             before = self.net.state()
             loss, found = self.net.gradients(images)
             checks.append(self._check("loss", "loss", np.array(loss), np.load(target / "loss.npy") * tiles, True))
-            wanted = {path.name for path in target.glob("gradient.*.npy")}
-            for layer, arrays in found.items():
-                for name, array in arrays.items():
-                    path = target / f"gradient.{layer}.{name}.npy"
-                    wanted.discard(path.name)
-                    reference = np.load(path, mmap_mode="r")
-                    checks.append(
-                        self._check("gradient", f"gradient {layer}/{name}", array, reference, thorough, scale=tiles)
-                    )
-            checks += [{"kind": "gradient", "what": f"{name} is missing", "error": None} for name in sorted(wanted)]
+            kept["loss"] = np.float32(loss)
+            kept |= {f"gradient.{layer}.{name}": array for layer, of in found.items() for name, array in of.items()}
+            checks += self._gradient_checks(kept, target, tiles, thorough)
             checks += self._state_checks(before, self.net.state(), target)
+        if keep is not None:
+            for name, array in kept.items():
+                np.save(Path(keep) / f"{name}.npy", array)
         self.net.peak_memory()  # from here on it counts what is timed
-        return {"checks": checks, "device": self.net.device()}
+        return {"checks": checks}
 
     def measure(self, pass_: str, n: int) -> dict[str, Any]:
         before = resource.getrusage(resource.RUSAGE_SELF)
@@ -119,7 +142,7 @@ class Worker:
         peak = self.net.peak_memory()
         if peak is None and self.imported is not None:
             peak = (high_water() or 0) - self.imported
-        return {"finite": bool(np.isfinite(logits).all()), "peak_memory": peak}
+        return {"finite": bool(np.isfinite(logits).all()), "peak_memory": peak, "conditions": self.conditions()}
 
     def _check(self, kind: str, what: str, found: np.ndarray, expected: np.ndarray, thorough: bool, scale: int = 1):
         if found.shape != expected.shape:
@@ -130,7 +153,27 @@ class Worker:
             picks = np.random.Generator(np.random.PCG64(7)).integers(0, found.size, SAMPLED)
             where = np.unravel_index(picks, found.shape)
             found, expected = found[where], expected[where]
-        return {"kind": kind, "what": what, "error": relative_l2(found, expected * scale)}
+        expected = expected * scale
+        check = {"kind": kind, "what": what, "error": relative_l2(found, expected)}
+        if kind == "gradient":  # its length tells a wrong scale from rounding, where rounding may be large
+            check["norm"] = abs(float(np.linalg.norm(found) / (np.linalg.norm(expected) or 1.0)) - 1)
+        return check
+
+    def _gradient_checks(
+        self, found: dict[str, np.ndarray], target: Path, tiles: int, thorough: bool
+    ) -> list[dict[str, Any]]:
+        """Every parameter's gradient is there, and no other: one for the images would be work that nobody asked for."""
+        wanted = {path.stem: path for path in sorted(target.glob("gradient.*.npy"))}
+        checks = []
+        for key in dict.fromkeys([*(key for key in found if key.startswith("gradient.")), *wanted]):
+            what = "gradient " + key.removeprefix("gradient.").replace(".", "/")
+            if key in found and key in wanted:
+                expected = np.load(wanted[key], mmap_mode="r")
+                checks.append(self._check("gradient", what, found[key], expected, thorough, scale=tiles))
+            else:
+                why = "is missing" if key in wanted else "is not one of a parameter"
+                checks.append({"kind": "gradient", "what": f"{what} {why}", "error": None})
+        return checks
 
     def _state_checks(self, before: Any, after: Any, target: Path) -> list[dict[str, Any]]:
         """The moving statistics after one pass in training mode, from the reference's batch statistics."""
@@ -155,12 +198,6 @@ def high_water() -> int | None:
     except OSError:
         return None
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-
-
-def relative_l2(found: np.ndarray, expected: np.ndarray) -> float:
-    """||found - expected|| / ||expected||."""
-    scale = float(np.linalg.norm(expected.ravel()))
-    return float(np.linalg.norm((found - expected).ravel())) / (scale or 1.0)
 
 
 def kind_of(error: BaseException) -> str:

@@ -4,7 +4,6 @@ Nothing here imports a framework until ``load`` is asked for one.
 """
 
 import importlib
-import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 from types import ModuleType
@@ -17,7 +16,8 @@ class Framework:
     """What can be known of a framework without importing it.
 
     ``distributions`` are the names under which an index ships it, the first found wins; ``modes`` and ``layouts``
-    start with the default. ``peer`` is False for the null Net, which takes part only when it is named.
+    start with the default. ``unasked``: it takes part where no framework is named. ``peer`` is False for the null Net,
+    which is not among ``all``.
     """
 
     adapter: str
@@ -25,12 +25,16 @@ class Framework:
     distributions: tuple[str, ...]
     modes: tuple[str, ...]
     layouts: tuple[str, ...]
+    unasked: bool = False
     peer: bool = True
 
 
 FRAMEWORKS = {
-    "torch": Framework("impls.torch_alexnet", "torch", ("torch",), ("eager",), ("nchw",)),
-    "tensorflow": Framework("impls.tf_alexnet", "tensorflow", ("tensorflow", "tensorflow-cpu"), ("graph",), ("nhwc",)),
+    "torch": Framework("impls.torch_alexnet", "torch", ("torch",), ("eager",), ("nchw",), unasked=True),
+    "tensorflow": Framework(
+        "impls.tf_alexnet", "tensorflow", ("tensorflow", "tensorflow-cpu"), ("graph",), ("nhwc",), unasked=True
+    ),
+    "jax": Framework("impls.jax_alexnet", "jax", ("jax",), ("jit",), ("nhwc",)),
     "null": Framework("impls.null_alexnet", "numpy", ("numpy",), ("noop", "part"), ("nhwc",), peer=False),
 }
 
@@ -41,15 +45,17 @@ def load(name: str) -> ModuleType:
 
 
 def available() -> list[str]:
-    """The frameworks installed here, in the order of the table; imports none of them."""
-    return [name for name, it in FRAMEWORKS.items() if it.peer and importlib.util.find_spec(it.package)]
+    """Of those that take part unasked, the ones installed here, in the order of the table; imports none of them."""
+    return [name for name, it in FRAMEWORKS.items() if it.unasked and importlib.util.find_spec(it.package)]
 
 
 def version(name: str) -> str | None:
     """The installed version of a framework by its package metadata, or None."""
+    from importlib import metadata  # the command line's --help does without
+
     for distribution in FRAMEWORKS[name].distributions:
         try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
+            return metadata.version(distribution)
+        except metadata.PackageNotFoundError:
             continue
     return None

@@ -1,7 +1,7 @@
 """What a framework must provide: the Net that ``build`` returns, and the functions beside it in each adapter.
 
-An adapter is one module with ``configure(settings)``, ``devices()``, ``versions()`` and ``build(...)``, in that order
-of use; see CONTRIBUTING.md, "Adding a framework".
+An adapter is one module with ``configure(settings)``, ``devices()``, ``versions()``, ``conditions()`` and
+``build(...)``, in that order of use; see CONTRIBUTING.md, "Adding a framework".
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Settings:
 
     device: str  # cpu, cuda or cuda:1
     threads: int
-    precision: str  # fp32
+    precision: str  # fp32, tf32 or bf16; only tf32 changes what a process does, bf16 is the Net's
 
     @property
     def exact_device(self) -> str:
@@ -69,6 +69,12 @@ class Net(Protocol):
 
     def device(self) -> str:
         """Where an output really lies, in the framework's words."""
+
+    def layout(self) -> str:
+        """How an activation really lies in memory: nchw or nhwc."""
+
+    def traces(self) -> dict[str, int]:
+        """How often each pass has been traced or compiled so far; empty where nothing ever is."""
 
     def peak_memory(self) -> int | None:
         """Most bytes the device's allocator held since the last call, None where it does not count them."""

@@ -2,7 +2,8 @@
 
 Logits and gradients come from the float64 reference, so it passes the same gate as every other Net. In mode ``part`` it
 plays the part that NULL_NET in the environment names, for tests of the harness: ``spin=MS``; ``hang=N``, ``die=N`` or
-``memory=N`` in its Nth iteration; ``wrong`` or ``nan`` gradients.
+``memory=N`` in its Nth iteration; ``wrong`` or ``nan`` gradients; ``retrace`` in every pass; ``low`` precision in the
+probes; ``pruned``, when only the probes take any time.
 """
 
 import os
@@ -14,7 +15,7 @@ import numpy as np
 from impls import reference
 from impls.layers import BatchNorm
 from impls.net import Build, DeviceMissing, Gradients, Settings
-from impls.variants import Variant
+from impls.variants import VARIANTS, Variant
 from impls.weights import Weights
 
 
@@ -28,7 +29,11 @@ def devices() -> list[str]:
 
 
 def versions() -> dict[str, Any]:
-    return {"null": np.__version__, "threads": 1, "device_name": None}
+    return {"null": np.__version__, "device_name": None}
+
+
+def conditions() -> dict[str, Any]:
+    return {"threads": None, "onednn": None, "tf32": None}
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> "Net":
@@ -44,7 +49,9 @@ class Net:
         played = os.environ.get("NULL_NET", "") if how.mode == "part" else ""
         part, _, value = played.partition("=")
         self.part, self.value, self.iteration = part, float(value or 0), 0
-        if part in ("spin", "hang", "die", "memory"):
+        probe = variant.name not in VARIANTS
+        self.precision = "bf16" if how.precision == "bf16" or (part == "low" and probe) else None
+        if part in (("pruned",) if probe else ("spin", "hang", "die", "memory", "retrace")):
             self.forward = self.forward_backward = self.play  # type: ignore[method-assign]
 
     def forward(self) -> Any:
@@ -55,8 +62,8 @@ class Net:
 
     def play(self) -> Any:
         self.iteration += 1
-        if self.part == "spin":
-            until = time.perf_counter_ns() + int(self.value * 1e6)
+        if self.part in ("spin", "pruned"):
+            until = time.perf_counter_ns() + int((self.value or 1) * 1e6)
             while time.perf_counter_ns() < until:
                 pass
         elif self.iteration == self.value:
@@ -70,10 +77,10 @@ class Net:
         return None
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        return reference.forward(self.variant, self.weights, images).logits
+        return reference.forward(self.variant, self.weights, images, precision=self.precision).logits
 
     def gradients(self, images: np.ndarray) -> tuple[float, Gradients]:
-        trace = reference.forward(self.variant, self.weights, images, training=True)
+        trace = reference.forward(self.variant, self.weights, images, training=True, precision=self.precision)
         values = images[..., 0].size
         for placed in self.variant.placed():
             layer, (height, width, _) = placed.layer, placed.input
@@ -83,7 +90,7 @@ class Net:
                 for name, new in (("moving_mean", mean), ("moving_variance", variance * values / (values - 1))):
                     moving = self.weights[layer.name][name]
                     moving += layer.momentum * (new - moving)
-        found = reference.gradients(self.variant, self.weights, trace)
+        found = reference.gradients(self.variant, self.weights, trace, self.precision)
         if self.part == "wrong":
             found["conv1"]["bias"] += 1e-3 * np.abs(found["conv1"]["bias"]).max()
         if self.part == "nan":
@@ -112,6 +119,12 @@ class Net:
 
     def device(self) -> str:
         return "cpu"
+
+    def layout(self) -> str:
+        return "nhwc"
+
+    def traces(self) -> dict[str, int]:
+        return {"forward": self.iteration} if self.part == "retrace" else {}
 
     def peak_memory(self) -> int | None:
         return None

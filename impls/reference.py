@@ -29,7 +29,13 @@ class Trace:
     logits: Array = field(default_factory=lambda: np.empty(0))
 
 
-def forward(variant: Variant, weights: Weights, images: Array, *, training: bool = False) -> Trace:
+#: Bits of a significand, the hidden one too: what a precision keeps of the operands of a convolution or dense layer.
+BITS = {"fp32": 24, "tf32": 11, "bf16": 8}
+
+
+def forward(
+    variant: Variant, weights: Weights, images: Array, *, training: bool = False, precision: str | None = None
+) -> Trace:
     """Every intermediate of a forward pass, dropout off.
 
     Parameters
@@ -37,11 +43,15 @@ def forward(variant: Variant, weights: Weights, images: Array, *, training: bool
     images : ndarray of shape (n, h, w, 3)
     training : bool
         BatchNorm with the batch's own statistics instead of the moving ones.
+    precision : str, optional
+        fp32, tf32 or bf16: operands of convolutions and dense layers are rounded to it first, the sums are float64.
     """
     trace, x = Trace(), images.astype(np.float64)
     for layer in variant.layers:
-        trace.inputs.append(x)
         arrays = _float64(weights.get(layer.name, {}))
+        if isinstance(layer, Conv | Fc):
+            x, arrays["kernel"] = rounded(x, precision), rounded(arrays["kernel"], precision)
+        trace.inputs.append(x)
         if training and isinstance(layer, BatchNorm):
             arrays |= {"moving_mean": x.mean((0, 1, 2)), "moving_variance": x.var((0, 1, 2))}
             trace.statistics[layer.name] = arrays["moving_mean"], arrays["moving_variance"]
@@ -55,17 +65,34 @@ def loss(logits: Array) -> float:
     return 0.5 * float(np.sum(logits**2))
 
 
-def gradients(variant: Variant, weights: Weights, trace: Trace) -> dict[str, Arrays]:
-    """Gradients of ``loss`` for every trainable array, by layer and name, from a trace in training form."""
+def gradients(variant: Variant, weights: Weights, trace: Trace, precision: str | None = None) -> dict[str, Arrays]:
+    """Gradients of ``loss`` for every trainable array, by layer and name, from a trace in training form and of the same
+    precision."""
     found: dict[str, Arrays] = {}
     dy = trace.logits
     for layer, x in zip(reversed(variant.layers), reversed(trace.inputs), strict=True):
         arrays = _float64(weights.get(layer.name, {}))
+        if isinstance(layer, Conv | Fc):
+            dy, arrays["kernel"] = rounded(dy, precision), rounded(arrays["kernel"], precision)
         dx, mine = OPS[type(layer)][1](layer, x, arrays, dy)
         if mine:
             found[layer.name] = mine
         dy = dx
     return found
+
+
+def rounded(x: Array, precision: str | None) -> Array:
+    """To the nearest value of that precision, ties to even; exponents are not limited. None: as it is."""
+    if precision is None:
+        return x
+    mantissa, exponent = np.frexp(x)
+    return np.ldexp(np.rint(np.ldexp(mantissa, BITS[precision])), exponent - BITS[precision])
+
+
+def relative_l2(found: Array, expected: Array) -> float:
+    """||found - expected|| / ||expected||; the plain norm where all that is expected is 0."""
+    scale = float(np.linalg.norm(np.ravel(expected)))
+    return float(np.linalg.norm(np.ravel(found - expected))) / (scale or 1.0)
 
 
 def margin(variant: Variant, trace: Trace) -> float:

@@ -1,12 +1,13 @@
 """AlexNets in TensorFlow 2: a tf.Module of raw ops under tf.function. Activations are (n, h, w, c).
 
-Mirrors the other adapters: configure, devices, versions, build, Net, then one function for each kind of row.
+Mirrors the other adapters: configure, devices, versions, conditions, build, Net, one function for each kind of row.
 """
 
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port  # says whether oneDNN is on; nothing public does
 
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Placed, Pool, Relu
 from impls.net import Build, DeviceMissing, Gradients, Settings, resident_batches
@@ -17,7 +18,7 @@ from impls.weights import Weights
 def configure(settings: Settings) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.config.experimental.enable_tensor_float_32_execution(False)
+    tf.config.experimental.enable_tensor_float_32_execution(settings.precision == "tf32")
     tf.config.set_soft_device_placement(False)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -35,9 +36,15 @@ def versions() -> dict[str, Any]:
         "tensorflow": tf.__version__,
         "cuda": built.get("cuda_version"),
         "cudnn": built.get("cudnn_version"),
-        "onednn": tf.sysconfig.get_build_info().get("is_onednn_build", None),
-        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "device_name": tf.config.experimental.get_device_details(gpus[0]).get("device_name") if gpus else None,
+    }
+
+
+def conditions() -> dict[str, Any]:
+    return {
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "onednn": _pywrap_util_port.IsMklEnabled(),
+        "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
     }
 
 
@@ -48,9 +55,10 @@ def build(variant: Variant, weights: Weights, how: Build) -> "Net":
 class Row(tf.Module):
     """One layer record with its variables."""
 
-    def __init__(self, placed: Placed, arrays: dict[str, Any], dropout: bool):
+    def __init__(self, placed: Placed, arrays: dict[str, Any], how: Build):
         super().__init__(name=placed.layer.name)
-        self.layer, self.dropout = placed.layer, dropout
+        self.layer, self.dropout = placed.layer, how.dropout
+        self.compute = tf.bfloat16 if how.precision == "bf16" else tf.float32
         for name, array in arrays.items():
             trainable = name in placed.layer.trainable(placed.input)
             setattr(self, name, tf.Variable(np.asarray(array), trainable=trainable, name=name))
@@ -60,9 +68,9 @@ class Row(tf.Module):
 
 
 class AlexNet(tf.Module):
-    def __init__(self, variant: Variant, weights: Weights, dropout: bool):
+    def __init__(self, variant: Variant, weights: Weights, how: Build):
         super().__init__(name=variant.name)
-        self.rows = [Row(placed, weights.get(placed.layer.name, {}), dropout) for placed in variant.placed()]
+        self.rows = [Row(placed, weights.get(placed.layer.name, {}), how) for placed in variant.placed()]
 
     def __call__(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         for row in self.rows:
@@ -75,7 +83,7 @@ class Net:
         self.on = "/CPU:0" if how.device == "cpu" else f"/GPU:{how.device.partition(':')[2] or 0}"
         signature = [tf.TensorSpec((how.batch, variant.input_size, variant.input_size, 3), tf.float32)]
         with tf.device(self.on):
-            self.module = AlexNet(variant, weights, how.dropout)
+            self.module = AlexNet(variant, weights, how)
             self.names = [(row.layer.name, name) for row in self.module.rows for name in trainable_names(row)]
             self.parameters = [getattr(row, name) for row in self.module.rows for name in trainable_names(row)]
             self.batches = [self.put(images) for images in resident_batches(how, variant.input_size)]
@@ -93,7 +101,7 @@ class Net:
             tf.test.experimental.sync_devices()
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        return self.infer(self.put(images)).numpy().reshape(len(images), -1)
+        return tf.cast(self.infer(self.put(images)), tf.float32).numpy().reshape(len(images), -1)
 
     def gradients(self, images: np.ndarray) -> tuple[float, Gradients]:
         loss, *values = self.step(self.put(images))
@@ -128,6 +136,13 @@ class Net:
 
     def device(self) -> str:
         return self.infer(self.batches[0]).device
+
+    def layout(self) -> str:
+        return "nhwc"  # on a GPU Grappler may choose another inside; what goes in and out is this
+
+    def traces(self) -> dict[str, int]:
+        passes = {"forward": self.infer, "forward_backward": self.step}
+        return {name: function.experimental_get_tracing_count() for name, function in passes.items()}
 
     def peak_memory(self) -> int | None:
         if "GPU" not in self.on:
@@ -166,12 +181,13 @@ def padding(pad: tuple[int, int]) -> Any:
 
 
 def conv(x: tf.Tensor, layer: Conv, row: Row, training: bool) -> tf.Tensor:
+    x, kernel, bias = (tf.cast(value, row.compute) for value in (x, row.kernel, row.bias))
     if layer.groups == 1:
-        return tf.nn.bias_add(tf.nn.conv2d(x, row.kernel, layer.stride, padding(layer.pad)), row.bias)
-    parts = zip(tf.split(x, layer.groups, 3), tf.split(row.kernel, layer.groups, 3), strict=True)
+        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, layer.stride, padding(layer.pad)), bias)
+    parts = zip(tf.split(x, layer.groups, 3), tf.split(kernel, layer.groups, 3), strict=True)
     # native groups need oneDNN on the CPU; split they cost the same (18.9 and 19.3 ms, 27x27x96 -> 256, 5x5)
     ys = [tf.nn.conv2d(part, kernel, layer.stride, padding(layer.pad)) for part, kernel in parts]
-    return tf.nn.bias_add(tf.concat(ys, 3), row.bias)
+    return tf.nn.bias_add(tf.concat(ys, 3), bias)
 
 
 def relu(x: tf.Tensor, layer: Relu, row: Row, training: bool) -> tf.Tensor:
@@ -179,6 +195,7 @@ def relu(x: tf.Tensor, layer: Relu, row: Row, training: bool) -> tf.Tensor:
 
 
 def lrn(x: tf.Tensor, layer: Lrn, row: Row, training: bool) -> tf.Tensor:
+    x = tf.cast(x, tf.float32)
     return tf.nn.lrn(x, layer.radius, alpha=layer.alpha, beta=layer.beta, bias=layer.k)  # alpha on the plain sum
 
 
@@ -187,14 +204,22 @@ def pool(x: tf.Tensor, layer: Pool, row: Row, training: bool) -> tf.Tensor:
 
 
 def batch_norm(x: tf.Tensor, layer: BatchNorm, row: Row, training: bool) -> tf.Tensor:
-    mean, variance = ([], []) if training else (row.moving_mean, row.moving_variance)
-    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x, scale=row.gamma, offset=row.beta, mean=mean, variance=variance, epsilon=layer.eps, is_training=training
-    )
-    if training:  # the fused variance is the unbiased one
+    x, mean, variance = tf.cast(x, tf.float32), row.moving_mean, row.moving_variance
+    if training:
+        n = x.shape[0] * x.shape[1] * x.shape[2]
+        mean = channel_mean(x)
+        variance = channel_mean(tf.math.squared_difference(x, tf.stop_gradient(mean)))
         row.moving_mean.assign((1 - layer.momentum) * row.moving_mean + layer.momentum * mean)
-        row.moving_variance.assign((1 - layer.momentum) * row.moving_variance + layer.momentum * variance)
-    return y
+        row.moving_variance.assign(
+            (1 - layer.momentum) * row.moving_variance + layer.momentum * variance * (n / (n - 1))
+        )
+    return tf.nn.batch_normalization(x, mean, variance, row.beta, row.gamma, layer.eps)
+
+
+def channel_mean(x: tf.Tensor) -> tf.Tensor:
+    """Over batch, height and width, one axis at a time: TensorFlow adds up one after the other in float32, and over
+    all at once (tf.nn.moments, or FusedBatchNorm) loses digits as the batch grows: 4e-5 of a variance at 8x54x54."""
+    return tf.reduce_mean(tf.reduce_mean(tf.reduce_mean(x, 2), 1), 0)
 
 
 def flatten(x: tf.Tensor, layer: Flatten, row: Row, training: bool) -> tf.Tensor:
@@ -202,7 +227,8 @@ def flatten(x: tf.Tensor, layer: Flatten, row: Row, training: bool) -> tf.Tensor
 
 
 def fc(x: tf.Tensor, layer: Fc, row: Row, training: bool) -> tf.Tensor:
-    return tf.nn.bias_add(tf.matmul(x, row.kernel), row.bias)
+    x, kernel, bias = (tf.cast(value, row.compute) for value in (x, row.kernel, row.bias))
+    return tf.nn.bias_add(tf.matmul(x, kernel), bias)
 
 
 def dropout(x: tf.Tensor, layer: Dropout, row: Row, training: bool) -> tf.Tensor:

@@ -1,9 +1,11 @@
 """AlexNets in PyTorch: an nn.Module of one child for each row. Activations are (n, c, h, w).
 
-Mirrors the other adapters: configure, devices, versions, build, Net, then one function for each kind of row.
+Mirrors the other adapters: configure, devices, versions, conditions, build, Net, one function for each kind of row.
 """
 
+import contextlib
 import copy
+import functools
 from collections import OrderedDict
 from typing import Any
 
@@ -22,8 +24,9 @@ def configure(settings: Settings) -> None:
     torch.set_flush_denormal(True)  # TensorFlow flushes too; first of all, since it holds for threads not yet started
     torch.set_num_threads(settings.threads)
     torch.set_num_interop_threads(1)
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    tf32 = settings.precision == "tf32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = True
     if settings.exact_device not in devices():
         raise DeviceMissing(f"torch {torch.__version__} sees {', '.join(devices())}")
@@ -40,9 +43,15 @@ def versions() -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
-        "onednn": torch.backends.mkldnn.is_available(),
-        "threads": torch.get_num_threads(),
         "device_name": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def conditions() -> dict[str, Any]:
+    return {
+        "threads": torch.get_num_threads(),
+        "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
+        "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
     }
 
 
@@ -70,6 +79,8 @@ class Row(nn.Module):
 class Net:
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         self.target = torch.device(how.device)
+        low = functools.partial(torch.autocast, self.target.type, torch.bfloat16)
+        self.autocast = low if how.precision == "bf16" else contextlib.nullcontext
         rows: OrderedDict[str, Row] = OrderedDict()
         flat: Shape | None = None
         for placed in variant.placed():
@@ -91,7 +102,10 @@ class Net:
             torch.cuda.synchronize(self.target)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        return self.infer(self.put(images)).flatten(1).cpu().numpy()
+        output = self.infer(self.put(images)).float()
+        if output.ndim == 4:
+            output = output.permute(0, 2, 3, 1)
+        return output.flatten(1).cpu().numpy()
 
     def gradients(self, images: np.ndarray) -> tuple[float, Gradients]:
         loss, *values = self.step(self.put(images))
@@ -134,6 +148,13 @@ class Net:
     def device(self) -> str:
         return str(self.infer(self.batches[0]).device)
 
+    def layout(self) -> str:
+        with torch.inference_mode():
+            return "nchw" if self.inference[0](self.batches[0]).is_contiguous() else "nhwc"
+
+    def traces(self) -> dict[str, int]:
+        return {}  # nothing is compiled
+
     def peak_memory(self) -> int | None:
         if self.target.type != "cuda":
             return None
@@ -142,11 +163,12 @@ class Net:
         return peak
 
     def infer(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
+        with torch.inference_mode(), self.autocast():
             return self.inference(x)
 
     def step(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        loss = 0.5 * self.training(x).float().square().sum()
+        with self.autocast():
+            loss = 0.5 * self.training(x).float().square().sum()
         return loss.detach(), *torch.autograd.grad(loss, self.parameters)
 
     def next_batch(self) -> torch.Tensor:
@@ -203,7 +225,7 @@ def relu(x: torch.Tensor, layer: Relu, row: Row) -> torch.Tensor:
 
 def lrn(x: torch.Tensor, layer: Lrn, row: Row) -> torch.Tensor:
     size = 2 * layer.radius + 1  # torch divides alpha by the window size, the row's alpha is on the plain sum
-    return F.local_response_norm(x, size, alpha=layer.alpha * size, beta=layer.beta, k=layer.k)
+    return F.local_response_norm(x.float(), size, alpha=layer.alpha * size, beta=layer.beta, k=layer.k)
 
 
 def pool(x: torch.Tensor, layer: Pool, row: Row) -> torch.Tensor:
@@ -215,7 +237,7 @@ def pool(x: torch.Tensor, layer: Pool, row: Row) -> torch.Tensor:
 
 def batch_norm(x: torch.Tensor, layer: BatchNorm, row: Row) -> torch.Tensor:
     return F.batch_norm(
-        x, row.moving_mean, row.moving_variance, row.gamma, row.beta, row.training, layer.momentum, layer.eps
+        x.float(), row.moving_mean, row.moving_variance, row.gamma, row.beta, row.training, layer.momentum, layer.eps
     )
 
 

@@ -1,17 +1,27 @@
 """Canonical weights: one seeded set of values for every framework, in one layout, as files that Workers map.
 
+They are drawn from a seed, or read from a file: Caffe's .npy, or .safetensors with keys ``<layer>.<name>``.
+
 Layout: convolution kernels HWIO (height, width, channels / groups, filters), dense kernels (in, out) with the rows of
 the first one in (h, w, c) order; float32. Names: kernel, bias; gamma, beta, moving_mean, moving_variance.
 """
 
+import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from impls import caffe
 from impls.variants import Variant
 
 Weights = dict[str, dict[str, np.ndarray]]  # layer -> name -> array
+
+
+class WeightsError(ValueError):
+    """A file that does not hold what the variant needs: which layer, what was expected, what was found."""
 
 
 def initial(variant: Variant, seed: int = 0) -> Weights:
@@ -33,12 +43,103 @@ def initial(variant: Variant, seed: int = 0) -> Weights:
         return normal * np.float32(0.1) + np.float32(name == "gamma")
 
     return {
-        layer.name: {
-            name: values(name, array) for name, array in (layer.trainable(shape) | layer.moving(shape)).items()
-        }
-        for layer, shape, _ in variant.placed()
-        if layer.trainable(shape)
+        layer: {name: values(name, shape) for name, shape in arrays.items()}
+        for layer, arrays in shapes(variant).items()
     }
+
+
+def shapes(variant: Variant) -> dict[str, dict[str, tuple[int, ...]]]:
+    """What a variant needs: the shape of every array by layer and name, trainable and moving."""
+    found = {layer.name: layer.trainable(shape) | layer.moving(shape) for layer, shape, _ in variant.placed()}
+    return {layer: arrays for layer, arrays in found.items() if arrays}
+
+
+def load(path: Path, variant: Variant) -> Weights:
+    """Weights of a variant from a .npy or .safetensors file, checked; WeightsError names the file and the layer."""
+    if path.suffix not in (".npy", ".safetensors"):
+        raise WeightsError(f"{path.name}: expected a .npy file in Caffe's layout or a .safetensors file")
+    try:
+        found = _safetensors(path) if path.suffix == ".safetensors" else caffe.read(path, shapes(variant))
+    except OSError as error:
+        raise WeightsError(f"{path.name}: cannot read: {error.strerror or error}") from error
+    except caffe.Refused as error:
+        raise WeightsError(f"{path.name}: {error}") from error
+    return check(found, variant, path.name)
+
+
+def save(weights: Weights, path: Path) -> None:
+    """Write a .safetensors file that ``load`` reads; OSError where it cannot be written."""
+    from safetensors.numpy import save as to_bytes
+
+    flat = {
+        f"{layer}.{name}": np.ascontiguousarray(a) for layer, arrays in weights.items() for name, a in arrays.items()
+    }
+    path.write_bytes(to_bytes(flat))
+
+
+def check(found: Mapping[str, Mapping[str, np.ndarray]], variant: Variant, source: str) -> Weights:
+    """Those arrays if they are the variant's: keys, shapes, float32, finite; else WeightsError."""
+    needed = shapes(variant)
+    names = {f"{layer}/{name}" for layer, arrays in needed.items() for name in arrays}
+    for name in (f"{layer}/{name}" for layer, arrays in found.items() for name in arrays):
+        if name not in names:
+            raise WeightsError(f"{source}: {name}: not an array of {variant.name}; expected {', '.join(sorted(names))}")
+    for layer, arrays in needed.items():
+        for name, shape in arrays.items():
+            array = found.get(layer, {}).get(name)
+            if array is None or (problem := wrong(array, shape)):
+                problem = "found nothing" if array is None else problem
+                raise WeightsError(f"{source}: {layer}/{name}: expected float32 of shape {shape}, {problem}")
+            if name == "moving_variance" and array.min() < 0:
+                raise WeightsError(f"{source}: {layer}/{name}: expected nothing below 0, found {array.min():g}")
+    return {layer: {name: _native(found[layer][name]) for name in arrays} for layer, arrays in needed.items()}
+
+
+def wrong(array: np.ndarray, shape: tuple[int, ...], kinds: tuple[str, ...] = ("float32",)) -> str:
+    """What is wrong with an array that should have this shape and be of finite floats; empty where nothing is."""
+    if array.shape != shape:
+        return f"found shape {array.shape}"
+    if array.dtype.name not in kinds:
+        return f"found {array.dtype.name}"
+    bad = array.size - int(np.isfinite(array).sum())
+    return f"found {bad:,} of {array.size:,} values NaN or infinite" if bad else ""
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, np.float32)  # Caffe's files may be big-endian or in Fortran's order
+
+
+def _safetensors(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load as from_bytes
+    except ImportError:
+        raise WeightsError(f"{path.name}: safetensors is not installed: pip install 'alexnet-bench[weights]'") from None
+    data = path.read_bytes()
+    try:
+        flat = from_bytes(data)
+    except (SafetensorError, KeyError, TypeError) as error:  # KeyError: a type that numpy has not
+        raise WeightsError(f"{path.name}: {_cut_off(data) or f'not a safetensors file: {error}'}") from error
+    found: dict[str, dict[str, Any]] = {}
+    for key, array in flat.items():
+        layer, _, name = key.rpartition(".")
+        found.setdefault(layer, {})[name] = array
+    return found
+
+
+def _cut_off(data: bytes) -> str:
+    """Which tensor of a .safetensors lies beyond the file's end, from its header; empty where that is not the fault."""
+    try:
+        begin = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:begin])
+        ends = {name: it["data_offsets"][1] for name, it in header.items() if name != "__metadata__"}
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return ""
+    beyond = [name for name in sorted(ends, key=lambda name: ends[name]) if begin + ends[name] > len(data)]
+    if not beyond:
+        return ""
+    name, end = beyond[0].replace(".", "/"), begin + ends[beyond[0]]
+    return f"the file is cut off within {name}: expected {end:,} bytes up to its end, found {len(data):,}"
 
 
 def share(weights: Weights, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Each adapter against the float64 reference on tiny nets; both frameworks live in this one process."""
+"""Each adapter against the float64 reference on tiny nets; all three live in this one process."""
 
 import math
 
@@ -18,14 +18,14 @@ from impls.weights import initial
 CONV, RELU, BN = Conv("conv", 4, 3), Relu("relu"), BatchNorm("bn", eps=1e-3, momentum=0.1)
 
 
-@pytest.fixture(scope="module", params=["torch", "tensorflow"])
+@pytest.fixture(scope="module", params=["torch", "tensorflow", "jax"])
 def build(request):
     """The framework's ``build``, configured once: threads can be set only before the first op."""
     framework = impls.FRAMEWORKS[request.param]
     pytest.importorskip(framework.package)
     adapter = impls.load(request.param)
     adapter.configure(Settings("cpu", 2, "fp32"))
-    assert adapter.versions()["threads"] == 2
+    assert adapter.conditions()["threads"] == 2
 
     def build(variant, weights, *, batch=2, dropout=False):
         how = Build(batch, "cpu", "fp32", framework.modes[0], framework.layouts[0], dropout, seed=5)

@@ -79,7 +79,7 @@ def test_modes_go_to_the_framework_that_has_them():
         ),
         (
             lambda: several("framework", "caffe", list(FRAMEWORKS)),
-            "unknown framework 'caffe': choose torch, tensorflow or null",
+            "unknown framework 'caffe': choose torch, tensorflow, jax or null",
         ),
         (lambda: modes(["torch"], "xla"), "torch has no mode 'xla': choose eager"),
         (

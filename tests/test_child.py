@@ -10,7 +10,7 @@ import pytest
 
 from bench import UsageError
 from bench.child import Child, WorkerDied, configured, environment, launch
-from bench.crew import build
+from bench.crew import building
 from bench.options import plain_cases
 from impls import weights
 
@@ -32,7 +32,7 @@ def worker(folder, part="", limit_s=60.0, pythons=None):
     )
     ready = configured(child, "cpu")
     weights.share(weights.initial(CASE.net), folder / "weights")
-    build(child, CASE, folder, batch=2)
+    child.ask("build", **building(CASE, folder))
     return child, ready
 
 
@@ -69,7 +69,7 @@ def test_its_environment_is_the_whitelist_and_nothing_of_a_poisoned_parent(tmp_p
     with open(f"/proc/{child.process.pid}/environ") as file:
         seen = dict(line.split("=", 1) for line in file.read().split("\0") if line)
     child.kill()
-    assert seen == environment("cpu", 1, {"NULL_NET": ""})
+    assert seen == environment("cpu", 1, "fp32", {"NULL_NET": ""})
     assert not poison.keys() & seen.keys()
     assert seen["CUDA_VISIBLE_DEVICES"] == ""
     assert seen["OMP_NUM_THREADS"] == "1"

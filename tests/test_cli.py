@@ -27,11 +27,11 @@ def invoke(*args, **env):
             "unknown variant 'alexnet': choose tutorial, caffenet, bvlc, original, single_tower, keras_bn, "
             "half_width or owt",
         ),
-        (("run", "--framework", "caffe"), "unknown framework 'caffe': choose torch, tensorflow or null"),
+        (("run", "--framework", "caffe"), "unknown framework 'caffe': choose torch, tensorflow, jax or null"),
         (("run", "--framework", "torch", "--mode", "xla"), "torch has no mode 'xla': choose eager"),
         (("run", "--device", "gpu"), "unknown device 'gpu': choose cpu, cuda, or one GPU such as cuda:1"),
         (("run", "--pass", "backward"), "unknown pass 'backward': choose forward or forward_backward"),
-        (("run", "--precision", "fp8"), "unknown precision 'fp8': choose fp32"),
+        (("run", "--precision", "fp8"), "unknown precision 'fp8': choose fp32, tf32 or bf16"),
         (("run", "--protocol", "quick"), "unknown protocol 'quick': choose rounds or classic"),
         (("run", "--batch", "0"), "--batch: expected a whole number, at least 1, found '0'"),
         (("run", "--batch", "8,-1"), "--batch: expected a whole number, at least 1, found '-1'"),
@@ -155,7 +155,7 @@ class TestRunJson:
         ratios = json.loads(json_run.out)["ratios"]
         assert [ratio["pass"] for ratio in ratios] == ["forward", "forward_backward"]
         for ratio in ratios:
-            assert set(ratio) == {"pass", "baseline", "candidate", "ratio", "ci95_low", "ci95_high", "verdict"}
+            assert set(ratio) == {"pass", "baseline", "candidate", "ratio", "ci95_low", "ci95_high", "verdict", "differs"}
             assert ratio["ci95_low"] <= ratio["ratio"] <= ratio["ci95_high"]
             assert "-noop-" in ratio["baseline"]
             assert "-part-" in ratio["candidate"]

@@ -1,6 +1,7 @@
 """The parity set: tie-free images, kept or drawn, and the float64 values beside them."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from bench import parity
+from bench.parity import LIMITS, Proof
 from impls import reference
 from impls.layers import BatchNorm, Conv, Fc, Flatten, Pool, Relu
 from impls.variants import VARIANTS, Variant
@@ -18,7 +20,7 @@ REST = (Relu("relu"), Pool("pool", 3, stride=2), Flatten("flatten"), Fc("fc", 3)
 TINY = Variant("tiny", input_size=7, source="", note="", layers=(CONV, *REST))
 TINY_BN = Variant("tiny_bn", input_size=7, source="", note="", layers=(CONV, BN, *REST))
 STRICT = {"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "state": 1e-5}
-LOOSE = STRICT | {"gradient": 5e-2}
+LOOSE = STRICT | {"gradient": 5e-2, "norm": 5e-3}
 ON_FILE = json.loads(Path(parity.__file__).with_name("data").joinpath("tie_free.json").read_text())
 
 
@@ -53,7 +55,7 @@ def test_the_draws_on_file_are_still_tie_free_and_no_other_is_tried(name, folder
     found = parity.prepare(VARIANTS[name], folder, batch=8)
     assert (found.tie_free, list(found.draws)) == (True, ON_FILE[name]["2"])
     assert tried == ON_FILE[name]["2"] * 2  # each once to check it, once to keep it
-    assert found.proofs(2) == [(2, STRICT)]
+    assert found.proofs(2, "fp32") == [Proof(2, "fp32", STRICT)]
 
 
 def test_another_size_draws_its_own_tie_free_images(folder):
@@ -91,22 +93,48 @@ def test_where_nothing_is_found_the_limits_are_loose_and_it_is_said(monkeypatch,
     monkeypatch.setattr(parity, "TIE", 1e9)
     found = parity.prepare(TINY, tmp_path, batch=2)
     assert (found.tie_free, found.draws) == (False, (0, 1))
-    assert found.proofs(2) == [(2, LOOSE)]
+    assert found.proofs(2, "fp32") == [Proof(2, "fp32", LOOSE)]
     assert tried == [*range(50), 0, 1]
     assert np.load(tmp_path / "images.npy").shape == (2, 7, 7, 3)
 
 
-def test_a_batch_is_proven_as_a_whole_and_with_batch_statistics_on_the_base_batch_first(tmp_path):
-    assert parity.prepare(TINY, tmp_path, batch=8).proofs(8) == [(8, STRICT)]
-    together = parity.prepare(TINY_BN, tmp_path, batch=8)
-    assert together.proofs(2) == [(2, STRICT)]
-    assert together.proofs(8) == [(2, STRICT), (8, parity.BATCH_STATISTICS)]
+@pytest.mark.parametrize("variant", [TINY, TINY_BN])
+def test_a_batch_is_proven_strictly_and_in_another_precision_after_its_base_batch_in_fp32(variant, tmp_path):
+    found = parity.prepare(variant, tmp_path, batch=8)
+    assert found.proofs(8, "fp32") == [Proof(8, "fp32", STRICT)]
+    assert found.proofs(8, "bf16") == [Proof(2, "fp32", STRICT), Proof(8, "bf16", LIMITS["bf16"])]
+    assert found.proofs(8, "tf32") == [Proof(2, "fp32", STRICT), Proof(8, "tf32", LIMITS["tf32"])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_a_low_precisions_limits_are_three_times_what_rounded_operands_cost_the_reference(precision):
+    found = [parity.rounding(variant, precision) for variant in VARIANTS.values()]
+    for kind, limit in LIMITS[precision].items():
+        worst = max(errors[kind] for errors in found)
+        digit = 10.0 ** math.floor(math.log10(3 * worst))
+        assert limit == pytest.approx(math.ceil(3 * worst / digit) * digit), (kind, worst)
+
+
+def test_rounding_to_a_precision_costs_the_reference_what_its_bits_say():
+    """8 bits and 11: an eighth of the error, in a net with no tie near enough to flip."""
+    tf32, bf16 = (parity.rounding(VARIANTS["half_width"], precision)["logits"] for precision in ("tf32", "bf16"))
+    assert 4 < bf16 / tf32 < 16
+    assert LIMITS["bf16"]["logits"] / 12 < bf16 < LIMITS["bf16"]["logits"]
 
 
 @pytest.mark.parametrize(("error", "ok"), [(1e-4, True), (2e-4, False), (np.nan, False), (None, False)])
 def test_a_check_is_ok_within_its_tolerance_and_never_where_it_has_no_finite_error(error, ok):
     check = {"kind": "gradient", "what": "gradient conv1 bias", "error": error}
-    assert parity.judge([check], STRICT) == [check | {"tolerance": 1e-4, "ok": ok}]
+    assert parity.judge([check | {"norm": 1.0}], STRICT) == [check | {"tolerance": 1e-4, "ok": ok}]
+
+
+def test_where_rounding_may_move_a_gradient_far_its_length_is_held_too():
+    """Half of a gradient is off by 0.5, which bf16 allows; its length tells."""
+    check = {"kind": "gradient", "what": "gradient fc6/kernel", "error": 0.5, "norm": 0.5}
+    value, norm = parity.judge([check], LIMITS["bf16"])
+    assert value["ok"]
+    assert (norm["what"], norm["error"], norm["ok"]) == ("norm of gradient fc6/kernel", 0.5, False)
 
 
 @pytest.mark.parametrize(("batch", "count"), [(1, 1), (2, 2), (7, 1), (8, 2)])

@@ -39,7 +39,7 @@ def test_every_file_the_documents_point_to_is_there():
 
 
 def test_every_column_of_a_summary_is_explained():
-    from bench.results import COLUMNS
+    from bench.rows import COLUMNS
 
     text = (ROOT / "results/README.md").read_text()
     assert [column for column in COLUMNS if not re.search(rf"\b{column}\b", text)] == []

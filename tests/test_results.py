@@ -10,21 +10,38 @@ import pytest
 from bench import UsageError, host
 from bench.case import Case
 from bench.protocol import Protocol
-from bench.results import COLUMNS, Journal, Run, new_folder
+from bench.results import SCHEMA, Journal, Run, new_folder
+from bench.rows import COLUMNS
 
 A = Case("owt", "torch", "eager", "cpu", "fp32", "nchw", 8, "forward")
 B = dataclasses.replace(A, framework="tensorflow", mode="graph", layout="nhwc")
 QUIET = {"wall_s": 1.0, "steal_s": 0.0, "foreign_s": 0.0, "psi_s": 0.0, "throttled": None}
 
 
-def journal(folder: Path, rounds=3, slower=1.5, protocol=None, noise=QUIET) -> Run:
+def worker(case: Case, rate=None, *, parity=1e-7, matmul="fp32", other_frameworks=(), **conditions) -> dict:
+    """What a Worker records of itself, but for those changes."""
+    precision = {"matmul": {"error": 3e-7, "precision": matmul}, "conv": {"error": 3e-7, "precision": "fp32"}}
+    alike = {"threads": 2, "onednn": True, "tf32": False, "device": "cpu", "layout": case.layout, "traces": {}}
+    return {
+        "worker": case.worker,
+        "case_ids": [case.id],
+        "versions": {case.framework: "1.0"},
+        "parity": {"logits": parity, "loss": parity, "gradient": parity},
+        "precision": precision,
+        "gemm_gflop_per_s": rate,
+        "conditions": alike | {"libraries": [], "other_frameworks": list(other_frameworks)} | conditions,
+        "first_call_ns": None,
+    }
+
+
+def journal(folder: Path, rounds=3, slower=1.5, protocol=None, noise=QUIET, rate=None, unlike=None) -> Run:
     """A Run whose candidate takes ``slower`` times as long, with lead iterations that are far off."""
-    made = Journal(folder)
+    made, unlike = Journal(folder), unlike or {}
     made.add(
         "run",
         run_id="r",
         name="n",
-        schema=1,
+        schema=SCHEMA,
         threads=2,
         env={},
         cases=[dataclasses.asdict(case) for case in (A, B)],
@@ -33,6 +50,8 @@ def journal(folder: Path, rounds=3, slower=1.5, protocol=None, noise=QUIET) -> R
     )
     for round_ in range(rounds):
         place = {"group": 0, "round": round_, "attempt": 0}
+        for case in (A, B):
+            made.add("worker", **place, **worker(case, rate, **(unlike if case is B else {})))
         for case, ns in ((A, 1000 + round_), (B, round((1000 + round_) * slower)), (B, None), (A, None)):
             ns = ns or round((1000 + round_) * (slower if case is B else 1))
             made.add(
@@ -43,11 +62,12 @@ def journal(folder: Path, rounds=3, slower=1.5, protocol=None, noise=QUIET) -> R
                 lead=1,
                 start_ns=[1, 2, 3],
                 ns=[10**9, ns, ns],
+                cpu_s=1.5,
                 nivcsw=0,
                 noise=noise,
             )
         for case in (A, B):
-            made.add("block", **place, case_id=case.id, finite=True, peak_memory=2**20)
+            made.add("block", **place, case_id=case.id, finite=True, changed={}, peak_memory=2**20)
     made.add("end", reason="planned", failed={})
     return Run(folder)
 
@@ -101,6 +121,7 @@ def test_a_half_cycle_is_in_the_summary_and_not_in_the_ratio(tmp_path):
         lead=0,
         start_ns=[9],
         ns=[10**7],
+        cpu_s=1.0,
         nivcsw=0,
         noise=QUIET,
     )
@@ -126,7 +147,7 @@ def test_a_failed_case_keeps_its_reason_and_loses_its_ratio(tmp_path):
 
 def test_what_is_not_finite_is_invalid(tmp_path):
     journal(tmp_path)
-    Journal(tmp_path).add("block", group=0, round=2, attempt=0, case_id=A.id, finite=False, peak_memory=None)
+    Journal(tmp_path).add("block", group=0, round=2, attempt=0, case_id=A.id, finite=False, changed={}, peak_memory=None)
     assert Run(tmp_path).row(A)["invalid_reason"] == "nonfinite: what was timed gave NaN or infinity"
 
 
@@ -159,8 +180,16 @@ def test_a_broken_line_inside_is_reported_with_its_number(tmp_path):
 def test_a_newer_schema_is_refused(tmp_path):
     journal(tmp_path)
     path = tmp_path / "run.jsonl"
-    path.write_text(path.read_text().replace('"schema":1', '"schema":99'))
-    with pytest.raises(UsageError, match="schema 99 is newer than 1: update alexnet-bench"):
+    path.write_text(path.read_text().replace(f'"schema":{SCHEMA}', '"schema":99'))
+    with pytest.raises(UsageError, match=f"schema 99 is newer than {SCHEMA}: update alexnet-bench"):
+        Run(tmp_path)
+
+
+def test_an_older_schema_is_refused_too(tmp_path):
+    journal(tmp_path)
+    path = tmp_path / "run.jsonl"
+    path.write_text(path.read_text().replace(f'"schema":{SCHEMA}', '"schema":1'))
+    with pytest.raises(UsageError, match=f"schema 1 is older than {SCHEMA}: measure again, or plot its CSVs"):
         Run(tmp_path)
 
 

@@ -1,0 +1,122 @@
+"""The gate: what keeps a Net from being timed, and what keeps two rows from being compared in silence.
+
+A fault is one line, empty where there is none. Values are judged in parity.py; here is what becomes of the verdicts,
+and of the conditions that a Worker found itself in.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bench.case import Case
+
+#: Conditions that must be at the end what they were before the clock.
+KEPT = ("threads", "onednn", "tf32", "device", "layout", "traces")
+#: Above this many times the matrix rate, work was left out: Winograd's F(4x4, 3x3) saves a factor of 4, nothing more.
+IMPLAUSIBLE = 4.0
+
+#: What two rows must share, beside what makes them two, and where a ``worker`` event says it.
+ALIKE: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "threads": lambda worker: worker["conditions"]["threads"],
+    "oneDNN": lambda worker: worker["conditions"]["onednn"],
+    "TF32": lambda worker: worker["conditions"]["tf32"],
+    "matmul in": lambda worker: worker["precision"]["matmul"]["precision"],
+    "convolution in": lambda worker: worker["precision"]["conv"]["precision"],
+}
+NOT_OF_A_PARAMETER, NOT_FINITE = "is not one of a parameter", "is not finite"  # as bench/worker.py says it
+
+Conditions = Mapping[str, Any]
+
+
+class Disagrees(Exception):
+    """A Net that is not equal to the reference, not finite, or not where and how it was asked for: never timed."""
+
+
+def refuse(fault: str) -> None:
+    if fault:
+        raise Disagrees(fault)
+
+
+def value_fault(checks: Sequence[Mapping[str, Any]]) -> str:
+    """The worst check that is not within its limit."""
+    wrong = [check for check in checks if not check["ok"]]
+    if not wrong:
+        return ""
+    check = max(wrong, key=lambda one: float("inf") if one["error"] is None else one["error"] / one["tolerance"])
+    found = "" if check["error"] is None else f": off by {check['error']:.1e}, allowed {check['tolerance']:.0e}"
+    return f"disagrees with the float64 reference in {len(wrong)} of {len(checks)} arrays, worst {check['what']}{found}"
+
+
+def worst_errors(checks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The largest error of each kind: logits, loss, gradient, state."""
+    worst: dict[str, float] = {}
+    for check in checks:
+        if check["error"] is not None:
+            worst[check["kind"]] = max(check["error"], worst.get(check["kind"], 0.0))
+    return worst
+
+
+def gradients(checks: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Of how many parameters a gradient was found, and whether there was one beside them; None without that pass."""
+    found = [check for check in checks if check["kind"] == "gradient"]
+    if not found:
+        return None
+    return {
+        "parameters": sum(check["error"] is not None for check in found),
+        "others": sum(check["what"].endswith(NOT_OF_A_PARAMETER) for check in found),
+        "finite": not any(check["what"].endswith(NOT_FINITE) for check in found),
+    }
+
+
+def precision_fault(case: Case, found: Mapping[str, Mapping[str, Any]]) -> str:
+    """A matmul or convolution that showed another precision than the Case's. On a GPU an unknown one passes: its fp32
+    convolutions may be Winograd's."""
+    allowed = (case.precision,) if case.device == "cpu" else (case.precision, "unknown")
+    for what, one in found.items():
+        if one["precision"] not in allowed:
+            return (
+                f"asked for {case.precision}, but a {what} ran in {one['precision']} precision "
+                f"(off by {one['error']:.1e} from float64)"
+            )
+    return ""
+
+
+def place_fault(case: Case, conditions: Conditions) -> str:
+    """An output on another device, or activations in another layout, than the Case's."""
+    kind, number = re.search(r"(cpu|cuda|gpu):?(\d*)$", conditions["device"].lower()).groups()  # type: ignore[union-attr]
+    asked = case.device.partition(":")
+    if (kind == "cpu") != (asked[0] == "cpu") or (kind != "cpu" and int(number or 0) != int(asked[2] or 0)):
+        return f"asked for {case.device}, the output lies on {conditions['device']}"
+    if conditions["layout"] != case.layout:
+        return f"asked for layout {case.layout}, activations lie in {conditions['layout']}"
+    return ""
+
+
+def changed(before: Conditions, after: Conditions) -> dict[str, list[Any]]:
+    """What did not stay as it was while a Case was timed: a retrace, threads, a precision switch."""
+    return {what: [before[what], after[what]] for what in KEPT if before[what] != after[what]}
+
+
+def pruned_fault(multiple: float | None) -> str:
+    """A pass that beat the machine's matrix rate by more than any algorithm can."""
+    if multiple is None or multiple <= IMPLAUSIBLE:
+        return ""
+    return f"implausible: {multiple:.1f} times the machine's matrix rate, so work was left out"
+
+
+def differing(baseline: Sequence[Mapping[str, Any]], candidate: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What two rows of a ratio were not alike in, beside framework, mode and layout, from their ``worker`` events.
+
+    What one of them does not say (XLA has no oneDNN to switch) is no difference.
+    """
+    found = []
+    for what, look in ALIKE.items():
+        theirs, ours = ({look(worker) for worker in workers} - {None} for workers in (baseline, candidate))
+        if theirs and ours and theirs != ours:
+            found.append(f"{what} {_words(ours)}, {_words(theirs)} in the baseline")
+    return found
+
+
+def _words(values: set) -> str:
+    spoken = (("off", "on")[value] if isinstance(value, bool) else str(value) for value in values)
+    return " and ".join(sorted(spoken))

@@ -1,0 +1,174 @@
+"""Rows of summary.csv: what a Run says of one Case, unrounded, from its events."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench import stats
+from bench.case import Case
+from bench.host import NOISY, noise_percent
+from bench.protocol import digest
+
+if TYPE_CHECKING:
+    from bench.results import Run
+
+IN_THE_CLOCK = {
+    "forward": "inference mode to the logits, dropout off",
+    "forward_backward": "training mode, loss 0.5 * sum(logits^2), every parameter's gradient, none for the images",
+}
+
+COLUMNS = (
+    "run_id case_id variant framework framework_version mode device device_name precision layout batch pass threads "
+    "size rounds iterations burn_in arm mean_ms stddev_ms median_ms min_ms p95_ms center_ms ci95_low_ms ci95_high_ms "
+    "cv_within cv_between trend flags steal_pct foreign_cpu_pct psi_some_pct work_hash conditions_hash protocol_hash "
+    "images_per_s gflop_per_s peak_fraction first_call_ms peak_memory_mib variant_hash params macs parity_logits "
+    "parity_loss parity_gradients precision_matmul precision_conv onednn cores_used gemm_gflop_per_s stop_reason valid "
+    "invalid_reason"
+).split()
+
+
+def row(run: Run, case: Case) -> dict[str, Any]:
+    """One row of summary.csv: unrounded, empty where there is nothing to say."""
+    summary, reason = run.summary(case), run.invalid_reason(case)
+    workers = run.workers(case)
+    worker = workers[0] if workers else {}
+    blocks = [e for e in run.counted("block") if e["case_id"] == case.id]
+    turns = [e for e in run.turns if e["case_id"] == case.id]
+    burn_in = [e for e in run.counted("burn_in") if e["case_id"] == case.id]
+    evidence = noise_percent([e["noise"] for e in turns]) if turns else {}
+    versions = worker.get("versions", {})
+    found, precision = worker.get("conditions", {}), worker.get("precision", {})
+    settings = [found.get(what) for what in ("threads", "onednn", "tf32", "device", "layout", "libraries")]
+    shown = {what: precision[what]["precision"] for what in precision}
+    net = case.net
+    errors = {kind: max(one["parity"][kind] for one in workers) for kind in worker.get("parity", ())}
+    row = {
+        "run_id": run.head["run_id"],
+        "case_id": case.id,
+        "variant": case.variant,
+        "framework": case.framework,
+        "framework_version": versions.get(case.framework),
+        "mode": case.mode,
+        "device": case.device,
+        "device_name": versions.get("device_name") or run.head["fingerprint"]["cpu"],
+        "precision": case.precision,
+        "layout": case.layout,
+        "batch": case.batch,
+        "pass": case.pass_,
+        "threads": found.get("threads") or case.threads or run.head["threads"],
+        "size": net.input_size,
+        "rounds": len(run.samples(case)),
+        "iterations": summary.n if summary else 0,
+        "burn_in": sum(len(e["ns"]) for e in burn_in),
+        "arm": "",
+    }
+    if summary:
+        row |= {
+            f"{name}_ms": _ms(getattr(summary, f"{name}_ns")) for name in ("mean", "stddev", "median", "min", "p95")
+        }
+        row |= {
+            "center_ms": _ms(summary.center.center),
+            "ci95_low_ms": _ms(summary.center.low),
+            "ci95_high_ms": _ms(summary.center.high),
+            "cv_within": summary.cv_within,
+            "cv_between": summary.cv_between,
+            "trend": summary.trend,
+            "images_per_s": case.batch * 1e9 / summary.center.center,
+            "gflop_per_s": 2 * case.macs * case.batch / summary.center.center,
+        }
+    first = [
+        e["first_call_ns"][case.pass_] for e in run.of("worker") if case.id in e["case_ids"] and e["first_call_ns"]
+    ]
+    memory = [e["peak_memory"] for e in blocks if e["peak_memory"] is not None]
+    row |= {
+        "flags": " ".join(_flags(run, case, evidence, burn_in, summary)),
+        "steal_pct": evidence.get("steal_pct"),
+        "foreign_cpu_pct": evidence.get("foreign_cpu_pct"),
+        "psi_some_pct": evidence.get("psi_some_pct"),
+        "work_hash": digest(work(case)),
+        "conditions_hash": digest([run.head["fingerprint"]["host"], run.head["env"], versions, settings, shown]),
+        "protocol_hash": run.protocol.hash,
+        "peak_fraction": None,
+        "first_call_ms": _ms(max(first)) if first else None,
+        "peak_memory_mib": max(memory) / 2**20 if memory else None,
+        "variant_hash": net.hash,
+        "params": net.params,
+        "macs": net.macs,
+        "parity_logits": errors.get("logits"),
+        "parity_loss": errors.get("loss"),
+        "parity_gradients": errors.get("gradient"),
+        "precision_matmul": shown.get("matmul"),
+        "precision_conv": shown.get("conv"),
+        "onednn": found.get("onednn"),
+        "cores_used": _cores_used(turns),
+        "gemm_gflop_per_s": gemm_gflop_per_s(run, case),
+        "stop_reason": "failed" if reason else run.stop_reason,
+        "valid": not reason,
+        "invalid_reason": reason,
+    }
+    return {name: row.get(name) for name in COLUMNS}
+
+
+def work(case: Case) -> dict[str, Any]:
+    """What is inside the clock: equal for two rows, or they are not comparable."""
+    net = case.net
+    facts = dataclasses.asdict(case) | {"net": net.hash, "params": net.params, "macs": case.macs}
+    for name in ("framework", "mode", "layout", "device", "threads", "variant", "size"):
+        del facts[name]
+    return facts | {"size": net.input_size, "clock": IN_THE_CLOCK[case.pass_]}
+
+
+def gemm_gflop_per_s(run: Run, case: Case) -> float | None:
+    """The best matrix rate that a Worker of this Run found on this device, in this precision, with these threads."""
+
+    def where(one: Case) -> tuple:
+        return one.device, one.precision, one.threads
+
+    alike = {one.id for one in run.cases if where(one) == where(case)}
+    rates = [e["gemm_gflop_per_s"] for e in run.of("worker") if not alike.isdisjoint(e["case_ids"])]
+    return max((rate for rate in rates if rate), default=None)
+
+
+def over_gemm_rate(run: Run, case: Case, summary: stats.Summary) -> float | None:
+    """Algorithmic FLOP over time, as a multiple of the matrix rate: above 1 it takes a cleverer algorithm than matrix
+    multiplication, far above it the work was not done."""
+    rate = gemm_gflop_per_s(run, case)
+    return 2 * case.macs * case.batch / summary.center.center / rate if rate else None
+
+
+def _flags(
+    run: Run,
+    case: Case,
+    evidence: Mapping[str, float | None],
+    burn_in: Sequence[Mapping],
+    summary: stats.Summary | None,
+) -> Iterator[str]:
+    if any((evidence.get(name) or 0) > limit for name, limit in NOISY.items()):
+        yield "noisy"
+    if run.protocol.burn_in < 10:
+        yield "short_burn_in"
+    if any(one["stop"] == "cap" for one in burn_in):
+        yield "burn_in_cap"
+    if any(not e["tie_free"] for e in run.of("parity") if case.id in e["case_ids"]):
+        yield "loose_parity"
+    if summary and (over_gemm_rate(run, case, summary) or 0) > 1:
+        yield "above_gemm_rate"
+    workers = run.workers(case)
+    if any(one["conditions"]["threads"] not in (None, case.threads or run.head["threads"]) for one in workers):
+        yield "other_threads"
+    if any(probed["precision"] == "unknown" for one in workers for probed in one["precision"].values()):
+        yield "unknown_precision"
+    if any(one["conditions"]["other_frameworks"] for one in workers):
+        yield "other_frameworks"
+
+
+def _cores_used(turns: Sequence[Mapping[str, Any]]) -> float | None:
+    """CPU seconds of the Worker's own process a second of its turns: what its threads really did."""
+    wall = sum(turn["noise"]["wall_s"] for turn in turns)
+    return sum(turn["cpu_s"] for turn in turns) / wall if wall else None
+
+
+def _ms(ns: float | None) -> float | None:
+    return None if ns is None else ns / 1e6

@@ -1,0 +1,280 @@
+"""AlexNets in JAX: one pure function of parameters and images under jax.jit. Activations are (n, h, w, c).
+
+Mirrors the other adapters: configure, devices, versions, conditions, build, Net, one function for each kind of row.
+"""
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+from jax import lax
+
+from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pool, Relu
+from impls.net import Build, DeviceMissing, Gradients, Settings, resident_batches
+from impls.variants import Variant
+from impls.weights import Weights
+
+MATMUL_PRECISION = {"fp32": "float32", "tf32": "tensorfloat32", "bf16": "float32"}
+
+
+def configure(settings: Settings) -> None:
+    os.environ["PJRT_NPROC"] = str(settings.threads)  # read when the first device is made; there is no call for it
+    jax.config.update("jax_platforms", "cpu" if settings.device == "cpu" else "cuda")
+    jax.config.update("jax_default_matmul_precision", MATMUL_PRECISION[settings.precision])  # convolutions too
+    if settings.exact_device not in devices():
+        raise DeviceMissing(f"jax {jax.__version__} sees {', '.join(devices())}")
+
+
+def devices() -> list[str]:
+    try:
+        return ["cpu", *(f"cuda:{i}" for i, _ in enumerate(jax.devices("cuda")))]
+    except RuntimeError:  # no such backend here
+        return ["cpu"]
+
+
+def versions() -> dict[str, Any]:
+    device = jax.devices()[0]
+    on_gpu = device.platform == "gpu"
+    return {
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "cuda": device.client.platform_version if on_gpu else None,
+        "device_name": device.device_kind if on_gpu else None,
+    }
+
+
+def conditions() -> dict[str, Any]:
+    return {
+        "threads": pool_threads() or int(os.environ["PJRT_NPROC"]),
+        "onednn": None,  # XLA has its own kernels and no switch to read
+        "tf32": jax.config.jax_default_matmul_precision == "tensorfloat32",
+    }
+
+
+def build(variant: Variant, weights: Weights, how: Build) -> "Net":
+    return Net(variant, weights, how)
+
+
+class Row:
+    """One layer record with its arrays while a pass is traced; a BatchNorm leaves its new moving statistics here."""
+
+    kernel: jax.Array
+    bias: jax.Array
+    gamma: jax.Array
+    beta: jax.Array
+    moving_mean: jax.Array
+    moving_variance: jax.Array
+
+    def __init__(self, layer: Layer, arrays: dict[str, Any], how: Build, training: bool, key: Any):
+        self.layer, self.training, self.dropout, self.key = layer, training, how.dropout, key
+        self.compute = jnp.bfloat16 if how.precision == "bf16" else jnp.float32
+        vars(self).update(arrays)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return OPS[type(self.layer)](x, self.layer, self)
+
+
+class Net:
+    def __init__(self, variant: Variant, weights: Weights, how: Build):
+        self.on = jax.devices("cpu")[0] if how.device == "cpu" else jax.devices("cuda")[int(how.device[5:] or 0)]
+        self.variant, self.how, self.traced = variant, how, Counter[str]()
+        self.parameters: dict[str, dict[str, jax.Array]] = {}
+        self.moving: dict[str, dict[str, jax.Array]] = {}
+        for layer, shape, _ in variant.placed():
+            for names, arrays in ((layer.trainable(shape), self.parameters), (layer.moving(shape), self.moving)):
+                if names:
+                    arrays[layer.name] = {name: self.put(weights[layer.name][name]) for name in names}
+        self.key = self.put(jax.random.key_data(jax.random.key(how.seed))) if how.dropout else None
+        self.batches = [self.put(images) for images in resident_batches(how, variant.input_size)]
+        self.infer = jax.jit(self._infer)
+        self.step = jax.jit(self._step)
+
+    def forward(self) -> Any:
+        return self.infer(self.parameters, self.moving, self.next_batch())
+
+    def forward_backward(self) -> Any:
+        return self.take_step(self.next_batch())
+
+    def wait(self, handles: Any) -> None:
+        jax.block_until_ready((handles, self.moving))  # on the CPU too: a call returns long before it is done
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        logits = self.infer(self.parameters, self.moving, self.put(images))
+        return np.asarray(logits.astype(jnp.float32)).reshape(len(images), -1)
+
+    def gradients(self, images: np.ndarray) -> tuple[float, Gradients]:
+        loss, *values = self.take_step(self.put(images))
+        found: Gradients = {}
+        names = [(row, name) for row, arrays in self.parameters.items() for name in arrays]
+        for (row, name), value in zip(names, values, strict=True):
+            found.setdefault(row, {})[name] = np.asarray(value)
+        return float(loss), found
+
+    def state(self) -> Gradients:
+        return {row: {name: np.asarray(value) for name, value in arrays.items()} for row, arrays in self.moving.items()}
+
+    def layers(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+
+        def walk(parameters: Any, moving: Any, x: jax.Array) -> jax.Array:
+            for row in self.rows(parameters, moving, training=False):
+                x = row(x)
+                height, width, channels = (1, 1, *x.shape[1:])[-3:]
+                found.append({"layer": row.layer.name, "height": height, "width": width, "channels": channels})
+            return x
+
+        jax.eval_shape(walk, self.parameters, self.moving, self.batches[0])
+        for row in found:
+            for what, arrays in (("params", self.parameters), ("state", self.moving)):
+                row[what] = sum(value.size for value in arrays.get(row["layer"], {}).values())
+        return found
+
+    def device(self) -> str:
+        (device,) = self.infer(self.parameters, self.moving, self.batches[0]).devices()
+        return f"{device.platform}:{device.id}"
+
+    def layout(self) -> str:
+        return "nhwc"  # XLA may choose another inside a program; what goes in and out is this
+
+    def traces(self) -> dict[str, int]:
+        return dict(self.traced)
+
+    def peak_memory(self) -> int | None:
+        stats = self.on.memory_stats() if self.on.platform == "gpu" else None
+        return stats["peak_bytes_in_use"] if stats else None  # since the process began: there is no reset
+
+    def take_step(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        loss, gradients, self.moving, self.key = self.step(self.parameters, self.moving, self.key, x)
+        return loss, *(gradients[row][name] for row, arrays in self.parameters.items() for name in arrays)
+
+    def _infer(self, parameters: Any, moving: Any, x: jax.Array) -> jax.Array:
+        self.traced["forward"] += 1  # runs when it is traced, not when it is called
+        for row in self.rows(parameters, moving, training=False):
+            x = row(x)
+        return x
+
+    def _step(self, parameters: Any, moving: Any, key: Any, x: jax.Array) -> tuple[Any, ...]:
+        self.traced["forward_backward"] += 1
+        mask_key, next_key = (None, None) if key is None else jax.random.split(key)
+
+        def loss(parameters: Any, x: jax.Array) -> tuple[jax.Array, Any]:
+            rows = self.rows(parameters, moving, training=True, key=mask_key)
+            for row in rows:
+                x = row(x)
+            moved = {
+                row.layer.name: {"moving_mean": row.moving_mean, "moving_variance": row.moving_variance}
+                for row in rows
+                if isinstance(row.layer, BatchNorm)
+            }
+            return 0.5 * jnp.sum(jnp.square(x.astype(jnp.float32))), moved
+
+        (value, moved), gradients = jax.value_and_grad(loss, has_aux=True)(parameters, x)
+        return value, gradients, moved, next_key
+
+    def rows(self, parameters: Any, moving: Any, *, training: bool, key: Any = None) -> list[Row]:
+        return [
+            Row(
+                layer,
+                parameters.get(layer.name, {}) | moving.get(layer.name, {}),
+                self.how,
+                training,
+                None if key is None else jax.random.fold_in(key, number),
+            )
+            for number, layer in enumerate(self.variant.layers)
+        ]
+
+    def next_batch(self) -> jax.Array:
+        self.batches.reverse()
+        return self.batches[0]
+
+    def put(self, array: np.ndarray) -> jax.Array:
+        return jax.device_put(np.array(array), self.on)  # a copy: JAX would go on reading a mapped file
+
+
+def pool_threads() -> int:
+    """Threads of XLA's CPU pool that really run, by their names; 0 where the system does not show them."""
+    try:
+        names = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    except OSError:
+        return 0
+    return sum(name.startswith("tf_XLAEigen") for name in names)
+
+
+def window(layer: Pool) -> Any:
+    return (
+        (1, layer.kernel, layer.kernel, 1),
+        (1, layer.stride, layer.stride, 1),
+        ((0, 0), layer.pad, layer.pad, (0, 0)),
+    )
+
+
+def conv(x: jax.Array, layer: Conv, row: Row) -> jax.Array:
+    x, kernel, bias = (value.astype(row.compute) for value in (x, row.kernel, row.bias))
+    parts = zip(jnp.split(x, layer.groups, 3), jnp.split(kernel, layer.groups, 3), strict=True)
+    # native groups are slow on the CPU: 54.1 ms and 440 with gradient, split 14.9 and 52.3 (27x27x96 -> 256, 5x5)
+    ys = [
+        lax.conv_general_dilated(
+            part, kernel, (layer.stride,) * 2, (layer.pad,) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        for part, kernel in parts
+    ]
+    return jnp.concatenate(ys, 3) + bias
+
+
+def relu(x: jax.Array, layer: Relu, row: Row) -> jax.Array:
+    return jax.nn.relu(x)  # not jnp.maximum, whose gradient at 0 is a half
+
+
+def lrn(x: jax.Array, layer: Lrn, row: Row) -> jax.Array:
+    x, wide = x.astype(jnp.float32), (1, 1, 1, 2 * layer.radius + 1)  # no library op; alpha on the plain sum
+    # the initial value must be a Python number: an array fails under grad and jit
+    total = lax.reduce_window(jnp.square(x), 0.0, lax.add, wide, (1, 1, 1, 1), ((0, 0),) * 3 + ((layer.radius,) * 2,))
+    return x * lax.pow(layer.k + layer.alpha * total, -layer.beta)
+
+
+def pool(x: jax.Array, layer: Pool, row: Row) -> jax.Array:
+    return lax.reduce_window(x, -jnp.inf, lax.max, *window(layer))
+
+
+def batch_norm(x: jax.Array, layer: BatchNorm, row: Row) -> jax.Array:
+    x, mean, variance = x.astype(jnp.float32), row.moving_mean, row.moving_variance
+    if row.training:
+        n = x.size // x.shape[-1]
+        mean = jnp.mean(x, (0, 1, 2))
+        variance = jnp.mean(jnp.square(x - mean), (0, 1, 2))
+        row.moving_mean = (1 - layer.momentum) * row.moving_mean + layer.momentum * mean
+        row.moving_variance = (1 - layer.momentum) * row.moving_variance + layer.momentum * variance * (n / (n - 1))
+    return (x - mean) * (lax.rsqrt(variance + layer.eps) * row.gamma) + row.beta
+
+
+def flatten(x: jax.Array, layer: Flatten, row: Row) -> jax.Array:
+    return x.reshape(len(x), -1)
+
+
+def fc(x: jax.Array, layer: Fc, row: Row) -> jax.Array:
+    x, kernel, bias = (value.astype(row.compute) for value in (x, row.kernel, row.bias))
+    return x @ kernel + bias
+
+
+def dropout(x: jax.Array, layer: Dropout, row: Row) -> jax.Array:
+    if not (row.training and row.dropout):
+        return x
+    kept = jax.random.bernoulli(row.key, 1 - layer.rate, x.shape)
+    return jnp.where(kept, x / (1 - layer.rate), 0)
+
+
+OPS: dict[type, Any] = {
+    Conv: conv,
+    Relu: relu,
+    Lrn: lrn,
+    Pool: pool,
+    BatchNorm: batch_norm,
+    Flatten: flatten,
+    Fc: fc,
+    Dropout: dropout,
+}
