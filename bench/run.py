@@ -39,8 +39,7 @@ def show(run: Run, reason: str, as_json: bool) -> int:
     """Write what is derived, print the table or the JSON; the exit code: 0, 1 a case failed, 130 interrupted."""
     run.write()
     chart = run.folder / "times.png"
-    drawn = any(run.samples(case) for case in run.cases)
-    if drawn:
+    if any(row["valid"] for row in run.rows()):
         plot.bars(plot.read([run.folder]), chart)
     if as_json:
         screen.print_json({"run": run.head, "cases": run.rows(), "ratios": run.ratios()})

@@ -1,13 +1,19 @@
 """Shared by tests that run the real command with the null Net, or with real frameworks, in processes of their own."""
 
+import functools
 import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+
+import impls
+from impls.net import Build, Settings
 
 ROOT = Path(__file__).parents[1]
 #: A small net and few iterations: these tests are about the harness, the proof runs all the same.
@@ -64,3 +70,27 @@ class Command:
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
     return Command(tmp_path)
+
+
+PEERS = [name for name, it in impls.FRAMEWORKS.items() if it.peer]
+
+
+@functools.cache
+def configured(framework: str) -> ModuleType:
+    """An adapter in this very process, configured once: threads can be set only before the first operation."""
+    pytest.importorskip(impls.FRAMEWORKS[framework].package)
+    adapter = impls.load(framework)
+    adapter.configure(Settings("cpu", 2, "fp32"))
+    return adapter
+
+
+@pytest.fixture(scope="module", params=PEERS)
+def framework(request: pytest.FixtureRequest) -> str:
+    configured(request.param)
+    return request.param
+
+
+def how(framework: str, batch: int = 2, precision: str = "fp32", **changes: Any) -> Build:
+    """A Build in the framework's default mode and layout."""
+    it = impls.FRAMEWORKS[framework]
+    return Build(batch, "cpu", precision, it.modes[0], it.layouts[0], **changes)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from conftest import configured, how
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -11,25 +12,20 @@ import impls
 from bench import parity
 from impls import reference
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pool, Relu, place
-from impls.net import Build, Settings, resident_batches
+from impls.net import Build, resident_batches
 from impls.variants import Variant
 from impls.weights import initial
 
 CONV, RELU, BN = Conv("conv", 4, 3), Relu("relu"), BatchNorm("bn", eps=1e-3, momentum=0.1)
 
 
-@pytest.fixture(scope="module", params=["torch", "tensorflow", "jax"])
-def build(request):
-    """The framework's ``build``, configured once: threads can be set only before the first op."""
-    framework = impls.FRAMEWORKS[request.param]
-    pytest.importorskip(framework.package)
-    adapter = impls.load(request.param)
-    adapter.configure(Settings("cpu", 2, "fp32"))
-    assert adapter.conditions()["threads"] == 2
+@pytest.fixture(scope="module")
+def build(framework):
+    """The framework's ``build``, in its default mode and layout."""
+    adapter = configured(framework)
 
-    def build(variant, weights, *, batch=2, dropout=False):
-        how = Build(batch, "cpu", "fp32", framework.modes[0], framework.layouts[0], dropout, seed=5)
-        return adapter.build(variant, weights, how)
+    def build(variant, weights, *, batch=2, dropout=False, precision="fp32"):
+        return adapter.build(variant, weights, how(framework, batch, precision, dropout=dropout, seed=5))
 
     return build
 
@@ -238,3 +234,80 @@ def test_a_net_on_the_cpu_says_so_and_counts_no_device_memory(build):
     net = build(TestResidentBatches.VARIANT, initial(TestResidentBatches.VARIANT))
     assert "cpu" in net.device().lower()
     assert net.peak_memory() is None
+
+
+def test_every_pass_is_traced_once_however_often_it_runs(build):
+    """An eager framework traces nothing; the others must not trace again for new values, or for moved statistics."""
+    variant = tiny(6, CONV, BN, RELU)
+    net = build(variant, initial(variant))
+    for _ in range(20):
+        net.wait((net.forward(), net.forward_backward()))
+    net.logits(parity.images(variant, 0, 0, 2))
+    assert net.traces() in ({}, {"forward": 1, "forward_backward": 1})
+
+
+def test_a_layout_is_what_an_activation_has(build, framework):
+    variant = tiny(6, CONV, RELU)
+    assert build(variant, initial(variant)).layout() == impls.FRAMEWORKS[framework].layouts[0]
+
+
+BF16 = tiny(
+    12,
+    Conv("conv1", 8, 3, pad=(1, 1)),
+    Relu("relu1"),
+    Lrn("lrn1", radius=2, alpha=1e-2, beta=0.75, k=2.0),
+    Pool("pool1", 2, stride=2),
+    Conv("conv2", 8, 3, pad=(1, 1), groups=2),
+    BN,
+    Relu("relu2"),
+    last=(Flatten("flatten"), Fc("fc", 16)),
+)
+
+
+def test_bf16_is_a_net_of_rounded_operands_and_not_of_full_ones(build):
+    """As far from float64 as the reference with rounded operands is, give or take the rounding of what comes out."""
+    weights, images = initial(BF16), parity.images(BF16, 0, 0, 2)
+    exact = reference.forward(BF16, weights, images).logits
+    low = error(reference.forward(BF16, weights, images, precision="bf16").logits, exact)
+    assert low / 2 < error(build(BF16, weights, precision="bf16").logits(images), exact) < 3 * low
+
+
+def test_in_bf16_gradients_and_moving_statistics_stay_float32(build):
+    net = build(BF16, initial(BF16), precision="bf16")
+    loss, gradients = net.gradients(parity.images(BF16, 0, 0, 2))
+    assert isinstance(loss, float)
+    arrays = [array for of in (*gradients.values(), *net.state().values()) for array in of.values()]
+    assert {array.dtype for array in arrays} == {np.dtype("float32")}
+    assert net.logits(parity.images(BF16, 0, 0, 2)).dtype == np.float32
+
+
+class TestGradientOfTheImages:
+    """Nobody asks for it, and conv1's is a tenth of a backward pass: looked for in what each framework really runs."""
+
+    VARIANT = tiny(9, Conv("conv1", 4, 3), Relu("relu1"), Conv("conv2", 4, 3), Relu("relu2"), Conv("conv3", 4, 3))
+
+    def test_torch_counts_no_flop_for_it(self):
+        from torch.utils.flop_counter import FlopCounterMode
+
+        net = configured("torch").build(self.VARIANT, initial(self.VARIANT), how("torch", 2))
+        with FlopCounterMode(display=False) as counter:
+            net.forward_backward()
+        assert counter.get_total_flops() == 2 * 2 * (self.VARIANT.macs + self.VARIANT.backward_macs)
+
+    def test_tensorflow_returns_nothing_that_needs_it(self):
+        """Its gradient function adds the operation always; what no output reaches is pruned before it runs."""
+        net = configured("tensorflow").build(self.VARIANT, initial(self.VARIANT), how("tensorflow", 2))
+        step = net.step.get_concrete_function()
+        reached, left = set(), [output.op for output in step.outputs] + list(step.graph.control_outputs)
+        while left:
+            operation = left.pop()
+            if operation not in reached:
+                reached.add(operation)
+                left += [it.op for it in operation.inputs] + list(operation.control_inputs)
+        kinds = [operation.type for operation in reached]
+        assert (kinds.count("Conv2DBackpropFilter"), kinds.count("Conv2DBackpropInput")) == (3, 2)
+
+    def test_jaxs_program_has_no_convolution_for_it(self):
+        net = configured("jax").build(self.VARIANT, initial(self.VARIANT), how("jax", 2))
+        program = net.step.lower(net.parameters, net.moving, net.key, net.batches[0]).as_text()
+        assert program.count("stablehlo.convolution") == 3 + 3 + 2  # forward, kernels, inputs of all but the first

@@ -26,7 +26,8 @@ def test_the_command_line_imports_no_framework_and_no_tables():
 
 
 @pytest.mark.parametrize(
-    "module", ["run", "rounds", "round", "verify", "layers", "plot", "results", "screen", "parity"]
+    "module",
+    ["run", "rounds", "round", "verify", "layers", "plot", "results", "rows", "gate", "dump", "screen", "parity"],
 )
 def test_no_part_of_the_harness_imports_a_framework(module):
     assert not loaded(f"import bench.{module}") & FRAMEWORKS
@@ -45,9 +46,16 @@ def test_the_variants_need_nothing_at_all():
     )
 
 
-@pytest.mark.parametrize(("name", "others"), [("torch", {"tensorflow", "keras", "jax"}), ("tensorflow", {"torch"})])
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("torch", {"tensorflow", "keras", "jax"}),
+        ("tensorflow", {"torch"}),
+        ("jax", {"tensorflow", "keras", "torch"}),
+    ],
+)
 def test_an_adapter_imports_its_own_framework_only(name, others):
-    """TensorFlow itself imports jax where it finds it; that is not the adapter's doing."""
+    """TensorFlow itself imports jax where it finds it; that is not the adapter's doing, and a Worker keeps it out."""
     got = loaded(f"import impls; impls.load({name!r})")
     assert name in got
     assert not got & others

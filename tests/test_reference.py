@@ -137,6 +137,40 @@ def test_every_gradient_is_its_finite_difference():
             assert np.linalg.norm(gradient - slope) < 1e-6 * np.linalg.norm(slope), (layer.name, name)
 
 
+@pytest.mark.parametrize(
+    ("precision", "value", "nearest"),
+    [
+        ("bf16", 1 + 1 / 256, 1.0),  # a tie: to the even neighbour
+        ("bf16", 1 + 3 / 256, 1 + 4 / 256),
+        ("bf16", 1 + 1 / 128, 1 + 1 / 128),
+        ("bf16", -3.0e-5, -np.ldexp(252, -23)),
+        ("tf32", 1 + 1 / 1024, 1 + 1 / 1024),
+        ("tf32", 1 + 1 / 2048, 1.0),
+        ("fp32", np.pi, float(np.float32(np.pi))),
+        (None, np.pi, np.pi),
+    ],
+)
+def test_a_value_is_rounded_to_the_bits_of_its_precision(precision, value, nearest):
+    assert reference.rounded(np.array(value), precision) == nearest
+
+
+def test_rounded_operands_are_those_of_convolutions_and_dense_layers_alone():
+    """By hand for one dense layer after a scale of another kind: operands rounded, sums and the rest in float64."""
+    variant = tiny(Lrn("lrn", 1, alpha=0.5, beta=0.75, k=1.0), Flatten("flatten"), Fc("fc", 3), size=2)
+    weights, x = {"fc": {"kernel": normal(12, 3), "bias": normal(3)}}, normal(2, 2, 2, 3)
+    trace = reference.forward(variant, weights, x, precision="bf16")
+    flat = reference.rounded(reference.forward(variant, weights, x).inputs[-1], "bf16")
+    kernel = reference.rounded(weights["fc"]["kernel"], "bf16")
+    np.testing.assert_array_equal(trace.logits, flat @ kernel + weights["fc"]["bias"])
+    found = reference.gradients(variant, weights, trace, "bf16")["fc"]
+    np.testing.assert_array_equal(found["kernel"], flat.T @ reference.rounded(trace.logits, "bf16"))
+
+
+@pytest.mark.parametrize(("found", "expected", "error"), [([3.0, 4.0], [3.0, 5.0], 34**-0.5), ([0.0], [0.0], 0.0)])
+def test_an_error_is_the_norm_of_the_difference_over_that_of_what_was_expected(found, expected, error):
+    assert reference.relative_l2(np.array(found), np.array(expected)) == pytest.approx(error)
+
+
 def test_a_grouped_conv_is_two_convs_side_by_side():
     x, kernel, bias = normal(2, 5, 6, 4), normal(3, 3, 2, 6), normal(6)
 

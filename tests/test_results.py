@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import UsageError, host
+from bench import UsageError, host, screen
 from bench.case import Case
 from bench.protocol import Protocol
 from bench.results import SCHEMA, Journal, Run, new_folder
@@ -147,8 +147,86 @@ def test_a_failed_case_keeps_its_reason_and_loses_its_ratio(tmp_path):
 
 def test_what_is_not_finite_is_invalid(tmp_path):
     journal(tmp_path)
-    Journal(tmp_path).add("block", group=0, round=2, attempt=0, case_id=A.id, finite=False, changed={}, peak_memory=None)
+    Journal(tmp_path).add(
+        "block", group=0, round=2, attempt=0, case_id=A.id, finite=False, changed={}, peak_memory=None
+    )
     assert Run(tmp_path).row(A)["invalid_reason"] == "nonfinite: what was timed gave NaN or infinity"
+
+
+def test_what_retraced_while_it_was_timed_is_invalid(tmp_path):
+    journal(tmp_path)
+    changed = {"traces": [{"forward": 1}, {"forward": 2}]}
+    place = {"group": 0, "round": 2, "attempt": 0}
+    Journal(tmp_path).add("block", **place, case_id=A.id, finite=True, changed=changed, peak_memory=None)
+    reason = "conditions changed while it was timed: traces {'forward': 1} -> {'forward': 2}"
+    assert Run(tmp_path).row(A)["invalid_reason"] == reason
+
+
+class TestMatrixRate:
+    GFLOP = 2 * 714_188_480 * 8 / 1e9  # owt forward, batch 8; 1001 ns a pass
+    RATE = GFLOP / 1.001e-6
+
+    def test_a_pass_below_it_is_plain(self, tmp_path):
+        row = journal(tmp_path, rate=self.RATE * 1.1).row(A)
+        assert (row["flags"], row["valid"], row["gemm_gflop_per_s"]) == ("", True, self.RATE * 1.1)
+
+    def test_a_pass_above_it_is_flagged(self, tmp_path):
+        row = journal(tmp_path, rate=self.RATE / 3.9).row(A)
+        assert (row["flags"], row["valid"]) == ("above_gemm_rate", True)
+
+    def test_a_pass_far_above_it_left_work_out(self, tmp_path):
+        run = journal(tmp_path, rate=self.RATE / 4.5)
+        row = run.row(A)
+        assert (row["valid"], row["stop_reason"]) == (False, "failed")
+        assert row["invalid_reason"] == "implausible: 4.5 times the machine's matrix rate, so work was left out"
+        assert run.ratios() == []
+
+
+class TestUnlikeConditions:
+    def test_a_ratio_of_unlike_rows_is_incomparable_and_says_why(self, tmp_path):
+        (ratio,) = journal(tmp_path, rounds=5, unlike={"onednn": False}).ratios()
+        assert (ratio["verdict"], ratio["differs"]) == ("INCOMPARABLE", ["oneDNN off, on in the baseline"])
+
+    def test_a_ratio_of_like_rows_is_not(self, tmp_path):
+        (ratio,) = journal(tmp_path, rounds=5).ratios()
+        assert (ratio["verdict"], ratio["differs"]) == ("SLOWER", [])
+
+    def test_the_table_says_so_too(self, tmp_path, capsys):
+        screen.run_table(journal(tmp_path, rounds=5, unlike={"matmul": "bf16"}))
+        out = capsys.readouterr().out
+        assert "unlike: 1.5" in out
+        assert "forward tensorflow-graph: not the same conditions: matmul in bf16, fp32 in the baseline" in out
+
+    def test_threads_are_those_in_force_and_a_row_with_others_says_so(self, tmp_path):
+        row = journal(tmp_path, unlike={"threads": 1}).row(B)
+        assert (row["threads"], row["flags"]) == (1, "other_threads")
+
+    @pytest.mark.parametrize(
+        ("unlike", "flag"),
+        [({"matmul": "unknown"}, "unknown_precision"), ({"other_frameworks": ["jax"]}, "other_frameworks")],
+    )
+    def test_what_is_odd_is_flagged(self, tmp_path, unlike, flag):
+        assert journal(tmp_path, unlike=unlike).row(B)["flags"] == flag
+
+
+def test_a_row_has_its_identity_and_the_worst_parity_of_all_its_workers(tmp_path):
+    journal(tmp_path)
+    bad = worker(A, parity=9e-7) | {"group": 0, "round": 1, "attempt": 0}
+    Journal(tmp_path).add("worker", **bad)
+    row = Run(tmp_path).row(A)
+    net = A.net
+    assert (row["variant_hash"], row["params"], row["macs"]) == (net.hash, net.params, net.macs)
+    assert (row["parity_logits"], row["parity_loss"], row["parity_gradients"]) == (9e-7, 9e-7, 9e-7)
+    assert (row["precision_matmul"], row["precision_conv"], row["onednn"]) == ("fp32", "fp32", True)
+    assert row["cores_used"] == pytest.approx(1.5)
+
+
+def test_other_conditions_have_another_hash(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    alike, other = journal(tmp_path / "a"), journal(tmp_path / "b", unlike={"onednn": False})
+    assert alike.row(A)["conditions_hash"] == other.row(A)["conditions_hash"]
+    assert alike.row(B)["conditions_hash"] != other.row(B)["conditions_hash"]
 
 
 def test_a_noisy_run_says_so(tmp_path):

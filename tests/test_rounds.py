@@ -1,6 +1,7 @@
 """Whole Runs with the null Net: schedule, faults, interruption. Real processes, real signals."""
 
 import itertools
+import json
 import os
 import signal
 import time
@@ -8,6 +9,8 @@ import time
 import psutil
 import pytest
 from conftest import NULL, SMALL, Command
+
+from impls.variants import VARIANTS
 
 TWO = (*NULL, "--mode", "noop,part")  # two Workers that take turns; the second plays the part in NULL_NET
 
@@ -94,6 +97,27 @@ class TestSchedule:
         names = [event["event"] for event in scheduled.events]
         assert names.index("worker") < names.index("burn_in") < names.index("turn")
 
+    def test_every_worker_records_what_it_computed_with_and_which_net(self, scheduled):
+        net = VARIANTS["half_width"].resized(67)
+        for worker in scheduled.of("worker"):
+            assert worker["identity"] == {"hash": net.hash, "params": net.params, "macs": net.macs}
+            assert {what: one["precision"] for what, one in worker["precision"].items()} == dict.fromkeys(
+                ("matmul", "conv"), "fp32"
+            )
+            assert worker["gradients"] == {"parameters": 18, "others": 0, "finite": True}
+            assert worker["conditions"].keys() >= {
+                "threads",
+                "onednn",
+                "tf32",
+                "device",
+                "layout",
+                "traces",
+                "libraries",
+            }
+            assert worker["conditions"]["other_frameworks"] == []
+            assert (worker["gemm_gflop_per_s"] is not None) == (worker["round"] == 0)
+        assert all(block["changed"] == {} for block in scheduled.of("block"))
+
     def test_no_worker_and_no_scratch_file_is_left_behind(self, scheduled):
         for process in psutil.process_iter(["cwd"]):
             assert str(scheduled.folder) not in (process.info["cwd"] or "")
@@ -161,6 +185,28 @@ class TestFaults:
         assert words in run.err
         assert not [turn for turn in run.of("turn") if "-part-" in turn["case_id"]]
         assert [turn for turn in run.of("turn") if "-noop-" in turn["case_id"]]
+
+    def test_another_precision_than_was_asked_for_is_never_timed(self, command):
+        run = command("run", *TWO, "--env", "NULL_NET=low")
+        assert run.code == 1
+        assert "asked for fp32, but a matmul ran in bf16 precision" in run.err
+        assert not [turn for turn in run.of("turn") if "-part-" in turn["case_id"]]
+
+    @pytest.mark.parametrize(
+        ("part", "modes", "reason"),
+        [
+            ("retrace", "noop,part", "conditions changed while it was timed: traces {'forward': "),
+            ("pruned=20", "part", "times the machine's matrix rate, so work was left out"),
+        ],
+    )
+    def test_what_retraced_or_left_work_out_has_no_valid_row_and_no_ratio(self, command, part, modes, reason):
+        run = command("run", *NULL, "--mode", modes, "--env", f"NULL_NET={part}", "--json")
+        assert run.code == 1, run.err
+        got = json.loads(run.out)
+        bad = [case for case in got["cases"] if not case["valid"]]
+        assert [case["mode"] for case in bad] == ["part", "part"]
+        assert all(reason in case["invalid_reason"] for case in bad)
+        assert got["ratios"] == []
 
     def test_a_run_whose_every_worker_dies_ends_and_says_so(self, command):
         run = command("run", *NULL, "--mode", "part", "--env", "NULL_NET=die=3")
