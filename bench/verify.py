@@ -22,10 +22,10 @@ from impls.variants import VARIANTS
 
 @dataclass
 class Theirs:
-    """The file of --against: its name and arrays, and how its own values stand against float64."""
+    """The file of --against: its name and values, and how those stand against float64."""
 
     name: str
-    arrays: dict[str, np.ndarray]
+    values: dump.Values
     checks: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -100,7 +100,8 @@ def against(asked: dict[str, Any], variants: Sequence[str]) -> Theirs | None:
     images = arrays.get("input")
     if images is not None and images.ndim == 4 and len(images):
         asked |= {"batch": str(len(images)), "size": str(images.shape[1])}
-    return Theirs(path.name, arrays)
+    net = VARIANTS[variants[0]].resized(options.size(asked))
+    return Theirs(path.name, dump.values(arrays, net, path.name))
 
 
 class Verify:
@@ -147,8 +148,7 @@ class Verify:
 
     def _parity_set(self, case: Case, folder: Path) -> parity.ParitySet:
         if self.theirs:
-            values = dump.values(self.theirs.arrays, case.net, self.theirs.name)
-            parity_set, self.theirs.checks = parity.adopt(case.net, folder, values)
+            parity_set, self.theirs.checks = parity.adopt(case.net, folder, self.theirs.values)
             return parity_set
         given = self.conditions.given
         weights = given.arrays if given else None

@@ -52,7 +52,7 @@ class Worker:
         }
 
     def build(self, variant: str, size: int | None, folder: str, how: dict[str, Any]) -> dict[str, Any]:
-        self.net = None  # one at a time: the last one's memory first
+        self.release()
         self.variant, self.how, self.folder = VARIANTS[variant].resized(size), Build(**how), Path(folder)
         self.net = self.adapter.build(self.variant, shared(self.folder / "weights"), self.how)
         # what is alive now stays: later collections look at what a Turn left, not at a whole framework (0.4 s)
@@ -60,13 +60,19 @@ class Worker:
         gc.freeze()
         return {"hash": self.variant.hash, "params": self.variant.params, "macs": self.variant.macs}
 
+    def release(self) -> None:
+        """Give up the Net there is, memory and all: it stands in cycles (a jit of its own method), and was frozen."""
+        self.net = None
+        gc.unfreeze()
+        gc.collect()
+
     def probe(self, how: dict[str, Any], rate: bool) -> dict[str, Any]:
         """What precision a matmul and a convolution really have here, and the matrix rate where it is asked for."""
 
         def at(batch: int) -> Build:
             return Build(**how | {"batch": batch})
 
-        self.net = None
+        self.release()
         found = probe.precision(self.adapter.build, at)
         return {"precision": found, "gemm_gflop_per_s": probe.matrix_rate(self.adapter.build, at) if rate else None}
 
