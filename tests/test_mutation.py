@@ -106,7 +106,7 @@ def caught(worker, parity_set, variant, framework):
     try:
         worker.build(variant.name, variant.input_size, str(parity_set.folder), fields)
         for what in ("logits", "gradients"):
-            checks = parity.judge(worker.verify([what], thorough=True)["checks"], parity.LIMITS["fp32"])
+            checks = parity.judge(worker.verify([what], thorough=False)["checks"], parity.LIMITS["fp32"])
             if not all(check["ok"] for check in checks):
                 return True
     except Exception as error:  # a shape that no longer fits, in each framework's own words
