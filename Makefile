@@ -9,10 +9,12 @@ BIN := .venv/bin
 # options that are passed on when given: make bench BATCH=32 ROUNDS=3
 # (only from make's own command line: a shell may hold a NAME or a PASS of its own)
 passed = $(foreach name,$(1),$(if $(filter command,$(origin $(name))),--$(subst _,-,$(shell echo $(name) | tr A-Z a-z)) $($(name))))
-SHAPING := $(call passed,FRAMEWORK MODE BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS MAX_TIME)
+SHAPING := $(call passed,FRAMEWORK MODE PRECISION BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS WEIGHTS MAX_TIME)
 PASSED = $(SHAPING) $(call passed,OUT NAME)
 # GPU builds of torch and tensorflow own the same cuDNN files, so each has an environment of its own
-GPU_PYTHONS := $(if $(findstring cuda,$(DEVICE)),$(foreach name,torch tensorflow,\
+# (jax's too, where it is asked for: make setup DEVICE=cuda FRAMEWORK=jax)
+GPU_NAMES := torch tensorflow $(findstring jax,$(FRAMEWORK))
+GPU_PYTHONS := $(if $(findstring cuda,$(DEVICE)),$(foreach name,$(GPU_NAMES),\
   $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python)))
 
 .PHONY: bench classic layers verify plot ci-bench test test-all lint setup clean help
@@ -29,9 +31,9 @@ classic: .venv/ready ## the article's protocol: batch 32, 10 burn-in, 100 iterat
 layers: .venv/ready ## every layer's shape, params and MACs, beside what the frameworks report
 	$(BENCH) layers $(call passed,VARIANT) --framework $(or $(FRAMEWORK),all)
 
-verify: .venv/ready ## prove all variants equal in every framework: make verify [VARIANT=owt] [BATCH=8]
+verify: .venv/ready ## prove all variants equal in every framework: make verify [VARIANT=owt] [BATCH=8] [FRAMEWORK=all]
 	$(BENCH) verify --device $(DEVICE) --variant $(if $(filter command,$(origin VARIANT)),$(VARIANT),all) $(GPU_PYTHONS) \
-	  $(call passed,FRAMEWORK BATCH SIZE)
+	  $(call passed,FRAMEWORK BATCH SIZE PRECISION WEIGHTS DUMP AGAINST)
 
 plot: .venv/ready ## bars from result CSVs: make plot [CSV="results/*/summary.csv"] [OUTPUT=times.png]
 	$(BENCH) plot $(CSV) --output $(or $(OUTPUT),times.png)
@@ -52,16 +54,19 @@ lint: .venv/ready ## format, lint, types, arrows
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-setup: .venv/ready $(if $(findstring cuda,$(DEVICE)),.venvs/torch/ready .venvs/tensorflow/ready) ## make .venv (DEVICE=cuda: GPU environments too)
+setup: .venv/ready $(if $(findstring cuda,$(DEVICE)),$(GPU_NAMES:%=.venvs/%/ready)) ## make .venv (DEVICE=cuda: GPU environments too)
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,tensorflow,jax,weights,dev]"
 	@touch $@
 
+GPU_torch := "torch>=2.6"
+GPU_tensorflow := "tensorflow[and-cuda]>=2.18"
+GPU_jax := "jax[cuda13]>=0.7"
 .venvs/%/ready: pyproject.toml
 	$(PYTHON) -m venv .venvs/$*
-	.venvs/$*/bin/pip install --quiet --disable-pip-version-check numpy $(if $(filter tensorflow,$*),"tensorflow[and-cuda]>=2.18","torch>=2.6")
+	.venvs/$*/bin/pip install --quiet --disable-pip-version-check numpy $(GPU_$*)
 	@touch $@
 
 clean: ## remove environments and caches; results stay

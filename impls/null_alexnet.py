@@ -50,7 +50,7 @@ class Net:
         part, _, value = played.partition("=")
         self.part, self.value, self.iteration = part, float(value or 0), 0
         probe = variant.name not in VARIANTS
-        self.precision = "bf16" if how.precision == "bf16" or (part == "low" and probe) else None
+        self.precision = "bf16" if part == "low" and probe else how.precision if how.precision != "fp32" else None
         if part in (("pruned",) if probe else ("spin", "hang", "die", "memory", "retrace")):
             self.forward = self.forward_backward = self.play  # type: ignore[method-assign]
 

@@ -93,6 +93,15 @@ def test_a_missing_gpu_is_exit_2_and_never_the_cpu(command):
     assert not run.results.exists()
 
 
+def test_a_framework_that_sees_no_gpu_is_exit_2_in_one_line(command):
+    run = command("run", "--framework", "jax", "--device", "cuda", env={"CUDA_VISIBLE_DEVICES": ""})
+    assert run.code == 2
+    (line,) = run.err.splitlines()
+    assert line.startswith("alexnet-bench: device 'cuda' asked for, jax ")
+    assert "sees cpu only: pass --device cpu, or a GPU build" in line
+    assert not run.results.exists()
+
+
 def test_an_output_folder_that_cannot_be_written_is_exit_2(tmp_path):
     (tmp_path / "file").write_text("in the way")
     result = invoke("run", *NULL, "--out", str(tmp_path / "file"))
@@ -155,7 +164,16 @@ class TestRunJson:
         ratios = json.loads(json_run.out)["ratios"]
         assert [ratio["pass"] for ratio in ratios] == ["forward", "forward_backward"]
         for ratio in ratios:
-            assert set(ratio) == {"pass", "baseline", "candidate", "ratio", "ci95_low", "ci95_high", "verdict", "differs"}
+            assert set(ratio) == {
+                "pass",
+                "baseline",
+                "candidate",
+                "ratio",
+                "ci95_low",
+                "ci95_high",
+                "verdict",
+                "differs",
+            }
             assert ratio["ci95_low"] <= ratio["ratio"] <= ratio["ci95_high"]
             assert "-noop-" in ratio["baseline"]
             assert "-part-" in ratio["candidate"]

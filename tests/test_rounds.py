@@ -10,6 +10,11 @@ import psutil
 import pytest
 from conftest import NULL, SMALL, Command
 
+from bench.case import Case
+from bench.crew import Conditions
+from bench.protocol import Protocol
+from bench.results import SCHEMA, Run
+from bench.rounds import Rounds
 from impls.variants import VARIANTS
 
 TWO = (*NULL, "--mode", "noop,part")  # two Workers that take turns; the second plays the part in NULL_NET
@@ -214,6 +219,25 @@ class TestFaults:
         assert "its cases fail" in run.err
         assert "Traceback" not in run.err
         assert (run.folder / "summary.csv").read_text().count(",False,ended by itself with exit code 9") == 2
+
+
+class TestPrecision:
+    def test_tf32_is_proven_in_fp32_by_a_worker_of_its_own(self, tmp_path):
+        """tf32 is a switch of a whole process. The null Net rounds on a CPU what only a GPU would."""
+        case = Case("half_width", "null", "noop", "cpu", "tf32", "nhwc", 4, "forward_backward", size=67)
+        rules = Protocol(rounds=1, burn_in=2, gate=False, iterations=2)
+        rounds = Rounds([case], rules, Conditions(threads=1, limit_s=60), tmp_path)
+        rounds.head(run_id="r", schema=SCHEMA)
+        assert rounds.run() == "planned"
+        run = Run(tmp_path)
+        (worker,) = run.of("worker")
+        assert {one["precision"] for one in worker["precision"].values()} == {"tf32"}
+        assert worker["parity_fp32"]["logits"] < 1e-6 < 1e-4 < worker["parity"]["logits"] < 6e-3
+        assert {path.name for path in (tmp_path / "workers").glob("*.stderr")} == {
+            "g0-r0-a0-null-noop.stderr",
+            "g0-r0-a0-null-noop-fp32.stderr",
+        }
+        assert run.row(case)["valid"]
 
 
 class TestInterruption:
