@@ -4,8 +4,6 @@ Arrays: ``input`` (n, h, w, 3); ``weights/<layer>/<name>`` in canonical layout; 
 ``loss`` () and ``gradients/<layer>/<name>``, training form. Names as in impls/weights.py, layers as in layers.csv.
 """
 
-import os
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from bench import UsageError
+from impls.caffe import one_line
 from impls.variants import Variant
-from impls.weights import Weights, WeightsError, check, shapes, wrong
+from impls.weights import Weights, WeightsError, check, shapes, whole, wrong
 
 FLOATS = ("float32", "float64")  # of results: a reference may well have been computed in float64
 
@@ -45,34 +44,40 @@ def write(path: Path, images: np.ndarray, weights: Weights, values: Path) -> Non
     for file in sorted(values.glob("*.npy")):
         key = file.stem.replace("gradient.", "gradients.", 1).replace(".", "/")
         arrays[key] = np.load(file, mmap_mode="r") if file.stat().st_size > 1 << 20 else np.load(file)
-    part = path.with_name(path.name + ".part")
     try:
-        with open(part, "wb") as out:
+        with whole(path) as out:
             np.savez(out, **arrays)  # type: ignore[arg-type]
-        os.replace(part, path)
     except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def cannot_write(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"cannot write {path}: {error.strerror or error}; choose another file with --dump")
+        raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another file with --dump") from error
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
     """Every array of a .npz file by its name, unchecked; no pickle is read."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UsageError(f"{path.name}: expected a .npz file, found one array")
-            return {name: archive[name] for name in archive.files}
+        archive = np.load(path, allow_pickle=False)
     except OSError as error:
         raise UsageError(f"{path.name}: cannot read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, EOFError, ValueError, KeyError) as error:
-        within = _last_member(path)
-        cut = f"the file is cut off or damaged within {within}" if within else "not a .npz file"
-        raise UsageError(f"{path.name}: {cut}: {error}") from error
+    except Exception as error:
+        if within := _last_member(path):
+            problem = f"{path.name}: the file is cut off or damaged within {within}: {error}"
+            raise UsageError(one_line(problem)) from error
+        # numpy's own message advises to load it as a pickle
+        raise UsageError(f"{path.name}: expected a .npz file, found something else") from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise UsageError(f"{path.name}: expected a .npz file, found one array")
+    with archive:
+        return {name: _member(path, archive, name) for name in archive.files}
+
+
+def _member(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    try:
+        array = archive[name]
+    except Exception as error:  # zlib, zipfile, numpy and Python's tokenizer each have their own
+        problem = f"{path.name}: {name}: expected an array of numbers, cannot read one: {error}"
+        raise UsageError(one_line(problem)) from error
+    if not isinstance(array, np.ndarray):
+        raise UsageError(one_line(f"{path.name}: {name}: expected an array of numbers, found something else"))
+    return array
 
 
 def values(arrays: dict[str, np.ndarray], variant: Variant, source: str) -> Values:
@@ -85,7 +90,9 @@ def values(arrays: dict[str, np.ndarray], variant: Variant, source: str) -> Valu
     weights = [f"weights/{layer}/{name}" for layer, of in shapes(variant).items() for name in of]
     for name in arrays:
         if name not in (*needed, *gradients, *weights):
-            raise UsageError(f"{source}: {name}: not an array of a dump of {variant.name}; see `verify --dump`")
+            raise UsageError(
+                one_line(f"{source}: {name}: not an array of a dump of {variant.name}; see `verify --dump`")
+            )
     if images is None or images.ndim != 4 or not len(images):
         raise UsageError(f"{source}: input: expected float32 of shape (n, {size}, {size}, 3), {_found(images)}")
     classes = np.prod(variant.placed()[-1].output)

@@ -16,10 +16,22 @@ from typing import Any
 import numpy as np
 
 MOST_OPCODES = 20_000  # eight layers take some 500; nesting that deep would overflow the interpreter's own stack
+#: Steps whose result is a new thing and no tuple. Tuples of shared tuples are how a hash takes for ever.
+FRESH = {step.name for step in pickletools.opcodes if step.stack_after and not step.stack_before}
+FRESH |= {"REDUCE", "STACK_GLOBAL", "LIST", "DICT"}
 
 
 class Refused(ValueError):
     """A file that is no dict of arrays; the message says why, after the file's name."""
+
+    def __init__(self, why: str):
+        super().__init__(one_line(why))
+
+
+def one_line(why: str, most: int = 300) -> str:
+    """A message that quotes a stranger's file: nothing of it may move the cursor or fill the screen."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in why).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def read(path: Path, layers: Container[str]) -> dict[str, dict[str, np.ndarray]]:
@@ -45,7 +57,15 @@ def _layers(tree: Any) -> dict[str, dict[str, np.ndarray]]:
         tree = tree.only()
     if not isinstance(tree, dict):
         raise Refused(f"expected a dict of layers, found {_kind(tree)}")
-    return {_text(layer): _layer(_text(layer), arrays) for layer, arrays in tree.items()}
+    return _named("layer", [(_text(layer), _layer(_text(layer), arrays)) for layer, arrays in tree.items()])
+
+
+def _named(what: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """As a dict; b"conv1" and "conv1" are two keys in Python 3, weights and kernel two names of one array."""
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        raise Refused(f"expected each {what} once, found {', '.join(name for name, _ in pairs)}")
+    return named
 
 
 def _layer(layer: str, arrays: Any) -> dict[str, np.ndarray]:
@@ -60,7 +80,14 @@ def _layer(layer: str, arrays: Any) -> dict[str, np.ndarray]:
     for name, array in pairs:
         if not isinstance(array, _Array):
             raise Refused(f"{layer}/{name}: expected an array, {_found(array)}")
-    return {name: array.number() for name, array in pairs}
+    return _named(f"array of {layer}", [(name, _number(f"{layer}/{name}", array)) for name, array in pairs])
+
+
+def _number(where: str, array: "_Array") -> np.ndarray:
+    try:
+        return array.number()
+    except Refused as error:
+        raise Refused(f"{where}: {error}") from error
 
 
 def _skip_npy_header(file: io.BufferedReader) -> None:
@@ -73,7 +100,7 @@ def _skip_npy_header(file: io.BufferedReader) -> None:
         version = np.lib.format.read_magic(file)
         head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = head(file)
-    except ValueError as error:
+    except Exception as error:  # numpy's parser of a damaged header raises whatever Python's tokenizer does
         raise Refused(f"not a .npy file: {error}") from error
     if dtype.kind != "O":
         raise Refused(f"expected a dict of layers, found one array of shape {shape} and type {dtype}")
@@ -81,11 +108,19 @@ def _skip_npy_header(file: io.BufferedReader) -> None:
 
 def _scan(file: io.BufferedReader, layers: Container[str]) -> None:
     """Read the pickle's opcodes without obeying them: is it whole, and of a size that a weights file has?"""
-    last = ""
+    last, made, kept = "", "", dict[Any, str]()
     try:
-        for count, (_, argument, _) in enumerate(pickletools.genops(file)):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+            step = opcode.name
             if count > MOST_OPCODES:
                 raise Refused(f"expected a dict of arrays, found a pickle of more than {MOST_OPCODES:,} steps")
+            if step.endswith("PUT") and (argument or 0) > MOST_OPCODES:  # the unpickler would make room for as many
+                raise Refused(f"expected a dict of arrays, found a pickle that keeps {argument:,} things")
+            if step == "DUP" or (step.endswith("GET") and kept.get(argument, "GET") not in FRESH):
+                raise Refused("expected a dict of arrays, found a pickle that shares tuples")
+            if step.endswith("PUT") or step == "MEMOIZE":
+                kept[len(kept) if argument is None else argument] = made
+            made = step
             if isinstance(argument, str | bytes) and len(argument) < 100 and _text(argument) in layers:
                 last = _text(argument)
     except Refused:
@@ -114,9 +149,12 @@ class _Array:
 
     elements: list | None = None
     data: Any = b""
+    axes: Any = None  # numpy 2.3's protocol 5: those of a transposed array, whose data and shape are the base's
 
     def __setstate__(self, state: Any) -> None:
         _, self.shape, self.dtype, self.fortran, data = state
+        if not isinstance(self.shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in self.shape):
+            raise Refused("expected the shape of an array, found something else")
         if self.dtype.code.startswith("O"):
             self.elements = list(data)
         else:
@@ -130,19 +168,20 @@ class _Array:
 
     def number(self) -> np.ndarray:
         dtype = self.dtype.number()
-        data = self.data.encode("latin1") if isinstance(self.data, str) else self.data
         try:
-            return np.frombuffer(data, dtype).reshape(self.shape, order="F" if self.fortran else "C")
+            array = np.frombuffer(self.data, dtype).reshape(self.shape, order="F" if self.fortran else "C")
+            return array if self.axes is None else array.transpose(self.axes)
         except (ValueError, TypeError) as error:
-            raise Refused(f"expected {self.shape} of {dtype}, found {len(data)} bytes") from error
+            raise Refused(f"expected {self.shape} of {dtype}, found {len(self.data)} bytes") from error
 
 
 def _reconstruct(*arguments: Any) -> _Array:
     return _Array()
 
 
-def _from_buffer(data: Any, dtype: _Dtype, shape: Any, order: Any, *rest: Any) -> _Array:
+def _from_buffer(data: Any, dtype: _Dtype, shape: Any, order: Any, axes: Any = None) -> _Array:
     array = _Array()
+    array.axes = axes if _text(order) == "K" else None
     array.__setstate__((1, shape, dtype, _text(order) == "F", data))
     return array
 
@@ -152,7 +191,7 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-KNOWN = {
+KNOWN: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
@@ -167,15 +206,19 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return KNOWN[module.replace("numpy._core", "numpy.core"), name]
+            known = KNOWN[module.replace("numpy._core", "numpy.core"), name]
         except KeyError:
             raise Refused(
                 f"refused: its pickle asks for {module}.{name}; expected numpy arrays and nothing else"
             ) from None
+        # a pickle can set attributes of what it finds: of this lambda, not of the stand-in itself
+        return known if isinstance(known, type) else lambda *arguments: known(*arguments)
 
 
 def _text(word: Any) -> str:
-    return word.decode("latin1") if isinstance(word, bytes) else str(word)
+    if not isinstance(word, str | bytes):  # its str() could be of any length
+        raise Refused(f"expected a name, found {_kind(word)}")
+    return word.decode("latin1") if isinstance(word, bytes) else word
 
 
 def _kind(value: Any) -> str:

@@ -6,16 +6,20 @@ Layout: convolution kernels HWIO (height, width, channels / groups, filters), de
 the first one in (h, w, c) order; float32. Names: kernel, bias; gamma, beta, moving_mean, moving_variance.
 """
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from impls import caffe
 from impls.variants import Variant
+
+MISSING = "safetensors is not installed: pip install 'alexnet-bench[weights]'"
 
 Weights = dict[str, dict[str, np.ndarray]]  # layer -> name -> array
 
@@ -68,13 +72,29 @@ def load(path: Path, variant: Variant) -> Weights:
 
 
 def save(weights: Weights, path: Path) -> None:
-    """Write a .safetensors file that ``load`` reads; OSError where it cannot be written."""
-    from safetensors.numpy import save as to_bytes
-
+    """Write a .safetensors file that ``load`` reads; OSError where it cannot be written, WeightsError without it."""
+    try:
+        from safetensors.numpy import save as to_bytes
+    except ImportError:
+        raise WeightsError(f"{path.name}: {MISSING}") from None
     flat = {
         f"{layer}.{name}": np.ascontiguousarray(a) for layer, arrays in weights.items() for name, a in arrays.items()
     }
-    path.write_bytes(to_bytes(flat))
+    with whole(path) as file:
+        file.write(to_bytes(flat))
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that appears under its name when it is whole, or not at all."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            yield file
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):  # a read-only file system refuses even to look for it
+            part.unlink()
 
 
 def check(found: Mapping[str, Mapping[str, np.ndarray]], variant: Variant, source: str) -> Weights:
@@ -83,7 +103,9 @@ def check(found: Mapping[str, Mapping[str, np.ndarray]], variant: Variant, sourc
     names = {f"{layer}/{name}" for layer, arrays in needed.items() for name in arrays}
     for name in (f"{layer}/{name}" for layer, arrays in found.items() for name in arrays):
         if name not in names:
-            raise WeightsError(f"{source}: {name}: not an array of {variant.name}; expected {', '.join(sorted(names))}")
+            unknown = caffe.one_line(name, 100)  # a file's own words
+            expected = ", ".join(sorted(names))
+            raise WeightsError(f"{source}: {unknown}: not an array of {variant.name}; expected {expected}")
     for layer, arrays in needed.items():
         for name, shape in arrays.items():
             array = found.get(layer, {}).get(name)
@@ -114,12 +136,16 @@ def _safetensors(path: Path) -> dict[str, dict[str, Any]]:
         from safetensors import SafetensorError
         from safetensors.numpy import load as from_bytes
     except ImportError:
-        raise WeightsError(f"{path.name}: safetensors is not installed: pip install 'alexnet-bench[weights]'") from None
+        raise WeightsError(f"{path.name}: {MISSING}") from None
     data = path.read_bytes()
     try:
         flat = from_bytes(data)
-    except (SafetensorError, KeyError, TypeError) as error:  # KeyError: a type that numpy has not
-        raise WeightsError(f"{path.name}: {_cut_off(data) or f'not a safetensors file: {error}'}") from error
+    except KeyError as error:  # a type that numpy has not
+        dtype = str(error.args[0])
+        raise WeightsError(f"{path.name}: {_of_type(data, dtype)}: expected float32, found {dtype}") from error
+    except (SafetensorError, TypeError) as error:
+        problem = _cut_off(data) or f"not a safetensors file: {error}"
+        raise WeightsError(f"{path.name}: {caffe.one_line(problem)}") from error
     found: dict[str, dict[str, Any]] = {}
     for key, array in flat.items():
         layer, _, name = key.rpartition(".")
@@ -127,13 +153,20 @@ def _safetensors(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _of_type(data: bytes, dtype: str) -> str:
+    """The first tensor of a .safetensors that has a type which numpy has not."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    name = next(name for name, it in header.items() if it.get("dtype") == dtype)
+    return caffe.one_line(name.replace(".", "/"), 100)
+
+
 def _cut_off(data: bytes) -> str:
     """Which tensor of a .safetensors lies beyond the file's end, from its header; empty where that is not the fault."""
     try:
         begin = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:begin])
-        ends = {name: it["data_offsets"][1] for name, it in header.items() if name != "__metadata__"}
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        ends = {name: int(it["data_offsets"][1]) for name, it in header.items() if name != "__metadata__"}
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError):
         return ""
     beyond = [name for name in sorted(ends, key=lambda name: ends[name]) if begin + ends[name] > len(data)]
     if not beyond:
