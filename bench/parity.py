@@ -20,7 +20,7 @@ from impls.variants import VARIANTS, Variant
 from impls.weights import Weights, initial, share
 
 TIE = 3e-6  # share of a layer's RMS; float32 rounding moves a pre-activation by up to about 1e-6 of it
-DRAWS = 50  # how many images are tried where no accepted ones are on file
+DRAWS = 200  # how many images are tried where no accepted ones are on file
 
 #: Relative L2 against float64. fp32: measured worst logits 2.2e-6, loss 1.2e-6, gradient 3.3e-6, statistics 1e-7.
 #: tf32 and bf16: three times the worst error of the float64 reference itself when the operands of every convolution and
@@ -29,7 +29,7 @@ DRAWS = 50  # how many images are tried where no accepted ones are on file
 LIMITS = {
     "fp32": {"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "state": 1e-5},
     "tf32": {"logits": 6e-3, "loss": 2e-3, "gradient": 0.3, "norm": 9e-2, "state": 6e-4},
-    "bf16": {"logits": 4e-2, "loss": 6e-2, "gradient": 0.7, "norm": 0.3, "state": 4e-3},
+    "bf16": {"logits": 4e-2, "loss": 6e-2, "gradient": 0.7, "norm": 0.2, "state": 4e-3},
 }
 #: Without tie-free images float32's rounding flips them too: a gradient moves by up to 2e-2.
 LOOSE = LIMITS["fp32"] | {"gradient": 5e-2, "norm": 5e-3}
@@ -93,8 +93,7 @@ def accepted(variant: Variant, weights: Weights, count: int, seed: int, draws: l
     for draw in candidates[:most]:
         if len(found) * together == count:
             break
-        trace = reference.forward(variant, weights, images(variant, seed, draw, together), training=True)
-        if reference.margin(variant, trace) >= TIE:
+        if reference.clear_of_ties(variant, weights, images(variant, seed, draw, together), TIE):
             found.append(draw)
     return found
 

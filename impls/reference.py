@@ -4,7 +4,7 @@ Arrays are (n, h, w, c). One pair of functions for each kind of row, forward and
 shared code with the adapters. ``margin`` says how near a batch comes to a tie, where a gradient may jump.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,18 +46,28 @@ def forward(
     precision : str, optional
         fp32, tf32 or bf16: operands of convolutions and dense layers are rounded to it first, the sums are float64.
     """
-    trace, x = Trace(), images.astype(np.float64)
+    trace = Trace()
+    for _ in _walk(trace, variant, weights, images, training, precision):
+        pass
+    return trace
+
+
+def _walk(
+    trace: Trace, variant: Variant, weights: Weights, images: Array, training: bool, precision: str | None
+) -> Iterator[tuple[Layer, Array]]:
+    """Each row with its input, just before it is computed; what was computed is in the trace."""
+    x = images.astype(np.float64)
     for layer in variant.layers:
         arrays = _float64(weights.get(layer.name, {}))
         if isinstance(layer, Conv | Fc):
             x, arrays["kernel"] = rounded(x, precision), rounded(arrays["kernel"], precision)
+        yield layer, x
         trace.inputs.append(x)
         if training and isinstance(layer, BatchNorm):
             arrays |= {"moving_mean": x.mean((0, 1, 2)), "moving_variance": x.var((0, 1, 2))}
             trace.statistics[layer.name] = arrays["moving_mean"], arrays["moving_variance"]
         x = OPS[type(layer)][0](layer, x, arrays)
     trace.logits = x.reshape(len(x), -1)
-    return trace
 
 
 def loss(logits: Array) -> float:
@@ -99,19 +109,26 @@ def margin(variant: Variant, trace: Trace) -> float:
     """How near any image of the batch comes to a tie, as a share of the layer's RMS over that image: the smallest
     pre-activation of a ReLU, or gap between a pool window's two largest. Exact ties are left aside: they have equal
     values on both sides, and behind a ReLU no gradient."""
-    nearest = np.inf
-    for layer, x in zip(variant.layers, trace.inputs, strict=True):
-        if isinstance(layer, Relu):
-            distance = np.abs(x)
-        elif isinstance(layer, Pool):
-            first, second = _two_largest(layer, x)
-            distance = first - second
-        else:
-            continue
-        axes = tuple(range(1, x.ndim))
-        closest = np.where(distance > 0, distance, np.inf).min(axes)
-        nearest = min(nearest, float((closest / np.sqrt(np.mean(x**2, axis=axes))).min()))
-    return nearest
+    return min(_margin(layer, x) for layer, x in zip(variant.layers, trace.inputs, strict=True))
+
+
+def clear_of_ties(variant: Variant, weights: Weights, images: Array, tie: float) -> bool:
+    """Whether the margin of these images, in training form, is at least ``tie``; most that are not end in the first
+    rows."""
+    return all(_margin(layer, x) >= tie for layer, x in _walk(Trace(), variant, weights, images, True, None))
+
+
+def _margin(layer: Layer, x: Array) -> float:
+    if isinstance(layer, Relu):
+        distance = np.abs(x)
+    elif isinstance(layer, Pool):
+        first, second = _two_largest(layer, x)
+        distance = first - second
+    else:
+        return np.inf
+    axes = tuple(range(1, x.ndim))
+    closest = np.where(distance > 0, distance, np.inf).min(axes)
+    return float((closest / np.sqrt(np.mean(x**2, axis=axes))).min())
 
 
 def _float64(arrays: Arrays) -> Arrays:

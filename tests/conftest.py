@@ -60,7 +60,7 @@ class Command:
         )
 
     def finish(self, process: subprocess.Popen) -> Finished:
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=800)
         return Finished(process.returncode, out, err, self.results)
 
     def __call__(self, *args: str, env: dict[str, str] | None = None) -> Finished:

@@ -85,6 +85,17 @@ def test_a_planted_near_tie_is_rejected(variant):
     assert bad not in again
 
 
+def test_images_are_looked_at_row_by_row_and_given_up_at_the_first_tie(monkeypatch):
+    seen = []
+    forward = dict(reference.OPS)
+    monkeypatch.setitem(reference.OPS, Fc, (lambda *args: seen.append(args) or forward[Fc][0](*args), None))
+    weights, near = initial(TINY), parity.images(TINY, 0, 0, 1)
+    assert reference.clear_of_ties(TINY, weights, near, 0.0)
+    assert len(seen) == 1
+    assert not reference.clear_of_ties(TINY, weights, near, 1e9)
+    assert len(seen) == 1
+
+
 def test_fewer_draws_come_back_where_no_more_may_be_tried():
     assert parity.accepted(TINY, initial(TINY), 2, 0, [7], most=1) == [7]
 
@@ -94,7 +105,7 @@ def test_where_nothing_is_found_the_limits_are_loose_and_it_is_said(monkeypatch,
     found = parity.prepare(TINY, tmp_path, batch=2)
     assert (found.tie_free, found.draws) == (False, (0, 1))
     assert found.proofs(2, "fp32") == [Proof(2, "fp32", LOOSE)]
-    assert tried == [*range(50), 0, 1]
+    assert tried == [*range(parity.DRAWS), 0, 1]
     assert np.load(tmp_path / "images.npy").shape == (2, 7, 7, 3)
 
 
