@@ -1,6 +1,7 @@
 """Conditions that all Workers share, and a crew of Workers for commands that time nothing."""
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,19 @@ def how(case: Case, **changes: Any) -> dict[str, Any]:
 def building(case: Case, folder: Path, **changes: Any) -> dict[str, Any]:
     """The request to build a Case's Net, with those changes to its Build, from the weights in ``folder``."""
     return {"variant": case.variant, "size": case.size, "folder": str(folder), "how": how(case, **changes)}
+
+
+def preflight(cases: Sequence[Case], conditions: Conditions) -> None:
+    """Ask for GPUs and other interpreters before anything is made: what is missing is a mistake, not a fault."""
+    with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
+        for case in {(case.framework, case.device): case for case in cases}.values():
+            if case.device == "cpu" and case.framework not in conditions.pythons:
+                continue
+            try:
+                running, _ = conditions.start(case.framework, case, Path(scratch))
+            except WorkerDied:
+                continue  # the command will meet it again, and say what it wrote
+            running.kill()
 
 
 class Crew:

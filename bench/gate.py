@@ -23,9 +23,6 @@ ALIKE: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "matmul in": lambda worker: worker["precision"]["matmul"]["precision"],
     "convolution in": lambda worker: worker["precision"]["conv"]["precision"],
 }
-NOT_OF_A_PARAMETER, NOT_FINITE = "is not one of a parameter", "is not finite"  # as bench/worker.py says it
-
-Conditions = Mapping[str, Any]
 
 
 class Disagrees(Exception):
@@ -43,8 +40,14 @@ def value_fault(checks: Sequence[Mapping[str, Any]]) -> str:
     if not wrong:
         return ""
     check = max(wrong, key=lambda one: float("inf") if one["error"] is None else one["error"] / one["tolerance"])
-    found = "" if check["error"] is None else f": off by {check['error']:.1e}, allowed {check['tolerance']:.0e}"
-    return f"disagrees with the float64 reference in {len(wrong)} of {len(checks)} arrays, worst {check['what']}{found}"
+    return f"disagrees with the float64 reference in {len(wrong)} of {len(checks)} arrays, worst {spoken(check)}"
+
+
+def spoken(check: Mapping[str, Any]) -> str:
+    """A check that failed: what it looked at, and by how much that is off where it has an error at all."""
+    if check["error"] is None:
+        return check["what"]
+    return f"{check['what']}: off by {check['error']:.1e}, allowed {check['tolerance']:.0e}"
 
 
 def worst_errors(checks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -54,18 +57,6 @@ def worst_errors(checks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         if check["error"] is not None:
             worst[check["kind"]] = max(check["error"], worst.get(check["kind"], 0.0))
     return worst
-
-
-def gradients(checks: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Of how many parameters a gradient was found, and whether there was one beside them; None without that pass."""
-    found = [check for check in checks if check["kind"] == "gradient"]
-    if not found:
-        return None
-    return {
-        "parameters": sum(check["error"] is not None for check in found),
-        "others": sum(check["what"].endswith(NOT_OF_A_PARAMETER) for check in found),
-        "finite": not any(check["what"].endswith(NOT_FINITE) for check in found),
-    }
 
 
 def precision_fault(case: Case, found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -81,18 +72,22 @@ def precision_fault(case: Case, found: Mapping[str, Mapping[str, Any]]) -> str:
     return ""
 
 
-def place_fault(case: Case, conditions: Conditions) -> str:
-    """An output on another device, or activations in another layout, than the Case's."""
-    kind, number = re.search(r"(cpu|cuda|gpu):?(\d*)$", conditions["device"].lower()).groups()  # type: ignore[union-attr]
+def place_fault(case: Case, threads: int, conditions: Mapping[str, Any]) -> str:
+    """An output on another device, activations in another layout, or other threads in force, than was asked for."""
+    found = re.search(r"(cpu|cuda|gpu):?(\d*)$", conditions["device"].lower())
+    kind, number = found.groups() if found else ("", "")
     asked = case.device.partition(":")
-    if (kind == "cpu") != (asked[0] == "cpu") or (kind != "cpu" and int(number or 0) != int(asked[2] or 0)):
+    elsewhere = kind not in (("cpu",) if asked[0] == "cpu" else ("cuda", "gpu"))
+    if elsewhere or (kind != "cpu" and int(number or 0) != int(asked[2] or 0)):
         return f"asked for {case.device}, the output lies on {conditions['device']}"
     if conditions["layout"] != case.layout:
         return f"asked for layout {case.layout}, activations lie in {conditions['layout']}"
+    if conditions["threads"] not in (None, threads):
+        return f"asked for {threads} threads, {conditions['threads']} are in force"
     return ""
 
 
-def changed(before: Conditions, after: Conditions) -> dict[str, list[Any]]:
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
     """What did not stay as it was while a Case was timed: a retrace, threads, a precision switch."""
     return {what: [before[what], after[what]] for what in KEPT if before[what] != after[what]}
 

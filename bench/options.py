@@ -19,7 +19,7 @@ from impls import FRAMEWORKS
 from impls.variants import VARIANTS
 from impls.weights import WeightsError, load
 
-__all__ = ["cases", "conditions", "plain_cases", "positive", "protocol", "several", "size"]
+__all__ = ["cases", "conditions", "given", "plain_cases", "positive", "precisions", "protocol", "several", "size"]
 
 
 def frameworks(asked: dict[str, Any]) -> list[str]:
@@ -74,12 +74,14 @@ def plain_cases(
     variants: Sequence[str], asked: dict[str, Any], *, batch: int, precisions: Sequence[str] = ("fp32",)
 ) -> list[Case]:
     """One Case a variant, framework, mode and precision, for commands that time nothing."""
-    names = frameworks(asked)
+    names, where = frameworks(asked), devices(asked)
+    if len(where) > 1:
+        raise UsageError(f"--device: expected one, found {', '.join(where)}")
     return case.grid(
         variants=variants,
         modes=case.modes(names, asked["mode"]),
         layouts=case.layouts(names, None),
-        devices=devices(asked)[:1],
+        devices=where,
         precisions=precisions,
         batches=[batch],
         passes=["forward_backward"],

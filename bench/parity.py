@@ -37,11 +37,15 @@ LOOSE = LIMITS["fp32"] | {"gradient": 5e-2, "norm": 5e-3}
 
 @dataclass(frozen=True)
 class Proof:
-    """One build of a Net that is held against the reference: at this batch, in this precision, within these limits."""
+    """One build of a Net that is held against values: at this batch, in this precision, within these limits.
+
+    ``target`` is the folder of the values: reference, or theirs.
+    """
 
     batch: int
     precision: str
     limits: dict[str, float]
+    target: str = "reference"
 
 
 @dataclass(frozen=True)
@@ -52,22 +56,23 @@ class ParitySet:
     tie_free: bool
     draws: tuple[int, ...]
     base: int
+    target: str = "reference"
 
     def proofs(self, batch: int, precision: str) -> list[Proof]:
         """What a Case is proven by: itself, and where its precision hides a small fault, first the same net in fp32."""
         strict = LIMITS["fp32"] if self.tie_free else LOOSE
         if precision == "fp32":
-            return [Proof(batch, "fp32", strict)]
-        return [Proof(self.base, "fp32", strict), Proof(batch, precision, LIMITS[precision])]
+            return [Proof(batch, "fp32", strict, self.target)]
+        return [Proof(self.base, "fp32", strict), Proof(batch, precision, LIMITS[precision], self.target)]
 
 
 def judge(checks: list[dict], limits: dict[str, float]) -> list[dict]:
     """A Worker's checks with tolerance and verdict; an error of None is a wrong shape, a missing or infinite value."""
     judged = []
     for check in checks:
-        norm = check.get("norm")
+        norm = check.get("norm") if check["kind"] == "gradient" and "norm" in limits else None
         judged.append({name: check[name] for name in ("kind", "what", "error")})
-        if norm is not None and "norm" in limits:
+        if norm is not None:
             judged.append({"kind": "norm", "what": f"norm of {check['what']}", "error": norm})
     for check in judged:
         error, tolerance = check["error"], limits[check["kind"]]
@@ -119,23 +124,25 @@ def prepare(variant: Variant, folder: Path, *, batch: int, seed: int = 0, weight
     return ParitySet(folder, tie_free, tuple(draws), count)
 
 
-def adopt(variant: Variant, folder: Path, theirs: dump.Values) -> tuple[ParitySet, list[dict]]:
-    """A parity set of another implementation's values; with it the checks of those values against float64.
+def adopt(variant: Variant, folder: Path, theirs: dump.Values, precision: str) -> tuple[ParitySet, list[dict]]:
+    """A parity set of another implementation's values, made in a precision; with it their checks against float64.
 
     Where theirs and ours differ, the second says who is off.
     """
     share(theirs.weights, folder / "weights")
     trained = _write_reference(variant, theirs.weights, theirs.input, folder)
     tie_free = reference.margin(variant, trained) >= TIE
-    made = ParitySet(folder, tie_free, (), len(theirs.input))
+    made = ParitySet(folder, tie_free, (), len(theirs.input), "theirs")
+    (folder / "theirs").mkdir()
     checks = []
     for key, array in theirs.results():
-        target = folder / "reference" / f"{key}.npy"
-        kind = key.partition(".")[0]
-        error = reference.relative_l2(array, np.load(target))
-        checks.append({"kind": kind, "what": key.replace(".", " ", 1).replace(".", "/"), "error": error})
-        np.save(target, array)
-    return made, judge(checks, made.proofs(made.base, "fp32")[0].limits)
+        np.save(folder / "theirs" / f"{key}.npy", array)
+        kind, _, name = key.partition(".")
+        what = f"{kind} {name.replace('.', '/')}".strip()
+        expected = np.load(folder / "reference" / f"{key}.npy")
+        checks.append({"kind": kind, "what": what, **reference.difference(array, expected)})
+    judged = judge(checks, made.proofs(made.base, precision)[-1].limits)
+    return made, [check | {"precision": precision} for check in judged]
 
 
 def _write_reference(variant: Variant, weights: Weights, base: np.ndarray, folder: Path) -> reference.Trace:

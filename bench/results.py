@@ -107,8 +107,8 @@ class Run:
             if event["case_id"] == case.id:
                 return event["reason"]
         for event in self.counted("block"):
-            if event["case_id"] == case.id and not event["finite"]:
-                return "nonfinite: what was timed gave NaN or infinity"
+            if event["case_id"] == case.id and event["fault"]:
+                return f"after it was timed it {event['fault']}"
             if event["case_id"] == case.id and event["changed"]:
                 changes = "; ".join(f"{what} {before} -> {after}" for what, (before, after) in event["changed"].items())
                 return f"conditions changed while it was timed: {changes}"

@@ -17,11 +17,13 @@ from bench.child import Child, WorkerDied
 from bench.crew import building, how
 from bench.gate import Disagrees
 from bench.timing import steady
+from impls import FRAMEWORKS
 
 if TYPE_CHECKING:
     from bench.rounds import Rounds
 
-Proof = Callable[[], parity.ParitySet]
+#: What a group is held against, computed when it is first asked for.
+Reference = Callable[[], parity.ParitySet]
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Slot:
 class Round:
     """One Round of one group: start every Worker, prove it, burn it in, then cycles, then end."""
 
-    def __init__(self, owner: Rounds, group: int, number: int, attempt: int, proof: Proof, logs: Path):
+    def __init__(self, owner: Rounds, group: int, number: int, attempt: int, proof: Reference, logs: Path):
         self.owner, self.protocol, self.journal = owner, owner.protocol, owner.journal
         self.place = {"group": group, "round": number, "attempt": attempt}
         self.proof, self.logs = proof, logs
@@ -123,21 +125,25 @@ class Round:
         """Probe, build, first call, and the proof of what will be timed; Disagrees where one fails."""
         case, running, parity_set = cases[0], self.children[name], self.proof()
         passes = [one.pass_ for one in cases]
-        probed = running.ask("probe", how=how(case), rate=not self.place["round"])
+        rate = not self.place["round"] and FRAMEWORKS[case.framework].peer  # the null Net does nothing, and says so
+        probed = running.ask("probe", how=how(case), rate=rate)
         gate.refuse(gate.precision_fault(case, probed["precision"]))
         errors: dict[str, dict[str, float]] = {}
+        manifest: dict[str, Any] | None = None
         first: dict[str, int] = {}
         for proof in parity_set.proofs(case.batch, case.precision):
             with self._prover(name, dataclasses.replace(case, precision=proof.precision)) as prover:
                 asked = building(case, parity_set.folder, batch=proof.batch, precision=proof.precision)
                 identity = prover.ask("build", **asked)
                 # logits before the first training pass, which moves BatchNorm's statistics
-                first, checks = {}, []
+                first = {}
+                checks: list[dict[str, Any]] = []
                 for pass_, what in (("forward", "logits"), ("forward_backward", "gradients")):
                     if pass_ in passes:
                         first[pass_] = prover.ask("first_call", pass_=pass_)["ns"]
                     if pass_ in passes or what == "logits":
-                        checks += prover.ask("verify", what=[what], thorough=False)["checks"]
+                        proved = prover.ask("verify", what=[what], thorough=False)
+                        checks, manifest = checks + proved["checks"], proved["gradients"] or manifest
             checks = parity.judge(checks, proof.limits)
             errors[proof.precision] = gate.worst_errors(checks)
             gate.refuse(gate.value_fault(checks))
@@ -146,7 +152,11 @@ class Round:
             first = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
         overhead = statistics.median(running.ask("overhead", n=1000)["ns"])
         self.conditions[name] = running.ask("conditions")
-        gate.refuse(gate.place_fault(case, self.conditions[name]))
+        threads = case.threads or self.owner.conditions.threads
+        gate.refuse(gate.place_fault(case, threads, self.conditions[name]))
+        reported = running.ask("layers")["layers"]
+        net = case.net
+        gate.refuse("; ".join(layers.differences(net, layers.table(net), {case.framework: reported})[:1]))
         self.journal.add(
             "worker",
             **self.place,
@@ -157,7 +167,7 @@ class Round:
             identity=identity,
             parity=errors[case.precision],
             parity_fp32=errors["fp32"],
-            gradients=gate.gradients(checks),
+            gradients=manifest,
             precision=probed["precision"],
             gemm_gflop_per_s=probed["gemm_gflop_per_s"],
             conditions=self.conditions[name],
@@ -165,7 +175,7 @@ class Round:
             overhead_ns=overhead,
         )
         if not self.place["round"]:
-            self.journal.add("layers", rows=layers.recorded(case, running.ask("layers")["layers"]))
+            self.journal.add("layers", rows=layers.recorded(case, reported))
 
     @contextmanager
     def _prover(self, name: str, case: Case) -> Iterator[Child]:
@@ -252,15 +262,18 @@ class Round:
                         self._turn(slot, min(10, self.protocol.iterations - done), lead=0, cycle=done // 10)
 
     def _finish(self, name: str, cases: list[Case]) -> None:
-        """Was what was timed finite to the end, under the conditions it began with? Memory; then the Worker leaves."""
-        got = self.children[name].ask("finish")
+        """Is what was timed still equal, under the conditions it began with? Memory; then the Worker leaves."""
+        what = {"forward": "logits", "forward_backward": "gradients"}
+        got = self.children[name].ask("finish", what=[what[case.pass_] for case in cases])
         changed = gate.changed(self.conditions[name], got["conditions"])
+        limits = self.proof().proofs(cases[0].batch, cases[0].precision)[-1].limits
+        fault = gate.value_fault(parity.judge(got["checks"], limits))
         for case in cases:
             self.journal.add(
                 "block",
                 **self.place,
                 case_id=case.id,
-                finite=got["finite"],
+                fault=fault,
                 changed=changed,
                 peak_memory=got["peak_memory"],
             )

@@ -121,14 +121,8 @@ def work(case: Case) -> dict[str, Any]:
 
 
 def gemm_gflop_per_s(run: Run, case: Case) -> float | None:
-    """The best matrix rate that a Worker of this Run found on this device, in this precision, with these threads."""
-
-    def where(one: Case) -> tuple:
-        return one.device, one.precision, one.threads
-
-    alike = {one.id for one in run.cases if where(one) == where(case)}
-    rates = [e["gemm_gflop_per_s"] for e in run.of("worker") if not alike.isdisjoint(e["case_ids"])]
-    return max((rate for rate in rates if rate), default=None)
+    """The matrix rate that the Case's own Workers found."""
+    return max((one["gemm_gflop_per_s"] for one in run.workers(case) if one["gemm_gflop_per_s"]), default=None)
 
 
 def over_gemm_rate(run: Run, case: Case, summary: stats.Summary) -> float | None:
@@ -156,12 +150,12 @@ def _flags(
     if summary and (over_gemm_rate(run, case, summary) or 0) > 1:
         yield "above_gemm_rate"
     workers = run.workers(case)
-    if any(one["conditions"]["threads"] not in (None, case.threads or run.head["threads"]) for one in workers):
-        yield "other_threads"
     if any(probed["precision"] == "unknown" for one in workers for probed in one["precision"].values()):
         yield "unknown_precision"
     if any(one["conditions"]["other_frameworks"] for one in workers):
         yield "other_frameworks"
+    if not all(library["inside"] for one in workers for library in one["conditions"]["libraries"]):
+        yield "outside_libraries"
 
 
 def _cores_used(turns: Sequence[Mapping[str, Any]]) -> float | None:

@@ -10,8 +10,7 @@ import filelock
 
 from bench import estimate, options, plot, results, screen
 from bench.case import Case, groups
-from bench.child import WorkerDied
-from bench.crew import Conditions
+from bench.crew import preflight
 from bench.protocol import Protocol
 from bench.results import Run
 from bench.rounds import Rounds
@@ -61,19 +60,6 @@ def dry_run(cases: Sequence[Case], protocol: Protocol, as_json: bool) -> int:
     else:
         screen.case_list(groups(cases), protocol, expected_s)
     return 0
-
-
-def preflight(cases: Sequence[Case], conditions: Conditions) -> None:
-    """Ask for GPUs and other interpreters before a Run folder is made: what is missing is a mistake, not a fault."""
-    with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
-        for case in {(case.framework, case.device): case for case in cases}.values():
-            if case.device == "cpu" and case.framework not in conditions.pythons:
-                continue
-            try:
-                running, _ = conditions.start(case.framework, case, Path(scratch))
-            except WorkerDied:
-                continue  # the Run will record it, with what it wrote
-            running.kill()
 
 
 class alone:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.case import Case
+from bench.gate import spoken
 from bench.parity import LIMITS
 from bench.protocol import Protocol
 from bench.results import Run
@@ -23,9 +24,11 @@ OUT_OF_THE_CLOCK = "outside it: input copies, optimizer step, fetching results, 
 
 
 def console() -> Console:
-    """Stdout at most 100 columns wide, so that a table pastes well; wide lines of text are left to the terminal."""
-    out = Console(file=sys.stdout, highlight=False)
-    return out if out.is_terminal and out.width < 100 else Console(file=sys.stdout, highlight=False, width=100)
+    """Stdout 100 columns wide, so that a table pastes well and no number is cut off; a narrow terminal wraps it.
+
+    Without markup: brackets are an interval's, or a file name's.
+    """
+    return Console(file=sys.stdout, highlight=False, markup=False, width=100)
 
 
 def new_table(title: str) -> Table:
@@ -98,6 +101,11 @@ def run_table(run: Run) -> None:
     out = console()
     rows = {row["case_id"]: row for row in run.rows()}
     ratios = {ratio["candidate"]: ratio for ratio in run.ratios()}
+    if given := run.head["weights"]:
+        out.print(Text(f"weights: {given['file']} (sha256 {given['sha256'][:8]})"), soft_wrap=True)
+    if let_through := run.head["env"]:
+        words = " ".join(f"{name}={value}" for name, value in let_through.items())
+        out.print(Text(f"let through to every Worker: {words}"), soft_wrap=True)
     for group in dict.fromkeys(case.group for case in run.cases):
         cases = sorted((case for case in run.cases if case.group == group), key=lambda case: case.pass_)
         _group_table(out, run, cases, rows, ratios)
@@ -232,21 +240,24 @@ def verify_table(
             if check["precision"] == precision:
                 name = f"{check['framework']} {check['mode']}"
                 groups.setdefault((check["variant"], name, str(check["batch"])), []).append(check)
-        table, limits = new_table(title), LIMITS[precision]
+        here = [check for check in (*checks, *theirs) if check["precision"] == precision]
+        norms = {check["kind"]: check["tolerance"] for check in here if check["kind"] == "norm"}
+        table, limits = new_table(title), LIMITS[precision] | norms  # a norm is judged where a gradient may move far
         for heading in ("variant", "framework", "batch", *(f"{kind}\n≤ {limit:.0e}" for kind, limit in limits.items())):
             table.add_column(heading, no_wrap=True)
         table.add_column("", no_wrap=True)
         for who, mine in groups.items():
             table.add_row(*who, *(_worst(mine, kind, usual) for kind, usual in limits.items()), _verdict(mine))
-        if theirs and precision == "fp32":
+        own = [check for check in theirs if check["precision"] == precision]
+        if own:
             table.add_section()
-            cells = (_worst(theirs, kind, usual) for kind, usual in limits.items())
-            table.add_row("", f"{against} to float64", "", *cells, _verdict(theirs))
+            cells = (_worst(own, kind, usual) for kind, usual in limits.items())
+            table.add_row("", "the file to float64", "", *cells, _verdict(own))
         out.print(table)
+    for check in (check for check in theirs if not check["ok"]):
+        out.print(f"{against}, against float64: {spoken(check)}", soft_wrap=True)
     for check in (check for check in checks if not check["ok"]):
-        error = "" if check["error"] is None else f": off by {check['error']:.1e}, allowed {check['tolerance']:.0e}"
-        text = f"{check['variant']} on {check['framework']}: {check['what']}{error}"
-        out.print(text, soft_wrap=True, markup=False)
+        out.print(f"{check['variant']} on {check['framework']}: {spoken(check)}", soft_wrap=True)
 
 
 def _worst(checks: Iterable[Mapping[str, Any]], kind: str, usual: float) -> str:

@@ -4,6 +4,7 @@ What was found can be kept in a file for other implementations, and theirs can t
 """
 
 import dataclasses
+import errno
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import numpy as np
 from bench import UsageError, dump, gate, options, parity, screen
 from bench.case import Case
 from bench.child import WorkerDied
-from bench.crew import Conditions, Crew, building, how
+from bench.crew import Conditions, Crew, building, how, preflight
 from impls import weights
 from impls.variants import VARIANTS
 
@@ -35,16 +36,16 @@ def main(asked: dict[str, Any]) -> int:
     given = options.given(asked, variants)
     batch = options.positive("--batch", asked["batch"] or "2")
     cases = options.plain_cases(variants, asked, batch=batch, precisions=options.precisions(asked))
-    target = single(asked, "dump", cases)
-    if asked["save_weights"]:
-        save_weights(asked, variants, given.arrays if given else None)
-    verified = Verify(options.conditions(asked, given), theirs, target)
+    target, weights_target = targets(asked, cases)
+    conditions = options.conditions(asked, given)
+    preflight(cases, conditions)
+    verified = Verify(conditions, theirs, target, weights_target)
     checks = list(verified.checks(cases))
     ok = all(check["ok"] for check in checks)
-    if target and ok:
-        screen.tell(f"wrote {target}")
-    elif target:
-        screen.tell(f"{target} is not written: what it would hold is not equal to the reference")
+    for path in (path for path in (target, weights_target) if path):
+        screen.tell(
+            f"wrote {path}" if ok else f"{path} is not written: what it would hold is not equal to the reference"
+        )
     if asked["as_json"]:
         beside = {"against": {"file": theirs.name, "checks": theirs.checks}} if theirs else {}
         screen.print_json({"checks": checks, "workers": verified.workers} | beside)
@@ -54,35 +55,38 @@ def main(asked: dict[str, Any]) -> int:
     return 0 if ok else 1
 
 
-def single(asked: dict[str, Any], name: str, cases: Sequence[Case]) -> Path | None:
-    """The file of --dump, which holds one Net; found out before anything is computed whether it can be written."""
-    if asked[name] is None:
-        return None
-    if len(cases) != 1:
+def targets(asked: dict[str, Any], cases: Sequence[Case]) -> tuple[Path | None, Path | None]:
+    """The files of --dump and --save-weights, which hold one Net; what is wrong with them is said before anything is
+    computed."""
+    paths = [writable("--" + name.replace("_", "-"), asked[name]) for name in ("dump", "save_weights")]
+    target, weights_target = paths
+    if target and len(cases) != 1:
         found = ", ".join(f"{case.variant} on {case.worker} in {case.precision}" for case in cases[:3])
         more = f" and {len(cases) - 3} more" if len(cases) > 3 else ""
-        raise UsageError(f"--{name}: expected one --variant, --framework and --precision, found {found}{more}")
-    return writable(asked, name)
-
-
-def writable(asked: dict[str, Any], name: str) -> Path:
-    path, option = Path(asked[name]), "--" + name.replace("_", "-")
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{option}: cannot write {path}: expected a file in a folder that is there")
-    return path
-
-
-def save_weights(asked: dict[str, Any], variants: Sequence[str], given: weights.Weights | None) -> None:
-    """The weights that are proven, as a .safetensors file."""
-    if len(variants) != 1:
+        raise UsageError(f"--dump: expected one --variant, --framework and --precision, found {found}{more}")
+    variants = list(dict.fromkeys(case.variant for case in cases))
+    if weights_target and len(variants) != 1:
         raise UsageError(f"--save-weights: expected one --variant, found {', '.join(variants)}")
-    path = writable(asked, "save_weights")
-    net = VARIANTS[variants[0]].resized(options.size(asked))
+    if weights_target and weights_target.suffix != ".safetensors":
+        raise UsageError(f"--save-weights: expected a name that ends in .safetensors, found {weights_target.name}")
+    if target and target == weights_target:
+        raise UsageError(f"--dump and --save-weights: expected two files, found {target} for both")
+    return target, weights_target
+
+
+def writable(option: str, text: str | None) -> Path | None:
+    if text is None:
+        return None
+    path = Path(text)
     try:
-        weights.save(given or weights.initial(net, options.positive("--seed", asked["seed"], least=0)), path)
-    except (OSError, weights.WeightsError) as error:
-        raise UsageError(f"--save-weights: cannot write {path}: {error}") from error
-    screen.tell(f"wrote {path}")
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        with weights.whole(path.with_name(path.name + ".try")):
+            pass
+        path.with_name(path.name + ".try").unlink()
+    except OSError as error:
+        raise UsageError(f"{option}: cannot write {path}: {error.strerror or error}; choose another file") from error
+    return path
 
 
 def against(asked: dict[str, Any], variants: Sequence[str]) -> Theirs | None:
@@ -91,10 +95,11 @@ def against(asked: dict[str, Any], variants: Sequence[str]) -> Theirs | None:
         return None
     if len(variants) != 1:
         raise UsageError(f"--against: expected one --variant, found {', '.join(variants)}")
-    for name in ("batch", "size", "weights", "save_weights"):
+    if len(options.precisions(asked)) != 1:
+        raise UsageError(f"--against: expected one --precision, the file's own, found {asked['precision']}")
+    for name in ("batch", "size", "weights"):
         if asked[name] is not None:
-            option = "--" + name.replace("_", "-")
-            raise UsageError(f"{option}: leave it out, the file of --against brings its own input and weights")
+            raise UsageError(f"--{name}: leave it out, the file of --against brings its own input and weights")
     path = Path(asked["against"])
     arrays = dump.read(path)
     images = arrays.get("input")
@@ -107,8 +112,14 @@ def against(asked: dict[str, Any], variants: Sequence[str]) -> Theirs | None:
 class Verify:
     """One Worker a framework and mode, the reference once a variant."""
 
-    def __init__(self, conditions: Conditions, theirs: Theirs | None = None, target: Path | None = None):
-        self.conditions, self.theirs, self.target = conditions, theirs, target
+    def __init__(
+        self,
+        conditions: Conditions,
+        theirs: Theirs | None = None,
+        target: Path | None = None,
+        weights_target: Path | None = None,
+    ):
+        self.conditions, self.theirs, self.target, self.weights_target = conditions, theirs, target, weights_target
         self.workers: list[dict[str, Any]] = []
 
     def checks(self, cases: Sequence[Case]) -> Iterator[dict[str, Any]]:
@@ -137,29 +148,29 @@ class Verify:
                 axes = ("variant", "framework", "mode", "precision", "batch")
                 identity = {name: getattr(one, name) for name in axes}
                 try:
-                    checks = parity.judge(self._values(one, crew, parity_set.folder), proof.limits)
+                    checks = parity.judge(self._values(one, crew, parity_set.folder, proof.target), proof.limits)
                     checks += self._conditions(one, crew)
                 except WorkerDied as died:
                     yield identity | {"what": died.reason, "kind": "fault", **NO_ERROR}
                     break
-                if one == case and self.target and all(check["ok"] for check in checks):
-                    self._dump(parity_set.folder, case.batch)
+                if one == case and all(check["ok"] for check in checks):
+                    self._keep(parity_set.folder, case.batch)
                 yield from (identity | check for check in checks)
 
     def _parity_set(self, case: Case, folder: Path) -> parity.ParitySet:
         if self.theirs:
-            parity_set, self.theirs.checks = parity.adopt(case.net, folder, self.theirs.values)
+            parity_set, self.theirs.checks = parity.adopt(case.net, folder, self.theirs.values, case.precision)
             return parity_set
         given = self.conditions.given
         weights = given.arrays if given else None
         return parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights)
 
-    def _values(self, case: Case, crew: Crew, folder: Path) -> list[dict[str, Any]]:
+    def _values(self, case: Case, crew: Crew, folder: Path, target: str) -> list[dict[str, Any]]:
         keep = folder / "values"
         keep.mkdir(exist_ok=True)
         crew.ask(case, "build", **building(case, folder))
-        asked = {"what": ["logits", "gradients"], "thorough": True, "keep": str(keep) if self.target else None}
-        return crew.ask(case, "verify", **asked)["checks"]
+        asked = {"what": ["logits", "gradients"], "target": target, "keep": str(keep) if self.target else None}
+        return crew.ask(case, "verify", thorough=True, **asked)["checks"]
 
     def _conditions(self, case: Case, crew: Crew) -> list[dict[str, Any]]:
         """Once a Worker and precision: what it really computes with, kept; a check for each fault."""
@@ -170,14 +181,23 @@ class Verify:
         probed = crew.ask(case, "probe", how=how(case), rate=False)["precision"]
         said = crew.said[crew.name(case)]
         self.workers.append(where | {"versions": said["versions"], "precision_found": probed, "conditions": conditions})
-        faults = (gate.precision_fault(case, probed), gate.place_fault(case, conditions))
+        faults = (
+            gate.precision_fault(case, probed),
+            gate.place_fault(case, case.threads or self.conditions.threads, conditions),
+        )
         return [{"what": fault, "kind": "conditions", **NO_ERROR} for fault in faults if fault]
 
-    def _dump(self, folder: Path, batch: int) -> None:
-        assert self.target
-        base = np.load(folder / "images.npy")
-        images = np.tile(base, (batch // len(base), 1, 1, 1))
-        dump.write(self.target, images, weights.shared(folder / "weights"), folder / "values")
+    def _keep(self, folder: Path, batch: int) -> None:
+        """Write the files that were asked for, of a Net that was just proven."""
+        proven = weights.shared(folder / "weights")
+        if self.target:
+            base = np.load(folder / "images.npy")
+            dump.write(self.target, np.tile(base, (batch // len(base), 1, 1, 1)), proven, folder / "values")
+        if self.weights_target:
+            try:
+                weights.save(proven, self.weights_target)
+            except (OSError, weights.WeightsError) as error:
+                raise UsageError(f"--save-weights: cannot write {self.weights_target}: {error}") from error
 
 
 NO_ERROR = {"error": None, "tolerance": None, "ok": False}

@@ -6,6 +6,7 @@ likes to stdout and stderr. A request that fails is answered with its kind and t
 broken framework is not timed.
 """
 
+import contextlib
 import gc
 import json
 import math
@@ -23,8 +24,8 @@ import impls
 from bench import probe
 from bench.timing import measure, no_garbage_collection
 from impls.layers import BatchNorm
-from impls.net import Build, DeviceMissing, Settings
-from impls.reference import relative_l2
+from impls.net import Build, DeviceMissing, Settings, gradients_of, logits_of, resident_batches
+from impls.reference import difference
 from impls.variants import VARIANTS
 from impls.weights import shared
 
@@ -55,6 +56,8 @@ class Worker:
         self.release()
         self.variant, self.how, self.folder = VARIANTS[variant].resized(size), Build(**how), Path(folder)
         self.net = self.adapter.build(self.variant, shared(self.folder / "weights"), self.how)
+        self.net.load(resident_batches(self.how, self.variant.input_size))
+        reset_high_water()
         # what is alive now stays: later collections look at what a Turn left, not at a whole framework (0.4 s)
         gc.collect()
         gc.freeze()
@@ -95,34 +98,40 @@ class Worker:
         _, (ns,) = measure(getattr(self.net, pass_), self.net.wait, 1)
         return {"ns": ns}
 
-    def verify(self, what: list[str], thorough: bool, keep: str | None = None) -> dict[str, Any]:
-        """Hold the timed callables against the float64 reference: the base batch tiled to this Net's own.
+    def verify(
+        self, what: list[str], thorough: bool, target: str = "reference", keep: str | None = None
+    ) -> dict[str, Any]:
+        """Hold the timed passes against the float64 reference, or what else lies in ``target``: the base batch, tiled
+        to this Net's own, in place of the resident ones, and the passes' own handles read.
 
         ``what`` is logits, gradients or both; logits first, since a pass in training mode moves the moving statistics.
         ``keep`` is a folder for the values found, as .npy files named as those of the reference.
         """
         kept: dict[str, Any] = {}
-        target, base = self.folder / "reference", np.load(self.folder / "images.npy")
+        manifest = None
+        values, base = self.folder / target, np.load(self.folder / "images.npy")
         tiles = self.how.batch // len(base)
         images = np.tile(base, (tiles, 1, 1, 1))
         checks = []
         if "logits" in what:
-            expected = np.tile(np.load(target / "logits.npy"), (tiles, 1))
-            kept["logits"] = self.net.logits(images)
+            expected = np.tile(np.load(values / "logits.npy"), (tiles, 1))
+            kept["logits"] = logits_of(self.net, images)
             checks.append(self._check("logits", "logits", kept["logits"], expected, True))
         if "gradients" in what:
             before = self.net.state()
-            loss, found = self.net.gradients(images)
-            checks.append(self._check("loss", "loss", np.array(loss), np.load(target / "loss.npy") * tiles, True))
+            loss, found = gradients_of(self.net, images)
+            checks.append(self._check("loss", "loss", np.array(loss), np.load(values / "loss.npy") * tiles, True))
             kept["loss"] = np.float32(loss)
             kept |= {f"gradient.{layer}.{name}": array for layer, of in found.items() for name, array in of.items()}
-            checks += self._gradient_checks(kept, target, tiles, thorough)
-            checks += self._state_checks(before, self.net.state(), target)
+            of_gradients, manifest = self._gradient_checks(kept, values, tiles, thorough)
+            checks += of_gradients
+            checks += self._state_checks(before, self.net.state(), self.folder / "reference")
         if keep is not None:
             for name, array in kept.items():
                 np.save(Path(keep) / f"{name}.npy", array)
+        self.net.load(resident_batches(self.how, self.variant.input_size))
         self.net.peak_memory()  # from here on it counts what is timed
-        return {"checks": checks}
+        return {"checks": checks, "gradients": manifest}
 
     def measure(self, pass_: str, n: int) -> dict[str, Any]:
         before = resource.getrusage(resource.RUSAGE_SELF)
@@ -141,14 +150,18 @@ class Worker:
         _, samples_ns = measure(lambda: None, self.net.wait, n)
         return {"ns": samples_ns.tolist()}
 
-    def finish(self) -> dict[str, Any]:
-        """After the last Turn: is what was timed still finite, and how much memory did it take?"""
-        base = np.load(self.folder / "images.npy")
-        logits = self.net.logits(np.tile(base, (self.how.batch // len(base), 1, 1, 1)))
+    def finish(self, what: list[str]) -> dict[str, Any]:
+        """After the last Turn: how much memory did it take, are conditions what they were, and values as ``verify``
+        says? Dropout has no right answer; of BatchNorm's logits only that they are finite, their statistics moved."""
         peak = self.net.peak_memory()
         if peak is None and self.imported is not None:
             peak = (high_water() or 0) - self.imported
-        return {"finite": bool(np.isfinite(logits).all()), "peak_memory": peak, "conditions": self.conditions()}
+        if self.how.dropout:
+            what = [name for name in what if name == "logits"]
+        checks = self.verify(what, thorough=False)["checks"]
+        if self.net.state():
+            checks = [check for check in checks if check["kind"] != "logits" or check["error"] is None]
+        return {"peak_memory": peak, "conditions": self.conditions(), "checks": checks}
 
     def _check(self, kind: str, what: str, found: np.ndarray, expected: np.ndarray, thorough: bool, scale: int = 1):
         if found.shape != expected.shape:
@@ -159,19 +172,17 @@ class Worker:
             picks = np.random.Generator(np.random.PCG64(7)).integers(0, found.size, SAMPLED)
             where = np.unravel_index(picks, found.shape)
             found, expected = found[where], expected[where]
-        expected = expected * scale
-        check = {"kind": kind, "what": what, "error": relative_l2(found, expected)}
-        if kind == "gradient":  # its length tells a wrong scale from rounding, where rounding may be large
-            check["norm"] = abs(float(np.linalg.norm(found) / (np.linalg.norm(expected) or 1.0)) - 1)
-        return check
+        return {"kind": kind, "what": what, **difference(found, expected * scale)}
 
     def _gradient_checks(
         self, found: dict[str, np.ndarray], target: Path, tiles: int, thorough: bool
-    ) -> list[dict[str, Any]]:
-        """Every parameter's gradient is there, and no other: one for the images would be work that nobody asked for."""
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Every parameter's gradient is there, and no other: one for the images would be work that nobody asked for.
+        With the checks, a count of both."""
+        found = {key: array for key, array in found.items() if key.startswith("gradient.")}
         wanted = {path.stem: path for path in sorted(target.glob("gradient.*.npy"))}
         checks = []
-        for key in dict.fromkeys([*(key for key in found if key.startswith("gradient.")), *wanted]):
+        for key in dict.fromkeys([*found, *wanted]):
             what = "gradient " + key.removeprefix("gradient.").replace(".", "/")
             if key in found and key in wanted:
                 expected = np.load(wanted[key], mmap_mode="r")
@@ -179,7 +190,11 @@ class Worker:
             else:
                 why = "is missing" if key in wanted else "is not one of a parameter"
                 checks.append({"kind": "gradient", "what": f"{what} {why}", "error": None})
-        return checks
+        return checks, {
+            "parameters": len(found.keys() & wanted.keys()),
+            "others": len(found.keys() - wanted.keys()),
+            "finite": all(bool(np.isfinite(array.sum())) for array in found.values()),
+        }
 
     def _state_checks(self, before: Any, after: Any, target: Path) -> list[dict[str, Any]]:
         """The moving statistics after one pass in training mode, from the reference's batch statistics."""
@@ -194,6 +209,12 @@ class Worker:
                 expected = (1 - layer.momentum) * before[layer.name][name] + layer.momentum * new
                 checks.append(self._check("state", f"{layer.name}/{name}", after[layer.name][name], expected, True))
         return checks
+
+
+def reset_high_water() -> None:
+    """Count from here on, where the system allows: what came before, the probes, is no part of a Net."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def high_water() -> int | None:

@@ -5,6 +5,7 @@ Mirrors the other adapters: configure, devices, versions, conditions, build, Net
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pool, Relu
-from impls.net import Build, DeviceMissing, Gradients, Settings, resident_batches
+from impls.net import Build, DeviceMissing, Gradients, Settings
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -50,7 +51,7 @@ def versions() -> dict[str, Any]:
 
 def conditions() -> dict[str, Any]:
     return {
-        "threads": pool_threads() or int(os.environ["PJRT_NPROC"]),
+        "threads": pool_threads(),
         "onednn": None,  # XLA has its own kernels and no switch to read
         "tf32": jax.config.jax_default_matmul_precision == "tensorfloat32",
     }
@@ -90,25 +91,29 @@ class Net:
                 if names:
                     arrays[layer.name] = {name: self.put(weights[layer.name][name]) for name in names}
         self.key = self.put(jax.random.key_data(jax.random.key(how.seed))) if how.dropout else None
-        self.batches = [self.put(images) for images in resident_batches(how, variant.input_size)]
+        self.batches: list[jax.Array] = []
         self.infer = jax.jit(self._infer)
         self.step = jax.jit(self._step)
+
+    def load(self, batches: Sequence[np.ndarray]) -> None:
+        self.batches = [self.put(images) for images in batches]
 
     def forward(self) -> Any:
         return self.infer(self.parameters, self.moving, self.next_batch())
 
     def forward_backward(self) -> Any:
-        return self.take_step(self.next_batch())
+        arguments = self.parameters, self.moving, self.key, self.next_batch()
+        loss, gradients, self.moving, self.key = self.step(*arguments)
+        return loss, *(gradients[row][name] for row, arrays in self.parameters.items() for name in arrays)
 
     def wait(self, handles: Any) -> None:
         jax.block_until_ready((handles, self.moving))  # on the CPU too: a call returns long before it is done
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        logits = self.infer(self.parameters, self.moving, self.put(images))
-        return np.asarray(logits.astype(jnp.float32)).reshape(len(images), -1)
+    def logits(self, handles: Any) -> np.ndarray:
+        return np.asarray(handles.astype(jnp.float32)).reshape(len(handles), -1)
 
-    def gradients(self, images: np.ndarray) -> tuple[float, Gradients]:
-        loss, *values = self.take_step(self.put(images))
+    def gradients(self, handles: Any) -> tuple[float, Gradients]:
+        loss, *values = handles
         found: Gradients = {}
         names = [(row, name) for row, arrays in self.parameters.items() for name in arrays]
         for (row, name), value in zip(names, values, strict=True):
@@ -147,10 +152,6 @@ class Net:
     def peak_memory(self) -> int | None:
         stats = self.on.memory_stats() if self.on.platform == "gpu" else None
         return stats["peak_bytes_in_use"] if stats else None  # since the process began: there is no reset
-
-    def take_step(self, x: jax.Array) -> tuple[jax.Array, ...]:
-        loss, gradients, self.moving, self.key = self.step(self.parameters, self.moving, self.key, x)
-        return loss, *(gradients[row][name] for row, arrays in self.parameters.items() for name in arrays)
 
     def _infer(self, parameters: Any, moving: Any, x: jax.Array) -> jax.Array:
         self.traced["forward"] += 1  # runs when it is traced, not when it is called
@@ -196,13 +197,13 @@ class Net:
         return jax.device_put(np.array(array), self.on)  # a copy: JAX would go on reading a mapped file
 
 
-def pool_threads() -> int:
-    """Threads of XLA's CPU pool that really run, by their names; 0 where the system does not show them."""
+def pool_threads() -> int | None:
+    """Threads of XLA's CPU pool that really run, by their names; None where there are none to be seen."""
     try:
         names = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
     except OSError:
-        return 0
-    return sum(name.startswith("tf_XLAEigen") for name in names)
+        return None
+    return sum(name.startswith("tf_XLAEigen") for name in names) or None
 
 
 def window(layer: Pool) -> Any:

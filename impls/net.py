@@ -4,6 +4,7 @@ An adapter is one module with ``configure(settings)``, ``devices()``, ``versions
 ``build(...)``, in that order of use; see CONTRIBUTING.md, "Adding a framework".
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -44,7 +45,14 @@ class Build:
 
 
 class Net(Protocol):
-    """A Variant built on a device. It holds two resident batches of random images and alternates them."""
+    """A Variant built on a device. It holds two resident batches of images, which its passes alternate.
+
+    What is proven is what is timed: images are loaded where the timed ones lie, the same two passes run, and their own
+    handles are read.
+    """
+
+    def load(self, batches: Sequence[np.ndarray]) -> None:
+        """Put two batches of shape (batch, h, w, 3), float32, on the device in place of those there."""
 
     def forward(self) -> Any:
         """Enqueue one forward pass in inference mode; device handles of the output."""
@@ -55,11 +63,11 @@ class Net(Protocol):
     def wait(self, handles: Any) -> None:
         """Return when the device has finished those handles; copy nothing."""
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        """The output of the last row for images of shape (batch, h, w, 3), by the callable that is timed."""
+    def logits(self, handles: Any) -> np.ndarray:
+        """What ``forward`` computed, from its handles: (batch, classes), float32, in (h, w, c) order if not flat."""
 
-    def gradients(self, images: np.ndarray) -> tuple[float, Gradients]:
-        """Loss and every gradient in canonical layout, by the callable that is timed."""
+    def gradients(self, handles: Any) -> tuple[float, Gradients]:
+        """What ``forward_backward`` computed, from its handles: loss and every gradient, in canonical layout."""
 
     def state(self) -> Gradients:
         """Moving statistics now, by layer and name."""
@@ -87,3 +95,19 @@ def resident_batches(build: Build, size: int) -> list[np.ndarray]:
         np.random.Generator(np.random.PCG64([build.seed, which])).standard_normal(shape, dtype=np.float32)
         for which in (0, 1)
     ]
+
+
+def logits_of(net: Net, images: np.ndarray) -> np.ndarray:
+    """The timed forward pass on these images."""
+    net.load([images, images])
+    handles = net.forward()
+    net.wait(handles)
+    return net.logits(handles)
+
+
+def gradients_of(net: Net, images: np.ndarray) -> tuple[float, Gradients]:
+    """The timed forward_backward pass on these images."""
+    net.load([images, images])
+    handles = net.forward_backward()
+    net.wait(handles)
+    return net.gradients(handles)

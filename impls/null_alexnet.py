@@ -3,11 +3,12 @@
 Logits and gradients come from the float64 reference, so it passes the same gate as every other Net. In mode ``part`` it
 plays the part that NULL_NET in the environment names, for tests of the harness: ``spin=MS``; ``hang=N``, ``die=N`` or
 ``memory=N`` in its Nth iteration; ``wrong`` or ``nan`` gradients; ``retrace`` in every pass; ``low`` precision in the
-probes; ``pruned``, when only the probes take any time.
+probes.
 """
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class Net:
         self.part, self.value, self.iteration = part, float(value or 0), 0
         probe = variant.name not in VARIANTS
         self.precision = "bf16" if part == "low" and probe else how.precision if how.precision != "fp32" else None
-        if part in (("pruned",) if probe else ("spin", "hang", "die", "memory", "retrace")):
+        if part in ("spin", "hang", "die", "memory", "retrace") and not probe:
             self.forward = self.forward_backward = self.play  # type: ignore[method-assign]
 
     def forward(self) -> Any:
@@ -62,8 +63,8 @@ class Net:
 
     def play(self) -> Any:
         self.iteration += 1
-        if self.part in ("spin", "pruned"):
-            until = time.perf_counter_ns() + int((self.value or 1) * 1e6)
+        if self.part == "spin":
+            until = time.perf_counter_ns() + int(self.value * 1e6)
             while time.perf_counter_ns() < until:
                 pass
         elif self.iteration == self.value:
@@ -76,16 +77,18 @@ class Net:
     def wait(self, handles: Any) -> None:
         return None
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        return reference.forward(self.variant, self.weights, images, precision=self.precision).logits
+    def load(self, batches: Sequence[np.ndarray]) -> None:
+        self.images = batches[0]
 
-    def gradients(self, images: np.ndarray) -> tuple[float, Gradients]:
-        trace = reference.forward(self.variant, self.weights, images, training=True, precision=self.precision)
-        values = images[..., 0].size
+    def logits(self, handles: Any) -> np.ndarray:
+        return reference.forward(self.variant, self.weights, self.images, precision=self.precision).logits
+
+    def gradients(self, handles: Any) -> tuple[float, Gradients]:
+        trace = reference.forward(self.variant, self.weights, self.images, training=True, precision=self.precision)
         for placed in self.variant.placed():
             layer, (height, width, _) = placed.layer, placed.input
             if isinstance(layer, BatchNorm):
-                values = len(images) * height * width
+                values = len(self.images) * height * width
                 mean, variance = trace.statistics[layer.name]
                 for name, new in (("moving_mean", mean), ("moving_variance", variance * values / (values - 1))):
                     moving = self.weights[layer.name][name]

@@ -105,6 +105,15 @@ def relative_l2(found: Array, expected: Array) -> float:
     return float(np.linalg.norm(np.ravel(found - expected))) / (scale or 1.0)
 
 
+def difference(found: Array, expected: Array) -> dict[str, float]:
+    """``error``, the relative L2; ``norm``, how far the length is off: that tells a wrong scale from rounding."""
+    length = float(np.linalg.norm(np.ravel(expected))) or 1.0
+    return {
+        "error": relative_l2(found, expected),
+        "norm": abs(float(np.linalg.norm(np.ravel(found))) / length - 1),
+    }
+
+
 def margin(variant: Variant, trace: Trace) -> float:
     """How near any image of the batch comes to a tie, as a share of the layer's RMS over that image: the smallest
     pre-activation of a ReLU, or gap between a pool window's two largest. Exact ties are left aside: they have equal

@@ -3,14 +3,14 @@
 Mirrors the other adapters: configure, devices, versions, conditions, build, Net, one function for each kind of row.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.util import _pywrap_util_port  # says whether oneDNN is on; nothing public does
 
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Placed, Pool, Relu
-from impls.net import Build, DeviceMissing, Gradients, Settings, resident_batches
+from impls.net import Build, DeviceMissing, Gradients, Settings
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -43,9 +43,17 @@ def versions() -> dict[str, Any]:
 def conditions() -> dict[str, Any]:
     return {
         "threads": tf.config.threading.get_intra_op_parallelism_threads(),
-        "onednn": _pywrap_util_port.IsMklEnabled(),
+        "onednn": onednn(),
         "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
     }
+
+
+def onednn() -> bool | None:
+    try:
+        from tensorflow.python.util import _pywrap_util_port  # nothing public says it
+    except ImportError:
+        return None
+    return _pywrap_util_port.IsMklEnabled()
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> "Net":
@@ -86,9 +94,12 @@ class Net:
             self.module = AlexNet(variant, weights, how)
             self.names = [(row.layer.name, name) for row in self.module.rows for name in trainable_names(row)]
             self.parameters = [getattr(row, name) for row in self.module.rows for name in trainable_names(row)]
-            self.batches = [self.put(images) for images in resident_batches(how, variant.input_size)]
+            self.batches: list[tf.Tensor] = []
             self.infer = tf.function(self._infer, input_signature=signature, autograph=False, jit_compile=False)
             self.step = tf.function(self._step, input_signature=signature, autograph=False, jit_compile=False)
+
+    def load(self, batches: Sequence[np.ndarray]) -> None:
+        self.batches = [self.put(images) for images in batches]
 
     def forward(self) -> Any:
         return self.infer(self.next_batch())
@@ -100,11 +111,11 @@ class Net:
         if "GPU" in self.on:  # on the CPU a call returns when it is done
             tf.test.experimental.sync_devices()
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        return tf.cast(self.infer(self.put(images)), tf.float32).numpy().reshape(len(images), -1)
+    def logits(self, handles: Any) -> np.ndarray:
+        return tf.cast(handles, tf.float32).numpy().reshape(handles.shape[0], -1)
 
-    def gradients(self, images: np.ndarray) -> tuple[float, Gradients]:
-        loss, *values = self.step(self.put(images))
+    def gradients(self, handles: Any) -> tuple[float, Gradients]:
+        loss, *values = handles
         found: Gradients = {}
         for (row, name), value in zip(self.names, values, strict=True):
             found.setdefault(row, {})[name] = value.numpy()

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import functools
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Placed, Pool, Relu, Shape
-from impls.net import Build, DeviceMissing, Gradients, Settings, resident_batches
+from impls.net import Build, DeviceMissing, Gradients, Settings
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -89,7 +90,10 @@ class Net:
         self.training = nn.Sequential(rows).to(self.target).train()
         self.inference = shared_view(self.training).eval()
         self.parameters = list(self.training.parameters())
-        self.batches = [self.put(images) for images in resident_batches(how, variant.input_size)]
+        self.batches: list[torch.Tensor] = []
+
+    def load(self, batches: Sequence[np.ndarray]) -> None:
+        self.batches = [self.put(images) for images in batches]
 
     def forward(self) -> Any:
         return self.infer(self.next_batch())
@@ -101,14 +105,14 @@ class Net:
         if self.target.type == "cuda":  # on the CPU a call returns when it is done
             torch.cuda.synchronize(self.target)
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        output = self.infer(self.put(images)).float()
+    def logits(self, handles: Any) -> np.ndarray:
+        output = handles.float()
         if output.ndim == 4:
             output = output.permute(0, 2, 3, 1)
         return output.flatten(1).cpu().numpy()
 
-    def gradients(self, images: np.ndarray) -> tuple[float, Gradients]:
-        loss, *values = self.step(self.put(images))
+    def gradients(self, handles: Any) -> tuple[float, Gradients]:
+        loss, *values = handles
         found: Gradients = {}
         for (path, _), value in zip(self.training.named_parameters(), values, strict=True):
             row, name = path.split(".")

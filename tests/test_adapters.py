@@ -12,7 +12,7 @@ import impls
 from bench import parity
 from impls import reference
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pool, Relu, place
-from impls.net import Build, resident_batches
+from impls.net import Build, gradients_of, logits_of, resident_batches
 from impls.variants import Variant
 from impls.weights import initial
 
@@ -25,7 +25,10 @@ def build(framework):
     adapter = configured(framework)
 
     def build(variant, weights, *, batch=2, dropout=False, precision="fp32"):
-        return adapter.build(variant, weights, how(framework, batch, precision, dropout=dropout, seed=5))
+        asked = how(framework, batch, precision, dropout=dropout, seed=5)
+        net = adapter.build(variant, weights, asked)
+        net.load(resident_batches(asked, variant.input_size))
+        return net
 
     return build
 
@@ -56,8 +59,8 @@ def error(found, expected) -> float:
 def assert_equal_to_the_reference(build, variant, weights, images):
     net = build(variant, weights)
     trained = reference.forward(variant, weights, images, training=True)
-    assert error(net.logits(images), reference.forward(variant, weights, images).logits) < 1e-5
-    loss, gradients = net.gradients(images)
+    assert error(logits_of(net, images), reference.forward(variant, weights, images).logits) < 1e-5
+    loss, gradients = gradients_of(net, images)
     assert error(loss, reference.loss(trained.logits)) < 1e-5
     expected = reference.gradients(variant, weights, trained)
     assert gradients.keys() == expected.keys()
@@ -144,8 +147,8 @@ def test_a_flatten_is_in_h_w_c_order(build):
     variant = tiny(4, last=(Flatten("flatten"), Fc("fc", 48)))
     images = parity.images(variant, 0, 0, 2)
     net, flat = build(variant, identity(48)), images.reshape(2, 48)
-    assert np.array_equal(net.logits(images), flat)
-    _, gradients = net.gradients(images)
+    assert np.array_equal(logits_of(net, images), flat)
+    _, gradients = gradients_of(net, images)
     np.testing.assert_allclose(gradients["fc"]["kernel"], flat.T @ flat, rtol=1e-5, atol=1e-6)
 
 
@@ -157,20 +160,20 @@ def test_forward_leaves_the_moving_statistics_and_training_moves_them_by_the_unb
     net = build(variant, weights)
     for _ in range(2):
         net.forward()
-        net.logits(images)
+        logits_of(net, images)
     assert net.state().keys() == {"bn"}
     assert net.state()["bn"].keys() == {"moving_mean", "moving_variance"}
     assert np.array_equal(net.state()["bn"]["moving_mean"], mean)
     assert np.array_equal(net.state()["bn"]["moving_variance"], variance)
 
-    net.gradients(images)
+    gradients_of(net, images)
     of_batch, biased = reference.forward(variant, weights, images, training=True).statistics["bn"]
     values = 2 * 3 * 3
     assert error(net.state()["bn"]["moving_mean"], 0.9 * mean + 0.1 * of_batch) < 1e-5
     assert error(net.state()["bn"]["moving_variance"], 0.9 * variance + 0.1 * biased * values / (values - 1)) < 1e-5
 
     weights["bn"] |= net.state()["bn"]  # and inference uses them from now on
-    assert error(net.logits(images), reference.forward(variant, weights, images).logits) < 1e-5
+    assert error(logits_of(net, images), reference.forward(variant, weights, images).logits) < 1e-5
 
 
 class TestDropout:
@@ -181,8 +184,8 @@ class TestDropout:
     def outputs(self, build, dropout, count):
         """What the identity puts out in training: the gradient of its bias."""
         net = build(self.VARIANT, identity(self.UNITS), batch=1, dropout=dropout)
-        assert np.array_equal(net.logits(self.IMAGES), self.IMAGES.reshape(1, -1))  # never in inference
-        return np.array([net.gradients(self.IMAGES)[1]["fc"]["bias"] for _ in range(count)])
+        assert np.array_equal(logits_of(net, self.IMAGES), self.IMAGES.reshape(1, -1))  # never in inference
+        return np.array([gradients_of(net, self.IMAGES)[1]["fc"]["bias"] for _ in range(count)])
 
     def test_is_off_unless_asked_for(self, build):
         assert np.array_equal(self.outputs(build, False, 1), self.IMAGES.reshape(1, -1))
@@ -242,7 +245,7 @@ def test_every_pass_is_traced_once_however_often_it_runs(build):
     net = build(variant, initial(variant))
     for _ in range(20):
         net.wait((net.forward(), net.forward_backward()))
-    net.logits(parity.images(variant, 0, 0, 2))
+    logits_of(net, parity.images(variant, 0, 0, 2))
     assert net.traces() in ({}, {"forward": 1, "forward_backward": 1})
 
 
@@ -269,16 +272,16 @@ def test_bf16_is_a_net_of_rounded_operands_and_not_of_full_ones(build):
     weights, images = initial(BF16), parity.images(BF16, 0, 0, 2)
     exact = reference.forward(BF16, weights, images).logits
     low = error(reference.forward(BF16, weights, images, precision="bf16").logits, exact)
-    assert low / 2 < error(build(BF16, weights, precision="bf16").logits(images), exact) < 3 * low
+    assert low / 2 < error(logits_of(build(BF16, weights, precision="bf16"), images), exact) < 3 * low
 
 
 def test_in_bf16_gradients_and_moving_statistics_stay_float32(build):
     net = build(BF16, initial(BF16), precision="bf16")
-    loss, gradients = net.gradients(parity.images(BF16, 0, 0, 2))
+    loss, gradients = gradients_of(net, parity.images(BF16, 0, 0, 2))
     assert isinstance(loss, float)
     arrays = [array for of in (*gradients.values(), *net.state().values()) for array in of.values()]
     assert {array.dtype for array in arrays} == {np.dtype("float32")}
-    assert net.logits(parity.images(BF16, 0, 0, 2)).dtype == np.float32
+    assert logits_of(net, parity.images(BF16, 0, 0, 2)).dtype == np.float32
 
 
 class TestGradientOfTheImages:
@@ -290,6 +293,7 @@ class TestGradientOfTheImages:
         from torch.utils.flop_counter import FlopCounterMode
 
         net = configured("torch").build(self.VARIANT, initial(self.VARIANT), how("torch", 2))
+        net.load(resident_batches(how("torch", 2), 9))
         with FlopCounterMode(display=False) as counter:
             net.forward_backward()
         assert counter.get_total_flops() == 2 * 2 * (self.VARIANT.macs + self.VARIANT.backward_macs)
@@ -309,5 +313,6 @@ class TestGradientOfTheImages:
 
     def test_jaxs_program_has_no_convolution_for_it(self):
         net = configured("jax").build(self.VARIANT, initial(self.VARIANT), how("jax", 2))
+        net.load(resident_batches(how("jax", 2), 9))
         program = net.step.lower(net.parameters, net.moving, net.key, net.batches[0]).as_text()
         assert program.count("stablehlo.convolution") == 3 + 3 + 2  # forward, kernels, inputs of all but the first

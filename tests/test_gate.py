@@ -30,14 +30,6 @@ def test_the_worst_check_is_named_and_one_without_an_error_is_worse_than_any():
     assert gate.value_fault([off, far, missing]) == words.format(3, 3, "gradient fc8/bias is missing")
 
 
-def test_the_record_counts_the_parameters_gradients_and_what_is_beside_them():
-    found = [check("gradient conv1/bias", 1e-6), check("gradient conv1/kernel is not finite", None)]
-    assert gate.gradients(found) == {"parameters": 1, "others": 0, "finite": False}
-    beside = check("gradient input/images is not one of a parameter", None)
-    assert gate.gradients([found[0], beside]) == {"parameters": 1, "others": 1, "finite": True}
-    assert gate.gradients([check("logits", 1e-6, kind="logits")]) is None
-
-
 @pytest.mark.parametrize(
     ("case", "shown", "refused"),
     [
@@ -69,16 +61,26 @@ def test_another_precision_than_was_asked_for_is_refused(case, shown, refused):
         (GPU, "gpu:0", True),
         (GPU, "/job:localhost/replica:0/task:0/device:GPU:1", False),
         (GPU, "cpu", True),
+        (A, "mps", True),  # a word that nobody knows is not the CPU
     ],
 )
 def test_an_output_on_another_device_is_refused(case, device, refused):
     words = f"asked for {case.device}, the output lies on {device}"
-    assert gate.place_fault(case, {"device": device, "layout": case.layout}) == (words if refused else "")
+    assert gate.place_fault(case, 2, {"device": device, "layout": case.layout, "threads": 2}) == (
+        words if refused else ""
+    )
 
 
 def test_activations_in_another_layout_are_refused():
     words = "asked for layout nchw, activations lie in nhwc"
-    assert gate.place_fault(A, {"device": "cpu", "layout": "nhwc"}) == words
+    assert gate.place_fault(A, 2, {"device": "cpu", "layout": "nhwc", "threads": 2}) == words
+
+
+@pytest.mark.parametrize(("threads", "refused"), [(2, False), (None, False), (1, True)])
+def test_other_threads_in_force_are_refused_where_they_are_known(threads, refused):
+    words = "asked for 2 threads, 1 are in force"
+    conditions = {"device": "cpu", "layout": "nchw", "threads": threads}
+    assert gate.place_fault(A, 2, conditions) == (words if refused else "")
 
 
 def test_a_retrace_is_a_change_of_conditions_and_a_library_loaded_late_is_none():

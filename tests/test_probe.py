@@ -26,11 +26,21 @@ def test_a_matmul_and_a_convolution_show_the_precision_they_were_built_in(framew
     assert {what: one["precision"] for what, one in found.items()} == {"matmul": precision, "conv": precision}
 
 
-def test_the_matrix_rate_is_what_a_product_of_matrices_reaches(framework, monkeypatch):
-    """A fixed time for one iteration gives an exact rate: 2 x 2048 x 2028 x 2048 operations in 1 s."""
-    monkeypatch.setattr(probe, "measure", lambda run, wait, n: (None, [2_000_000_000] * (n - 1) + [1_000_000_000]))
-    rate = probe.matrix_rate(configured(framework).build, lambda batch: how(framework, batch))
-    assert rate == pytest.approx(2 * 2048 * 2028 * 2048 / 1e9)
+def test_the_matrix_rate_is_numpys_where_numpy_has_the_precision_and_the_frameworks_elsewhere(framework, monkeypatch):
+    """A fixed time for the fastest iteration, 1 s, gives an exact rate."""
+    ran = []
+
+    def measured(run, wait, n):
+        wait(run())
+        ran.append(run)
+        return None, [2_000_000_000] * (n - 1) + [1_000_000_000]
+
+    monkeypatch.setattr(probe, "measure", measured)
+    build = configured(framework).build
+    assert probe.matrix_rate(build, lambda batch: how(framework, batch)) == pytest.approx(2 * 2048**3 / 1e9)
+    low = probe.matrix_rate(build, lambda batch: how(framework, batch, "bf16"))
+    assert low == pytest.approx(2 * 2048 * 2028 * 2048 / 1e9)
+    assert [getattr(run, "__name__", "") for run in ran] == ["<lambda>", "forward"]
 
 
 def inside(framework: str, code: str):

@@ -44,6 +44,7 @@ def journal(folder: Path, rounds=3, slower=1.5, protocol=None, noise=QUIET, rate
         schema=SCHEMA,
         threads=2,
         env={},
+        weights=None,
         cases=[dataclasses.asdict(case) for case in (A, B)],
         protocol=dataclasses.asdict(protocol or Protocol(rounds=rounds)),
         fingerprint=host.fingerprint(),
@@ -67,7 +68,7 @@ def journal(folder: Path, rounds=3, slower=1.5, protocol=None, noise=QUIET, rate
                 noise=noise,
             )
         for case in (A, B):
-            made.add("block", **place, case_id=case.id, finite=True, changed={}, peak_memory=2**20)
+            made.add("block", **place, case_id=case.id, fault="", changed={}, peak_memory=2**20)
     made.add("end", reason="planned", failed={})
     return Run(folder)
 
@@ -145,19 +146,26 @@ def test_a_failed_case_keeps_its_reason_and_loses_its_ratio(tmp_path):
     assert (row["valid"], row["invalid_reason"], row["stop_reason"]) == (False, "killed by SIGKILL", "failed")
 
 
-def test_what_is_not_finite_is_invalid(tmp_path):
+def test_what_is_no_longer_equal_after_it_was_timed_is_invalid(tmp_path):
     journal(tmp_path)
     Journal(tmp_path).add(
-        "block", group=0, round=2, attempt=0, case_id=A.id, finite=False, changed={}, peak_memory=None
+        "block",
+        group=0,
+        round=2,
+        attempt=0,
+        case_id=A.id,
+        fault="disagrees: loss is not finite",
+        changed={},
+        peak_memory=None,
     )
-    assert Run(tmp_path).row(A)["invalid_reason"] == "nonfinite: what was timed gave NaN or infinity"
+    assert Run(tmp_path).row(A)["invalid_reason"] == "after it was timed it disagrees: loss is not finite"
 
 
 def test_what_retraced_while_it_was_timed_is_invalid(tmp_path):
     journal(tmp_path)
     changed = {"traces": [{"forward": 1}, {"forward": 2}]}
     place = {"group": 0, "round": 2, "attempt": 0}
-    Journal(tmp_path).add("block", **place, case_id=A.id, finite=True, changed=changed, peak_memory=None)
+    Journal(tmp_path).add("block", **place, case_id=A.id, fault="", changed=changed, peak_memory=None)
     reason = "conditions changed while it was timed: traces {'forward': 1} -> {'forward': 2}"
     assert Run(tmp_path).row(A)["invalid_reason"] == reason
 
@@ -197,13 +205,25 @@ class TestUnlikeConditions:
         assert "unlike: 1.5" in out
         assert "forward tensorflow-graph: not the same conditions: matmul in bf16, fp32 in the baseline" in out
 
-    def test_threads_are_those_in_force_and_a_row_with_others_says_so(self, tmp_path):
-        row = journal(tmp_path, unlike={"threads": 1}).row(B)
-        assert (row["threads"], row["flags"]) == (1, "other_threads")
+    def test_the_table_names_what_was_let_through_and_the_weights_file(self, tmp_path, capsys):
+        run = journal(tmp_path, rounds=5)
+        run.head |= {"env": {"DNNL_MAX_CPU_ISA": "SSE41"}, "weights": {"file": "a[1].npy", "sha256": "0123456789"}}
+        screen.run_table(run)
+        out = capsys.readouterr().out
+        assert "let through to every Worker: DNNL_MAX_CPU_ISA=SSE41" in out
+        assert "weights: a[1].npy (sha256 01234567)" in out
+
+    def test_below_three_rounds_a_ratio_says_what_it_needs(self, tmp_path, capsys):
+        screen.run_table(journal(tmp_path, rounds=2))
+        assert "1.500 [needs 3 Rounds]" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         ("unlike", "flag"),
-        [({"matmul": "unknown"}, "unknown_precision"), ({"other_frameworks": ["jax"]}, "other_frameworks")],
+        [
+            ({"matmul": "unknown"}, "unknown_precision"),
+            ({"other_frameworks": ["jax"]}, "other_frameworks"),
+            ({"libraries": [{"name": "libgomp.so.1", "inside": False}]}, "outside_libraries"),
+        ],
     )
     def test_what_is_odd_is_flagged(self, tmp_path, unlike, flag):
         assert journal(tmp_path, unlike=unlike).row(B)["flags"] == flag

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from conftest import NULL, SMALL
 
 from bench.cli import main
-from impls import weights
+from impls import reference, weights
 from impls.variants import VARIANTS
 
 NET = VARIANTS["half_width"].resized(67)
@@ -79,8 +79,10 @@ class TestDump:
 
     def test_into_a_folder_that_is_not_there_is_a_mistake_before_anything_is_computed(self, tmp_path):
         target = tmp_path / "no" / "a.npz"
-        words = f"--dump: cannot write {target}: expected a file in a folder that is there"
+        words = f"--dump: cannot write {target}: No such file or directory; choose another file"
         assert mistake("verify", *SMALL, "--dump", target) == words
+        words = f"--dump: cannot write {tmp_path}: it is a folder; choose another file"
+        assert mistake("verify", *SMALL, "--dump", tmp_path) == words
 
     def test_json_says_what_each_worker_computed_with(self, dumped):
         _, _, got = dumped
@@ -116,8 +118,10 @@ class TestAgainst:
         )
         assert result.exit_code == 1
         assert "half_width on null: gradient conv2/bias: off by 1.0e-03, allowed 1e-04" in result.stdout
-        (own,) = [line for line in result.stdout.splitlines() if "theirs.npz to float64" in line]
+        (own,) = [line for line in result.stdout.splitlines() if "the file to float64" in line]
         assert own.rstrip().endswith("DIFFERS")
+        words = "theirs.npz, against float64: gradient conv2/bias: off by 1.0e-03, allowed 1e-04"
+        assert words in result.stdout
 
     @pytest.mark.parametrize(
         ("key", "array", "words"),
@@ -153,7 +157,44 @@ class TestAgainst:
 
     def test_another_variant_is_a_mistake(self, dumped):
         words = mistake("verify", "--variant", "owt", "--framework", "null", "--against", dumped[1])
-        assert words.startswith("a.npz: weights/conv1/bias") or "not an array of a dump of owt" in words
+        assert words == "a.npz: weights/fc9/bias: not an array of a dump of owt; see `verify --dump`"
+
+    def test_under_loose_limits_too_the_side_that_is_off_is_named(self, tmp_path):
+        """Random images are seldom tie-free: a gradient may be off by 5e-2, its length by 5e-3 only."""
+        args = ("verify", "--framework", "null", "--variant", "half_width")
+        dumped = tmp_path / "a.npz"
+        first = CliRunner().invoke(main, [*args, "--size", "67", "--batch", "2", "--dump", str(dumped)])
+        assert first.exit_code == 0, first.output
+        with np.load(dumped) as arrays:
+            changed = {name: arrays[name] for name in arrays.files}
+        made = weights.initial(NET)
+        near = reference.forward(NET, made, changed["input"], training=True).inputs[1][0, 3, 3, 0]
+        changed["weights/conv1/bias"] = made["conv1"]["bias"] - np.float32(near) * np.eye(48, dtype=np.float32)[0]
+        trace = reference.forward(NET, made | {"conv1": {**made["conv1"], "bias": changed["weights/conv1/bias"]}},
+                                  changed["input"], training=True)  # fmt: skip
+        theirs = made | {"conv1": {**made["conv1"], "bias": changed["weights/conv1/bias"]}}
+        changed |= {"logits": trace.logits, "loss": np.array(reference.loss(trace.logits))}
+        for layer, of in reference.gradients(NET, theirs, trace).items():
+            changed |= {f"gradients/{layer}/{name}": array for name, array in of.items()}
+        changed["gradients/conv3/kernel"] = changed["gradients/conv3/kernel"] * 1.03
+        np.savez(tmp_path / "b.npz", **changed)
+        result = CliRunner().invoke(main, [*args, "--against", str(tmp_path / "b.npz")])
+        assert result.exit_code == 1
+        assert "its input comes nearer to a tie: gradients get the loose limits" in result.stderr
+        words = "norm of gradient conv3/kernel: off by 3.0e-02, allowed 5e-03"
+        assert f"b.npz, against float64: {words}" in result.stdout
+
+    def test_a_dump_in_bf16_is_held_against_in_bf16(self, tmp_path):
+        args = ("verify", "--framework", "null", "--variant", "half_width", "--precision", "bf16")
+        dumped = str(tmp_path / "low.npz")
+        first = CliRunner().invoke(main, [*args, "--size", "67", "--dump", dumped])
+        assert first.exit_code == 0, first.output
+        second = CliRunner().invoke(main, [*args, "--against", dumped, "--json"])
+        assert second.exit_code == 0, second.output
+        got = json.loads(second.stdout)
+        assert max(check["error"] for check in got["checks"] if check["precision"] == "bf16") < 1e-6
+        assert max(check["error"] for check in got["against"]["checks"]) > 1e-3  # against float64 it is what it is
+        assert mistake(*args[:-1], "fp32,bf16", "--against", dumped).startswith("--against: expected one --precision")
 
     def test_two_variants_are_a_mistake(self, dumped):
         words = "--against: expected one --variant, found owt, bvlc"
@@ -205,6 +246,10 @@ class TestWeights:
         first = CliRunner().invoke(main, ["verify", *SMALL, "--weights", str(file), "--save-weights", str(target)])
         assert first.exit_code == 0, first.output
         assert f"wrote {target}" in first.stderr
+        words = f"--dump and --save-weights: expected two files, found {target} for both"
+        assert mistake("verify", *SMALL, "--dump", target, "--save-weights", target) == words
+        words = "--save-weights: expected a name that ends in .safetensors, found w.npy"
+        assert mistake("verify", *SMALL, "--save-weights", tmp_path / "w.npy") == words
         for layer, of in weights.initial(NET, 7).items():
             for name, array in of.items():
                 assert np.array_equal(weights.load(target, NET)[layer][name], array)
@@ -214,6 +259,10 @@ class TestWeights:
     def test_weights_of_several_variants_cannot_be_one_file(self, tmp_path):
         args = ("verify", "--framework", "null", "--variant", "owt,bvlc", "--save-weights", tmp_path / "w.safetensors")
         assert mistake(*args) == "--save-weights: expected one --variant, found owt, bvlc"
+
+
+def test_two_devices_are_a_mistake():
+    assert mistake("verify", *SMALL, "--device", "cpu,cuda") == "--device: expected one, found cpu, cuda"
 
 
 class TestPrecision:
