@@ -4,6 +4,7 @@ The probes are nets of one or two rows through the adapter's own builder, so the
 casts, its threads. A Worker imports this: standard library, numpy, impls and the timing loop only.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -84,8 +85,9 @@ def libraries() -> list[dict[str, Any]]:
     except OSError:
         return []
     paths = {line.split(maxsplit=5)[5] for line in maps.splitlines() if line.count(" ") >= 5 and "/" in line}
+    home = os.path.realpath(sys.prefix)  # the system's own paths have no links in them
     return [
-        {"name": Path(path).name, "inside": path.startswith(sys.prefix)}
+        {"name": Path(path).name, "inside": path.startswith(home)}
         for path in sorted(paths, key=lambda path: Path(path).name)
         if LIBRARY.search(Path(path).name)
     ]

@@ -142,6 +142,7 @@ class Verify:
         if not parity_set.tie_free and any(case.precision == "fp32" for case in cases):
             why = "its input comes nearer to a tie" if self.theirs else f"no tie-free images in {parity.DRAWS} draws"
             screen.tell(f"{cases[0].variant}: {why}: gradients get the loose limits")
+        proven = True
         for case in cases:
             for proof in parity_set.proofs(case.batch, case.precision):
                 one = dataclasses.replace(case, precision=proof.precision, batch=proof.batch)
@@ -152,10 +153,14 @@ class Verify:
                     checks += self._conditions(one, crew)
                 except WorkerDied as died:
                     yield identity | {"what": died.reason, "kind": "fault", **NO_ERROR}
+                    proven = False
                     break
-                if one == case and all(check["ok"] for check in checks):
-                    self._keep(parity_set.folder, case.batch)
+                proven = proven and all(check["ok"] for check in checks)
+                if one == case and proven and self.target:
+                    self._dump(parity_set.folder, case.batch)
                 yield from (identity | check for check in checks)
+        if proven and self.weights_target:
+            self._save_weights(parity_set.folder)
 
     def _parity_set(self, case: Case, folder: Path) -> parity.ParitySet:
         if self.theirs:
@@ -187,17 +192,18 @@ class Verify:
         )
         return [{"what": fault, "kind": "conditions", **NO_ERROR} for fault in faults if fault]
 
-    def _keep(self, folder: Path, batch: int) -> None:
-        """Write the files that were asked for, of a Net that was just proven."""
-        proven = weights.shared(folder / "weights")
-        if self.target:
-            base = np.load(folder / "images.npy")
-            dump.write(self.target, np.tile(base, (batch // len(base), 1, 1, 1)), proven, folder / "values")
-        if self.weights_target:
-            try:
-                weights.save(proven, self.weights_target)
-            except (OSError, weights.WeightsError) as error:
-                raise UsageError(f"--save-weights: cannot write {self.weights_target}: {error}") from error
+    def _dump(self, folder: Path, batch: int) -> None:
+        assert self.target
+        base = np.load(folder / "images.npy")
+        images = np.tile(base, (batch // len(base), 1, 1, 1))
+        dump.write(self.target, images, weights.shared(folder / "weights"), folder / "values")
+
+    def _save_weights(self, folder: Path) -> None:
+        assert self.weights_target
+        try:
+            weights.save(weights.shared(folder / "weights"), self.weights_target)
+        except (OSError, weights.WeightsError) as error:
+            raise UsageError(f"--save-weights: cannot write {self.weights_target}: {error}") from error
 
 
 NO_ERROR = {"error": None, "tolerance": None, "ok": False}

@@ -256,6 +256,14 @@ class TestWeights:
         second = CliRunner().invoke(main, ["verify", *SMALL, "--weights", str(target)])
         assert second.exit_code == 0, second.output
 
+    def test_weights_are_not_written_where_one_framework_differs(self, command, tmp_path):
+        target = tmp_path / "w.safetensors"
+        args = ("--mode", "noop,part", "--env", "NULL_NET=wrong", "--save-weights", str(target))
+        got = command("verify", *SMALL, *args)
+        assert got.code == 1
+        assert "w.safetensors is not written" in got.err
+        assert list(tmp_path.glob("w.*")) == []
+
     def test_weights_of_several_variants_cannot_be_one_file(self, tmp_path):
         args = ("verify", "--framework", "null", "--variant", "owt,bvlc", "--save-weights", tmp_path / "w.safetensors")
         assert mistake(*args) == "--save-weights: expected one --variant, found owt, bvlc"
