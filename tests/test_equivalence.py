@@ -126,7 +126,7 @@ def test_what_torch_dumps_jax_and_tensorflow_agree_with(command, tmp_path):
 
 
 def test_every_framework_reports_the_tables_shapes_and_counts(command):
-    got = command("layers", "--variant", QUICK, "--framework", "all", "--json")
+    got = command("layers", "--variant", "original,keras_bn", "--framework", "all", "--json")
     assert got.code == 0, got.err
     for row in json.loads(got.out):
         own = {name: row[name] for name in ("height", "width", "channels", "params", "state")}

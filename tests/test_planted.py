@@ -63,7 +63,7 @@ PLANTED = {
         "asked for 2 threads, 1 are in force",
     ),
 }
-QUICK = ("one image is left out", "nobody waits for the device")
+QUICK = ("one image is left out",)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in PLANTED])
