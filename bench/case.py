@@ -1,6 +1,7 @@
 """Case: one frozen grid point. Its ids, the grid, and what a user may ask for."""
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +12,13 @@ from impls.variants import VARIANTS, Variant
 
 PASSES = ("forward", "forward_backward")
 PRECISIONS = ("fp32", "tf32", "bf16")
+LABELS = ("A", "B")  # of the two Arms of an --ab
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Case:
     """What is timed. ``threads`` and ``size`` are None at their defaults: all usable cores, the Variant's own size.
-    ``weights`` is the digest of the file they are from, None for the seed's own."""
+    ``weights`` is the digest of the file they are from, None for the seed's own; ``arm`` the side of an --ab."""
 
     variant: str
     framework: str
@@ -31,6 +33,7 @@ class Case:
     dropout: bool = False
     seed: int = 0
     weights: str | None = None
+    arm: str | None = None
 
     @property
     def id(self) -> str:
@@ -48,13 +51,16 @@ class Case:
             parts.append(f"seed{self.seed}")
         if self.weights:
             parts.append(f"w{self.weights}")
+        if self.arm:
+            parts.append(self.arm)
         return "-".join(parts)
 
     @property
     def worker(self) -> str:
         """The process that times it, within its group."""
         layout = "" if self.layout == FRAMEWORKS[self.framework].layouts[0] else f"-{self.layout}"
-        return f"{self.framework}-{self.mode}{layout}"
+        arm = f"-{self.arm}" if self.arm else ""
+        return f"{self.framework}-{self.mode}{layout}{arm}"
 
     @property
     def process_precision(self) -> str:
@@ -63,9 +69,10 @@ class Case:
 
     @property
     def group(self) -> tuple:
-        """Equal for Cases whose Workers take turns: all but framework, mode, layout and pass."""
+        """Equal for Cases whose Workers take turns: all but framework, mode, layout, arm, threads and pass; threads
+        differ between the two Arms alone."""
         size = self.size or VARIANTS[self.variant].input_size
-        axes = (self.variant, self.device, self.precision, self.batch, self.threads or 0, size, self.dropout, self.seed)
+        axes = (self.variant, self.device, self.precision, self.batch, size, self.dropout, self.seed)
         return (*axes, self.weights or "")
 
     @property
@@ -98,7 +105,7 @@ def several(what: str, text: str, choices: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(one_of(what, word.strip(), choices) for word in text.split(",")))
 
 
-def positive(what: str, text: str, least: int = 1) -> int:
+def positive(what: str, text: str | int, least: int = 1) -> int:
     """A whole number, at least ``least``."""
     try:
         number = int(text)
@@ -178,11 +185,36 @@ def grid(
         for mode, layout in itertools.product(modes[framework], layouts[framework])
     ]
     for case in cases:
-        try:
-            case.net.placed()
-        except LayerError as error:
-            raise UsageError(f"{case.variant} at {case.size} pixels: {error}") from error
+        fits(case)
     return cases
+
+
+def checked(cases: list[Case]) -> list[Case]:
+    """Cases that were read from a file; UsageError for one that nobody could have asked for."""
+    for case in cases:
+        one_of("variant", case.variant, VARIANTS)
+        one_of("framework", case.framework, FRAMEWORKS)
+        one_of("precision", case.precision, PRECISIONS)
+        one_of("pass", case.pass_, PASSES)
+        one_of("arm", case.arm or LABELS[0], LABELS)
+        device(case.device)
+        for what in ("mode", "layout", "weights"):
+            if not re.fullmatch(r"\w+", word := getattr(case, what) or "_"):
+                raise UsageError(f"{what}: expected a word, found {word!r}")
+        positive("batch", case.batch)
+        positive("size", case.net.input_size)
+        fits(case)
+    if len({case.id for case in cases}) < len(cases):
+        raise UsageError("a case stands there twice")
+    return cases
+
+
+def fits(case: Case) -> None:
+    """UsageError where a Case's net does not fit its input size."""
+    try:
+        case.net.placed()
+    except LayerError as error:
+        raise UsageError(f"{case.variant} at {case.size} pixels: {error}") from error
 
 
 def groups(cases: Sequence[Case]) -> list[list[Case]]:

@@ -25,7 +25,7 @@ for name, path in (("impls", sys.argv[1]), ("bench", sys.argv[2])):
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
 from bench.worker import main
-main(sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+main(sys.argv[3], *map(int, sys.argv[4:7]))
 """
 KEPT = ("PATH", "HOME", "TMPDIR", "SYSTEMROOT")
 TAIL_LINES = 15
@@ -39,12 +39,13 @@ class WorkerDied(Exception):
         self.worker, self.kind, self.reason, self.tail = worker, kind, reason, tail
 
 
-def environment(device: str, threads: int, precision: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """All that a Worker inherits: nothing of the caller's shell can change what is timed, unless it is named."""
+def environment(device: str, threads: int, precision: str, extra: Mapping[str, str | None]) -> dict[str, str]:
+    """All that a Worker inherits: nothing of the caller's shell can change what is timed, unless it is named in
+    ``extra``, which can take away as well."""
     count = str(threads)
     on_gpu = device != "cpu"
     visible = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-    return {
+    inherited: dict[str, str | None] = {
         **{name: os.environ[name] for name in KEPT if name in os.environ},
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",
@@ -68,6 +69,7 @@ def environment(device: str, threads: int, precision: str, extra: Mapping[str, s
         **({} if precision == "tf32" else {"NVIDIA_TF32_OVERRIDE": "0"}),
         **extra,
     }
+    return {name: value for name, value in inherited.items() if value is not None}
 
 
 class Child:
@@ -77,12 +79,16 @@ class Child:
 
     def __init__(self, name: str, framework: str, python: str, env: Mapping[str, str], logs: Path, limit_s: float):
         self.name, self.framework, self.python, self.limit_s = name, framework, python, limit_s
-        logs.mkdir(parents=True, exist_ok=True)
         self.stderr = logs / f"{name}.stderr"
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+            out, err = (logs / f"{name}.stdout").open("wb"), self.stderr.open("wb")
+        except OSError as error:
+            raise UsageError(f"cannot write to {logs}: {error.strerror}; nothing more is measured") from error
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
         try:
-            with open(logs / f"{name}.stdout", "wb") as out, open(self.stderr, "wb") as err:
+            with out, err:
                 self.process = subprocess.Popen(
                     [
                         python,
@@ -93,6 +99,7 @@ class Child:
                         framework,
                         str(theirs_in),
                         str(theirs_out),
+                        str(os.getpid()),
                     ],
                     env=dict(env),
                     stdin=subprocess.DEVNULL,
@@ -184,15 +191,17 @@ def launch(
     *,
     device: str,
     threads: int,
-    pythons: Mapping[str, str],
-    env: Mapping[str, str],
+    python: str | None,
+    env: Mapping[str, str | None],
     precision: str,
     logs: Path,
     limit_s: float,
 ) -> Child:
-    """Start a Worker and have it configure itself; ``configured`` waits for that."""
-    python = pythons.get(framework, sys.executable)
-    child = Child(name, framework, python, environment(device, threads, precision, env), logs, limit_s)
+    """Start a Worker, under this interpreter where ``python`` is None, and have it configure itself; ``configured``
+    waits for that."""
+    child = Child(
+        name, framework, python or sys.executable, environment(device, threads, precision, env), logs, limit_s
+    )
     child.precision = precision
     child.send("configure", settings={"device": device, "threads": threads, "precision": precision})
     return child

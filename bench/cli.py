@@ -80,18 +80,30 @@ def main() -> None:
 @option("--iterations", metavar="N", help="samples of a case in a Round; default 10, on a GPU 20")
 @option("--no-gate", is_flag=True, help="burn in exactly as often as asked")
 @option("--max-time", metavar="SECONDS", help="for the whole Run; each first Round is run all the same")
+@option("--target-ci", metavar="PERCENT", help="stop when 95 % intervals are that narrow (from 8 Rounds, at most 30)")
+@option(
+    "--ab", metavar="KEY=A,B", help="two sides, turn by turn; KEY: python, threads, mode, layout, env:NAME, slowdown"
+)
 @option("--dropout", is_flag=True, help="dropout on in forward_backward")
 @option("--protocol", default="rounds", show_default=True, metavar="NAME", help="rounds, or classic (the article's)")
 @weights_option
 @option("--out", default="results", show_default=True, metavar="DIR", help="where the Run folder is made")
 @option("--name", metavar="NAME", help="end of the Run folder's name; default: the variants")
+@click.option(
+    "--resume", metavar="FOLDER", type=click.Path(), help="go on with a Run that was cut off; shapes nothing new"
+)
 @click.option("--dry-run", is_flag=True, help="print the cases and the time they are expected to take")
 @click.option("--json", "as_json", is_flag=True, help="the results on stdout as JSON, nothing else there")
-def run(**asked: Any) -> None:
-    """Prove the nets equal, then time them turn by turn, and write a Run folder."""
+@click.pass_context
+def run(context: click.Context, **asked: Any) -> None:
+    """Prove the nets equal, then time them turn by turn, and write a Run folder.
+
+    With --ab the exit code is that of `compare`.
+    """
     from bench import run as command
 
-    sys.exit(command.main(asked))
+    given = [name for name in asked if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    sys.exit(command.main(asked, given))
 
 
 @main.command()
@@ -124,6 +136,59 @@ def verify(**asked: Any) -> None:
     Exit 1 if one differs.
     """
     from bench import verify as command
+
+    sys.exit(command.main(asked))
+
+
+@main.command()
+@click.argument("base", metavar="BASE", type=click.Path())
+@click.argument("candidate", metavar="[CANDIDATE]", type=click.Path(), required=False)
+@option("--margin", default="2", show_default=True, metavar="PERCENT", help="less than this is the same")
+@option("--allow", metavar="LIST", help="conditions that may differ, being what is compared: versions, python, env ...")
+@option("--aa", metavar="DIR", help="where A/A Runs are, beside the folders that BASE and CANDIDATE are in")
+@option("--strict", is_flag=True, help="exit 3 where a case is inconclusive")
+@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
+@click.option("--markdown", is_flag=True, help="a table for a pull request")
+def compare(**asked: Any) -> None:
+    """Say of each case whether CANDIDATE is slower than BASE, two Run folders.
+
+    One folder alone: the pairs within that Run. Exit 1 a case is slower, 4 incomparable or missing, 3 with --strict.
+    """
+    from bench import compare as command
+
+    sys.exit(command.main(asked))
+
+
+@main.command()
+@click.argument("runs", nargs=-1, metavar="[RUN...]", type=click.Path())
+@option("--aa", is_flag=True, help="time one case as if it were two: nothing may be found")
+@option("--power", metavar="PERCENT", help="slow one of the two by this much: it must be found")
+@option("--repeat", default="1", show_default=True, metavar="N", help="Runs of --aa or --power")
+@option("--thorough", is_flag=True, help="the whole grid of simulations, about 5 minutes")
+@option("--variant", default="half_width", show_default=True, metavar="LIST", help="of --aa and --power")
+@net_options
+@option("--batch", default="4", show_default=True, metavar="LIST", help="of --aa and --power")
+@option("--pass", default="all", show_default=True, metavar="LIST", help="of --aa and --power")
+@option("--rounds", default="10", show_default=True, metavar="N", help="of --aa and --power")
+@option("--iterations", metavar="N", help="of --aa and --power")
+@option("--out", default="results", show_default=True, metavar="DIR", help="where results are kept")
+@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
+def selftest(**asked: Any) -> None:
+    """Does the harness itself hold? Clock, spins, a missing wait, its own cost, and statistics by simulation.
+
+    With --aa or --power it times a real case against itself; RUN... judges such Runs made before. Exit 1 if it fails.
+    """
+    from bench import selftest as command
+
+    sys.exit(command.main(asked))
+
+
+@main.command()
+@net_options
+@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
+def env(**asked: Any) -> None:
+    """Look the machine over: frameworks, devices, libraries, noise; and say what could be better."""
+    from bench import env as command
 
     sys.exit(command.main(asked))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import child
+from bench.arm import Ab
 from bench.case import Case
 from bench.child import Child, WorkerDied
 from impls.weights import Weights
@@ -35,6 +36,16 @@ class Conditions:
     pythons: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     given: Given | None = None
+    ab: Ab | None = None
+
+    def python(self, case: Case) -> str | None:
+        """The interpreter of a Case's Worker, None for this one."""
+        arm = self.ab.python(case.arm) if self.ab else None
+        return arm or self.pythons.get(case.framework)
+
+    def environment(self, case: Case) -> dict[str, str | None]:
+        """What is let through to a Case's Worker beside the whitelist; None takes a variable away."""
+        return {**self.env, **(self.ab.env(case.arm) if self.ab else {})}
 
     def launch(self, name: str, case: Case, logs: Path) -> Child:
         """Start the Case's Worker; ``child.configured`` waits for it."""
@@ -43,8 +54,8 @@ class Conditions:
             case.framework,
             device=case.device,
             threads=case.threads or self.threads,
-            pythons=self.pythons,
-            env=self.env,
+            python=self.python(case),
+            env=self.environment(case),
             precision=case.process_precision,
             logs=logs,
             limit_s=self.limit_s,
@@ -70,8 +81,8 @@ def building(case: Case, folder: Path, **changes: Any) -> dict[str, Any]:
 def preflight(cases: Sequence[Case], conditions: Conditions) -> None:
     """Ask for GPUs and other interpreters before anything is made: what is missing is a mistake, not a fault."""
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
-        for case in {(case.framework, case.device): case for case in cases}.values():
-            if case.device == "cpu" and case.framework not in conditions.pythons:
+        for case in {(conditions.python(case), case.framework, case.device): case for case in cases}.values():
+            if case.device == "cpu" and conditions.python(case) is None:
                 continue
             try:
                 running, _ = conditions.start(case.framework, case, Path(scratch))

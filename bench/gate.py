@@ -99,13 +99,53 @@ def pruned_fault(multiple: float | None) -> str:
     return f"implausible: {multiple:.1f} times the machine's matrix rate, so work was left out"
 
 
-def differing(baseline: Sequence[Mapping[str, Any]], candidate: Sequence[Mapping[str, Any]]) -> list[str]:
+def sync_fault(lag: Mapping[str, int]) -> str:
+    """A ``wait`` that leaves the device with work to do: what is timed would be the call alone."""
+    if lag["copy_ns"] <= lag["allowed_ns"]:
+        return ""
+    return (
+        "its wait returns before the device is done (sync_check): a copy right after it took "
+        f"{lag['copy_ns'] / 1e6:.1f} ms, allowed {lag['allowed_ns'] / 1e6:.1f}"
+    )
+
+
+def bad_samples(turns: Sequence[Mapping[str, Any]]) -> dict[int, set[int]]:
+    """By the id of a turn, the samples that are none: no duration, or taken while another Worker was computing too.
+    No sample is bad because of how long it took."""
+    found: dict[int, set[int]] = {}
+
+    def mark(turn: Mapping[str, Any], which: set[int]) -> None:
+        if which:
+            found.setdefault(id(turn), set()).update(which)
+
+    rounds: dict[tuple, list[Mapping[str, Any]]] = {}
+    for turn in turns:
+        mark(turn, {i for i, ns in enumerate(turn["ns"]) if ns <= 0})
+        if turn["ns"]:
+            rounds.setdefault((turn["group"], turn["round"], turn["attempt"]), []).append(turn)
+    for together in rounds.values():  # one Round, one boot of the machine, one clock
+        together.sort(key=lambda turn: turn["start_ns"][0])
+        last, end = together[0], together[0]["start_ns"][-1] + together[0]["ns"][-1]
+        for turn in together[1:]:
+            begun = turn["start_ns"][0]
+            if begun < end:
+                spans = enumerate(zip(last["start_ns"], last["ns"], strict=True))
+                mark(last, {i for i, (start, ns) in spans if start + ns > begun})
+                mark(turn, {i for i, start in enumerate(turn["start_ns"]) if start < end})
+            if turn["start_ns"][-1] + turn["ns"][-1] > end:
+                last, end = turn, turn["start_ns"][-1] + turn["ns"][-1]
+    return found
+
+
+def differing(
+    baseline: Sequence[Mapping[str, Any]], candidate: Sequence[Mapping[str, Any]], meant: Sequence[str] = ()
+) -> list[str]:
     """What two rows of a ratio were not alike in, beside framework, mode and layout, from their ``worker`` events.
 
-    What one of them does not say (XLA has no oneDNN to switch) is no difference.
+    What one of them does not say (XLA has no oneDNN to switch) is no difference, and nor is what is ``meant`` as one.
     """
     found = []
-    for what, look in ALIKE.items():
+    for what, look in ((what, look) for what, look in ALIKE.items() if what not in meant):
         theirs, ours = ({look(worker) for worker in workers} - {None} for workers in (baseline, candidate))
         if theirs and ours and theirs != ours:
             found.append(f"{what} {_words(ours)}, {_words(theirs)} in the baseline")

@@ -1,7 +1,7 @@
 """`layers`: every layer's shape, params, state and MACs, beside what each framework itself reports."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def main(asked: dict[str, Any]) -> int:
         screen.print_json([row for net, rows, beside in tables for row in with_reports(rows, beside)])
     else:
         for net, rows, beside in tables:
-            screen.layers_table(net, rows, beside)
+            print_table(net, rows, beside)
     wrong = [line for net, rows, beside in tables for line in differences(net, rows, beside)]
     for line in wrong:
         screen.tell(line)
@@ -101,3 +101,29 @@ def recorded(case: Case, reported: Sequence[dict[str, Any]]) -> list[dict[str, A
         row | {"framework": case.framework} | {f"reported_{key}": theirs[key] for key in REPORTED}
         for row, theirs in zip(table(case.net), reported, strict=True)
     ]
+
+
+def print_table(net: Variant, rows: Sequence[Mapping[str, Any]], beside: Mapping[str, Sequence[Mapping]]) -> None:
+    """Layer, kind, output shape, params, state, MACs; beside them each framework's report, ``=`` where it agrees."""
+    shown = screen.new_table(f"{net.name}, {net.input_size} px: {net.note}")
+    for heading in ("layer", "kind"):
+        shown.add_column(heading, no_wrap=True)
+    for heading in ("output", "params", "state", "MACs", *beside):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for i, row in enumerate(rows):
+        cells = [row["layer"], row["kind"], shape(row), *(f"{row[key]:,}" for key in ("params", "state", "macs"))]
+        shown.add_row(*cells, *(agreement(row, theirs[i]) for theirs in beside.values()))
+    shown.add_section()
+    totals = [f"{sum(row[key] for row in rows):,}" for key in ("params", "state", "macs")]
+    shown.add_row("total", "", "", *totals, *("" for _ in beside))
+    screen.console().print(shown)
+
+
+def shape(row: Mapping[str, Any]) -> str:
+    return " x ".join(str(row[name]) for name in ("height", "width", "channels"))
+
+
+def agreement(row: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    if all(row[name] == theirs[name] for name in ("height", "width", "channels", "params", "state")):
+        return "="
+    return f"{shape(theirs)}, {theirs['params']:,}, {theirs['state']:,}"

@@ -5,13 +5,13 @@ import hashlib
 import importlib.util
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import impls
-from bench import UsageError, case, host
+from bench import UsageError, arm, case, host
+from bench.arm import Ab
 from bench.case import PASSES, PRECISIONS, Case, positive, several
 from bench.crew import Conditions, Given
 from bench.protocol import CLASSIC, Protocol
@@ -19,12 +19,17 @@ from impls import FRAMEWORKS
 from impls.variants import VARIANTS
 from impls.weights import WeightsError, load
 
+MOST_ROUNDS = 30  # of a Run that stops at --target-ci
+
 __all__ = ["cases", "conditions", "given", "plain_cases", "positive", "precisions", "protocol", "several", "size"]
 
 
 def frameworks(asked: dict[str, Any]) -> list[str]:
     """Those named, or those installed; UsageError for one that is named and missing, with the extra that brings it."""
     known = pythons(asked)
+    if (asked.get("ab") or "").startswith("python="):  # both sides have an interpreter of their own
+        wanted = asked["framework"] or ",".join(name for name, it in FRAMEWORKS.items() if it.unasked)
+        return several("framework", wanted, [name for name, it in FRAMEWORKS.items() if it.peer or wanted == name])
     if asked["framework"] is None:
         found = [name for name in impls.available() if name not in known] + list(known)
         if not found:
@@ -40,11 +45,12 @@ def frameworks(asked: dict[str, Any]) -> list[str]:
 
 
 def cases(asked: dict[str, Any], given: Given | None = None) -> list[Case]:
-    """The grid of `run`."""
+    """The grid of `run`, both Arms of each where there is an --ab."""
     classic = asked["protocol"] == "classic"
     names = frameworks(asked)
+    sides = ab(asked)
     batch = asked["batch"] or ("32" if classic else "8" if "cpu" in devices(asked) else "128")
-    return case.grid(
+    found = case.grid(
         variants=several("variant", asked["variant"], list(VARIANTS)),
         modes=case.modes(names, asked["mode"]),
         layouts=case.layouts(names, asked["layout"]),
@@ -58,6 +64,21 @@ def cases(asked: dict[str, Any], given: Given | None = None) -> list[Case]:
         seed=positive("--seed", asked["seed"], least=0),
         weights=given.digest if given else None,
     )
+    return sides.cases(found) if sides else found
+
+
+def ab(asked: dict[str, Any]) -> Ab | None:
+    """The two Arms of --ab; UsageError where the axis they differ in is asked for by its own option too."""
+    if asked.get("ab") is None:
+        return None
+    found = arm.parsed(asked["ab"], frameworks(asked))
+    if found.key in ("mode", "layout", "threads", "python") and asked[found.key]:
+        raise UsageError(f"--ab {found.key} and --{found.key}: expected one of them")
+    if found.key.startswith("env:") and any(word.partition("=")[0] == found.key[4:] for word in asked["env"]):
+        raise UsageError(f"--ab {found.key} and --env {found.key[4:]}: expected one of them")
+    if asked.get("protocol") == "classic":
+        raise UsageError("--ab: the classic protocol takes no turns; leave --protocol out")
+    return found
 
 
 def devices(asked: dict[str, Any]) -> list[str]:
@@ -105,16 +126,21 @@ def protocol(asked: dict[str, Any]) -> Protocol:
         changes["gate"] = False
     if asked["max_time"] is not None:
         changes["max_time_s"] = seconds("--max-time", asked["max_time"])
+    if asked["target_ci"] is not None:
+        if name == "classic":
+            raise UsageError("--target-ci: the classic protocol has one Round; leave it out, or use --protocol rounds")
+        changes["target_ci"] = percent("--target-ci", asked["target_ci"])
+        changes.setdefault("rounds", MOST_ROUNDS)
     return dataclasses.replace(base, worker_limit_s=seconds("--worker-limit", asked["worker_limit"]), **changes)
 
 
-def given(asked: dict[str, Any], variants: Sequence[str]) -> Given | None:
+def given(asked: dict[str, Any], variants: Sequence[str], pixels: int | None = None) -> Given | None:
     """The file of --weights, read and held against every variant; UsageError says which layer is wrong."""
     if asked["weights"] is None:
         return None
     path = Path(asked["weights"])
     try:
-        (weights, *_) = [load(path, VARIANTS[name].resized(size(asked))) for name in variants]
+        (weights, *_) = [load(path, VARIANTS[name].resized(pixels or size(asked))) for name in variants]
         with open(path, "rb") as file:
             return Given(path.name, hashlib.file_digest(file, "sha256").hexdigest(), weights)
     except (WeightsError, OSError) as error:
@@ -131,7 +157,7 @@ def conditions(asked: dict[str, Any], given: Given | None = None) -> Conditions:
             raise UsageError(f"--env {name}: not set here; pass --env {name}=VALUE")
         env[name] = value if equals else os.environ[name]
     limit_s = seconds("--worker-limit", asked["worker_limit"])
-    return Conditions(threads(asked) or host.usable_cores(), limit_s, pythons(asked), env, given)
+    return Conditions(threads(asked) or host.usable_cores(), limit_s, pythons(asked), env, given, ab(asked))
 
 
 def pythons(asked: dict[str, Any]) -> dict[str, str]:
@@ -141,7 +167,7 @@ def pythons(asked: dict[str, Any]) -> dict[str, str]:
         if not equals or not path:
             raise UsageError(f"--python: expected FRAMEWORK=PATH, found {word!r}")
         case.one_of("framework", name, FRAMEWORKS)
-        found[name] = shutil.which(os.path.expanduser(path)) or os.path.abspath(os.path.expanduser(path))
+        found[name] = arm.interpreter(path)
     return found
 
 
@@ -161,3 +187,14 @@ def seconds(what: str, text: str) -> float:
     if not 0 < number < float("inf"):
         raise UsageError(f"{what}: expected seconds above 0, found {text!r}")
     return number
+
+
+def percent(what: str, text: str) -> float:
+    """A share, from percent."""
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 100:
+        raise UsageError(f"{what}: expected percent, above 0 and below 100, found {text!r}")
+    return number / 100

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench import UsageError
+from bench.case import LABELS
 
 NEEDED = ("case_id", "variant", "framework", "mode", "device", "batch", "pass", "mean_ms")
 #: Okabe and Ito's colours, told apart by colour-blind readers; one framework, one colour, everywhere.
@@ -23,7 +24,7 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     for path in paths:
         file = path / "summary.csv" if path.is_dir() else path
         try:
-            frame = pd.read_csv(file)
+            frame = pd.read_csv(file, keep_default_na=False, na_values=[""])  # "null" is a framework
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error).strip()
             raise UsageError(f"{file}: cannot read: {reason}; expected a summary.csv or a Run folder") from error
@@ -35,6 +36,7 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     rows = rows[pd.to_numeric(rows["mean_ms"], errors="coerce").notna()]
     if "valid" in rows:
         rows = rows[rows["valid"].astype(str) != "False"]
+    rows["arm"] = rows["arm"].fillna("").astype(str) if "arm" in rows else ""
     if rows.empty:
         raise UsageError(f"{', '.join(map(str, paths))}: no valid row with a mean_ms, nothing to draw")
     return rows
@@ -45,16 +47,18 @@ def bars(rows: pd.DataFrame, target: Path) -> None:
     passes = list(dict.fromkeys(rows["pass"]))
     labels = _labels(rows)
     nets = list(dict.fromkeys(labels))
-    series = list(dict.fromkeys(zip(rows["framework"], rows["mode"], strict=True)))
+    series = list(dict.fromkeys(zip(rows["framework"], rows["mode"], rows["arm"], strict=True)))
     with matplotlib.rc_context({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}):
         width = max(4.0, 1.5 + 0.9 * len(nets) * len(series))
         figure = Figure(figsize=(min(width * len(passes), 24), 4.6), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, len(passes), squeeze=False)[0]
         for panel, pass_ in zip(panels, passes, strict=True):
-            for number, (framework, mode) in enumerate(series):
-                chosen = (rows["pass"] == pass_) & (rows["framework"] == framework) & (rows["mode"] == mode)
-                _bars(panel, rows[chosen], labels[chosen], nets, number, len(series), f"{framework} {mode}")
+            for number, one in enumerate(series):
+                chosen = rows["pass"] == pass_
+                for column, value in zip(("framework", "mode", "arm"), one, strict=True):
+                    chosen &= rows[column] == value
+                _bars(panel, rows[chosen], labels[chosen], nets, number, len(series), " ".join(one).strip())
             panel.set_title(str(pass_).replace("_", " + "))
             panel.set_xticks(range(len(nets)), nets)
             panel.set_ylim(0, panel.get_ylim()[1] * 1.08)
@@ -77,9 +81,10 @@ def _bars(
     at = [nets.index(label) + (number - (count - 1) / 2) * width for label in labels]
     errors = rows["stddev_ms"].fillna(0.0) if "stddev_ms" in rows else None
     color = COLORS.get(name.split()[0], OTHER)
-    drawn = panel.bar(
-        at, rows["mean_ms"], width * 0.92, yerr=errors, capsize=4, color=color, label=name, ecolor="#333333"
-    )
+    look = {"color": color, "ecolor": "#333333", "label": name}
+    if name.endswith(f" {LABELS[1]}"):  # an Arm keeps its framework's colour
+        look |= {"hatch": "//", "edgecolor": "white"}
+    drawn = panel.bar(at, rows["mean_ms"], width * 0.92, yerr=errors, capsize=4, **look)
     panel.bar_label(drawn, [f"{value:.4g}" for value in rows["mean_ms"]], padding=3, fontsize=9)
 
 
@@ -87,9 +92,9 @@ def _labels(rows: pd.DataFrame) -> pd.Series:
     """Net and batch, with every axis that varies, and the Run where one Case is in several."""
     labels = rows["variant"] + "\nbatch " + rows["batch"].astype(str) + ", " + rows["device"]
     for axis, unit in (("size", " px"), ("threads", " threads"), ("precision", ""), ("layout", "")):
-        if axis in rows and rows.groupby(["variant", "framework", "mode"])[axis].nunique().max() > 1:
+        if axis in rows and rows.groupby(["variant", "framework", "mode", "arm"])[axis].nunique().max() > 1:
             labels = labels + "\n" + rows[axis].astype(str) + unit
-    drawn = pd.concat([rows[["framework", "mode", "pass"]], labels.rename("label")], axis=1)
+    drawn = pd.concat([rows[["framework", "mode", "arm", "pass"]], labels.rename("label")], axis=1)
     if drawn.duplicated().any():
         labels = (
             labels

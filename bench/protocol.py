@@ -29,6 +29,13 @@ class Protocol:
     worker_limit_s: float = 600.0
     """Longest that one request to a Worker may take before it counts as hung."""
     max_time_s: float | None = None
+    target_ci: float | None = None
+    """Stop after a whole Round when every 95 % half-width is at most this share, never before ``target_from`` Rounds:
+    an interval that is looked at sooner covers less than it says. ``rounds`` are then the most there may be."""
+    target_from: int = 8
+    noise_repeats: int = 2
+    """How often a Round that noise spoilt is measured again."""
+    sync_attempts: int = 3
     seed: int = 0
 
     @property

@@ -1,36 +1,64 @@
 """A Run folder: run.jsonl is the truth, appended and synced after every Turn; all else is derived from it.
 
-One line is one event, a JSON object with ``event``: run, parity, worker, layers, burn_in, turn, block, void, fault,
-failed, end.
+One line is one event, a JSON object with ``event``; ``events.py`` lists them.
 """
 
+import contextlib
 import csv
 import os
 import re
+import statistics
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bench import UsageError, gate, rows, stats
-from bench.case import Case
+from bench import UsageError, events, gate, noise, rows, stats
+from bench.case import Case, checked, groups
 from bench.protocol import Protocol
-
-SCHEMA = 2
 
 
 class Journal:
     """Appends to run.jsonl. An event is on the disk when ``add`` returns; called only outside the clock."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        self.file = (folder / "run.jsonl").open("ab", buffering=0)
+        self.path = folder / "run.jsonl"
+        self.broken = False
+        try:
+            self.file = self.path.open("ab", buffering=0)
+        except OSError as error:
+            raise UsageError(f"cannot write to {self.path}: {error.strerror}") from error
 
     def add(self, event: str, **fields: Any) -> None:
-        self.file.write(msgspec.json.encode({"event": event, **fields}) + b"\n")
-        os.fsync(self.file.fileno())
+        line = msgspec.json.encode({"event": event, **fields}) + b"\n"
+        size = self.file.seek(0, os.SEEK_END)
+        try:
+            written = self.file.write(line)
+            if written != len(line):
+                raise OSError(28, "No space left on device")
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            self.broken = True
+            self._cut(size)
+            raise UsageError(
+                f"cannot write to {self.path}: {error.strerror}; what was measured before is kept: make room, then go "
+                f"on with `alexnet-bench run --resume {self.path.parent}`"
+            ) from error
+
+    def cut_torn_line(self) -> int:
+        """Take away a last line that was never finished, so that the next event has a line of its own; its bytes."""
+        data = self.path.read_bytes()
+        torn = len(data) - (data.rfind(b"\n") + 1)
+        self._cut(len(data) - torn)
+        return torn
+
+    def _cut(self, size: int) -> None:
+        with contextlib.suppress(OSError):  # where it cannot, a torn line stays at the end, which readers pass over
+            self.file.truncate(size)
 
 
 def new_folder(out: Path, name: str) -> Path:
@@ -52,50 +80,131 @@ def new_folder(out: Path, name: str) -> Path:
 
 
 class Run:
-    """A Run read back from its folder."""
+    """A Run read back from its folder. ``problems`` are lines of run.jsonl that were left out, each with its number."""
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.problems: list[str] = []
         self.events = list(self._read())
         heads = [event for event in self.events if event["event"] == "run"]
         if not heads:
-            raise UsageError(f"{folder}: no Run there, run.jsonl has no header")
+            raise UsageError(f"{folder}: no Run there, run.jsonl has no header{self._but()}")
+        if len(heads) > 1:
+            raise UsageError(
+                f"{folder}: run.jsonl has {len(heads)} headers, expected one: a Run has a folder of its own"
+            )
         self.head = heads[0]
-        if self.head["schema"] != SCHEMA:
-            newer = self.head["schema"] > SCHEMA
-            what = "newer than {}: update alexnet-bench" if newer else "older than {}: measure again, or plot its CSVs"
-            raise UsageError(f"{folder}: schema {self.head['schema']} is {what.format(SCHEMA)}")
-        self.cases = [msgspec.convert(case, Case) for case in self.head["cases"]]
-        self.protocol = msgspec.convert(self.head["protocol"], Protocol)
-        self.voided = {(event["group"], event["round"], event["attempt"]) for event in self.of("void")}
-        self.turns = self.counted("turn")
+        try:
+            self.cases = checked([msgspec.convert(case, Case) for case in self.head["cases"]])
+            self.protocol = msgspec.convert(self.head["protocol"], Protocol)
+        except (msgspec.ValidationError, UsageError) as error:
+            raise UsageError(f"{folder}: the header of run.jsonl is not that of a Run: {error}") from error
+        self.group_of = {case.id: number for number, group in enumerate(groups(self.cases)) for case in group}
+        self.voided = {_place(event) for event in self.of("void")}
+        self.spoilt = {(one["group"], one["round"]): one["spoilt"] for one in self.counted("round") if one["spoilt"]}
+        self.turns = [one for one in self.counted("turn") if self.group_of.get(one["case_id"]) == one["group"]]
+        self.failed = {event["case_id"]: event["reason"] for event in reversed(self.of("failed"))}
 
     def _read(self) -> Iterator[dict[str, Any]]:
         try:
-            lines = (self.folder / "run.jsonl").read_bytes().splitlines()
+            *lines, torn = (self.folder / "run.jsonl").read_bytes().split(b"\n")
         except OSError as error:
             raise UsageError(f"{self.folder}: cannot read run.jsonl: {error.strerror}") from error
         for number, line in enumerate(lines, 1):
+            where = f"{self.folder / 'run.jsonl'}, line {number}"
             try:
-                yield msgspec.json.decode(line, type=dict[str, Any])
-            except msgspec.DecodeError as error:
-                if number < len(lines):  # a torn last line is a Run that was killed; nothing acknowledged is in it
-                    raise UsageError(f"{self.folder / 'run.jsonl'}, line {number}: {error}") from error
+                event = events.parsed(line)
+            except events.Foreign as error:
+                self.problems.append(f"{where}: {error}; left out")
+                continue
+            if event["event"] == "run":
+                self._known_schema(event["schema"])
+            yield event
+        if torn:  # even a whole event without its end of line: ``add`` did not return, and --resume cuts it off
+            self.problems.append(f"{self.folder / 'run.jsonl'}, line {len(lines) + 1}: cut off; left out")
+
+    def _known_schema(self, schema: int) -> None:
+        if schema == events.SCHEMA:
+            return
+        what = (
+            "newer than {}: update alexnet-bench"
+            if schema > events.SCHEMA
+            else "older than {}: measure again, or plot its CSVs"
+        )
+        raise UsageError(f"{self.folder}: schema {schema} is {what.format(events.SCHEMA)}")
+
+    def _but(self) -> str:
+        return f" ({self.problems[0]})" if self.problems else ""
 
     def of(self, event: str) -> list[dict[str, Any]]:
-        return [one for one in self.events if one["event"] == event]
+        return self._by_event.get(event, [])
+
+    @cached_property
+    def _by_event(self) -> dict[str, list[dict[str, Any]]]:
+        found = defaultdict(list)
+        for one in self.events:
+            found[one["event"]].append(one)
+        return found
 
     def counted(self, event: str) -> list[dict[str, Any]]:
         """Events of Rounds that were not repeated."""
-        return [one for one in self.of(event) if (one["group"], one["round"], one["attempt"]) not in self.voided]
+        return [one for one in self.of(event) if _place(one) not in self.voided]
+
+    @cached_property
+    def finished_rounds(self) -> set[tuple[int, int]]:
+        return {(one["group"], one["round"]) for one in self.counted("round")}
+
+    def finished(self, group: int) -> set[int]:
+        """Rounds of a group that came to their end."""
+        return {round_ for number, round_ in self.finished_rounds if number == group}
+
+    @property
+    def unfinished(self) -> set[tuple[int, int, int]]:
+        """Rounds that were begun and neither finished nor voided: (group, round, attempt)."""
+        begun = {_place(one) for name in events.OF_A_ROUND for one in self.counted(name)}
+        return {place for place in begun if place[:2] not in self.finished_rounds}
+
+    def next_attempt(self, group: int, round: int) -> int:
+        begun = [place[2] for place in map(_place, (one for name in events.OF_A_ROUND for one in self.of(name)))
+                 if place[:2] == (group, round)]  # fmt: skip
+        return max(begun, default=-1) + 1
+
+    def usable(self, case: Case) -> set[int]:
+        """Rounds that count for a Case: those that noise did not spoil, or all where it spoilt every one."""
+        group = self.group_of[case.id]
+        there = {turn["round"] for turn in self.turns if turn["case_id"] == case.id}
+        return {round_ for round_ in there if (group, round_) not in self.spoilt} or there
+
+    def spoilt_share(self, case: Case) -> float:
+        """The share of a Case's Rounds that noise spoilt."""
+        group = self.group_of[case.id]
+        there = {turn["round"] for turn in self.turns if turn["case_id"] == case.id}
+        return sum((group, round_) in self.spoilt for round_ in there) / len(there) if there else 0.0
+
+    @cached_property
+    def bad_samples(self) -> dict[int, set[int]]:
+        """By the id of a turn: samples that are no duration, or in which another Worker was computing too."""
+        return gate.bad_samples(self.turns)
+
+    def valid_ns(self, turn: dict[str, Any]) -> list[int]:
+        """A turn's samples without its lead iteration and without what is no sample."""
+        bad = self.bad_samples.get(id(turn), ())
+        return [ns for i, ns in enumerate(turn["ns"]) if i >= turn["lead"] and i not in bad]
+
+    def samples_by_round(self, case: Case) -> dict[int, list[int]]:
+        """Valid samples of each usable Round, ns; lead iterations are stored and left out."""
+        found: dict[int, list[int]] = {}
+        usable = self.usable(case)
+        for turn in self.turns:
+            if turn["case_id"] == case.id and turn["round"] in usable:
+                found.setdefault(turn["round"], []).extend(self.valid_ns(turn))
+        return {key: found[key] for key in sorted(found) if found[key]}
 
     def samples(self, case: Case) -> list[list[int]]:
-        """Valid samples of each Round, ns; lead iterations are stored and left out."""
-        found: dict[int, list[int]] = {}
-        for turn in self.turns:
-            if turn["case_id"] == case.id:
-                found.setdefault(turn["round"], []).extend(turn["ns"][turn["lead"] :])
-        return [found[key] for key in sorted(found) if found[key]]
+        return list(self.samples_by_round(case).values())
+
+    def round_medians_ns(self, case: Case) -> dict[int, float]:
+        return {round_: statistics.median(ns) for round_, ns in self.samples_by_round(case).items()}
 
     def summary(self, case: Case) -> stats.Summary | None:
         samples = self.samples(case)
@@ -103,9 +212,8 @@ class Run:
 
     def invalid_reason(self, case: Case) -> str:
         """Why a Case has no valid row; empty for a valid one."""
-        for event in self.of("failed"):
-            if event["case_id"] == case.id:
-                return event["reason"]
+        if case.id in self.failed:
+            return self.failed[case.id]
         for event in self.counted("block"):
             if event["case_id"] == case.id and event["fault"]:
                 return f"after it was timed it {event['fault']}"
@@ -117,58 +225,22 @@ class Run:
             return "not measured"
         return gate.pruned_fault(rows.over_gemm_rate(self, case, summary))
 
+    def uneven(self, case: Case) -> bool:
+        """Whether the controller's own fixed computation, before and after the cycles of a Case's Rounds, took another
+        time than in most of the Run, in more than a fifth of them."""
+        controls = self.counted("control")
+        off = noise.control_off(controls)
+        mine = [number for number, one in enumerate(controls) if one["group"] == self.group_of[case.id]]
+        return sum(number in off for number in mine) > len(mine) / 5
+
     def workers(self, case: Case) -> list[dict[str, Any]]:
         """What the Case's counted Workers recorded: their proof, their conditions."""
         return [e for e in self.counted("worker") if case.id in e["case_ids"]]
 
-    def ratios(self) -> list[dict[str, Any]]:
-        """Each Case against the first framework's of its group and pass, from Rounds that both completed."""
-        if not self.protocol.paired:
-            return []
-        found = []
-        baselines: dict[tuple, Case] = {}
-        for case in self.cases:
-            if self.invalid_reason(case):
-                continue
-            baseline = baselines.setdefault((case.group, case.pass_), case)
-            if baseline is case:
-                continue
-            paired = self._cycles(baseline, case)
-            if not paired:
-                continue
-            ratio = stats.Ratio.of(paired)
-            differs = gate.differing(self.workers(baseline), self.workers(case))
-            found.append(
-                {
-                    "pass": case.pass_,
-                    "baseline": baseline.id,
-                    "candidate": case.id,
-                    "ratio": ratio.value.center,
-                    "ci95_low": ratio.value.low,
-                    "ci95_high": ratio.value.high,
-                    "verdict": "INCOMPARABLE" if differs else ratio.verdict,
-                    "differs": differs,
-                }
-            )
-        return found
-
-    def _cycles(self, baseline: Case, candidate: Case) -> list[list[tuple[list[int], list[int]]]]:
-        cells: dict[tuple[int, int], dict[str, list[list[int]]]] = {}
-        for turn in self.turns:
-            if turn["case_id"] in (baseline.id, candidate.id):
-                cell = cells.setdefault((turn["round"], turn["cycle"]), {})
-                cell.setdefault(turn["case_id"], []).append(turn["ns"][turn["lead"] :])
-        rounds: dict[int, list[tuple[list[int], list[int]]]] = {}
-        for (round_, _), cell in sorted(cells.items()):
-            both = [cell.get(case.id, []) for case in (baseline, candidate)]
-            if all(len(turns) == 2 for turns in both):  # a cycle cut short is not mirrored
-                rounds.setdefault(round_, []).append((both[0][0] + both[0][1], both[1][0] + both[1][1]))
-        return [rounds[key] for key in sorted(rounds)]
-
-    @property
-    def stop_reason(self) -> str:
-        ends = self.of("end")
-        return ends[-1]["reason"] if ends else "interrupted"
+    def stop_reason(self, case: Case) -> str:
+        """Why its Rounds ended; a group that never came to an end was interrupted."""
+        stops = [one for one in self.of("stop") if one["group"] == self.group_of[case.id]]
+        return stops[-1]["reason"] if stops else "interrupted"
 
     def row(self, case: Case) -> dict[str, Any]:
         """One row of summary.csv: unrounded, empty where there is nothing to say."""
@@ -185,24 +257,23 @@ class Run:
         _csv(self.folder / "layers.csv", LAYER_COLUMNS, layers)
 
     def _sample_rows(self) -> Iterator[dict[str, Any]]:
-        valid = {id(turn) for turn in self.turns}
         for event in self.events:
             if event["event"] not in ("burn_in", "turn"):
                 continue
+            counts = event["event"] == "turn" and _place(event) not in self.voided
+            spoilt = (event["group"], event["round"]) in self.spoilt
+            bad = self.bad_samples.get(id(event), ())
             for i, (start_ns, ns) in enumerate(zip(event["start_ns"], event["ns"], strict=True)):
+                lead = event["event"] == "turn" and i < event["lead"]
                 yield {
                     "case_id": event["case_id"],
                     "round": event["round"],
                     "attempt": event["attempt"],
-                    "phase": event["event"]
-                    if event["event"] == "burn_in"
-                    else "lead"
-                    if i < event["lead"]
-                    else "sample",
+                    "phase": "lead" if lead else "sample" if event["event"] == "turn" else "burn_in",
                     "cycle": event.get("cycle"),
                     "start_ns": start_ns,
                     "duration_ns": ns,
-                    "valid": event["event"] == "turn" and id(event) in valid and i >= event["lead"],
+                    "valid": counts and not spoilt and not lead and i not in bad,
                 }
 
 
@@ -213,8 +284,12 @@ LAYER_COLUMNS = (
 ).split()
 
 
+def _place(event: dict[str, Any]) -> tuple[int, int, int]:
+    return event["group"], event["round"], event["attempt"]
+
+
 def _csv(path: Path, columns: Sequence[str], rows: Any) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)

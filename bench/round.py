@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
+import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import child, gate, host, layers, parity
+from bench import child, gate, noise, parity
 from bench.case import Case
 from bench.child import Child, WorkerDied
-from bench.crew import building, how
 from bench.gate import Disagrees
+from bench.proof import Reference, prove
 from bench.timing import steady
-from impls import FRAMEWORKS
 
 if TYPE_CHECKING:
     from bench.rounds import Rounds
-
-#: What a group is held against, computed when it is first asked for.
-Reference = Callable[[], parity.ParitySet]
 
 
 @dataclass
@@ -33,17 +28,31 @@ class Slot:
     case: Case
     child: Child
     burn_in_ns: list[int] = field(default_factory=list)
+    spin_ns: int = 0
+    """Added to every pass: the known slowdown of an --ab."""
+    noise: list[dict[str, Any]] = field(default_factory=list)
+    stop: str = "count"
+
+    @property
+    def iteration_ns(self) -> int:
+        return round(statistics.median(self.burn_in_ns))
 
 
 class Round:
-    """One Round of one group: start every Worker, prove it, burn it in, then cycles, then end."""
+    """One Round of one group: start every Worker, prove it, burn it in, then cycles, then end.
 
-    def __init__(self, owner: Rounds, group: int, number: int, attempt: int, proof: Reference, logs: Path):
+    ``spare`` says that a Worker may still die for the Round to be repeated; the order of turns depends on seed and
+    place alone, so that a Run that is resumed goes on as it would have.
+    """
+
+    def __init__(self, owner: Rounds, place: dict[str, int], proof: Reference, *, spare: bool):
         self.owner, self.protocol, self.journal = owner, owner.protocol, owner.journal
-        self.place = {"group": group, "round": number, "attempt": attempt}
-        self.proof, self.logs = proof, logs
+        self.place, self.proof, self.spare = place, proof, spare
+        self.logs = owner.folder / "workers"
+        self.random = random.Random(f"{self.protocol.seed} {place['group']} {place['round']} {place['attempt']}")
         self.children: dict[str, Child] = {}
         self.conditions: dict[str, dict[str, Any]] = {}
+        self.slots: list[Slot] = []
         self.dead: set[str] = set()
 
     def run(self, cases: list[Case]) -> bool:
@@ -56,6 +65,7 @@ class Round:
         try:
             for crew in crews:
                 slots = self._start(crew, workers)
+                self.slots += slots
                 if self.protocol.paired:
                     for slot in slots:
                         if slot.case.worker not in self.dead:
@@ -67,7 +77,7 @@ class Round:
                 for name in crew:
                     if name in self.children and name not in self.dead:
                         with self._faults(name, workers[name]):
-                            self._finish(name, workers[name])
+                            self._finish(name, [slot for slot in slots if slot.case.worker == name])
         except Repeat as repeat:
             self.journal.add("void", **self.place, reason=repeat.reason)
             return False
@@ -75,6 +85,12 @@ class Round:
             for running in self.children.values():
                 running.kill()
         return True
+
+    @property
+    def spoilt(self) -> str:
+        """What outside the Workers spoilt a Block, and with it the Round; empty where nothing did."""
+        faults = [(slot.case.id, noise.invalid(slot.noise)) for slot in self.slots if slot.noise]
+        return next((f"{fault} ({case_id})" for case_id, fault in faults if fault), "")
 
     @contextmanager
     def _faults(self, name: str, cases: list[Case]) -> Iterator[None]:
@@ -85,9 +101,9 @@ class Round:
             self.journal.add(
                 "fault", **self.place, worker=name, kind=died.kind, reason=died.reason, stderr_tail=died.tail
             )
-            self.owner.tell("fault", worker=name, reason=died.reason, tail=died.tail, **self.place)
+            self.owner.tell("fault", worker=name, reason=died.reason, tail=died.tail, spare=self.spare, **self.place)
             self.dead.add(name)
-            if self.place["attempt"] == 0:
+            if self.spare:
                 raise Repeat(f"{name} {died.reason}") from died
             for case in cases:
                 self.owner.fail(case, died.reason)
@@ -122,75 +138,17 @@ class Round:
         return [Slot(case, self.children[name]) for name in crew if name not in self.dead for case in workers[name]]
 
     def _prove(self, name: str, cases: list[Case], ready: dict[str, Any]) -> None:
-        """Probe, build, first call, and the proof of what will be timed; Disagrees where one fails."""
-        case, running, parity_set = cases[0], self.children[name], self.proof()
-        passes = [one.pass_ for one in cases]
-        rate = not self.place["round"] and FRAMEWORKS[case.framework].peer  # the null Net does nothing, and says so
-        probed = running.ask("probe", how=how(case), rate=rate)
-        gate.refuse(gate.precision_fault(case, probed["precision"]))
-        errors: dict[str, dict[str, float]] = {}
-        manifest: dict[str, Any] | None = None
-        first: dict[str, int] = {}
-        for proof in parity_set.proofs(case.batch, case.precision):
-            with self._prover(name, dataclasses.replace(case, precision=proof.precision)) as prover:
-                asked = building(case, parity_set.folder, batch=proof.batch, precision=proof.precision)
-                identity = prover.ask("build", **asked)
-                # logits before the first training pass, which moves BatchNorm's statistics
-                first = {}
-                checks: list[dict[str, Any]] = []
-                for pass_, what in (("forward", "logits"), ("forward_backward", "gradients")):
-                    if pass_ in passes:
-                        first[pass_] = prover.ask("first_call", pass_=pass_)["ns"]
-                    if pass_ in passes or what == "logits":
-                        proved = prover.ask("verify", what=[what], thorough=False)
-                        checks, manifest = checks + proved["checks"], proved["gradients"] or manifest
-            checks = parity.judge(checks, proof.limits)
-            errors[proof.precision] = gate.worst_errors(checks)
-            gate.refuse(gate.value_fault(checks))
-        if case.dropout:  # proven off and timed on: with it there is no one right answer
-            running.ask("build", **building(case, parity_set.folder, dropout=True))
-            first = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
-        overhead = statistics.median(running.ask("overhead", n=1000)["ns"])
-        self.conditions[name] = running.ask("conditions")
-        threads = case.threads or self.owner.conditions.threads
-        gate.refuse(gate.place_fault(case, threads, self.conditions[name]))
-        reported = running.ask("layers")["layers"]
-        net = case.net
-        gate.refuse("; ".join(layers.differences(net, layers.table(net), {case.framework: reported})[:1]))
-        self.journal.add(
-            "worker",
-            **self.place,
-            worker=name,
-            case_ids=[one.id for one in cases],
-            versions=ready["versions"],
-            python=ready["python"],
-            identity=identity,
-            parity=errors[case.precision],
-            parity_fp32=errors["fp32"],
-            gradients=manifest,
-            precision=probed["precision"],
-            gemm_gflop_per_s=probed["gemm_gflop_per_s"],
-            conditions=self.conditions[name],
-            first_call_ns=None if self.place["round"] else first,
-            overhead_ns=overhead,
-        )
-        if not self.place["round"]:
-            self.journal.add("layers", rows=layers.recorded(case, reported))
-
-    @contextmanager
-    def _prover(self, name: str, case: Case) -> Iterator[Child]:
-        """The Worker itself; for the fp32 proof of a tf32 one a Worker of its own, since tf32 is set for a process."""
-        if case.process_precision == self.children[name].precision:
-            yield self.children[name]
-            return
-        prover, _ = self.owner.conditions.start(f"{self.children[name].name}-fp32", case, self.logs)
-        try:
-            yield prover
-        finally:
-            prover.kill()
+        first = not self.place["round"]
+        proven = prove(self.children[name], cases, self.proof(), self.owner.conditions, self.logs, first=first)
+        self.conditions[name] = proven.conditions
+        said = {"versions": ready["versions"], "python": ready["python"]}
+        self.journal.add("worker", **self.place, worker=name, **said, **proven.facts)
+        if first:
+            self.journal.add("layers", rows=proven.layers)
 
     def _burn_in(self, slot: Slot) -> None:
-        """At least ``burn_in`` iterations, then on until the series is steady; stored apart from samples."""
+        """At least ``burn_in`` iterations, then on until the series is steady; stored apart from samples. Then, is the
+        device done when ``wait`` says so?"""
         rules, began = self.protocol, time.monotonic()
         self.owner.tell("burn_in", case=slot.case, **self.place)
         start_ns: list[int] = []
@@ -211,36 +169,47 @@ class Round:
             start_ns += got["start_ns"]
             ns += got["ns"]
         slot.burn_in_ns = ns
-        self.journal.add("burn_in", **self.place, case_id=slot.case.id, start_ns=start_ns, ns=ns, stop=stop)
-
-    def _turn(self, slot: Slot, n: int, *, lead: int, cycle: int) -> list[int]:
-        before = host.snapshot()
-        got = slot.child.ask("measure", pass_=slot.case.pass_, n=n + lead)
-        noise = host.noise(before, host.snapshot(), got["cpu_s"])
+        lag = slot.child.ask("sync", pass_=slot.case.pass_, iteration_ns=slot.iteration_ns)
+        steady_at = len(ns) if stop == "gate" else None
+        ab = self.owner.conditions.ab
+        slot.spin_ns = round(ab.slowdown(slot.case.arm) * slot.iteration_ns) if ab else 0
         self.journal.add(
-            "turn",
+            "burn_in",
             **self.place,
             case_id=slot.case.id,
-            cycle=cycle,
-            lead=lead,
-            start_ns=got["start_ns"],
-            ns=got["ns"],
-            cpu_s=got["cpu_s"],
-            nivcsw=got["nivcsw"],
-            noise=noise,
+            start_ns=start_ns,
+            ns=ns,
+            stop=stop,
+            steady_at=steady_at,
+            sync=lag,
+            spin_ns=slot.spin_ns,
         )
+        gate.refuse(gate.sync_fault(lag))
+
+    def _turn(self, slot: Slot, n: int, *, lead: int, cycle: int) -> list[int]:
+        before = noise.snapshot(slot.case.device)
+        got = slot.child.ask("measure", pass_=slot.case.pass_, n=n + lead, spin_ns=slot.spin_ns)
+        around = noise.between(before, noise.snapshot(slot.case.device), got["cpu_s"])
+        slot.noise.append(around)
+        self.journal.add("turn", **self.place, case_id=slot.case.id, cycle=cycle, lead=lead, **got, noise=around)
         self.owner.tell("turn", case=slot.case, ns=got["ns"][lead:], **self.place)
         return got["ns"]
 
     def _cycles(self, slots: list[Slot]) -> None:
-        """Mirrored cycles of Turns: a random order of the slots, then the same order backwards."""
+        """Mirrored cycles of Turns: a random order of the slots, then the same order backwards; a fixed computation of
+        the controller's own before and after."""
         slots = [slot for slot in slots if slot.case.worker not in self.dead]
         if not slots:
             return
-        length = self.protocol.turn_length([statistics.median(slot.burn_in_ns) for slot in slots])
+        length = self.protocol.turn_length([slot.iteration_ns for slot in slots])
+        self.journal.add("control", **self.place, **noise.control())
         spent, before = 0.0, None
         for cycle, turn in enumerate(self.protocol.cycles(length)):
-            order = self.owner.random.sample(slots, len(slots))
+            if spent > self.protocol.block_cap_s * len(slots):
+                for slot in slots:
+                    slot.stop = "time_cap"
+                break
+            order = self.random.sample(slots, len(slots))
             for slot in order + order[::-1]:
                 if slot.case.worker in self.dead:
                     continue
@@ -249,8 +218,7 @@ class Round:
                 with self._faults(slot.case.worker, [one.case for one in slots if one.child is slot.child]):
                     spent += sum(self._turn(slot, turn, lead=lead, cycle=cycle)) / 1e9
                 before = slot
-            if spent > self.protocol.block_cap_s * len(slots):
-                break
+        self.journal.add("control", **self.place, **noise.control())
 
     def _straight(self, slots: list[Slot]) -> None:
         """The classic protocol: for each Pass its burn-in, then all its iterations, ten at a time."""
@@ -261,21 +229,24 @@ class Round:
                     for done in range(0, self.protocol.iterations, 10):
                         self._turn(slot, min(10, self.protocol.iterations - done), lead=0, cycle=done // 10)
 
-    def _finish(self, name: str, cases: list[Case]) -> None:
+    def _finish(self, name: str, slots: list[Slot]) -> None:
         """Is what was timed still equal, under the conditions it began with? Memory; then the Worker leaves."""
         what = {"forward": "logits", "forward_backward": "gradients"}
-        got = self.children[name].ask("finish", what=[what[case.pass_] for case in cases])
+        got = self.children[name].ask("finish", what=[what[slot.case.pass_] for slot in slots])
         changed = gate.changed(self.conditions[name], got["conditions"])
-        limits = self.proof().proofs(cases[0].batch, cases[0].precision)[-1].limits
+        case = slots[0].case
+        limits = self.proof().proofs(case.batch, case.precision)[-1].limits
         fault = gate.value_fault(parity.judge(got["checks"], limits))
-        for case in cases:
+        for slot in slots:
             self.journal.add(
                 "block",
                 **self.place,
-                case_id=case.id,
+                case_id=slot.case.id,
                 fault=fault,
                 changed=changed,
                 peak_memory=got["peak_memory"],
+                stop=slot.stop,
+                noise=noise.invalid(slot.noise),
             )
         self.children[name].end()
 

@@ -1,11 +1,12 @@
 """The controller of a Run: groups one after another, each in Rounds, until it is done, interrupted or out of time.
 
-It imports no framework. What it measures is in run.jsonl before it asks for more, so nothing measured is lost.
+It imports no framework. What it measures is in run.jsonl before it asks for more, so nothing measured is lost; a Run
+that was cut off goes on from there.
 """
 
 import dataclasses
 import functools
-import random
+import itertools
 import shutil
 import tempfile
 import time
@@ -13,16 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import host, parity
+from bench import UsageError, host, pairs, parity
 from bench.case import Case, groups
 from bench.crew import Conditions
 from bench.protocol import Protocol
-from bench.results import Journal
+from bench.results import Journal, Run
 from bench.round import Round
 
 
 class Rounds:
-    """One Run: ``run()`` measures every group and says why it ended."""
+    """One Run: ``run()`` measures every group and says why it ended. ``earlier`` is what there is of it already."""
 
     def __init__(
         self,
@@ -31,33 +32,50 @@ class Rounds:
         conditions: Conditions,
         folder: Path,
         tell: Callable[..., None] = lambda *words, **fields: None,
+        earlier: Run | None = None,
     ):
         self.cases, self.protocol, self.conditions, self.folder, self.tell = cases, protocol, conditions, folder, tell
         self.journal = Journal(folder)
-        self.failed: dict[str, str] = {}
+        self.earlier = earlier
+        self.failed: dict[str, str] = dict(earlier.failed) if earlier else {}
         self.began = time.monotonic()
         self.reason = "planned"
-        self.random = random.Random(protocol.seed)
+        self.noise_stays = bool(earlier and earlier.spoilt)
 
     def head(self, **fields: Any) -> None:
-        given = self.conditions.given
+        given, ab = self.conditions.given, self.conditions.ab
         self.journal.add(
             "run",
             **fields,
             threads=self.conditions.threads,
             env=dict(self.conditions.env),
+            pythons=sorted(self.conditions.pythons),
             weights=given and {"file": given.file, "sha256": given.sha256},
+            ab=ab and ab.recorded(),
             cases=[dataclasses.asdict(case) for case in self.cases],
             protocol=dataclasses.asdict(self.protocol),
             fingerprint=host.fingerprint(),
         )
 
+    def go_on(self) -> int:
+        """Take up an earlier Run: what it had not finished when it was cut off is void, and is measured again. The
+        bytes of a last line that was never finished."""
+        dropped = self.journal.cut_torn_line()
+        if self.earlier:
+            self.journal.add("resume", dropped_bytes=dropped, fingerprint=host.fingerprint())
+            for group, round_, attempt in sorted(self.earlier.unfinished):
+                self.journal.add("void", group=group, round=round_, attempt=attempt, reason="the Run was cut off in it")
+        return dropped
+
     def run(self) -> str:
-        """Measure; the stop reason: planned, time_cap, interrupted. The journal has an ``end`` in every case."""
+        """Measure; the stop reason: planned, target, max_rounds, time_cap, interrupted or, where all cases failed,
+        failed. The journal has an ``end`` in every case but a full disk."""
         scratch = Path(tempfile.mkdtemp(prefix="alexnet-bench-"))
         try:
             for number, cases in enumerate(groups(self.cases)):
-                self._group(number, cases, scratch / str(number))
+                reason = self._group(number, cases, scratch / str(number))
+                self.journal.add("stop", group=number, reason=reason)
+                self.reason = "time_cap" if "time_cap" in (reason, self.reason) else reason
                 shutil.rmtree(scratch / str(number), ignore_errors=True)
         except KeyboardInterrupt:
             self.reason = "interrupted"
@@ -66,33 +84,79 @@ class Rounds:
             raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-            self.journal.add("end", reason=self.reason, failed=self.failed)
+            if not self.journal.broken:
+                self.journal.add("end", reason=self.reason, failed=self.failed)
         return self.reason
 
-    def _group(self, number: int, cases: list[Case], scratch: Path) -> None:
+    def _group(self, number: int, cases: list[Case], scratch: Path) -> str:
+        """All Rounds of a group; why it stopped."""
+
         @functools.cache
         def proof() -> parity.ParitySet:
             """Computed once, while the first Round's Workers import."""
             self.tell("reference", case=cases[0])
             given = self.conditions.given
             weights = given.arrays if given else None
-            made = parity.prepare(cases[0].net, scratch, batch=cases[0].batch, seed=cases[0].seed, weights=weights)
+            try:
+                made = parity.prepare(cases[0].net, scratch, batch=cases[0].batch, seed=cases[0].seed, weights=weights)
+            except OSError as error:
+                why = error.strerror or error  # numpy says how much it wrote, and not why
+                raise UsageError(
+                    f"cannot write the weights to {scratch.parent}: {why}; make room there, or set TMPDIR"
+                ) from error
             ids, draws = [case.id for case in cases], list(made.draws)
             self.journal.add("parity", group=number, case_ids=ids, tie_free=made.tie_free, draws=draws)
             return made
 
-        first_began = time.monotonic()
-        for round_ in range(self.protocol.rounds):
-            if round_ and self._no_time_for((time.monotonic() - first_began) / round_):
-                self.reason = "time_cap"
+        finished = self.earlier.finished(number) if self.earlier else set()
+        began = time.monotonic()
+        for here, round_ in enumerate(round_ for round_ in range(self.protocol.rounds) if round_ not in finished):
+            live = [case for case in cases if case.id not in self.failed]
+            if not live:
+                return "failed"
+            if len(finished) + here and self._target_reached(live):
+                return "target"
+            if here and self._no_time_for((time.monotonic() - began) / here):
+                return "time_cap"
+            self._round({"group": number, "round": round_}, live, proof)
+        if all(case.id in self.failed for case in cases):
+            return "failed"
+        if self.protocol.target_ci is None:
+            return "planned"
+        return "target" if self._target_reached(cases) else "max_rounds"
+
+    def _round(self, place: dict[str, int], cases: list[Case], proof: Callable[[], parity.ParitySet]) -> None:
+        """One Round: once more where a Worker died, and where noise spoilt it, as long as a repeat can be had."""
+        deaths = spoilt = 0
+        for attempt in itertools.count(self.earlier.next_attempt(**place) if self.earlier else 0):
+            cases = [case for case in cases if case.id not in self.failed]
+            if not cases:
                 return
-            for attempt in range(2):
-                here = [case for case in cases if case.id not in self.failed]
-                if not here:
-                    return
-                round_of = Round(self, number, round_, attempt, proof, logs=self.folder / "workers")
-                if round_of.run(here):
-                    break
+            at, began = {**place, "attempt": attempt}, time.monotonic()
+            one = Round(self, at, proof, spare=not deaths)
+            if not one.run(cases):
+                deaths += 1
+                continue
+            again = self.protocol.paired and spoilt < self.protocol.noise_repeats and not self.noise_stays
+            if one.spoilt and again and not self._no_time_for(time.monotonic() - began):
+                spoilt += 1
+                self.journal.add("void", **at, reason=one.spoilt)
+                self.tell("spoilt", reason=one.spoilt, **at)
+                continue
+            self.noise_stays |= bool(one.spoilt)  # that is this machine: later Rounds are not repeated for it
+            self.journal.add("round", **at, spoilt=one.spoilt)
+            return
+
+    def _target_reached(self, cases: list[Case]) -> bool:
+        """Whether every interval of the group is as narrow as --target-ci; looked at after whole Rounds only."""
+        target = self.protocol.target_ci
+        if target is None:
+            return False
+        run = Run(self.folder)
+        live = [case for case in cases if case.id not in self.failed]
+        if any(len(run.samples(case)) < self.protocol.target_from for case in live):
+            return False
+        return pairs.widest(run, live) <= target
 
     def _no_time_for(self, seconds: float) -> bool:
         """Whether a Round of that length would end after --max-time; every group's first Round is run all the same."""

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench import stats
+from bench import noise, stats
+from bench.arm import Ab
 from bench.case import Case
-from bench.host import NOISY, noise_percent
 from bench.protocol import digest
 
 if TYPE_CHECKING:
@@ -20,12 +20,14 @@ IN_THE_CLOCK = {
 }
 
 COLUMNS = (
-    "run_id case_id variant framework framework_version mode device device_name precision layout batch pass threads "
-    "size rounds iterations burn_in arm mean_ms stddev_ms median_ms min_ms p95_ms center_ms ci95_low_ms ci95_high_ms "
-    "cv_within cv_between trend flags steal_pct foreign_cpu_pct psi_some_pct work_hash conditions_hash protocol_hash "
-    "images_per_s gflop_per_s peak_fraction first_call_ms peak_memory_mib variant_hash params macs parity_logits "
-    "parity_loss parity_gradients precision_matmul precision_conv onednn cores_used gemm_gflop_per_s stop_reason valid "
-    "invalid_reason"
+    "run_id case_id variant framework framework_version mode device device_name precision layout batch pass "
+    "threads size rounds rounds_spoilt iterations burn_in steady_at arm mean_ms stddev_ms median_ms min_ms q1_ms "
+    "q3_ms p95_ms max_ms outliers_mild outliers_severe center_ms ci95_low_ms ci95_high_ms stddev_within_ms "
+    "cv_within cv_between trend backward_ms backward_ci95_low_ms backward_ci95_high_ms flags steal_pct "
+    "foreign_cpu_pct psi_some_pct work_hash conditions_hash protocol_hash images_per_s gflop_per_s peak_fraction "
+    "first_call_ms peak_memory_mib variant_hash params macs parity_logits parity_loss parity_gradients "
+    "precision_matmul precision_conv onednn cores_used gemm_gflop_per_s overhead_us overhead_p99_us stop_reason "
+    "valid invalid_reason"
 ).split()
 
 
@@ -37,13 +39,12 @@ def row(run: Run, case: Case) -> dict[str, Any]:
     blocks = [e for e in run.counted("block") if e["case_id"] == case.id]
     turns = [e for e in run.turns if e["case_id"] == case.id]
     burn_in = [e for e in run.counted("burn_in") if e["case_id"] == case.id]
-    evidence = noise_percent([e["noise"] for e in turns]) if turns else {}
+    evidence = noise.percent([e["noise"] for e in turns]) if turns else {}
     versions = worker.get("versions", {})
     found, precision = worker.get("conditions", {}), worker.get("precision", {})
-    settings = [found.get(what) for what in ("threads", "onednn", "tf32", "device", "layout", "libraries")]
     shown = {what: precision[what]["precision"] for what in precision}
     net = case.net
-    errors = {kind: max(one["parity"][kind] for one in workers) for kind in worker.get("parity", ())}
+    errors = {kind: max(one["parity"].get(kind, 0.0) for one in workers) for kind in worker.get("parity", ())}
     row = {
         "run_id": run.head["run_id"],
         "case_id": case.id,
@@ -60,35 +61,45 @@ def row(run: Run, case: Case) -> dict[str, Any]:
         "threads": found.get("threads") or case.threads or run.head["threads"],
         "size": net.input_size,
         "rounds": len(run.samples(case)),
+        "rounds_spoilt": sum(number == run.group_of[case.id] for number, _ in run.spoilt),
         "iterations": summary.n if summary else 0,
         "burn_in": sum(len(e["ns"]) for e in burn_in),
-        "arm": "",
+        "steady_at": " ".join("-" if e["steady_at"] is None else str(e["steady_at"]) for e in burn_in),
+        "arm": case.arm,
     }
     if summary:
         row |= {
-            f"{name}_ms": _ms(getattr(summary, f"{name}_ns")) for name in ("mean", "stddev", "median", "min", "p95")
+            f"{name}_ms": _ms(getattr(summary, f"{name}_ns"))
+            for name in ("mean", "stddev", "median", "min", "q1", "q3", "p95", "max", "stddev_within")
         }
         row |= {
             "center_ms": _ms(summary.center.center),
             "ci95_low_ms": _ms(summary.center.low),
             "ci95_high_ms": _ms(summary.center.high),
+            "outliers_mild": summary.outliers_mild,
+            "outliers_severe": summary.outliers_severe,
             "cv_within": summary.cv_within,
             "cv_between": summary.cv_between,
             "trend": summary.trend,
             "images_per_s": case.batch * 1e9 / summary.center.center,
             "gflop_per_s": 2 * case.macs * case.batch / summary.center.center,
         }
-    first = [
-        e["first_call_ns"][case.pass_] for e in run.of("worker") if case.id in e["case_ids"] and e["first_call_ns"]
-    ]
+    if backward := derived_backward(run, case):
+        row |= {
+            "backward_ms": _ms(backward.mean_ns) if backward.resolved else None,
+            "backward_ci95_low_ms": _ms(backward.low_ns),
+            "backward_ci95_high_ms": _ms(backward.high_ns),
+        }
+    calls = [e["first_call_ns"] or {} for e in run.of("worker") if case.id in e["case_ids"]]
+    first = [found[case.pass_] for found in calls if case.pass_ in found]
     memory = [e["peak_memory"] for e in blocks if e["peak_memory"] is not None]
     row |= {
-        "flags": " ".join(_flags(run, case, evidence, burn_in, summary)),
+        "flags": " ".join(_flags(run, case, turns, burn_in, summary)),
         "steal_pct": evidence.get("steal_pct"),
         "foreign_cpu_pct": evidence.get("foreign_cpu_pct"),
         "psi_some_pct": evidence.get("psi_some_pct"),
         "work_hash": digest(work(case)),
-        "conditions_hash": digest([run.head["fingerprint"]["host"], run.head["env"], versions, settings, shown]),
+        "conditions_hash": digest(conditions(run, case)),
         "protocol_hash": run.protocol.hash,
         "peak_fraction": None,
         "first_call_ms": _ms(max(first)) if first else None,
@@ -104,7 +115,9 @@ def row(run: Run, case: Case) -> dict[str, Any]:
         "onednn": found.get("onednn"),
         "cores_used": _cores_used(turns),
         "gemm_gflop_per_s": gemm_gflop_per_s(run, case),
-        "stop_reason": "failed" if reason else run.stop_reason,
+        "overhead_us": max((one["overhead_ns"] / 1e3 for one in workers), default=None),
+        "overhead_p99_us": max((one["overhead_p99_ns"] / 1e3 for one in workers), default=None),
+        "stop_reason": "failed" if reason else run.stop_reason(case),
         "valid": not reason,
         "invalid_reason": reason,
     }
@@ -115,9 +128,72 @@ def work(case: Case) -> dict[str, Any]:
     """What is inside the clock: equal for two rows, or they are not comparable."""
     net = case.net
     facts = dataclasses.asdict(case) | {"net": net.hash, "params": net.params, "macs": case.macs}
-    for name in ("framework", "mode", "layout", "device", "threads", "variant", "size"):
+    for name in ("framework", "mode", "layout", "device", "threads", "variant", "size", "arm"):
         del facts[name]
     return facts | {"size": net.input_size, "clock": IN_THE_CLOCK[case.pass_]}
+
+
+#: Of the fingerprint, what may decide how fast a pass is.
+MACHINE = ("host", "cpu", "system", "usable_cores", "affinity", "governor", "gpu_driver")
+
+
+def conditions(run: Run, case: Case) -> dict[str, Any]:
+    """Under what a Case was timed, field by field: equal for two rows, or the difference may be theirs."""
+    print_, workers = run.head["fingerprint"], run.workers(case)
+    worker = workers[0] if workers else {}
+    found = worker.get("conditions", {})
+    facts = {what: print_.get(what) for what in MACHINE}
+    facts |= {what: found.get(what) for what in ("device", "threads", "onednn", "tf32", "layout", "libraries")}
+    ab = run.head["ab"] and Ab(run.head["ab"]["key"], tuple(run.head["ab"]["values"]))
+    slowed = ab and ab.key == "slowdown" and ab.value(case.arm) != "0"
+    return facts | {
+        "env": run.head["env"] | (ab.env(case.arm) if ab else {}),
+        "slowdown": ab.value(case.arm) if slowed else None,
+        "versions": worker.get("versions"),
+        "python": worker.get("python"),
+        "precision": {what: one["precision"] for what, one in worker.get("precision", {}).items()},
+        "net": worker.get("identity", {}).get("hash"),
+    }
+
+
+#: What a Protocol says that shapes a sample; how many Rounds there are, and when to stop, does not.
+SHAPING = "name burn_in iterations paired gate gate_window gate_ratio burn_in_cap turn_ms turn_lengths".split()
+
+
+def differing(base: Run, candidate: Run, case: Case, allow: Sequence[str] = ()) -> list[str]:
+    """What a Case of two Runs was not alike in, a field each, beside those that are allowed."""
+    sides = []
+    for run in (base, candidate):
+        protocol = dataclasses.asdict(run.protocol)
+        sides.append(conditions(run, case) | {f"protocol {name}": protocol[name] for name in SHAPING})
+    theirs, ours = sides
+    return [
+        f"{what}: {_short(ours[what])}, {_short(theirs[what])} in the baseline"
+        for what in theirs
+        if theirs[what] != ours[what] and what not in allow
+    ]
+
+
+def comparable() -> list[str]:
+    """The fields that --allow may name."""
+    found = "device threads onednn tf32 layout libraries env slowdown versions python precision net".split()
+    return [*MACHINE, *found, *(f"protocol {name}" for name in SHAPING)]
+
+
+def _short(value: Any) -> str:
+    """A fact in a few words; a long one (the libraries) by its hash."""
+    words = str(value) if not isinstance(value, dict) else " ".join(f"{name} {one}" for name, one in value.items())
+    return words if len(words) <= 80 else f"(hash {digest(value)[:8]})"
+
+
+def derived_backward(run: Run, case: Case) -> stats.Backward | None:
+    """forward_backward less forward in the same Worker, Round by Round: training mode's own share is in it."""
+    forward = dataclasses.replace(case, pass_="forward")
+    if case.pass_ != "forward_backward" or forward not in run.cases:
+        return None
+    both = [run.round_medians_ns(one) for one in (forward, case)]
+    rounds = sorted(both[0].keys() & both[1].keys())
+    return stats.backward(*([medians[number] for number in rounds] for medians in both)) if rounds else None
 
 
 def gemm_gflop_per_s(run: Run, case: Case) -> float | None:
@@ -135,12 +211,18 @@ def over_gemm_rate(run: Run, case: Case, summary: stats.Summary) -> float | None
 def _flags(
     run: Run,
     case: Case,
-    evidence: Mapping[str, float | None],
+    turns: Sequence[Mapping],
     burn_in: Sequence[Mapping],
     summary: stats.Summary | None,
 ) -> Iterator[str]:
-    if any((evidence.get(name) or 0) > limit for name, limit in NOISY.items()):
+    if noise.noisy([turn["noise"] for turn in turns]):
         yield "noisy"
+    if run.uneven(case):
+        yield "uneven"
+    if run.spoilt_share(case) == 1:
+        yield "every_round_spoilt"
+    elif run.spoilt_share(case):
+        yield "rounds_spoilt"
     if run.protocol.burn_in < 10:
         yield "short_burn_in"
     if any(one["stop"] == "cap" for one in burn_in):
@@ -150,6 +232,10 @@ def _flags(
     if summary and (over_gemm_rate(run, case, summary) or 0) > 1:
         yield "above_gemm_rate"
     workers = run.workers(case)
+    if summary and any(one["overhead_ns"] > 1e-3 * summary.mean_ns for one in workers):
+        yield "overhead"
+    if any(one["spin_ns"] for one in burn_in):
+        yield "slowed_down"
     if any(probed["precision"] == "unknown" for one in workers for probed in one["precision"].values()):
         yield "unknown_precision"
     if any(one["conditions"]["other_frameworks"] for one in workers):

@@ -1,22 +1,32 @@
-"""`run`: prove, time, write the Run folder, and show it."""
+"""`run`: prove, time, write the Run folder, and show it; or go on with one that was cut off."""
 
+import dataclasses
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from bench import estimate, options, plot, results, screen
+from bench import UsageError, compare, estimate, events, host, options, plot, results, screen, selftest, spread
+from bench.arm import Ab
 from bench.case import Case, groups
-from bench.crew import preflight
+from bench.child import WorkerDied
+from bench.crew import Conditions, preflight
+from bench.pairs import within
 from bench.protocol import Protocol
 from bench.results import Run
 from bench.rounds import Rounds
 
+#: What may be said beside --resume: where to find what a Run does not store, and what shapes no sample.
+BESIDE_RESUME = {"resume", "python", "weights", "ab", "max_time", "worker_limit", "as_json"}
 
-def main(asked: dict[str, Any]) -> int:
+
+def main(asked: dict[str, Any], named: Iterable[str] = ()) -> int:
+    """``named`` are the options that were written on the command line."""
+    if asked["resume"]:
+        return resume(asked, set(named))
     protocol, cases = options.protocol(asked), options.cases(asked)
     given = options.given(asked, list(dict.fromkeys(case.variant for case in cases)))
     cases, conditions = options.cases(asked, given), options.conditions(asked, given)
@@ -24,33 +34,133 @@ def main(asked: dict[str, Any]) -> int:
         return dry_run(cases, protocol, asked["as_json"])
     preflight(cases, conditions)
     name = asked["name"] or "-".join(dict.fromkeys(case.variant for case in cases))
+    folder, reason = measure(cases, protocol, conditions, Path(asked["out"]), name if len(name) < 60 else "grid")
+    return show(Run(folder), reason, asked["as_json"])
+
+
+def measure(cases: list[Case], protocol: Protocol, conditions: Conditions, out: Path, name: str) -> tuple[Path, str]:
+    """Make a Run: its folder, and why it ended."""
     progress = screen.Progress(protocol.rounds, classic=not protocol.paired)
     with interruptible(), alone([case.device for case in cases]):
-        folder = results.new_folder(Path(asked["out"]), name if len(name) < 60 else "grid")
+        folder = results.new_folder(out, name)
         rounds = Rounds(cases, protocol, conditions, folder, progress)
-        rounds.head(run_id=folder.name, name=name, schema=results.SCHEMA)
+        rounds.head(run_id=folder.name, name=name, schema=events.SCHEMA, selftest=selftest.latest(out))
+        reason = rounds.run()
+    progress.done()
+    return folder, reason
+
+
+def resume(asked: dict[str, Any], named: set[str]) -> int:
+    """Go on with a Run: the Rounds it finished stand, the one it was cut off in is measured again."""
+    if extra := sorted(named - BESIDE_RESUME):
+        raise UsageError(f"--resume: the Run has its own settings; leave out --{extra[0].replace('_', '-')}")
+    folder = Path(asked["resume"])
+    run = Run(folder)
+    with interruptible(), alone([case.device for case in run.cases]):
+        run = Run(folder)  # another run may have gone on with it while this one waited
+        if reason := ended(run):
+            return show(run, reason, asked["as_json"])
+        conditions = as_before(run, asked, named)
+        same_machine(run, conditions)
+        protocol = run.protocol
+        if asked["max_time"] is not None:
+            protocol = dataclasses.replace(protocol, max_time_s=options.seconds("--max-time", asked["max_time"]))
+        progress = screen.Progress(protocol.rounds, classic=not protocol.paired)
+        rounds = Rounds(run.cases, protocol, conditions, folder, progress, earlier=run)
+        if dropped := rounds.go_on():
+            screen.tell(f"{folder / 'run.jsonl'}: the last line was cut off; its {dropped} bytes are taken away")
         reason = rounds.run()
     progress.done()
     return show(Run(folder), reason, asked["as_json"])
 
 
+def ended(run: Run) -> str:
+    """Why a Run ended that has nothing left to measure; empty for one to go on with."""
+    stops = {one["group"]: one["reason"] for one in run.of("stop")}
+    all_stopped = stops.keys() == set(run.group_of.values()) and "time_cap" not in stops.values()
+    last = run.events[-1]
+    return last["reason"] if all_stopped and last["event"] == "end" and last["reason"] != "interrupted" else ""
+
+
+def as_before(run: Run, asked: dict[str, Any], named: set[str]) -> Conditions:
+    """The Conditions of a Run; what it does not store (paths of interpreters and weights) must be said once more."""
+    head, asked = run.head, {**asked, "framework": ",".join(dict.fromkeys(case.framework for case in run.cases))}
+    pythons = options.pythons(asked)
+    if sorted(pythons) != head["pythons"]:
+        wanted = " ".join(f"--python {name}=PATH" for name in head["pythons"]) or "no --python"
+        raise UsageError(f"--resume: the Run was made with {wanted}; expected the same, found {sorted(pythons)}")
+    sides = options.ab(asked)
+    if sides and sides.recorded() != head["ab"]:
+        raise UsageError(f"--resume: the Run was not made with --ab {asked['ab']}; leave it out")
+    if head["ab"] and sides is None:
+        if head["ab"]["key"] == "python":
+            raise UsageError("--resume: the Run compares two interpreters; expected its --ab python=A,B once more")
+        sides = Ab(head["ab"]["key"], tuple(head["ab"]["values"]))
+    given = options.given(asked, list(dict.fromkeys(case.variant for case in run.cases)), run.cases[0].size)
+    if (given and given.sha256) != (head["weights"] and head["weights"]["sha256"]):
+        wanted = head["weights"]["file"] if head["weights"] else "no file"
+        raise UsageError(f"--resume: the Run was made with weights from {wanted}; expected the same with --weights")
+    limit_s = run.protocol.worker_limit_s
+    if "worker_limit" in named:
+        limit_s = options.seconds("--worker-limit", asked["worker_limit"])
+    return Conditions(head["threads"], limit_s, pythons, head["env"], given, sides)
+
+
+def same_machine(run: Run, conditions: Conditions) -> None:
+    """A Run is of one machine and of one version of everything; UsageError names what is another now."""
+    then, now = run.head["fingerprint"], host.fingerprint()
+    for what in ("host", "cpu", "system", "usable_cores", "memory_mib"):
+        if then.get(what) != now.get(what):
+            raise UsageError(
+                f"--resume: the Run was made with {what} {then.get(what)}, found {now.get(what)}: start anew"
+            )
+    known = {name: one for one in run.of("worker") for name in [one["worker"]]}
+    with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
+        for case in {case.worker: case for case in run.cases if case.worker in known}.values():
+            try:
+                running, said = conditions.start(case.worker, case, Path(scratch))
+            except WorkerDied as died:
+                raise UsageError(f"--resume: {died}") from died
+            running.kill()
+            before = {**known[case.worker]["versions"], "python": known[case.worker]["python"]}
+            after = {**said["versions"], "python": said["python"]}
+            for what in before:
+                if before[what] != after.get(what):
+                    raise UsageError(
+                        f"--resume: the Run was made with {what} {before[what]} in {case.worker}, found "
+                        f"{after.get(what)}: start anew"
+                    )
+
+
 def show(run: Run, reason: str, as_json: bool) -> int:
-    """Write what is derived, print the table or the JSON; the exit code: 0, 1 a case failed, 130 interrupted."""
-    run.write()
-    chart = run.folder / "times.png"
-    if any(row["valid"] for row in run.rows()):
-        plot.bars(plot.read([run.folder]), chart)
+    """Write what is derived, print the table or the JSON; the exit code: 0, 1 a case failed, 130 interrupted, and with
+    an --ab what `compare` says."""
+    aa = spread.find([run.folder.parent], but=[run.folder])
+    pairs = within(run, aa)
+    screen.tell_problems(run)
+    try:
+        run.write()
+        if any(row["valid"] for row in run.rows()):
+            plot.bars(plot.read([run.folder]), run.folder / "times.png")
+    except OSError as error:
+        screen.tell(f"cannot write the tables to {run.folder}: {error.strerror}; run.jsonl holds all that was measured")
     if as_json:
-        screen.print_json({"run": run.head, "cases": run.rows(), "ratios": run.ratios()})
+        ratios = [pair.as_json() for pair in pairs if pair.ratio]
+        screen.print_json({"run": run.head, "cases": run.rows(), "ratios": ratios})
     else:
-        screen.run_table(run)
+        screen.run_table(run, pairs)
         screen.where(run.folder, [path.name for path in sorted(run.folder.iterdir()) if path.is_file()])
     if reason == "time_cap":
         screen.tell("--max-time: another Round would not have ended in time, so there are fewer than asked for")
     if reason == "interrupted":
-        screen.tell("interrupted: what was measured so far is kept and summarised above")
+        screen.tell(
+            "interrupted: what was measured so far is kept and summarised above; go on with "
+            f"`alexnet-bench run --resume {run.folder}`"
+        )
         return 130
-    return 0 if all(row["valid"] for row in run.rows()) else 1
+    if not all(row["valid"] for row in run.rows()):
+        return 1
+    return compare.exit_code(pairs) if run.head["ab"] else 0
 
 
 def dry_run(cases: Sequence[Case], protocol: Protocol, as_json: bool) -> int:
@@ -77,6 +187,9 @@ class alone:
             except filelock.Timeout:
                 screen.tell("another alexnet-bench run holds this device: waiting for it to end")
                 lock.acquire()
+            except OSError as error:
+                why = f"{lock.lock_file}: {error.strerror}; set TMPDIR to a folder that can be written"
+                raise UsageError(f"cannot lock {why}") from error
 
     def __exit__(self, *error: object) -> None:
         for lock in self.locks:

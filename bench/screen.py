@@ -1,8 +1,9 @@
-"""What a person sees: progress on stderr while it works, tables on stdout when it is done. All rounding is here."""
+"""What a person sees of a Run: progress on stderr while it works, the table on stdout when it is done; and what every
+command prints with. Rounding is for printing only."""
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.case import Case
-from bench.gate import spoken
-from bench.parity import LIMITS
+from bench.arm import said
+from bench.case import LABELS, Case
+from bench.pairs import Pair
 from bench.protocol import Protocol
 from bench.results import Run
 from bench.rows import IN_THE_CLOCK
-from impls.variants import Variant
 
 OUT_OF_THE_CLOCK = "outside it: input copies, optimizer step, fetching results, burn-in, the first call."
 
@@ -73,11 +73,14 @@ class Progress:
                 self.steps["round"] = (round, case.group)  # type: ignore[assignment]
                 self._line(f"round {round + 1}/{self.rounds}: taking turns")
 
-    def _fault(self, worker: str, reason: str, tail: str, attempt: int, round: int, **rest: Any) -> None:
-        then = "the Round is repeated" if attempt == 0 else "its cases fail"
+    def _fault(self, worker: str, reason: str, tail: str, spare: bool, round: int, **rest: Any) -> None:
+        then = "the Round is repeated" if spare else "its cases fail"
         self._line(f"round {round + 1}/{self.rounds}: {worker} {reason}; {then}")
         for line in tail.splitlines()[-3:]:
             self._line(f"    {line}")
+
+    def _spoilt(self, reason: str, round: int, **rest: Any) -> None:
+        self._line(f"round {round + 1}/{self.rounds}: {reason}; the Round is repeated")
 
     def _failed(self, case: Case, reason: str) -> None:
         self._line(f"{case.id}: not timed: {reason}")
@@ -96,16 +99,18 @@ class Progress:
             print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 
-def run_table(run: Run) -> None:
+def run_table(run: Run, pairs: Sequence[Pair]) -> None:
     """One table a group: pass x framework, with the ratio to the first framework; then what is inside the clock."""
     out = console()
     rows = {row["case_id"]: row for row in run.rows()}
-    ratios = {ratio["candidate"]: ratio for ratio in run.ratios()}
+    ratios = {pair.candidate: pair for pair in pairs}
     if given := run.head["weights"]:
         out.print(Text(f"weights: {given['file']} (sha256 {given['sha256'][:8]})"), soft_wrap=True)
     if let_through := run.head["env"]:
         words = " ".join(f"{name}={value}" for name, value in let_through.items())
         out.print(Text(f"let through to every Worker: {words}"), soft_wrap=True)
+    if ab := run.head["ab"]:
+        out.print(Text("; ".join(f"{label}: {said(ab, label)}" for label in LABELS)), soft_wrap=True)
     for group in dict.fromkeys(case.group for case in run.cases):
         cases = sorted((case for case in run.cases if case.group == group), key=lambda case: case.pass_)
         _group_table(out, run, cases, rows, ratios)
@@ -115,14 +120,21 @@ def run_table(run: Run) -> None:
     out.print(Text(f"  {OUT_OF_THE_CLOCK}", style="dim"), soft_wrap=True)
     if not run.protocol.paired:
         out.print(Text("No ratio: timed one after the other, it would hold the machine's drift.", style="dim"))
-    if ratios:
+    if any(row["backward_ci95_low_ms"] for row in rows.values()):
         note = (
-            "Ratio: time over the first framework's, above 1 is slower; 95 % interval over Rounds, from mirrored turns."
+            "backward: forward_backward less forward in the same Worker [95 % over Rounds]; training mode's own share "
+            "is in it."
         )
+        out.print(Text(note, style="dim"), soft_wrap=True)
+    if ratios:
+        over = "A's" if run.head["ab"] else "the first framework's"
+        note = f"Ratio: time over {over}, above 1 is slower; 95 % interval over Rounds, from mirrored turns."
         out.print(Text(note, style="dim"), soft_wrap=True)
 
 
-def _group_table(out: Console, run: Run, cases: list[Case], rows: Mapping[str, Any], ratios: Mapping[str, Any]) -> None:
+def _group_table(
+    out: Console, run: Run, cases: list[Case], rows: Mapping[str, Any], ratios: Mapping[str, Pair]
+) -> None:
     first = rows[cases[0].id]
     done = max(rows[case.id]["rounds"] for case in cases)
     asked = "" if done == run.protocol.rounds else f" of {run.protocol.rounds}"
@@ -143,19 +155,20 @@ def _group_table(out: Console, run: Run, cases: list[Case], rows: Mapping[str, A
         if last and case.pass_ != last:
             table.add_section()
         pass_, last = "" if case.pass_ == last else case.pass_, case.pass_
-        name = f"{case.framework} {case.mode}" + case.worker.removeprefix(f"{case.framework}-{case.mode}")
+        name = case.worker.replace("-", " ")
         if not row["valid"]:
             table.add_row(
                 pass_, name, "not measured" if row["invalid_reason"] == "not measured" else "failed", "", "", ""
             )
             continue
-        baseline = any(one["baseline"] == case.id for one in ratios.values())
+        baseline = any(one.baseline == case.id for one in ratios.values())
         cells = (spread(row), number(row["median_ms"]), number(row["images_per_s"]), interval(ratio, baseline))
         table.add_row(pass_, name, *cells)
+    _backward(table, cases, rows)
     out.print(table)
     for case in cases:
         row = rows[case.id]
-        for what in ratios.get(case.id, {}).get("differs", ()):
+        for what in ratios[case.id].differs if case.id in ratios else ():
             out.print(Text(f"  {case.pass_} {case.worker}: not the same conditions: {what}"), soft_wrap=True)
         if row["invalid_reason"] not in ("", "not measured"):
             out.print(Text(f"  {case.pass_} {case.worker}: {row['invalid_reason']}"), soft_wrap=True)
@@ -168,12 +181,23 @@ def _group_table(out: Console, run: Run, cases: list[Case], rows: Mapping[str, A
     out.print(Text(f"{', '.join(sorted(versions))} on {first['device_name']}", style="dim"))
 
 
+def _backward(table: Table, cases: list[Case], rows: Mapping[str, Any]) -> None:
+    known = [case for case in cases if rows[case.id]["valid"] and rows[case.id]["backward_ci95_low_ms"] is not None]
+    if known:
+        table.add_section()
+    for case in known:
+        row, name = rows[case.id], case.worker.replace("-", " ")
+        low, middle, high = (row[f"backward_{what}ms"] for what in ("ci95_low_", "", "ci95_high_"))
+        found = "not resolved" if middle is None else f"{number(middle)} [{number(low)}, {number(high)}]"
+        table.add_row("backward" if case is known[0] else "", name, found, "", "", "")
+
+
 def _evidence(row: Mapping[str, Any]) -> str:
     if "noisy" not in row["flags"]:
         return ""
     names = {"steal_pct": "stolen", "foreign_cpu_pct": "used by others"}
-    said = [f"{row[key]:.0f} % {words}" for key, words in names.items() if row[key] is not None]
-    return f" (CPU time: {', '.join(said)})"
+    known = [f"{row[key]:.0f} % {words}" for key, words in names.items() if row[key] is not None]
+    return f" (CPU time: {', '.join(known)})" if known else ""
 
 
 def spread(row: Mapping[str, Any]) -> str:
@@ -183,13 +207,13 @@ def spread(row: Mapping[str, Any]) -> str:
     return f"{number(row['mean_ms'])} ± {number(row['stddev_ms'])} ({row['iterations']})"
 
 
-def interval(ratio: Mapping[str, Any] | None, baseline: bool) -> str:
-    if ratio is None:
+def interval(pair: Pair | None, baseline: bool) -> str:
+    if pair is None or pair.ratio is None:
         return "1" if baseline else "-"
-    unlike = "unlike: " if ratio["differs"] else ""
-    if ratio["ci95_low"] is None:
-        return f"{unlike}{ratio['ratio']:.3f} [needs 3 Rounds]"
-    return f"{unlike}{ratio['ratio']:.3f} [{ratio['ci95_low']:.3f}, {ratio['ci95_high']:.3f}]"
+    unlike, value = "unlike: " if pair.differs else "", pair.ratio.value
+    if value.low is None:
+        return f"{unlike}{value.center:.3f} [{'needs 3 Rounds' if pair.ratio.paired else 'unknown'}]"
+    return f"{unlike}{value.center:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
 def number(value: float) -> str:
@@ -197,98 +221,6 @@ def number(value: float) -> str:
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
-
-
-def layers_table(net: Variant, rows: Sequence[Mapping[str, Any]], beside: Mapping[str, Sequence[Mapping]]) -> None:
-    """Layer, kind, output shape, params, state, MACs; beside them each framework's report, ``=`` where it agrees."""
-    table = new_table(f"{net.name}, {net.input_size} px: {net.note}")
-    for heading in ("layer", "kind"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("output", "params", "state", "MACs", *beside):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for i, row in enumerate(rows):
-        cells = [row["layer"], row["kind"], shape(row), *(f"{row[key]:,}" for key in ("params", "state", "macs"))]
-        table.add_row(*cells, *(agreement(row, theirs[i]) for theirs in beside.values()))
-    table.add_section()
-    totals = [f"{sum(row[key] for row in rows):,}" for key in ("params", "state", "macs")]
-    table.add_row("total", "", "", *totals, *("" for _ in beside))
-    console().print(table)
-
-
-def shape(row: Mapping[str, Any]) -> str:
-    return " x ".join(str(row[name]) for name in ("height", "width", "channels"))
-
-
-def agreement(row: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    if all(row[name] == theirs[name] for name in ("height", "width", "channels", "params", "state")):
-        return "="
-    return f"{shape(theirs)}, {theirs['params']:,}, {theirs['state']:,}"
-
-
-def verify_table(
-    checks: Sequence[Mapping[str, Any]], against: str | None = None, theirs: Sequence[Mapping[str, Any]] = ()
-) -> None:
-    """One table a precision, one row a variant, framework and batch: the worst error of each kind.
-
-    ``against`` names the file that stood in for the reference, ``theirs`` are its own checks.
-    """
-    out = console()
-    for precision in dict.fromkeys(check["precision"] for check in checks):
-        title = f"{precision}: relative L2 error against {against or 'float64'}, worst array of its kind"
-        groups: dict[tuple, list[Mapping[str, Any]]] = {}
-        for check in checks:
-            if check["precision"] == precision:
-                name = f"{check['framework']} {check['mode']}"
-                groups.setdefault((check["variant"], name, str(check["batch"])), []).append(check)
-        here = [check for check in (*checks, *theirs) if check["precision"] == precision]
-        norms = {check["kind"]: check["tolerance"] for check in here if check["kind"] == "norm"}
-        table, limits = new_table(title), LIMITS[precision] | norms  # a norm is judged where a gradient may move far
-        for heading in ("variant", "framework", "batch", *(f"{kind}\n≤ {limit:.0e}" for kind, limit in limits.items())):
-            table.add_column(heading, no_wrap=True)
-        table.add_column("", no_wrap=True)
-        for who, mine in groups.items():
-            table.add_row(*who, *(_worst(mine, kind, usual) for kind, usual in limits.items()), _verdict(mine))
-        own = [check for check in theirs if check["precision"] == precision]
-        if own:
-            table.add_section()
-            cells = (_worst(own, kind, usual) for kind, usual in limits.items())
-            table.add_row("", "the file to float64", "", *cells, _verdict(own))
-        out.print(table)
-    for check in (check for check in theirs if not check["ok"]):
-        out.print(f"{against}, against float64: {spoken(check)}", soft_wrap=True)
-    for check in (check for check in checks if not check["ok"]):
-        out.print(f"{check['variant']} on {check['framework']}: {spoken(check)}", soft_wrap=True)
-
-
-def _worst(checks: Iterable[Mapping[str, Any]], kind: str, usual: float) -> str:
-    """The worst error of a kind, and its limit where that is not the usual one."""
-    errors = [(check["error"], check["tolerance"]) for check in checks if check["kind"] == kind]
-    if not errors:
-        return "-"
-    error, tolerance = max(errors, key=lambda one: float("inf") if one[0] is None else one[0] / one[1])
-    other = f" ≤ {tolerance:.0e}" if tolerance != usual else ""
-    return "none" if error is None else f"{error:.1e}{other}"
-
-
-def _verdict(checks: Iterable[Mapping[str, Any]]) -> str:
-    return "equal" if all(check["ok"] for check in checks) else "DIFFERS"
-
-
-def conditions_lines(workers: Iterable[Mapping[str, Any]]) -> None:
-    """What each Worker really computed with, a line each."""
-    out = console()
-    for worker in workers:
-        conditions, precision = worker["conditions"], worker["precision_found"]
-        facts = [f"{what} in {one['precision']} ({one['error']:.0e})" for what, one in precision.items()]
-        if conditions["threads"]:
-            facts.append(f"{conditions['threads']} threads")
-        if conditions["onednn"] is not None:
-            facts.append(f"oneDNN {('off', 'on')[conditions['onednn']]}")
-        facts += [conditions["layout"], conditions["device"].rpartition("device:")[2].lower()]
-        version = worker["versions"].get(worker["framework"])
-        out.print(
-            Text(f"{worker['framework']} {version} {worker['mode']}: {', '.join(facts)}", style="dim"), soft_wrap=True
-        )
 
 
 def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected_s: float) -> None:
@@ -310,6 +242,14 @@ def where(folder: Path, files: Sequence[str]) -> None:
 
 def tell(text: str) -> None:
     print(f"alexnet-bench: {text}", file=sys.stderr, flush=True)
+
+
+def tell_problems(run: Run, most: int = 5) -> None:
+    """Lines of run.jsonl that were left out."""
+    for problem in run.problems[:most]:
+        tell(problem)
+    if (more := len(run.problems) - most) > 0:
+        tell(f"{run.folder / 'run.jsonl'}: {more} more lines left out")
 
 
 def print_json(data: Any) -> None:

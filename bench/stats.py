@@ -1,4 +1,4 @@
-"""Summary of samples, and ratios with intervals. The process is the replicate: every interval is over Rounds.
+"""Summary of samples, and what is derived of one Case. The process is the replicate: every interval is over Rounds.
 
 Durations are integer nanoseconds; nothing is trimmed, nothing is rounded.
 """
@@ -11,7 +11,9 @@ from statistics import fmean, median
 import numpy as np
 from scipy.special import stdtrit  # quantile of Student's t; scipy.stats takes a second to import
 
-MARGIN = 0.02  # a ratio nearer to 1 than this is called the same
+TREND_EDGE = math.log(1.02)  # halves of a Round nearer to each other than this are as fast as each other
+
+LEAST_ROUNDS = 3  # of fewer there is no interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +25,17 @@ class Interval:
     high: float | None
 
     @classmethod
-    def of_logs(cls, logs: Sequence[float]) -> "Interval":
+    def of_logs(cls, logs: Sequence[float], level: float = 0.95) -> "Interval":
         """From one logarithm a Round: exp(mean -+ t(.975, R - 1) * sd / sqrt(R))."""
-        mean = fmean(logs)
-        if len(logs) < 3:
-            return cls(math.exp(mean), None, None)
-        half = t_quantile(0.975, len(logs) - 1) * stddev(logs) / math.sqrt(len(logs))
-        return cls(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
+        return cls.around(fmean(logs), standard_error(logs), len(logs) - 1, level)
+
+    @classmethod
+    def around(cls, log: float, error: float | None, freedom: int, level: float = 0.95) -> "Interval":
+        """Parameters: a logarithm, its standard error (None: unknown, no ends), degrees of freedom of t."""
+        if error is None:
+            return cls(math.exp(log), None, None)
+        half = t_quantile((1 + level) / 2, freedom) * error
+        return cls(math.exp(log), math.exp(log - half), math.exp(log + half))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ class Summary:
     outliers_severe: int
     round_medians_ns: tuple[float, ...]
     center: Interval
+    stddev_within_ns: float | None
+    """Of a sample about its own Round's mean, pooled over Rounds by degrees of freedom."""
     cv_within: float | None
     cv_between: float | None
     trend: str
@@ -78,6 +86,7 @@ class Summary:
             outliers_severe=sum(distance > 3 * (q3 - q1) for distance in beyond),
             round_medians_ns=tuple(float(median(one)) for one in rounds),
             center=Interval.of_logs(logs),
+            stddev_within_ns=pooled,
             cv_within=None if pooled is None else pooled / mean,
             cv_between=stddev(logs) if len(logs) > 1 else None,
             trend=trend(rounds),
@@ -85,59 +94,66 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
-    """Candidate over baseline, from Rounds that both were in; above 1 the candidate is slower."""
+class Backward:
+    """What a backward pass adds to a forward pass, with its 95 % interval; the ends are None below 3 Rounds.
 
-    value: Interval
-    rounds: int
-    verdict: str
+    It holds what else differs between the two passes: forward_backward runs the forward part in training mode.
+    """
 
-    @classmethod
-    def of(cls, rounds: Sequence[Sequence[tuple[Sequence[int], Sequence[int]]]]) -> "Ratio":
-        """Parameters: for each Round its cycles, each the samples (baseline, candidate), ns.
-
-        A cycle is mirrored (A B B A), so that a drift of the machine's speed cancels in its difference of mean
-        logarithms; a Round counts with the median of its cycles.
-        """
-        differences = [
-            median(mean_log(candidate) - mean_log(baseline) for baseline, candidate in one) for one in rounds
-        ]
-        value = Interval.of_logs(differences)
-        return cls(value, len(differences), verdict(value, len(differences)))
+    mean_ns: float
+    low_ns: float | None
+    high_ns: float | None
+    resolved: bool
+    """False where the interval reaches 0, or where there is none: then the mean says nothing."""
 
 
-def verdict(value: Interval, rounds: int) -> str:
-    """SLOWER, FASTER or SAME as far as the interval allows, else INCONCLUSIVE."""
-    if value.low is None or value.high is None or rounds < 5:
-        return "INCONCLUSIVE"
-    if value.low > 1 + MARGIN:
-        return "SLOWER"
-    if value.high < 1 / (1 + MARGIN):
-        return "FASTER"
-    if value.low >= 1 / (1 + MARGIN) and value.high <= 1 + MARGIN:
-        return "SAME"
-    return "INCONCLUSIVE"
+def backward(forward_medians_ns: Sequence[float], forward_backward_medians_ns: Sequence[float]) -> Backward:
+    """From the two passes' medians of the same Rounds and Workers; a t interval of their differences, ns.
+
+    ValueError unless both have the same number of Rounds, at least one.
+    """
+    rounds = len(forward_medians_ns)
+    if rounds != len(forward_backward_medians_ns) or not rounds:
+        raise ValueError(
+            f"expected medians of the same Rounds, found {rounds} forward, {len(forward_backward_medians_ns)} both"
+        )
+    differences = [
+        both - forward for forward, both in zip(forward_medians_ns, forward_backward_medians_ns, strict=True)
+    ]
+    mean, error = fmean(differences), standard_error(differences)
+    if error is None:
+        return Backward(mean, None, None, False)
+    half = t_quantile(0.975, rounds - 1) * error
+    return Backward(mean, mean - half, mean + half, mean - half > 0)
 
 
 def trend(rounds: Sequence[Sequence[int]]) -> str:
-    """Whether the first half of a Round's samples is slower than the second: warming, slowing, steady or unresolved.
+    """Whether the first half of a Round's samples is slower than the second: warming, slowing, steady or unresolved."""
+    return trend_of([half for one in rounds if (half := half_difference(one)) is not None])
 
-    From a 99 % t interval over Rounds, since drift inside one Round would fake it.
-    """
-    halves = [
-        math.log(median(one[: len(one) // 2])) - math.log(median(one[len(one) // 2 :]))
-        for one in rounds
-        if len(one) > 1
-    ]
-    if len(halves) < 3:
+
+def half_difference(samples: Sequence[int]) -> float | None:
+    """ln of the first half's median over the second's, of one Round; None for a single sample."""
+    middle = len(samples) // 2
+    return math.log(median(samples[:middle])) - math.log(median(samples[middle:])) if middle else None
+
+
+def trend_of(halves: Sequence[float]) -> str:
+    """From one half difference a Round, by their 99 % t interval: drift inside one Round would fake a trend."""
+    error = standard_error(halves)
+    if error is None:
         return "unresolved"
-    half = t_quantile(0.995, len(halves) - 1) * stddev(halves) / math.sqrt(len(halves))
-    low, high, edge = fmean(halves) - half, fmean(halves) + half, math.log(1.02)
-    if low > edge:
+    mean, half = fmean(halves), t_quantile(0.995, len(halves) - 1) * error
+    if mean - half > TREND_EDGE:
         return "warming"
-    if high < -edge:
+    if mean + half < -TREND_EDGE:
         return "slowing"
-    return "steady" if -edge <= low and high <= edge else "unresolved"
+    return "steady" if mean - half >= -TREND_EDGE and mean + half <= TREND_EDGE else "unresolved"
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """Of the mean of one value a Round; None below 3 Rounds, where it would say nothing."""
+    return stddev(values) / math.sqrt(len(values)) if len(values) >= LEAST_ROUNDS else None
 
 
 def stddev(values: Sequence[float]) -> float:
@@ -147,7 +163,7 @@ def stddev(values: Sequence[float]) -> float:
 
 
 def mean_log(samples: Sequence[int]) -> float:
-    return fmean(math.log(sample) for sample in samples)
+    return math.fsum(map(math.log, samples)) / len(samples)
 
 
 def t_quantile(probability: float, freedom: int) -> float:

@@ -1,7 +1,8 @@
-"""The one timing loop, for burn-in and for samples, and the gate that says when a series is steady."""
+"""The one timing loop, for burn-in and for samples; the proof that waiting waits; the gate of a steady series."""
 
 import contextlib
 import gc
+import math
 import statistics
 import time
 from array import array
@@ -43,6 +44,58 @@ def measure(
         start_ns[i] = began
         handles = None  # freed here, else the next iteration pays for the release
     return start_ns, samples_ns
+
+
+SYNC_ITERATIONS = 20  # at most this many are queued unwaited
+SYNC_QUEUE_NS = 20_000_000  # or as many as keep a device busy for this long
+SYNC_COPY_NS = 2_000_000  # what a copy of a small output may take on an idle device
+
+
+def sync_lag(
+    run: Callable[[], Any],
+    wait: Callable[[Any], None],
+    fetch: Callable[[Any], object],
+    iteration_ns: float,
+    *,
+    attempts: int = 3,
+    clock: Callable[[], int] = time.perf_counter_ns,
+) -> dict[str, int]:
+    """Whether the device is idle when ``wait`` returns: if it is not, a copy to the host has to wait for the rest.
+
+    No sample is taken here. A copy that was preempted is slow once, a device that was not waited for is slow every
+    time, so one attempt in time is enough.
+
+    Parameters
+    ----------
+    run, wait : callable
+        As for ``measure``; several iterations are queued, and only the last one is waited for.
+    fetch : callable
+        Copies a small output (the logits or the loss, all of it) of these handles to the host.
+    iteration_ns : float, > 0
+        How long an iteration takes, from burn-in.
+    attempts : int, >= 1
+    clock : callable returning int, nanoseconds
+
+    Returns
+    -------
+    iterations, copy_ns, allowed_ns : int
+        Of the first attempt whose copy took no longer than allowed, else of the last one.
+    """
+    if not iteration_ns > 0 or attempts < 1:
+        raise ValueError(f"expected iteration_ns > 0 and attempts >= 1, found {iteration_ns} and {attempts}")
+    iterations = min(SYNC_ITERATIONS, math.ceil(SYNC_QUEUE_NS / iteration_ns))
+    allowed_ns = max(SYNC_COPY_NS, int(iterations * iteration_ns / 10))
+    for _ in range(attempts):
+        for _ in range(iterations):
+            handles = run()
+        wait(handles)
+        began = clock()
+        fetch(handles)
+        copy_ns = clock() - began
+        handles = None
+        if copy_ns <= allowed_ns:
+            break
+    return {"iterations": iterations, "copy_ns": copy_ns, "allowed_ns": allowed_ns}
 
 
 @contextlib.contextmanager

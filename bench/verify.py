@@ -6,12 +6,13 @@ What was found can be kept in a file for other implementations, and theirs can t
 import dataclasses
 import errno
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.text import Text
 
 from bench import UsageError, dump, gate, options, parity, screen
 from bench.case import Case
@@ -50,8 +51,8 @@ def main(asked: dict[str, Any]) -> int:
         beside = {"against": {"file": theirs.name, "checks": theirs.checks}} if theirs else {}
         screen.print_json({"checks": checks, "workers": verified.workers} | beside)
     else:
-        screen.verify_table(checks, theirs.name if theirs else None, theirs.checks if theirs else ())
-        screen.conditions_lines(verified.workers)
+        verify_table(checks, theirs.name if theirs else None, theirs.checks if theirs else ())
+        conditions_lines(verified.workers)
     return 0 if ok else 1
 
 
@@ -207,3 +208,72 @@ class Verify:
 
 
 NO_ERROR = {"error": None, "tolerance": None, "ok": False}
+
+
+def verify_table(
+    checks: Sequence[Mapping[str, Any]], against: str | None = None, theirs: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """One table a precision, one row a variant, framework and batch: the worst error of each kind.
+
+    ``against`` names the file that stood in for the reference, ``theirs`` are its own checks.
+    """
+    out = screen.console()
+    for precision in dict.fromkeys(check["precision"] for check in checks):
+        title = f"{precision}: relative L2 error against {against or 'float64'}, worst array of its kind"
+        groups: dict[tuple, list[Mapping[str, Any]]] = {}
+        for check in checks:
+            if check["precision"] == precision:
+                name = f"{check['framework']} {check['mode']}"
+                groups.setdefault((check["variant"], name, str(check["batch"])), []).append(check)
+        here = [check for check in (*checks, *theirs) if check["precision"] == precision]
+        norms = {check["kind"]: check["tolerance"] for check in here if check["kind"] == "norm"}
+        table, limits = (
+            screen.new_table(title),
+            parity.LIMITS[precision] | norms,
+        )  # a norm is judged where a gradient may move far
+        for heading in ("variant", "framework", "batch", *(f"{kind}\n≤ {limit:.0e}" for kind, limit in limits.items())):
+            table.add_column(heading, no_wrap=True)
+        table.add_column("", no_wrap=True)
+        for who, mine in groups.items():
+            table.add_row(*who, *(_worst(mine, kind, usual) for kind, usual in limits.items()), _verdict(mine))
+        own = [check for check in theirs if check["precision"] == precision]
+        if own:
+            table.add_section()
+            cells = (_worst(own, kind, usual) for kind, usual in limits.items())
+            table.add_row("", "the file to float64", "", *cells, _verdict(own))
+        out.print(table)
+    for check in (check for check in theirs if not check["ok"]):
+        out.print(f"{against}, against float64: {gate.spoken(check)}", soft_wrap=True)
+    for check in (check for check in checks if not check["ok"]):
+        out.print(f"{check['variant']} on {check['framework']}: {gate.spoken(check)}", soft_wrap=True)
+
+
+def _worst(checks: Iterable[Mapping[str, Any]], kind: str, usual: float) -> str:
+    """The worst error of a kind, and its limit where that is not the usual one."""
+    errors = [(check["error"], check["tolerance"]) for check in checks if check["kind"] == kind]
+    if not errors:
+        return "-"
+    error, tolerance = max(errors, key=lambda one: float("inf") if one[0] is None else one[0] / one[1])
+    other = f" ≤ {tolerance:.0e}" if tolerance != usual else ""
+    return "none" if error is None else f"{error:.1e}{other}"
+
+
+def _verdict(checks: Iterable[Mapping[str, Any]]) -> str:
+    return "equal" if all(check["ok"] for check in checks) else "DIFFERS"
+
+
+def conditions_lines(workers: Iterable[Mapping[str, Any]]) -> None:
+    """What each Worker really computed with, a line each."""
+    out = screen.console()
+    for worker in workers:
+        conditions, precision = worker["conditions"], worker["precision_found"]
+        facts = [f"{what} in {one['precision']} ({one['error']:.0e})" for what, one in precision.items()]
+        if conditions["threads"]:
+            facts.append(f"{conditions['threads']} threads")
+        if conditions["onednn"] is not None:
+            facts.append(f"oneDNN {('off', 'on')[conditions['onednn']]}")
+        facts += [conditions["layout"], conditions["device"].rpartition("device:")[2].lower()]
+        version = worker["versions"].get(worker["framework"])
+        out.print(
+            Text(f"{worker['framework']} {version} {worker['mode']}: {', '.join(facts)}", style="dim"), soft_wrap=True
+        )

@@ -7,12 +7,15 @@ broken framework is not timed.
 """
 
 import contextlib
+import ctypes
 import gc
 import json
 import math
 import os
 import resource
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +24,15 @@ from typing import Any
 import numpy as np
 
 import impls
-from bench import probe
-from bench.timing import measure, no_garbage_collection
+from bench import ownership, probe
+from bench.timing import measure, no_garbage_collection, sync_lag
 from impls.layers import BatchNorm
 from impls.net import Build, DeviceMissing, Settings, gradients_of, logits_of, resident_batches
 from impls.reference import difference
 from impls.variants import VARIANTS
 from impls.weights import shared
 
+PR_SET_PDEATHSIG = 1
 SAMPLED = 4096  # values of an array that a Worker of a Run compares; `verify` compares all
 
 
@@ -90,6 +94,15 @@ class Worker:
             "other_frameworks": probe.strangers(self.framework),
         }
 
+    def environment(self) -> dict[str, Any]:
+        """What this process is made of, for ``env``: no Net is built."""
+        return {
+            "libraries": probe.libraries(),
+            "other_frameworks": probe.strangers(self.framework),
+            "settings": self.adapter.conditions(),
+            "owned_twice": ownership.owned_twice(),
+        }
+
     def layers(self) -> dict[str, Any]:
         return {"layers": self.net.layers(), "device": self.net.device()}
 
@@ -133,16 +146,25 @@ class Worker:
         self.net.peak_memory()  # from here on it counts what is timed
         return {"checks": checks, "gradients": manifest}
 
-    def measure(self, pass_: str, n: int) -> dict[str, Any]:
+    def sync(self, pass_: str, iteration_ns: int) -> dict[str, Any]:
+        """Whether the Net's ``wait`` leaves the device with work to do, on the very pass that is timed."""
+        with no_garbage_collection():
+            return sync_lag(getattr(self.net, pass_), self.net.wait, self.net.fetch, iteration_ns)
+
+    def measure(self, pass_: str, n: int, spin_ns: int = 0) -> dict[str, Any]:
+        """``spin_ns`` of busy waiting is added to every pass, inside the clock: the known slowdown of an --ab."""
+        run = getattr(self.net, pass_)
         before = resource.getrusage(resource.RUSAGE_SELF)
         with no_garbage_collection():
-            start_ns, samples_ns = measure(getattr(self.net, pass_), self.net.wait, n)
+            start_ns, samples_ns = measure(slowed(run, self.net.wait, spin_ns) if spin_ns else run, self.net.wait, n)
         after = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "start_ns": start_ns.tolist(),
             "ns": samples_ns.tolist(),
             "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
             "nivcsw": after.ru_nivcsw - before.ru_nivcsw,
+            "nvcsw": after.ru_nvcsw - before.ru_nvcsw,
+            "majflt": after.ru_majflt - before.ru_majflt,
         }
 
     def overhead(self, n: int) -> dict[str, Any]:
@@ -211,6 +233,20 @@ class Worker:
         return checks
 
 
+def slowed(run: Callable[[], Any], wait: Callable[[Any], None], spin_ns: int) -> Callable[[], Any]:
+    """The pass, done, and then ``spin_ns`` more."""
+
+    def both() -> Any:
+        handles = run()
+        wait(handles)
+        until = time.perf_counter_ns() + spin_ns
+        while time.perf_counter_ns() < until:
+            pass
+        return handles
+
+    return both
+
+
 def reset_high_water() -> None:
     """Count from here on, where the system allows: what came before, the probes, is no part of a Net."""
     with contextlib.suppress(OSError):
@@ -241,8 +277,18 @@ def kind_of(error: BaseException) -> str:
     return "error"
 
 
-def main(framework: str, requests: int, replies: int) -> None:
+def end_with(controller: int) -> None:
+    """Have the kernel end this process when its controller is gone, even in the middle of a pass; without Linux's
+    prctl it ends when it finds its requests closed."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != controller:  # it went before that was asked for
+        os._exit(1)
+
+
+def main(framework: str, requests: int, replies: int, controller: int) -> None:
     """Serve until the controller closes its end; the last word on a failure goes to stderr."""
+    end_with(controller)
     worker = Worker(framework)
     with open(requests) as asked, open(replies, "w") as answered:
         for line in asked:

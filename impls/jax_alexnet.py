@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pool, Relu
-from impls.net import Build, DeviceMissing, Gradients, Settings
+from impls.net import Build, DeviceMissing, Gradients, Settings, last_value
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -108,6 +108,9 @@ class Net:
 
     def wait(self, handles: Any) -> None:
         jax.block_until_ready((handles, self.moving))  # on the CPU too: a call returns long before it is done
+
+    def fetch(self, handles: Any) -> None:
+        np.asarray(last_value(handles))
 
     def logits(self, handles: Any) -> np.ndarray:
         return np.asarray(handles.astype(jnp.float32)).reshape(len(handles), -1)

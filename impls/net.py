@@ -63,6 +63,9 @@ class Net(Protocol):
     def wait(self, handles: Any) -> None:
         """Return when the device has finished those handles; copy nothing."""
 
+    def fetch(self, handles: Any) -> None:
+        """Copy to the host a small value of those handles that is computed last, and wait for no other."""
+
     def logits(self, handles: Any) -> np.ndarray:
         """What ``forward`` computed, from its handles: (batch, classes), float32, in (h, w, c) order if not flat."""
 
@@ -95,6 +98,11 @@ def resident_batches(build: Build, size: int) -> list[np.ndarray]:
         np.random.Generator(np.random.PCG64([build.seed, which])).standard_normal(shape, dtype=np.float32)
         for which in (0, 1)
     ]
+
+
+def last_value(handles: Any) -> Any:
+    """The output, or of a loss and its gradients that of the first row's kernel, which backward comes to last."""
+    return handles[1] if isinstance(handles, tuple) else handles
 
 
 def logits_of(net: Net, images: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 Logits and gradients come from the float64 reference, so it passes the same gate as every other Net. In mode ``part`` it
 plays the part that NULL_NET in the environment names, for tests of the harness: ``spin=MS``; ``hang=N``, ``die=N`` or
 ``memory=N`` in its Nth iteration; ``wrong`` or ``nan`` gradients; ``retrace`` in every pass; ``low`` precision in the
-probes.
+probes; ``async=MS`` a device that is done so long after the call, and ``unsynced=MS`` one whose wait does not wait.
 """
 
 import os
@@ -52,7 +52,8 @@ class Net:
         self.part, self.value, self.iteration = part, float(value or 0), 0
         probe = variant.name not in VARIANTS
         self.precision = "bf16" if part == "low" and probe else how.precision if how.precision != "fp32" else None
-        if part in ("spin", "hang", "die", "memory", "retrace") and not probe:
+        self.done_ns = 0
+        if part in ("spin", "hang", "die", "memory", "retrace", "async", "unsynced") and not probe:
             self.forward = self.forward_backward = self.play  # type: ignore[method-assign]
 
     def forward(self) -> Any:
@@ -67,6 +68,8 @@ class Net:
             until = time.perf_counter_ns() + int(self.value * 1e6)
             while time.perf_counter_ns() < until:
                 pass
+        elif self.part in ("async", "unsynced"):
+            self.done_ns = time.perf_counter_ns() + int(self.value * 1e6)
         elif self.iteration == self.value:
             if self.part == "memory":
                 raise MemoryError("the null Net was told to run out of memory")
@@ -75,7 +78,12 @@ class Net:
             time.sleep(3600)
 
     def wait(self, handles: Any) -> None:
-        return None
+        if self.part == "async":
+            self.fetch(handles)
+
+    def fetch(self, handles: Any) -> None:
+        if (left_ns := self.done_ns - time.perf_counter_ns()) > 0:
+            time.sleep(left_ns / 1e9)
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
         self.images = batches[0]

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Placed, Pool, Relu
-from impls.net import Build, DeviceMissing, Gradients, Settings
+from impls.net import Build, DeviceMissing, Gradients, Settings, last_value
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -110,6 +110,9 @@ class Net:
     def wait(self, handles: Any) -> None:
         if "GPU" in self.on:  # on the CPU a call returns when it is done
             tf.test.experimental.sync_devices()
+
+    def fetch(self, handles: Any) -> None:
+        last_value(handles).numpy()
 
     def logits(self, handles: Any) -> np.ndarray:
         return tf.cast(handles, tf.float32).numpy().reshape(handles.shape[0], -1)

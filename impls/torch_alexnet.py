@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Placed, Pool, Relu, Shape
-from impls.net import Build, DeviceMissing, Gradients, Settings
+from impls.net import Build, DeviceMissing, Gradients, Settings, last_value
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -104,6 +104,9 @@ class Net:
     def wait(self, handles: Any) -> None:
         if self.target.type == "cuda":  # on the CPU a call returns when it is done
             torch.cuda.synchronize(self.target)
+
+    def fetch(self, handles: Any) -> None:
+        last_value(handles).cpu()
 
     def logits(self, handles: Any) -> np.ndarray:
         output = handles.float()

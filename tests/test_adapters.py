@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import impls
 from bench import parity
+from bench.gate import sync_fault
+from bench.timing import measure, sync_lag
 from impls import reference
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pool, Relu, place
 from impls.net import Build, gradients_of, logits_of, resident_batches
@@ -316,3 +318,27 @@ class TestGradientOfTheImages:
         net.load(resident_batches(how("jax", 2), 9))
         program = net.step.lower(net.parameters, net.moving, net.key, net.batches[0]).as_text()
         assert program.count("stablehlo.convolution") == 3 + 3 + 2  # forward, kernels, inputs of all but the first
+
+
+HEAVY = tiny(64, Conv("conv1", 64, 3), Relu("relu1"), Conv("conv2", 64, 3), Relu("relu2"), Pool("pool", 4, 4))
+
+
+@pytest.mark.parametrize("pass_", ["forward", "forward_backward"])
+def test_a_device_is_done_when_wait_returns(build, pass_):
+    net = build(HEAVY, initial(HEAVY), batch=4)
+    run = getattr(net, pass_)
+    _, ns = measure(run, net.wait, 3)
+    assert sync_fault(sync_lag(run, net.wait, net.fetch, min(ns))) == ""
+
+
+@pytest.mark.parametrize("pass_", ["forward", "forward_backward"])
+def test_without_its_wait_an_adapter_is_caught(pass_):
+    """JAX's: on a CPU torch and TensorFlow return when a pass is done, there is nothing to wait for."""
+    asked = how("jax", 4)
+    net = configured("jax").build(HEAVY, initial(HEAVY), asked)
+    net.load(resident_batches(asked, HEAVY.input_size))
+    run = getattr(net, pass_)
+    net.wait(run())
+    _, ns = measure(run, lambda handles: None, 3)
+    lag = sync_lag(run, lambda handles: None, net.fetch, min(ns))
+    assert "its wait returns before the device is done" in sync_fault(lag)

@@ -1,9 +1,11 @@
 """Cases: ids, the grid, groups, and what a user may not ask for."""
 
+import dataclasses
+
 import pytest
 
 from bench import UsageError
-from bench.case import Case, device, grid, groups, modes, one_of, positive, several
+from bench.case import Case, checked, device, grid, groups, modes, one_of, positive, several
 from impls import FRAMEWORKS
 from impls.variants import VARIANTS
 
@@ -110,3 +112,47 @@ def test_a_mistake_says_what_was_expected_and_what_was_found(ask, message):
     with pytest.raises(UsageError) as error:
         ask()
     assert message in str(error.value)
+
+
+class TestChecked:
+    """Cases that were read from a file: what nobody could have asked for is refused before it is used."""
+
+    CASE = Case("owt", "torch", "eager", "cpu", "fp32", "nchw", 8, "forward")
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"variant": "alexnet"}, "unknown variant 'alexnet': choose tutorial, "),
+            ({"framework": "caffe"}, "unknown framework 'caffe': choose torch, tensorflow, jax or null"),
+            ({"pass_": "backward"}, "unknown pass 'backward': choose forward or forward_backward"),
+            ({"precision": "fp8"}, "unknown precision 'fp8': choose fp32, tf32 or bf16"),
+            ({"device": "a|b"}, "unknown device 'a|b': choose cpu, cuda, or one GPU such as cuda:1"),
+            ({"arm": "C"}, "unknown arm 'C': choose A or B"),
+            ({"mode": "a b"}, "mode: expected a word, found 'a b'"),
+            ({"layout": "\x1b[2J"}, "layout: expected a word, found '\\x1b[2J'"),
+            ({"weights": "<script>"}, "weights: expected a word, found '<script>'"),
+            ({"batch": 0}, "batch: expected a whole number, at least 1, found 0"),
+            ({"size": -5}, "size: expected a whole number, at least 1, found -5"),
+            ({"size": 1}, "owt at 1 pixels: "),
+        ],
+    )
+    def test_what_it_cannot_be_is_said(self, changes, message):
+        with pytest.raises(UsageError) as error:
+            checked([self.CASE, dataclasses.replace(self.CASE, **changes)])
+        assert str(error.value).startswith(message)
+
+    def test_a_case_twice_is_a_mistake(self):
+        with pytest.raises(UsageError, match="a case stands there twice"):
+            checked([self.CASE, self.CASE])
+
+    def test_every_case_of_a_grid_passes(self):
+        cases = grid(**DEFAULTS | {"variants": list(VARIANTS), "batches": [1, 8]}, size=224, seed=3, weights="01234567")
+        assert checked(cases) == cases
+
+
+def test_an_id_and_a_worker_end_in_their_arm_and_arms_share_a_group_though_threads_differ():
+    case = TestChecked.CASE
+    a, b = (dataclasses.replace(case, arm=label, threads=n) for n, label in ((1, "A"), (2, "B")))
+    assert (a.id, b.id) == (f"{case.id}-t1-A", f"{case.id}-t2-B")
+    assert (a.worker, b.worker) == ("torch-eager-A", "torch-eager-B")
+    assert groups([a, b]) == [[a, b]]

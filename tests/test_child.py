@@ -17,13 +17,13 @@ ASKED = {"framework": "null", "mode": "part", "device": "cpu", "threads": None, 
 (CASE,) = plain_cases(["half_width"], ASKED, batch=2)
 
 
-def worker(folder, part="", limit_s=60.0, pythons=None):
+def worker(folder, part="", limit_s=60.0, python=None):
     child = launch(
         "w",
         "null",
         device="cpu",
         threads=1,
-        pythons=pythons or {},
+        python=python,
         env={"NULL_NET": part},
         precision="fp32",
         logs=folder / "logs",
@@ -111,14 +111,14 @@ def test_a_framework_that_another_interpreter_lacks_names_its_extra(tmp_path):
     with pytest.raises(
         UsageError, match=r"framework 'null' is not installed for .*python: pip install .*No module named"
     ):
-        worker(tmp_path, pythons={"null": python})
+        worker(tmp_path, python=python)
 
 
 def test_an_interpreter_that_is_not_there_is_a_mistake(tmp_path):
     with pytest.raises(
         UsageError, match="cannot start /nowhere/python for null: No such file or directory; check --python"
     ):
-        worker(tmp_path, pythons={"null": "/nowhere/python"})
+        worker(tmp_path, python="/nowhere/python")
 
 
 def test_a_worker_leaves_when_the_controller_is_gone(tmp_path):

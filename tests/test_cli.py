@@ -12,7 +12,14 @@ from click.testing import CliRunner
 from conftest import NULL, ROOT, SMALL, Command
 
 from bench.cli import main
+from bench.results import Run
 from impls.variants import VARIANTS
+
+RATIO = set(
+    "case_id pass baseline candidate ratio ci95_low ci95_high verdict reason rounds paired margin minimum_detectable "
+    "rounds_needed differs".split()
+)
+SPIN = (*NULL, "--mode", "part", "--env", "NULL_NET=spin=5", "--pass", "forward", "--rounds", "6", "--json")
 
 
 def invoke(*args, **env):
@@ -50,6 +57,11 @@ def invoke(*args, **env):
         ),
         (("run", "--env", "=3"), "--env: expected NAME or NAME=VALUE, found '=3'"),
         (("run", "--protocol", "classic", "--rounds", "3"), "--rounds: the classic protocol has one Round"),
+        (("run", "--target-ci", "0"), "--target-ci: expected percent, above 0 and below 100, found '0'"),
+        (("run", "--target-ci", "2", "--protocol", "classic"), "--target-ci: the classic protocol has one Round"),
+        (("run", "--ab", "speed=1,2"), "--ab: expected KEY=A,B with KEY python, threads, mode, layout, env:NAME or"),
+        (("run", "--resume", "nowhere"), "nowhere: cannot read run.jsonl: No such file or directory"),
+        (("compare", "nowhere"), "nowhere: cannot read run.jsonl: No such file or directory"),
         (("verify", "--batch", "two"), "--batch: expected a whole number, at least 1, found 'two'"),
         (("verify", "--variant", "vgg"), "unknown variant 'vgg'"),
         (("layers", "--framework", "caffe"), "unknown framework 'caffe'"),
@@ -164,19 +176,51 @@ class TestRunJson:
         ratios = json.loads(json_run.out)["ratios"]
         assert [ratio["pass"] for ratio in ratios] == ["forward", "forward_backward"]
         for ratio in ratios:
-            assert set(ratio) == {
-                "pass",
-                "baseline",
-                "candidate",
-                "ratio",
-                "ci95_low",
-                "ci95_high",
-                "verdict",
-                "differs",
-            }
+            assert set(ratio) == RATIO
             assert ratio["ci95_low"] <= ratio["ratio"] <= ratio["ci95_high"]
             assert "-noop-" in ratio["baseline"]
             assert "-part-" in ratio["candidate"]
+
+
+@pytest.fixture(scope="module")
+def two_arms(tmp_path_factory):
+    """A real A/A, and the same with one side slowed by a known share; 5 ms a pass."""
+    command = Command(tmp_path_factory.mktemp("ab"))
+    both = {"slowdown=0,0": "aa", "slowdown=0,30": "power"}
+    return {text: command("run", *SPIN, "--ab", text, "--name", name) for text, name in both.items()}
+
+
+class TestRunAb:
+    """Both sides in one Run, with the exit code of `compare`."""
+
+    @pytest.mark.parametrize(("text", "code"), [("slowdown=0,0", 0), ("slowdown=0,30", 1)])
+    def test_the_exit_code_is_that_of_the_verdict(self, two_arms, text, code):
+        run = two_arms[text]
+        assert run.code == code, run.err
+        (ratio,) = json.loads(run.out)["ratios"]
+        assert (ratio["verdict"] == "SLOWER") == (code == 1)
+        assert set(ratio) == RATIO
+        assert (ratio["paired"], ratio["differs"]) == (True, [])
+        assert [ratio[side][-2:] for side in ("baseline", "candidate")] == ["-A", "-B"]
+
+    def test_the_known_share_is_found_again(self, two_arms):
+        (ratio,) = json.loads(two_arms["slowdown=0,30"].out)["ratios"]
+        assert ratio["ci95_low"] > 1.05
+
+    def test_every_event_of_a_real_run_is_one_that_is_read(self, two_arms):
+        for path in two_arms["slowdown=0,0"].results.iterdir():
+            assert Run(path).problems == []
+
+    def test_the_header_says_what_the_arms_were(self, two_arms):
+        got = json.loads(two_arms["slowdown=0,30"].out)
+        assert got["run"]["ab"] == {"key": "slowdown", "values": ["0", "30"], "identical": False}
+        assert ["slowed_down" in case["flags"] for case in got["cases"]] == [False, True]
+
+    def test_compare_says_of_the_folder_what_the_run_said(self, two_arms):
+        (path,) = two_arms["slowdown=0,30"].results.glob("*-power")
+        result = invoke("compare", str(path), "--json")
+        assert result.exit_code == 1
+        assert [case["verdict"] for case in json.loads(result.stdout)["cases"]] == ["SLOWER"]
 
 
 class TestLayers:

@@ -1,11 +1,14 @@
 """What is refused, and what is said of two rows that were not alike."""
 
+import csv
 import dataclasses
 
 import pytest
-from test_results import A, worker
+from runs import A, B, make, turn, worker
 
 from bench import gate
+from bench.pairs import within
+from bench.results import Journal, Run
 
 GPU = dataclasses.replace(A, device="cuda:1")
 
@@ -116,3 +119,59 @@ def test_one_rounds_worker_that_was_unlike_is_enough():
 def test_work_that_beats_the_machine_by_more_than_any_algorithm_was_left_out(multiple, refused):
     words = "implausible: 4.1 times the machine's matrix rate, so work was left out"
     assert gate.pruned_fault(multiple) == (words if refused else "")
+
+
+class TestBadSamples:
+    """Two Workers at work at once, or no duration at all: stored, and never counted."""
+
+    def add(self, folder, *turns):
+        make(folder, rounds=1)
+        for event in turns:
+            Journal(folder).add("turn", **event)
+        return Run(folder)
+
+    def test_samples_of_two_workers_that_overlap_are_left_out_on_both_sides(self, tmp_path):
+        ours, theirs = turn(A, [10] * 5, 10**12, round=1), turn(B, [10] * 3, 10**12 + 35, round=1)
+        run = self.add(tmp_path, ours, theirs)
+        assert run.samples_by_round(A)[1] == [10] * 3  # 0 to 30; the fourth ends at 40, after the other began
+        assert run.samples_by_round(B)[1] == [10] * 1  # 55 to 65; the others began before 50
+        run.write()
+        with open(tmp_path / "samples.csv", newline="") as file:
+            valid = [row["valid"] for row in csv.DictReader(file)]
+        assert valid[-8:] == ["True"] * 3 + ["False"] * 4 + ["True"]
+
+    def test_samples_that_touch_do_not_overlap(self, tmp_path):
+        run = self.add(tmp_path, turn(A, [10] * 2, 10**12, round=1), turn(B, [10] * 2, 10**12 + 20, round=1))
+        assert (run.samples_by_round(A)[1], run.samples_by_round(B)[1]) == ([10] * 2, [10] * 2)
+
+    def test_one_turn_inside_another_leaves_what_came_before_and_after(self, tmp_path):
+        run = self.add(tmp_path, turn(A, [10] * 5, 10**12, round=1), turn(B, [10], 10**12 + 20, round=1))
+        assert 1 not in run.samples_by_round(B)
+        assert run.samples_by_round(A)[1] == [10] * 2  # what follows is not known to have been alone
+
+    def test_a_long_turn_covers_more_than_the_next_one(self, tmp_path):
+        late = [turn(B, [10], 10**12 + start, round=1) for start in (10, 900, 1000)]
+        run = self.add(tmp_path, turn(A, [1000], 10**12, round=1), *late)
+        assert run.samples_by_round(B)[1] == [10]
+
+    @pytest.mark.parametrize("ns", [0, -5])
+    def test_a_duration_that_is_none_is_left_out(self, tmp_path, ns):
+        event = turn(A, [10, 10, 10], 10**12, round=1) | {"ns": [10, ns, 10]}
+        assert self.add(tmp_path, event).samples_by_round(A)[1] == [10, 10]
+
+    def test_the_same_clock_in_another_round_is_no_overlap(self, tmp_path):
+        run = self.add(tmp_path, turn(A, [10], 10**12, round=1), turn(B, [10], 10**12, round=2))
+        assert (run.samples_by_round(A)[1], run.samples_by_round(B)[2]) == ([10], [10])
+
+    def test_a_round_without_one_good_sample_is_no_round(self, tmp_path):
+        run = self.add(tmp_path, turn(A, [10], 10**12, round=1) | {"ns": [0]})
+        assert list(run.samples_by_round(A)) == [0]
+
+    def test_a_cycle_with_a_turn_that_has_no_sample_left_is_not_in_the_ratio(self, tmp_path):
+        make(tmp_path, rounds=3)
+        lines = (tmp_path / "run.jsonl").read_text().splitlines()
+        first = next(i for i, line in enumerate(lines) if '"event":"turn"' in line)
+        lines[first] = lines[first].replace(",1000,1000]", ",0,-1]")
+        (tmp_path / "run.jsonl").write_text("\n".join(lines) + "\n")
+        (pair,) = within(Run(tmp_path))
+        assert pair.ratio.rounds == 2

@@ -1,76 +1,29 @@
 """A Run folder: the journal survives a kill, and what is derived from it is whole and unrounded."""
 
 import csv
-import dataclasses
+import functools
 import statistics
-from pathlib import Path
 
 import pytest
+from runs import QUIET, A, B, make, turn, worker
 
-from bench import UsageError, host, screen
-from bench.case import Case
+from bench import UsageError, screen
+from bench.pairs import within
 from bench.protocol import Protocol
-from bench.results import SCHEMA, Journal, Run, new_folder
+from bench.results import Journal, Run, new_folder
 from bench.rows import COLUMNS
 
-A = Case("owt", "torch", "eager", "cpu", "fp32", "nchw", 8, "forward")
-B = dataclasses.replace(A, framework="tensorflow", mode="graph", layout="nhwc")
-QUIET = {"wall_s": 1.0, "steal_s": 0.0, "foreign_s": 0.0, "psi_s": 0.0, "throttled": None}
+journal = functools.partial(make, rounds=3)
 
 
-def worker(case: Case, rate=None, *, parity=1e-7, matmul="fp32", other_frameworks=(), **conditions) -> dict:
-    """What a Worker records of itself, but for those changes."""
-    precision = {"matmul": {"error": 3e-7, "precision": matmul}, "conv": {"error": 3e-7, "precision": "fp32"}}
-    alike = {"threads": 2, "onednn": True, "tf32": False, "device": "cpu", "layout": case.layout, "traces": {}}
-    return {
-        "worker": case.worker,
-        "case_ids": [case.id],
-        "versions": {case.framework: "1.0"},
-        "parity": {"logits": parity, "loss": parity, "gradient": parity},
-        "precision": precision,
-        "gemm_gflop_per_s": rate,
-        "conditions": alike | {"libraries": [], "other_frameworks": list(other_frameworks)} | conditions,
-        "first_call_ns": None,
-    }
+def block(case, **changes):
+    place = {"group": 0, "round": 2, "attempt": 0}
+    facts = {"fault": "", "changed": {}, "peak_memory": None, "stop": "count", "noise": ""}
+    return place | {"case_id": case.id} | facts | changes
 
 
-def journal(folder: Path, rounds=3, slower=1.5, protocol=None, noise=QUIET, rate=None, unlike=None) -> Run:
-    """A Run whose candidate takes ``slower`` times as long, with lead iterations that are far off."""
-    made, unlike = Journal(folder), unlike or {}
-    made.add(
-        "run",
-        run_id="r",
-        name="n",
-        schema=SCHEMA,
-        threads=2,
-        env={},
-        weights=None,
-        cases=[dataclasses.asdict(case) for case in (A, B)],
-        protocol=dataclasses.asdict(protocol or Protocol(rounds=rounds)),
-        fingerprint=host.fingerprint(),
-    )
-    for round_ in range(rounds):
-        place = {"group": 0, "round": round_, "attempt": 0}
-        for case in (A, B):
-            made.add("worker", **place, **worker(case, rate, **(unlike if case is B else {})))
-        for case, ns in ((A, 1000 + round_), (B, round((1000 + round_) * slower)), (B, None), (A, None)):
-            ns = ns or round((1000 + round_) * (slower if case is B else 1))
-            made.add(
-                "turn",
-                **place,
-                case_id=case.id,
-                cycle=0,
-                lead=1,
-                start_ns=[1, 2, 3],
-                ns=[10**9, ns, ns],
-                cpu_s=1.5,
-                nivcsw=0,
-                noise=noise,
-            )
-        for case in (A, B):
-            made.add("block", **place, case_id=case.id, fault="", changed={}, peak_memory=2**20)
-    made.add("end", reason="planned", failed={})
-    return Run(folder)
+def shown(run):
+    screen.run_table(run, within(run))
 
 
 def table(path):
@@ -100,35 +53,22 @@ def test_the_summary_csv_is_unrounded_and_has_every_column(tmp_path):
 
 
 def test_the_ratio_is_of_the_second_framework_to_the_first(tmp_path):
-    (ratio,) = journal(tmp_path).ratios()
-    assert (ratio["baseline"], ratio["candidate"]) == (A.id, B.id)
-    assert ratio["ratio"] == pytest.approx(1.5, rel=1e-3)
+    (pair,) = within(journal(tmp_path))
+    assert (pair.baseline, pair.candidate) == (A.id, B.id)
+    assert pair.ratio.value.center == pytest.approx(1.5, rel=1e-3)
 
 
 def test_an_unpaired_run_has_no_ratio(tmp_path):
-    assert journal(tmp_path, protocol=Protocol(paired=False)).ratios() == []
+    assert within(journal(tmp_path, protocol=Protocol(paired=False))) == []
 
 
 def test_a_half_cycle_is_in_the_summary_and_not_in_the_ratio(tmp_path):
     journal(tmp_path, rounds=3)
-    made = Journal(tmp_path)
-    made.add(
-        "turn",
-        group=0,
-        round=3,
-        attempt=0,
-        case_id=B.id,
-        cycle=0,
-        lead=0,
-        start_ns=[9],
-        ns=[10**7],
-        cpu_s=1.0,
-        nivcsw=0,
-        noise=QUIET,
-    )
+    Journal(tmp_path).add("turn", **turn(B, [10**7], 10**12, round=3))
     run = Run(tmp_path)
     assert len(run.samples(B)) == 4
-    assert run.ratios()[0]["ratio"] == pytest.approx(1.5, rel=1e-3)
+    (pair,) = within(run)
+    assert (pair.ratio.rounds, pair.ratio.value.center) == (3, pytest.approx(1.5, rel=1e-3))
 
 
 def test_a_void_round_is_read_and_not_counted(tmp_path):
@@ -141,31 +81,22 @@ def test_a_failed_case_keeps_its_reason_and_loses_its_ratio(tmp_path):
     journal(tmp_path)
     Journal(tmp_path).add("failed", case_id=B.id, reason="killed by SIGKILL")
     run = Run(tmp_path)
-    assert run.ratios() == []
+    (pair,) = within(run)
+    assert (pair.word, pair.reason, pair.ratio) == ("MISSING", f"{B.id} is not valid: killed by SIGKILL", None)
     row = run.row(B)
     assert (row["valid"], row["invalid_reason"], row["stop_reason"]) == (False, "killed by SIGKILL", "failed")
 
 
 def test_what_is_no_longer_equal_after_it_was_timed_is_invalid(tmp_path):
     journal(tmp_path)
-    Journal(tmp_path).add(
-        "block",
-        group=0,
-        round=2,
-        attempt=0,
-        case_id=A.id,
-        fault="disagrees: loss is not finite",
-        changed={},
-        peak_memory=None,
-    )
+    Journal(tmp_path).add("block", **block(A, fault="disagrees: loss is not finite"))
     assert Run(tmp_path).row(A)["invalid_reason"] == "after it was timed it disagrees: loss is not finite"
 
 
 def test_what_retraced_while_it_was_timed_is_invalid(tmp_path):
     journal(tmp_path)
     changed = {"traces": [{"forward": 1}, {"forward": 2}]}
-    place = {"group": 0, "round": 2, "attempt": 0}
-    Journal(tmp_path).add("block", **place, case_id=A.id, fault="", changed=changed, peak_memory=None)
+    Journal(tmp_path).add("block", **block(A, changed=changed))
     reason = "conditions changed while it was timed: traces {'forward': 1} -> {'forward': 2}"
     assert Run(tmp_path).row(A)["invalid_reason"] == reason
 
@@ -187,20 +118,20 @@ class TestMatrixRate:
         row = run.row(A)
         assert (row["valid"], row["stop_reason"]) == (False, "failed")
         assert row["invalid_reason"] == "implausible: 4.5 times the machine's matrix rate, so work was left out"
-        assert run.ratios() == []
+        assert [(pair.word, pair.ratio) for pair in within(run)] == [("MISSING", None)]
 
 
 class TestUnlikeConditions:
     def test_a_ratio_of_unlike_rows_is_incomparable_and_says_why(self, tmp_path):
-        (ratio,) = journal(tmp_path, rounds=5, unlike={"onednn": False}).ratios()
-        assert (ratio["verdict"], ratio["differs"]) == ("INCOMPARABLE", ["oneDNN off, on in the baseline"])
+        (pair,) = within(journal(tmp_path, rounds=5, unlike={"onednn": False}))
+        assert (pair.word, pair.differs) == ("INCOMPARABLE", ["oneDNN off, on in the baseline"])
 
     def test_a_ratio_of_like_rows_is_not(self, tmp_path):
-        (ratio,) = journal(tmp_path, rounds=5).ratios()
-        assert (ratio["verdict"], ratio["differs"]) == ("SLOWER", [])
+        (pair,) = within(journal(tmp_path, rounds=5))
+        assert (pair.word, pair.differs) == ("SLOWER", [])
 
     def test_the_table_says_so_too(self, tmp_path, capsys):
-        screen.run_table(journal(tmp_path, rounds=5, unlike={"matmul": "bf16"}))
+        shown(journal(tmp_path, rounds=5, unlike={"matmul": "bf16"}))
         out = capsys.readouterr().out
         assert "unlike: 1.5" in out
         assert "forward tensorflow-graph: not the same conditions: matmul in bf16, fp32 in the baseline" in out
@@ -208,13 +139,13 @@ class TestUnlikeConditions:
     def test_the_table_names_what_was_let_through_and_the_weights_file(self, tmp_path, capsys):
         run = journal(tmp_path, rounds=5)
         run.head |= {"env": {"DNNL_MAX_CPU_ISA": "SSE41"}, "weights": {"file": "a[1].npy", "sha256": "0123456789"}}
-        screen.run_table(run)
+        shown(run)
         out = capsys.readouterr().out
         assert "let through to every Worker: DNNL_MAX_CPU_ISA=SSE41" in out
         assert "weights: a[1].npy (sha256 01234567)" in out
 
     def test_below_three_rounds_a_ratio_says_what_it_needs(self, tmp_path, capsys):
-        screen.run_table(journal(tmp_path, rounds=2))
+        shown(journal(tmp_path, rounds=2))
         assert "1.500 [needs 3 Rounds]" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
@@ -258,37 +189,64 @@ def test_a_quiet_run_has_no_flags(tmp_path):
     assert journal(tmp_path).row(A)["flags"] == ""
 
 
-def test_a_torn_last_line_is_a_killed_run_and_the_rest_is_read(tmp_path):
-    journal(tmp_path)
-    path = tmp_path / "run.jsonl"
-    path.write_bytes(path.read_bytes() + b'{"event":"turn","case_')
-    assert len(Run(tmp_path).samples(A)) == 3
+class TestSpoiltRounds:
+    """Rounds that noise spoilt: kept in the file, out of the numbers, unless there are no others."""
+
+    def test_a_spoilt_round_is_in_no_number(self, tmp_path):
+        run = journal(tmp_path, rounds=6, spoilt=[2])
+        row = run.row(A)
+        assert list(run.samples_by_round(A)) == [0, 1, 3, 4, 5]
+        assert (row["rounds"], row["rounds_spoilt"], row["flags"], row["valid"]) == (5, 1, "rounds_spoilt", True)
+        (pair,) = within(run)
+        assert (pair.ratio.rounds, pair.word) == (5, "SLOWER")  # one of six is below a fifth
+
+    def test_its_samples_are_stored_as_not_valid(self, tmp_path):
+        journal(tmp_path, spoilt=[0]).write()
+        rows = [row for row in table(tmp_path / "samples.csv") if row["phase"] == "sample"]
+        assert {row["valid"] for row in rows if row["round"] == "0"} == {"False"}
+        assert {row["valid"] for row in rows if row["round"] != "0"} == {"True"}
+
+    def test_more_than_a_fifth_spoilt_decides_nothing(self, tmp_path):
+        (pair,) = within(journal(tmp_path, rounds=8, spoilt=[1, 4]))
+        assert (pair.word, pair.reason, pair.ratio.rounds) == ("INCONCLUSIVE", "noise spoilt 25% of its Rounds", 6)
+
+    def test_a_fifth_spoilt_still_decides(self, tmp_path):
+        (pair,) = within(journal(tmp_path, rounds=10, spoilt=[1, 4]))
+        assert (pair.word, pair.ratio.rounds) == ("SLOWER", 8)
+
+    def test_where_all_are_spoilt_all_count_and_it_says_so(self, tmp_path):
+        run = journal(tmp_path, rounds=5, spoilt=range(5))
+        row = run.row(A)
+        assert (row["rounds"], row["flags"], row["valid"]) == (5, "every_round_spoilt", True)
+        (pair,) = within(run)
+        assert (pair.word, pair.reason) == ("INCONCLUSIVE", "noise spoilt 100% of its Rounds")
+        assert pair.ratio.value.center == pytest.approx(1.5, rel=1e-3)
+
+    def test_the_repeat_of_a_spoilt_round_takes_its_place(self, tmp_path):
+        journal(tmp_path, spoilt=[1])
+        place = {"group": 0, "round": 1, "attempt": 1}
+        made = Journal(tmp_path)
+        made.add("void", **place | {"attempt": 0}, reason="the machine was suspended")
+        made.add("turn", **turn(A, [77, 77], 10**12, **place))
+        made.add("round", **place, spoilt="")
+        assert Run(tmp_path).samples_by_round(A)[1] == [77, 77]
 
 
-def test_a_broken_line_inside_is_reported_with_its_number(tmp_path):
-    journal(tmp_path)
-    path = tmp_path / "run.jsonl"
-    lines = path.read_bytes().splitlines()
-    lines[1] = b"not json"
-    path.write_bytes(b"\n".join(lines))
-    with pytest.raises(UsageError, match=r"run.jsonl, line 2: "):
-        Run(tmp_path)
+class TestStopReason:
+    def test_each_group_has_its_own(self, tmp_path):
+        assert journal(tmp_path, stop="target").row(A)["stop_reason"] == "target"
 
+    def test_a_group_that_never_came_to_its_end_was_interrupted(self, tmp_path):
+        journal(tmp_path)
+        path = tmp_path / "run.jsonl"
+        kept = [line for line in path.read_text().splitlines() if '"event":"stop"' not in line]
+        path.write_text("\n".join(kept) + "\n")
+        assert Run(tmp_path).stop_reason(A) == "interrupted"
 
-def test_a_newer_schema_is_refused(tmp_path):
-    journal(tmp_path)
-    path = tmp_path / "run.jsonl"
-    path.write_text(path.read_text().replace(f'"schema":{SCHEMA}', '"schema":99'))
-    with pytest.raises(UsageError, match=f"schema 99 is newer than {SCHEMA}: update alexnet-bench"):
-        Run(tmp_path)
-
-
-def test_an_older_schema_is_refused_too(tmp_path):
-    journal(tmp_path)
-    path = tmp_path / "run.jsonl"
-    path.write_text(path.read_text().replace(f'"schema":{SCHEMA}', '"schema":1'))
-    with pytest.raises(UsageError, match=f"schema 1 is older than {SCHEMA}: measure again, or plot its CSVs"):
-        Run(tmp_path)
+    def test_after_a_resume_the_last_one_counts(self, tmp_path):
+        journal(tmp_path, stop="time_cap")
+        Journal(tmp_path).add("stop", group=0, reason="planned")
+        assert Run(tmp_path).stop_reason(A) == "planned"
 
 
 def test_a_folder_without_a_run_is_a_mistake(tmp_path):
@@ -310,23 +268,3 @@ def test_an_event_is_on_the_disk_when_add_returns(tmp_path):
     for number in range(3):
         made.add("x", number=number)
         assert len((tmp_path / "run.jsonl").read_bytes().splitlines()) == number + 1
-
-
-class TestHost:
-    def test_the_fingerprint_has_no_host_name_and_no_path(self):
-        import platform
-
-        text = str(host.fingerprint())
-        assert platform.node() not in text
-        assert str(Path.home()) not in text
-
-    def test_absent_evidence_is_none_and_never_zero(self):
-        before = {"wall_s": 0.0, "steal_s": None, "busy_s": 0.0, "psi_s": None, "throttled": None}
-        got = host.noise(before, before | {"wall_s": 2.0, "busy_s": 3.0}, own_s=1.0)
-        assert (got["steal_s"], got["psi_s"], got["foreign_s"]) == (None, None, 2.0)
-
-    def test_less_than_a_second_says_nothing_about_noise(self):
-        assert host.noise_percent([QUIET | {"wall_s": 0.5}])["steal_pct"] is None
-
-    def test_usable_cores_are_at_least_one(self):
-        assert host.usable_cores() >= 1

@@ -1,44 +1,30 @@
-"""Whole Runs with the null Net: schedule, faults, interruption. Real processes, real signals."""
+"""Whole Runs with the null Net: schedule, noise, and what ends a Run."""
 
 import itertools
-import json
-import os
-import signal
-import time
 
 import psutil
 import pytest
 from conftest import NULL, SMALL, Command
 
+from bench import noise
 from bench.case import Case
 from bench.crew import Conditions
+from bench.events import SCHEMA
 from bench.protocol import Protocol
-from bench.results import SCHEMA, Run
+from bench.results import Run
 from bench.rounds import Rounds
 from impls.variants import VARIANTS
 
 TWO = (*NULL, "--mode", "noop,part")  # two Workers that take turns; the second plays the part in NULL_NET
+CASE = Case("half_width", "null", "part", "cpu", "fp32", "nhwc", 2, "forward", size=67)
 
 
-def wait_for_worker(process, code, seconds=60):
-    """The Worker process of a running command whose bootstrap was given this framework."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        for child in psutil.Process(process.pid).children(recursive=True):
-            if code in " ".join(child.cmdline()):
-                return child
-        time.sleep(0.02)
-    raise AssertionError("no Worker came up")
-
-
-def wait_for_event(command, event, seconds=60):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        for path in command.results.glob("*/run.jsonl"):
-            if f'"event":"{event}"' in path.read_text():
-                return
-        time.sleep(0.02)
-    raise AssertionError(f"no {event} event came")
+def measured(folder, part, tell=lambda *words, **fields: None, earlier=None, **rules):
+    """A Run of one Case in this very process: why it ended, and itself."""
+    protocol = Protocol(**{"rounds": 1, "burn_in": 2, "gate": False, "iterations": 2} | rules)
+    rounds = Rounds([CASE], protocol, Conditions(1, 60, env={"NULL_NET": part}), folder, tell, earlier)
+    rounds.go_on() if earlier else rounds.head(run_id="r", schema=SCHEMA)
+    return rounds.run(), Run(folder)
 
 
 @pytest.fixture(scope="module")
@@ -141,114 +127,84 @@ class TestGate:
         assert [(len(one["ns"]), one["stop"]) for one in run.of("burn_in")] == [(7, "count")] * 2
 
 
-class TestFaults:
-    def test_a_worker_killed_once_costs_a_repeat_and_no_case(self, command):
-        process = command.start("run", *TWO, "--env", "NULL_NET=spin=20")
-        wait_for_event(command, "turn")
-        os.kill(wait_for_worker(process, "null").pid, signal.SIGKILL)
-        run = command.finish(process)
-        assert run.code == 0, run.err
-        assert "killed by SIGKILL; the kernel does that when memory runs out; the Round is repeated" in run.err
-        (fault,) = run.of("fault")
-        assert (fault["round"], fault["kind"]) == (0, "died")
-        assert len(run.of("void")) == 1
-        assert [end["reason"] for end in run.of("end")] == ["planned"]
+class TestNoise:
+    @pytest.fixture
+    def noisy(self, tmp_path, monkeypatch):
+        """Measures with the machine suspended during each attempt, (round, attempt), that a test says."""
+        now, real = {}, noise.between
 
-        # samples of the void Round are kept and not counted
-        assert [turn for turn in run.of("turn") if turn["round"] == 0 and turn["attempt"] == 0]
-        rows = (run.folder / "samples.csv").read_text().splitlines()
-        assert any(row.endswith("False") and ",sample," in row for row in rows)
-        assert all(",20," in row for row in (run.folder / "summary.csv").read_text().splitlines()[1:])
+        def tell(what, **fields):
+            if what == "start":
+                now.update(place=(fields["round"], fields["attempt"]))
 
-    @pytest.mark.parametrize(
-        ("part", "reason"),
-        [
-            ("die=3", "ended by itself with exit code 9"),
-            ("die=7", "ended by itself with exit code 9"),
-            ("memory=5", "ran out of memory: MemoryError: the null Net was told to run out of memory"),
-            ("hang=5", "hung: no answer to measure within 3 s (--worker-limit)"),
-        ],
-    )
-    def test_a_second_death_fails_its_cases_and_the_others_finish(self, command, part, reason):
-        run = command("run", *TWO, "--worker-limit", "3", "--env", f"NULL_NET={part}")
-        assert run.code == 1, run.err
-        assert f"null-part {reason}; the Round is repeated" in run.err
-        assert f"null-part {reason}; its cases fail" in run.err
-        assert len(run.of("fault")) == 2
-        assert {event["reason"] for event in run.of("failed")} == {reason}
-        lines = (run.folder / "summary.csv").read_text().splitlines()[1:]
-        assert [",True," in line for line in lines] == [True, False, True, False]
-        assert sum(",20," in line for line in lines) == 2  # both Rounds of both passes of the survivor
+        def run(when, **rules):
+            quiet = {"steal_s": 0.0, "throttled": None}
+            monkeypatch.setattr(
+                noise, "between", lambda *ends: real(*ends) | quiet | {"suspended_s": 2.0 * when(*now["place"])}
+            )
+            return measured(tmp_path, "spin=2", tell, **rules)[1]
 
-    @pytest.mark.parametrize(
-        ("part", "words"),
-        [("wrong", "worst gradient conv1/bias: off by"), ("nan", "worst gradient conv1/bias is not finite")],
-    )
-    def test_what_disagrees_or_is_not_finite_is_never_timed(self, command, part, words):
-        run = command("run", *TWO, "--env", f"NULL_NET={part}")
-        assert run.code == 1
-        assert words in run.err
-        assert not [turn for turn in run.of("turn") if "-part-" in turn["case_id"]]
-        assert [turn for turn in run.of("turn") if "-noop-" in turn["case_id"]]
+        return run
 
-    def test_another_precision_than_was_asked_for_is_never_timed(self, command):
-        run = command("run", *TWO, "--env", "NULL_NET=low")
-        assert run.code == 1
-        assert "asked for fp32, but a matmul ran in bf16 precision" in run.err
-        assert not [turn for turn in run.of("turn") if "-part-" in turn["case_id"]]
+    def attempts(self, run, event):
+        return [(one["round"], one["attempt"]) for one in run.of(event)]
 
-    def test_what_retraced_has_no_valid_row_and_no_ratio(self, command):
-        run = command("run", *TWO, "--env", "NULL_NET=retrace", "--json")
-        assert run.code == 1, run.err
-        got = json.loads(run.out)
-        bad = [case for case in got["cases"] if not case["valid"]]
-        assert [case["mode"] for case in bad] == ["part", "part"]
-        reason = "conditions changed while it was timed: traces {'forward': "
-        assert all(reason in case["invalid_reason"] for case in bad)
-        assert got["ratios"] == []
+    def test_a_spoilt_round_is_repeated_and_its_samples_stay_and_do_not_count(self, noisy):
+        run = noisy(lambda round_, attempt: attempt == 0, rounds=2)
+        assert self.attempts(run, "void") == [(0, 0), (1, 0)]
+        why = f"the machine was suspended for 2 s ({CASE.id})"
+        assert {void["reason"] for void in run.of("void")} == {why}
+        assert self.attempts(run, "round") == [(0, 1), (1, 1)]
+        assert self.attempts(run, "turn") == [(0, 0)] * 2 + [(0, 1)] * 2 + [(1, 0)] * 2 + [(1, 1)] * 2
+        assert [len(ns) for ns in run.samples(CASE)] == [2, 2]
+        run.write()
+        samples = [row.split(",") for row in (run.folder / "samples.csv").read_text().splitlines()[1:]]
+        counted = {(row[1], row[2]) for row in samples if row[-1] == "True"}
+        assert counted == {("0", "1"), ("1", "1")}
+        assert {(row[1], row[2]) for row in samples if row[3] == "sample"} - counted == {("0", "0"), ("1", "0")}
 
-    def test_a_run_whose_every_worker_dies_ends_and_says_so(self, command):
-        run = command("run", *NULL, "--mode", "part", "--env", "NULL_NET=die=3")
-        assert run.code == 1, run.err
-        assert "its cases fail" in run.err
-        assert "Traceback" not in run.err
-        assert (run.folder / "summary.csv").read_text().count(",False,ended by itself with exit code 9") == 2
+    def test_it_is_repeated_at_most_twice_and_later_rounds_then_no_more(self, noisy):
+        run = noisy(lambda round_, attempt: round_ < 2, rounds=3)
+        assert self.attempts(run, "void") == [(0, 0), (0, 1)]
+        assert self.attempts(run, "round") == [(0, 2), (1, 0), (2, 0)]
+        assert [bool(one["spoilt"]) for one in run.of("round")] == [True, True, False]
+        assert list(run.samples_by_round(CASE)) == [2]
+        row = run.row(CASE)
+        assert (row["rounds"], row["rounds_spoilt"]) == (1, 2)
+        assert "rounds_spoilt" in row["flags"].split()
+
+    def test_where_every_round_is_spoilt_all_count_and_the_row_says_so(self, noisy):
+        run = noisy(lambda round_, attempt: True, rounds=2)
+        assert self.attempts(run, "round") == [(0, 2), (1, 0)]
+        row = run.row(CASE)
+        assert (row["rounds"], row["rounds_spoilt"], row["valid"]) == (2, 2, True)
+        assert "every_round_spoilt" in row["flags"].split()
+
+    def test_a_run_that_goes_on_knows_that_its_machine_is_noisy(self, noisy):
+        first = noisy(lambda round_, attempt: True, rounds=1)
+        run = noisy(lambda round_, attempt: True, rounds=2, earlier=first)
+        assert self.attempts(run, "void") == [(0, 0), (0, 1)]
+        assert self.attempts(run, "round") == [(0, 2), (1, 0)]
 
 
-class TestPrecision:
-    def test_tf32_is_proven_in_fp32_by_a_worker_of_its_own(self, tmp_path):
-        """tf32 is a switch of a whole process. The null Net rounds on a CPU what only a GPU would."""
-        case = Case("half_width", "null", "noop", "cpu", "tf32", "nhwc", 4, "forward_backward", size=67)
-        rules = Protocol(rounds=1, burn_in=2, gate=False, iterations=2)
-        rounds = Rounds([case], rules, Conditions(threads=1, limit_s=60), tmp_path)
-        rounds.head(run_id="r", schema=SCHEMA)
-        assert rounds.run() == "planned"
-        run = Run(tmp_path)
-        (worker,) = run.of("worker")
-        assert {one["precision"] for one in worker["precision"].values()} == {"tf32"}
-        assert worker["parity_fp32"]["logits"] < 1e-6 < 1e-4 < worker["parity"]["logits"] < 6e-3
-        assert {path.name for path in (tmp_path / "workers").glob("*.stderr")} == {
-            "g0-r0-a0-null-noop.stderr",
-            "g0-r0-a0-null-noop-fp32.stderr",
-        }
-        assert run.row(case)["valid"]
+class TestStops:
+    def test_a_target_is_looked_at_from_eight_rounds_on(self, tmp_path):
+        reason, run = measured(tmp_path, "spin=4", rounds=10, target_ci=0.9)
+        assert reason == run.row(CASE)["stop_reason"] == "target"
+        assert len(run.of("round")) == 8
 
+    def test_a_target_that_is_never_reached_ends_at_the_most_rounds(self, tmp_path):
+        reason, run = measured(tmp_path, "spin=2", rounds=3, target_ci=1e-9, target_from=2)
+        assert reason == run.row(CASE)["stop_reason"] == "max_rounds"
+        assert len(run.of("round")) == 3
 
-class TestInterruption:
-    @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-    def test_what_was_measured_is_kept_and_summarised(self, command, sign):
-        process = command.start("run", *TWO, "--rounds", "30", "--env", "NULL_NET=spin=20")
-        wait_for_event(command, "turn")
-        worker = wait_for_worker(process, "null")
-        process.send_signal(sign)
-        run = command.finish(process)
-        assert run.code == 130
-        assert "interrupted: what was measured so far is kept and summarised above" in run.err
-        assert "Traceback" not in run.err
-        assert [end["reason"] for end in run.of("end")] == ["interrupted"]
-        assert ",interrupted," in (run.folder / "summary.csv").read_text()
-        psutil.wait_procs([worker], timeout=5)
-        assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    def test_a_block_ends_when_its_time_is_up(self, tmp_path):
+        _, run = measured(tmp_path, "spin=20", iterations=100, turn_lengths=(1,), block_cap_s=0.1)
+        assert [block["stop"] for block in run.of("block")] == ["time_cap"]
+        assert 4 <= len(run.turns) <= 6  # whole cycles of two, until 100 ms are over
+
+    def test_all_planned_rounds_are_said_to_be_planned(self, scheduled):
+        assert {row["stop_reason"] for row in Run(scheduled.folder).rows()} == {"planned"}
 
     def test_max_time_leaves_every_group_its_first_round(self, command):
         run = command("run", *NULL, "--batch", "2,4", "--rounds", "30", "--max-time", "0.001")
@@ -256,6 +212,19 @@ class TestInterruption:
         assert {(turn["group"], turn["round"]) for turn in run.of("turn")} == {(0, 0), (1, 0)}
         assert "another Round would not have ended in time" in run.err
         assert [end["reason"] for end in run.of("end")] == ["time_cap"]
+        assert {row["stop_reason"] for row in Run(run.folder).rows()} == {"time_cap"}
+
+
+class TestAb:
+    def test_a_variable_is_set_for_one_arm_and_taken_away_for_the_other(self, command):
+        run = command("run", *NULL, "--mode", "part", "--pass", "forward", "--ab", "env:NULL_NET=,spin=20")
+        assert run.code == 0, run.err  # two Rounds are too few for `compare` to say slower
+        a, b = Run(run.folder).cases
+        assert (a.arm, b.arm) == ("A", "B")
+        for case, least, most in ((a, 0, 5e6), (b, 20e6, float("inf"))):
+            samples = [ns for of in Run(run.folder).samples(case) for ns in of]
+            assert len(samples) == 20
+            assert least <= min(samples) <= most
 
 
 class TestClassic:

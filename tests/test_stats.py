@@ -1,14 +1,13 @@
 """Summary, intervals over Rounds, ratios from mirrored cycles, and verdicts."""
 
 import math
-import random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.stats import Interval, Ratio, Summary, mean_log, trend, verdict
+from bench.stats import Interval, Summary, backward, half_difference, trend
 
 ROUND = st.lists(st.integers(1, 10**10), min_size=2, max_size=20)
 
@@ -52,6 +51,19 @@ class TestSummary:
         half = 4.302652729911275 * np.std(logs, ddof=1) / math.sqrt(3)  # t(.975, 2), from a table
         assert Interval.of_logs(logs).high == pytest.approx(math.exp(np.mean(logs) + half))
 
+    def test_a_wider_interval_for_a_higher_level(self):
+        logs = [0.0, 0.1, 0.3]
+        half = 9.92484320091807 * np.std(logs, ddof=1) / math.sqrt(3)  # t(.995, 2), from a table
+        assert Interval.of_logs(logs, 0.99).low == pytest.approx(math.exp(np.mean(logs) - half))
+
+    def test_the_spread_within_is_that_about_each_rounds_own_mean(self):
+        summary = Summary.of([99, 101], [998, 1000, 1002])  # variances of 2 and 4, from 1 and 2 degrees of freedom
+        assert summary.stddev_within_ns == pytest.approx(math.sqrt((1 * 2 + 2 * 4) / 3))
+        assert summary.cv_within == pytest.approx(summary.stddev_within_ns / 640)
+
+    def test_one_sample_a_round_has_no_spread_within(self):
+        assert Summary.of([5], [7]).stddev_within_ns is None
+
     @given(st.lists(ROUND, min_size=1, max_size=5))
     def test_variance_splits_into_within_and_between(self, rounds):
         summary = Summary.of(*rounds)
@@ -59,62 +71,47 @@ class TestSummary:
         within = sum((len(one) - 1) * np.var(one, ddof=1) for one in rounds)
         between = sum(len(one) * (np.mean(one) - summary.mean_ns) ** 2 for one in rounds)
         assert (len(everything) - 1) * summary.stddev_ns**2 == pytest.approx(within + between, rel=1e-9, abs=1e-3)
-        pooled = sum(len(one) - 1 for one in rounds) * (summary.cv_within * summary.mean_ns) ** 2
+        pooled = sum(len(one) - 1 for one in rounds) * summary.stddev_within_ns**2
         assert pooled == pytest.approx(within, rel=1e-9, abs=1e-3)
 
 
-class TestRatio:
-    def test_a_candidate_twice_as_slow_has_ratio_two(self):
-        ratio = Ratio.of([[([100, 101], [200, 202])]] * 5)
-        assert ratio.value.center == pytest.approx(2)
-        assert ratio.verdict == "SLOWER"
+class TestBackward:
+    def test_it_is_the_difference_of_the_two_passes_with_students_interval(self):
+        found = backward([100, 110, 120], [300, 330, 330])  # differences of 200, 220, 210; t(.975, 2) from a table
+        half = 4.302652729911275 * 10 / math.sqrt(3)
+        assert found.mean_ns == pytest.approx(210)
+        assert (found.low_ns, found.high_ns) == (pytest.approx(210 - half), pytest.approx(210 + half))
+        assert found.resolved
 
-    def test_swapped_sides_invert_ratio_interval_and_verdict(self):
-        rng = random.Random(1)
-        rounds = [[([rng.randint(90, 110)], [rng.randint(120, 140)]) for _ in range(3)] for _ in range(6)]
-        there = Ratio.of(rounds)
-        back = Ratio.of([[(b, a) for a, b in one] for one in rounds])
-        assert back.value.center == pytest.approx(1 / there.value.center)
-        assert back.value.low == pytest.approx(1 / there.value.high)
-        assert (there.verdict, back.verdict) == ("SLOWER", "FASTER")
+    def test_an_interval_that_reaches_zero_is_not_resolved(self):
+        found = backward([100, 200, 150], [250, 210, 240])
+        assert found.low_ns < 0 < found.mean_ns
+        assert not found.resolved
 
-    def test_a_drift_of_the_machine_cancels_in_a_mirrored_cycle(self):
-        """A B B A on a machine that slows down by 10 % a turn: the ratio stays what it is."""
-        speed = [1.1**i for i in range(4)]
-        a, b = [100 * speed[0], 100 * speed[3]], [150 * speed[1], 150 * speed[2]]
-        assert math.exp(mean_log(b) - mean_log(a)) == pytest.approx(1.5)
+    def test_an_interval_that_touches_zero_is_not_resolved(self):
+        assert not backward([100] * 3, [100] * 3).resolved
 
-    def test_the_order_of_rounds_is_irrelevant(self):
-        rounds = [[([100 + i], [110 + 2 * i])] for i in range(5)]
-        assert Ratio.of(rounds) == Ratio.of(rounds[::-1])
+    def test_a_pass_that_is_faster_with_its_backward_part_is_not_resolved(self):
+        assert not backward([100] * 3, [90] * 3).resolved
 
-    def test_the_interval_covers_the_truth_nineteen_times_in_twenty(self):
-        rng = np.random.default_rng(3)
+    def test_two_rounds_have_a_mean_and_no_interval(self):
+        found = backward([100, 100], [300, 320])
+        assert (found.mean_ns, found.low_ns, found.high_ns, found.resolved) == (210, None, None, False)
+
+    def test_noise_of_both_passes_is_in_its_interval(self):
+        """Ancestors took the spread from one of them: forward alone moves here, forward and backward together do."""
+        rng = np.random.default_rng(5)
         covered = 0
         for _ in range(1000):
-            rounds = [
-                [([1e6], [1e6 * math.exp(0.05 + shift + noise)]) for noise in rng.normal(0, 0.01, 2)]
-                for shift in rng.normal(0, 0.02, 5)
-            ]
-            value = Ratio.of(rounds).value
-            covered += value.low <= math.exp(0.05) <= value.high
-        assert 920 <= covered <= 980
+            forward, both = rng.normal(1e8, 1e7, 5), rng.normal(3e8, 5e6, 5)
+            found = backward(forward, both)
+            covered += found.low_ns <= 2e8 <= found.high_ns
+        assert 930 <= covered <= 970
 
-
-@pytest.mark.parametrize(
-    ("low", "high", "rounds", "expected"),
-    [
-        (1.03, 1.10, 5, "SLOWER"),
-        (0.80, 0.97, 5, "FASTER"),
-        (0.99, 1.01, 5, "SAME"),
-        (0.99, 1.10, 5, "INCONCLUSIVE"),
-        (1.01, 1.10, 5, "INCONCLUSIVE"),
-        (1.03, 1.10, 4, "INCONCLUSIVE"),
-        (None, None, 2, "INCONCLUSIVE"),
-    ],
-)
-def test_a_verdict_needs_the_whole_interval_beyond_the_margin(low, high, rounds, expected):
-    assert verdict(Interval(1.0, low, high), rounds) == expected
+    @pytest.mark.parametrize(("forward", "both"), [([1, 2], [3]), ([], [])])
+    def test_rounds_that_do_not_match_are_an_error(self, forward, both):
+        with pytest.raises(ValueError, match=f"same Rounds, found {len(forward)} forward, {len(both)} both"):
+            backward(forward, both)
 
 
 class TestTrend:
@@ -129,3 +126,18 @@ class TestTrend:
 
     def test_two_rounds_resolve_nothing(self):
         assert trend([[120, 120, 100, 100]] * 2) == "unresolved"
+
+    def test_a_rise_within_the_margin_is_steady_and_one_around_it_unresolved(self):
+        assert trend([[1010, 1010, 1000, 1000]] * 5) == "steady"
+        assert trend([[1050, 1050, 1000, 1000], [1000] * 4, [1000] * 4, [1000] * 4]) == "unresolved"
+
+    def test_its_interval_is_of_99_percent(self):
+        """Halves that differ by about 5 %: t(.975, 2) would call this warming, t(.995, 2) reaches the edge."""
+        rounds = [[round(1e6 * math.exp(g)), 10**6] for g in (0.044, 0.05, 0.056)]
+        mean, error = 0.05, 0.006 / math.sqrt(3)
+        assert mean - 4.303 * error > math.log(1.02) > mean - 9.925 * error
+        assert trend(rounds) == "unresolved"
+
+    def test_a_half_difference_is_of_medians_and_none_for_a_single_sample(self):
+        assert half_difference([100, 100, 9999, 50, 50, 1]) == pytest.approx(math.log(2))
+        assert half_difference([7]) is None

@@ -2,31 +2,22 @@
 
 import gc
 import math
+import threading
+import time
 import weakref
 
+import numpy as np
 import pytest
 
+from bench.known import FakeClock
 from bench.stats import Summary
-from bench.timing import measure, no_garbage_collection, steady
-
-
-class FakeClock:
-    """Nanoseconds that pass only when somebody says so."""
-
-    def __init__(self, now=10**12):
-        self.now = now
-
-    def __call__(self):
-        return self.now
-
-    def advance(self, ns):
-        self.now += ns
+from bench.timing import measure, no_garbage_collection, steady, sync_lag
 
 
 @pytest.mark.parametrize("n", [1, 2, 10, 100])
 @pytest.mark.parametrize("length", [7, 300_000_000, 1_700_000_000])
 def test_a_constant_pass_has_its_exact_length_and_no_spread(n, length):
-    clock = FakeClock()
+    clock = FakeClock(10**12)
     start_ns, samples_ns = measure(lambda: clock.advance(length), lambda out: None, n, clock=clock)
     summary = Summary.of(list(samples_ns))
     assert list(samples_ns) == [length] * n
@@ -36,7 +27,7 @@ def test_a_constant_pass_has_its_exact_length_and_no_spread(n, length):
 
 
 def test_waiting_is_inside_the_clock():
-    clock = FakeClock()
+    clock = FakeClock(10**12)
     _, samples_ns = measure(lambda: clock.advance(3), lambda out: clock.advance(40), 5, clock=clock)
     assert list(samples_ns) == [43] * 5
 
@@ -82,12 +73,107 @@ def test_garbage_collection_is_off_inside_and_on_again_after_an_error():
     assert gc.isenabled()
 
 
+class Queue:
+    """A device under a fake clock: run() queues, fetch() waits for all that is queued."""
+
+    def __init__(self, clock, length):
+        self.clock, self.length, self.idle_at, self.runs = clock, length, 0, 0
+
+    def run(self):
+        self.runs += 1
+        self.idle_at = max(self.idle_at, self.clock.now_ns) + self.length
+        return self.runs
+
+    def wait(self, handles):
+        assert handles == self.runs, "not the last handles"
+        self.clock.now_ns = max(self.clock.now_ns, self.idle_at)
+
+    fetch = wait
+
+
+class FakeDevice:
+    """In real time: each iteration is done a while after the one before it, and run() returns at once."""
+
+    def __init__(self, seconds):
+        self.seconds, self.idle_at = seconds, 0.0
+
+    def run(self):
+        self.idle_at = max(self.idle_at, time.perf_counter()) + self.seconds
+        done = threading.Event()
+        timer = threading.Timer(self.idle_at - time.perf_counter(), done.set)
+        timer.daemon = True
+        timer.start()
+        return done
+
+    def wait(self, done):
+        assert done.wait(10)
+
+    fetch = wait
+
+
+class TestSyncLag:
+    def test_a_device_that_was_waited_for_has_its_output_at_once(self):
+        device = Queue(clock := FakeClock(10**12), 3_000_000)
+        found = sync_lag(device.run, device.wait, device.fetch, 3_000_000, clock=clock)
+        assert found == {"iterations": 7, "copy_ns": 0, "allowed_ns": 2_100_000}
+        assert device.runs == 7
+
+    def test_a_device_that_was_not_waited_for_is_late_at_every_attempt(self):
+        device = Queue(clock := FakeClock(10**12), 3_000_000)
+        found = sync_lag(device.run, lambda handles: None, device.fetch, 3_000_000, clock=clock)
+        assert found == {"iterations": 7, "copy_ns": 21_000_000, "allowed_ns": 2_100_000}
+        assert device.runs == 3 * 7
+
+    def test_a_copy_that_was_preempted_twice_is_forgiven(self):
+        device, slow = Queue(clock := FakeClock(10**12), 50_000_000), iter([90_000_000, 90_000_000, 1000])
+        found = sync_lag(device.run, device.wait, lambda handles: clock.advance(next(slow)), 50_000_000, clock=clock)
+        assert found == {"iterations": 1, "copy_ns": 1000, "allowed_ns": 5_000_000}
+
+    def test_the_first_attempt_in_time_is_the_last(self):
+        device = Queue(clock := FakeClock(10**12), 50_000_000)
+        sync_lag(device.run, device.wait, device.fetch, 50_000_000, clock=clock)
+        assert device.runs == 1
+
+    @pytest.mark.parametrize(
+        ("length", "iterations", "allowed"),
+        [(10_000, 20, 2_000_000), (1_000_000, 20, 2_000_000), (15e6, 2, 3_000_000), (20_000_000, 1, 2_000_000)],
+    )
+    def test_enough_is_queued_to_be_seen_and_no_more_than_twenty(self, length, iterations, allowed):
+        device = Queue(clock := FakeClock(10**12), length)
+        found = sync_lag(device.run, device.wait, device.fetch, length, clock=clock)
+        assert (found["iterations"], found["allowed_ns"]) == (iterations, allowed)
+
+    def test_the_queueing_itself_is_not_in_the_copy(self):
+        clock = FakeClock(10**12)
+        found = sync_lag(lambda: clock.advance(10**9), lambda handles: None, lambda handles: None, 10**9, clock=clock)
+        assert found["copy_ns"] == 0
+
+    @pytest.mark.parametrize(("iteration_ns", "attempts"), [(0, 3), (math.nan, 3), (1, 0)])
+    def test_no_length_and_no_attempt_are_errors(self, iteration_ns, attempts):
+        with pytest.raises(ValueError, match="expected iteration_ns > 0 and attempts >= 1"):
+            sync_lag(lambda: None, lambda handles: None, lambda handles: None, iteration_ns, attempts=attempts)
+
+    @pytest.mark.parametrize("seconds", [0.05, 0.004])
+    def test_a_real_device_is_rejected_without_a_wait_and_accepted_with_one(self, seconds):
+        device = FakeDevice(seconds)
+        found = sync_lag(device.run, lambda done: None, device.fetch, seconds * 1e9)
+        assert found["copy_ns"] > found["allowed_ns"]
+        found = sync_lag(device.run, device.wait, device.fetch, seconds * 1e9)
+        assert found["copy_ns"] <= found["allowed_ns"]
+
+    def test_a_sample_of_a_real_device_is_as_long_as_it_takes(self):
+        device = FakeDevice(0.05)
+        _, (with_wait,) = measure(device.run, device.wait, 1)
+        _, (without,) = measure(device.run, lambda done: None, 1)
+        assert without < 0.99 * 0.05e9 <= with_wait
+
+
 class TestAncestorsBugs:
     """Three programs before ours published these; each old formula is shown to fail where ours is exact."""
 
     def test_burn_in_off_by_one_made_a_spread_of_ten_percent(self):
         n, burn_in, length = 100, 10, 300_000_000
-        clock = FakeClock()
+        clock = FakeClock(10**12)
         kept = [length for i in range(n + burn_in) if i > burn_in]  # the old loop: n - 1 samples, divided by n
         old_mean = sum(kept) / n
         old_stddev = math.sqrt(sum(x * x for x in kept) / n - old_mean**2)
@@ -104,6 +190,24 @@ class TestAncestorsBugs:
         assert sum(x * x for x in durations) / 100 - mean * mean != 0
         assert Summary.of([int(seconds * 1e9)] * 100).stddev_ns == 0
 
+    def test_the_same_in_float32_nanoseconds_is_a_spread_of_a_quarter_of_a_millisecond(self):
+        x, total, squared = np.float32(421_000_000), np.float32(0), np.float32(0)
+        for _ in range(100):
+            total, squared = total + x, squared + x * x
+        assert abs(squared / np.float32(100) - (total / np.float32(100)) ** 2) > 1e9
+        assert Summary.of([421_000_000] * 100).stddev_ns == 0
+
+    @pytest.mark.parametrize("length", [7, 300_000_000, 1_700_000_000])
+    def test_a_constant_series_has_no_spread_at_any_offset(self, length):
+        assert Summary.of([length + 10**12] * 100).stddev_ns == 0
+
+    @pytest.mark.parametrize(("n", "cv"), [(10, 1 / 3), (100, 0.1005)])
+    def test_a_sample_too_few_in_the_sums_is_a_mean_too_low_and_a_spread_from_nothing(self, n, cv):
+        kept = [0.25] * (n - 1)
+        mean = sum(kept) / n
+        assert mean == pytest.approx(0.25 * (1 - 1 / n))
+        assert math.sqrt(sum(x * x for x in kept) / n - mean**2) / mean == pytest.approx(cv, abs=1e-4)
+
     def test_a_far_offset_does_not_change_the_spread(self):
         samples = [1, 3, 2, 7]
         shifted = [sample + 10**12 for sample in samples]
@@ -119,7 +223,7 @@ class TestAncestorsBugs:
         assert Summary.of(samples).stddev_ns < 1
 
     def test_the_divisor_is_n_minus_one(self):
-        assert Summary.of([1, 3]).stddev_ns == pytest.approx(math.sqrt(2))
+        assert Summary.of([1, 3]).stddev_ns == pytest.approx(1.4142, abs=1e-4)
 
 
 class TestGate:

@@ -1,0 +1,120 @@
+"""Arm: one side of an ``--ab``. Two Workers alike in all but one thing, taking turns in one Run."""
+
+import dataclasses
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import UsageError
+from bench.case import LABELS, Case, layouts, modes, positive
+
+KINDS = ("python", "threads", "mode", "layout", "env", "slowdown")
+KEYS = "python, threads, mode, layout, env:NAME or slowdown"
+
+
+@dataclass(frozen=True)
+class Ab:
+    """What the two Arms differ in: ``key`` and its two values, as they were written.
+
+    ``slowdown`` is percent of its own burn-in median that a Worker spins inside the clock after every pass: a known
+    difference, to see what is found. Two equal values make an A/A.
+    """
+
+    key: str
+    values: tuple[str, str]
+
+    @property
+    def identical(self) -> bool:
+        return self.values[0] == self.values[1]
+
+    def value(self, arm: str | None) -> str:
+        return self.values[LABELS.index(arm or LABELS[0])]
+
+    def env(self, arm: str | None) -> dict[str, str | None]:
+        """What the Arm changes in its Worker's environment; None takes a variable away."""
+        kind, _, name = self.key.partition(":")
+        return {name: self.value(arm) or None} if kind == "env" else {}
+
+    def python(self, arm: str | None) -> str | None:
+        """The Arm's own interpreter, None where both run under the same."""
+        return interpreter(self.value(arm)) if self.key == "python" else None
+
+    def slowdown(self, arm: str | None) -> float:
+        """The share of a pass that is added to it."""
+        return float(self.value(arm)) / 100 if self.key == "slowdown" else 0.0
+
+    def case(self, case: Case, arm: str) -> Case:
+        """The Case of one Arm."""
+        changes: dict[str, Any] = {"arm": arm}
+        if self.key in ("mode", "layout"):
+            changes[self.key] = self.value(arm)
+        if self.key == "threads":
+            changes["threads"] = int(self.value(arm))
+        return dataclasses.replace(case, **changes)
+
+    def cases(self, cases: Sequence[Case]) -> list[Case]:
+        """Both Arms of every Case, each pair together."""
+        return [self.case(case, arm) for case in cases for arm in LABELS]
+
+    def recorded(self) -> dict[str, Any]:
+        """For the Run's header; of an interpreter its file name alone, since a Run may be published."""
+        values = [Path(value).name for value in self.values] if self.key == "python" else list(self.values)
+        return {"key": self.key, "values": values, "identical": self.identical}
+
+    def spoken(self, arm: str) -> str:
+        return said(self.recorded(), arm)
+
+
+def said(recorded: Mapping[str, Any], arm: str) -> str:
+    """One side in words, from a Run's header: ``threads 2``, ``slowdown 5 %``."""
+    key, value = recorded["key"], recorded["values"][LABELS.index(arm)]
+    kind, _, name = key.partition(":")
+    if kind == "env":
+        return f"{name}={value}" if value else f"without {name}"
+    return f"slowdown {value} %" if key == "slowdown" else f"{key} {value}"
+
+
+def parsed(text: str, frameworks: Sequence[str]) -> Ab:
+    """``KEY=A,B``; UsageError where a side cannot be."""
+    key, equals, rest = text.partition("=")
+    values = [value.strip() for value in rest.split(",")]
+    kind, _, name = key.partition(":")
+    if not equals or kind not in KINDS or (kind == "env") == (kind == key):
+        raise UsageError(f"--ab: expected KEY=A,B with KEY {KEYS}, found {text!r}")
+    if len(values) != 2:
+        raise UsageError(f"--ab {key}: expected two sides, A,B, found {rest!r}")
+    if kind == "env" and not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise UsageError(f"--ab env:NAME=A,B: expected the name of a variable, found {name!r}")
+    for value in values:
+        if key == "threads":
+            positive("--ab threads", value)
+        elif key in ("mode", "layout") and value == "all":
+            raise UsageError(f"--ab {key}: expected one a side, found 'all'")
+        elif key == "mode":
+            modes(frameworks, value)
+        elif key == "layout":
+            layouts(frameworks, value)
+        elif key == "slowdown":
+            _percent(value)
+        elif key == "python" and shutil.which(interpreter(value)) is None:
+            raise UsageError(f"--ab python: no interpreter at {value!r}")
+    return Ab(key, (values[0], values[1]))
+
+
+def _percent(text: str) -> None:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1000:
+        raise UsageError(f"--ab slowdown: expected percent, 0 to 1000, found {text!r}")
+
+
+def interpreter(text: str) -> str:
+    """A path that stands from any folder: a Worker has one of its own."""
+    path = os.path.expanduser(text)
+    return shutil.which(path) or os.path.abspath(path)

@@ -1,0 +1,176 @@
+"""`compare`: is a case of one Run slower than in another, or than its partner in the same Run? With an exit code."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from bench import UsageError, arm, options, rows, screen, spread
+from bench.case import LABELS, one_of
+from bench.pairs import Pair, between, within
+from bench.results import Run
+from bench.spread import LEAST_RUNS, Spread
+from bench.stats import LEAST_ROUNDS
+from impls import FRAMEWORKS
+
+SIGNS = {"SLOWER": "🔴", "FASTER": "🟢", "SAME": "⚪", "INCONCLUSIVE": "🟡", "INCOMPARABLE": "⛔", "MISSING": "⛔"}
+
+
+def main(asked: dict[str, Any]) -> int:
+    base = Run(Path(asked["base"]))
+    candidate = Run(Path(asked["candidate"])) if asked["candidate"] else None
+    runs = [run for run in (base, candidate) if run]
+    margin = options.percent("--margin", asked["margin"])
+    words = [word.strip() for word in (asked["allow"] or "").split(",") if word.strip()]
+    allow = [one_of("condition to --allow", word, rows.comparable()) for word in words]
+    if asked["aa"] and not Path(asked["aa"]).is_dir():
+        raise UsageError(f"--aa: no folder {asked['aa']}")
+    folders = [run.folder.resolve().parent for run in runs] + ([Path(asked["aa"])] if asked["aa"] else [])
+    stored = spread.find(folders, but=[run.folder for run in runs])
+    pairs = between(base, candidate, stored, allow, margin) if candidate else within(base, stored, margin)
+    for run in runs:
+        screen.tell_problems(run)
+    code = exit_code(pairs, strict=asked["strict"]) if pairs else 2
+    if asked["as_json"]:
+        names = {"base": base.folder.name, "candidate": candidate.folder.name if candidate else None}
+        screen.print_json({**names, "cases": [pair.as_json() for pair in pairs], "exit_code": code})
+    elif asked["markdown"]:
+        print(markdown(base, candidate, pairs))
+    else:
+        print_table(base, candidate, pairs)
+        for line in notes(candidate or base, pairs, stored):
+            screen.console().print(Text(line, style="dim"), soft_wrap=True)
+    if not pairs:
+        screen.tell(f"{base.folder}: there is nothing to compare in this Run alone; name a second one")
+    return code
+
+
+def exit_code(pairs: Iterable[Pair], strict: bool = False) -> int:
+    """1 a case is slower, 4 incomparable or missing, 3 inconclusive where that is asked for, else 0; in this order, so
+    that a missing case does not hide a slow one."""
+    words = {pair.word for pair in pairs}
+    if "SLOWER" in words:
+        return 1
+    if words & {"INCOMPARABLE", "MISSING"}:
+        return 4
+    return 3 if strict and "INCONCLUSIVE" in words else 0
+
+
+def print_table(base: Run, candidate: Run | None, pairs: Sequence[Pair]) -> None:
+    """A row a pair; why, where there is no verdict or none that decides, in a line below."""
+    out = screen.console()
+    table = screen.new_table(title(base, candidate))
+    table.add_column("case", overflow="fold")
+    for heading in ("ratio [95 %]", "verdict"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("finds", justify="right", no_wrap=True)
+    for pair in pairs:
+        table.add_row(label(pair, candidate is None), screen.interval(pair, False), pair.word, finds(pair))
+    out.print(table)
+    reasons = {because(pair): [one for one in pairs if because(one) == because(pair)] for pair in pairs if pair.reason}
+    for reason, which in reasons.items():
+        names = ", ".join(label(pair, candidate is None) for pair in which)
+        out.print(Text(f"  {names if len(which) < len(pairs) else 'all'}: {reason}"), soft_wrap=True)
+
+
+def title(base: Run, candidate: Run | None) -> str:
+    if candidate:
+        return f"{candidate.folder.name} over {base.folder.name}"
+    if ab := base.head["ab"]:
+        a, b = (f"{label} ({arm.said(ab, label)})" for label in LABELS)
+        return f"{base.folder.name}: {b} over {a}"
+    return f"{base.folder.name}: each framework over the first"
+
+
+def label(pair: Pair, within_one: bool) -> str:
+    """The Case by its id; of two Arms without the label, of two frameworks both."""
+    if not within_one:
+        return pair.case_id
+    a, b = LABELS
+    if pair.candidate.endswith(f"-{b}") and pair.baseline.endswith(f"-{a}"):
+        return pair.candidate.removesuffix(f"-{b}")
+    return f"{pair.candidate} over {pair.baseline}"
+
+
+def finds(pair: Pair) -> str:
+    """The slowdown that this comparison would find 19 times in 20."""
+    known = pair.verdict and pair.verdict.detectable
+    return f"+{known:.1%}" if known else "-"
+
+
+def because(pair: Pair) -> str:
+    needed = pair.verdict.rounds_needed if pair.verdict else None
+    return pair.reason + (f"; about {needed} Rounds would do" if needed else "")
+
+
+def notes(run: Run, pairs: Sequence[Pair], stored: Spread) -> list[str]:
+    """How to read the table, and the command that would tell two Runs apart where nothing does yet."""
+    found = []
+    judged = [pair for pair in pairs if pair.verdict]
+    if judged:
+        margins = sorted({pair.margin for pair in judged})
+        words = " to ".join(f"{margin:.1%}" for margin in dict.fromkeys((margins[0], margins[-1])))
+        family = f", {len(judged)} verdicts as one family" if len(judged) > 1 else ""
+        found.append(f"SLOWER: the interval is above +{words}{family}. finds: a slowdown found 19 times in 20.")
+    unknown = (pair.ratio for pair in judged if pair.ratio and not pair.ratio.paired and pair.ratio.error is None)
+    if any(one.rounds >= LEAST_ROUNDS for one in unknown):
+        found.append(
+            f"How far two Runs of one case lie apart on this machine is not known. {LEAST_RUNS} A/A Runs beside it "
+            f"tell; each is made by:\n  {aa_command(run)}\nSurer and quicker: both sides in one Run, with --ab."
+        )
+    return found
+
+
+def aa_command(run: Run) -> str:
+    """What times the Cases of a Run against themselves, under its own settings."""
+    words = ["alexnet-bench run --ab slowdown=0,0"]
+    usual: dict[str, set[Any]] = {
+        "device": {"cpu"},
+        "precision": {"fp32"},
+        "size": {None},
+        "threads": {None},
+        "seed": {0},
+    }
+    usual["mode"] = {FRAMEWORKS[case.framework].modes[0] for case in run.cases}
+    usual["layout"] = {FRAMEWORKS[case.framework].layouts[0] for case in run.cases}
+    axes = ("variant", "framework", "mode", "device", "precision", "layout", "batch", "pass", "size", "threads", "seed")
+    for axis in axes:
+        field = "pass_" if axis == "pass" else axis
+        values = list(dict.fromkeys(getattr(case, field) for case in run.cases))
+        if set(values) - usual.get(axis, set()):
+            words.append(f"--{axis} {','.join(map(str, values))}")
+    words += [f"--env {name}={value}" for name, value in run.head["env"].items()]
+    for name in ("rounds", "iterations"):
+        words.append(f"--{name} {getattr(run.protocol, name)}")
+    return " ".join([*words, f"--out {run.folder.parent}"])
+
+
+def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair]) -> str:
+    """For a pull request: what is slower first, what is the same folded away."""
+    order = list(SIGNS)
+    lines = [f"**{summary(pairs)}**: {cell(title(base, candidate))}", ""]
+    lines += ["| | case | ratio [95 %] | verdict | finds |", "|---|---|---|---|---|"]
+    for pair in sorted(pairs, key=lambda pair: order.index(pair.word)):
+        name = cell(label(pair, candidate is None))
+        words = pair.word + (f": {cell(because(pair))}" if pair.reason else "")
+        lines.append(f"| {SIGNS[pair.word]} | {name} | {screen.interval(pair, False)} | {words} | {finds(pair)} |")
+    run = candidate or base
+    table = run.rows()
+    noise = ", noisy" if any("noisy" in row["flags"] for row in table) else ""
+    versions = ", ".join(sorted({f"{row['framework']} {row['framework_version']}" for row in table}))
+    where = f"{cell(versions)} on {cell(str(table[0]['device_name']))}, {table[0]['rounds']} Rounds{noise}"
+    lines += ["", f"{where}. Above 1 is slower; `finds`: a slowdown found 19 times in 20."]
+    return "\n".join(lines)
+
+
+def summary(pairs: Sequence[Pair]) -> str:
+    counts = {word: sum(pair.word == word for pair in pairs) for word in SIGNS}
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing to compare"
+
+
+def cell(text: str) -> str:
+    """Text from a file, harmless in a Markdown table."""
+    plain = re.sub(r"[\x00-\x1f\x7f\u2028\u2029]", " ", text.replace("`", "'"))
+    return re.sub(r"([\\|\[\]])", r"\\\1", plain).replace("&", "&amp;").replace("<", "&lt;")

@@ -1,0 +1,26 @@
+"""Shared objects that two installed distributions both claim: which of the two lies there is chance, and taking one of
+them away breaks the other. A Worker imports this: standard library only.
+"""
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+SHARED_OBJECT = re.compile(r"\.(so(\.\d+)*|dylib|pyd|dll)$")
+
+
+def owned_twice(path: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Shared objects with more than one owner, by the RECORD of each distribution on ``path`` (sys.path): the file's
+    name without its folder, and the owners' names."""
+    owners: dict[str, set[str]] = {}
+    for distribution in metadata.distributions() if path is None else metadata.distributions(path=list(path)):
+        record = distribution.read_text("RECORD") or ""  # an editable or an old install may have none
+        home = os.path.realpath(str(distribution.locate_file("")))
+        for row in csv.reader(record.splitlines()):
+            if row and SHARED_OBJECT.search(row[0]):
+                owners.setdefault(os.path.normpath(os.path.join(home, row[0])), set()).add(distribution.name)
+    twice = {file: sorted(names) for file, names in owners.items() if len(names) > 1}
+    return [{"file": os.path.basename(file), "owners": twice[file]} for file in sorted(twice)]

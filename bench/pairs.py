@@ -1,0 +1,199 @@
+"""Pairs: two Cases, or two Arms of one, side by side, each with its Ratio and Verdict.
+
+Within a Run the two took turns, so a Ratio is from mirrored cycles. Between two Runs it is from their Rounds' medians,
+and needs what A/A Runs of the same machine showed two Runs to differ by.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench import arm, gate, ratio, rows
+from bench.case import LABELS, Case
+from bench.ratio import Ratio, Verdict
+from bench.results import Run
+
+if TYPE_CHECKING:
+    from bench.spread import Spread
+
+MARGIN = ratio.MARGIN
+#: Below this share of Rounds that noise left alone, nothing is decided.
+VALID_SHARE = 0.8
+
+
+@dataclass
+class Pair:
+    """``verdict`` is INCOMPARABLE with ``differs``, or MISSING with ``why``, where there is nothing to judge."""
+
+    case_id: str
+    pass_: str
+    baseline: str
+    candidate: str
+    ratio: Ratio | None = None
+    margin: float = MARGIN
+    differs: list[str] = field(default_factory=list)
+    why: str = ""
+    verdict: Verdict | None = None
+
+    @property
+    def word(self) -> str:
+        return self.verdict.word if self.verdict else "INCOMPARABLE" if self.differs else "MISSING"
+
+    @property
+    def reason(self) -> str:
+        if self.differs:
+            return "; ".join(self.differs)
+        return self.why or (self.verdict.reason if self.verdict else "")
+
+    def as_json(self) -> dict[str, Any]:
+        value, verdict = (self.ratio.value if self.ratio else None), self.verdict
+        return {
+            "case_id": self.case_id,
+            "pass": self.pass_,
+            "baseline": self.baseline,
+            "candidate": self.candidate,
+            "ratio": value.center if value else None,
+            "ci95_low": value.low if value else None,
+            "ci95_high": value.high if value else None,
+            "verdict": self.word,
+            "reason": self.reason,
+            "rounds": self.ratio.rounds if self.ratio else None,
+            "paired": self.ratio.paired if self.ratio else None,
+            "margin": self.margin,
+            "minimum_detectable": verdict.detectable if verdict else None,
+            "rounds_needed": verdict.rounds_needed if verdict else None,
+            "differs": self.differs,
+        }
+
+
+def within(run: Run, spread: Spread | None = None, margin: float = MARGIN) -> list[Pair]:
+    """Each Case against the first framework's of its group and pass, or against its own Arm A, from Rounds that both
+    completed; MISSING where there is none, or where one is not valid. ``differs`` beside a Ratio is what they were not
+    alike in; then the Ratio is not judged."""
+    pairs = []
+    for baseline, case in _partners(run):
+        pair = Pair(case.id, case.pass_, baseline.id, case.id)
+        pairs.append(pair)
+        invalid = {one.id: reason for one in (baseline, case) if (reason := run.invalid_reason(one))}
+        cycles = [] if invalid else _cycles(run, baseline, case)
+        if not cycles:
+            pair.why = "; ".join(f"{name} is not valid: {reason}" for name, reason in invalid.items())
+            pair.why = pair.why or "no Round has a whole cycle of both"
+            continue
+        pair.ratio = Ratio.of(cycles)
+        pair.differs = gate.differing(run.workers(baseline), run.workers(case), _meant(run))
+        pair.margin = max(margin, spread.margin(run, case) if spread else 0.0)
+        share = max(run.spoilt_share(baseline), run.spoilt_share(case))
+        if 1 - share < VALID_SHARE:
+            pair.why = _spoilt(share)
+    return judged(pairs)
+
+
+def _spoilt(share: float) -> str:
+    return f"noise spoilt {share:.0%} of its Rounds"
+
+
+def judged(pairs: list[Pair]) -> list[Pair]:
+    """Verdicts for all that can be compared, as one family."""
+    family = [pair for pair in pairs if pair.ratio and not pair.differs and not pair.verdict]
+    verdicts = ratio.judge([pair.ratio for pair in family if pair.ratio], margins=[pair.margin for pair in family])
+    for pair, verdict in zip(family, verdicts, strict=True):
+        if pair.why:
+            verdict = dataclasses.replace(verdict, word="INCONCLUSIVE", reason=pair.why)
+        pair.verdict = verdict
+    return pairs
+
+
+def widest(run: Run, cases: Sequence[Case]) -> float:
+    """The widest 95 % half-width among the Ratios of these Cases, or of their centres where there is no Ratio."""
+    ids = {case.id for case in cases}
+    values = [pair.ratio.value for pair in within(run) if pair.ratio and pair.candidate in ids]
+    if not values:
+        values = [summary.center for case in cases if (summary := run.summary(case))]
+    return max(
+        (math.sqrt(one.high / one.low) - 1 if one.low and one.high else math.inf for one in values), default=math.inf
+    )
+
+
+def _partners(run: Run) -> Iterator[tuple[Case, Case]]:
+    """(baseline, candidate) of a Run: of frameworks the first one that is valid is the baseline, where one is."""
+    if not run.protocol.paired:
+        return
+    ab = run.head["ab"]
+
+    def same(case: Case) -> tuple:
+        if not ab:
+            return case.group, case.pass_
+        # Arms of the same framework; of the same mode and layout too, where those are not what the Arms differ in
+        settings = [getattr(case, what) for what in ("mode", "layout") if ab["key"] != what]
+        return case.group, case.pass_, case.framework, *settings
+
+    first: dict[tuple, Case] = {}
+    candidates = [case for case in run.cases if case.arm == LABELS[0]] if ab else list(run.cases)
+    for case in sorted(candidates, key=lambda case: bool(run.invalid_reason(case))):
+        first.setdefault(same(case), case)
+    for case in run.cases:
+        baseline = first.get(same(case))
+        if baseline and baseline is not case:
+            yield baseline, case
+
+
+def _meant(run: Run) -> tuple[str, ...]:
+    """What the Arms of a Run may differ in, being what is compared: its consequences too."""
+    ab = run.head["ab"]
+    if not ab:
+        return ()
+    everything = ("python", "env", "slowdown")
+    return tuple(gate.ALIKE) if ab["key"].partition(":")[0] in everything else (ab["key"],)
+
+
+def _cycles(run: Run, baseline: Case, candidate: Case) -> list[list[ratio.Cycle]]:
+    """For each Round that counts for both, its whole cycles: the samples of either side, in the order taken."""
+    usable = run.usable(baseline) & run.usable(candidate)
+    cells: dict[tuple[int, int], dict[str, list[list[int]]]] = {}
+    for turn in run.turns:
+        if turn["case_id"] in (baseline.id, candidate.id) and turn["round"] in usable:
+            cell = cells.setdefault((turn["round"], turn["cycle"]), {})
+            cell.setdefault(turn["case_id"], []).append(run.valid_ns(turn))
+    rounds: dict[int, list[ratio.Cycle]] = {}
+    for (round_, _), cell in sorted(cells.items()):
+        both = [cell.get(case.id, []) for case in (baseline, candidate)]
+        if all(len(turns) == 2 and all(turns) for turns in both):  # a cycle cut short is not mirrored
+            rounds.setdefault(round_, []).append((both[0][0] + both[0][1], both[1][0] + both[1][1]))
+    return [rounds[key] for key in sorted(rounds)]
+
+
+def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = (), margin: float = MARGIN) -> list[Pair]:
+    """Every Case of either Run, by its id. ``allow`` names conditions that may differ, being what is compared."""
+    theirs, ours = ({case.id: case for case in run.cases} for run in (base, candidate))
+    pairs = []
+    for case_id in dict.fromkeys([*theirs, *ours]):
+        case = theirs.get(case_id) or ours[case_id]
+        pair = Pair(case_id, case.pass_, case_id, case_id)
+        pairs.append(pair)
+        for run, which, cases in ((base, "the baseline", theirs), (candidate, "the candidate", ours)):
+            if case_id not in cases:
+                pair.why = f"{which} {run.folder} lacks this case"
+            elif reason := run.invalid_reason(cases[case_id]):
+                pair.why = f"not valid in {which}: {reason}"
+        if pair.why:
+            continue
+        pair.differs = rows.differing(base, candidate, case, allow)
+        if pair.differs:
+            continue
+        pair.margin = max(margin, spread.margin(candidate, case))
+        medians = [list(run.round_medians_ns(case).values()) for run in (base, candidate)]
+        if 1 - (share := max(run.spoilt_share(case) for run in (base, candidate))) < VALID_SHARE:
+            pair.why = _spoilt(share)
+        run_spread, runs = spread.between_runs(candidate, case) or spread.between_runs(base, case) or (None, 0)
+        pair.ratio = Ratio.unpaired(*medians, run_spread=run_spread, runs=runs)
+    return judged(pairs)
+
+
+def spoken(run: Run, case: Case) -> str:
+    """What an Arm is, in words, for tables."""
+    return arm.said(run.head["ab"], case.arm) if run.head["ab"] and case.arm else ""

@@ -1,0 +1,100 @@
+"""What one Worker goes through before it is timed: probes, build, first calls, and the proof of what will be timed."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench import gate, layers, parity
+from bench.case import Case
+from bench.child import Child
+from bench.crew import Conditions, building, how
+from impls import FRAMEWORKS
+
+#: What a group is held against, computed when it is first asked for.
+Reference = Callable[[], parity.ParitySet]
+
+
+@dataclasses.dataclass(frozen=True)
+class Proven:
+    """Of one Worker: the fields of its ``worker`` event, and what the framework reports of its layers."""
+
+    facts: dict[str, Any]
+    layers: list[dict[str, Any]]
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        return self.facts["conditions"]
+
+
+def prove(
+    running: Child, cases: list[Case], parity_set: parity.ParitySet, conditions: Conditions, logs: Path, *, first: bool
+) -> Proven:
+    """Probe, build, first call, and hold every value against the reference; Disagrees where something is not as asked.
+
+    ``first`` is a Run's first Round, the only one whose first calls are recorded and whose matrix rate is taken.
+    """
+    case, passes = cases[0], [one.pass_ for one in cases]
+    rate = first and FRAMEWORKS[case.framework].peer  # the null Net does nothing, and says so
+    probed = running.ask("probe", how=how(case), rate=rate)
+    gate.refuse(gate.precision_fault(case, probed["precision"]))
+    errors: dict[str, dict[str, float]] = {}
+    manifest: dict[str, Any] | None = None
+    first_ns: dict[str, int] = {}
+    for proof in parity_set.proofs(case.batch, case.precision):
+        with prover_for(running, dataclasses.replace(case, precision=proof.precision), conditions, logs) as prover:
+            identity = prover.ask(
+                "build", **building(case, parity_set.folder, batch=proof.batch, precision=proof.precision)
+            )
+            # logits before the first training pass, which moves BatchNorm's statistics
+            first_ns = {}
+            checks: list[dict[str, Any]] = []
+            for pass_, what in (("forward", "logits"), ("forward_backward", "gradients")):
+                if pass_ in passes:
+                    first_ns[pass_] = prover.ask("first_call", pass_=pass_)["ns"]
+                if pass_ in passes or what == "logits":
+                    proved = prover.ask("verify", what=[what], thorough=False)
+                    checks, manifest = checks + proved["checks"], proved["gradients"] or manifest
+        checks = parity.judge(checks, proof.limits)
+        errors[proof.precision] = gate.worst_errors(checks)
+        gate.refuse(gate.value_fault(checks))
+    if case.dropout:  # proven off and timed on: with it there is no one right answer
+        running.ask("build", **building(case, parity_set.folder, dropout=True))
+        first_ns = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
+    overhead_ns = sorted(running.ask("overhead", n=1000)["ns"])
+    in_force = running.ask("conditions")
+    gate.refuse(gate.place_fault(case, case.threads or conditions.threads, in_force))
+    reported = running.ask("layers")["layers"]
+    net = case.net
+    gate.refuse("; ".join(layers.differences(net, layers.table(net), {case.framework: reported})[:1]))
+    facts = {
+        "case_ids": [one.id for one in cases],
+        "identity": identity,
+        "parity": errors[case.precision],
+        "parity_fp32": errors["fp32"],
+        "gradients": manifest,
+        "precision": probed["precision"],
+        "gemm_gflop_per_s": probed["gemm_gflop_per_s"],
+        "conditions": in_force,
+        "first_call_ns": first_ns if first else None,
+        "overhead_ns": statistics.median(overhead_ns),
+        "overhead_p99_ns": overhead_ns[len(overhead_ns) * 99 // 100],
+    }
+    return Proven(facts, layers.recorded(case, reported))
+
+
+@contextmanager
+def prover_for(running: Child, case: Case, conditions: Conditions, logs: Path) -> Iterator[Child]:
+    """The Worker itself; for the fp32 proof of a tf32 one a Worker of its own, since tf32 is set for a process."""
+    if case.process_precision == running.precision:
+        yield running
+        return
+    prover, _ = conditions.start(f"{running.name}-fp32", case, logs)
+    try:
+        yield prover
+    finally:
+        prover.kill()

@@ -1,0 +1,174 @@
+"""Synthetic Runs: a run.jsonl as a controller would leave it, with durations that a test chooses. Nothing is timed."""
+
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.arm import Ab
+from bench.case import Case, groups
+from bench.events import SCHEMA
+from bench.protocol import Protocol
+from bench.results import Journal, Run
+
+A = Case("owt", "torch", "eager", "cpu", "fp32", "nchw", 8, "forward")
+B = dataclasses.replace(A, framework="tensorflow", mode="graph", layout="nhwc")
+QUIET = {"wall_s": 1.0, "steal_s": 0.0, "foreign_s": 0.0, "psi_s": 0.0, "throttled": None, "suspended_s": 0.0}
+HOST = {"host": "0123456789ab", "cpu": "a CPU", "system": "Linux 6 x86_64", "usable_cores": 2, "memory_mib": 2048}
+AA = Ab("slowdown", ("0", "0"))
+LEAD_NS = 10**9
+
+
+def worker(
+    case: Case, rate: float | None = None, *, parity: float = 1e-7, matmul: str = "fp32", **changes: Any
+) -> dict:
+    """What a Worker records of itself, but for those changes; of its conditions where the event has no such field."""
+    alike = {"threads": 2, "onednn": True, "tf32": False, "device": "cpu", "layout": case.layout, "traces": {}}
+    event = {
+        "worker": case.worker,
+        "case_ids": [case.id],
+        "versions": {case.framework: "1.0"},
+        "python": "3.11.9",
+        "identity": {"hash": "0123"},
+        "parity": {"logits": parity, "loss": parity, "gradient": parity},
+        "precision": {
+            what: {"error": 3e-7, "precision": shown} for what, shown in (("matmul", matmul), ("conv", "fp32"))
+        },
+        "gemm_gflop_per_s": rate,
+        "conditions": alike | {"libraries": [], "other_frameworks": []},
+        "first_call_ns": None,
+        "overhead_ns": 0.1,
+        "overhead_p99_ns": 0.2,
+    }
+    for name, value in changes.items():
+        if name in event:
+            event[name] = value
+        else:
+            event["conditions"][name] = value
+    return event
+
+
+def head(cases: Sequence[Case], protocol: Protocol, ab: Ab | None = None, **changes: Any) -> dict:
+    """The fields of a Run's header."""
+    return {
+        "run_id": "r",
+        "name": "n",
+        "schema": SCHEMA,
+        "threads": 2,
+        "env": {},
+        "pythons": [],
+        "weights": None,
+        "ab": ab and ab.recorded(),
+        "cases": [dataclasses.asdict(case) for case in cases],
+        "protocol": dataclasses.asdict(protocol),
+        "fingerprint": HOST,
+    } | changes
+
+
+def turn(case: Case, ns: Sequence[int], start: int = 1, **changes: Any) -> dict:
+    """The fields of a turn whose first iteration starts at ``start`` and whose others follow without a gap."""
+    starts = [start + sum(ns[:i]) for i in range(len(ns))]
+    place = {"group": 0, "round": 0, "attempt": 0}
+    fields = {
+        "case_id": case.id,
+        "cycle": 0,
+        "lead": 0,
+        "start_ns": starts,
+        "ns": list(ns),
+        "cpu_s": 1.5,
+        "noise": QUIET,
+    }
+    return place | fields | changes
+
+
+def make(
+    folder: Path,
+    cases: Sequence[Case] = (A, B),
+    *,
+    rounds: int = 5,
+    slower: float | Mapping[str, float] = 1.5,
+    base_ns: int = 1000,
+    noise_sd: float = 0.0,
+    drift: float = 0.0,
+    warming: Mapping[str, float] | None = None,
+    cycles: int = 1,
+    spoilt: Sequence[int] = (),
+    ab: Ab | None = None,
+    protocol: Protocol | None = None,
+    noise: Mapping[str, Any] = QUIET,
+    rate: float | None = None,
+    unlike: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    stop: str = "planned",
+    **header: Any,
+) -> Run:
+    """Write a Run and read it back.
+
+    Parameters
+    ----------
+    slower
+        How many times as long a Case takes as the first of its group; one number stands for all but the first, a
+        mapping has factors by Case id, 1 where it has none.
+    base_ns
+        An iteration of the first Case in Round 0; each Round is 1 ns longer.
+    noise_sd
+        Standard deviation of the logarithm of a Case's speed from Round to Round, for each Case on its own.
+    drift
+        How much slower the machine gets from one turn to the next, as a share.
+    warming
+        By Case id, how much slower than at its end a Case is at the start of a Round, as a share.
+    unlike
+        Changes to what Workers of all but a group's first Case record.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    journal, dice, clock = Journal(folder), random.Random(seed), itertools.count(1)
+    journal.add("run", **head(cases, protocol or Protocol(rounds=rounds), ab, **header))
+    now = next(clock)
+    for number, group in enumerate(groups(cases)):
+        first = group[0]
+        factors = {case.id: 1.0 for case in group} | (
+            dict(slower) if isinstance(slower, Mapping) else {case.id: slower for case in group if case is not first}
+        )
+        for round_ in range(rounds):
+            place = {"group": number, "round": round_, "attempt": 0}
+            for name in dict.fromkeys(case.worker for case in group):
+                ours = [case for case in group if case.worker == name]
+                odd = (unlike or {}) if first not in ours else {}
+                said = worker(ours[0], rate, **{"case_ids": [case.id for case in ours]} | odd)
+                journal.add("worker", **place, **said)
+            speed = {case.id: math.exp(dice.gauss(0, noise_sd)) for case in group}
+            turns = [(cycle, case) for cycle in range(cycles) for case in [*group, *reversed(group)]]
+            for position, (cycle, case) in enumerate(turns):
+                early = 1 + (warming or {}).get(case.id, 0.0) * (1 - position / len(turns))
+                share = factors[case.id] * speed[case.id] * (1 + drift * position) * early
+                ns = round((base_ns + round_) * share)
+                event = turn(case, [LEAD_NS, ns, ns], now, **place, cycle=cycle, lead=1, noise=noise)
+                journal.add("turn", **event)
+                now += sum(event["ns"]) + 1
+            for case in group:
+                facts = {"fault": "", "changed": {}, "peak_memory": 2**20, "stop": "count", "noise": ""}
+                journal.add("block", **place, case_id=case.id, **facts)
+            journal.add("round", **place, spoilt="the machine was suspended" if round_ in spoilt else "")
+        journal.add("stop", group=number, reason=stop)
+    journal.add("end", reason=stop, failed={})
+    return Run(folder)
+
+
+def arms(*cases: Case, ab: Ab = AA) -> list[Case]:
+    return ab.cases(cases or [A])
+
+
+def aa_runs(
+    folder: Path, count: int = 3, *cases: Case, sd: float = 0.01, off: float = 0.0, **settings: Any
+) -> list[Run]:
+    """Stored A/A Runs: whole Runs differ by about ``sd``, their Arms by ``off``."""
+    made = []
+    for number in range(count):
+        both = arms(*cases)
+        factors = {case.id: 1 + off for case in both if case.arm == "B"}
+        base_ns = round(1_000_000 * (1 + sd * (number - (count - 1) / 2)))
+        made.append(make(folder / f"aa{number}", both, ab=AA, slower=factors, base_ns=base_ns, **settings))
+    return made
