@@ -63,6 +63,11 @@ class Case:
         return f"{self.framework}-{self.mode}{layout}{arm}"
 
     @property
+    def rivals(self) -> tuple:
+        """Equal for Cases of a group that are compared with each other, so their Turns stand side by side."""
+        return (self.pass_, self.framework) if self.arm else (self.pass_,)
+
+    @property
     def process_precision(self) -> str:
         """What a process is set to: tf32 is a switch of the whole process, bf16 a matter of each Net in an fp32 one."""
         return "tf32" if self.precision == "tf32" else "fp32"

@@ -1,5 +1,6 @@
 """The command line. Each command imports what it needs inside, so that --help costs nothing."""
 
+import os
 import sys
 from typing import Any
 
@@ -21,7 +22,8 @@ class Commands(click.Group):
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("alexnet-bench: interrupted", err=True)
-            sys.exit(130)
+            sys.stdout.flush()
+            os._exit(130)  # an import that was interrupted would have Python end by the signal instead
 
 
 def option(name: str, **settings: Any) -> Any:

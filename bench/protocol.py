@@ -21,6 +21,8 @@ class Protocol:
     gate: bool = True
     gate_window: int = 5
     gate_ratio: float = 1.02
+    burn_in_gpu_s: float = 0.5
+    """A GPU burns in at least so long: its clocks rise with work."""
     burn_in_cap: int = 60
     burn_in_cap_s: float = 30.0
     turn_ms: float = 200.0

@@ -146,10 +146,11 @@ class Worker:
         self.net.peak_memory()  # from here on it counts what is timed
         return {"checks": checks, "gradients": manifest}
 
-    def sync(self, pass_: str, iteration_ns: int) -> dict[str, Any]:
+    def sync(self, pass_: str, iteration_ns: int, attempts: int) -> dict[str, Any]:
         """Whether the Net's ``wait`` leaves the device with work to do, on the very pass that is timed."""
         with no_garbage_collection():
-            return sync_lag(getattr(self.net, pass_), self.net.wait, self.net.fetch, iteration_ns)
+            run = getattr(self.net, pass_)
+            return sync_lag(run, self.net.wait, self.net.fetch, iteration_ns, attempts=attempts)
 
     def measure(self, pass_: str, n: int, spin_ns: int = 0) -> dict[str, Any]:
         """``spin_ns`` of busy waiting is added to every pass, inside the clock: the known slowdown of an --ab."""
@@ -282,7 +283,9 @@ def end_with(controller: int) -> None:
     prctl it ends when it finds its requests closed."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != controller:  # it went before that was asked for
+    try:
+        os.kill(controller, 0)
+    except ProcessLookupError:  # it went before that was asked for
         os._exit(1)
 
 

@@ -72,9 +72,6 @@ class Driven:
             time.sleep(0.002)
         return found
 
-    def end(self) -> int:
-        return self.process.wait(120)
-
     def kill(self) -> bool:
         alive = self.process.poll() is None
         self.process.kill()
@@ -132,7 +129,7 @@ def kill_one(folder: Path, moment: tuple[float, int], who: str, rng: random.Rand
     time.sleep(seconds)
     hit = driven.kill_worker(rng) if who == "Worker" else driven.kill()
     if who == "Worker":
-        assert driven.end() == 0, (folder / "run.err").read_text()
+        assert driven.process.wait(120) == 0, (folder / "run.err").read_text()
     assert_nothing_is_left_behind(folder)
     said = acknowledged(driven)
     count = {who: hit, "acknowledged": len(said)}
@@ -151,7 +148,7 @@ def kill_one(folder: Path, moment: tuple[float, int], who: str, rng: random.Rand
         assert_whole(run)
     elif go_on:
         again = Driven(folder, "resume")
-        assert again.end() == 0, (folder / "resume.err").read_text()
+        assert again.process.wait(120) == 0, (folder / "resume.err").read_text()
         assert_nothing_is_left_behind(folder)
         after = Run(driven.folder)
         assert_whole(after)
@@ -169,7 +166,7 @@ def life(tmp_path_factory):
     """Seconds and lines of a Run that nobody kills."""
     folder = tmp_path_factory.mktemp("life")
     driven, began = Driven(folder), time.monotonic()
-    assert driven.end() == 0, (folder / "run.err").read_text()
+    assert driven.process.wait(120) == 0, (folder / "run.err").read_text()
     assert_whole(Run(driven.folder))
     return time.monotonic() - began, len(driven.told())
 
