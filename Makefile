@@ -9,7 +9,8 @@ BIN := .venv/bin
 # options that are passed on when given: make bench BATCH=32 ROUNDS=3
 # (only from make's own command line: a shell may hold a NAME or a PASS of its own)
 passed = $(foreach name,$(1),$(if $(filter command,$(origin $(name))),--$(subst _,-,$(shell echo $(name) | tr A-Z a-z)) $($(name))))
-SHAPING := $(call passed,FRAMEWORK MODE PRECISION BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS WEIGHTS MAX_TIME)
+SHAPING := $(call passed,FRAMEWORK MODE PRECISION BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS SEED WEIGHTS MAX_TIME \
+  TARGET_CI AB)
 PASSED = $(SHAPING) $(call passed,OUT NAME)
 # GPU builds of torch and tensorflow own the same cuDNN files, so each has an environment of its own
 # (jax's too, where it is asked for: make setup DEVICE=cuda FRAMEWORK=jax)
@@ -17,7 +18,7 @@ GPU_NAMES := torch tensorflow $(findstring jax,$(FRAMEWORK))
 GPU_PYTHONS := $(if $(findstring cuda,$(DEVICE)),$(foreach name,$(GPU_NAMES),\
   $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python)))
 
-.PHONY: bench classic layers verify plot ci-bench test test-all lint setup clean help
+.PHONY: bench classic layers verify compare selftest env plot ci-bench test test-all lint setup clean help
 
 # the plain `make bench` answers within 5 minutes: on a machine too noisy for that it stops after fewer Rounds
 GUARD := $(if $(strip $(SHAPING) $(filter-out tutorial,$(VARIANT)) $(filter-out cpu,$(DEVICE))),,--max-time 290)
@@ -34,6 +35,15 @@ layers: .venv/ready ## every layer's shape, params and MACs, beside what the fra
 verify: .venv/ready ## prove all variants equal in every framework: make verify [VARIANT=owt] [BATCH=8] [FRAMEWORK=all]
 	$(BENCH) verify --device $(DEVICE) --variant $(if $(filter command,$(origin VARIANT)),$(VARIANT),all) $(GPU_PYTHONS) \
 	  $(call passed,FRAMEWORK BATCH SIZE PRECISION WEIGHTS DUMP AGAINST)
+
+compare: .venv/ready ## is it slower? make compare BASE=results/A [CANDIDATE=results/B]
+	$(BENCH) compare $(BASE) $(CANDIDATE)
+
+selftest: .venv/ready ## does the harness itself hold?
+	$(BENCH) selftest
+
+env: .venv/ready ## look the machine over, with advice
+	$(BENCH) env $(GPU_PYTHONS) $(call passed,FRAMEWORK) --device $(DEVICE)
 
 plot: .venv/ready ## bars from result CSVs: make plot [CSV="results/*/summary.csv"] [OUTPUT=times.png]
 	$(BENCH) plot $(CSV) --output $(or $(OUTPUT),times.png)
@@ -58,7 +68,7 @@ setup: .venv/ready $(if $(findstring cuda,$(DEVICE)),$(GPU_NAMES:%=.venvs/%/read
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,tensorflow,jax,weights,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,tensorflow,jax,gpu,weights,dev]"
 	@touch $@
 
 GPU_torch := "torch>=2.6"

@@ -65,9 +65,6 @@ class Ab:
         values = [Path(value).name for value in self.values] if self.key == "python" else list(self.values)
         return {"key": self.key, "values": values, "identical": self.identical}
 
-    def spoken(self, arm: str) -> str:
-        return said(self.recorded(), arm)
-
 
 def said(recorded: Mapping[str, Any], arm: str) -> str:
     """One side in words, from a Run's header: ``threads 2``, ``slowdown 5 %``."""

@@ -147,7 +147,7 @@ def verify(**asked: Any) -> None:
 @click.argument("candidate", metavar="[CANDIDATE]", type=click.Path(), required=False)
 @option("--margin", default="2", show_default=True, metavar="PERCENT", help="less than this is the same")
 @option("--allow", metavar="LIST", help="conditions that may differ, being what is compared: versions, python, env ...")
-@option("--aa", metavar="DIR", help="where A/A Runs are, beside the folders that BASE and CANDIDATE are in")
+@option("--spread", metavar="DIR", help="where A/A Runs are, beside the folders that BASE and CANDIDATE are in")
 @option("--strict", is_flag=True, help="exit 3 where a case is inconclusive")
 @click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
 @click.option("--markdown", is_flag=True, help="a table for a pull request")
@@ -178,7 +178,8 @@ def compare(**asked: Any) -> None:
 def selftest(**asked: Any) -> None:
     """Does the harness itself hold? Clock, spins, a missing wait, its own cost, and statistics by simulation.
 
-    With --aa or --power it times a real case against itself; RUN... judges such Runs made before. Exit 1 if it fails.
+    With --aa or --power it times a real case against itself; RUN... judges such Runs made before. Exit 1 if it fails;
+    the result is kept in selftest.json under --out.
     """
     from bench import selftest as command
 

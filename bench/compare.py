@@ -1,20 +1,23 @@
 """`compare`: is a case of one Run slower than in another, or than its partner in the same Run? With an exit code."""
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
-from bench import UsageError, arm, options, rows, screen, spread
+from bench import UsageError, options, rows, screen, spread
 from bench.case import LABELS, one_of
-from bench.pairs import Pair, between, within
+from bench.pairs import MARGIN, Pair, between, spoken, within
+from bench.protocol import Protocol
+from bench.ratio import LEAST_RUNS, MIN_ROUNDS
 from bench.results import Run
-from bench.spread import LEAST_RUNS, Spread
 from bench.stats import LEAST_ROUNDS
 from impls import FRAMEWORKS
 
+AA = "slowdown=0,0"
 SIGNS = {"SLOWER": "🔴", "FASTER": "🟢", "SAME": "⚪", "INCONCLUSIVE": "🟡", "INCOMPARABLE": "⛔", "MISSING": "⛔"}
 
 
@@ -25,9 +28,11 @@ def main(asked: dict[str, Any]) -> int:
     margin = options.percent("--margin", asked["margin"])
     words = [word.strip() for word in (asked["allow"] or "").split(",") if word.strip()]
     allow = [one_of("condition to --allow", word, rows.comparable()) for word in words]
-    if asked["aa"] and not Path(asked["aa"]).is_dir():
-        raise UsageError(f"--aa: no folder {asked['aa']}")
-    folders = [run.folder.resolve().parent for run in runs] + ([Path(asked["aa"])] if asked["aa"] else [])
+    if allow and not candidate:
+        raise UsageError("--allow: within one Run nothing else may differ; leave it out, or name a second Run")
+    if asked["spread"] and not Path(asked["spread"]).is_dir():
+        raise UsageError(f"--spread: no folder {asked['spread']}")
+    folders = [run.folder.resolve().parent for run in runs] + ([Path(asked["spread"])] if asked["spread"] else [])
     stored = spread.find(folders, but=[run.folder for run in runs])
     pairs = between(base, candidate, stored, allow, margin) if candidate else within(base, stored, margin)
     for run in runs:
@@ -35,16 +40,23 @@ def main(asked: dict[str, Any]) -> int:
     code = exit_code(pairs, strict=asked["strict"]) if pairs else 2
     if asked["as_json"]:
         names = {"base": base.folder.name, "candidate": candidate.folder.name if candidate else None}
-        screen.print_json({**names, "cases": [pair.as_json() for pair in pairs], "exit_code": code})
+        cases, needed = [pair.as_json() for pair in pairs], spread_unknown(pairs)
+        make = aa_command(candidate or base) if needed else None
+        screen.print_json({**names, "cases": cases, "exit_code": code, "aa_command": make})
     elif asked["markdown"]:
-        print(markdown(base, candidate, pairs))
+        print(markdown(base, candidate, pairs, margin))
     else:
-        print_table(base, candidate, pairs)
-        for line in notes(candidate or base, pairs, stored):
-            screen.console().print(Text(line, style="dim"), soft_wrap=True)
+        show(base, candidate, pairs, margin)
     if not pairs:
         screen.tell(f"{base.folder}: there is nothing to compare in this Run alone; name a second one")
     return code
+
+
+def show(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float = MARGIN) -> None:
+    """The verdicts, and how to read them."""
+    print_table(base, candidate, pairs)
+    for line in notes(candidate or base, pairs, candidate is None, margin):
+        screen.console().print(Text(line, style="dim"), soft_wrap=True)
 
 
 def exit_code(pairs: Iterable[Pair], strict: bool = False) -> int:
@@ -78,8 +90,8 @@ def print_table(base: Run, candidate: Run | None, pairs: Sequence[Pair]) -> None
 def title(base: Run, candidate: Run | None) -> str:
     if candidate:
         return f"{candidate.folder.name} over {base.folder.name}"
-    if ab := base.head["ab"]:
-        a, b = (f"{label} ({arm.said(ab, label)})" for label in LABELS)
+    if base.head["ab"]:
+        a, b = (f"{label} ({spoken(base, label)})" for label in LABELS)
         return f"{base.folder.name}: {b} over {a}"
     return f"{base.folder.name}: each framework over the first"
 
@@ -105,17 +117,19 @@ def because(pair: Pair) -> str:
     return pair.reason + (f"; about {needed} Rounds would do" if needed else "")
 
 
-def notes(run: Run, pairs: Sequence[Pair], stored: Spread) -> list[str]:
+def notes(run: Run, pairs: Sequence[Pair], within_one: bool, margin: float) -> list[str]:
     """How to read the table, and the command that would tell two Runs apart where nothing does yet."""
     found = []
     judged = [pair for pair in pairs if pair.verdict]
     if judged:
-        margins = sorted({pair.margin for pair in judged})
-        words = " to ".join(f"{margin:.1%}" for margin in dict.fromkeys((margins[0], margins[-1])))
         family = f", {len(judged)} verdicts as one family" if len(judged) > 1 else ""
-        found.append(f"SLOWER: the interval is above +{words}{family}. finds: a slowdown found 19 times in 20.")
-    unknown = (pair.ratio for pair in judged if pair.ratio and not pair.ratio.paired and pair.ratio.error is None)
-    if any(one.rounds >= LEAST_ROUNDS for one in unknown):
+        found.append(f"SLOWER: the interval is above +{margin:.1%}{family}. finds: a slowdown found 19 times in 20.")
+    for pair in judged:
+        if pair.margin > margin:
+            found.append(
+                f"{label(pair, within_one)}: above +{pair.margin:.1%}, as far as an A/A of it beside came out."
+            )
+    if spread_unknown(pairs):
         found.append(
             f"How far two Runs of one case lie apart on this machine is not known. {LEAST_RUNS} A/A Runs beside it "
             f"tell; each is made by:\n  {aa_command(run)}\nSurer and quicker: both sides in one Run, with --ab."
@@ -123,32 +137,40 @@ def notes(run: Run, pairs: Sequence[Pair], stored: Spread) -> list[str]:
     return found
 
 
+def spread_unknown(pairs: Sequence[Pair]) -> bool:
+    """Whether all that keeps two Runs from being told apart is that nobody knows how far Runs lie apart."""
+    apart = (pair.ratio for pair in pairs if pair.verdict and pair.ratio and not pair.ratio.paired)
+    return any(one.error is None and one.rounds >= LEAST_ROUNDS for one in apart)
+
+
 def aa_command(run: Run) -> str:
-    """What times the Cases of a Run against themselves, under its own settings."""
-    words = ["alexnet-bench run --ab slowdown=0,0"]
-    usual: dict[str, set[Any]] = {
-        "device": {"cpu"},
-        "precision": {"fp32"},
-        "size": {None},
-        "threads": {None},
-        "seed": {0},
-    }
-    usual["mode"] = {FRAMEWORKS[case.framework].modes[0] for case in run.cases}
-    usual["layout"] = {FRAMEWORKS[case.framework].layouts[0] for case in run.cases}
+    """What times the Cases of a Run against themselves, under its own settings; PATH stands for what is not stored."""
+    head, protocol, usual = run.head, run.protocol, Protocol()
+    ab = head["ab"]
+    own = ab and ab["key"] not in ("python", "slowdown")  # the sides of that Run, then, against themselves
+    words = ["alexnet-bench", "run", "--ab", f"{ab['key']}={ab['values'][1]},{ab['values'][1]}" if own else AA]
+    default: dict[str, set[Any]] = {"device": {"cpu"}, "precision": {"fp32"}, "seed": {0}}
+    default |= {"size": {None}, "threads": {None}}
+    default["mode"] = {FRAMEWORKS[case.framework].modes[0] for case in run.cases}
+    default["layout"] = {FRAMEWORKS[case.framework].layouts[0] for case in run.cases}
     axes = ("variant", "framework", "mode", "device", "precision", "layout", "batch", "pass", "size", "threads", "seed")
-    for axis in axes:
+    for axis in (axis for axis in axes if not (own and axis == ab["key"])):
         field = "pass_" if axis == "pass" else axis
         values = list(dict.fromkeys(getattr(case, field) for case in run.cases))
-        if set(values) - usual.get(axis, set()):
-            words.append(f"--{axis} {','.join(map(str, values))}")
-    words += [f"--env {name}={value}" for name, value in run.head["env"].items()]
-    for name in ("rounds", "iterations"):
-        words.append(f"--{name} {getattr(run.protocol, name)}")
-    return " ".join([*words, f"--out {run.folder.parent}"])
+        if set(values) - default.get(axis, set()):
+            words += [f"--{axis}", ",".join(map(str, values))]
+    words += [word for name, value in head["env"].items() for word in ("--env", f"{name}={value}")]
+    words += [word for name in head["pythons"] for word in ("--python", f"{name}=PATH")]
+    words += ["--weights", head["weights"]["file"]] if head["weights"] else []
+    words += ["--dropout"] if run.cases[0].dropout else []
+    words += ["--rounds", str(max(protocol.rounds, MIN_ROUNDS)), "--iterations", str(protocol.iterations)]
+    words += ["--burn-in", str(protocol.burn_in)] if protocol.burn_in != usual.burn_in else []
+    words += [] if protocol.gate else ["--no-gate"]
+    return shlex.join([*words, "--out", str(run.folder.parent)])
 
 
-def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair]) -> str:
-    """For a pull request: what is slower first, what is the same folded away."""
+def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float = MARGIN) -> str:
+    """For a pull request: what is slower first."""
     order = list(SIGNS)
     lines = [f"**{summary(pairs)}**: {cell(title(base, candidate))}", ""]
     lines += ["| | case | ratio [95 %] | verdict | finds |", "|---|---|---|---|---|"]
@@ -161,7 +183,8 @@ def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair]) -> str:
     noise = ", noisy" if any("noisy" in row["flags"] for row in table) else ""
     versions = ", ".join(sorted({f"{row['framework']} {row['framework_version']}" for row in table}))
     where = f"{cell(versions)} on {cell(str(table[0]['device_name']))}, {table[0]['rounds']} Rounds{noise}"
-    lines += ["", f"{where}. Above 1 is slower; `finds`: a slowdown found 19 times in 20."]
+    lines += ["", f"{where}. Above 1 is slower."]
+    lines += [cell(line) for line in notes(run, pairs, candidate is None, margin)]
     return "\n".join(lines)
 
 

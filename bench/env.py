@@ -60,9 +60,6 @@ EVIDENCE |= {"suspended_s": "suspension", "mhz": "clock", "temp_c": "temperature
 UNITS = {"sm_mhz": "MHz", "temp_c": "°C", "watts": "W"}
 
 
-UNITS = {"sm_mhz": "MHz", "temp_c": "°C", "watts": "W"}
-
-
 def main(asked: dict[str, Any]) -> int:
     found = facts(asked)
     found["advice"] = list(advice(found))

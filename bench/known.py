@@ -1,4 +1,4 @@
-"""Things whose duration is known beforehand, to hold the harness against: a scripted clock, a spin, a slow device."""
+"""Things whose duration is known beforehand, to hold the harness against: a scripted clock, a slow device."""
 
 import time
 from typing import Any
@@ -33,10 +33,3 @@ class FakeDevice:
 
     fetch = wait
     """A copy to the host cannot come before the value is there."""
-
-
-def spin(ns: int) -> None:
-    """Busy for that long, on the clock that is tested."""
-    until = time.perf_counter_ns() + ns
-    while time.perf_counter_ns() < until:
-        pass

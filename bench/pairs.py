@@ -6,7 +6,6 @@ and needs what A/A Runs of the same machine showed two Runs to differ by.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from bench import arm, gate, ratio, rows
 from bench.case import LABELS, Case
 from bench.ratio import Ratio, Verdict
 from bench.results import Run
+from impls import FRAMEWORKS
 
 if TYPE_CHECKING:
     from bench.spread import Spread
@@ -103,7 +103,7 @@ def judged(pairs: list[Pair]) -> list[Pair]:
     verdicts = ratio.judge([pair.ratio for pair in family if pair.ratio], margins=[pair.margin for pair in family])
     for pair, verdict in zip(family, verdicts, strict=True):
         if pair.why:
-            verdict = dataclasses.replace(verdict, word="INCONCLUSIVE", reason=pair.why)
+            verdict = Verdict("INCONCLUSIVE", pair.why, pair.margin, None, None)
         pair.verdict = verdict
     return pairs
 
@@ -185,15 +185,23 @@ def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = ()
         pair.differs = rows.differing(base, candidate, case, allow)
         if pair.differs:
             continue
-        pair.margin = max(margin, spread.margin(candidate, case))
+        pair.margin = max(margin, spread.margin(candidate, case), spread.margin(base, case))
         medians = [list(run.round_medians_ns(case).values()) for run in (base, candidate)]
         if 1 - (share := max(run.spoilt_share(case) for run in (base, candidate))) < VALID_SHARE:
             pair.why = _spoilt(share)
+        for run, which in ((base, "the baseline"), (candidate, "the candidate")):
+            if (summary := run.summary(case)) and summary.trend in ("warming", "slowing"):
+                pair.why = f"{which} was {summary.trend} within its Rounds"
         run_spread, runs = spread.between_runs(candidate, case) or spread.between_runs(base, case) or (None, 0)
         pair.ratio = Ratio.unpaired(*medians, run_spread=run_spread, runs=runs)
     return judged(pairs)
 
 
-def spoken(run: Run, case: Case) -> str:
-    """What an Arm is, in words, for tables."""
-    return arm.said(run.head["ab"], case.arm) if run.head["ab"] and case.arm else ""
+def spoken(run: Run, label: str) -> str:
+    """What an Arm is, in words; of an interpreter its versions, since a path is not stored."""
+    words = arm.said(run.head["ab"], label)
+    if run.head["ab"]["key"] != "python":
+        return words
+    workers = [worker for case in run.cases if case.arm == label for worker in run.workers(case)]
+    known = {f"{name} {version}" for one in workers for name, version in one["versions"].items() if name in FRAMEWORKS}
+    return ", ".join([*(f"Python {version}" for version in sorted({one["python"] for one in workers})), *sorted(known)])

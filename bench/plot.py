@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from bench import UsageError
 from bench.case import LABELS
+from bench.results import Run
 
 NEEDED = ("case_id", "variant", "framework", "mode", "device", "batch", "pass", "mean_ms")
 #: Okabe and Ito's colours, told apart by colour-blind readers; one framework, one colour, everywhere.
@@ -22,6 +23,8 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     """Summary rows of CSV files or Run folders; UsageError names the file and the column that is missing."""
     frames = []
     for path in paths:
+        if path.is_dir() and not (path / "summary.csv").exists() and (path / "run.jsonl").exists():
+            Run(path).write()  # of a Run that was killed
         file = path / "summary.csv" if path.is_dir() else path
         try:
             frame = pd.read_csv(file, keep_default_na=False, na_values=[""])  # "null" is a framework

@@ -1,9 +1,10 @@
-"""What a Worker's process really computes with, found by running it: precision, matrix rate, loaded libraries.
+"""What a Worker's process really computes with, found by running it: precision, matrix rate, loaded libraries, memory.
 
 The probes are nets of one or two rows through the adapter's own builder, so they meet what is timed: its kernels, its
 casts, its threads. A Worker imports this: standard library, numpy, impls and the timing loop only.
 """
 
+import contextlib
 import os
 import re
 import sys
@@ -104,3 +105,19 @@ def keep_out(framework: str) -> None:
     for name, it in impls.FRAMEWORKS.items():
         if it.peer and name != framework:
             sys.modules.setdefault(it.package, None)  # type: ignore[arg-type]
+
+
+def reset_high_water() -> None:
+    """Count from here on, where the system allows: what came before, the probes, is no part of a Net."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def high_water() -> int | None:
+    """Most bytes this process held in memory, None where the system does not say. Not getrusage's figure: a child
+    starts with its parent's."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))

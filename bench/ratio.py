@@ -17,6 +17,7 @@ from bench.stats import Interval, half_difference, mean_log, standard_error, std
 MARGIN = 0.02  # a ratio nearer to 1 than this is called the same
 TAIL = 0.025  # of wrong alarms per direction, for an interval and for a family
 MIN_ROUNDS = 5  # below this an interval covers too seldom to be judged by
+LEAST_RUNS = 3  # fewer A/A Runs than this say nothing of how Runs differ
 MANY_ROUNDS = 1000  # more than this is no plan
 TRENDS = {
     "warming": "within a Round the candidate gets faster beside the baseline: it is warming",
@@ -93,7 +94,7 @@ class Ratio:
             raise ValueError(f"run_spread: expected a standard deviation, found {run_spread}")
         baseline, candidate = (standard_error(side) for side in sides)
         error = None
-        if baseline is not None and candidate is not None and run_spread is not None and runs >= 3:
+        if baseline is not None and candidate is not None and run_spread is not None and runs >= LEAST_RUNS:
             error = math.sqrt(baseline**2 + candidate**2 + 2 * run_spread**2)
         rounds = min(len(side) for side in sides)
         log, freedom = fmean(sides[1]) - fmean(sides[0]), max(0, min(rounds, runs) - 1)
@@ -147,7 +148,11 @@ def _verdict(ratio: Ratio, margin: float, family: int, slower: bool, faster: boo
         return Verdict("INCONCLUSIVE", reason, margin, None, _planned(planned) if ratio.paired else None)
     if ratio.error is None:
         return Verdict(
-            "INCONCLUSIVE", "how much whole Runs differ here is not known: it takes 3 alike", margin, None, None
+            "INCONCLUSIVE",
+            f"how far whole Runs lie apart is not known, it takes {LEAST_RUNS} A/A Runs",
+            margin,
+            None,
+            None,
         )
     edge, half = math.log1p(margin), t_quantile(1 - TAIL, ratio.freedom) * ratio.error
     found = detectable(ratio.error, ratio.freedom, family=family, margin=margin)
@@ -161,10 +166,9 @@ def _verdict(ratio: Ratio, margin: float, family: int, slower: bool, faster: boo
     if beyond:
         reason = f"beyond the margin, but not confirmed among {family} ratios"
         width, tail = abs(ratio.log), TAIL / family
-    elif half > edge:
-        reason, width, tail = "the interval is too wide", edge, TAIL
     else:
-        reason, width, tail = "the ratio is too near to the margin", abs(edge - abs(ratio.log)), TAIL
+        reason = "the interval is too wide" if half > edge else "the ratio is too near to the margin"
+        width, tail = abs(edge - abs(ratio.log)), TAIL
     needed = None if ratio.spread is None or not width else plan_rounds(ratio.spread, width, tail)
     return Verdict("INCONCLUSIVE", reason, margin, found, _planned(needed))
 

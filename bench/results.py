@@ -1,16 +1,10 @@
-"""A Run folder: run.jsonl is the truth, appended and synced after every Turn; all else is derived from it.
+"""A Run read back from its folder: run.jsonl is the truth, all else is derived from it."""
 
-One line is one event, a JSON object with ``event``; ``events.py`` lists them.
-"""
-
-import contextlib
 import csv
 import os
-import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,63 +14,6 @@ import msgspec
 from bench import UsageError, events, gate, noise, rows, stats
 from bench.case import Case, checked, groups
 from bench.protocol import Protocol
-
-
-class Journal:
-    """Appends to run.jsonl. An event is on the disk when ``add`` returns; called only outside the clock."""
-
-    def __init__(self, folder: Path):
-        self.path = folder / "run.jsonl"
-        self.broken = False
-        try:
-            self.file = self.path.open("ab", buffering=0)
-        except OSError as error:
-            raise UsageError(f"cannot write to {self.path}: {error.strerror}") from error
-
-    def add(self, event: str, **fields: Any) -> None:
-        line = msgspec.json.encode({"event": event, **fields}) + b"\n"
-        size = self.file.seek(0, os.SEEK_END)
-        try:
-            written = self.file.write(line)
-            if written != len(line):
-                raise OSError(28, "No space left on device")
-            os.fsync(self.file.fileno())
-        except OSError as error:
-            self.broken = True
-            self._cut(size)
-            raise UsageError(
-                f"cannot write to {self.path}: {error.strerror}; what was measured before is kept: make room, then go "
-                f"on with `alexnet-bench run --resume {self.path.parent}`"
-            ) from error
-
-    def cut_torn_line(self) -> int:
-        """Take away a last line that was never finished, so that the next event has a line of its own; its bytes."""
-        data = self.path.read_bytes()
-        torn = len(data) - (data.rfind(b"\n") + 1)
-        self._cut(len(data) - torn)
-        return torn
-
-    def _cut(self, size: int) -> None:
-        with contextlib.suppress(OSError):  # where it cannot, a torn line stays at the end, which readers pass over
-            self.file.truncate(size)
-
-
-def new_folder(out: Path, name: str) -> Path:
-    """results/<UTC time>-<name>/; UsageError where it cannot be written."""
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise UsageError(f"--name: expected letters, digits, '.', '_' and '-', found {name!r}")
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder = out / f"{stamp}-{name}"
-    try:
-        count = 1
-        while folder.exists():
-            count += 1
-            folder = out / f"{stamp}-{name}-{count}"
-        folder.mkdir(parents=True)
-        (folder / "run.jsonl").touch()
-    except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from error
-    return folder
 
 
 class Run:
@@ -169,16 +106,24 @@ class Run:
                  if place[:2] == (group, round)]  # fmt: skip
         return max(begun, default=-1) + 1
 
+    def measured(self, case: Case) -> set[int]:
+        """Rounds that a Case came to the end of; the one it was cut off in where there is no other."""
+        group = self.group_of[case.id]
+        begun = {turn["round"] for turn in self.turns if turn["case_id"] == case.id}
+        return {round_ for round_ in begun if (group, round_) in self.finished_rounds} or begun
+
+    def cut_off(self, case: Case) -> bool:
+        """Whether all there is of a Case is a Round that did not come to its end."""
+        return bool(self.measured(case)) and not self.measured(case) & self.finished(self.group_of[case.id])
+
     def usable(self, case: Case) -> set[int]:
         """Rounds that count for a Case: those that noise did not spoil, or all where it spoilt every one."""
-        group = self.group_of[case.id]
-        there = {turn["round"] for turn in self.turns if turn["case_id"] == case.id}
+        group, there = self.group_of[case.id], self.measured(case)
         return {round_ for round_ in there if (group, round_) not in self.spoilt} or there
 
     def spoilt_share(self, case: Case) -> float:
         """The share of a Case's Rounds that noise spoilt."""
-        group = self.group_of[case.id]
-        there = {turn["round"] for turn in self.turns if turn["case_id"] == case.id}
+        group, there = self.group_of[case.id], self.measured(case)
         return sum((group, round_) in self.spoilt for round_ in there) / len(there) if there else 0.0
 
     @cached_property
@@ -239,8 +184,10 @@ class Run:
 
     def stop_reason(self, case: Case) -> str:
         """Why its Rounds ended; a group that never came to an end was interrupted."""
-        stops = [one for one in self.of("stop") if one["group"] == self.group_of[case.id]]
-        return stops[-1]["reason"] if stops else "interrupted"
+        resumed = max((number for number, one in enumerate(self.events) if one["event"] == "resume"), default=0)
+        stops = [one for one in self.events[resumed:] if one["event"] == "stop"]
+        mine = [one["reason"] for one in stops if one["group"] == self.group_of[case.id]]
+        return mine[-1] if mine else "interrupted"
 
     def row(self, case: Case) -> dict[str, Any]:
         """One row of summary.csv: unrounded, empty where there is nothing to say."""
@@ -254,14 +201,16 @@ class Run:
         _csv(self.folder / "summary.csv", rows.COLUMNS, self.rows())
         _csv(self.folder / "samples.csv", SAMPLE_COLUMNS, self._sample_rows())
         layers = [row for event in self.of("layers") for row in event["rows"]]
-        _csv(self.folder / "layers.csv", LAYER_COLUMNS, layers)
+        once = {tuple(row.get(name) for name in LAYER_COLUMNS): row for row in layers}  # two Arms, one net
+        _csv(self.folder / "layers.csv", LAYER_COLUMNS, once.values())
 
     def _sample_rows(self) -> Iterator[dict[str, Any]]:
+        usable = {case.id: self.usable(case) for case in self.cases}
+        counted = {id(turn) for turn in self.turns}
         for event in self.events:
             if event["event"] not in ("burn_in", "turn"):
                 continue
-            counts = event["event"] == "turn" and _place(event) not in self.voided
-            spoilt = (event["group"], event["round"]) in self.spoilt
+            counts = id(event) in counted and event["round"] in usable[event["case_id"]]
             bad = self.bad_samples.get(id(event), ())
             for i, (start_ns, ns) in enumerate(zip(event["start_ns"], event["ns"], strict=True)):
                 lead = event["event"] == "turn" and i < event["lead"]
@@ -273,7 +222,7 @@ class Run:
                     "cycle": event.get("cycle"),
                     "start_ns": start_ns,
                     "duration_ns": ns,
-                    "valid": counts and not spoilt and not lead and i not in bad,
+                    "valid": counts and not lead and i not in bad,
                 }
 
 
@@ -289,7 +238,9 @@ def _place(event: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def _csv(path: Path, columns: Sequence[str], rows: Any) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    whole = path.with_name(path.name + ".new")  # a kill in the middle leaves the table there was
+    with open(whole, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
+    os.replace(whole, path)

@@ -17,8 +17,9 @@ from typing import Any
 from bench import UsageError, host, pairs, parity
 from bench.case import Case, groups
 from bench.crew import Conditions
+from bench.journal import Journal
 from bench.protocol import Protocol
-from bench.results import Journal, Run
+from bench.results import Run
 from bench.round import Round
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench import noise, stats
@@ -24,10 +25,10 @@ COLUMNS = (
     "threads size rounds rounds_spoilt iterations burn_in steady_at arm mean_ms stddev_ms median_ms min_ms q1_ms "
     "q3_ms p95_ms max_ms outliers_mild outliers_severe center_ms ci95_low_ms ci95_high_ms stddev_within_ms "
     "cv_within cv_between trend backward_ms backward_ci95_low_ms backward_ci95_high_ms flags steal_pct "
-    "foreign_cpu_pct psi_some_pct work_hash conditions_hash protocol_hash images_per_s gflop_per_s peak_fraction "
-    "first_call_ms peak_memory_mib variant_hash params macs parity_logits parity_loss parity_gradients "
-    "precision_matmul precision_conv onednn cores_used gemm_gflop_per_s overhead_us overhead_p99_us stop_reason "
-    "valid invalid_reason"
+    "foreign_cpu_pct psi_some_pct gpu_mhz gpu_temp_c gpu_watts work_hash conditions_hash protocol_hash "
+    "images_per_s gflop_per_s peak_fraction first_call_ms peak_memory_mib variant_hash params macs parity_logits "
+    "parity_loss parity_gradients precision_matmul precision_conv onednn cores_used gemm_gflop_per_s overhead_us "
+    "overhead_p99_us stop_reason valid invalid_reason"
 ).split()
 
 
@@ -98,6 +99,9 @@ def row(run: Run, case: Case) -> dict[str, Any]:
         "steal_pct": evidence.get("steal_pct"),
         "foreign_cpu_pct": evidence.get("foreign_cpu_pct"),
         "psi_some_pct": evidence.get("psi_some_pct"),
+        "gpu_mhz": min((one for turn in turns if (one := turn["noise"].get("sm_mhz"))), default=None),
+        "gpu_temp_c": max((one for turn in turns if (one := turn["noise"].get("temp_c"))), default=None),
+        "gpu_watts": fmean(watts) if (watts := [w for turn in turns if (w := turn["noise"].get("watts"))]) else None,
         "work_hash": digest(work(case)),
         "conditions_hash": digest(conditions(run, case)),
         "protocol_hash": run.protocol.hash,
@@ -117,7 +121,7 @@ def row(run: Run, case: Case) -> dict[str, Any]:
         "gemm_gflop_per_s": gemm_gflop_per_s(run, case),
         "overhead_us": max((one["overhead_ns"] / 1e3 for one in workers), default=None),
         "overhead_p99_us": max((one["overhead_p99_ns"] / 1e3 for one in workers), default=None),
-        "stop_reason": "failed" if reason else run.stop_reason(case),
+        "stop_reason": "failed" if reason not in ("", "not measured") else run.stop_reason(case),
         "valid": not reason,
         "invalid_reason": reason,
     }
@@ -145,7 +149,7 @@ def conditions(run: Run, case: Case) -> dict[str, Any]:
     facts = {what: print_.get(what) for what in MACHINE}
     facts |= {what: found.get(what) for what in ("device", "threads", "onednn", "tf32", "layout", "libraries")}
     ab = run.head["ab"] and Ab(run.head["ab"]["key"], tuple(run.head["ab"]["values"]))
-    slowed = ab and ab.key == "slowdown" and ab.value(case.arm) != "0"
+    slowed = ab and ab.slowdown(case.arm)
     return facts | {
         "env": run.head["env"] | (ab.env(case.arm) if ab else {}),
         "slowdown": ab.value(case.arm) if slowed else None,
@@ -189,7 +193,7 @@ def _short(value: Any) -> str:
 def derived_backward(run: Run, case: Case) -> stats.Backward | None:
     """forward_backward less forward in the same Worker, Round by Round: training mode's own share is in it."""
     forward = dataclasses.replace(case, pass_="forward")
-    if case.pass_ != "forward_backward" or forward not in run.cases:
+    if case.pass_ != "forward_backward" or forward not in run.cases or run.invalid_reason(forward):
         return None
     both = [run.round_medians_ns(one) for one in (forward, case)]
     rounds = sorted(both[0].keys() & both[1].keys())
@@ -215,14 +219,24 @@ def _flags(
     burn_in: Sequence[Mapping],
     summary: stats.Summary | None,
 ) -> Iterator[str]:
-    if noise.noisy([turn["noise"] for turn in turns]):
-        yield "noisy"
+    around = [turn["noise"] for turn in turns]
+    yield from ("noisy",) if set(noise.noisy(around)) & set(noise.NOISY) else ()
+    if "gpu_power_cap" in noise.noisy(around):
+        yield "gpu_power_cap"
+    if case.device != "cpu" and not any(one.get("sm_mhz") for one in around):
+        yield "gpu_not_watched"
     if run.uneven(case):
         yield "uneven"
     if run.spoilt_share(case) == 1:
         yield "every_round_spoilt"
     elif run.spoilt_share(case):
         yield "rounds_spoilt"
+    if run.cut_off(case):
+        yield "cut_off"
+    if summary and summary.trend in ("warming", "slowing"):
+        yield summary.trend
+    if any(block["stop"] == "time_cap" for block in run.counted("block") if block["case_id"] == case.id):
+        yield "block_time_cap"
     if run.protocol.burn_in < 10:
         yield "short_burn_in"
     if any(one["stop"] == "cap" for one in burn_in):
@@ -232,6 +246,8 @@ def _flags(
     if summary and (over_gemm_rate(run, case, summary) or 0) > 1:
         yield "above_gemm_rate"
     workers = run.workers(case)
+    if len({digest(_of_a_worker(one)) for one in workers}) > 1:
+        yield "mixed_conditions"
     if summary and any(one["overhead_ns"] > 1e-3 * summary.mean_ns for one in workers):
         yield "overhead"
     if any(one["spin_ns"] for one in burn_in):
@@ -242,6 +258,14 @@ def _flags(
         yield "other_frameworks"
     if not all(library["inside"] for one in workers for library in one["conditions"]["libraries"]):
         yield "outside_libraries"
+
+
+def _of_a_worker(worker: Mapping[str, Any]) -> list[Any]:
+    """What must be the same in every Round of a Case."""
+    found = worker["conditions"]
+    settings = [found.get(what) for what in ("threads", "onednn", "tf32", "libraries")]
+    shown = {what: one["precision"] for what, one in worker["precision"].items()}
+    return [worker["versions"], worker["python"], worker["identity"].get("hash"), settings, shown]
 
 
 def _cores_used(turns: Sequence[Mapping[str, Any]]) -> float | None:

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from bench import UsageError, compare, estimate, events, host, options, plot, results, screen, selftest, spread
+from bench import UsageError, compare, estimate, events, host, journal, options, plot, rows, screen, selftest, spread
 from bench.arm import Ab
 from bench.case import Case, groups
 from bench.child import WorkerDied
 from bench.crew import Conditions, preflight
+from bench.lock import alone
 from bench.pairs import within
 from bench.protocol import Protocol
 from bench.results import Run
@@ -42,7 +41,7 @@ def measure(cases: list[Case], protocol: Protocol, conditions: Conditions, out: 
     """Make a Run: its folder, and why it ended."""
     progress = screen.Progress(protocol.rounds, classic=not protocol.paired)
     with interruptible(), alone([case.device for case in cases]):
-        folder = results.new_folder(out, name)
+        folder = journal.new_folder(out, name)
         rounds = Rounds(cases, protocol, conditions, folder, progress)
         rounds.head(run_id=folder.name, name=name, schema=events.SCHEMA, selftest=selftest.latest(out))
         reason = rounds.run()
@@ -109,7 +108,7 @@ def as_before(run: Run, asked: dict[str, Any], named: set[str]) -> Conditions:
 def same_machine(run: Run, conditions: Conditions) -> None:
     """A Run is of one machine and of one version of everything; UsageError names what is another now."""
     then, now = run.head["fingerprint"], host.fingerprint()
-    for what in ("host", "cpu", "system", "usable_cores", "memory_mib"):
+    for what in (*rows.MACHINE, "memory_mib", "alexnet_bench"):
         if then.get(what) != now.get(what):
             raise UsageError(
                 f"--resume: the Run was made with {what} {then.get(what)}, found {now.get(what)}: start anew"
@@ -145,10 +144,12 @@ def show(run: Run, reason: str, as_json: bool) -> int:
     except OSError as error:
         screen.tell(f"cannot write the tables to {run.folder}: {error.strerror}; run.jsonl holds all that was measured")
     if as_json:
-        ratios = [pair.as_json() for pair in pairs if pair.ratio]
+        ratios = [pair.as_json() for pair in pairs if pair.ratio or run.head["ab"]]
         screen.print_json({"run": run.head, "cases": run.rows(), "ratios": ratios})
     else:
         screen.run_table(run, pairs)
+        if run.head["ab"]:
+            compare.show(run, None, pairs)
         screen.where(run.folder, [path.name for path in sorted(run.folder.iterdir()) if path.is_file()])
     if reason == "time_cap":
         screen.tell("--max-time: another Round would not have ended in time, so there are fewer than asked for")
@@ -170,30 +171,6 @@ def dry_run(cases: Sequence[Case], protocol: Protocol, as_json: bool) -> int:
     else:
         screen.case_list(groups(cases), protocol, expected_s)
     return 0
-
-
-class alone:
-    """One Run at a time on a device: two would time each other. Waits, and says so."""
-
-    def __init__(self, devices: Sequence[str]):
-        kinds = sorted({device.partition(":")[0] for device in devices})
-        folder = Path(tempfile.gettempdir())
-        self.locks = [filelock.FileLock(folder / f"alexnet-bench-{kind}.lock", mode=0o666) for kind in kinds]
-
-    def __enter__(self) -> None:
-        for lock in self.locks:
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                screen.tell("another alexnet-bench run holds this device: waiting for it to end")
-                lock.acquire()
-            except OSError as error:
-                why = f"{lock.lock_file}: {error.strerror}; set TMPDIR to a folder that can be written"
-                raise UsageError(f"cannot lock {why}") from error
-
-    def __exit__(self, *error: object) -> None:
-        for lock in self.locks:
-            lock.release()
 
 
 class interruptible:

@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.arm import said
 from bench.case import LABELS, Case
-from bench.pairs import Pair
+from bench.pairs import Pair, spoken
 from bench.protocol import Protocol
 from bench.results import Run
 from bench.rows import IN_THE_CLOCK
@@ -109,8 +108,8 @@ def run_table(run: Run, pairs: Sequence[Pair]) -> None:
     if let_through := run.head["env"]:
         words = " ".join(f"{name}={value}" for name, value in let_through.items())
         out.print(Text(f"let through to every Worker: {words}"), soft_wrap=True)
-    if ab := run.head["ab"]:
-        out.print(Text("; ".join(f"{label}: {said(ab, label)}" for label in LABELS)), soft_wrap=True)
+    if run.head["ab"]:
+        out.print(Text("; ".join(f"{label}: {spoken(run, label)}" for label in LABELS)), soft_wrap=True)
     for group in dict.fromkeys(case.group for case in run.cases):
         cases = sorted((case for case in run.cases if case.group == group), key=lambda case: case.pass_)
         _group_table(out, run, cases, rows, ratios)
@@ -140,9 +139,10 @@ def _group_table(
     asked = "" if done == run.protocol.rounds else f" of {run.protocol.rounds}"
     rounds = f"{done}{asked} Rounds x {run.protocol.iterations}" if run.protocol.paired else "classic protocol"
     dropout = ", dropout on" if cases[0].dropout else ""
+    threads = " and ".join(dict.fromkeys(str(rows[case.id]["threads"]) for case in cases))
     title = (
         f"{cases[0].variant}, {first['size']} px, batch {cases[0].batch}, {cases[0].device} "
-        f"({first['threads']} threads), {cases[0].precision}{dropout}: {rounds} after {run.protocol.burn_in} burn-in"
+        f"({threads} threads), {cases[0].precision}{dropout}: {rounds} after {run.protocol.burn_in} burn-in"
     )
     table = new_table(title)
     for heading in ("pass", "framework"):

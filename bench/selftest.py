@@ -19,10 +19,11 @@ from bench import UsageError, host, screen, simulate
 from bench.case import Case
 from bench.child import WorkerDied
 from bench.crew import Conditions, building
-from bench.known import FakeClock, FakeDevice, spin
+from bench.known import FakeClock, FakeDevice
+from bench.lock import alone
 from bench.protocol import Protocol
 from bench.stats import Summary
-from bench.timing import measure, steady, sync_lag
+from bench.timing import measure, spin, steady, sync_lag
 from impls import weights
 
 Row = dict[str, Any]
@@ -35,12 +36,13 @@ def main(asked: dict[str, Any]) -> int:
     if asked["runs"] or asked["aa"] or asked["power"]:
         return known_cases.main(asked)
     rows: list[Row] = []
-    for row in checks(asked["thorough"]):
-        rows.append(row)
-        if not asked["as_json"]:
-            show(row)
+    with alone(["cpu"]):
+        for row in checks(asked["thorough"]):
+            rows.append(row)
+            if not asked["as_json"]:
+                show(row)
     ok = all(row["ok"] for row in rows)
-    where = store(Path(asked["out"]), ok, rows)
+    where = store(Path(asked["out"]), "harness", ok, rows)
     if asked["as_json"]:
         screen.print_json({"ok": ok, "checks": rows})
     else:
@@ -53,26 +55,34 @@ def show(row: Row) -> None:
     print(f"{'ok  ' if row['ok'] else 'FAIL'}  {row['what']}: {row['found']} ({row['expected']})", flush=True)
 
 
-def store(out: Path, ok: bool, rows: Sequence[Row]) -> Path:
-    """Keep the result where Runs are made."""
+def store(out: Path, what: str, ok: bool, rows: Sequence[Row]) -> Path:
+    """Keep the latest result of a part where Runs are made: of the harness, of --aa, of --power."""
     path = out / STORED
-    made = datetime.now(UTC).isoformat(timespec="seconds")
-    facts = {"made": made, "alexnet_bench": bench.__version__, "host": host.fingerprint()["host"], "ok": ok}
+    facts = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "alexnet_bench": bench.__version__}
+    facts |= {"host": host.fingerprint()["host"], "ok": ok}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**facts, "checks": list(rows)}, indent=1) + "\n")
+        path.write_text(json.dumps(stored(out) | {what: {**facts, "checks": list(rows)}}, indent=1) + "\n")
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from error
     return path
 
 
-def latest(out: Path) -> dict[str, Any] | None:
-    """What the last self-test beside these Runs found, for their headers; None where there was none."""
+def stored(out: Path) -> dict[str, Any]:
+    """All that is kept there; nothing where it cannot be read."""
     try:
         found = json.loads((out / STORED).read_text())
-        return {name: found[name] for name in ("made", "alexnet_bench", "host", "ok")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def latest(out: Path) -> dict[str, Any]:
+    """What the last self-tests beside these Runs found, for their headers: each part's facts without its rows."""
+    parts = {what: part for what, part in stored(out).items() if isinstance(part, dict)}
+    return {
+        what: {name: part.get(name) for name in ("made", "alexnet_bench", "host", "ok")} for what, part in parts.items()
+    }
 
 
 def checks(thorough: bool = False) -> Iterator[Row]:
@@ -146,15 +156,16 @@ def null_cost() -> Iterator[Row]:
     case = Case("half_width", "null", "noop", "cpu", "fp32", "nhwc", 2, "forward", size=67)
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
         folder = Path(scratch)
-        weights.share(weights.initial(case.net, 0), folder / "weights")
-        running, _ = Conditions(host.usable_cores(), 60.0).start("null", case, folder / "workers")
         try:
+            weights.share(weights.initial(case.net, 0), folder / "weights")
+            running, _ = Conditions(host.usable_cores(), 60.0).start("null", case, folder / "workers")
             running.ask("build", **building(case, folder))
             ns = sorted(running.ask("overhead", n=1000)["ns"])
+            running.kill()
         except WorkerDied as died:
             raise UsageError(f"the null Net's Worker {died.reason}") from died
-        finally:
-            running.kill()
+        except OSError as error:
+            raise UsageError(f"cannot write to {folder.parent}: {error}; make room there, or set TMPDIR") from error
     for what, found, most in (("median", statistics.median(ns), 2.0), ("p99", ns[990], 20.0)):
         yield {
             "what": f"what the harness adds to an iteration, {what}",

@@ -10,15 +10,13 @@ from pathlib import Path
 
 from bench import UsageError, events, pairs, rows, stats
 from bench.case import Case
+from bench.ratio import LEAST_RUNS, MIN_ROUNDS
 from bench.results import Run
-
-#: Fewer A/A Runs than this say nothing of how Runs differ.
-LEAST_RUNS = 3
 
 
 class Spread:
     """Of stored A/A Runs: the largest ratio that should have been 1, and how Runs of one Case differ, each for the same
-    work under the same conditions."""
+    work under the same conditions. One that noise spoilt, or of fewer Rounds than decide anything, is left out."""
 
     def __init__(self, runs: Sequence[Run]):
         self.furthest: dict[str, float] = {}
@@ -26,7 +24,7 @@ class Spread:
         for run in runs:
             by_id = {case.id: case for case in run.cases}
             for pair in pairs.within(run):
-                if pair.ratio and not pair.differs and pair.ratio.value.low is not None:
+                if pair.ratio and not pair.differs and not pair.why and pair.ratio.rounds >= MIN_ROUNDS:
                     case = by_id[pair.candidate]
                     off = math.expm1(abs(math.log(pair.ratio.value.center)))
                     key = self._key(run, case)

@@ -46,6 +46,13 @@ def measure(
     return start_ns, samples_ns
 
 
+def spin(ns: int) -> None:
+    """Busy for that long, on the clock of the samples."""
+    until = time.perf_counter_ns() + ns
+    while time.perf_counter_ns() < until:
+        pass
+
+
 SYNC_ITERATIONS = 20  # at most this many are queued unwaited
 SYNC_QUEUE_NS = 20_000_000  # or as many as keep a device busy for this long
 SYNC_COPY_NS = 2_000_000  # what a copy of a small output may take on an idle device

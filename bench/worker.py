@@ -15,7 +15,6 @@ import os
 import resource
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 
 import impls
 from bench import ownership, probe
-from bench.timing import measure, no_garbage_collection, sync_lag
+from bench.timing import measure, no_garbage_collection, spin, sync_lag
 from impls.layers import BatchNorm
 from impls.net import Build, DeviceMissing, Settings, gradients_of, logits_of, resident_batches
 from impls.reference import difference
@@ -49,7 +48,7 @@ class Worker:
         probe.keep_out(self.framework)
         self.adapter = impls.load(self.framework)
         self.adapter.configure(Settings(**settings))
-        self.imported = high_water()
+        self.imported = probe.high_water()
         return {
             "versions": self.adapter.versions(),
             "devices": self.adapter.devices(),
@@ -61,7 +60,7 @@ class Worker:
         self.variant, self.how, self.folder = VARIANTS[variant].resized(size), Build(**how), Path(folder)
         self.net = self.adapter.build(self.variant, shared(self.folder / "weights"), self.how)
         self.net.load(resident_batches(self.how, self.variant.input_size))
-        reset_high_water()
+        probe.reset_high_water()
         # what is alive now stays: later collections look at what a Turn left, not at a whole framework (0.4 s)
         gc.collect()
         gc.freeze()
@@ -178,7 +177,7 @@ class Worker:
         says? Dropout has no right answer; of BatchNorm's logits only that they are finite, their statistics moved."""
         peak = self.net.peak_memory()
         if peak is None and self.imported is not None:
-            peak = (high_water() or 0) - self.imported
+            peak = (probe.high_water() or 0) - self.imported
         if self.how.dropout:
             what = [name for name in what if name == "logits"]
         checks = self.verify(what, thorough=False)["checks"]
@@ -240,28 +239,10 @@ def slowed(run: Callable[[], Any], wait: Callable[[Any], None], spin_ns: int) ->
     def both() -> Any:
         handles = run()
         wait(handles)
-        until = time.perf_counter_ns() + spin_ns
-        while time.perf_counter_ns() < until:
-            pass
+        spin(spin_ns)
         return handles
 
     return both
-
-
-def reset_high_water() -> None:
-    """Count from here on, where the system allows: what came before, the probes, is no part of a Net."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def high_water() -> int | None:
-    """Most bytes this process held in memory, None where the system does not say. Not getrusage's figure: a child
-    starts with its parent's."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def kind_of(error: BaseException) -> str:

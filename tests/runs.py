@@ -11,8 +11,9 @@ from typing import Any
 from bench.arm import Ab
 from bench.case import Case, groups
 from bench.events import SCHEMA
+from bench.journal import Journal
 from bench.protocol import Protocol
-from bench.results import Journal, Run
+from bench.results import Run
 
 A = Case("owt", "torch", "eager", "cpu", "fp32", "nchw", 8, "forward")
 B = dataclasses.replace(A, framework="tensorflow", mode="graph", layout="nhwc")

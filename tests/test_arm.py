@@ -196,7 +196,7 @@ class TestRecord:
         ],
     )
     def test_each_side_is_said_in_words(self, key, values, said):
-        assert [arm.Ab(key, values).spoken(label) for label in "AB"] == said
+        assert [arm.said(arm.Ab(key, values).recorded(), label) for label in "AB"] == said
 
     def test_what_is_recorded_makes_the_same_arms_again(self):
         ab = arm.Ab("env:X", ("", "1"))

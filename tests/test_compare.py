@@ -12,10 +12,10 @@ from bench import compare
 from bench.arm import Ab
 from bench.cli import main
 from bench.events import SCHEMA
+from bench.journal import Journal
 from bench.pairs import Pair
 from bench.protocol import Protocol
 from bench.ratio import Verdict
-from bench.results import Journal
 
 BIG = {"base_ns": 1_000_000}
 TRAINING = dataclasses.replace(A, pass_="forward_backward")
@@ -104,8 +104,9 @@ class TestExitCodes:
             (("base", "--margin", "0"), "--margin: expected percent, above 0 and below 100, found '0'"),
             (("base", "--margin", "much"), "--margin: expected percent, above 0 and below 100, found 'much'"),
             (("base", "--margin", "nan"), "--margin: expected percent, above 0 and below 100, found 'nan'"),
-            (("base", "--aa", "nowhere"), "--aa: no folder nowhere"),
-            (("base", "--allow", "env,wether"), "unknown condition to --allow 'wether': choose host, cpu, "),
+            (("base", "--spread", "nowhere"), "--spread: no folder nowhere"),
+            (("base", "--allow", "env"), "--allow: within one Run nothing else may differ"),
+            (("base", "base", "--allow", "env,wether"), "unknown condition to --allow 'wether': choose host, cpu, "),
         ],
     )
     def test_a_mistake_is_one_line_and_exit_2_though_a_case_is_slower(self, tmp_path, monkeypatch, args, message):
@@ -194,7 +195,7 @@ class TestConditions:
         runs = two(tmp_path / "runs", 1.1, stored=0)
         aa_runs(tmp_path / "stored", 3, sd=0.002)
         assert verdicts(invoke(*runs, "--json")) == ["INCONCLUSIVE"]
-        assert verdicts(invoke(*runs, "--json", "--aa", tmp_path / "stored")) == ["SLOWER"]
+        assert verdicts(invoke(*runs, "--json", "--spread", tmp_path / "stored")) == ["SLOWER"]
 
     def test_a_wider_margin_forgives_more(self, tmp_path):
         runs = two(tmp_path, 1.05)

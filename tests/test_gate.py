@@ -7,8 +7,9 @@ import pytest
 from runs import A, B, make, turn, worker
 
 from bench import gate
+from bench.journal import Journal
 from bench.pairs import within
-from bench.results import Journal, Run
+from bench.results import Run
 
 GPU = dataclasses.replace(A, device="cuda:1")
 

@@ -1,7 +1,6 @@
 """Evidence of noise: what is read, how two readings are held together, and what it makes of a Block."""
 
 import os
-import statistics
 import time
 
 import pytest
@@ -180,4 +179,3 @@ class TestControl:
         controls[4] = {"control_cpu_ns": 100, "control_mem_ns": 940}
         assert noise.control_off(controls) == {1, 4}
         assert noise.control_off([]) == set()
-        assert statistics.median(one["control_cpu_ns"] for one in controls) == 100

@@ -7,9 +7,10 @@ from runs import AA, A, B, aa_runs, arms, make, turn
 
 from bench import pairs, screen
 from bench.arm import Ab
+from bench.journal import Journal
 from bench.pairs import between, within
 from bench.protocol import Protocol
-from bench.results import Journal, Run
+from bench.results import Run
 from bench.spread import Spread
 
 BIG = {"base_ns": 1_000_000}
@@ -167,8 +168,14 @@ class TestArms:
     def test_each_arm_is_said_in_words(self, tmp_path):
         ab = Ab("env:X", ("", "1"))
         run = make(tmp_path, arms(A, ab=ab), ab=ab)
-        assert [pairs.spoken(run, case) for case in run.cases] == ["without X", "X=1"]
-        assert pairs.spoken(make(tmp_path / "plain"), A) == ""
+        assert [pairs.spoken(run, label) for label in "AB"] == ["without X", "X=1"]
+
+    def test_two_interpreters_are_told_apart_by_their_versions(self, tmp_path):
+        ab = Ab("python", ("old/python", "new/python"))
+        unlike = {"versions": {"torch": "2.12", "device_name": None}, "python": "3.12.1"}
+        run = make(tmp_path, arms(A, ab=ab), ab=ab, unlike=unlike)
+        assert pairs.spoken(run, "B") == "Python 3.12.1, torch 2.12"
+        assert pairs.spoken(run, "A") != pairs.spoken(run, "B")
 
     def test_the_table_names_both(self, tmp_path, capsys):
         ab = Ab("threads", ("2", "1"))
@@ -198,7 +205,7 @@ class TestBetween:
     def test_without_stored_runs_nothing_is_decided(self, tmp_path):
         pair = one(self.judged(tmp_path, 2.0, spread=NONE))
         assert pair.word == "INCONCLUSIVE"
-        assert pair.reason == "how much whole Runs differ here is not known: it takes 3 alike"
+        assert pair.reason == "how far whole Runs lie apart is not known, it takes 3 A/A Runs"
         assert (pair.ratio.value.center, pair.ratio.value.low) == (pytest.approx(2, rel=1e-4), None)
 
     def test_two_stored_runs_are_too_few(self, tmp_path):

@@ -2,15 +2,18 @@
 
 import csv
 import functools
+import re
 import statistics
 
 import pytest
-from runs import QUIET, A, B, make, turn, worker
+from runs import AA, QUIET, A, B, arms, make, turn, worker
 
 from bench import UsageError, screen
+from bench import run as command
+from bench.journal import Journal, new_folder
 from bench.pairs import within
 from bench.protocol import Protocol
-from bench.results import Journal, Run, new_folder
+from bench.results import Run
 from bench.rows import COLUMNS
 
 journal = functools.partial(make, rounds=3)
@@ -261,6 +264,53 @@ def test_two_runs_of_one_second_get_folders_of_their_own(tmp_path):
 def test_a_name_with_a_slash_is_a_mistake(tmp_path):
     with pytest.raises(UsageError, match="--name: expected letters, digits"):
         new_folder(tmp_path, "../a")
+
+
+def test_what_was_run_as_an_ab_says_its_verdict(tmp_path, capsys):
+    both = arms(A)
+    run = make(tmp_path / "run", both, ab=AA, rounds=5, slower={both[1].id: 1.1}, base_ns=10**8)
+    assert command.show(run, "planned", as_json=False) == 1
+    out = capsys.readouterr().out
+    assert "A: slowdown 0 %; B: slowdown 0 %" in out
+    assert re.search(r"owt-torch-eager-cpu-fp32-b8-forward\s+1\.100 \[1\.100, 1\.100\]\s+SLOWER", out)
+
+
+class TestCutOff:
+    def extra(self, tmp_path):
+        """One more turn each, of a Round that did not come to its end."""
+        made = Journal(tmp_path)
+        for number, case in enumerate((A, B, B, A)):
+            made.add("turn", **turn(case, [5000, 5000], 10**9 + 20_000 * number, round=3))
+        return Run(tmp_path)
+
+    def test_a_round_that_was_cut_off_is_kept_and_does_not_count(self, tmp_path):
+        journal(tmp_path)
+        run = self.extra(tmp_path)
+        assert (len(run.samples(A)), within(run)[0].ratio.rounds) == (3, 3)
+        assert "cut_off" not in run.row(A)["flags"]
+        run.write()
+        cut = [row for row in table(tmp_path / "samples.csv") if row["round"] == "3"]
+        assert [row["valid"] for row in cut] == ["False"] * 8
+
+    def test_where_there_is_no_other_it_is_described_and_flagged(self, tmp_path):
+        journal(tmp_path, rounds=0)
+        run = self.extra(tmp_path)
+        assert run.samples(A) == [[5000] * 4]
+        assert "cut_off" in run.row(A)["flags"].split()
+
+    def test_a_full_disk_keeps_what_was_there_and_says_how_to_go_on(self, tmp_path, monkeypatch):
+        run = journal(tmp_path)
+        made = Journal(tmp_path)
+        before = (tmp_path / "run.jsonl").read_bytes()
+
+        def full(fd):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("bench.journal.os.fsync", full)
+        with pytest.raises(UsageError, match="No space left on device; what was measured before is kept"):
+            made.add("void", group=0, round=0, attempt=0, reason="x")
+        assert (made.broken, (tmp_path / "run.jsonl").read_bytes()) == (True, before)
+        assert len(Run(tmp_path).events) == len(run.events)
 
 
 def test_an_event_is_on_the_disk_when_add_returns(tmp_path):

@@ -54,6 +54,15 @@ class TestSchedule:
             assert len(order) == 8
             assert order == order[::-1]
 
+    def test_those_that_are_compared_stand_side_by_side(self, scheduled):
+        for _, turns in itertools.groupby(scheduled.of("turn"), key=lambda turn: (turn["round"], turn["cycle"])):
+            passes = ["backward" in turn["case_id"] for turn in turns]
+            assert passes[0] == passes[1] != passes[2] == passes[3]
+
+    def test_who_is_built_first_is_turned_round_in_every_other_round(self, scheduled):
+        built = [[one["worker"] for one in scheduled.of("worker") if one["round"] == round_] for round_ in range(2)]
+        assert built[0] == built[1][::-1]
+
     def test_orders_differ_from_round_to_round(self, scheduled):
         orders = {
             tuple(turn["case_id"] for turn in turns)

@@ -7,14 +7,12 @@ import pytest
 from click.testing import CliRunner
 from conftest import SMALL
 
-from bench import known_cases, selftest, simulate, timing
+from bench import known_cases, selftest, timing
 from bench.cli import main
 from bench.known import FakeDevice
 from bench.known_cases import Known, of_equals, of_slower
 from bench.pairs import Pair
 from bench.ratio import Ratio, judge
-
-QUICK = ("fake_clock", "null_cost")  # the others take seconds each; `selftest` itself is run below
 
 
 def failed(rows):
@@ -69,8 +67,13 @@ class TestCommand:
         assert got.exit_code == 0, got.output
         assert "2 checks, all passed; kept in" in got.stdout
         kept = json.loads((tmp_path / "results" / "selftest.json").read_text())
-        assert (kept["ok"], [row["what"] for row in kept["checks"]]) == (True, ["one", "two"])
-        assert selftest.latest(tmp_path / "results").keys() == {"made", "alexnet_bench", "host", "ok"}
+        assert (kept["harness"]["ok"], [row["what"] for row in kept["harness"]["checks"]]) == (True, ["one", "two"])
+        assert selftest.latest(tmp_path / "results")["harness"].keys() == {"made", "alexnet_bench", "host", "ok"}
+
+    def test_its_parts_are_kept_side_by_side(self, tmp_path):
+        selftest.store(tmp_path, "harness", True, [])
+        selftest.store(tmp_path, "aa", False, [])
+        assert {what: part["ok"] for what, part in selftest.latest(tmp_path).items()} == {"harness": True, "aa": False}
 
     def test_one_failed_check_is_exit_1_and_is_named(self, few, tmp_path, monkeypatch):
         monkeypatch.setattr(selftest, "checks", lambda thorough: iter([few, few | {"what": "bad", "ok": False}]))
@@ -78,16 +81,17 @@ class TestCommand:
         assert got.exit_code == 1
         assert "FAIL  bad: 1 (1)" in got.stdout
         assert "2 checks, 1 failed" in got.stdout
-        assert selftest.latest(tmp_path)["ok"] is False
+        assert selftest.latest(tmp_path)["harness"]["ok"] is False
 
     def test_json_is_alone_on_stdout(self, few, tmp_path):
         got = CliRunner().invoke(main, ["selftest", "--json", "--out", str(tmp_path)])
         assert json.loads(got.stdout)["ok"] is True
 
     def test_what_is_no_result_of_it_is_no_result(self, tmp_path):
-        assert selftest.latest(tmp_path) is None
-        (tmp_path / "selftest.json").write_text("[1, 2")
-        assert selftest.latest(tmp_path) is None
+        assert selftest.latest(tmp_path) == {}
+        for text in ("[1, 2", "[1, 2]", '{"harness": 3}'):
+            (tmp_path / "selftest.json").write_text(text)
+            assert selftest.latest(tmp_path) == {}
 
     def test_a_folder_that_cannot_be_written_is_a_mistake(self, few, tmp_path):
         (tmp_path / "file").touch()
@@ -147,6 +151,11 @@ class TestKnownCases:
             "slowed by 5.0%: the 95 % interval covers it",
         ]
 
+    def test_a_slowdown_that_should_have_been_found_fails_with_few_comparisons_too(self):
+        missed = known(1.05, 1.0491, 1.0489, 1.0492, 1.0488, 1.049)
+        missed.pair.verdict = dataclasses.replace(missed.pair.verdict, word="INCONCLUSIVE")
+        assert failed(of_slower([missed] * 4, 0.05)) == ["slowed by 5.0%: called SLOWER"]
+
     def test_the_predicted_share_stands_beside_what_was_found(self):
         row = next(of_slower([dataclasses.replace(self.OFF, true=1.03)] * 20, 0.03))
         assert row["found"] == "20 of 20 (100%); predicted 100%"
@@ -161,10 +170,6 @@ class TestKnownCases:
         got = json.loads(made.out)
         (pair,) = got["comparisons"]
         assert (pair["true"], pair["verdict"]) == (1.2, "SLOWER")
-        again = CliRunner().invoke(main, ["selftest", "--json", *map(str, (tmp_path / "runs").iterdir())])
+        assert selftest.latest(tmp_path / "runs")["power"]["ok"]
+        again = CliRunner().invoke(main, ["selftest", "--json", *map(str, (tmp_path / "runs").glob("*/"))])
         assert json.loads(again.stdout) == got
-
-
-def test_every_simulated_row_has_what_it_expects_and_what_it_found():
-    row = next(simulate.report())
-    assert row.keys() == {"what", "expected", "found", "ok"}

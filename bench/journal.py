@@ -1,0 +1,74 @@
+"""The journal of a Run: run.jsonl in a folder of its own, appended and synced after every Turn.
+
+One line is one event, a JSON object with ``event``; ``events.py`` lists them.
+"""
+
+import contextlib
+import itertools
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import UsageError
+
+
+class Journal:
+    """Appends to run.jsonl. An event is on the disk when ``add`` returns; called only outside the clock."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / "run.jsonl"
+        self.broken = False
+        try:
+            self.file = self.path.open("ab", buffering=0)
+        except OSError as error:
+            raise UsageError(f"cannot write to {self.path}: {error.strerror}") from error
+
+    def add(self, event: str, **fields: Any) -> None:
+        line = msgspec.json.encode({"event": event, **fields}) + b"\n"
+        size = self.file.seek(0, os.SEEK_END)
+        try:
+            written = self.file.write(line)
+            if written != len(line):
+                raise OSError(28, "No space left on device")
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            self.broken = True
+            self._cut(size)
+            raise UsageError(
+                f"cannot write to {self.path}: {error.strerror}; what was measured before is kept: make room, then go "
+                f"on with `alexnet-bench run --resume {self.path.parent}`"
+            ) from error
+
+    def cut_torn_line(self) -> int:
+        """Take away a last line that was never finished, so that the next event has a line of its own; its bytes."""
+        data = self.path.read_bytes()
+        torn = len(data) - (data.rfind(b"\n") + 1)
+        self._cut(len(data) - torn)
+        return torn
+
+    def _cut(self, size: int) -> None:
+        with contextlib.suppress(OSError):  # where it cannot, a torn line stays at the end, which readers pass over
+            self.file.truncate(size)
+
+
+def new_folder(out: Path, name: str) -> Path:
+    """results/<UTC time>-<name>/; UsageError where it cannot be written."""
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise UsageError(f"--name: expected letters, digits, '.', '_' and '-', found {name!r}")
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    for count in itertools.count(1):
+        folder = out / (f"{stamp}-{name}" if count == 1 else f"{stamp}-{name}-{count}")
+        try:
+            folder.mkdir(parents=True)
+            (folder / "run.jsonl").touch()
+            return folder
+        except FileExistsError as error:
+            if not folder.is_dir():
+                raise UsageError(f"cannot write to {out}: it is not a folder; choose another with --out") from error
+        except OSError as error:
+            raise UsageError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from error
+    raise AssertionError("there is always a next name")
