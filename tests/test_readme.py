@@ -43,3 +43,14 @@ def test_every_column_of_a_summary_is_explained():
 
     text = (ROOT / "results/README.md").read_text()
     assert [column for column in COLUMNS if not re.search(rf"\b{column}\b", text)] == []
+
+
+def test_the_result_in_the_readme_is_what_its_run_says(capsys):
+    from bench import screen
+    from bench.pairs import within
+    from bench.results import Run
+
+    run = Run(ROOT / "results/reference/cpu-2-cores")
+    screen.run_table(run, within(run))
+    table = [line.rstrip() for line in capsys.readouterr().out.partition("Inside the clock")[0].splitlines()]
+    assert "\n".join(table).strip() in README
