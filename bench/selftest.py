@@ -58,8 +58,8 @@ def show(row: Row) -> None:
 def store(out: Path, what: str, ok: bool, rows: Sequence[Row]) -> Path:
     """Keep the latest result of a part where Runs are made: of the harness, of --aa, of --power."""
     path = out / STORED
-    facts = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "alexnet_bench": bench.__version__}
-    facts |= {"host": host.fingerprint()["host"], "ok": ok}
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    facts = {"made": made, "alexnet_bench": bench.__version__, "host": host.fingerprint()["host"], "ok": ok}
     try:
         out.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(stored(out) | {what: {**facts, "checks": list(rows)}}, indent=1) + "\n")

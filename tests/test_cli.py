@@ -223,6 +223,23 @@ class TestRunAb:
         assert [case["verdict"] for case in json.loads(result.stdout)["cases"]] == ["SLOWER"]
 
 
+@pytest.mark.parametrize("module", ["bench.cli", "bench.layers"])
+def test_ctrl_c_while_it_still_imports_is_one_line_and_130(module):
+    code = f"""
+import os, signal, sys
+class Press:
+    def find_spec(self, name, *rest):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Press())
+sys.argv = ["alexnet-bench", "layers"]
+from bench.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "alexnet-bench: interrupted\n")
+
+
 class TestLayers:
     def test_json_is_layers_csv(self):
         rows = json.loads(invoke("layers", "--json").stdout)

@@ -127,8 +127,11 @@ class TestBadSamples:
 
     def add(self, folder, *turns):
         make(folder, rounds=1)
+        made = Journal(folder)
         for event in turns:
-            Journal(folder).add("turn", **event)
+            made.add("turn", **event)
+        for round_ in {event["round"] for event in turns}:
+            made.add("round", group=0, round=round_, attempt=0, spoilt="")
         return Run(folder)
 
     def test_samples_of_two_workers_that_overlap_are_left_out_on_both_sides(self, tmp_path):

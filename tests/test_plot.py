@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
+from runs import A, B, make
 
 from bench import UsageError, plot
 
@@ -93,3 +94,22 @@ def test_an_unknown_picture_format_says_so(tmp_path):
 def test_without_a_run_plot_says_how_to_make_one(tmp_path):
     with pytest.raises(UsageError, match="run `make bench` first, or name a CSV file"):
         plot.latest(tmp_path)
+
+
+def test_the_two_arms_of_a_case_are_two_bars(tmp_path):
+    both = [ROW | {"arm": arm, "mean_ms": ms} for arm, ms in (("A", 10.0), ("B", 11.0))]
+    rows = plot.read([csv(tmp_path, *both)])
+    drawn = []
+    axes_bar = matplotlib.axes.Axes.bar
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matplotlib.axes.Axes, "bar", lambda *a, **k: drawn.append((a[1], k)) or axes_bar(*a, **k))
+        plot.bars(rows, tmp_path / "arms.png")
+    assert [look["label"] for _, look in drawn] == ["torch eager A", "torch eager B"]
+    assert len({at[0] for at, _ in drawn}) == 2
+    assert [look.get("hatch") for _, look in drawn] == [None, "//"]
+
+
+def test_a_run_that_was_killed_has_its_tables_derived(tmp_path):
+    made = make(tmp_path / "killed", stop="planned")
+    assert not (made.folder / "summary.csv").exists()
+    assert list(plot.read([made.folder])["case_id"]) == [A.id, B.id]

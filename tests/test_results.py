@@ -68,6 +68,7 @@ def test_an_unpaired_run_has_no_ratio(tmp_path):
 def test_a_half_cycle_is_in_the_summary_and_not_in_the_ratio(tmp_path):
     journal(tmp_path, rounds=3)
     Journal(tmp_path).add("turn", **turn(B, [10**7], 10**12, round=3))
+    Journal(tmp_path).add("round", group=0, round=3, attempt=0, spoilt="")
     run = Run(tmp_path)
     assert len(run.samples(B)) == 4
     (pair,) = within(run)

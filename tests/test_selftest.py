@@ -146,10 +146,7 @@ class TestKnownCases:
         found = dataclasses.replace(self.OFF, true=1.05)
         missed = dataclasses.replace(self.EQUAL, true=1.05)
         assert failed(of_slower([found] * 20, 0.05)) == []
-        assert failed(of_slower([missed] * 20, 0.05)) == [
-            "slowed by 5.0%: called SLOWER",
-            "slowed by 5.0%: the 95 % interval covers it",
-        ]
+        assert failed(of_slower([missed] * 20, 0.05)) == ["slowed by 5.0%: called SLOWER"]
 
     def test_a_slowdown_that_should_have_been_found_fails_with_few_comparisons_too(self):
         missed = known(1.05, 1.0491, 1.0489, 1.0492, 1.0488, 1.049)
