@@ -4,6 +4,7 @@ import re
 import shlex
 
 import pytest
+from click.testing import CliRunner
 from conftest import ROOT
 
 from bench.cli import main
@@ -54,3 +55,11 @@ def test_the_result_in_the_readme_is_what_its_run_says(capsys):
     screen.run_table(run, within(run))
     table = [line.rstrip() for line in capsys.readouterr().out.partition("Inside the clock")[0].splitlines()]
     assert "\n".join(table).strip() in README
+
+
+@pytest.mark.parametrize(("name", "code"), [("aa-1", 0), ("slowdown-5-percent", 1)])
+def test_what_the_readme_says_of_known_runs_is_what_compare_says(name, code):
+    result = CliRunner().invoke(main, ["compare", str(ROOT / "results/reference" / name)])
+    assert result.exit_code == code, result.output
+    shown = README.partition(f"$ alexnet-bench compare results/reference/{name}\n")[2].splitlines()[0]
+    assert shown.rstrip() in [line.rstrip() for line in result.stdout.splitlines()]
