@@ -39,7 +39,7 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     rows = rows[pd.to_numeric(rows["mean_ms"], errors="coerce").notna()]
     if "valid" in rows:
         rows = rows[rows["valid"].astype(str) != "False"]
-    rows["arm"] = rows["arm"].fillna("").astype(str) if "arm" in rows else ""
+    rows["arm"] = rows["arm"].astype(object).fillna("").astype(str) if "arm" in rows else ""
     if rows.empty:
         raise UsageError(f"{', '.join(map(str, paths))}: no valid row with a mean_ms, nothing to draw")
     return rows

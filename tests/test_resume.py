@@ -108,6 +108,7 @@ class TestGoingOn:
         assert "round " not in again.err
         assert (there / "run.jsonl").read_bytes() == journal
 
+    @pytest.mark.slow
     def test_a_last_event_without_its_end_of_line_does_not_count(self, command, there):
         """It was not said to be on the disk; going on takes it away, so it must not be held for done."""
         with (there / "run.jsonl").open("a") as file:
@@ -117,6 +118,7 @@ class TestGoingOn:
         assert again.code == 0, again.err
         assert lengths(Run(there)) == [[10] * 4] * 2
 
+    @pytest.mark.slow
     def test_after_an_interrupt(self, command):
         first = cut_off(command, *SHORT, sign=signal.SIGINT)
         assert first.code == 130
@@ -126,6 +128,7 @@ class TestGoingOn:
         assert lengths(Run(first.folder)) == [[10] * 3] * 2
         assert [end["reason"] for end in first.of("end")] == ["interrupted", "planned"]
 
+    @pytest.mark.slow
     def test_after_its_time_was_up(self, command):
         first = command("run", *SHORT, "--max-time", "0.001")
         assert first.code == 0
@@ -135,6 +138,7 @@ class TestGoingOn:
         assert lengths(Run(first.folder)) == [[10] * 3] * 2
         assert [one["stop_reason"] for one in Run(first.folder).rows()] == ["planned"] * 2
 
+    @pytest.mark.slow
     def test_both_arms_of_an_ab_go_on(self, command):
         args = (*NULL, "--mode", "part", "--pass", "forward", "--ab", "env:NULL_NET=spin=4,spin=8")
         first = cut_off(command, *args)
@@ -146,6 +150,7 @@ class TestGoingOn:
         fastest = [min(min(ns) for ns in run.samples(case)) for case in run.cases]
         assert 4e6 <= fastest[0] < 8e6 <= fastest[1]
 
+    @pytest.mark.slow
     def test_a_failed_case_stays_failed(self, command):
         first = cut_off(command, *PART[:-1], "--pass", "forward_backward", "--env", "NULL_NET=wrong")
         assert len(first.of("failed")) == 1
@@ -247,6 +252,7 @@ class TestTwoAtOnce:
         assert max(end for _, end in spans[0]) < min(start for start, _ in spans[1])
         assert all(lengths(Run(path)) == [[10] * 3] * 2 for path in command.results.iterdir())
 
+    @pytest.mark.slow
     def test_one_that_waits_can_be_interrupted(self, command):
         first = command.start("run", *SHORT)
         wait_for(lambda: seen(command, '"event":"run"'))

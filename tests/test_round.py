@@ -63,7 +63,7 @@ class TestFaults:
         ("part", "reason"),
         [
             ("die=3", "ended by itself with exit code 9"),
-            ("die=7", "ended by itself with exit code 9"),
+            pytest.param("die=7", "ended by itself with exit code 9", marks=pytest.mark.slow),
             ("memory=5", "ran out of memory: MemoryError: the null Net was told to run out of memory"),
             ("hang=5", "hung: no answer to measure within 3 s (--worker-limit)"),
         ],
