@@ -114,4 +114,4 @@ def _percent(text: str) -> None:
 def interpreter(text: str) -> str:
     """A path that stands from any folder: a Worker has one of its own."""
     path = os.path.expanduser(text)
-    return shutil.which(path) or os.path.abspath(path)
+    return os.path.abspath(shutil.which(path) or path)  # links stay: an environment's python is one

@@ -1,6 +1,7 @@
 """Two Arms: what --ab may ask for, and what becomes of it."""
 
 import dataclasses
+import os
 import sys
 
 import pytest
@@ -209,3 +210,12 @@ def test_frameworks_of_an_interpreters_arms_need_not_be_installed_here(monkeypat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     asked = {"ab": f"python={sys.executable},{sys.executable}", "framework": "jax", "python": ()}
     assert options.frameworks(asked) == ["jax"]
+
+
+def test_an_interpreter_named_from_here_is_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    link = tmp_path / "bin" / "python"
+    link.symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    assert arm.interpreter("bin/python") == str(link)
+    assert os.path.isabs(arm.interpreter("python3"))
