@@ -166,7 +166,7 @@ def compare(**asked: Any) -> None:
 @option("--aa", is_flag=True, help="time one case as if it were two: nothing may be found")
 @option("--power", metavar="PERCENT", help="slow one of the two by this much: it must be found")
 @option("--repeat", default="1", show_default=True, metavar="N", help="Runs of --aa or --power")
-@option("--thorough", is_flag=True, help="the whole grid of simulations, about 5 minutes")
+@option("--thorough", is_flag=True, help="the whole grid of simulations, about 2 minutes")
 @option("--variant", default="half_width", show_default=True, metavar="LIST", help="of --aa and --power")
 @net_options
 @option("--batch", default="4", show_default=True, metavar="LIST", help="of --aa and --power")

@@ -97,12 +97,13 @@ def title(base: Run, candidate: Run | None) -> str:
 
 
 def label(pair: Pair, within_one: bool) -> str:
-    """The Case by its id; of two Arms without the label, of two frameworks both."""
+    """The Case by its id; of two Arms what their ids share, of two frameworks both."""
     if not within_one:
         return pair.case_id
     a, b = LABELS
     if pair.candidate.endswith(f"-{b}") and pair.baseline.endswith(f"-{a}"):
-        return pair.candidate.removesuffix(f"-{b}")
+        baseline = pair.baseline.split("-")
+        return "-".join(part for part in pair.candidate.split("-") if part in baseline)
     return f"{pair.candidate} over {pair.baseline}"
 
 
@@ -123,7 +124,8 @@ def notes(run: Run, pairs: Sequence[Pair], within_one: bool, margin: float) -> l
     judged = [pair for pair in pairs if pair.verdict]
     if judged:
         family = f", {len(judged)} verdicts as one family" if len(judged) > 1 else ""
-        found.append(f"SLOWER: the interval is above +{margin:.1%}{family}. finds: a slowdown found 19 times in 20.")
+        found.append(f"SLOWER: the interval is above {1 + margin:.3f}, FASTER: below {1 / (1 + margin):.3f}{family}.")
+        found.append("finds: a slowdown that would be found 19 times in 20.")
     for pair in judged:
         if pair.margin > margin:
             found.append(

@@ -238,7 +238,7 @@ class TestShown:
         shown = invoke(*two(tmp_path, 1.1)).stdout
         assert re.search(r"owt-torch-eager-cpu-fp32-b8-forward +1\.100 \[1\.\d+, 1\.\d+\] +SLOWER", shown)
         assert "candidate over base" in shown
-        assert "SLOWER: the interval is above +2.0%." in shown
+        assert "SLOWER: the interval is above 1.020, FASTER: below 0.980." in shown
 
     def test_where_runs_cannot_be_told_apart_the_command_that_helps_is_named(self, tmp_path):
         shown = invoke(*two(tmp_path, stored=0)).stdout
@@ -277,3 +277,11 @@ class TestShown:
         assert "<" not in shown
         assert "`" not in shown.replace("`finds`", "")
         assert "![" not in shown
+
+
+def test_arms_that_differ_in_their_id_are_named_by_what_they_share(tmp_path):
+    ab = Ab("threads", ("1", "2"))
+    make(tmp_path / "run", arms(A, ab=ab), ab=ab, unlike={"threads": 1})
+    shown = invoke(tmp_path / "run").stdout
+    assert "owt-torch-eager-cpu-fp32-b8-forward " in shown
+    assert "-t2" not in shown
