@@ -16,8 +16,9 @@ class Framework:
     """What can be known of a framework without importing it.
 
     ``distributions`` are the names under which an index ships it, the first found wins; ``modes`` and ``layouts``
-    start with the default. ``unasked``: it takes part where no framework is named. ``peer`` is False for the null Net,
-    which is not among ``all``.
+    start with the default. Of the modes ``compiled`` are those that compile, fair peers of each other and not of the
+    rest, and ``gpu_only`` those that a CPU has not. ``unasked``: it takes part where no framework is named. ``peer`` is
+    False for the null Net, which is not among ``all``.
     """
 
     adapter: str
@@ -25,16 +26,33 @@ class Framework:
     distributions: tuple[str, ...]
     modes: tuple[str, ...]
     layouts: tuple[str, ...]
+    compiled: tuple[str, ...] = ()
+    gpu_only: tuple[str, ...] = ()
     unasked: bool = False
     peer: bool = True
 
 
 FRAMEWORKS = {
-    "torch": Framework("impls.torch_alexnet", "torch", ("torch",), ("eager",), ("nchw",), unasked=True),
-    "tensorflow": Framework(
-        "impls.tf_alexnet", "tensorflow", ("tensorflow", "tensorflow-cpu"), ("graph",), ("nhwc",), unasked=True
+    "torch": Framework(
+        "impls.torch_alexnet",
+        "torch",
+        ("torch",),
+        modes=("eager", "compile", "cudagraphs"),
+        layouts=("nchw", "channels_last"),
+        compiled=("compile", "cudagraphs"),
+        gpu_only=("cudagraphs",),
+        unasked=True,
     ),
-    "jax": Framework("impls.jax_alexnet", "jax", ("jax",), ("jit",), ("nhwc",)),
+    "tensorflow": Framework(
+        "impls.tf_alexnet",
+        "tensorflow",
+        ("tensorflow", "tensorflow-cpu"),
+        modes=("graph", "xla"),
+        layouts=("nhwc",),
+        compiled=("xla",),
+        unasked=True,
+    ),
+    "jax": Framework("impls.jax_alexnet", "jax", ("jax",), modes=("jit",), layouts=("nhwc",), compiled=("jit",)),
     "null": Framework("impls.null_alexnet", "numpy", ("numpy",), ("noop", "part"), ("nhwc",), peer=False),
 }
 

@@ -22,8 +22,9 @@ class Settings:
     """What ``configure`` sets before anything else happens in the process."""
 
     device: str  # cpu, cuda or cuda:1
-    threads: int
+    threads: int | None  # None: the framework's own choice
     precision: str  # fp32, tf32 or bf16; only tf32 changes what a process does, bf16 is the Net's
+    preset: str = "equal"  # equal: everything pinned, alike in every framework; default: nothing but the device is set
 
     @property
     def exact_device(self) -> str:
@@ -42,6 +43,7 @@ class Build:
     layout: str
     dropout: bool = False
     seed: int = 0
+    lrn: str = "native"  # native: the framework's own operation where it has one; fast: an equal one of faster parts
 
 
 class Net(Protocol):
@@ -58,7 +60,11 @@ class Net(Protocol):
         """Enqueue one forward pass in inference mode; device handles of the output."""
 
     def forward_backward(self) -> Any:
-        """Enqueue one pass in training mode; device handles of the loss and of every gradient."""
+        """Enqueue one pass in training mode; device handles of the loss and of every gradient.
+
+        Of a part of a net (``Variant.part``) there is no loss inside: the backward pass starts from the output, which
+        is the gradient of 0.5 * sum(output ** 2), and the handles are the output and every gradient.
+        """
 
     def wait(self, handles: Any) -> None:
         """Return when the device has finished those handles; copy nothing."""
@@ -70,7 +76,10 @@ class Net(Protocol):
         """What ``forward`` computed, from its handles: (batch, classes), float32, in (h, w, c) order if not flat."""
 
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
-        """What ``forward_backward`` computed, from its handles: loss and every gradient, in canonical layout."""
+        """What ``forward_backward`` computed, from its handles: loss and every gradient, in canonical layout.
+
+        The gradient for the input, where the Variant asks for it, is ``["input"]["images"]``, (batch, h, w, c).
+        """
 
     def state(self) -> Gradients:
         """Moving statistics now, by layer and name."""
@@ -82,7 +91,7 @@ class Net(Protocol):
         """Where an output really lies, in the framework's words."""
 
     def layout(self) -> str:
-        """How an activation really lies in memory: nchw or nhwc."""
+        """How an activation really lies in memory, in the words of FRAMEWORKS: nchw, channels_last or nhwc."""
 
     def traces(self) -> dict[str, int]:
         """How often each pass has been traced or compiled so far; empty where nothing ever is."""
@@ -91,9 +100,9 @@ class Net(Protocol):
         """Most bytes the device's allocator held since the last call, None where it does not count them."""
 
 
-def resident_batches(build: Build, size: int) -> list[np.ndarray]:
+def resident_batches(build: Build, size: int, channels: int = 3) -> list[np.ndarray]:
     """The two batches of N(0, 1) images, the same for every framework; never zeros, which some hardware runs faster."""
-    shape = (build.batch, size, size, 3)
+    shape = (build.batch, size, size, channels)
     return [
         np.random.Generator(np.random.PCG64([build.seed, which])).standard_normal(shape, dtype=np.float32)
         for which in (0, 1)

@@ -9,17 +9,24 @@ from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Plac
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A net as rows: ``input_size`` pixels square, 3 channels; ``source`` is public, ``note`` one line."""
+    """A net as rows: ``input_size`` pixels square; ``source`` is public, ``note`` one line.
+
+    A ``part`` is a row of another net, to be timed alone: its backward pass starts from its own output in place of a
+    loss. ``input_gradient``: the gradient for its input is computed too, which the rows before it would need.
+    """
 
     name: str
     input_size: int
     source: str
     note: str
     layers: tuple[Layer, ...]
+    channels: int = 3
+    part: bool = False
+    input_gradient: bool = False
 
     def placed(self) -> tuple[Placed, ...]:
         """Every layer with its shapes; LayerError where one does not fit the input size."""
-        return place(self.layers, (self.input_size, self.input_size, 3))
+        return place(self.layers, (self.input_size, self.input_size, self.channels))
 
     def resized(self, input_size: int | None) -> "Variant":
         """The same rows on another input size (None: as it is)."""
@@ -36,14 +43,31 @@ class Variant:
 
     @property
     def backward_macs(self) -> int:
-        """Twice the forward's, less the gradient with respect to the images, which nobody asks for."""
-        first = next(placed.macs for placed in self.placed() if placed.macs)
-        return 2 * self.macs - first
+        """Twice the forward's, less the gradient with respect to the images, where nobody asks for it."""
+        first = next((placed.macs for placed in self.placed() if placed.macs), 0)
+        return 2 * self.macs - (0 if self.input_gradient else first)
 
     @property
     def hash(self) -> str:
-        """Identity of the net: its rows and input size, not its name or its note."""
-        return hashlib.sha256(repr((self.input_size, self.layers)).encode()).hexdigest()[:16]
+        """Identity of the net: its rows and input, and what is asked of it; not its name or its note."""
+        facts = (self.input_size, self.channels, self.part, self.input_gradient, self.layers)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+    def parts(self) -> "tuple[Variant, ...]":
+        """Each row as a net of its own, on the input that it has in this one."""
+        return tuple(
+            Variant(
+                f"{self.name}.{placed.layer.name}",
+                placed.input[0],
+                self.source,
+                f"{placed.layer.name} of {self.name} alone",
+                (placed.layer,),
+                channels=placed.input[2],
+                part=True,
+                input_gradient=number > 0,
+            )
+            for number, placed in enumerate(self.placed())
+        )
 
 
 TUTORIAL = Variant(
@@ -298,3 +322,10 @@ OWT = Variant(
 VARIANTS = {
     variant.name: variant for variant in (TUTORIAL, CAFFENET, BVLC, ORIGINAL, SINGLE_TOWER, KERAS_BN, HALF_WIDTH, OWT)
 }
+
+
+def named(name: str, size: int | None = None) -> Variant:
+    """A Variant by its name, at an input size; ``owt.conv1`` is that row alone. KeyError where there is none."""
+    net, dot, row = name.partition(".")
+    variant = VARIANTS[net].resized(size)
+    return {part.name: part for part in variant.parts()}[name] if dot else variant
