@@ -9,8 +9,8 @@ BIN := .venv/bin
 # options that are passed on when given: make bench BATCH=32 ROUNDS=3
 # (only from make's own command line: a shell may hold a NAME or a PASS of its own)
 passed = $(foreach name,$(1),$(if $(filter command,$(origin $(name))),--$(subst _,-,$(shell echo $(name) | tr A-Z a-z)) $($(name))))
-SHAPING := $(call passed,FRAMEWORK MODE PRECISION BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS SEED WEIGHTS MAX_TIME \
-  TARGET_CI AB)
+SHAPING := $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET NET BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS \
+  SEED WEIGHTS MAX_TIME TARGET_CI AB)
 PASSED = $(SHAPING) $(call passed,OUT NAME)
 # GPU builds of torch and tensorflow own the same cuDNN files, so each has an environment of its own
 # (jax's too, where it is asked for: make setup DEVICE=cuda FRAMEWORK=jax)
@@ -18,7 +18,7 @@ GPU_NAMES := torch tensorflow $(findstring jax,$(FRAMEWORK))
 GPU_PYTHONS := $(if $(findstring cuda,$(DEVICE)),$(foreach name,$(GPU_NAMES),\
   $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python)))
 
-.PHONY: bench classic layers verify compare selftest env plot ci-bench test test-all lint setup clean help
+.PHONY: bench classic layers verify compare selftest env profile peers plot ci-bench test test-all lint setup clean help
 
 # the plain `make bench` answers within 5 minutes: on a machine too noisy for that it stops after fewer Rounds
 GUARD := $(if $(strip $(SHAPING) $(filter-out tutorial,$(VARIANT)) $(filter-out cpu,$(DEVICE))),,--max-time 290)
@@ -36,6 +36,13 @@ verify: .venv/ready ## prove all variants equal in every framework: make verify 
 	$(BENCH) verify --device $(DEVICE) --variant $(if $(filter command,$(origin VARIANT)),$(VARIANT),all) $(GPU_PYTHONS) \
 	  $(call passed,FRAMEWORK BATCH SIZE PRECISION WEIGHTS DUMP AGAINST)
 
+profile: .venv/ready ## where the time goes, row by row: make profile [VARIANT=owt] [FRAMEWORK=torch] [BATCH=32]
+	$(BENCH) profile --device $(DEVICE) --variant $(VARIANT) $(GPU_PYTHONS) \
+	  $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET BATCH ROUNDS ITERATIONS SIZE THREADS)
+
+peers: .venv/ready ## are our nets as fast as anyone's? make peers [PLAN="torchvision tensorflow lrn"] [ROUNDS=10]
+	$(PY) examples/peers.py $(PLAN) $(call passed,ROUNDS BATCH ITERATIONS)
+
 compare: .venv/ready ## is it slower? make compare BASE=results/A [CANDIDATE=results/B]
 	$(BENCH) compare $(BASE) $(CANDIDATE)
 
@@ -45,8 +52,8 @@ selftest: .venv/ready ## does the harness itself hold?
 env: .venv/ready ## look the machine over, with advice
 	$(BENCH) env $(GPU_PYTHONS) $(call passed,FRAMEWORK) --device $(DEVICE)
 
-plot: .venv/ready ## bars from result CSVs: make plot [CSV="results/*/summary.csv"] [OUTPUT=times.png]
-	$(BENCH) plot $(CSV) --output $(or $(OUTPUT),times.png)
+plot: .venv/ready ## from result CSVs: make plot [CSV="results/*/summary.csv"] [KIND=throughput] [OUTPUT=times.png]
+	$(BENCH) plot $(CSV) $(call passed,KIND OUTPUT)
 
 ci-bench: .venv/ready ## the cases under pytest-benchmark: stored, and compared with the stored run before
 	$(PY) -m pytest tests/speed/test_cases.py --benchmark-only --benchmark-autosave --benchmark-save-data \

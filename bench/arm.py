@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import UsageError
-from bench.case import LABELS, Case, layouts, modes, positive
+from bench import UsageError, guest
+from bench.case import LABELS, LRNS, PRESETS, Case, layouts, modes, one_of, positive
+from bench.guest import Guest
+from impls import FRAMEWORKS
 
-KINDS = ("python", "threads", "mode", "layout", "env", "slowdown")
-KEYS = "python, threads, mode, layout, env:NAME or slowdown"
+KINDS = ("python", "net", "threads", "mode", "layout", "lrn", "preset", "env", "slowdown")
+KEYS = "python, net, threads, mode, layout, lrn, preset, env:NAME or slowdown"
+AXES = ("mode", "layout", "lrn", "preset")  # of a Case, each with an option of its own
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ class Ab:
         """The Arm's own interpreter, None where both run under the same."""
         return interpreter(self.value(arm)) if self.key == "python" else None
 
+    def guest(self, arm: str | None) -> Guest | None:
+        """The Arm's own net, None where both have the same."""
+        return guest.parsed(self.value(arm)) if self.key == "net" else None
+
     def slowdown(self, arm: str | None) -> float:
         """The share of a pass that is added to it."""
         return float(self.value(arm)) / 100 if self.key == "slowdown" else 0.0
@@ -50,19 +57,24 @@ class Ab:
     def case(self, case: Case, arm: str) -> Case:
         """The Case of one Arm."""
         changes: dict[str, Any] = {"arm": arm}
-        if self.key in ("mode", "layout"):
+        if self.key in AXES:
             changes[self.key] = self.value(arm)
+        if theirs := self.guest(arm):
+            it = FRAMEWORKS[theirs.framework]
+            changes |= {"framework": theirs.framework, "guest": theirs.label, "lrn": LRNS[0]}
+            if theirs.framework != case.framework:
+                changes |= {"mode": it.modes[0], "layout": it.layouts[0]}
         if self.key == "threads":
             changes["threads"] = int(self.value(arm))
         return dataclasses.replace(case, **changes)
 
     def cases(self, cases: Sequence[Case]) -> list[Case]:
         """Both Arms of every Case, each pair together."""
-        return [self.case(case, arm) for case in cases for arm in LABELS]
+        return list(dict.fromkeys(self.case(case, arm) for case in cases for arm in LABELS))
 
     def recorded(self) -> dict[str, Any]:
-        """For the Run's header; of an interpreter its file name alone, since a Run may be published."""
-        values = [Path(value).name for value in self.values] if self.key == "python" else list(self.values)
+        """For the Run's header; of a file its name alone, since a Run may be published."""
+        values = [Path(value).name for value in self.values] if self.key in ("python", "net") else list(self.values)
         return {"key": self.key, "values": values, "identical": self.identical}
 
 
@@ -72,10 +84,10 @@ def said(recorded: Mapping[str, Any], arm: str) -> str:
     kind, _, name = key.partition(":")
     if kind == "env":
         return f"{name}={value}" if value else f"without {name}"
-    return f"slowdown {value} %" if key == "slowdown" else f"{key} {value}"
+    return f"slowdown {value} %" if key == "slowdown" else f"{'LRN' if key == 'lrn' else key} {value}"
 
 
-def parsed(text: str, frameworks: Sequence[str]) -> Ab:
+def parsed(text: str, frameworks: Sequence[str], devices: Sequence[str] = ("cpu",)) -> Ab:
     """``KEY=A,B``; UsageError where a side cannot be."""
     key, equals, rest = text.partition("=")
     values = [value.strip() for value in rest.split(",")]
@@ -89,10 +101,14 @@ def parsed(text: str, frameworks: Sequence[str]) -> Ab:
     for value in values:
         if key == "threads":
             positive("--ab threads", value)
-        elif key in ("mode", "layout") and value == "all":
+        elif key in AXES and value == "all":
             raise UsageError(f"--ab {key}: expected one a side, found 'all'")
         elif key == "mode":
-            modes(frameworks, value)
+            modes(frameworks, value, devices)
+        elif key in ("lrn", "preset"):
+            one_of("LRN" if key == "lrn" else key, value, LRNS if key == "lrn" else PRESETS)
+        elif key == "net":
+            guest.parsed(value)
         elif key == "layout":
             layouts(frameworks, value)
         elif key == "slowdown":

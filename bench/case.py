@@ -7,18 +7,22 @@ from dataclasses import dataclass
 
 from bench import UsageError
 from impls import FRAMEWORKS
-from impls.layers import LayerError
-from impls.variants import VARIANTS, Variant
+from impls.layers import LayerError, Lrn
+from impls.variants import VARIANTS, Variant, named
 
 PASSES = ("forward", "forward_backward")
 PRECISIONS = ("fp32", "tf32", "bf16")
+LRNS = ("native", "fast")
+#: equal: every condition pinned, alike in all frameworks; default: what a user of the framework gets who sets nothing.
+PRESETS = ("equal", "default")
 LABELS = ("A", "B")  # of the two Arms of an --ab
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Case:
     """What is timed. ``threads`` and ``size`` are None at their defaults: all usable cores, the Variant's own size.
-    ``weights`` is the digest of the file they are from, None for the seed's own; ``arm`` the side of an --ab."""
+    ``weights`` is the digest of the file they are from, None for the seed's own; ``arm`` the side of an --ab;
+    ``guest`` the label of a user's own net, None for ours."""
 
     variant: str
     framework: str
@@ -34,13 +38,15 @@ class Case:
     seed: int = 0
     weights: str | None = None
     arm: str | None = None
+    lrn: str = LRNS[0]
+    preset: str = PRESETS[0]
+    guest: str | None = None
 
     @property
     def id(self) -> str:
         """Used verbatim as pytest id, CSV key, plot label and log prefix; axes at their default are left out."""
         parts = [self.variant, self.framework, self.mode, self.device, self.precision, f"b{self.batch}", self.pass_]
-        if self.layout != FRAMEWORKS[self.framework].layouts[0]:
-            parts.append(self.layout)
+        parts += self.settings
         if self.threads is not None:
             parts.append(f"t{self.threads}")
         if self.size is not None:
@@ -58,14 +64,25 @@ class Case:
     @property
     def worker(self) -> str:
         """The process that times it, within its group."""
-        layout = "" if self.layout == FRAMEWORKS[self.framework].layouts[0] else f"-{self.layout}"
-        arm = f"-{self.arm}" if self.arm else ""
-        return f"{self.framework}-{self.mode}{layout}{arm}"
+        return "-".join([self.framework, self.mode, *self.settings, *([self.arm] if self.arm else [])])
+
+    @property
+    def settings(self) -> list[str]:
+        """What a Worker has beside its framework and mode: whose net, layout, LRN and preset, where not the default."""
+        layout = [] if self.layout == FRAMEWORKS[self.framework].layouts[0] else [self.layout]
+        lrn = [] if self.lrn == LRNS[0] else [f"lrn_{self.lrn}"]
+        preset = [] if self.preset == PRESETS[0] else [f"preset_{self.preset}"]
+        return [*([self.guest] if self.guest else []), *layout, *lrn, *preset]
+
+    @property
+    def compiled(self) -> bool:
+        """Whether its mode compiles: such modes are peers of each other, and not of those that do not."""
+        return self.mode in FRAMEWORKS[self.framework].compiled
 
     @property
     def rivals(self) -> tuple:
         """Equal for Cases of a group that are compared with each other, so their Turns stand side by side."""
-        return (self.pass_, self.framework) if self.arm else (self.pass_,)
+        return (self.pass_, self.compiled, *([self.framework] if self.arm else []))
 
     @property
     def process_precision(self) -> str:
@@ -74,15 +91,15 @@ class Case:
 
     @property
     def group(self) -> tuple:
-        """Equal for Cases whose Workers take turns: all but framework, mode, layout, arm, threads and pass; threads
-        differ between the two Arms alone."""
-        size = self.size or VARIANTS[self.variant].input_size
+        """Equal for Cases whose Workers take turns: all but pass, arm and what makes a Worker (framework, mode and its
+        settings); threads differ between the two Arms alone."""
+        size = self.net.input_size
         axes = (self.variant, self.device, self.precision, self.batch, size, self.dropout, self.seed)
         return (*axes, self.weights or "")
 
     @property
     def net(self) -> Variant:
-        return VARIANTS[self.variant].resized(self.size)
+        return named(self.variant, self.size)
 
     @property
     def macs(self) -> int:
@@ -129,23 +146,35 @@ def device(text: str) -> str:
     raise UsageError(f"unknown device {text!r}: choose cpu, cuda, or one GPU such as cuda:1")
 
 
-def modes(frameworks: Sequence[str], text: str | None) -> dict[str, list[str]]:
-    """The modes of each framework: its default one, or those of the list that it has.
+def modes(frameworks: Sequence[str], text: str | None, devices: Sequence[str] = ("cpu",)) -> dict[str, list[str]]:
+    """The modes of each framework: its default one, or those of the list that it has on these devices.
 
     A mode that no framework has, or a framework left without one, is a mistake.
     """
     if text is None:
         return {name: [FRAMEWORKS[name].modes[0]] for name in frameworks}
-    return _belonging("mode", frameworks, text, lambda name: FRAMEWORKS[name].modes)
+
+    def choices(name: str) -> list[str]:
+        it = FRAMEWORKS[name]
+        return [mode for mode in it.modes if mode not in it.gpu_only or "cpu" not in devices]
+
+    for name in frameworks:
+        for word in (word.strip() for word in text.split(",")):
+            if word in FRAMEWORKS[name].gpu_only and word not in choices(name):
+                raise UsageError(f"{name}'s mode {word!r} needs a GPU: choose {spoken(choices(name))} on the cpu")
+    return _belonging("mode", frameworks, text, choices)
 
 
 def layouts(frameworks: Sequence[str], text: str | None) -> dict[str, list[str]]:
+    """The layouts of each framework: its default, or those of the list that it has; one that has no choice keeps its
+    own."""
     if text is None:
         return {name: [FRAMEWORKS[name].layouts[0]] for name in frameworks}
-    return _belonging("layout", frameworks, text, lambda name: FRAMEWORKS[name].layouts)
+    return _belonging("layout", frameworks, text, lambda name: FRAMEWORKS[name].layouts, sole=True)
 
 
-def _belonging(what, frameworks, text, choices) -> dict[str, list[str]]:
+def _belonging(what, frameworks, text, choices, sole=False) -> dict[str, list[str]]:
+    """The words of a list that each framework has; with ``sole`` one that has no choice keeps the one there is."""
     if text == "all":
         return {name: list(choices(name)) for name in frameworks}
     words = [word.strip() for word in text.split(",")]
@@ -157,6 +186,8 @@ def _belonging(what, frameworks, text, choices) -> dict[str, list[str]]:
             raise UsageError(f"unknown {what} {word!r}: {known}")
     found = {name: [word for word in dict.fromkeys(words) if word in choices(name)] for name in frameworks}
     for name, chosen in found.items():
+        if not chosen and sole and len(choices(name)) == 1:
+            chosen += choices(name)
         if not chosen:
             raise UsageError(f"{name} has no {what} {text!r}: choose {spoken(choices(name))}, or leave {name} out")
     return found
@@ -176,19 +207,35 @@ def grid(
     dropout: bool = False,
     seed: int = 0,
     weights: str | None = None,
+    lrns: Sequence[str] = LRNS[:1],
+    presets: Sequence[str] = PRESETS[:1],
+    ours: Sequence[str] | None = None,
+    guests: Sequence[tuple[str, str]] = (),
 ) -> list[Case]:
-    """Every Case of the axes, group by group; UsageError where a net does not fit the size, or a device lacks tf32."""
+    """Every Case of the axes, group by group; UsageError where a net does not fit the size, or a device lacks tf32.
+
+    ``ours`` are the frameworks that time our net, None for all that have modes; ``guests`` are (framework, label) of
+    users' nets, which come after ours and have no LRN to choose.
+    """
     if "tf32" in precisions and "cpu" in devices:
         raise UsageError("precision 'tf32' asked for, which only a GPU has: choose fp32 or bf16 on the cpu")
-    rest = (dropout, seed, weights)
-    cases = [
-        Case(variant, framework, mode, device, precision, layout, batch, pass_, threads, own_size, *rest)
-        for variant, device, precision, batch in itertools.product(variants, devices, precisions, batches)
-        for own_size in [None if size == VARIANTS[variant].input_size else size]
-        for pass_ in passes
-        for framework in modes
-        for mode, layout in itertools.product(modes[framework], layouts[framework])
-    ]
+    cases = []
+    for variant, device, precision, batch in itertools.product(variants, devices, precisions, batches):
+        own_size = None if size == named(variant.partition(".")[0]).input_size else size
+        has_lrn = any(isinstance(layer, Lrn) for layer in named(variant).layers)
+        nets: list[tuple[str, str | None, str]] = [
+            (framework, None, lrn)
+            for framework in (modes if ours is None else ours)
+            for lrn in (lrns if has_lrn else LRNS[:1])
+        ]
+        nets += [(framework, label, LRNS[0]) for framework, label in guests]
+        fixed = (threads, own_size, dropout, seed, weights)
+        cases += [
+            Case(variant, framework, mode, device, precision, layout, batch, pass_, *fixed, None, lrn, preset, label)
+            for pass_ in passes
+            for framework, label, lrn in nets
+            for mode, layout, preset in itertools.product(modes[framework], layouts[framework], presets)
+        ]
     for case in cases:
         fits(case)
     return cases
@@ -197,14 +244,19 @@ def grid(
 def checked(cases: list[Case]) -> list[Case]:
     """Cases that were read from a file; UsageError for one that nobody could have asked for."""
     for case in cases:
-        one_of("variant", case.variant, VARIANTS)
+        net, dot, _ = case.variant.partition(".")
+        one_of("variant", net, VARIANTS)
+        if dot:
+            one_of("layer", case.variant, [part.name for part in VARIANTS[net].parts()])
+        one_of("LRN", case.lrn, LRNS)
+        one_of("preset", case.preset, PRESETS)
         one_of("framework", case.framework, FRAMEWORKS)
         one_of("precision", case.precision, PRECISIONS)
         one_of("pass", case.pass_, PASSES)
         one_of("arm", case.arm or LABELS[0], LABELS)
         device(case.device)
-        for what in ("mode", "layout", "weights"):
-            if not re.fullmatch(r"\w+", word := getattr(case, what) or "_"):
+        for what in ("mode", "layout", "weights", "guest"):
+            if not re.fullmatch(r"[\w.]+" if what == "guest" else r"\w+", word := getattr(case, what) or "_"):
                 raise UsageError(f"{what}: expected a word, found {word!r}")
         positive("batch", case.batch)
         positive("size", case.net.input_size)

@@ -27,6 +27,21 @@ for name, path in (("impls", sys.argv[1]), ("bench", sys.argv[2])):
 from bench.worker import main
 main(sys.argv[3], *map(int, sys.argv[4:7]))
 """
+#: How frameworks and their libraries are told a number of threads.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC", "PJRT_NPROC")
+#: Conditions that a user who sets nothing does not have.
+PINNED = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CUDNN_USE_AUTOTUNE": "1", "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT"}
+#: Where compilers keep what they made, and what has them keep all of it.
+CACHES = {
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+    "CUDA_CACHE_PATH": "cuda",
+    "JAX_COMPILATION_CACHE_DIR": "jax",
+}
+CACHING = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 KEPT = ("PATH", "HOME", "TMPDIR", "SYSTEMROOT")
 TAIL_LINES = 15
 
@@ -39,10 +54,16 @@ class WorkerDied(Exception):
         self.worker, self.kind, self.reason, self.tail = worker, kind, reason, tail
 
 
-def environment(device: str, threads: int, precision: str, extra: Mapping[str, str | None]) -> dict[str, str]:
+def environment(
+    device: str,
+    threads: int | None,
+    precision: str,
+    extra: Mapping[str, str | None],
+    cache: Path,
+    preset: str = "equal",
+) -> dict[str, str]:
     """All that a Worker inherits: nothing of the caller's shell can change what is timed, unless it is named in
-    ``extra``, which can take away as well."""
-    count = str(threads)
+    ``extra``, which can take away as well. What is compiled is kept in ``cache``."""
     on_gpu = device != "cpu"
     visible = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
     inherited: dict[str, str | None] = {
@@ -53,20 +74,17 @@ def environment(device: str, threads: int, precision: str, extra: Mapping[str, s
         **(visible if on_gpu else {"CUDA_VISIBLE_DEVICES": ""}),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_CACHE_MAXSIZE": "4294967296",
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        "OPENBLAS_NUM_THREADS": count,
-        "NPROC": count,
-        "PJRT_NPROC": count,
-        "TF_ENABLE_ONEDNN_OPTS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "1",
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-        "TF_CUDNN_USE_AUTOTUNE": "1",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several frameworks share the GPU, whatever the preset
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "JAX_PLATFORMS": "cuda" if on_gpu else "cpu",
         "KERAS_BACKEND": "tensorflow",
-        "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT",
-        **({} if precision == "tf32" else {"NVIDIA_TF32_OVERRIDE": "0"}),
+        **{name: str(cache / folder) for name, folder in CACHES.items()},
+        **CACHING,
+        **({} if on_gpu else {"TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={cache / 'xla'}"}),
+        **({} if threads is None else dict.fromkeys(THREADS, str(threads))),
+        **(PINNED if preset == "equal" else {}),
+        **({} if precision == "tf32" or preset != "equal" else {"NVIDIA_TF32_OVERRIDE": "0"}),
         **extra,
     }
     return {name: value for name, value in inherited.items() if value is not None}
@@ -76,6 +94,11 @@ class Child:
     """One running Worker. ``ask`` raises WorkerDied for whatever keeps an answer from coming."""
 
     precision = "fp32"
+    probed: dict[str, Any] | None = None
+    """What precision its process was found to have, once it has been asked."""
+    ready: dict[str, Any] | None = None
+    """What it said of itself when it was configured."""
+    ceiling_known = False
 
     def __init__(self, name: str, framework: str, python: str, env: Mapping[str, str], logs: Path, limit_s: float):
         self.name, self.framework, self.python, self.limit_s = name, framework, python, limit_s
@@ -190,20 +213,22 @@ def launch(
     framework: str,
     *,
     device: str,
-    threads: int,
+    threads: int | None,
+    preset: str,
     python: str | None,
     env: Mapping[str, str | None],
     precision: str,
+    cache: Path,
     logs: Path,
     limit_s: float,
 ) -> Child:
     """Start a Worker, under this interpreter where ``python`` is None, and have it configure itself; ``configured``
     waits for that."""
-    child = Child(
-        name, framework, python or sys.executable, environment(device, threads, precision, env), logs, limit_s
-    )
+    inherited = environment(device, threads, precision, env, cache.absolute(), preset)
+    child = Child(name, framework, python or sys.executable, inherited, logs, limit_s)
     child.precision = precision
-    child.send("configure", settings={"device": device, "threads": threads, "precision": precision})
+    settings = {"device": device, "threads": threads, "precision": precision, "preset": preset}
+    child.send("configure", settings=settings)
     return child
 
 

@@ -58,6 +58,17 @@ net_options = options(
     option("--worker-limit", default="600", metavar="SECONDS", help="longest that one request may take"),
 )
 
+layout_option = option("--layout", metavar="LIST", help=LAYOUTS)
+lrn_option = option(
+    "--lrn", default="native", show_default=True, metavar="LIST", help="native: the framework's own; fast"
+)
+preset_option = option(
+    "--preset",
+    default="equal",
+    show_default=True,
+    metavar="LIST",
+    help="equal (all pinned alike), default (nothing set)",
+)
 weights_option = option("--weights", metavar="FILE", help="Caffe's .npy or a .safetensors; default: drawn from --seed")
 
 
@@ -74,7 +85,10 @@ def main() -> None:
 @option("--variant", default="tutorial", show_default=True, metavar="LIST", help="a variant, several, or all")
 @net_options
 @option("--precision", default="fp32", show_default=True, metavar="LIST", help="fp32, bf16, or on a GPU tf32")
-@option("--layout", metavar="LIST", help=LAYOUTS)
+@layout_option
+@option("--net", metavar="FILE.py:FUNCTION", multiple=True, help="a net of your own beside ours; see examples/")
+@lrn_option
+@preset_option
 @option("--batch", metavar="LIST", help="default: 8 on a CPU, 128 on a GPU")
 @option("--pass", default="all", show_default=True, metavar="LIST", help="forward, forward_backward, or all")
 @option("--rounds", metavar="N", help="fresh Workers each; default 5")
@@ -84,7 +98,7 @@ def main() -> None:
 @option("--max-time", metavar="SECONDS", help="for the whole Run; each first Round is run all the same")
 @option("--target-ci", metavar="PERCENT", help="stop when 95 % intervals are that narrow (from 8 Rounds, at most 30)")
 @option(
-    "--ab", metavar="KEY=A,B", help="two sides, turn by turn; KEY: python, threads, mode, layout, env:NAME, slowdown"
+    "--ab", metavar="KEY=A,B", help="two sides, turn by turn; KEY: python, net, threads, mode, layout, lrn, preset ..."
 )
 @option("--dropout", is_flag=True, help="dropout on in forward_backward")
 @option("--protocol", default="rounds", show_default=True, metavar="NAME", help="rounds, or classic (the article's)")
@@ -127,6 +141,8 @@ def layers(**asked: Any) -> None:
 @net_options
 @option("--batch", metavar="N", help="images the net is built for; default 2, or those of --against")
 @option("--precision", default="fp32", show_default=True, metavar="LIST", help="fp32, bf16, or on a GPU tf32")
+@layout_option
+@lrn_option
 @weights_option
 @option("--dump", metavar="FILE.npz", help="keep input, weights and what one framework made of them")
 @option("--against", metavar="FILE.npz", help="hold against another implementation's values instead of float64")
@@ -138,6 +154,31 @@ def verify(**asked: Any) -> None:
     Exit 1 if one differs.
     """
     from bench import verify as command
+
+    sys.exit(command.main(asked))
+
+
+@main.command()
+@click.argument("run", metavar="[RUN]", type=click.Path(), required=False)
+@option("--variant", default="tutorial", show_default=True, metavar="LIST", help="a variant, several, or all")
+@net_options
+@option("--precision", default="fp32", show_default=True, metavar="LIST", help="fp32, bf16, or on a GPU tf32")
+@layout_option
+@lrn_option
+@preset_option
+@option("--batch", metavar="LIST", help="default: 32 on a CPU, 128 on a GPU")
+@option("--rounds", metavar="N", help="fresh Workers each; default 3")
+@option("--burn-in", metavar="N", help="default 3")
+@option("--iterations", metavar="N", help="samples of a row in a Round; default 6")
+@option("--max-time", metavar="SECONDS", help="for the whole Run; the first Round is run all the same")
+@option("--out", default="results", show_default=True, metavar="DIR", help="where the Run folder is made")
+@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
+def profile(**asked: Any) -> None:
+    """Where does the time go? Every row of a net timed as a net of its own, beside the whole net and the ceiling.
+
+    RUN shows a profile made before. Exit 1 if a case failed.
+    """
+    from bench import profile as command
 
     sys.exit(command.main(asked))
 
@@ -198,13 +239,21 @@ def env(**asked: Any) -> None:
 
 @main.command()
 @click.argument("results", nargs=-1, metavar="CSV_OR_RUN...", type=click.Path())
-@option("--output", default="times.png", show_default=True, metavar="FILE", help="PNG, SVG or PDF by its ending")
-def plot(results: tuple[str, ...], output: str) -> None:
-    """Draw mean and stddev of each case as bars, from summary.csv files or Run folders."""
+@option("--kind", default="times", show_default=True, metavar="KIND", help="times, throughput, roofline or layers")
+@option("--output", metavar="FILE", help="PNG, SVG or PDF by its ending; default: KIND.png")
+def plot(results: tuple[str, ...], kind: str, output: str | None) -> None:
+    """Draw summary.csv files or Run folders.
+
+    times: mean and stddev of each case as bars. throughput: images/s and share of the ceiling against the batch.
+    roofline: what is reached of what the machine can do. layers: the rows of a `profile`.
+    """
     from pathlib import Path
 
+    from bench import pictures, screen
     from bench import plot as command
-    from bench import screen
+    from bench.case import one_of
 
-    command.bars(command.read([Path(path) for path in results or command.latest()]), Path(output))
-    screen.tell(f"wrote {output}")
+    target = Path(output or f"{kind}.png")
+    draw = pictures.KINDS[one_of("kind", kind, pictures.KINDS)]
+    draw([Path(path) for path in results or command.latest()], target)
+    screen.tell(f"wrote {target}")

@@ -8,8 +8,9 @@ from typing import Any
 
 from bench import child
 from bench.arm import Ab
-from bench.case import Case
+from bench.case import PRESETS, Case
 from bench.child import Child, WorkerDied
+from bench.guest import Guest
 from impls.weights import Weights
 
 
@@ -37,6 +38,16 @@ class Conditions:
     env: Mapping[str, str] = field(default_factory=dict)
     given: Given | None = None
     ab: Ab | None = None
+    guests: Mapping[str, Guest] = field(default_factory=dict)
+    """Users' own nets, by label."""
+    cache: Path | None = None
+    """Where what is compiled is kept for later Workers."""
+
+    def guest(self, case: Case) -> Guest | None:
+        """Whose net a Case times, None for ours."""
+        if case.guest is None:
+            return None
+        return (self.ab and self.ab.guest(case.arm)) or self.guests[case.guest]
 
     def python(self, case: Case) -> str | None:
         """The interpreter of a Case's Worker, None for this one."""
@@ -47,16 +58,27 @@ class Conditions:
         """What is let through to a Case's Worker beside the whitelist; None takes a variable away."""
         return {**self.env, **(self.ab.env(case.arm) if self.ab else {})}
 
-    def launch(self, name: str, case: Case, logs: Path) -> Child:
-        """Start the Case's Worker; ``child.configured`` waits for it."""
+    def compiled_before(self, cache: str) -> bool:
+        """Whether there is anything in what a Worker is to compile into."""
+        folder = self.cache and self.cache / cache
+        return bool(folder and folder.is_dir() and any(path.is_file() for path in folder.rglob("*")))
+
+    def pinned_threads(self, case: Case) -> int | None:
+        """How many threads a Case's Worker is given, None where the framework chooses."""
+        return case.threads or (self.threads if case.preset == PRESETS[0] else None)
+
+    def launch(self, name: str, case: Case, logs: Path, cache: str = "") -> Child:
+        """Start the Case's Worker; ``child.configured`` waits for it. ``cache`` names what it compiles into."""
         return child.launch(
             name,
             case.framework,
             device=case.device,
-            threads=case.threads or self.threads,
+            threads=self.pinned_threads(case),
+            preset=case.preset,
             python=self.python(case),
             env=self.environment(case),
             precision=case.process_precision,
+            cache=(self.cache or logs / "compile_cache") / (cache or name),
             logs=logs,
             limit_s=self.limit_s,
         )
@@ -69,13 +91,15 @@ class Conditions:
 
 def how(case: Case, **changes: Any) -> dict[str, Any]:
     """The fields of a Net's Build, dropout off unless it is asked for here."""
-    fields = {name: getattr(case, name) for name in ("batch", "device", "precision", "mode", "layout", "seed")}
+    fields = {name: getattr(case, name) for name in ("batch", "device", "precision", "mode", "layout", "seed", "lrn")}
     return fields | changes
 
 
-def building(case: Case, folder: Path, **changes: Any) -> dict[str, Any]:
-    """The request to build a Case's Net, with those changes to its Build, from the weights in ``folder``."""
-    return {"variant": case.variant, "size": case.size, "folder": str(folder), "how": how(case, **changes)}
+def building(case: Case, folder: Path, theirs: Guest | None = None, **changes: Any) -> dict[str, Any]:
+    """The request to build a Case's Net, ours or a user's, with those changes to its Build, from the weights in
+    ``folder``."""
+    net = theirs and {"path": theirs.path, "function": theirs.function, "sha256": theirs.sha256}
+    return {"variant": case.variant, "size": case.size, "folder": str(folder), "how": how(case, **changes), "net": net}
 
 
 def preflight(cases: Sequence[Case], conditions: Conditions) -> None:

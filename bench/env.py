@@ -111,7 +111,7 @@ def ask(case: Case, conditions: Conditions) -> dict[str, Any]:
         try:
             found |= child.configured(running, case.device)
             found["version"] = found["versions"].get(framework, found["version"])
-            found["precision"] = running.ask("probe", how=crew.how(case), rate=False)["precision"]
+            found["precision"] = running.ask("probe", how=crew.how(case))["precision"]
             found |= running.ask("environment")
         except (UsageError, WorkerDied) as error:
             died = error if isinstance(error, WorkerDied) else error.__cause__

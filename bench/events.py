@@ -4,7 +4,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
 
-SCHEMA = 3
+SCHEMA = 4
 #: What a count of nanoseconds or bytes may be: more is no measurement, and numpy could not hold it.
 Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -28,6 +28,13 @@ class WeightsFile(TypedDict):
     sha256: str
 
 
+class TheirNet(TypedDict):
+    file: str
+    function: str
+    sha256: str
+    label: str
+
+
 class Sides(TypedDict):
     key: str
     values: tuple[str, str]
@@ -45,6 +52,7 @@ class Head(TypedDict):
     env: dict[str, str | None]
     pythons: list[str]
     weights: WeightsFile | None
+    guests: list[TheirNet]
     ab: Sides | None
     cases: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
     protocol: dict[str, Any]
@@ -80,13 +88,24 @@ class Worker(Placed):
     versions: dict[str, Any]
     python: str
     identity: dict[str, Any]
+    proven: bool
     parity: dict[str, float]
     precision: Precision
-    gemm_gflop_per_s: float | None
+    numpy_gflop_per_s: float | None
     conditions: InForce
-    first_call_ns: dict[str, Count] | None
+    compile_cache: str | None
+    first_call_ns: dict[str, Count]
     overhead_ns: float
     overhead_p99_ns: float
+
+
+class Ceiling(Placed):
+    worker: str
+    precision: str
+    device: str
+    matmul_gflop_per_s: float | None
+    conv_gflop_per_s: float | None
+    copy_gb_per_s: float | None
 
 
 class Noise(TypedDict):
@@ -114,13 +133,14 @@ class Turn(OfCase):
     start_ns: list[Count]
     ns: list[Count]
     cpu_s: float
+    allocator_peak: Count | None
+    process_peak: Count | None
     noise: Noise
 
 
 class Block(OfCase):
     fault: str
     changed: dict[str, tuple[Any, Any]]
-    peak_memory: Count | None
     stop: str
     noise: str
 
@@ -179,6 +199,7 @@ EVENTS: dict[str, Any] = {
     "run": Head,
     "parity": Parity,
     "worker": Worker,
+    "ceiling": Ceiling,
     "layers": Layers,
     "burn_in": BurnIn,
     "control": Control,
@@ -193,7 +214,7 @@ EVENTS: dict[str, Any] = {
     "end": End,
 }
 #: Those that say a Round was begun.
-OF_A_ROUND = ("worker", "burn_in", "control", "turn", "block", "fault")
+OF_A_ROUND = ("worker", "ceiling", "burn_in", "control", "turn", "block", "fault")
 
 
 def parsed(line: bytes) -> dict[str, Any]:

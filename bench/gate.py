@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.case import Case
+from bench.case import PRESETS, Case
 
 #: Conditions that must be at the end what they were before the clock.
 KEPT = ("threads", "onednn", "tf32", "device", "layout", "traces")
-#: Above this many times the matrix rate, work was left out: Winograd's F(4x4, 3x3) saves a factor of 4, nothing more.
+#: Above this many times the ceiling, work was left out: Winograd's F(4x4, 3x3) saves a factor of 4, nothing more.
 IMPLAUSIBLE = 4.0
 
 #: What two rows must share, beside what makes them two, and where a ``worker`` event says it.
@@ -61,7 +61,9 @@ def worst_errors(checks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def precision_fault(case: Case, found: Mapping[str, Mapping[str, Any]]) -> str:
     """A matmul or convolution that showed another precision than the Case's. On a GPU an unknown one passes: its fp32
-    convolutions may be Winograd's."""
+    convolutions may be Winograd's. With the preset `default` what a user gets is found out, not asked for."""
+    if case.preset != PRESETS[0]:
+        return ""
     allowed = (case.precision,) if case.device == "cpu" else (case.precision, "unknown")
     for what, one in found.items():
         if one["precision"] not in allowed:
@@ -72,7 +74,16 @@ def precision_fault(case: Case, found: Mapping[str, Mapping[str, Any]]) -> str:
     return ""
 
 
-def place_fault(case: Case, threads: int, conditions: Mapping[str, Any]) -> str:
+def shown(case: Case, found: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The lowest precision that the probes showed, where the preset leaves it to the framework; else None."""
+    if case.preset == PRESETS[0]:
+        return None
+    order = ("bf16", "tf32", "unknown", "fp32")
+    lowest = min((one["precision"] for one in found.values()), key=order.index)
+    return "tf32" if lowest == "unknown" else lowest
+
+
+def place_fault(case: Case, threads: int | None, conditions: Mapping[str, Any]) -> str:
     """An output on another device, activations in another layout, or other threads in force, than was asked for."""
     found = re.search(r"(cpu|cuda|gpu):?(\d*)$", conditions["device"].lower())
     kind, number = found.groups() if found else ("", "")
@@ -82,7 +93,7 @@ def place_fault(case: Case, threads: int, conditions: Mapping[str, Any]) -> str:
         return f"asked for {case.device}, the output lies on {conditions['device']}"
     if conditions["layout"] != case.layout:
         return f"asked for layout {case.layout}, activations lie in {conditions['layout']}"
-    if conditions["threads"] not in (None, threads):
+    if None not in (threads, conditions["threads"]) and conditions["threads"] != threads:
         return f"asked for {threads} threads, {conditions['threads']} are in force"
     return ""
 
@@ -93,10 +104,10 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, li
 
 
 def pruned_fault(multiple: float | None) -> str:
-    """A pass that beat the machine's matrix rate by more than any algorithm can."""
+    """A pass that beat the machine's ceiling by more than any algorithm can."""
     if multiple is None or multiple <= IMPLAUSIBLE:
         return ""
-    return f"implausible: {multiple:.1f} times the machine's matrix rate, so work was left out"
+    return f"implausible: {multiple:.1f} times the machine's ceiling, so work was left out"
 
 
 def sync_fault(lag: Mapping[str, int]) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import impls
-from bench import UsageError, arm, case, host
-from bench.arm import Ab
-from bench.case import PASSES, PRECISIONS, Case, positive, several
+from bench import UsageError, arm, case, guest, host
+from bench.arm import AXES, Ab
+from bench.case import LABELS, LRNS, PASSES, PRECISIONS, PRESETS, Case, positive, several
 from bench.crew import Conditions, Given
+from bench.guest import Guest
 from bench.protocol import CLASSIC, Protocol
 from impls import FRAMEWORKS
 from impls.variants import VARIANTS
@@ -27,9 +28,17 @@ __all__ = ["cases", "conditions", "given", "plain_cases", "positive", "precision
 def frameworks(asked: dict[str, Any]) -> list[str]:
     """Those named, or those installed; UsageError for one that is named and missing, with the extra that brings it."""
     known = pythons(asked)
+    if (asked.get("ab") or "").startswith("net=") and asked["framework"] is None:
+        first = arm.parsed(asked["ab"], ()).guest(LABELS[0])
+        return [first.framework] if first else []
     if (asked.get("ab") or "").startswith("python="):  # both sides have an interpreter of their own
         wanted = asked["framework"] or ",".join(name for name, it in FRAMEWORKS.items() if it.unasked)
         return several("framework", wanted, [name for name, it in FRAMEWORKS.items() if it.peer or wanted == name])
+    theirs = [
+        one.framework for one in guests(asked, (asked["framework"] or "").split(",")) if FRAMEWORKS[one.framework].peer
+    ]
+    if asked["framework"] is None and theirs:  # a user's own net stands beside ours of its framework
+        asked = {**asked, "framework": ",".join(theirs)}
     if asked["framework"] is None:
         found = [name for name in impls.available() if name not in known] + list(known)
         if not found:
@@ -46,36 +55,57 @@ def frameworks(asked: dict[str, Any]) -> list[str]:
 
 def cases(asked: dict[str, Any], given: Given | None = None) -> list[Case]:
     """The grid of `run`, both Arms of each where there is an --ab."""
-    classic = asked["protocol"] == "classic"
-    names = frameworks(asked)
-    sides = ab(asked)
-    batch = asked["batch"] or ("32" if classic else "8" if "cpu" in devices(asked) else "128")
-    found = case.grid(
-        variants=several("variant", asked["variant"], list(VARIANTS)),
-        modes=case.modes(names, asked["mode"]),
-        layouts=case.layouts(names, asked["layout"]),
-        devices=devices(asked),
-        precisions=precisions(asked),
-        batches=list(dict.fromkeys(positive("--batch", word.strip()) for word in batch.split(","))),
-        passes=several("pass", asked["pass"], PASSES),
-        threads=threads(asked),
-        size=size(asked),
-        dropout=asked["dropout"],
-        seed=positive("--seed", asked["seed"], least=0),
-        weights=given.digest if given else None,
-    )
+    sides, found = ab(asked), case.grid(**axes(asked, given))
     return sides.cases(found) if sides else found
+
+
+def axes(asked: dict[str, Any], given: Given | None = None) -> dict[str, Any]:
+    """What ``case.grid`` spreads."""
+    names = frameworks(asked)
+    own = guests(asked, names)
+    beside = [one.framework for one in own if one.framework not in names]
+    batch = asked["batch"] or ("32" if asked["protocol"] == "classic" else "8" if "cpu" in devices(asked) else "128")
+    return {
+        "variants": several("variant", asked["variant"], list(VARIANTS)),
+        "ours": names,
+        "guests": [(one.framework, one.label) for one in own],
+        "modes": case.modes(names, asked["mode"], devices(asked)) | case.modes(beside, None),
+        "layouts": case.layouts(names, asked["layout"]) | case.layouts(beside, None),
+        "lrns": several("LRN", asked["lrn"], LRNS),
+        "presets": several("preset", asked["preset"], PRESETS),
+        "devices": devices(asked),
+        "precisions": precisions(asked),
+        "batches": list(dict.fromkeys(positive("--batch", word.strip()) for word in batch.split(","))),
+        "passes": several("pass", asked["pass"], PASSES),
+        "threads": threads(asked),
+        "size": size(asked),
+        "dropout": asked["dropout"],
+        "seed": positive("--seed", asked["seed"], least=0),
+        "weights": given.digest if given else None,
+    }
+
+
+def guests(asked: dict[str, Any], frameworks: Sequence[str]) -> list[Guest]:
+    """Users' own nets; UsageError where two would have one name."""
+    found = [guest.parsed(text, frameworks) for text in asked.get("net") or ()]
+    for one in found:
+        if sum(other.label == one.label for other in found) > 1:
+            raise UsageError(f"--net: two nets are named {one.label}; rename a file or a function")
+    return found
 
 
 def ab(asked: dict[str, Any]) -> Ab | None:
     """The two Arms of --ab; UsageError where the axis they differ in is asked for by its own option too."""
     if asked.get("ab") is None:
         return None
-    found = arm.parsed(asked["ab"], frameworks(asked))
-    if found.key in ("mode", "layout", "threads", "python") and asked[found.key]:
+    found = arm.parsed(asked["ab"], frameworks(asked), devices(asked))
+    usual = {"lrn": LRNS[0], "preset": PRESETS[0]}
+    if found.key in (*AXES, "threads", "python", "net") and asked[found.key] not in (None, (), usual.get(found.key)):
         raise UsageError(f"--ab {found.key} and --{found.key}: expected one of them")
     if found.key.startswith("env:") and any(word.partition("=")[0] == found.key[4:] for word in asked["env"]):
         raise UsageError(f"--ab {found.key} and --env {found.key[4:]}: expected one of them")
+    if asked.get("net") and found.key != "net":
+        raise UsageError("--ab and --net: compare two nets with --ab net=A.py:f,B.py:f, or leave --ab out")
     if asked.get("protocol") == "classic":
         raise UsageError("--ab: the classic protocol takes no turns; leave --protocol out")
     return found
@@ -100,8 +130,9 @@ def plain_cases(
         raise UsageError(f"--device: expected one, found {', '.join(where)}")
     return case.grid(
         variants=variants,
-        modes=case.modes(names, asked["mode"]),
-        layouts=case.layouts(names, None),
+        modes=case.modes(names, asked["mode"], where),
+        layouts=case.layouts(names, asked.get("layout")),
+        lrns=several("LRN", asked.get("lrn") or LRNS[0], LRNS),
         devices=where,
         precisions=precisions,
         batches=[batch],
@@ -157,7 +188,8 @@ def conditions(asked: dict[str, Any], given: Given | None = None) -> Conditions:
             raise UsageError(f"--env {name}: not set here; pass --env {name}=VALUE")
         env[name] = value if equals else os.environ[name]
     limit_s = seconds("--worker-limit", asked["worker_limit"])
-    return Conditions(threads(asked) or host.usable_cores(), limit_s, pythons(asked), env, given, ab(asked))
+    own = {one.label: one for one in guests(asked, frameworks(asked) if asked.get("net") else ())}
+    return Conditions(threads(asked) or host.usable_cores(), limit_s, pythons(asked), env, given, ab(asked), own)
 
 
 def pythons(asked: dict[str, Any]) -> dict[str, str]:

@@ -7,12 +7,12 @@ and needs what A/A Runs of the same machine showed two Runs to differ by.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench import arm, gate, ratio, rows
-from bench.case import LABELS, Case
+from bench.case import LABELS, PRESETS, Case
 from bench.ratio import Ratio, Verdict
 from bench.results import Run
 from impls import FRAMEWORKS
@@ -71,7 +71,7 @@ class Pair:
 
 
 def within(run: Run, spread: Spread | None = None, margin: float = MARGIN) -> list[Pair]:
-    """Each Case against the first framework's of its group and pass, or against its own Arm A, from Rounds that both
+    """Each Case against the one it is most like in its group and pass, or against its own Arm A, from Rounds that both
     completed; MISSING where there is none, or where one is not valid. ``differs`` beside a Ratio is what they were not
     alike in; then the Ratio is not judged."""
     pairs = []
@@ -85,7 +85,7 @@ def within(run: Run, spread: Spread | None = None, margin: float = MARGIN) -> li
             pair.why = pair.why or "no Round has a whole cycle of both"
             continue
         pair.ratio = Ratio.of(cycles)
-        pair.differs = gate.differing(run.workers(baseline), run.workers(case), _meant(run))
+        pair.differs = gate.differing(run.workers(baseline), run.workers(case), _meant(run, baseline, case))
         pair.margin = max(margin, spread.margin(run, case) if spread else 0.0)
         share = max(run.spoilt_share(baseline), run.spoilt_share(case))
         if 1 - share < VALID_SHARE:
@@ -120,34 +120,52 @@ def widest(run: Run, cases: Sequence[Case]) -> float:
 
 
 def _partners(run: Run) -> Iterator[tuple[Case, Case]]:
-    """(baseline, candidate) of a Run: of frameworks the first one that is valid is the baseline, where one is."""
+    """(baseline, candidate) of a Run: the first one that is valid is the baseline, where one is."""
     if not run.protocol.paired:
         return
-    ab = run.head["ab"]
+    valid_first = sorted(run.cases, key=lambda case: bool(run.invalid_reason(case)))
+    sides = [case for case in valid_first if case.arm in (None, LABELS[0])]
+    for case in run.cases:
+        for key in _nearest(run):
+            baseline = next((one for one in sides if key(one) == key(case)), None)
+            if baseline and baseline is not case:
+                yield baseline, case
+                break
+
+
+def _nearest(run: Run) -> list[Callable[[Case], tuple]]:
+    """Whom a Case is held against, nearest first: the first of its Run that is equal in one of these.
+
+    Of two Arms the other one. Else the first of the same framework and mode, which differs in layout, LRN, preset or
+    whose net it is; then the first that compiles as it does, its fair peer; then the first of all.
+    """
 
     def same(case: Case) -> tuple:
-        if not ab:
-            return case.group, case.pass_
-        # Arms of the same framework; of the same mode and layout too, where those are not what the Arms differ in
-        settings = [getattr(case, what) for what in ("mode", "layout") if ab["key"] != what]
-        return case.group, case.pass_, case.framework, *settings
+        return case.group, case.pass_
 
-    first: dict[tuple, Case] = {}
-    candidates = [case for case in run.cases if case.arm == LABELS[0]] if ab else list(run.cases)
-    for case in sorted(candidates, key=lambda case: bool(run.invalid_reason(case))):
-        first.setdefault(same(case), case)
-    for case in run.cases:
-        baseline = first.get(same(case))
-        if baseline and baseline is not case:
-            yield baseline, case
-
-
-def _meant(run: Run) -> tuple[str, ...]:
-    """What the Arms of a Run may differ in, being what is compared: its consequences too."""
     ab = run.head["ab"]
     if not ab:
+        return [
+            lambda case: (*same(case), case.framework, case.mode),
+            lambda case: (*same(case), case.compiled),
+            same,
+        ]
+    if ab["key"] == "net":  # two nets may be of two frameworks
+        return [same]
+    # Arms of the same framework; of the same mode and the rest too, where those are not what the Arms differ in
+    settings = [what for what in (*arm.AXES, "guest") if ab["key"] != what]
+    return [lambda case: (*same(case), case.framework, *(getattr(case, what) for what in settings))]
+
+
+def _meant(run: Run, *both: Case) -> tuple[str, ...]:
+    """What two Cases may differ in, being what is compared: its consequences too. What a framework does where nothing
+    is set is its own affair."""
+    ab = run.head["ab"]
+    if any(case.preset != PRESETS[0] for case in both):
+        return tuple(gate.ALIKE)
+    if not ab:
         return ()
-    everything = ("python", "env", "slowdown")
+    everything = ("python", "net", "env", "slowdown")
     return tuple(gate.ALIKE) if ab["key"].partition(":")[0] in everything else (ab["key"],)
 
 

@@ -1,22 +1,17 @@
-"""Plots from result CSVs: ours, or any with the same columns. matplotlib without global state."""
+"""Bars from result CSVs: ours, or any with the same columns; and the rows that every plot is drawn from."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bench import UsageError
-from bench.case import LABELS
+from bench import UsageError, drawing
 from bench.results import Run
 
 NEEDED = ("case_id", "variant", "framework", "mode", "device", "batch", "pass", "mean_ms")
-#: Okabe and Ito's colours, told apart by colour-blind readers; one framework, one colour, everywhere.
-COLORS = {"torch": "#D55E00", "tensorflow": "#0072B2", "jax": "#009E73"}
-OTHER = "#7F7F7F"
+WIDEST = 10.0  # inches of panels beside each other that a page still shows legibly
 
 
 def read(paths: Sequence[Path]) -> pd.DataFrame:
@@ -45,59 +40,59 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     return rows
 
 
-def bars(rows: pd.DataFrame, target: Path) -> None:
-    """Mean of each Case with its stddev as error bar; one panel a pass, one group of bars a net and batch."""
+def bars(rows: pd.DataFrame, target: Path) -> Figure:
+    """Mean of each Case with its stddev as error bar; one panel a pass, one group of bars a net and batch, and in it
+    the modes that do not compile before those that do."""
     passes = list(dict.fromkeys(rows["pass"]))
+    names = drawing.named(rows)
     labels = _labels(rows)
     nets = list(dict.fromkeys(labels))
-    series = list(dict.fromkeys(zip(rows["framework"], rows["mode"], rows["arm"], strict=True)))
-    with matplotlib.rc_context({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}):
-        width = max(4.0, 1.5 + 0.9 * len(nets) * len(series))
-        figure = Figure(figsize=(min(width * len(passes), 24), 4.6), dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
-        panels = figure.subplots(1, len(passes), squeeze=False)[0]
+    series = drawing.series(rows, names)
+    width = max(4.0, 1.5 + 0.8 * len(nets) * len(series))
+    beside = width * len(passes) <= WIDEST
+    size = (width * len(passes), 4.6) if beside else (min(width, 24.0), 0.8 + 3.8 * len(passes))
+    with drawing.figure(*size, target) as figure:
+        shape = (1, len(passes)) if beside else (len(passes), 1)
+        panels = figure.subplots(*shape, squeeze=False).flatten()
         for panel, pass_ in zip(panels, passes, strict=True):
-            for number, one in enumerate(series):
-                chosen = rows["pass"] == pass_
-                for column, value in zip(("framework", "mode", "arm"), one, strict=True):
-                    chosen &= rows[column] == value
-                _bars(panel, rows[chosen], labels[chosen], nets, number, len(series), " ".join(one).strip())
+            for one, at in zip(series, _places(series), strict=True):
+                chosen = (rows["pass"] == pass_) & (names == one.name)
+                _bars(panel, rows[chosen], [nets.index(label) + at for label in labels[chosen]], one, len(series))
             panel.set_title(str(pass_).replace("_", " + "))
             panel.set_xticks(range(len(nets)), nets)
             panel.set_ylim(0, panel.get_ylim()[1] * 1.08)
-            panel.grid(axis="y", color="#DDDDDD", linewidth=0.8)
-            panel.set_axisbelow(True)
-        panels[0].set_ylabel("ms a pass: mean ± stddev (less is faster)")
-        handles, names = panels[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=len(series), frameon=False)
-        figure.suptitle(_title(rows), fontsize=12)
-        try:
-            figure.savefig(target)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"cannot write {target}: {error}; choose another file with --output") from error
+            drawing.grid(panel)
+        for panel in panels[:1] if beside else panels:
+            panel.set_ylabel("ms a pass: mean ± stddev" + (" (less is faster)" if beside else ""))
+        drawing.legend(figure, *panels[0].get_legend_handles_labels())
+        figure.suptitle(drawing.title(rows, "AlexNet, time a pass"), fontsize=12)
+    return figure
 
 
-def _bars(
-    panel: Any, rows: pd.DataFrame, labels: pd.Series, nets: list[str], number: int, count: int, name: str
-) -> None:
-    width = 0.8 / count
-    at = [nets.index(label) + (number - (count - 1) / 2) * width for label in labels]
+def _places(series: Sequence[drawing.Series]) -> list[float]:
+    """Where in a group of width 0.8 each series has its bar, with half a bar between the compiled and the rest."""
+    gap = 0.5 * (len({one.compiled for one in series}) - 1)
+    width = 0.8 / (len(series) + gap)
+    return [(number + 0.5 + gap * one.compiled) * width - 0.4 for number, one in enumerate(series)]
+
+
+def _bars(panel: Any, rows: pd.DataFrame, at: list[float], one: drawing.Series, count: int) -> None:
     errors = rows["stddev_ms"].fillna(0.0) if "stddev_ms" in rows else None
-    color = COLORS.get(name.split()[0], OTHER)
-    look = {"color": color, "ecolor": "#333333", "label": name}
-    if name.endswith(f" {LABELS[1]}"):  # an Arm keeps its framework's colour
-        look |= {"hatch": "//", "edgecolor": "white"}
-    drawn = panel.bar(at, rows["mean_ms"], width * 0.92, yerr=errors, capsize=4, **look)
-    panel.bar_label(drawn, [f"{value:.4g}" for value in rows["mean_ms"]], padding=3, fontsize=9)
+    look = {"color": one.color, "ecolor": "#333333", "label": one.name}
+    if one.hatch:  # a framework keeps its colour
+        look |= {"hatch": one.hatch, "edgecolor": "white"}
+    drawn = panel.bar(at, rows["mean_ms"], 0.74 / (count + 0.5), yerr=errors, capsize=4, **look)
+    panel.bar_label(drawn, list(map(drawing.number, rows["mean_ms"])), padding=3, fontsize=9)
 
 
 def _labels(rows: pd.DataFrame) -> pd.Series:
     """Net and batch, with every axis that varies, and the Run where one Case is in several."""
+    names = drawing.named(rows)
     labels = rows["variant"] + "\nbatch " + rows["batch"].astype(str) + ", " + rows["device"]
-    for axis, unit in (("size", " px"), ("threads", " threads"), ("precision", ""), ("layout", "")):
-        if axis in rows and rows.groupby(["variant", "framework", "mode", "arm"])[axis].nunique().max() > 1:
+    for axis, unit in (("size", " px"), ("threads", " threads"), ("precision", "")):
+        if axis in rows and rows.groupby([rows["variant"], names])[axis].nunique().max() > 1:
             labels = labels + "\n" + rows[axis].astype(str) + unit
-    drawn = pd.concat([rows[["framework", "mode", "arm", "pass"]], labels.rename("label")], axis=1)
+    drawn = pd.DataFrame({"series": names, "pass": rows["pass"], "label": labels})
     if drawn.duplicated().any():
         labels = (
             labels
@@ -105,13 +100,6 @@ def _labels(rows: pd.DataFrame) -> pd.Series:
             + (rows["run_id"] if "run_id" in rows else "row " + pd.Series(range(len(rows)), rows.index).astype(str))
         )
     return labels
-
-
-def _title(rows: pd.DataFrame) -> str:
-    if "device_name" not in rows or rows["device_name"].nunique() != 1:
-        return "AlexNet, time a pass"
-    threads = f", {rows['threads'].iloc[0]} threads" if "threads" in rows and rows["threads"].nunique() == 1 else ""
-    return f"{rows['device_name'].iloc[0]}{threads}"
 
 
 def latest(results: Path = Path("results")) -> list[Path]:

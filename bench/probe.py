@@ -1,14 +1,15 @@
-"""What a Worker's process really computes with, found by running it: precision, matrix rate, loaded libraries, memory.
+"""What a Worker's process really computes with, found by running it: precision, ceiling, loaded libraries, memory.
 
 The probes are nets of one or two rows through the adapter's own builder, so they meet what is timed: its kernels, its
 casts, its threads. A Worker imports this: standard library, numpy, impls and the timing loop only.
 """
 
-import contextlib
 import os
 import re
+import statistics
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import impls
 from bench.timing import measure
 from impls import reference
-from impls.layers import Conv, Fc, Flatten
+from impls.layers import Conv, Fc, Flatten, Relu
 from impls.net import Build, Net, logits_of, resident_batches
 from impls.variants import Variant
 from impls.weights import initial
@@ -58,25 +59,83 @@ def shown(error: float) -> str:
     return "bf16" if 1e-3 < error < 3e-2 else "unknown"
 
 
-def matrix_rate(build: Builder, how: Callable[[int], Build]) -> float:
-    """GFLOP/s of the best of five products of about 2048^3 with these threads.
-
-    In fp32 on a CPU it is numpy's, which knows nothing of the framework it will judge. Elsewhere (bf16; a GPU, 8192^3)
-    it is the framework's own.
-    """
+def ceiling(build: Builder, how: Callable[[int], Build], threads: int) -> dict[str, float | None]:
+    """What this device does at best, in this precision, with these threads: GFLOP/s of a square matrix product and of a
+    3x3 convolution, each a net of one row through the adapter's own builder, and GB/s of a copy, counting what is read
+    and what is written. The median of five, as a Case's own centre is one: the best would hold the machine's best
+    moment against its usual ones."""
     one = how(1)
-    if (one.device, one.precision) == ("cpu", "fp32"):
-        size = 2048
-        a, b = (np.random.Generator(np.random.PCG64(i)).random((size, size), dtype=np.float32) for i in (0, 1))
-        out = np.empty_like(a)
-        _, ns = measure(lambda: np.matmul(a, b, out=out), lambda handles: None, 6)
-        return 2 * size**3 / min(ns)
-    side, rows = (26, 2048) if one.device == "cpu" else (52, 8192)
-    variant = Variant("matrix", side, "", "", (Flatten("flatten"), Fc("fc", rows)))
-    net = build(variant, initial(variant), how(rows))
-    net.load(resident_batches(how(rows), side))
-    _, ns = measure(net.forward, net.wait, 6)  # the first call compiles, and is never the fastest
-    return 2 * variant.macs * rows / min(ns)
+    on_cpu = one.device == "cpu"
+    side = 2048 if on_cpu else 8192
+    matmul = Variant("matmul", 1, "", "", (Fc("fc", side),), channels=side, part=True)
+    images = 8 if on_cpu else 128
+    conv = Variant("conv", 28, "", "", (Conv("conv", 256, 3, pad=(1, 1)),), channels=256, part=True)
+    return {
+        "matmul_gflop_per_s": 2 * matmul.macs * side / _median_ns(build, matmul, how(side)),
+        "conv_gflop_per_s": 2 * conv.macs * images / _median_ns(build, conv, how(images)),
+        "copy_gb_per_s": copy_rate(threads) if on_cpu else _device_copy_rate(build, how),
+    }
+
+
+def numpy_ceiling(threads: int) -> dict[str, float | None]:
+    """The same of a process without a framework: numpy's fp32 matrix product, and a copy."""
+    return {
+        "matmul_gflop_per_s": numpy_matrix_rate(),
+        "conv_gflop_per_s": None,
+        "copy_gb_per_s": copy_rate(threads),
+    }
+
+
+def numpy_matrix_rate(side: int = 2048) -> float:
+    """GFLOP/s of numpy's product, which knows nothing of a framework that it may judge; float32, on the CPU."""
+    a, b = (np.random.Generator(np.random.PCG64(i)).random((side, side), dtype=np.float32) for i in (0, 1))
+    out = np.empty_like(a)
+    _, ns = measure(lambda: np.matmul(a, b, out=out), lambda handles: None, 4)
+    return 2 * side**3 / statistics.median(ns[1:])
+
+
+def _median_ns(build: Builder, variant: Variant, how: Build) -> float:
+    net = build(variant, _constant(variant), how)
+    net.load(resident_batches(how, variant.input_size, variant.channels))
+    _, ns = measure(net.forward, net.wait, 7)  # the first compiles, the second may still tune
+    return statistics.median(ns[2:])
+
+
+def _constant(variant: Variant) -> dict[str, dict[str, np.ndarray]]:
+    """Weights of one non-zero value: drawing them would take longer than the product."""
+    return {
+        placed.layer.name: {
+            name: np.full(shape, 0.01, np.float32) for name, shape in placed.layer.trainable(placed.input).items()
+        }
+        for placed in variant.placed()
+    }
+
+
+def copy_rate(threads: int, mib: int = 128) -> float:
+    """GB/s read and written by so many threads, each copying its share into a buffer that is there already. The buffer
+    is larger than the caches of most machines."""
+    source, target = (np.ones(mib * 2**20 // 4, np.float32) for _ in range(2))
+    shares = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
+    with ThreadPoolExecutor(threads) as pool:
+        _, ns = measure(lambda: list(pool.map(np.copyto, *zip(*shares, strict=True))), lambda handles: None, 6)
+    return 2 * source.nbytes / statistics.median(ns[1:])
+
+
+def _device_copy_rate(build: Builder, how: Callable[[int], Build]) -> float:
+    """On a GPU by a ReLU, which reads its input and writes as much."""
+    variant = Variant("relu", 128, "", "", (Relu("relu"),), channels=64, part=True)
+    images = 128  # 512 MiB, beyond any GPU's cache
+    return 2 * 4 * images * 128 * 128 * 64 / _median_ns(build, variant, how(images))
+
+
+def low_precision_hardware() -> bool | None:
+    """Whether the CPU computes bf16 itself; None where it does not say."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return None
+    words = re.search(r"^(flags|Features)\s*:(.*)$", flags, re.MULTILINE)
+    return bool({"amx_bf16", "avx512_bf16", "bf16"} & set(words[2].split())) if words else None
 
 
 def libraries() -> list[dict[str, Any]]:
@@ -107,10 +166,14 @@ def keep_out(framework: str) -> None:
             sys.modules.setdefault(it.package, None)  # type: ignore[arg-type]
 
 
-def reset_high_water() -> None:
-    """Count from here on, where the system allows: what came before, the probes, is no part of a Net."""
-    with contextlib.suppress(OSError):
+def reset_high_water() -> bool:
+    """Count from here on; False where the system does not allow it: then the mark is the process's own since it
+    began."""
+    try:
         Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 def high_water() -> int | None:

@@ -36,20 +36,20 @@ def prove(
 ) -> Proven:
     """Probe, build, first call, and hold every value against the reference; Disagrees where something is not as asked.
 
-    ``first`` is a Run's first Round, the only one whose first calls are recorded and whose matrix rate is taken.
+    ``first`` is a Run's first Round, the only one in which the Net's cost beside others' is looked at. A user's own net
+    that does not take our weights is built and called, and cannot be proven.
     """
-    case, passes = cases[0], [one.pass_ for one in cases]
-    rate = first and FRAMEWORKS[case.framework].peer  # the null Net does nothing, and says so
-    probed = running.ask("probe", how=how(case), rate=rate)
-    gate.refuse(gate.precision_fault(case, probed["precision"]))
+    case, passes, theirs = cases[0], [one.pass_ for one in cases], conditions.guest(cases[0])
+    precision = running.probed = running.probed or running.ask("probe", how=how(case))["precision"]
+    gate.refuse(gate.precision_fault(case, precision))
     errors: dict[str, dict[str, float]] = {}
     manifest: dict[str, Any] | None = None
     first_ns: dict[str, int] = {}
-    for proof in parity_set.proofs(case.batch, case.precision):
+    proven = theirs is None or theirs.takes_weights
+    for proof in parity_set.proofs(case.batch, case.precision, gate.shown(case, precision)) if proven else ():
         with prover_for(running, dataclasses.replace(case, precision=proof.precision), conditions, logs) as prover:
-            identity = prover.ask(
-                "build", **building(case, parity_set.folder, batch=proof.batch, precision=proof.precision)
-            )
+            request = building(case, parity_set.folder, theirs, batch=proof.batch, precision=proof.precision)
+            identity = prover.ask("build", **request)
             # logits before the first training pass, which moves BatchNorm's statistics
             first_ns = {}
             checks: list[dict[str, Any]] = []
@@ -62,29 +62,37 @@ def prove(
         checks = parity.judge(checks, proof.limits)
         errors[proof.precision] = gate.worst_errors(checks)
         gate.refuse(gate.value_fault(checks))
-    if case.dropout:  # proven off and timed on: with it there is no one right answer
-        running.ask("build", **building(case, parity_set.folder, dropout=True))
+    if case.dropout or not proven:  # proven off and timed on: with it there is no one right answer
+        identity = running.ask("build", **building(case, parity_set.folder, theirs, dropout=case.dropout))
         first_ns = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
     overhead_ns = sorted(running.ask("overhead", n=1000)["ns"])
     in_force = running.ask("conditions")
-    gate.refuse(gate.place_fault(case, case.threads or conditions.threads, in_force))
+    gate.refuse(gate.place_fault(case, conditions.pinned_threads(case), in_force))
     reported = running.ask("layers")["layers"]
     net = case.net
-    gate.refuse("; ".join(layers.differences(net, layers.table(net), {case.framework: reported})[:1]))
+    if reported or theirs is None:
+        gate.refuse("; ".join(layers.differences(net, layers.table(net), {case.framework: reported})[:1]))
     facts = {
         "case_ids": [one.id for one in cases],
         "identity": identity,
-        "parity": errors[case.precision],
-        "parity_fp32": errors["fp32"],
+        "proven": proven,
+        "parity": errors.get(case.precision, {}),
+        "parity_fp32": errors.get("fp32", {}),
         "gradients": manifest,
-        "precision": probed["precision"],
-        "gemm_gflop_per_s": probed["gemm_gflop_per_s"],
+        "precision": precision,
+        "numpy_gflop_per_s": running.ask("numpy_rate")["gflop_per_s"] if first and judged_by_numpy(case) else None,
         "conditions": in_force,
-        "first_call_ns": first_ns if first else None,
+        "first_call_ns": first_ns,
         "overhead_ns": statistics.median(overhead_ns),
         "overhead_p99_ns": overhead_ns[len(overhead_ns) * 99 // 100],
     }
-    return Proven(facts, layers.recorded(case, reported))
+    return Proven(facts, layers.recorded(case, reported) if theirs is None else [])
+
+
+def judged_by_numpy(case: Case) -> bool:
+    """Whether numpy's product can be held against a pass: in fp32 on the CPU, where the framework is not the only
+    witness of its own speed. The null Net does nothing, and says so."""
+    return (case.device, case.precision) == ("cpu", "fp32") and FRAMEWORKS[case.framework].peer
 
 
 @contextmanager

@@ -38,6 +38,9 @@ class Protocol:
     noise_repeats: int = 2
     """How often a Round that noise spoilt is measured again."""
     sync_attempts: int = 3
+    shared_workers: bool = False
+    """In each Round one set of Workers goes through all groups, in place of fresh ones for each: for many small nets,
+    whose processes would take longer to start than to time."""
     seed: int = 0
 
     @property

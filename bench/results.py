@@ -168,7 +168,7 @@ class Run:
         summary = self.summary(case)
         if summary is None:
             return "not measured"
-        return gate.pruned_fault(rows.over_gemm_rate(self, case, summary))
+        return gate.pruned_fault(rows.over_ceiling(self, case, summary))
 
     def uneven(self, case: Case) -> bool:
         """Whether the controller's own fixed computation, before and after the cycles of a Case's Rounds, took another
@@ -198,11 +198,11 @@ class Run:
 
     def write(self) -> None:
         """Derive summary.csv, samples.csv and layers.csv from run.jsonl."""
-        _csv(self.folder / "summary.csv", rows.COLUMNS, self.rows())
-        _csv(self.folder / "samples.csv", SAMPLE_COLUMNS, self._sample_rows())
+        write_csv(self.folder / "summary.csv", rows.COLUMNS, self.rows())
+        write_csv(self.folder / "samples.csv", SAMPLE_COLUMNS, self._sample_rows())
         layers = [row for event in self.of("layers") for row in event["rows"]]
         once = {tuple(row.get(name) for name in LAYER_COLUMNS): row for row in layers}  # two Arms, one net
-        _csv(self.folder / "layers.csv", LAYER_COLUMNS, once.values())
+        write_csv(self.folder / "layers.csv", LAYER_COLUMNS, once.values())
 
     def _sample_rows(self) -> Iterator[dict[str, Any]]:
         usable = {case.id: self.usable(case) for case in self.cases}
@@ -237,8 +237,9 @@ def _place(event: dict[str, Any]) -> tuple[int, int, int]:
     return event["group"], event["round"], event["attempt"]
 
 
-def _csv(path: Path, columns: Sequence[str], rows: Any) -> None:
-    whole = path.with_name(path.name + ".new")  # a kill in the middle leaves the table there was
+def write_csv(path: Path, columns: Sequence[str], rows: Any) -> None:
+    """All rows or none: a kill in the middle leaves the table there was."""
+    whole = path.with_name(path.name + ".new")
     with open(whole, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()

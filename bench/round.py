@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from bench import child, gate, noise, parity
 from bench.case import Case
 from bench.child import Child, WorkerDied
+from bench.crew import how
 from bench.gate import Disagrees
 from bench.proof import Reference, prove
 from bench.timing import steady
+from impls import FRAMEWORKS
 
 if TYPE_CHECKING:
     from bench.rounds import Rounds
@@ -53,10 +55,14 @@ class Round:
         self.children: dict[str, Child] = {}
         self.conditions: dict[str, dict[str, Any]] = {}
         self.slots: list[Slot] = []
+        self.caches: dict[str, str] = {}
+        """By compiling Worker, whether what it compiles into was cold or warm."""
         self.dead: set[str] = set()
+        self.kind: tuple[str, ...] = ()
 
     def run(self, cases: list[Case]) -> bool:
         """Measure; False when a Worker died and the Round is to be repeated."""
+        self.kind = (cases[0].device, cases[0].precision)
         workers: dict[str, list[Case]] = {}
         for case in cases:
             workers.setdefault(case.worker, []).append(case)
@@ -82,9 +88,15 @@ class Round:
             self.journal.add("void", **self.place, reason=repeat.reason)
             return False
         finally:
+            kept = set(self.owner.kept.values())
             for running in self.children.values():
-                running.kill()
+                if running not in kept:
+                    running.kill()
         return True
+
+    def _shared(self, name: str) -> tuple[str, ...]:
+        """Under what a Worker goes on to other groups: those of the device and precision that it was proven to have."""
+        return (name, *self.kind)
 
     @property
     def spoilt(self) -> str:
@@ -98,12 +110,13 @@ class Round:
         try:
             yield
         except WorkerDied as died:
-            self.journal.add(
-                "fault", **self.place, worker=name, kind=died.kind, reason=died.reason, stderr_tail=died.tail
-            )
-            self.owner.tell("fault", worker=name, reason=died.reason, tail=died.tail, spare=self.spare, **self.place)
+            fault = {"worker": name, "reason": died.reason}
+            self.journal.add("fault", **self.place, **fault, kind=died.kind, stderr_tail=died.tail)
+            again = self.spare and died.kind != "memory"  # what did not fit will not fit again
+            self.owner.tell("fault", **fault, tail=died.tail, spare=again, **self.place)
             self.dead.add(name)
-            if self.spare:
+            self.owner.kept.pop(self._shared(name), None)
+            if again:
                 raise Repeat(f"{name} {died.reason}") from died
             for case in cases:
                 self.owner.fail(case, died.reason)
@@ -111,7 +124,8 @@ class Round:
             self.dead.add(name)
             for case in cases:
                 self.owner.fail(case, str(disagrees))
-            self.children[name].kill()
+            if self._shared(name) not in self.owner.kept:  # one that goes on to other nets is not to blame for them
+                self.children[name].kill()
 
     def _start_order(self, names: list[str]) -> list[str]:
         """Who is started and built first is drawn, and turned round in every other Round: it decides who gets which
@@ -126,32 +140,54 @@ class Round:
         In Round 0 all have imported before the first is built, so that first calls are measured alone; later Rounds
         save those seconds and record no first call.
         """
-        for name in crew:
+        fresh = [name for name in crew if self._shared(name) not in self.owner.kept]
+        for name in fresh:
             case = workers[name][0]
             self.owner.tell("start", case=case, **self.place)
             log = f"g{self.place['group']}-r{self.place['round']}-a{self.place['attempt']}-{name}"
-            self.children[name] = self.owner.conditions.launch(log, case, self.logs)
+            cache = f"g{self.place['group']}-{name}"
+            if case.compiled:
+                self.caches[name] = "warm" if self.owner.conditions.compiled_before(cache) else "cold"
+            self.children[name] = self.owner.conditions.launch(log, case, self.logs, cache)
+        self.children |= {name: self.owner.kept[self._shared(name)] for name in crew if name not in fresh}
         self.proof()
-        ready: dict[str, dict[str, Any]] = {}
         for name in crew:
             with self._faults(name, workers[name]):
-                ready[name] = child.configured(self.children[name], workers[name][0].device)
-                if self.place["round"]:
-                    self._prove(name, workers[name], ready[name])
+                running = self.children[name]
+                running.ready = running.ready or child.configured(running, workers[name][0].device)
+                if self.protocol.shared_workers:
+                    self.owner.kept[self._shared(name)] = running
+                elif self.place["round"]:
+                    self._prove(name, workers[name])
         for name in crew:
-            if name not in self.dead and not self.place["round"]:
+            if name not in self.dead and name not in self.conditions:
                 with self._faults(name, workers[name]):
-                    self._prove(name, workers[name], ready[name])
+                    self._prove(name, workers[name])
+        for name in (name for name in crew if name not in self.dead):
+            case = workers[name][0]
+            known = self.children[name].ceiling_known and not self.place["attempt"]  # a voided attempt's counts no more
+            if not known and (FRAMEWORKS[case.framework].peer or case.guest):
+                with self._faults(name, workers[name]):
+                    self._ceiling(name, workers[name])
         return [Slot(case, self.children[name]) for name in crew if name not in self.dead for case in workers[name]]
 
-    def _prove(self, name: str, cases: list[Case], ready: dict[str, Any]) -> None:
-        first = not self.place["round"]
+    def _prove(self, name: str, cases: list[Case]) -> None:
+        first, ready = not self.place["round"], self.children[name].ready or {}
         proven = prove(self.children[name], cases, self.proof(), self.owner.conditions, self.logs, first=first)
         self.conditions[name] = proven.conditions
-        said = {"versions": ready["versions"], "python": ready["python"]}
+        said = {"versions": ready["versions"], "python": ready["python"], "compile_cache": self.caches.get(name)}
         self.journal.add("worker", **self.place, worker=name, **said, **proven.facts)
         if first:
             self.journal.add("layers", rows=proven.layers)
+
+    def _ceiling(self, name: str, cases: list[Case]) -> None:
+        """What the device does at best, asked of every Worker when all others are idle, in every Round: the machine's
+        speed drifts."""
+        case, threads = cases[0], self.conditions[name]["threads"] or self.owner.conditions.threads
+        own = FRAMEWORKS[case.framework].peer
+        got = self.children[name].ask("ceiling", how=how(case, batch=1, mode=plain(case)), threads=threads, own=own)
+        self.children[name].ceiling_known = True
+        self.journal.add("ceiling", **self.place, worker=name, precision=case.precision, device=case.device, **got)
 
     def _burn_in(self, slot: Slot) -> None:
         """At least ``burn_in`` iterations, then on until the series is steady; stored apart from samples. Then, is the
@@ -251,11 +287,14 @@ class Round:
 
     def _finish(self, name: str, slots: list[Slot]) -> None:
         """Is what was timed still equal, under the conditions it began with? Memory; then the Worker leaves."""
-        what = {"forward": "logits", "forward_backward": "gradients"}
-        got = self.children[name].ask("finish", what=[what[slot.case.pass_] for slot in slots])
+        known = {"forward": "logits", "forward_backward": "gradients"}
+        theirs = self.owner.conditions.guest(slots[0].case)
+        what = [known[slot.case.pass_] for slot in slots] if theirs is None or theirs.takes_weights else []
+        got = self.children[name].ask("finish", what=what)
         changed = gate.changed(self.conditions[name], got["conditions"])
         case = slots[0].case
-        limits = self.proof().proofs(case.batch, case.precision)[-1].limits
+        shown = gate.shown(case, self.children[name].probed or {})
+        limits = self.proof().proofs(case.batch, case.precision, shown)[-1].limits
         fault = gate.value_fault(parity.judge(got["checks"], limits))
         for slot in slots:
             self.journal.add(
@@ -264,11 +303,17 @@ class Round:
                 case_id=slot.case.id,
                 fault=fault,
                 changed=changed,
-                peak_memory=got["peak_memory"],
                 stop=slot.stop,
                 noise=noise.invalid(slot.noise),
             )
-        self.children[name].end()
+        if self._shared(name) not in self.owner.kept:
+            self.children[name].end()
+
+
+def plain(case: Case) -> str:
+    """The framework's mode that compiles nothing, where it has one: what the device can do does not hang on it."""
+    it = FRAMEWORKS[case.framework]
+    return next((mode for mode in it.modes if mode not in it.compiled), it.modes[0])
 
 
 class Repeat(Exception):

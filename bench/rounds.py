@@ -16,7 +16,9 @@ from typing import Any
 
 from bench import UsageError, host, pairs, parity
 from bench.case import Case, groups
+from bench.child import Child
 from bench.crew import Conditions
+from bench.guest import Guest
 from bench.journal import Journal
 from bench.protocol import Protocol
 from bench.results import Run
@@ -35,13 +37,16 @@ class Rounds:
         tell: Callable[..., None] = lambda *words, **fields: None,
         earlier: Run | None = None,
     ):
-        self.cases, self.protocol, self.conditions, self.folder, self.tell = cases, protocol, conditions, folder, tell
+        self.cases, self.protocol, self.folder, self.tell = cases, protocol, folder, tell
+        self.conditions = dataclasses.replace(conditions, cache=folder / "compile_cache")
         self.journal = Journal(folder)
         self.earlier = earlier
         self.failed: dict[str, str] = dict(earlier.failed) if earlier else {}
         self.began = time.monotonic()
         self.reason = "planned"
         self.noise_stays = bool(earlier and earlier.spoilt)
+        self.kept: dict[tuple[str, ...], Child] = {}
+        """Workers that go on to the next group of their device and precision, where the Protocol shares them."""
 
     def head(self, **fields: Any) -> None:
         given, ab = self.conditions.given, self.conditions.ab
@@ -52,6 +57,7 @@ class Rounds:
             env=dict(self.conditions.env),
             pythons=sorted(self.conditions.pythons),
             weights=given and {"file": given.file, "sha256": given.sha256},
+            guests=[guest.recorded() | {"label": guest.label} for guest in self._guests()],
             ab=ab and ab.recorded(),
             cases=[dataclasses.asdict(case) for case in self.cases],
             protocol=dataclasses.asdict(self.protocol),
@@ -73,11 +79,12 @@ class Rounds:
         failed. The journal has an ``end`` in every case but a full disk."""
         scratch = Path(tempfile.mkdtemp(prefix="alexnet-bench-"))
         try:
-            for number, cases in enumerate(groups(self.cases)):
-                reason = self._group(number, cases, scratch / str(number))
-                self.journal.add("stop", group=number, reason=reason)
-                self.reason = "time_cap" if "time_cap" in (reason, self.reason) else reason
-                shutil.rmtree(scratch / str(number), ignore_errors=True)
+            if self.protocol.shared_workers:
+                self._all_groups(scratch)
+            else:
+                for number, cases in enumerate(groups(self.cases)):
+                    self._stop(number, self._group(number, cases, scratch))
+                    shutil.rmtree(scratch / str(number), ignore_errors=True)
         except KeyboardInterrupt:
             self.reason = "interrupted"
         except BaseException:
@@ -89,26 +96,32 @@ class Rounds:
                 self.journal.add("end", reason=self.reason, failed=self.failed)
         return self.reason
 
+    def _guests(self) -> list[Guest]:
+        found = (self.conditions.guest(case) for case in self.cases)
+        return list(dict.fromkeys(guest for guest in found if guest))
+
+    def _stop(self, number: int, reason: str) -> None:
+        self.journal.add("stop", group=number, reason=reason)
+        self.reason = "time_cap" if "time_cap" in (reason, self.reason) else reason
+
+    def _proof(self, number: int, cases: list[Case], scratch: Path) -> parity.ParitySet:
+        """What a group is held against: computed once, while the first Round's Workers import."""
+        self.tell("reference", case=cases[0])
+        given = self.conditions.given
+        weights = given.arrays if given else None
+        folder, case = scratch / str(number), cases[0]
+        try:
+            made = parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights)
+        except OSError as error:
+            why = error.strerror or error  # numpy says how much it wrote, and not why
+            raise UsageError(f"cannot write the weights to {scratch}: {why}; make room there, or set TMPDIR") from error
+        ids, draws = [case.id for case in cases], list(made.draws)
+        self.journal.add("parity", group=number, case_ids=ids, tie_free=made.tie_free, draws=draws)
+        return made
+
     def _group(self, number: int, cases: list[Case], scratch: Path) -> str:
         """All Rounds of a group; why it stopped."""
-
-        @functools.cache
-        def proof() -> parity.ParitySet:
-            """Computed once, while the first Round's Workers import."""
-            self.tell("reference", case=cases[0])
-            given = self.conditions.given
-            weights = given.arrays if given else None
-            try:
-                made = parity.prepare(cases[0].net, scratch, batch=cases[0].batch, seed=cases[0].seed, weights=weights)
-            except OSError as error:
-                why = error.strerror or error  # numpy says how much it wrote, and not why
-                raise UsageError(
-                    f"cannot write the weights to {scratch.parent}: {why}; make room there, or set TMPDIR"
-                ) from error
-            ids, draws = [case.id for case in cases], list(made.draws)
-            self.journal.add("parity", group=number, case_ids=ids, tie_free=made.tie_free, draws=draws)
-            return made
-
+        proof = functools.cache(functools.partial(self._proof, number, cases, scratch))
         finished = self.earlier.finished(number) if self.earlier else set()
         began = time.monotonic()
         for here, round_ in enumerate(round_ for round_ in range(self.protocol.rounds) if round_ not in finished):
@@ -125,6 +138,32 @@ class Rounds:
         if self.protocol.target_ci is None:
             return "planned"
         return "target" if self._target_reached(cases) else "max_rounds"
+
+    def _all_groups(self, scratch: Path) -> None:
+        """Round by Round, one set of Workers for all groups of it."""
+        everything = list(enumerate(groups(self.cases)))
+        proofs = {
+            number: functools.cache(functools.partial(self._proof, number, cases, scratch))
+            for number, cases in everything
+        }
+        finished = {number: self.earlier.finished(number) if self.earlier else set() for number, _ in everything}
+        began, done, reason = time.monotonic(), 0, "planned"
+        for round_ in range(self.protocol.rounds):
+            left = [(number, cases) for number, cases in everything if round_ not in finished[number]]
+            if left and done and self._no_time_for((time.monotonic() - began) / done):
+                reason = "time_cap"
+                break
+            try:
+                for number, cases in left:
+                    if live := [case for case in cases if case.id not in self.failed]:
+                        self._round({"group": number, "round": round_}, live, proofs[number])
+            finally:
+                for worker in self.kept.values():
+                    worker.kill()
+                self.kept.clear()
+            done += bool(left)
+        for number, cases in everything:
+            self._stop(number, "failed" if all(case.id in self.failed for case in cases) else reason)
 
     def _round(self, place: dict[str, int], cases: list[Case], proof: Callable[[], parity.ParitySet]) -> None:
         """One Round: once more where a Worker died, and where noise spoilt it, as long as a repeat can be had."""

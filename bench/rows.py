@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from bench import noise, stats
+from bench import ceiling, noise, stats
 from bench.arm import Ab
 from bench.case import Case
 from bench.protocol import digest
@@ -21,13 +21,14 @@ IN_THE_CLOCK = {
 }
 
 COLUMNS = (
-    "run_id case_id variant framework framework_version mode device device_name precision layout batch pass "
-    "threads size rounds rounds_spoilt iterations burn_in steady_at arm mean_ms stddev_ms median_ms min_ms q1_ms "
+    "run_id case_id variant framework framework_version mode device device_name precision layout lrn preset net batch "
+    "pass threads size rounds rounds_spoilt iterations burn_in steady_at arm mean_ms stddev_ms median_ms min_ms q1_ms "
     "q3_ms p95_ms max_ms outliers_mild outliers_severe center_ms ci95_low_ms ci95_high_ms stddev_within_ms "
     "cv_within cv_between trend backward_ms backward_ci95_low_ms backward_ci95_high_ms flags steal_pct "
     "foreign_cpu_pct psi_some_pct gpu_mhz gpu_temp_c gpu_watts work_hash conditions_hash protocol_hash "
-    "images_per_s gflop_per_s peak_fraction first_call_ms peak_memory_mib variant_hash params macs parity_logits "
-    "parity_loss parity_gradients precision_matmul precision_conv onednn cores_used gemm_gflop_per_s overhead_us "
+    "images_per_s gflop_per_s peak_fraction ceiling_gflop_per_s matmul_gflop_per_s conv_gflop_per_s copy_gb_per_s "
+    "first_call_ms first_call_warm_ms compile_cache peak_memory_mib peak_rss_mib variant_hash params macs "
+    "parity_logits parity_loss parity_gradients precision_matmul precision_conv onednn cores_used overhead_us "
     "overhead_p99_us stop_reason valid invalid_reason"
 ).split()
 
@@ -37,7 +38,6 @@ def row(run: Run, case: Case) -> dict[str, Any]:
     summary, reason = run.summary(case), run.invalid_reason(case)
     workers = run.workers(case)
     worker = workers[0] if workers else {}
-    blocks = [e for e in run.counted("block") if e["case_id"] == case.id]
     turns = [e for e in run.turns if e["case_id"] == case.id]
     burn_in = [e for e in run.counted("burn_in") if e["case_id"] == case.id]
     evidence = noise.percent([e["noise"] for e in turns]) if turns else {}
@@ -57,6 +57,9 @@ def row(run: Run, case: Case) -> dict[str, Any]:
         "device_name": versions.get("device_name") or run.head["fingerprint"]["cpu"],
         "precision": case.precision,
         "layout": case.layout,
+        "lrn": case.lrn,
+        "preset": case.preset,
+        "net": case.guest,
         "batch": case.batch,
         "pass": case.pass_,
         "threads": found.get("threads") or case.threads or run.head["threads"],
@@ -91,9 +94,7 @@ def row(run: Run, case: Case) -> dict[str, Any]:
             "backward_ci95_low_ms": _ms(backward.low_ns),
             "backward_ci95_high_ms": _ms(backward.high_ns),
         }
-    calls = [e["first_call_ns"] or {} for e in run.of("worker") if case.id in e["case_ids"]]
-    first = [found[case.pass_] for found in calls if case.pass_ in found]
-    memory = [e["peak_memory"] for e in blocks if e["peak_memory"] is not None]
+    best = ceiling.of(run, case)
     row |= {
         "flags": " ".join(_flags(run, case, turns, burn_in, summary)),
         "steal_pct": evidence.get("steal_pct"),
@@ -105,9 +106,12 @@ def row(run: Run, case: Case) -> dict[str, Any]:
         "work_hash": digest(work(case)),
         "conditions_hash": digest(conditions(run, case)),
         "protocol_hash": run.protocol.hash,
-        "peak_fraction": None,
-        "first_call_ms": _ms(max(first)) if first else None,
-        "peak_memory_mib": max(memory) / 2**20 if memory else None,
+        "peak_fraction": over_ceiling(run, case, summary) if summary else None,
+        "ceiling_gflop_per_s": best.gflop_per_s,
+        **dataclasses.asdict(best),
+        **_first_calls(run, case),
+        "peak_memory_mib": _most_mib(turns, "allocator_peak"),
+        "peak_rss_mib": _most_mib(turns, "process_peak"),
         "variant_hash": net.hash,
         "params": net.params,
         "macs": net.macs,
@@ -118,7 +122,6 @@ def row(run: Run, case: Case) -> dict[str, Any]:
         "precision_conv": shown.get("conv"),
         "onednn": found.get("onednn"),
         "cores_used": _cores_used(turns),
-        "gemm_gflop_per_s": gemm_gflop_per_s(run, case),
         "overhead_us": max((one["overhead_ns"] / 1e3 for one in workers), default=None),
         "overhead_p99_us": max((one["overhead_p99_ns"] / 1e3 for one in workers), default=None),
         "stop_reason": "failed" if reason not in ("", "not measured") else run.stop_reason(case),
@@ -132,7 +135,7 @@ def work(case: Case) -> dict[str, Any]:
     """What is inside the clock: equal for two rows, or they are not comparable."""
     net = case.net
     facts = dataclasses.asdict(case) | {"net": net.hash, "params": net.params, "macs": case.macs}
-    for name in ("framework", "mode", "layout", "device", "threads", "variant", "size", "arm"):
+    for name in "framework mode layout lrn preset guest device threads variant size arm".split():
         del facts[name]
     return facts | {"size": net.input_size, "clock": IN_THE_CLOCK[case.pass_]}
 
@@ -157,6 +160,7 @@ def conditions(run: Run, case: Case) -> dict[str, Any]:
         "python": worker.get("python"),
         "precision": {what: one["precision"] for what, one in worker.get("precision", {}).items()},
         "net": worker.get("identity", {}).get("hash"),
+        "guest": next((one["sha256"] for one in run.head["guests"] if one["label"] == case.guest), None),
     }
 
 
@@ -180,7 +184,7 @@ def differing(base: Run, candidate: Run, case: Case, allow: Sequence[str] = ()) 
 
 def comparable() -> list[str]:
     """The fields that --allow may name."""
-    found = "device threads onednn tf32 layout libraries env slowdown versions python precision net".split()
+    found = "device threads onednn tf32 layout libraries env slowdown versions python precision net guest".split()
     return [*MACHINE, *found, *(f"protocol {name}" for name in SHAPING)]
 
 
@@ -200,16 +204,28 @@ def derived_backward(run: Run, case: Case) -> stats.Backward | None:
     return stats.backward(*([medians[number] for number in rounds] for medians in both)) if rounds else None
 
 
-def gemm_gflop_per_s(run: Run, case: Case) -> float | None:
-    """The matrix rate that the Case's own Workers found."""
-    return max((one["gemm_gflop_per_s"] for one in run.workers(case) if one["gemm_gflop_per_s"]), default=None)
-
-
-def over_gemm_rate(run: Run, case: Case, summary: stats.Summary) -> float | None:
-    """Algorithmic FLOP over time, as a multiple of the matrix rate: above 1 it takes a cleverer algorithm than matrix
-    multiplication, far above it the work was not done."""
-    rate = gemm_gflop_per_s(run, case)
+def over_ceiling(run: Run, case: Case, summary: stats.Summary) -> float | None:
+    """Algorithmic FLOP over time, as a share of the ceiling. Above 1 it takes a cleverer algorithm than multiplying
+    matrices, or a machine that sped up meanwhile; far above it the work was not done."""
+    rate = ceiling.of(run, case).gflop_per_s
     return 2 * case.macs * case.batch / summary.center.center / rate if rate else None
+
+
+def _first_calls(run: Run, case: Case) -> dict[str, Any]:
+    """The first call in Round 0, where nothing else runs; in later Rounds, where what was compiled may lie in the Run.
+    ``compile_cache`` says Round by Round what was found there."""
+    workers = [one for one in run.of("worker") if case.id in one["case_ids"] and case.pass_ in one["first_call_ns"]]
+    cold = [one["first_call_ns"][case.pass_] for one in workers if not one["round"] and one["compile_cache"] != "warm"]
+    warm = [one["first_call_ns"][case.pass_] for one in workers if one["round"] or one["compile_cache"] == "warm"]
+    return {
+        "first_call_ms": _ms(max(cold)) if cold else None,
+        "first_call_warm_ms": _ms(median(warm)) if warm else None,
+        "compile_cache": " ".join(one["compile_cache"] or "none" for one in workers) if case.compiled else None,
+    }
+
+
+def _most_mib(turns: Sequence[Mapping[str, Any]], what: str) -> float | None:
+    return max((turn[what] / 2**20 for turn in turns if turn[what] is not None), default=None)
 
 
 def _flags(
@@ -243,9 +259,15 @@ def _flags(
         yield "burn_in_cap"
     if any(not e["tie_free"] for e in run.of("parity") if case.id in e["case_ids"]):
         yield "loose_parity"
-    if summary and (over_gemm_rate(run, case, summary) or 0) > 1:
-        yield "above_gemm_rate"
+    if summary and (over_ceiling(run, case, summary) or 0) > 1:
+        yield "above_ceiling"
     workers = run.workers(case)
+    if not all(one["proven"] for one in workers):
+        yield "not_proven"
+    if any("fetch" in one["conditions"].get("filled", ()) for one in workers):
+        yield "sync_not_checked"
+    if case.precision == "bf16" and any(one["conditions"].get("bf16") is False for one in workers):
+        yield "bf16_emulated"
     if len({digest(_of_a_worker(one)) for one in workers}) > 1:
         yield "mixed_conditions"
     if summary and any(one["overhead_ns"] > 1e-3 * summary.mean_ns for one in workers):

@@ -7,7 +7,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import UsageError, compare, estimate, events, host, journal, options, plot, rows, screen, selftest, spread
+from bench import (
+    UsageError,
+    compare,
+    estimate,
+    events,
+    host,
+    journal,
+    options,
+    pictures,
+    rows,
+    screen,
+    selftest,
+    spread,
+)
 from bench.arm import Ab
 from bench.case import Case, groups
 from bench.child import WorkerDied
@@ -19,7 +32,7 @@ from bench.results import Run
 from bench.rounds import Rounds
 
 #: What may be said beside --resume: where to find what a Run does not store, and what shapes no sample.
-BESIDE_RESUME = {"resume", "python", "weights", "ab", "max_time", "worker_limit", "as_json"}
+BESIDE_RESUME = {"resume", "python", "net", "weights", "ab", "max_time", "worker_limit", "as_json"}
 
 
 def main(asked: dict[str, Any], named: Iterable[str] = ()) -> int:
@@ -92,9 +105,16 @@ def as_before(run: Run, asked: dict[str, Any], named: set[str]) -> Conditions:
     if sides and sides.recorded() != head["ab"]:
         raise UsageError(f"--resume: the Run was not made with --ab {asked['ab']}; leave it out")
     if head["ab"] and sides is None:
-        if head["ab"]["key"] == "python":
-            raise UsageError("--resume: the Run compares two interpreters; expected its --ab python=A,B once more")
+        if head["ab"]["key"] in ("python", "net"):
+            key = head["ab"]["key"]
+            raise UsageError(f"--resume: the Run compares two files; expected its --ab {key}=A,B once more")
         sides = Ab(head["ab"]["key"], tuple(head["ab"]["values"]))
+    own = {one.label: one for one in options.guests(asked, [case.framework for case in run.cases])}
+    if not head["ab"] and {label: one.sha256 for label, one in own.items()} != {
+        one["label"]: one["sha256"] for one in head["guests"]
+    }:
+        files = " ".join(f"--net {one['file']}:{one['function']}" for one in head["guests"]) or "no --net"
+        raise UsageError(f"--resume: the Run was made with {files}, by their contents; expected the same")
     given = options.given(asked, list(dict.fromkeys(case.variant for case in run.cases)), run.cases[0].size)
     if (given and given.sha256) != (head["weights"] and head["weights"]["sha256"]):
         wanted = head["weights"]["file"] if head["weights"] else "no file"
@@ -102,7 +122,7 @@ def as_before(run: Run, asked: dict[str, Any], named: set[str]) -> Conditions:
     limit_s = run.protocol.worker_limit_s
     if "worker_limit" in named:
         limit_s = options.seconds("--worker-limit", asked["worker_limit"])
-    return Conditions(head["threads"], limit_s, pythons, head["env"], given, sides)
+    return Conditions(head["threads"], limit_s, pythons, head["env"], given, sides, own)
 
 
 def same_machine(run: Run, conditions: Conditions) -> None:
@@ -139,10 +159,11 @@ def show(run: Run, reason: str, as_json: bool) -> int:
     screen.tell_problems(run)
     try:
         run.write()
-        if any(row["valid"] for row in run.rows()):
-            plot.bars(plot.read([run.folder]), run.folder / "times.png")
+        pictures.of_run(run)
     except OSError as error:
         screen.tell(f"cannot write the tables to {run.folder}: {error.strerror}; run.jsonl holds all that was measured")
+    except UsageError as error:  # a picture that could not be drawn
+        screen.tell(f"{error}; run.jsonl holds all that was measured")
     if as_json:
         ratios = [pair.as_json() for pair in pairs if pair.ratio or run.head["ab"]]
         screen.print_json({"run": run.head, "cases": run.rows(), "ratios": ratios})

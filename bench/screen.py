@@ -18,6 +18,8 @@ from bench.pairs import Pair, spoken
 from bench.protocol import Protocol
 from bench.results import Run
 from bench.rows import IN_THE_CLOCK
+from bench.stats import Interval
+from impls import FRAMEWORKS
 
 OUT_OF_THE_CLOCK = "outside it: input copies, optimizer step, fetching results, burn-in, the first call."
 
@@ -111,7 +113,9 @@ def run_table(run: Run, pairs: Sequence[Pair]) -> None:
     if run.head["ab"]:
         out.print(Text("; ".join(f"{label}: {spoken(run, label)}" for label in LABELS)), soft_wrap=True)
     for group in dict.fromkeys(case.group for case in run.cases):
-        cases = sorted((case for case in run.cases if case.group == group), key=lambda case: case.pass_)
+        cases = sorted(
+            (case for case in run.cases if case.group == group), key=lambda case: (case.pass_, case.compiled)
+        )
         _group_table(out, run, cases, rows, ratios)
     out.print(Text("Inside the clock", style="dim"))
     for pass_, what in IN_THE_CLOCK.items():
@@ -126,9 +130,37 @@ def run_table(run: Run, pairs: Sequence[Pair]) -> None:
         )
         out.print(Text(note, style="dim"), soft_wrap=True)
     if ratios:
-        over = "A's" if run.head["ab"] else "the first framework's"
-        note = f"Ratio: time over {over}, above 1 is slower; 95 % interval over Rounds, from mirrored turns."
+        over = "A's" if run.head["ab"] else _over_what(run, pairs)
+        note = f"Ratio: time over {over}; above 1 is slower; 95 % interval over Rounds, from mirrored turns."
         out.print(Text(note, style="dim"), soft_wrap=True)
+    if any(row["peak_fraction"] for row in rows.values()):
+        best = {(row["precision"], number(row["ceiling_gflop_per_s"])) for row in rows.values() if row["peak_fraction"]}
+        rates = ", ".join(f"{rate} GFLOP/s in {precision}" for precision, rate in sorted(best))
+        note = f"of peak: multiply-adds a second over what the device does at best, measured in this Run: {rates}."
+        out.print(Text(note, style="dim"), soft_wrap=True)
+
+
+def _over_what(run: Run, pairs: Sequence[Pair]) -> str:
+    """Whose time a ratio is over: the first framework's, or where there are several baselines each with its own."""
+    by_id = {case.id: case for case in run.cases}
+    over: dict[str, list[str]] = {}
+    for pair in pairs:
+        names = [words(by_id[case_id]) for case_id in (pair.baseline, pair.candidate)]
+        if names[1] not in over.setdefault(names[0], []):
+            over[names[0]].append(names[1])
+    if len(over) == 1:
+        return f"that of {next(iter(over))}"
+    return "; ".join(f"that of {name} for {', '.join(others)}" for name, others in over.items())
+
+
+def words(case: Case) -> str:
+    """Framework, mode and what else makes a Worker, as a person reads it; of a user's net its name and not its
+    framework's."""
+    parts = [case.framework, case.mode, *case.settings, *([case.arm] if case.arm else [])]
+    if case.guest:
+        usual = case.mode == FRAMEWORKS[case.framework].modes[0]
+        parts = [case.guest, *([] if usual else [case.mode]), *(one for one in parts[2:] if one != case.guest)]
+    return " ".join(parts).replace("lrn_", "LRN ").replace("preset_", "preset ")
 
 
 def _group_table(
@@ -145,9 +177,9 @@ def _group_table(
         f"({threads} threads), {cases[0].precision}{dropout}: {rounds} after {run.protocol.burn_in} burn-in"
     )
     table = new_table(title)
-    for heading in ("pass", "framework"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("mean ± stddev ms (n)", "median", "images/s", "ratio [95 %]"):
+    table.add_column("pass", no_wrap=True)
+    table.add_column("framework", overflow="fold")
+    for heading in ("mean ± stddev ms (n)", "images/s", "of\npeak", "ratio [95 %]"):
         table.add_column(heading, justify="right", no_wrap=True)
     last = ""
     for case in cases:
@@ -155,14 +187,14 @@ def _group_table(
         if last and case.pass_ != last:
             table.add_section()
         pass_, last = "" if case.pass_ == last else case.pass_, case.pass_
-        name = case.worker.replace("-", " ")
+        name = words(case)
         if not row["valid"]:
             table.add_row(
                 pass_, name, "not measured" if row["invalid_reason"] == "not measured" else "failed", "", "", ""
             )
             continue
         baseline = any(one.baseline == case.id for one in ratios.values())
-        cells = (spread(row), number(row["median_ms"]), number(row["images_per_s"]), interval(ratio, baseline))
+        cells = (spread(row), number(row["images_per_s"]), share(row["peak_fraction"]), interval(ratio, baseline))
         table.add_row(pass_, name, *cells)
     _backward(table, cases, rows)
     out.print(table)
@@ -176,6 +208,10 @@ def _group_table(
             out.print(
                 Text(f"  {case.pass_} {case.worker}: {row['flags']}{_evidence(row)}", style="dim"), soft_wrap=True
             )
+    for case in (case for case in cases if case.guest):
+        if (pair := ratios.get(case.id)) and pair.ratio:
+            value = pair.ratio.value.inverse
+            out.print(Text(f"  {case.pass_}: ours over {case.guest}: {bracketed(value)}"), soft_wrap=True)
     known = (case for case in cases if rows[case.id]["framework_version"])
     versions = {f"{case.framework} {rows[case.id]['framework_version']}" for case in known}
     out.print(Text(f"{', '.join(sorted(versions))} on {first['device_name']}", style="dim"))
@@ -186,7 +222,7 @@ def _backward(table: Table, cases: list[Case], rows: Mapping[str, Any]) -> None:
     if known:
         table.add_section()
     for case in known:
-        row, name = rows[case.id], case.worker.replace("-", " ")
+        row, name = rows[case.id], words(case)
         low, middle, high = (row[f"backward_{what}ms"] for what in ("ci95_low_", "", "ci95_high_"))
         found = "not resolved" if middle is None else f"{number(middle)} [{number(low)}, {number(high)}]"
         table.add_row("backward" if case is known[0] else "", name, found, "", "", "")
@@ -213,7 +249,18 @@ def interval(pair: Pair | None, baseline: bool) -> str:
     unlike, value = "unlike: " if pair.differs else "", pair.ratio.value
     if value.low is None:
         return f"{unlike}{value.center:.3f} [{'needs 3 Rounds' if pair.ratio.paired else 'unknown'}]"
-    return f"{unlike}{value.center:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    return unlike + bracketed(value)
+
+
+def bracketed(value: Interval) -> str:
+    """A centre with its interval, where it has one."""
+    if value.low is None:
+        return f"{value.center:.3f} [needs 3 Rounds]"
+    return f"{value.center:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def share(fraction: float | None) -> str:
+    return "" if fraction is None else f"{fraction:.0%}"
 
 
 def number(value: float) -> str:

@@ -24,6 +24,12 @@ class Interval:
     low: float | None
     high: float | None
 
+    @property
+    def inverse(self) -> "Interval":
+        """Of a ratio the other way round."""
+        low, high = (None if end is None else 1 / end for end in (self.high, self.low))
+        return Interval(1 / self.center, low, high)
+
     @classmethod
     def of_logs(cls, logs: Sequence[float], level: float = 0.95) -> "Interval":
         """From one logarithm a Round: exp(mean -+ t(.975, R - 1) * sd / sqrt(R))."""

@@ -147,7 +147,7 @@ class Verify:
         for case in cases:
             for proof in parity_set.proofs(case.batch, case.precision):
                 one = dataclasses.replace(case, precision=proof.precision, batch=proof.batch)
-                axes = ("variant", "framework", "mode", "precision", "batch")
+                axes = ("variant", "framework", "mode", "worker", "precision", "batch")
                 identity = {name: getattr(one, name) for name in axes}
                 try:
                     checks = parity.judge(self._values(one, crew, parity_set.folder, proof.target), proof.limits)
@@ -180,11 +180,11 @@ class Verify:
 
     def _conditions(self, case: Case, crew: Crew) -> list[dict[str, Any]]:
         """Once a Worker and precision: what it really computes with, kept; a check for each fault."""
-        where = {"framework": case.framework, "mode": case.mode, "precision": case.precision}
+        where = {name: getattr(case, name) for name in ("framework", "mode", "worker", "precision")}
         if any(where.items() <= worker.items() for worker in self.workers):
             return []
         conditions = crew.ask(case, "conditions")
-        probed = crew.ask(case, "probe", how=how(case), rate=False)["precision"]
+        probed = crew.ask(case, "probe", how=how(case))["precision"]
         said = crew.said[crew.name(case)]
         self.workers.append(where | {"versions": said["versions"], "precision_found": probed, "conditions": conditions})
         faults = (
@@ -223,7 +223,7 @@ def verify_table(
         groups: dict[tuple, list[Mapping[str, Any]]] = {}
         for check in checks:
             if check["precision"] == precision:
-                name = f"{check['framework']} {check['mode']}"
+                name = check["worker"].replace("-", " ")
                 groups.setdefault((check["variant"], name, str(check["batch"])), []).append(check)
         here = [check for check in (*checks, *theirs) if check["precision"] == precision]
         norms = {check["kind"]: check["tolerance"] for check in here if check["kind"] == "norm"}
@@ -245,7 +245,7 @@ def verify_table(
     for check in (check for check in theirs if not check["ok"]):
         out.print(f"{against}, against float64: {gate.spoken(check)}", soft_wrap=True)
     for check in (check for check in checks if not check["ok"]):
-        out.print(f"{check['variant']} on {check['framework']}: {gate.spoken(check)}", soft_wrap=True)
+        out.print(f"{check['variant']} on {check['worker'].replace('-', ' ')}: {gate.spoken(check)}", soft_wrap=True)
 
 
 def _worst(checks: Iterable[Mapping[str, Any]], kind: str, usual: float) -> str:

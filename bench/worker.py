@@ -23,15 +23,16 @@ from typing import Any
 import numpy as np
 
 import impls
-from bench import ownership, probe
+from bench import guest, ownership, probe
 from bench.timing import measure, no_garbage_collection, spin, sync_lag
 from impls.layers import BatchNorm
 from impls.net import Build, DeviceMissing, Settings, gradients_of, logits_of, resident_batches
 from impls.reference import difference
-from impls.variants import VARIANTS
+from impls.variants import named
 from impls.weights import shared
 
 PR_SET_PDEATHSIG = 1
+INPUT_GRADIENT = "gradient.input.images"
 SAMPLED = 4096  # values of an array that a Worker of a Run compares; `verify` compares all
 
 
@@ -55,12 +56,18 @@ class Worker:
             "python": sys.version.split()[0],
         }
 
-    def build(self, variant: str, size: int | None, folder: str, how: dict[str, Any]) -> dict[str, Any]:
+    def build(
+        self, variant: str, size: int | None, folder: str, how: dict[str, Any], net: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Ours, or the user's own ``net``: the path of a file and the name of a function."""
         self.release()
-        self.variant, self.how, self.folder = VARIANTS[variant].resized(size), Build(**how), Path(folder)
-        self.net = self.adapter.build(self.variant, shared(self.folder / "weights"), self.how)
-        self.net.load(resident_batches(self.how, self.variant.input_size))
-        probe.reset_high_water()
+        self.variant, self.how, self.folder = named(variant, size), Build(**how), Path(folder)
+        weights = shared(self.folder / "weights")
+        if net:
+            self.net = guest.build(**net, variant=self.variant, weights=weights, how=self.how)
+        else:
+            self.net = self.adapter.build(self.variant, weights, self.how)
+        self.net.load(self.batches())
         # what is alive now stays: later collections look at what a Turn left, not at a whole framework (0.4 s)
         gc.collect()
         gc.freeze()
@@ -72,15 +79,27 @@ class Worker:
         gc.unfreeze()
         gc.collect()
 
-    def probe(self, how: dict[str, Any], rate: bool) -> dict[str, Any]:
-        """What precision a matmul and a convolution really have here, and the matrix rate where it is asked for."""
+    def batches(self) -> list[np.ndarray]:
+        """The resident ones of the Net there is."""
+        return resident_batches(self.how, self.variant.input_size, self.variant.channels)
 
-        def at(batch: int) -> Build:
-            return Build(**how | {"batch": batch})
-
+    def probe(self, how: dict[str, Any]) -> dict[str, Any]:
+        """What precision a matmul and a convolution really have here."""
         self.release()
-        found = probe.precision(self.adapter.build, at)
-        return {"precision": found, "gemm_gflop_per_s": probe.matrix_rate(self.adapter.build, at) if rate else None}
+        return {"precision": probe.precision(self.adapter.build, lambda batch: Build(**how | {"batch": batch}))}
+
+    def ceiling(self, how: dict[str, Any], threads: int, own: bool) -> dict[str, Any]:
+        """What the device does at best, beside the Net there is; ``own`` is False for a framework that has no kernels
+        of its own to ask."""
+        found: dict[str, Any] = probe.numpy_ceiling(threads)
+        if own:
+            found = probe.ceiling(self.adapter.build, lambda batch: Build(**how | {"batch": batch}), threads)
+        gc.collect()
+        self.net.peak_memory()  # from here on it counts what is timed
+        return found
+
+    def numpy_rate(self) -> dict[str, Any]:
+        return {"gflop_per_s": probe.numpy_matrix_rate()}
 
     def conditions(self) -> dict[str, Any]:
         """What is in force now: the framework's settings read back, where the Net lies, how often it was traced."""
@@ -89,9 +108,16 @@ class Worker:
             "device": self.net.device(),
             "layout": self.net.layout(),
             "traces": self.net.traces(),
+            "bf16": self._bf16(),
+            "filled": list(getattr(self.net, "filled", ())),
             "libraries": probe.libraries(),
             "other_frameworks": probe.strangers(self.framework),
         }
+
+    def _bf16(self) -> bool | None:
+        """Whether the device computes bf16 itself; None where it does not say."""
+        said = self.adapter.conditions().get("bf16")
+        return probe.low_precision_hardware() if said is None and self.how.device == "cpu" else said
 
     def environment(self) -> dict[str, Any]:
         """What this process is made of, for ``env``: no Net is built."""
@@ -141,8 +167,7 @@ class Worker:
         if keep is not None:
             for name, array in kept.items():
                 np.save(Path(keep) / f"{name}.npy", array)
-        self.net.load(resident_batches(self.how, self.variant.input_size))
-        self.net.peak_memory()  # from here on it counts what is timed
+        self.net.load(self.batches())
         return {"checks": checks, "gradients": manifest}
 
     def sync(self, pass_: str, iteration_ns: int, attempts: int) -> dict[str, Any]:
@@ -152,8 +177,14 @@ class Worker:
             return sync_lag(run, self.net.wait, self.net.fetch, iteration_ns, attempts=attempts)
 
     def measure(self, pass_: str, n: int, spin_ns: int = 0) -> dict[str, Any]:
-        """``spin_ns`` of busy waiting is added to every pass, inside the clock: the known slowdown of an --ab."""
+        """``spin_ns`` of busy waiting is added to every pass, inside the clock: the known slowdown of an --ab.
+
+        Memory at its peak in these passes: of the device's allocator where it counts, of the process beside what it
+        held when its framework was imported where the system lets the mark be reset.
+        """
         run = getattr(self.net, pass_)
+        self.net.peak_memory()
+        counted = probe.reset_high_water()
         before = resource.getrusage(resource.RUSAGE_SELF)
         with no_garbage_collection():
             start_ns, samples_ns = measure(slowed(run, self.net.wait, spin_ns) if spin_ns else run, self.net.wait, n)
@@ -165,7 +196,13 @@ class Worker:
             "nivcsw": after.ru_nivcsw - before.ru_nivcsw,
             "nvcsw": after.ru_nvcsw - before.ru_nvcsw,
             "majflt": after.ru_majflt - before.ru_majflt,
+            "allocator_peak": self.net.peak_memory(),
+            "process_peak": self._above_import() if counted else None,
         }
+
+    def _above_import(self) -> int | None:
+        high = probe.high_water()
+        return max(0, high - self.imported) if high is not None and self.imported is not None else None
 
     def overhead(self, n: int) -> dict[str, Any]:
         """The loop around a run that does nothing, with this framework's own wait."""
@@ -173,17 +210,14 @@ class Worker:
         return {"ns": samples_ns.tolist()}
 
     def finish(self, what: list[str]) -> dict[str, Any]:
-        """After the last Turn: how much memory did it take, are conditions what they were, and values as ``verify``
-        says? Dropout has no right answer; of BatchNorm's logits only that they are finite, their statistics moved."""
-        peak = self.net.peak_memory()
-        if peak is None and self.imported is not None:
-            peak = (probe.high_water() or 0) - self.imported
+        """After the last Turn: are conditions what they were, and values as ``verify`` says? Dropout has no right
+        answer; of BatchNorm's logits only that they are finite, their statistics moved."""
         if self.how.dropout:
             what = [name for name in what if name == "logits"]
         checks = self.verify(what, thorough=False)["checks"]
         if self.net.state():
             checks = [check for check in checks if check["kind"] != "logits" or check["error"] is None]
-        return {"peak_memory": peak, "conditions": self.conditions(), "checks": checks}
+        return {"conditions": self.conditions(), "checks": checks}
 
     def _check(self, kind: str, what: str, found: np.ndarray, expected: np.ndarray, thorough: bool, scale: int = 1):
         if found.shape != expected.shape:
@@ -206,9 +240,11 @@ class Worker:
         checks = []
         for key in dict.fromkeys([*found, *wanted]):
             what = "gradient " + key.removeprefix("gradient.").replace(".", "/")
-            if key in found and key in wanted:
-                expected = np.load(wanted[key], mmap_mode="r")
-                checks.append(self._check("gradient", what, found[key], expected, thorough, scale=tiles))
+            if key == INPUT_GRADIENT and key in found and key in wanted:
+                checks.append(self._input_check(found[key], np.load(wanted[key]), tiles))
+            elif key in found and key in wanted:
+                expected, scale = np.load(wanted[key], mmap_mode="r"), tiles
+                checks.append(self._check("gradient", what, found[key], expected, thorough, scale=scale))
             else:
                 why = "is missing" if key in wanted else "is not one of a parameter"
                 checks.append({"kind": "gradient", "what": f"{what} {why}", "error": None})
@@ -217,6 +253,17 @@ class Worker:
             "others": len(found.keys() - wanted.keys()),
             "finite": all(bool(np.isfinite(array.sum())) for array in found.values()),
         }
+
+    def _input_check(self, found: np.ndarray, expected: np.ndarray, tiles: int) -> dict[str, Any]:
+        """A gradient for each image, not a sum over them. That of a BatchNorm alone is what its own output leaves when
+        its share along that output is taken away, next to nothing: so it is held against all that arrived."""
+        expected = np.tile(expected, (tiles, 1, 1, 1))
+        check = self._check("gradient", "gradient input/images", found, expected, True)
+        if check["error"] is not None and isinstance(self.variant.layers[0], BatchNorm):
+            arrived = float(np.linalg.norm(np.load(self.folder / "reference" / "logits.npy"))) * math.sqrt(tiles)
+            check["error"] *= float(np.linalg.norm(expected)) / arrived
+            check["norm"] = check["error"]
+        return check
 
     def _state_checks(self, before: Any, after: Any, target: Path) -> list[dict[str, Any]]:
         """The moving statistics after one pass in training mode, from the reference's batch statistics."""
@@ -282,7 +329,8 @@ def main(framework: str, requests: int, replies: int, controller: int) -> None:
                 reply = do(**request)
             except BaseException as error:
                 traceback.print_exc()
-                reply = {"failed": kind_of(error), "why": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+                why = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+                reply = {"failed": kind_of(error), "why": why.removesuffix(": ")}
             answered.write(json.dumps(reply, allow_nan=False) + "\n")
             answered.flush()
             if "failed" in reply:

@@ -6,6 +6,7 @@ Mirrors the other adapters: configure, devices, versions, conditions, build, Net
 import os
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ MATMUL_PRECISION = {"fp32": "float32", "tf32": "tensorfloat32", "bf16": "float32
 
 
 def configure(settings: Settings) -> None:
-    os.environ["PJRT_NPROC"] = str(settings.threads)  # read when the first device is made; there is no call for it
     jax.config.update("jax_platforms", "cpu" if settings.device == "cpu" else "cuda")
-    jax.config.update("jax_default_matmul_precision", MATMUL_PRECISION[settings.precision])  # convolutions too
+    if settings.preset == "equal":
+        if settings.threads is not None:
+            os.environ["PJRT_NPROC"] = str(settings.threads)  # read when the first device is made; no call sets it
+        jax.config.update("jax_default_matmul_precision", MATMUL_PRECISION[settings.precision])  # convolutions too
     if settings.exact_device not in devices():
         raise DeviceMissing(f"jax {jax.__version__} sees {', '.join(devices())}")
 
@@ -54,7 +57,14 @@ def conditions() -> dict[str, Any]:
         "threads": pool_threads(),
         "onednn": None,  # XLA has its own kernels and no switch to read
         "tf32": jax.config.jax_default_matmul_precision == "tensorfloat32",
+        "bf16": native_bf16(),
     }
+
+
+def native_bf16() -> bool | None:
+    """Whether the first GPU multiplies bfloat16 by itself (compute capability 8.0 on); None on a CPU."""
+    device = jax.devices()[0]
+    return float(device.compute_capability) >= 8 if device.platform == "gpu" else None
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> "Net":
@@ -73,6 +83,7 @@ class Row:
 
     def __init__(self, layer: Layer, arrays: dict[str, Any], how: Build, training: bool, key: Any):
         self.layer, self.training, self.dropout, self.key = layer, training, how.dropout, key
+        self.fast_lrn = how.lrn == "fast"
         self.compute = jnp.bfloat16 if how.precision == "bf16" else jnp.float32
         vars(self).update(arrays)
 
@@ -84,6 +95,10 @@ class Net:
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         self.on = jax.devices("cpu")[0] if how.device == "cpu" else jax.devices("cuda")[int(how.device[5:] or 0)]
         self.variant, self.how, self.traced = variant, how, Counter[str]()
+        self.input = (how.batch, variant.input_size, variant.input_size, variant.channels)
+        # a dense row alone, or one behind it, has what it has in its net: (n, c)
+        flat = variant.input_size == 1 and not isinstance(variant.layers[0], Conv | Lrn | Pool | BatchNorm)
+        self.shape = (how.batch, variant.channels) if flat else self.input
         self.parameters: dict[str, dict[str, jax.Array]] = {}
         self.moving: dict[str, dict[str, jax.Array]] = {}
         for layer, shape, _ in variant.placed():
@@ -96,15 +111,15 @@ class Net:
         self.step = jax.jit(self._step)
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
-        self.batches = [self.put(images) for images in batches]
+        self.batches = [self.put(images.reshape(self.shape)) for images in batches]
 
     def forward(self) -> Any:
         return self.infer(self.parameters, self.moving, self.next_batch())
 
     def forward_backward(self) -> Any:
         arguments = self.parameters, self.moving, self.key, self.next_batch()
-        loss, gradients, self.moving, self.key = self.step(*arguments)
-        return loss, *(gradients[row][name] for row, arrays in self.parameters.items() for name in arrays)
+        first, (gradients, *images), self.moving, self.key = self.step(*arguments)
+        return first, *(gradients[row][name] for row, arrays in self.parameters.items() for name in arrays), *images
 
     def wait(self, handles: Any) -> None:
         jax.block_until_ready((handles, self.moving))  # on the CPU too: a call returns long before it is done
@@ -116,12 +131,15 @@ class Net:
         return np.asarray(handles.astype(jnp.float32)).reshape(len(handles), -1)
 
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
-        loss, *values = handles
+        first, *values = handles
         found: Gradients = {}
         names = [(row, name) for row, arrays in self.parameters.items() for name in arrays]
+        names += [("input", "images")] if self.variant.input_gradient else []
         for (row, name), value in zip(names, values, strict=True):
             found.setdefault(row, {})[name] = np.asarray(value)
-        return float(loss), found
+        if self.variant.input_gradient:
+            found["input"]["images"] = found["input"]["images"].reshape(self.input)
+        return half_square(np.asarray(first)) if self.variant.part else float(first), found
 
     def state(self) -> Gradients:
         return {row: {name: np.asarray(value) for name, value in arrays.items()} for row, arrays in self.moving.items()}
@@ -166,7 +184,7 @@ class Net:
         self.traced["forward_backward"] += 1
         mask_key, next_key = (None, None) if key is None else jax.random.split(key)
 
-        def loss(parameters: Any, x: jax.Array) -> tuple[jax.Array, Any]:
+        def run(parameters: Any, x: jax.Array) -> tuple[jax.Array, Any]:
             rows = self.rows(parameters, moving, training=True, key=mask_key)
             for row in rows:
                 x = row(x)
@@ -175,10 +193,14 @@ class Net:
                 for row in rows
                 if isinstance(row.layer, BatchNorm)
             }
-            return 0.5 * jnp.sum(jnp.square(x.astype(jnp.float32))), moved
+            return x if self.variant.part else 0.5 * jnp.sum(jnp.square(x.astype(jnp.float32))), moved
 
-        (value, moved), gradients = jax.value_and_grad(loss, has_aux=True)(parameters, x)
-        return value, gradients, moved, next_key
+        if self.variant.input_gradient:
+            first, pull, moved = jax.vjp(run, parameters, x, has_aux=True)
+        else:
+            first, pull, moved = jax.vjp(lambda parameters: run(parameters, x), parameters, has_aux=True)
+        # of a part, 0.5 * sum(y ** 2) has y itself for its gradient
+        return first, pull(first if self.variant.part else jnp.ones_like(first)), moved, next_key
 
     def rows(self, parameters: Any, moving: Any, *, training: bool, key: Any = None) -> list[Row]:
         return [
@@ -198,6 +220,11 @@ class Net:
 
     def put(self, array: np.ndarray) -> jax.Array:
         return jax.device_put(np.array(array), self.on)  # a copy: JAX would go on reading a mapped file
+
+
+def half_square(y: np.ndarray) -> float:
+    """The loss that a part of a net has none of inside: 0.5 * sum of squares, in float64."""
+    return 0.5 * float(np.sum(np.square(y, dtype=np.float64)))
 
 
 def pool_threads() -> int | None:
@@ -236,9 +263,46 @@ def relu(x: jax.Array, layer: Relu, row: Row) -> jax.Array:
 
 def lrn(x: jax.Array, layer: Lrn, row: Row) -> jax.Array:
     x, wide = x.astype(jnp.float32), (1, 1, 1, 2 * layer.radius + 1)  # no library op; alpha on the plain sum
+    if row.fast_lrn:
+        return fast_lrn(x, layer)
     # the initial value must be a Python number: an array fails under grad and jit
     total = lax.reduce_window(jnp.square(x), 0.0, lax.add, wide, (1, 1, 1, 1), ((0, 0),) * 3 + ((layer.radius,) * 2,))
     return x * lax.pow(layer.k + layer.alpha * total, -layer.beta)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def fast_lrn(x: jax.Array, layer: Lrn) -> jax.Array:
+    """Sums of slices, which XLA makes one loop of, roots for the power, and its gradient written out."""
+    return lrn_forward(x, layer)[0]
+
+
+def lrn_forward(x: jax.Array, layer: Lrn) -> tuple[jax.Array, Any]:
+    scale = layer.k + layer.alpha * shifted_sum(jnp.square(x), layer.radius)
+    return x * power(scale, layer.beta), (x, scale)
+
+
+def lrn_backward(layer: Lrn, kept: Any, dy: jax.Array) -> tuple[jax.Array]:
+    x, scale = kept
+    factor = power(scale, layer.beta)
+    shared = shifted_sum(dy * x * factor / scale, layer.radius)
+    return (dy * factor - 2 * layer.alpha * layer.beta * x * shared,)
+
+
+fast_lrn.defvjp(lrn_forward, lrn_backward)
+
+
+def shifted_sum(x: jax.Array, radius: int) -> jax.Array:
+    """Over channels c - radius .. c + radius."""
+    wide = jnp.pad(x, ((0, 0),) * 3 + ((radius, radius),))
+    return sum((wide[..., i : i + x.shape[-1]] for i in range(1, 2 * radius + 1)), wide[..., : x.shape[-1]])
+
+
+def power(scale: jax.Array, beta: float) -> jax.Array:
+    """scale ** -beta; lax.pow takes far longer than these roots."""
+    root = lax.rsqrt(scale)
+    if beta == 0.5:
+        return root
+    return root * lax.sqrt(root) if beta == 0.75 else lax.pow(scale, -beta)
 
 
 def pool(x: jax.Array, layer: Pool, row: Row) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Layer records and their arithmetic: output shape, params, state and MACs, with no framework installed.
+"""Layer records and their arithmetic: output shape, params, state, MACs and FLOP, with no framework installed.
 
 A shape is (height, width, channels) of one image; numbers are pixels, never framework words. A window that does not
 divide its input drops the rest, as all three frameworks do.
@@ -39,6 +39,19 @@ class Layer:
         """Multiply-adds of one image's forward pass; convolution and dense only."""
         return 0
 
+    def flop(self, shape: Shape) -> int:
+        """Operations of one image's forward pass: each addition, multiplication, division, comparison and power is one.
+
+        Twice the MACs of a convolution or dense row hold its bias too: the first product needs no addition. A row that
+        only hands its input on, as Flatten does and Dropout where it is off, has none.
+        """
+        return 2 * self.macs(shape)
+
+    def backward_flop(self, shape: Shape, input_gradient: bool = True) -> int:
+        """Operations of one image's backward pass: the forward's once for the kernel's gradient and, where it is asked
+        for, once for the input's; the bias's, a sum of what arrives, is left out."""
+        return (1 + input_gradient) * self.flop(shape)
+
 
 @dataclass(frozen=True, slots=True)
 class Conv(Layer):
@@ -73,6 +86,13 @@ class Conv(Layer):
 class Relu(Layer):
     kind: ClassVar[str] = "relu"
 
+    def flop(self, shape: Shape) -> int:
+        return math.prod(shape)
+
+    def backward_flop(self, shape: Shape, input_gradient: bool = True) -> int:
+        """A comparison a value."""
+        return math.prod(shape) if input_gradient else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Lrn(Layer):
@@ -87,6 +107,15 @@ class Lrn(Layer):
     beta: float
     k: float
 
+    def flop(self, shape: Shape) -> int:
+        """A value: its square, 2 radius additions, times alpha, plus k, the power, times x; windows taken as whole."""
+        return (2 * self.radius + 5) * math.prod(shape)
+
+    def backward_flop(self, shape: Shape, input_gradient: bool = True) -> int:
+        """A value, with s = k + alpha * sum and p = s ** -beta at hand from the forward pass and g what arrives:
+        g * p, times x, over s, 2 radius additions of that, times x, times 2 alpha beta, and a subtraction."""
+        return (2 * self.radius + 6) * math.prod(shape) if input_gradient else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Pool(Layer):
@@ -99,6 +128,14 @@ class Pool(Layer):
 
     def output(self, shape: Shape) -> Shape:
         return _window(self, shape[0]), _window(self, shape[1]), shape[2]
+
+    def flop(self, shape: Shape) -> int:
+        """The comparisons of each window, as if none hung over the edge."""
+        return (self.kernel**2 - 1) * math.prod(self.output(shape))
+
+    def backward_flop(self, shape: Shape, input_gradient: bool = True) -> int:
+        """An addition to the winner of each window."""
+        return math.prod(self.output(shape)) if input_gradient else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +155,15 @@ class BatchNorm(Layer):
 
     def moving(self, shape: Shape) -> dict[str, tuple[int, ...]]:
         return {"moving_mean": (shape[2],), "moving_variance": (shape[2],)}
+
+    def flop(self, shape: Shape) -> int:
+        """Inference form, a value: minus the mean, over the deviation, times gamma, plus beta. The statistics that the
+        training form takes of the batch are left out."""
+        return 4 * math.prod(shape)
+
+    def backward_flop(self, shape: Shape, input_gradient: bool = True) -> int:
+        """A value: 2 to normalise it again, 2 for gamma's gradient, 1 for beta's, and 4 for the input's."""
+        return (9 if input_gradient else 5) * math.prod(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +221,13 @@ class Placed(NamedTuple):
     @property
     def macs(self) -> int:
         return self.layer.macs(self.input)
+
+    @property
+    def flop(self) -> int:
+        return self.layer.flop(self.input)
+
+    def backward_flop(self, input_gradient: bool = True) -> int:
+        return self.layer.backward_flop(self.input, input_gradient)
 
 
 def place(layers: Iterable[Layer], shape: Shape) -> tuple[Placed, ...]:

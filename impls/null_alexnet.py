@@ -34,7 +34,7 @@ def versions() -> dict[str, Any]:
 
 
 def conditions() -> dict[str, Any]:
-    return {"threads": None, "onednn": None, "tf32": None}
+    return {"threads": None, "onednn": None, "tf32": None, "bf16": None}
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> "Net":
@@ -50,7 +50,7 @@ class Net:
         played = os.environ.get("NULL_NET", "") if how.mode == "part" else ""
         part, _, value = played.partition("=")
         self.part, self.value, self.iteration = part, float(value or 0), 0
-        probe = variant.name not in VARIANTS
+        probe = variant.name.partition(".")[0] not in VARIANTS  # a row of a net is none
         self.precision = "bf16" if part == "low" and probe else how.precision if how.precision != "fp32" else None
         self.done_ns = 0
         if part in ("spin", "hang", "die", "memory", "retrace", "async", "unsynced") and not probe:

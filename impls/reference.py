@@ -26,7 +26,9 @@ class Trace:
     inputs: list[Array] = field(default_factory=list)
     statistics: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     """Of each BatchNorm in training form: the batch's mean and biased variance, of shape (c,)."""
+    output: Array = field(default_factory=lambda: np.empty(0))
     logits: Array = field(default_factory=lambda: np.empty(0))
+    """The output, flat."""
 
 
 #: Bits of a significand, the hidden one too: what a precision keeps of the operands of a convolution or dense layer.
@@ -40,7 +42,7 @@ def forward(
 
     Parameters
     ----------
-    images : ndarray of shape (n, h, w, 3)
+    images : ndarray of shape (n, h, w, c)
     training : bool
         BatchNorm with the batch's own statistics instead of the moving ones.
     precision : str, optional
@@ -67,7 +69,7 @@ def _walk(
             arrays |= {"moving_mean": x.mean((0, 1, 2)), "moving_variance": x.var((0, 1, 2))}
             trace.statistics[layer.name] = arrays["moving_mean"], arrays["moving_variance"]
         x = OPS[type(layer)][0](layer, x, arrays)
-    trace.logits = x.reshape(len(x), -1)
+    trace.output, trace.logits = x, x.reshape(len(x), -1)
 
 
 def loss(logits: Array) -> float:
@@ -77,9 +79,9 @@ def loss(logits: Array) -> float:
 
 def gradients(variant: Variant, weights: Weights, trace: Trace, precision: str | None = None) -> dict[str, Arrays]:
     """Gradients of ``loss`` for every trainable array, by layer and name, from a trace in training form and of the same
-    precision."""
+    precision; that for the input, where the variant asks for it, is ``["input"]["images"]``."""
     found: dict[str, Arrays] = {}
-    dy = trace.logits
+    dy = trace.output
     for layer, x in zip(reversed(variant.layers), reversed(trace.inputs), strict=True):
         arrays = _float64(weights.get(layer.name, {}))
         if isinstance(layer, Conv | Fc):
@@ -88,6 +90,8 @@ def gradients(variant: Variant, weights: Weights, trace: Trace, precision: str |
         if mine:
             found[layer.name] = mine
         dy = dx
+    if variant.input_gradient:
+        found["input"] = {"images": dy}
     return found
 
 
@@ -262,8 +266,13 @@ def _bn_backward(layer: BatchNorm, x: Array, arrays: Arrays, dy: Array) -> tuple
     return dx, mine
 
 
+def _fc(layer: Fc, x: Array, arrays: Arrays) -> Array:
+    return x.reshape(len(x), -1) @ arrays["kernel"] + arrays["bias"]  # alone, its input is (n, 1, 1, c)
+
+
 def _fc_backward(layer: Fc, x: Array, arrays: Arrays, dy: Array) -> tuple[Array, Arrays]:
-    return dy @ arrays["kernel"].T, {"kernel": x.T @ dy, "bias": dy.sum(0)}
+    mine = {"kernel": x.reshape(len(x), -1).T @ dy, "bias": dy.sum(0)}
+    return (dy @ arrays["kernel"].T).reshape(x.shape), mine
 
 
 OPS: dict[type[Layer], tuple[Callable[..., Array], Callable[..., tuple[Array, Arrays]]]] = {
@@ -273,6 +282,6 @@ OPS: dict[type[Layer], tuple[Callable[..., Array], Callable[..., tuple[Array, Ar
     Pool: (_pool, _pool_backward),
     BatchNorm: (_bn, _bn_backward),
     Flatten: (lambda layer, x, arrays: x.reshape(len(x), -1), lambda layer, x, arrays, dy: (dy.reshape(x.shape), {})),
-    Fc: (lambda layer, x, arrays: x @ arrays["kernel"] + arrays["bias"], _fc_backward),
+    Fc: (_fc, _fc_backward),
     Dropout: (lambda layer, x, arrays: x, lambda layer, x, arrays, dy: (dy, {})),
 }

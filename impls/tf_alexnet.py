@@ -1,6 +1,7 @@
 """AlexNets in TensorFlow 2: a tf.Module of raw ops under tf.function. Activations are (n, h, w, c).
 
-Mirrors the other adapters: configure, devices, versions, conditions, build, Net, one function for each kind of row.
+Mode ``xla`` is the same functions under ``jit_compile=True``. Mirrors the other adapters: configure, devices, versions,
+conditions, build, Net, one function for each kind of row.
 """
 
 from collections.abc import Sequence
@@ -16,10 +17,12 @@ from impls.weights import Weights
 
 
 def configure(settings: Settings) -> None:
-    tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.config.experimental.enable_tensor_float_32_execution(settings.precision == "tf32")
-    tf.config.set_soft_device_placement(False)
+    if settings.preset == "equal":
+        if settings.threads is not None:
+            tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.experimental.enable_tensor_float_32_execution(settings.precision == "tf32")
+        tf.config.set_soft_device_placement(False)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
     if settings.exact_device not in devices():
@@ -45,7 +48,15 @@ def conditions() -> dict[str, Any]:
         "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "onednn": onednn(),
         "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        "bf16": native_bf16(),
     }
+
+
+def native_bf16() -> bool | None:
+    """Whether the first GPU multiplies bfloat16 by itself (compute capability 8.0 on); None on a CPU."""
+    gpus = tf.config.list_physical_devices("GPU")
+    capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability") if gpus else None
+    return None if capability is None else capability >= (8, 0)
 
 
 def onednn() -> bool | None:
@@ -66,6 +77,7 @@ class Row(tf.Module):
     def __init__(self, placed: Placed, arrays: dict[str, Any], how: Build):
         super().__init__(name=placed.layer.name)
         self.layer, self.dropout = placed.layer, how.dropout
+        self.on_cpu, self.xla, self.fast_lrn = how.device == "cpu", how.mode == "xla", how.lrn == "fast"
         self.compute = tf.bfloat16 if how.precision == "bf16" else tf.float32
         for name, array in arrays.items():
             trainable = name in placed.layer.trainable(placed.input)
@@ -77,7 +89,7 @@ class Row(tf.Module):
 
 class AlexNet(tf.Module):
     def __init__(self, variant: Variant, weights: Weights, how: Build):
-        super().__init__(name=variant.name)
+        super().__init__(name=variant.name.replace(".", "_"))
         self.rows = [Row(placed, weights.get(placed.layer.name, {}), how) for placed in variant.placed()]
 
     def __call__(self, x: tf.Tensor, training: bool) -> tf.Tensor:
@@ -89,14 +101,24 @@ class AlexNet(tf.Module):
 class Net:
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         self.on = "/CPU:0" if how.device == "cpu" else f"/GPU:{how.device.partition(':')[2] or 0}"
-        signature = [tf.TensorSpec((how.batch, variant.input_size, variant.input_size, 3), tf.float32)]
+        self.part, self.input_gradient = variant.part, variant.input_gradient
+        self.input = (how.batch, variant.input_size, variant.input_size, variant.channels)
+        # a dense row alone, or one behind it, has what it has in its net: (n, c)
+        flat = variant.input_size == 1 and not isinstance(variant.layers[0], Conv | Lrn | Pool | BatchNorm)
+        self.shape = (how.batch, variant.channels) if flat else self.input
+        traced: dict[str, Any] = {
+            "input_signature": [tf.TensorSpec(self.shape, tf.float32)],
+            "autograph": False,
+            "jit_compile": how.mode == "xla",
+        }
         with tf.device(self.on):
             self.module = AlexNet(variant, weights, how)
             self.names = [(row.layer.name, name) for row in self.module.rows for name in trainable_names(row)]
+            self.names += [("input", "images")] if variant.input_gradient else []
             self.parameters = [getattr(row, name) for row in self.module.rows for name in trainable_names(row)]
             self.batches: list[tf.Tensor] = []
-            self.infer = tf.function(self._infer, input_signature=signature, autograph=False, jit_compile=False)
-            self.step = tf.function(self._step, input_signature=signature, autograph=False, jit_compile=False)
+            self.infer = tf.function(self._infer, **traced)
+            self.step = tf.function(self._step, **traced)
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
         self.batches = [self.put(images) for images in batches]
@@ -118,11 +140,13 @@ class Net:
         return tf.cast(handles, tf.float32).numpy().reshape(handles.shape[0], -1)
 
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
-        loss, *values = handles
+        first, *values = handles
         found: Gradients = {}
         for (row, name), value in zip(self.names, values, strict=True):
             found.setdefault(row, {})[name] = value.numpy()
-        return float(loss), found
+        if self.input_gradient:
+            found["input"]["images"] = found["input"]["images"].reshape(self.input)
+        return half_square(tf.cast(first, tf.float32).numpy()) if self.part else float(first), found
 
     def state(self) -> Gradients:
         return {
@@ -171,10 +195,13 @@ class Net:
 
     def _step(self, x: tf.Tensor) -> tuple[tf.Tensor, ...]:
         with tf.device(self.on), tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(self.parameters)
-            loss = tf.nn.l2_loss(tf.cast(self.module(x, training=True), tf.float32))
-            gradients = tape.gradient(loss, self.parameters)
-        return loss, *gradients
+            wanted = [*self.parameters, x] if self.input_gradient else self.parameters
+            tape.watch(wanted)
+            y = self.module(x, training=True)
+            if self.part:  # 0.5 * sum(y ** 2) has y itself for its gradient
+                return y, *tape.gradient(y, wanted, output_gradients=y)
+            loss = tf.nn.l2_loss(tf.cast(y, tf.float32))
+            return loss, *tape.gradient(loss, wanted)
 
     def next_batch(self) -> tf.Tensor:
         self.batches.reverse()
@@ -182,25 +209,40 @@ class Net:
 
     def put(self, images: np.ndarray) -> tf.Tensor:
         with tf.device(self.on):
-            return tf.identity(tf.constant(images))
+            return tf.identity(tf.constant(images.reshape(self.shape)))
+
+
+def half_square(y: np.ndarray) -> float:
+    """The loss that a part of a net has none of inside: 0.5 * sum of squares, in float64."""
+    return 0.5 * float(np.sum(np.square(y, dtype=np.float64)))
 
 
 def trainable_names(row: Row) -> list[str]:
     return [name for name in ("kernel", "bias", "gamma", "beta") if hasattr(row, name)]
 
 
-def padding(pad: tuple[int, int]) -> Any:
-    """``VALID`` or explicit pixels: the row has numbers, SAME would have to be worked out again from the size."""
-    return [[0, 0], list(pad), list(pad), [0, 0]] if any(pad) else "VALID"
+def padded(x: tf.Tensor, layer: Conv | Pool, row: Row, value: float) -> tuple[tf.Tensor, Any]:
+    """What a window runs over, and its padding: ``SAME`` where that is the row's pixels at this size.
+
+    On the CPU an explicit padding is slow in the backward pass: of conv1 to conv3 and pool5 SAME takes 0.42, 0.55, 0.56
+    and 0.20 of its time, pixels put around x before 0.47, 0.64, 0.65 and 0.35.
+    """
+    size = x.shape[1]
+    total = max((-(-size // layer.stride) - 1) * layer.stride + layer.kernel - size, 0)
+    if layer.pad in ((0, 0), (total // 2, total - total // 2)):
+        return x, "SAME" if any(layer.pad) else "VALID"
+    pixels = [[0, 0], list(layer.pad), list(layer.pad), [0, 0]]
+    return (tf.pad(x, pixels, constant_values=value), "VALID") if row.on_cpu else (x, pixels)
 
 
 def conv(x: tf.Tensor, layer: Conv, row: Row, training: bool) -> tf.Tensor:
     x, kernel, bias = (tf.cast(value, row.compute) for value in (x, row.kernel, row.bias))
+    x, padding = padded(x, layer, row, 0.0)
     if layer.groups == 1:
-        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, layer.stride, padding(layer.pad)), bias)
+        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, layer.stride, padding), bias)
     parts = zip(tf.split(x, layer.groups, 3), tf.split(kernel, layer.groups, 3), strict=True)
     # native groups need oneDNN on the CPU; split they cost the same (18.9 and 19.3 ms, 27x27x96 -> 256, 5x5)
-    ys = [tf.nn.conv2d(part, kernel, layer.stride, padding(layer.pad)) for part, kernel in parts]
+    ys = [tf.nn.conv2d(part, kernel, layer.stride, padding) for part, kernel in parts]
     return tf.nn.bias_add(tf.concat(ys, 3), bias)
 
 
@@ -209,24 +251,70 @@ def relu(x: tf.Tensor, layer: Relu, row: Row, training: bool) -> tf.Tensor:
 
 
 def lrn(x: tf.Tensor, layer: Lrn, row: Row, training: bool) -> tf.Tensor:
-    x = tf.cast(x, tf.float32)
+    x = tf.cast(x, tf.float32)  # not in bfloat16, which tf.nn.lrn has on a GPU only
+    if row.fast_lrn:
+        return fast_lrn(x, layer, row)
     return tf.nn.lrn(x, layer.radius, alpha=layer.alpha, beta=layer.beta, bias=layer.k)  # alpha on the plain sum
 
 
+def fast_lrn(x: tf.Tensor, layer: Lrn, row: Row) -> tf.Tensor:
+    """Its gradient written out: on the CPU that of tf.nn.lrn takes seven times its forward pass."""
+    total = shifted_sum if row.xla else banded_sum
+
+    @tf.custom_gradient
+    def normalised(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        scale = total(tf.square(x), layer.radius, layer.alpha, layer.k)
+        factor = power(scale, layer.beta)
+        y = x * factor
+
+        def gradient(dy: tf.Tensor) -> tf.Tensor:
+            return dy * factor - 2 * layer.beta * x * total(dy * y / scale, layer.radius, layer.alpha, 0.0)
+
+        return y, gradient
+
+    return normalised(x)
+
+
+def banded_sum(x: tf.Tensor, radius: int, alpha: float, k: float) -> tf.Tensor:
+    """k + alpha * the sum over channels c - radius .. c + radius, as a matrix product.
+
+    The CPU's is exact; on a GPU the TF32 switch of the process holds for it as for every other, and has no exception.
+    """
+    channel = np.arange(x.shape[-1])
+    band = alpha * (np.abs(channel[:, None] - channel) <= radius)
+    total = tf.nn.conv2d(x, tf.constant(band[None, None], tf.float32), 1, "VALID")
+    return tf.nn.bias_add(total, tf.fill([x.shape[-1]], k)) if k else total
+
+
+def shifted_sum(x: tf.Tensor, radius: int, alpha: float, k: float) -> tf.Tensor:
+    """The same as a sum of slices, which XLA makes one loop of: half the time of its matrix product."""
+    wide = tf.pad(x, [[0, 0]] * 3 + [[radius] * 2])
+    return k + alpha * tf.add_n([wide[..., i : i + x.shape[-1]] for i in range(2 * radius + 1)])
+
+
+def power(scale: tf.Tensor, beta: float) -> tf.Tensor:
+    """scale ** -beta; tf.pow takes three times as long as these roots."""
+    root = tf.math.rsqrt(scale)
+    if beta == 0.5:
+        return root
+    return root * tf.sqrt(root) if beta == 0.75 else tf.pow(scale, -beta)
+
+
 def pool(x: tf.Tensor, layer: Pool, row: Row, training: bool) -> tf.Tensor:
-    return tf.nn.max_pool2d(x, layer.kernel, layer.stride, padding(layer.pad))
+    x, padding = padded(x, layer, row, -np.inf)
+    return tf.nn.max_pool2d(x, layer.kernel, layer.stride, padding)
 
 
 def batch_norm(x: tf.Tensor, layer: BatchNorm, row: Row, training: bool) -> tf.Tensor:
-    x, mean, variance = tf.cast(x, tf.float32), row.moving_mean, row.moving_variance
-    if training:
-        n = x.shape[0] * x.shape[1] * x.shape[2]
-        mean = channel_mean(x)
-        variance = channel_mean(tf.math.squared_difference(x, tf.stop_gradient(mean)))
-        row.moving_mean.assign((1 - layer.momentum) * row.moving_mean + layer.momentum * mean)
-        row.moving_variance.assign(
-            (1 - layer.momentum) * row.moving_variance + layer.momentum * variance * (n / (n - 1))
-        )
+    x, moving = tf.cast(x, tf.float32), (row.moving_mean, row.moving_variance)
+    if not training:  # nothing is summed up, and the fused kernel takes half the time
+        arrays = {"scale": row.gamma, "offset": row.beta, "mean": moving[0], "variance": moving[1]}
+        return tf.raw_ops.FusedBatchNormV3(x=x, **arrays, epsilon=layer.eps, is_training=False).y
+    n = x.shape[0] * x.shape[1] * x.shape[2]
+    mean = channel_mean(x)
+    variance = channel_mean(tf.math.squared_difference(x, tf.stop_gradient(mean)))
+    for old, new in zip(moving, (mean, variance * (n / (n - 1))), strict=True):
+        old.assign((1 - layer.momentum) * old + layer.momentum * new)
     return tf.nn.batch_normalization(x, mean, variance, row.beta, row.gamma, layer.eps)
 
 

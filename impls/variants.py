@@ -326,6 +326,6 @@ VARIANTS = {
 
 def named(name: str, size: int | None = None) -> Variant:
     """A Variant by its name, at an input size; ``owt.conv1`` is that row alone. KeyError where there is none."""
-    net, dot, row = name.partition(".")
+    net, dot, _ = name.partition(".")
     variant = VARIANTS[net].resized(size)
     return {part.name: part for part in variant.parts()}[name] if dot else variant

@@ -38,9 +38,11 @@ def worker(
         "precision": {
             what: {"error": 3e-7, "precision": shown} for what, shown in (("matmul", matmul), ("conv", "fp32"))
         },
-        "gemm_gflop_per_s": rate,
+        "proven": True,
+        "numpy_gflop_per_s": rate,
+        "compile_cache": None,
         "conditions": alike | {"libraries": [], "other_frameworks": []},
-        "first_call_ns": None,
+        "first_call_ns": {},
         "overhead_ns": 0.1,
         "overhead_p99_ns": 0.2,
     }
@@ -62,6 +64,7 @@ def head(cases: Sequence[Case], protocol: Protocol, ab: Ab | None = None, **chan
         "env": {},
         "pythons": [],
         "weights": None,
+        "guests": [],
         "ab": ab and ab.recorded(),
         "cases": [dataclasses.asdict(case) for case in cases],
         "protocol": dataclasses.asdict(protocol),
@@ -80,6 +83,8 @@ def turn(case: Case, ns: Sequence[int], start: int = 1, **changes: Any) -> dict:
         "start_ns": starts,
         "ns": list(ns),
         "cpu_s": 1.5,
+        "allocator_peak": None,
+        "process_peak": 2**20,
         "noise": QUIET,
     }
     return place | fields | changes
@@ -150,7 +155,7 @@ def make(
                 journal.add("turn", **event)
                 now += sum(event["ns"]) + 1
             for case in group:
-                facts = {"fault": "", "changed": {}, "peak_memory": 2**20, "stop": "count", "noise": ""}
+                facts = {"fault": "", "changed": {}, "stop": "count", "noise": ""}
                 journal.add("block", **place, case_id=case.id, **facts)
             journal.add("round", **place, spoilt="the machine was suspended" if round_ in spoilt else "")
         journal.add("stop", group=number, reason=stop)

@@ -14,7 +14,7 @@ from bench.cli import main
 from bench.crew import Conditions
 
 TORCH = ["torch"]
-KEYS = "python, threads, mode, layout, env:NAME or slowdown"
+KEYS = "python, net, threads, mode, layout, lrn, preset, env:NAME or slowdown"
 
 
 def dry_run(*args, **env):
@@ -61,10 +61,10 @@ def test_two_modes_are_read_where_a_framework_has_two():
         ("threads=0,1", "--ab threads: expected a whole number, at least 1, found '0'"),
         ("threads=1,", "--ab threads: expected a whole number, at least 1, found ''"),
         ("threads=1,two", "--ab threads: expected a whole number, at least 1, found 'two'"),
-        ("mode=eager,xla", "torch has no mode 'xla': choose eager"),
-        ("mode=eager,", "torch has no mode '': choose eager"),
+        ("mode=eager,xla", "torch has no mode 'xla': choose eager or compile"),
+        ("mode=eager,", "torch has no mode '': choose eager or compile"),
         ("mode=all,eager", "--ab mode: expected one a side, found 'all'"),
-        ("layout=nchw,nwhc", "torch has no layout 'nwhc': choose nchw"),
+        ("layout=nchw,nwhc", "torch has no layout 'nwhc': choose nchw or channels_last"),
         ("layout=all,all", "--ab layout: expected one a side, found 'all'"),
         ("slowdown=0,fast", "--ab slowdown: expected percent, 0 to 1000, found 'fast'"),
         ("slowdown=-1,0", "--ab slowdown: expected percent, 0 to 1000, found '-1'"),
@@ -154,11 +154,11 @@ class TestWorkers:
         unset, set_ = self.environments("", "1")
         assert (unset["X"], set_["X"]) == (None, "1")
 
-    def test_a_variable_of_the_whitelist_can_be_taken_away(self):
+    def test_a_variable_of_the_whitelist_can_be_taken_away(self, tmp_path):
         from bench.child import environment
 
         ab = arm.Ab("env:TF_ENABLE_ONEDNN_OPTS", ("", "0"))
-        a, b = (environment("cpu", 1, "fp32", ab.env(label)) for label in "AB")
+        a, b = (environment("cpu", 1, "fp32", ab.env(label), tmp_path) for label in "AB")
         assert "TF_ENABLE_ONEDNN_OPTS" not in a
         assert b["TF_ENABLE_ONEDNN_OPTS"] == "0"
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bench import UsageError, parity
+from bench import UsageError
 from bench.child import Child, WorkerDied, configured, environment, launch
 from bench.crew import building
 from bench.options import plain_cases
@@ -23,9 +23,11 @@ def worker(folder, part="", limit_s=60.0, python=None):
         "null",
         device="cpu",
         threads=1,
+        preset="equal",
         python=python,
         env={"NULL_NET": part},
         precision="fp32",
+        cache=folder / "cache",
         logs=folder / "logs",
         limit_s=limit_s,
     )
@@ -49,8 +51,7 @@ def test_a_worker_measures_what_it_is_told_to(tmp_path):
 def test_its_memory_is_its_own_and_not_its_parents(tmp_path):
     held = bytearray(1 << 30)  # a child's ru_maxrss would start here
     child, _ = worker(tmp_path)
-    parity.prepare(CASE.net, tmp_path, batch=2)
-    peak = child.ask("finish", what=["logits"])["peak_memory"]
+    peak = child.ask("measure", pass_="forward", n=1)["process_peak"]
     child.kill()
     assert 1 << 20 < peak < 1 << 29 < len(held)
 
@@ -68,7 +69,7 @@ def test_its_environment_is_the_whitelist_and_nothing_of_a_poisoned_parent(tmp_p
     with open(f"/proc/{child.process.pid}/environ") as file:
         seen = dict(line.split("=", 1) for line in file.read().split("\0") if line)
     child.kill()
-    assert seen == environment("cpu", 1, "fp32", {"NULL_NET": ""})
+    assert seen == environment("cpu", 1, "fp32", {"NULL_NET": ""}, tmp_path / "cache")
     assert not poison.keys() & seen.keys()
     assert seen["CUDA_VISIBLE_DEVICES"] == ""
     assert seen["OMP_NUM_THREADS"] == "1"

@@ -35,7 +35,7 @@ def invoke(*args, **env):
             "half_width or owt",
         ),
         (("run", "--framework", "caffe"), "unknown framework 'caffe': choose torch, tensorflow, jax or null"),
-        (("run", "--framework", "torch", "--mode", "xla"), "torch has no mode 'xla': choose eager"),
+        (("run", "--framework", "torch", "--mode", "xla"), "torch has no mode 'xla': choose eager or compile"),
         (("run", "--device", "gpu"), "unknown device 'gpu': choose cpu, cuda, or one GPU such as cuda:1"),
         (("run", "--pass", "backward"), "unknown pass 'backward': choose forward or forward_backward"),
         (("run", "--precision", "fp8"), "unknown precision 'fp8': choose fp32, tf32 or bf16"),
@@ -59,7 +59,11 @@ def invoke(*args, **env):
         (("run", "--protocol", "classic", "--rounds", "3"), "--rounds: the classic protocol has one Round"),
         (("run", "--target-ci", "0"), "--target-ci: expected percent, above 0 and below 100, found '0'"),
         (("run", "--target-ci", "2", "--protocol", "classic"), "--target-ci: the classic protocol has one Round"),
-        (("run", "--ab", "speed=1,2"), "--ab: expected KEY=A,B with KEY python, threads, mode, layout, env:NAME or"),
+        (
+            ("run", "--ab", "speed=1,2"),
+            "--ab: expected KEY=A,B with KEY python, net, threads, mode, layout, lrn, preset, env:NAME or slowdown, "
+            "found 'speed=1,2'",
+        ),
         (("run", "--resume", "nowhere"), "nowhere: cannot read run.jsonl: No such file or directory"),
         (("compare", "nowhere"), "nowhere: cannot read run.jsonl: No such file or directory"),
         (("verify", "--batch", "two"), "--batch: expected a whole number, at least 1, found 'two'"),
@@ -287,7 +291,7 @@ class TestVerify:
         got = command("verify", *SMALL, "--mode", "part", "--env", f"NULL_NET={part}")
         assert got.code == 1
         assert "DIFFERS" in got.out
-        assert "half_width on null: gradient conv1/bias" in got.out
+        assert "half_width on null part: gradient conv1/bias" in got.out
 
 
 class TestHelp:

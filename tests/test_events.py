@@ -34,7 +34,7 @@ def a_worker(**changes):
 
 
 def block(**changes):
-    facts = {"case_id": A.id, "fault": "", "changed": {}, "peak_memory": None, "stop": "count", "noise": ""}
+    facts = {"case_id": A.id, "fault": "", "changed": {}, "stop": "count", "noise": ""}
     return line("block", **PLACE | facts | changes)
 
 

@@ -118,7 +118,7 @@ def test_one_rounds_worker_that_was_unlike_is_enough():
     ("multiple", "refused"), [(None, False), (0.7, False), (1.5, False), (4.0, False), (4.1, True)]
 )
 def test_work_that_beats_the_machine_by_more_than_any_algorithm_was_left_out(multiple, refused):
-    words = "implausible: 4.1 times the machine's matrix rate, so work was left out"
+    words = "implausible: 4.1 times the machine's ceiling, so work was left out"
     assert gate.pruned_fault(multiple) == (words if refused else "")
 
 

@@ -27,7 +27,10 @@ def test_the_command_line_imports_no_framework_and_no_tables():
 
 @pytest.mark.parametrize(
     "module",
-    "run rounds round proof verify layers plot results rows gate dump screen parity compare selftest env noise".split(),
+    (
+        "run rounds round proof verify layers plot results rows gate dump screen parity compare selftest env noise "
+        "drawing roofline plot_sweep plot_roofline plot_layers pictures layer_times ceiling profile guest"
+    ).split(),
 )
 def test_no_part_of_the_harness_imports_a_framework(module):
     assert not loaded(f"import bench.{module}") & FRAMEWORKS
@@ -38,6 +41,11 @@ def test_a_worker_imports_numpy_and_nothing_else_from_outside():
     got = loaded("import bench.worker")
     assert "numpy" in got
     assert not got & (from_outside | FRAMEWORKS)
+
+
+@pytest.mark.parametrize("module", ["ceiling", "guest", "roofline"])
+def test_what_reads_no_table_imports_none(module):
+    assert not loaded(f"import bench.{module}") & (FRAMEWORKS | TABLES | {"click", "rich", "msgspec", "psutil"})
 
 
 def test_the_variants_need_nothing_at_all():

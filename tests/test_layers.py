@@ -26,6 +26,18 @@ ARITHMETIC = [  # row, input, output, params, state, MACs
     (Flatten("x"), (2, 3, 4), (1, 1, 24), 0, 0, 0),
     (Fc("x", 10), (1, 1, 24), (1, 1, 10), 250, 0, 240),
 ]
+FLOP = [  # row, input, forward, backward, backward without the input's gradient; a (2, 3, 4) has 24 values
+    (Conv("x", 6, 5, pad=(2, 2)), (4, 5, 3), 2 * 9000, 4 * 9000, 2 * 9000),
+    (Fc("x", 10), (1, 1, 24), 480, 960, 480),
+    (Relu("x"), (2, 3, 4), 24, 24, 0),
+    (Lrn("x", radius=2, alpha=1e-4, beta=0.75, k=2.0), (2, 3, 4), 24 * 9, 24 * 10, 0),
+    (Lrn("x", radius=5, alpha=1e-4, beta=0.75, k=2.0), (2, 3, 4), 24 * 15, 24 * 16, 0),
+    (Pool("x", 3, stride=2), (6, 9, 5), 40 * 8, 40, 0),
+    (Pool("x", 2, stride=2), (6, 8, 5), 60 * 3, 60, 0),
+    (BatchNorm("x", eps=1e-3, momentum=0.1), (2, 3, 4), 24 * 4, 24 * 9, 24 * 5),
+    (Dropout("x", 0.5), (2, 3, 4), 0, 0, 0),
+    (Flatten("x"), (2, 3, 4), 0, 0, 0),
+]
 ERRORS = [
     (
         *(Conv("conv2", 256, 5, groups=2), (27, 27, 95)),
@@ -51,6 +63,13 @@ ERRORS = [
 def test_a_row_has_its_shape_params_state_and_macs(row, shape, output, params, state, macs):
     (placed,) = place([row], shape)
     assert (placed.output, placed.params, placed.state, placed.macs) == (output, params, state, macs)
+
+
+@pytest.mark.parametrize(("row", "shape", "forward", "backward", "without"), FLOP, ids=str)
+def test_a_row_has_its_operations_forward_and_backward(row, shape, forward, backward, without):
+    (placed,) = place([row], shape)
+    found = placed.flop, placed.backward_flop(), placed.backward_flop(input_gradient=False)
+    assert found == (forward, backward, without)
 
 
 def test_each_row_reads_what_the_row_before_it_wrote():

@@ -27,8 +27,8 @@ PLANTED = {
     ),
     "most gradients are left out": (
         "torch",
-        "*torch.autograd.grad(loss, self.parameters)",
-        "*torch.autograd.grad(loss, self.parameters[-2:])",
+        "*torch.autograd.grad(end, wrt, start)",
+        "*torch.autograd.grad(end, wrt[-2:], start)",
         "failed in verify",
     ),
     "the first answer is given again": (
@@ -40,15 +40,15 @@ PLANTED = {
     ),
     "the backward pass is not returned, so not computed": (
         "jax",
-        "return loss, *(gradients[row][name] for row, arrays in self.parameters.items() for name in arrays)",
-        "return (loss,)",
+        "return first, *(gradients[row][name] for row, arrays in self.parameters.items() for name in arrays), *images",
+        "return (first,)",
         "failed in verify",
     ),
     "nobody waits for the device": (
         "jax",
         "jax.block_until_ready((handles, self.moving))",
         "None",
-        "times the machine's matrix rate, so work was left out",
+        "its wait returns before the device is done (sync_check): a copy right after it took ",
     ),
     "a layer is reported otherwise": (
         "jax",

@@ -1,4 +1,4 @@
-"""Plots from result CSVs: a picture that holds something, and errors that name the file."""
+"""Plots from result CSVs: a picture that holds something, and errors that name the file and what is missing."""
 
 import matplotlib
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from matplotlib.image import imread
 from runs import A, B, make
 
-from bench import UsageError, plot
+from bench import UsageError, drawing, plot, plot_layers, plot_roofline, plot_sweep
 
 ROW = {
     "case_id": "a",
@@ -22,6 +22,13 @@ ROW = {
     "device_name": "a CPU",
     "threads": 2,
 }
+SIX = [
+    *(("jax", "jit", "nhwc"), ("torch", "compile", "nchw"), ("torch", "eager", "nchw")),
+    *(("tensorflow", "xla", "nhwc"), ("torch", "eager", "channels_last"), ("tensorflow", "graph", "nhwc")),
+]
+SERIES = [ROW | {"framework": name, "mode": mode, "layout": layout} for name, mode, layout in SIX]
+SPEED = {"center_ms": 10.0, "ci95_low_ms": 8.0, "ci95_high_ms": 12.5}
+CEILINGS = {"matmul_gflop_per_s": 120.0, "conv_gflop_per_s": 100.0, "copy_gb_per_s": 10.0}
 
 
 def csv(folder, *rows, name="summary.csv"):
@@ -38,7 +45,7 @@ def test_a_chart_is_drawn_in_the_frameworks_own_colours(tmp_path):
     ]
     plot.bars(plot.read([csv(tmp_path, *rows)]), tmp_path / "times.png")
     pixels = (imread(tmp_path / "times.png")[..., :3] * 255).round().astype(int)
-    for color in (plot.COLORS["torch"], plot.COLORS["tensorflow"]):
+    for color in (drawing.COLORS["torch"], drawing.COLORS["tensorflow"]):
         wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
         assert (np.abs(pixels - wanted).max(-1) <= 1).mean() > 0.02
 
@@ -113,3 +120,346 @@ def test_a_run_that_was_killed_has_its_tables_derived(tmp_path):
     made = make(tmp_path / "killed", stop="planned")
     assert not (made.folder / "summary.csv").exists()
     assert list(plot.read([made.folder])["case_id"]) == [A.id, B.id]
+
+
+def words(panel):
+    """What stands in a panel, beside its axes."""
+    return [text.get_text() for text in panel.texts if text.get_text()]
+
+
+def overlapping(panel):
+    """Pairs of texts in a panel that lie on each other."""
+    boxes = [(text.get_text(), text.get_window_extent()) for text in panel.texts if text.get_text()]
+    level = [(said, box) for said, box in boxes if not said.startswith("copy")]  # a turned text's box is mostly empty
+    return [(a, b) for i, (a, one) in enumerate(level) for b, other in level[:i] if one.overlaps(other)]
+
+
+def series(rows, apart=drawing.APART):
+    frame = pd.DataFrame(list(rows))
+    return drawing.series(frame, drawing.named(frame, apart))
+
+
+class TestSeries:
+    def test_modes_that_do_not_compile_stand_before_those_that_do(self):
+        frameworks = [one.name.split()[:2] for one in series(SERIES)]
+        plain = [["torch", "eager"], ["torch", "eager"], ["tensorflow", "graph"]]
+        assert frameworks == [*plain, ["jax", "jit"], ["torch", "compile"], ["tensorflow", "xla"]]
+
+    def test_a_layout_is_named_only_where_it_varies_within_a_framework(self):
+        assert [one.name for one in series(SERIES)][:3] == [
+            "torch eager nchw",
+            "torch eager channels_last",
+            "tensorflow graph",
+        ]
+        assert [one.name for one in series(SERIES[1:4])] == ["torch eager", "torch compile", "tensorflow xla"]
+
+    def test_what_varies_tells_two_series_apart(self):
+        both = [
+            {"net": None, "lrn": "native", "preset": "equal"},
+            {"net": "theirs", "lrn": "fast", "preset": "default"},
+        ]
+        names = [one.name for one in series(ROW | one for one in both)]
+        assert names == ["torch eager native LRN equal preset", "torch eager theirs fast LRN default preset"]
+        assert [one.name for one in series([ROW | both[1]])] == ["torch eager"]
+
+    def test_a_framework_keeps_its_colour_and_no_two_of_its_series_look_alike(self):
+        found = series(SERIES)
+        assert all(one.color == drawing.COLORS[one.framework] for one in found)
+        for looks in ("hatch", "marker"):
+            assert len({(one.framework, getattr(one, looks)) for one in found}) == len(found)
+
+    def test_an_unknown_framework_counts_as_not_compiled(self):
+        (one,) = series([ROW | {"framework": "mxnet", "mode": "jit"}])
+        assert (one.compiled, one.color) == (False, drawing.OTHER)
+
+
+@pytest.fixture
+def unsaved(monkeypatch):
+    """A plot is laid out and not painted, which takes most of its time; each kind is painted once at the end."""
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda *args: None)
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_bars_of_fair_peers_stand_together(tmp_path):
+    figure = plot.bars(plot.read([csv(tmp_path, *SERIES)]), tmp_path / "times.png")
+    (panel,) = figure.axes
+    places = [bar[0].get_x() + bar[0].get_width() / 2 for bar in panel.containers if hasattr(bar, "patches")]
+    steps = np.diff(places)
+    assert len(places) == 6
+    assert steps[2] == pytest.approx(1.5 * steps[0])
+    assert steps[[0, 1, 3, 4]] == pytest.approx(steps[0])
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_many_bars_stand_one_pass_below_the_other(tmp_path):
+    rows = [one | {"pass": pass_} for pass_ in ("forward", "forward_backward") for one in SERIES]
+    upper, lower = plot.bars(plot.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
+    assert upper.get_position().y0 > lower.get_position().y1
+
+
+@pytest.mark.usefixtures("unsaved")
+class TestSweep:
+    def rows(self, folder, *, batches=(1, 4, 32), passes=("forward", "forward_backward"), series=SERIES[2:4], **more):
+        made = [
+            one | SPEED | {"batch": batch, "pass": pass_} | more
+            for one in series
+            for pass_ in passes
+            for batch in batches
+        ]
+        return plot.read([csv(folder, *made)])
+
+    def test_a_line_for_each_series_in_a_panel_for_each_pass(self, tmp_path):
+        figure = plot_sweep.sweep(self.rows(tmp_path), tmp_path / "sweep.png")
+        assert [panel.get_title() for panel in figure.axes] == ["forward", "forward + backward"]
+        for panel in figure.axes:
+            assert panel.get_legend_handles_labels()[1] == ["torch eager", "tensorflow xla"]
+            assert [label.get_text() for label in panel.get_xticklabels()] == ["1", "4", "32"]
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["torch eager", "tensorflow xla"]
+
+    def test_the_interval_of_the_time_is_turned_over(self, tmp_path):
+        rows = self.rows(tmp_path, passes=["forward"], series=SERIES[2:3])
+        (panel,) = plot_sweep.sweep(rows, tmp_path / "sweep.png").axes
+        ((line, _, (bars,)),) = panel.containers
+        assert list(line.get_ydata()) == [100, 400, 3200]
+        assert [[low, high] for (_, low), (_, high) in bars.get_segments()] == [[80, 125], [320, 500], [2560, 4000]]
+
+    def test_the_peak_fraction_stands_below_with_a_line_at_one(self, tmp_path):
+        rows = self.rows(tmp_path, peak_fraction=0.4, passes=["forward"])
+        upper, lower = plot_sweep.sweep(rows, tmp_path / "sweep.png").axes
+        assert upper.get_ylabel().startswith("images/s")
+        assert lower.get_ylabel().startswith("share of the best")
+        assert [list(line.get_ydata()) for line in lower.lines] == [[0.4] * 3, [0.4] * 3, [1, 1]]
+        assert lower.get_ylim()[1] > 1
+
+    def test_a_dotted_line_at_the_turning_batch(self, tmp_path):
+        rows = self.rows(tmp_path, ceiling_gflop_per_s=100.0, copy_gb_per_s=5.0, size=224, precision="fp32")
+        for panel in plot_sweep.sweep(rows, tmp_path / "sweep.png").axes:
+            assert words(panel) == ["compute-bound from batch 4"]
+            assert [list(line.get_xdata()) for line in panel.lines if line.get_linestyle() == ":"] == [[4, 4]]
+
+    @pytest.mark.parametrize(
+        ("ceiling", "said"), [(10.0, "compute-bound from batch 1"), (1e6, "memory-bound up to batch 4096")]
+    )
+    def test_a_turning_batch_that_is_not_in_the_picture_is_said(self, tmp_path, ceiling, said):
+        rows = self.rows(tmp_path, batches=(2, 4), ceiling_gflop_per_s=ceiling, copy_gb_per_s=10.0)
+        for panel in plot_sweep.sweep(rows, tmp_path / "sweep.png").axes:
+            assert words(panel) == [said]
+            assert not [line for line in panel.lines if line.get_linestyle() == ":"]
+
+    def test_ceilings_that_differ_turn_over_a_range(self, tmp_path):
+        rows = self.rows(tmp_path, copy_gb_per_s=5.0)
+        rows["ceiling_gflop_per_s"] = rows["framework"].map({"torch": 100.0, "tensorflow": 200.0})
+        assert words(plot_sweep.sweep(rows, tmp_path / "sweep.png").axes[0]) == ["compute-bound from batch 4 to 10"]
+
+    def test_another_programs_net_has_no_turning_batch(self, tmp_path):
+        rows = self.rows(tmp_path, variant="vgg", ceiling_gflop_per_s=100.0, copy_gb_per_s=5.0)
+        assert not words(plot_sweep.sweep(rows, tmp_path / "sweep.png").axes[0])
+
+    def test_two_nets_and_two_arms_are_four_lines(self, tmp_path):
+        made = [
+            one | {"variant": net, "arm": arm}
+            for one in SERIES[2:3]
+            for net in ("owt", "tutorial")
+            for arm in ("A", "B")
+        ]
+        panel = plot_sweep.sweep(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
+        assert panel.get_legend_handles_labels()[1] == [
+            f"torch eager {net} {arm}" for net in ("owt", "tutorial") for arm in ("A", "B")
+        ]
+
+    def test_the_batch_of_two_runs_is_two_lines(self, tmp_path):
+        made = [SERIES[2] | {"run_id": name} for name in ("first", "second")]
+        panel = plot_sweep.sweep(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
+        assert panel.get_legend_handles_labels()[1] == ["torch eager first", "torch eager second"]
+
+    def test_one_batch_is_no_sweep(self, tmp_path):
+        with pytest.raises(UsageError, match="expected several batches, found 8 only; run with --batch 8,32,128"):
+            plot_sweep.sweep(self.rows(tmp_path, batches=[8]), tmp_path / "sweep.png")
+
+
+def points(*names, series=SERIES[2:4], passes=("forward", "backward"), kind="layer"):
+    """Rows in columns, since every framework does the same work; each framework slower than the one before it."""
+    places = {"conv1": 100, "conv2": 500, "conv3": 520, "conv5": 510, "relu1": 0.125, "relu2": 0.125, "fc6": 15.0}
+    return [
+        one
+        | {"name": name, "pass": pass_, "kind": kind, "intensity": at, "gflop_per_s": min(10 * at, 100) / (2 + slow)}
+        for pass_ in passes
+        for slow, one in enumerate(series)
+        for name in names
+        for at in [places.get(name.rpartition(".")[2], 60.0)]
+    ]
+
+
+@pytest.mark.usefixtures("unsaved")
+class TestRoofline:
+    def test_forward_and_backward_have_a_panel_each_with_the_roofs(self, tmp_path):
+        rows = points("conv1") + points("owt", kind="net", passes=("forward", "forward_backward"))
+        figure = plot_roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png")
+        assert [panel.get_title() for panel in figure.axes] == [
+            "forward",
+            "backward (layers), forward + backward (nets)",
+        ]
+        for panel in figure.axes:
+            assert {"matrix product 120 GFLOP/s", "convolution 100 GFLOP/s", "copy 10 GB/s"} < set(words(panel))
+            roof = next(line for line in panel.lines if line.get_linestyle() == "-" and 120 in line.get_ydata()[:1])
+            assert roof.get_xdata()[0] == 12  # the ridge
+            assert (panel.get_xscale(), panel.get_yscale()) == ("log", "log")
+
+    def test_rows_with_macs_are_named_and_a_light_kind_once(self, tmp_path):
+        rows = points("owt.conv1", "owt.conv2", "owt.conv3", "owt.relu1", "owt.relu2", "owt.fc6")
+        for panel in plot_roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes:
+            roofs = {"matrix product 120 GFLOP/s", "convolution 100 GFLOP/s", "copy 10 GB/s"}
+            assert sorted(set(words(panel)) - roofs) == ["conv1", "conv2–3", "fc6", "relu"]
+            assert len(words(panel)) == 7
+            assert not overlapping(panel)
+
+    def test_rows_of_one_intensity_share_a_name(self, tmp_path):
+        rows = points("conv2", "conv3", "conv5", passes=["forward"])
+        (panel,) = plot_roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes
+        assert "conv2, conv3, conv5" in words(panel)
+
+    def test_nets_are_larger_and_stand_in_their_frameworks_colours(self, tmp_path):
+        rows = points("conv1") + points("owt", kind="net")
+        panel = plot_roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes[0]
+        marks = [(line.get_color(), line.get_markersize()) for line in panel.lines if line.get_marker() in ("o", "s")]
+        both = [drawing.COLORS["torch"], drawing.COLORS["tensorflow"]]
+        assert marks == [(color, plot_roofline.SIZES[kind]) for color in both for kind in ("layer", "net")]
+        assert "owt" in words(panel)
+
+    def test_crowded_names_do_not_lie_on_each_other(self, tmp_path):
+        rows = points("conv1", "conv2", "fc6", "relu1", series=SERIES) + points("owt", "tutorial", kind="net")
+        for panel in plot_roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes:
+            assert {"owt", "tutorial", "conv1", "conv2", "fc6", "relu"} < set(words(panel))
+            assert not overlapping(panel)
+
+    @pytest.mark.parametrize("nothing", [None, float("nan")])
+    @pytest.mark.parametrize("missing", [CEILINGS, ["conv_gflop_per_s"], ["copy_gb_per_s"]])
+    def test_what_was_not_measured_has_no_roof(self, tmp_path, missing, nothing):
+        known = CEILINGS | dict.fromkeys(missing, nothing)
+        panel = plot_roofline.roofline(points("conv1"), known, tmp_path / "roofline.png").axes[0]
+        roofs = [said.split()[0] for said in words(panel) if said.endswith("/s")]
+        names = {"matmul_gflop_per_s": "matrix", "conv_gflop_per_s": "convolution", "copy_gb_per_s": "copy"}
+        assert roofs == [names[name] for name in known if name not in missing]
+
+    def test_a_row_that_computes_nothing_is_left_out(self, tmp_path):
+        nothing = points("flatten")[0] | {"intensity": 0.0, "gflop_per_s": 0.0}
+        with pytest.raises(UsageError, match="no point with an intensity and a gflop_per_s, nothing to draw"):
+            plot_roofline.roofline([nothing], CEILINGS, tmp_path / "roofline.png")
+        with pytest.raises(UsageError, match="nothing to draw"):
+            plot_roofline.roofline([], CEILINGS, tmp_path / "roofline.png")
+
+    def test_a_missing_column_is_named(self, tmp_path):
+        with pytest.raises(
+            UsageError, match=r"roofline: expected the columns .*; missing name, intensity, gflop_per_s"
+        ):
+            plot_roofline.roofline([ROW | {"kind": "net"}], CEILINGS, tmp_path / "roofline.png")
+
+
+def profile(*layers, series=SERIES[2:4], passes=("forward", "backward"), whole=7.0):
+    rows = [(name, kind, ms) for name, kind, ms in layers] + [("sum of layers", "", sum(ms for *_, ms in layers))]
+    rows += [("whole net", "", whole)] if whole else []
+    return pd.DataFrame(
+        one | {"layer": name, "kind": kind, "pass": pass_, "center_ms": ms, "ci95_low_ms": ms, "ci95_high_ms": ms + 1}
+        for pass_ in passes
+        for one in series
+        for name, kind, ms in rows
+    )
+
+
+ROWS = (("conv1", "conv", 6.0), ("relu1", "relu", 0.01), ("fc6", "fc", 2.0))
+
+
+def spans(panel):
+    """Each bar's place, and the starts and lengths of its filled segments."""
+    found = {}
+    for patch in panel.patches:
+        if patch.get_facecolor()[3]:
+            found.setdefault(round(patch.get_y() + patch.get_height() / 2), []).append(
+                (patch.get_x(), patch.get_width())
+            )
+    return found
+
+
+@pytest.mark.usefixtures("unsaved")
+class TestLayers:
+    def test_a_bar_of_segments_for_each_pass_and_series(self, tmp_path):
+        above, below = plot_layers.layers(profile(*ROWS), tmp_path / "layers.png").axes
+        names = ["torch eager, forward", "tensorflow xla, forward", "torch eager, backward", "tensorflow xla, backward"]
+        for panel in (above, below):
+            assert [label.get_text() for label in panel.get_yticklabels()] == names
+        assert spans(above).keys() == set(range(4))
+        for bar in spans(above).values():
+            assert np.array(bar) == pytest.approx(np.array([(0, 6), (6, 0.01), (6.01, 2)]))
+        assert [sum(width for _, width in bar) for bar in spans(below).values()] == pytest.approx([100] * 4)
+
+    def test_a_kind_has_one_colour_that_no_framework_has(self, tmp_path):
+        above, _ = plot_layers.layers(profile(*ROWS), tmp_path / "layers.png").axes
+        filled = [
+            matplotlib.colors.to_hex(patch.get_facecolor()).upper() for patch in above.patches if patch.get_fill()
+        ]
+        assert filled[:3] == [plot_layers.KINDS[kind] for kind in ("conv", "relu", "fc")]
+        assert not {*plot_layers.KINDS.values()} & {*drawing.COLORS.values()}
+
+    def test_the_whole_net_is_outlined_and_both_lengths_are_said(self, tmp_path):
+        above, below = plot_layers.layers(profile(*ROWS), tmp_path / "layers.png").axes
+        outlined = [patch.get_width() for patch in above.patches if not patch.get_facecolor()[3]]
+        assert outlined == [7] * 4
+        assert words(above)[:4] == ["rows 8.01, net 7"] * 4
+        assert all(patch.get_facecolor()[3] for patch in below.patches)
+
+    def test_without_a_whole_net_there_is_no_outline(self, tmp_path):
+        above, _ = plot_layers.layers(profile(*ROWS, whole=None), tmp_path / "layers.png").axes
+        assert len(above.patches) == 12
+        assert words(above)[:4] == ["rows 8.01"] * 4
+
+    def test_a_backward_time_below_nothing_moves_no_segment_back(self, tmp_path):
+        rows = profile(ROWS[0], ("relu1", "relu", -0.5), ROWS[2], series=SERIES[2:3], passes=["backward"])
+        above, _ = plot_layers.layers(rows, tmp_path / "layers.png").axes
+        assert spans(above) == {0: [(0, 6), (6, 0), (6, 2)]}
+
+    def test_a_segment_is_named_where_the_name_has_room(self, tmp_path):
+        above, _ = plot_layers.layers(profile(*ROWS), tmp_path / "layers.png").axes
+        assert words(above)[4:] == ["conv1", "fc6"] * 4
+        assert not overlapping(above)
+
+    def test_the_published_times_are_drawn_as_shares(self, tmp_path):
+        above, below = plot_layers.layers(profile(*ROWS), tmp_path / "layers.png", plot_layers.published()).axes
+        names = [label.get_text() for label in below.get_yticklabels()]
+        assert names[::3] == [
+            f"Caffe + cuDNN, Titan X,\nbatch 128 (2016), {pass_}" for pass_ in ("forward", "backward")
+        ]
+        assert len(above.get_yticklabels()) == 4
+        first = spans(below)[0]
+        assert len(first) == 16
+        assert first[0][1] == pytest.approx(100 * 4.6583 / 42.286545)
+        assert "gradient of the images" in below.get_xlabel()
+
+    def test_the_published_times_add_up(self):
+        times = plot_layers.published()
+        assert times.groupby("pass")["center_ms"].sum().to_dict() == pytest.approx(
+            {"forward": 42.286545, "backward": 86.137701}
+        )
+        assert set(times["kind"]) == {"conv", "relu", "pool", "fc"}
+
+    def test_a_layer_that_is_there_twice_is_not_stacked(self, tmp_path):
+        with pytest.raises(
+            UsageError, match="torch eager has two rows of conv1, forward, and no column tells them apart"
+        ):
+            plot_layers.layers(profile(*ROWS, ROWS[0], series=SERIES[2:3]), tmp_path / "layers.png")
+
+    def test_nothing_to_stack_says_what_to_do(self, tmp_path):
+        with pytest.raises(UsageError, match="no layer with a center_ms, nothing to draw; run `alexnet-bench profile`"):
+            plot_layers.layers(profile(), tmp_path / "layers.png")
+        with pytest.raises(UsageError, match=r"layers: expected the columns .*; missing layer, kind, center_ms"):
+            plot_layers.layers(pd.DataFrame([ROW]), tmp_path / "layers.png")
+
+
+def test_every_kind_of_plot_is_saved_and_changes_no_global_settings(tmp_path):
+    before = dict(matplotlib.rcParams)
+    speeds = [SERIES[2] | {"batch": batch} for batch in (1, 8)]
+    plot_sweep.sweep(plot.read([csv(tmp_path, *speeds)]), tmp_path / "sweep.svg")
+    plot_roofline.roofline(points("conv1"), CEILINGS, tmp_path / "roofline.svg")
+    plot_layers.layers(profile(*ROWS), tmp_path / "layers.svg")
+    assert dict(matplotlib.rcParams) == before
+    for kind in ("sweep", "roofline", "layers"):
+        assert "torch eager" in (tmp_path / f"{kind}.svg").read_text()

@@ -21,7 +21,7 @@ journal = functools.partial(make, rounds=3)
 
 def block(case, **changes):
     place = {"group": 0, "round": 2, "attempt": 0}
-    facts = {"fault": "", "changed": {}, "peak_memory": None, "stop": "count", "noise": ""}
+    facts = {"fault": "", "changed": {}, "stop": "count", "noise": ""}
     return place | {"case_id": case.id} | facts | changes
 
 
@@ -105,23 +105,26 @@ def test_what_retraced_while_it_was_timed_is_invalid(tmp_path):
     assert Run(tmp_path).row(A)["invalid_reason"] == reason
 
 
-class TestMatrixRate:
+class TestCeiling:
     GFLOP = 2 * 714_188_480 * 8 / 1e9  # owt forward, batch 8; 1001 ns a pass
     RATE = GFLOP / 1.001e-6
 
     def test_a_pass_below_it_is_plain(self, tmp_path):
         row = journal(tmp_path, rate=self.RATE * 1.1).row(A)
-        assert (row["flags"], row["valid"], row["gemm_gflop_per_s"]) == ("", True, self.RATE * 1.1)
+        assert (row["flags"], row["valid"]) == ("", True)
+        assert row["ceiling_gflop_per_s"] == row["matmul_gflop_per_s"] == self.RATE * 1.1
+        assert row["peak_fraction"] == pytest.approx(1 / 1.1)
 
     def test_a_pass_above_it_is_flagged(self, tmp_path):
         row = journal(tmp_path, rate=self.RATE / 3.9).row(A)
-        assert (row["flags"], row["valid"]) == ("above_gemm_rate", True)
+        assert (row["flags"], row["valid"]) == ("above_ceiling", True)
+        assert row["peak_fraction"] == pytest.approx(3.9)
 
     def test_a_pass_far_above_it_left_work_out(self, tmp_path):
         run = journal(tmp_path, rate=self.RATE / 4.5)
         row = run.row(A)
         assert (row["valid"], row["stop_reason"]) == (False, "failed")
-        assert row["invalid_reason"] == "implausible: 4.5 times the machine's matrix rate, so work was left out"
+        assert row["invalid_reason"] == "implausible: 4.5 times the machine's ceiling, so work was left out"
         assert [(pair.word, pair.ratio) for pair in within(run)] == [("MISSING", None)]
 
 

@@ -217,10 +217,11 @@ class TestRefused:
         edit(there, "run", lambda head: head.update(pythons=["null"]))
         assert self.refusal(there) == expected.format("--python null=PATH", [])
 
-    def test_two_interpreters_that_are_not_said_once_more(self, there):
-        sides = {"key": "python", "values": ["a", "b"], "identical": False}
+    @pytest.mark.parametrize("key", ["python", "net"])
+    def test_two_files_that_are_not_said_once_more(self, there, key):
+        sides = {"key": key, "values": ["a", "b"], "identical": False}
         edit(there, "run", lambda head: head.update(ab=sides))
-        expected = "--resume: the Run compares two interpreters; expected its --ab python=A,B once more"
+        expected = f"--resume: the Run compares two files; expected its --ab {key}=A,B once more"
         assert self.refusal(there) == expected
 
     def test_what_is_no_run(self, there, tmp_path):

@@ -115,7 +115,12 @@ class TestSchedule:
                 "libraries",
             }
             assert worker["conditions"]["other_frameworks"] == []
-            assert worker["gemm_gflop_per_s"] is None  # the null Net does nothing: there is nothing to judge
+            assert worker["numpy_gflop_per_s"] is None  # the null Net does nothing: there is nothing to judge
+            assert worker["proven"] is True
+            assert worker["compile_cache"] is None
+            assert worker["first_call_ns"].keys() == {"forward", "forward_backward"}
+        assert scheduled.of("ceiling") == []
+        assert all(turn["allocator_peak"] is None and turn["process_peak"] > 0 for turn in scheduled.of("turn"))
         assert all((block["changed"], block["fault"]) == ({}, "") for block in scheduled.of("block"))
 
     def test_no_worker_and_no_scratch_file_is_left_behind(self, scheduled):

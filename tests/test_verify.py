@@ -87,7 +87,8 @@ class TestDump:
     def test_json_says_what_each_worker_computed_with(self, dumped):
         _, _, got = dumped
         (worker,) = got["workers"]
-        assert {"framework", "mode", "precision", "versions", "precision_found", "conditions"} == set(worker)
+        assert {"framework", "mode", "worker", "precision", "versions", "precision_found", "conditions"} == set(worker)
+        assert worker["worker"] == "null-noop"
         assert worker["precision_found"]["conv"]["precision"] == "fp32"
 
 
@@ -117,7 +118,7 @@ class TestAgainst:
             ["verify", "--variant", "half_width", "--framework", "null", "--against", str(tmp_path / "theirs.npz")],
         )
         assert result.exit_code == 1
-        assert "half_width on null: gradient conv2/bias: off by 1.0e-03, allowed 1e-04" in result.stdout
+        assert "half_width on null noop: gradient conv2/bias: off by 1.0e-03, allowed 1e-04" in result.stdout
         (own,) = [line for line in result.stdout.splitlines() if "the file to float64" in line]
         assert own.rstrip().endswith("DIFFERS")
         words = "theirs.npz, against float64: gradient conv2/bias: off by 1.0e-03, allowed 1e-04"
@@ -293,7 +294,7 @@ class TestPrecision:
     def test_a_worker_that_computes_in_another_precision_is_named(self, command):
         got = command("verify", *SMALL, "--mode", "part", "--env", "NULL_NET=low")
         assert got.code == 1
-        assert "half_width on null: asked for fp32, but a matmul ran in bf16 precision (off by 2" in got.out
+        assert "half_width on null part: asked for fp32, but a matmul ran in bf16 precision (off by 2" in got.out
 
     def test_a_run_in_bf16_is_timed_within_its_own_limits(self, command):
         run = command("run", *NULL, "--precision", "fp32,bf16", "--json")

@@ -1,0 +1,96 @@
+"""Roofline: what a row or a net has to compute and to move, and the time a machine needs for that at best.
+
+Source: Williams, Waterman, Patterson: Roofline, an insightful visual performance model, 2009.
+"""
+
+import bisect
+import math
+from dataclasses import dataclass
+
+from impls.layers import Placed
+from impls.variants import Variant
+
+PASSES = ("forward", "backward", "forward_backward")
+LARGEST_BATCH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Operations, and bytes read and written, of a whole batch."""
+
+    flop: float
+    bytes: float
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.flop + other.flop, self.bytes + other.bytes)
+
+    @property
+    def intensity(self) -> float:
+        """FLOP per byte; 0 where nothing is moved."""
+        return self.flop / self.bytes if self.bytes else 0.0
+
+
+NOTHING = Work(0, 0)
+
+
+def work(placed: Placed, batch: int, pass_: str, *, input_gradient: bool, width: int = 4) -> Work:
+    """Work of one row by itself, with values of ``width`` bytes (4: float32, 2: bf16).
+
+    Each array is moved once, as if the caches held it for as long as it is needed. Forward reads the input and, once a
+    batch, params and state, and writes the output. Backward reads the gradient that arrives and the input (a ReLU: its
+    output, as large), writes the gradient of the params, and, where ``input_gradient``, reads the params and writes
+    the gradient of the input. A row that computes nothing moves nothing. ValueError for another pass.
+    """
+    if pass_ not in PASSES:
+        raise ValueError(f"unknown pass {pass_!r}: expected {', '.join(PASSES)}")
+    if pass_ == "forward_backward":
+        forward = work(placed, batch, "forward", input_gradient=input_gradient, width=width)
+        return forward + work(placed, batch, "backward", input_gradient=input_gradient, width=width)
+    read, written = math.prod(placed.input), math.prod(placed.output)
+    if pass_ == "forward":
+        flop, values = placed.flop, batch * (read + written) + placed.params + placed.state
+    else:
+        flop = placed.backward_flop(input_gradient)
+        values = batch * (written + read) + placed.params
+        values += (batch * read + placed.params) if input_gradient else 0
+    return Work(batch * flop, width * values) if flop else NOTHING
+
+
+def net_work(variant: Variant, batch: int, pass_: str, *, width: int = 4) -> Work:
+    """Sum over the rows, each by itself: a compiler that fuses rows moves less.
+
+    Neither the first row with params nor one before it has a gradient of its input, unless the Variant asks for it.
+    """
+    total, wanted = NOTHING, variant.input_gradient
+    for placed in variant.placed():
+        total += work(placed, batch, pass_, input_gradient=wanted, width=width)
+        wanted = wanted or placed.params > 0
+    return total
+
+
+def ridge(ceiling_gflop_per_s: float, copy_gb_per_s: float) -> float:
+    """The intensity, FLOP per byte, above which the arithmetic and no longer the memory sets the time."""
+    return ceiling_gflop_per_s / copy_gb_per_s
+
+
+def attainable(work: Work, ceiling_gflop_per_s: float, copy_gb_per_s: float) -> float:
+    """Milliseconds at best: the longer of computing at the ceiling and moving at the bandwidth of a copy."""
+    return max(work.flop / ceiling_gflop_per_s, work.bytes / copy_gb_per_s) / 1e6
+
+
+def bound(work: Work, ceiling_gflop_per_s: float, copy_gb_per_s: float) -> str:
+    """Which of the two it is: compute or memory."""
+    return "compute" if work.intensity >= ridge(ceiling_gflop_per_s, copy_gb_per_s) else "memory"
+
+
+def turning_batch(
+    variant: Variant, pass_: str, ceiling_gflop_per_s: float, copy_gb_per_s: float, *, width: int = 4
+) -> int | None:
+    """The smallest batch at which the net's intensity reaches the ridge: from there on computing takes longer than
+    moving. None where no batch up to LARGEST_BATCH does; the params are read once a batch, so intensity only grows."""
+
+    def computes(batch: int) -> bool:
+        return bound(net_work(variant, batch, pass_, width=width), ceiling_gflop_per_s, copy_gb_per_s) == "compute"
+
+    found = 1 + bisect.bisect_left(range(1, LARGEST_BATCH + 1), True, key=computes)
+    return found if found <= LARGEST_BATCH else None

@@ -1,0 +1,204 @@
+"""The examples: peers from outside, each proven in a process of its own as a Worker would have it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+import impls
+from bench import parity
+from bench.guest import parsed
+from impls import reference
+from impls.variants import VARIANTS
+
+#: Builds the guest that argv tells of, writes what its passes computed, and prints what it says of itself.
+CHILD = """
+import json, sys
+from pathlib import Path
+import numpy as np
+import impls
+from bench import guest, probe
+from impls.net import Build, Settings, gradients_of, logits_of
+from impls.variants import VARIANTS
+from impls.weights import shared
+
+path, framework, folder, out, wanted = *map(Path, sys.argv[1:2]), *sys.argv[2:3], *map(Path, sys.argv[3:5]), sys.argv[5]
+asked = json.loads(wanted)
+probe.keep_out(framework)
+impls.load(framework).configure(Settings("cpu", 2, "fp32"))
+refused = []
+for variant, size, how in asked["refused"]:
+    try:
+        guest.build(str(path), "build", VARIANTS[variant].resized(size), shared(folder / "weights"), Build(**how))
+    except ValueError as error:
+        refused.append(str(error))
+variant, size, how = asked["built"]
+net = guest.build(str(path), "build", VARIANTS[variant].resized(size), shared(folder / "weights"), Build(**how))
+images = np.load(folder / "images.npy")
+net.load([images, 2 * images])
+alternated = []
+for _ in range(3):
+    handles = net.forward()
+    net.wait(handles)
+    net.fetch(handles)
+    alternated.append(net.logits(handles))
+np.save(out / "alternated.npy", alternated)
+np.save(out / "logits.npy", logits_of(net, images))
+loss, gradients = gradients_of(net, images)
+np.save(out / "loss.npy", loss)
+for layer, arrays in gradients.items():
+    for name, array in arrays.items():
+        np.save(out / f"gradient.{layer}.{name}.npy", array)
+net.fetch(net.forward_backward())
+said = {"device": net.device(), "layout": net.layout(), "filled": net.filled, "strangers": probe.strangers(framework)}
+print(json.dumps({"refused": refused, **said}))
+"""
+#: owt stands at its own size alone: below 223 px pool5 is no 6x6. The tutorial's SAME fits at 64 px too.
+PARITY = {"owt": None, "tutorial": 64}
+EXAMPLES = {"torchvision_alexnet": "owt", "keras_alexnet": "tutorial", "article": "tutorial"}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The parity set of a variant, once for all its examples."""
+    sets = {}
+
+    def prepared(variant):
+        if variant not in sets:
+            folder = tmp_path_factory.mktemp(variant)
+            sets[variant] = parity.prepare(VARIANTS[variant].resized(PARITY[variant]), folder, batch=1)
+            assert sets[variant].tie_free
+        return sets[variant].folder
+
+    return prepared
+
+
+def how(framework, **changes):
+    it = impls.FRAMEWORKS[framework]
+    fields = {"batch": 1, "device": "cpu", "precision": "fp32", "mode": it.modes[0], "layout": it.layouts[0]}
+    return fields | changes
+
+
+def ran(example, folder, out, refused=(), **changes):
+    """What a child says of an example that it built, with those changes to its Build; its values lie in ``out``."""
+    guest = parsed(f"{ROOT / 'examples' / example}.py:build")
+    pytest.importorskip(impls.FRAMEWORKS[guest.framework].package)
+    assert guest.takes_weights
+    variant = EXAMPLES[example]
+    out.mkdir(exist_ok=True)
+    asked = {
+        "built": [variant, PARITY[variant], how(guest.framework, **changes)],
+        "refused": [[name, size, how(guest.framework, **wrong)] for name, size, wrong in refused],
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, guest.path, guest.framework, folder, out, json.dumps(asked)],
+        cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def proven(folder, out, precision="fp32"):
+    """Every value within its limit, none missing and none beside them."""
+    expected = {path.name: np.load(path) for path in (folder / "reference").glob("*.npy")}
+    found = {path.name: np.load(path) for path in out.glob("*.npy") if path.name != "alternated.npy"}
+    assert found.keys() == expected.keys()
+    checks = []
+    for name, array in expected.items():
+        assert found[name].shape == array.shape, name
+        checks.append({"kind": name.split(".")[0], "what": name, **reference.difference(found[name], array)})
+    wrong = [check for check in parity.judge(checks, parity.LIMITS[precision]) if not check["ok"]]
+    assert not wrong
+
+
+def alternates(out):
+    """The two resident batches in turn, every pass the other one."""
+    first, second, third = np.load(out / "alternated.npy")
+    assert reference.relative_l2(first, third) < 1e-6
+    assert reference.relative_l2(first, second) > 0.1
+
+
+def test_torchvisions_alexnet_is_owt(prepared, tmp_path):
+    wrong = [("tutorial", None, {}), ("owt", None, {"mode": "graph"})]
+    said = ran("torchvision_alexnet", prepared("owt"), tmp_path / "out", wrong)
+    proven(prepared("owt"), tmp_path / "out")
+    alternates(tmp_path / "out")
+    assert said == {
+        "refused": [
+            "torchvision_alexnet is the owt net, not tutorial: pass --variant owt",
+            "torchvision_alexnet has no mode 'graph': choose eager, compile or cudagraphs",
+        ],
+        "device": "cpu",
+        "layout": "nchw",
+        "filled": ["state", "layers", "traces"],
+        "strangers": [],
+    }
+
+
+def test_the_keras_model_is_the_tutorial(prepared, tmp_path):
+    wrong = [("owt", None, {}), ("tutorial", None, {"mode": "eager"}), ("tutorial", 67, {})]
+    said = ran("keras_alexnet", prepared("tutorial"), tmp_path / "out", wrong)
+    proven(prepared("tutorial"), tmp_path / "out")
+    alternates(tmp_path / "out")
+    assert said["device"].endswith("CPU:0")
+    assert (said["layout"], said["strangers"]) == ("nhwc", [])
+    assert said["refused"] == [
+        "keras_alexnet is the tutorial net, not owt: pass --variant tutorial",
+        "keras_alexnet has no mode 'eager': choose graph or xla",
+        "keras_alexnet pads SAME, not as tutorial at 67 px: leave --size at 224",
+    ]
+
+
+def test_the_articles_program_is_the_tutorial(prepared, tmp_path):
+    """Its values are those that its timed passes left in the session: nothing of them was pruned."""
+    wrong = [
+        ("owt", None, {}),
+        ("tutorial", None, {"mode": "xla"}),
+        ("tutorial", None, {"precision": "bf16"}),
+        ("tutorial", 67, {}),
+    ]
+    said = ran("article", prepared("tutorial"), tmp_path / "out", wrong)
+    proven(prepared("tutorial"), tmp_path / "out")
+    alternates(tmp_path / "out")
+    assert said["device"].endswith("CPU:0")
+    assert (said["layout"], said["strangers"]) == ("nhwc", [])
+    assert said["refused"] == [
+        "article is the tutorial net, not owt: pass --variant tutorial",
+        "article has no mode 'xla': choose graph",
+        "article has no precision bf16: choose fp32 or tf32",
+        "article pads SAME, not as tutorial at 67 px: leave --size at 224",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("example", "changes"),
+    [
+        ("torchvision_alexnet", {"mode": "compile"}),
+        ("torchvision_alexnet", {"layout": "channels_last"}),
+        ("torchvision_alexnet", {"precision": "bf16"}),
+        ("keras_alexnet", {"mode": "xla"}),
+        ("keras_alexnet", {"precision": "bf16"}),
+    ],
+)
+def test_it_is_so_in_every_other_way_that_it_has(example, changes, prepared, tmp_path):
+    folder = prepared(EXAMPLES[example])
+    said = ran(example, folder, tmp_path / "out", **changes)
+    proven(folder, tmp_path / "out", changes.get("precision", "fp32"))
+    alternates(tmp_path / "out")
+    assert said["layout"] == changes.get("layout", said["layout"])
+
+
+@pytest.mark.slow
+def test_dropout_is_in_training_alone_and_on_where_it_was_asked_for(prepared, tmp_path):
+    ran("torchvision_alexnet", prepared("owt"), tmp_path / "out", dropout=True)
+    logits, loss = (np.load(tmp_path / "out" / f"{name}.npy") for name in ("logits", "loss"))
+    assert reference.relative_l2(logits, np.load(prepared("owt") / "reference" / "logits.npy")) < 1e-5
+    assert abs(loss / np.load(prepared("owt") / "reference" / "loss.npy") - 1) > 0.1
