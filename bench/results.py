@@ -168,7 +168,7 @@ class Run:
         summary = self.summary(case)
         if summary is None:
             return "not measured"
-        return gate.pruned_fault(rows.over_ceiling(self, case, summary))
+        return gate.pruned_fault(rows.over_witness(self, case, summary))
 
     def uneven(self, case: Case) -> bool:
         """Whether the controller's own fixed computation, before and after the cycles of a Case's Rounds, took another
