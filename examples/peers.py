@@ -12,44 +12,42 @@ from typing import Any
 
 import click
 
-from bench import cli, options, run, screen
+from bench import UsageError, cli, options, run, screen
 from bench.case import PASSES, Case
 from bench.crew import preflight
 from bench.pairs import within
 from bench.results import Run
-from bench.stats import Interval
+from bench.stats import Interval, t_quantile
 
 HERE = Path(__file__).resolve().parent
-PLANS: dict[str, dict[str, Any]] = {
-    "torchvision": {"variant": "owt", "framework": "torch", "net": ("torchvision_alexnet.py:build",)},
-    "tensorflow": {
-        "variant": "tutorial",
-        "framework": "tensorflow",
-        "net": ("article.py:build", "keras_alexnet.py:build"),
-    },
-    "lrn": {"variant": "tutorial", "framework": "torch", "lrn": "native,fast", "net": ("without_lrn.py:build",)},
+PLANS = {
+    "torchvision": ["--variant", "owt", "--framework", "torch", "--net", f"{HERE}/torchvision_alexnet.py:build"],
+    "tensorflow": [
+        *("--variant", "tutorial", "--framework", "tensorflow"),
+        *("--net", f"{HERE}/article.py:build", "--net", f"{HERE}/keras_alexnet.py:build"),
+    ],
+    "lrn": [
+        *("--variant", "tutorial", "--framework", "torch", "--lrn", "native,fast"),
+        *("--net", f"{HERE}/without_lrn.py:build"),
+    ],
 }
 MOST = 1.02  # of a peer's time, with the interval's lower end at or below 1
 MOST_OF_LRN = 0.5  # of what the native LRN costs
 
 
-def main(plans: list[str], rounds: str, batch: str, iterations: str) -> int:
+def main(plans: list[str], more: list[str]) -> int:
     lines = []
     for name in plans or PLANS:
-        changes = PLANS[name] | {"rounds": rounds, "batch": batch, "iterations": iterations}
-        changes["net"] = tuple(str(HERE / net) for net in changes["net"])
-        made = measured(f"peers-{name}", changes)
+        made = measured(f"peers-{name}", [*PLANS[name], *more])
         screen.run_table(made, within(made))
         lines += list(lrn_costs(made) if name == "lrn" else over_peers(made))
     print(*lines, sep="\n")
-    return 0 if all("MISSED" not in line for line in lines) else 1
+    return 0 if all(line.endswith(": met") for line in lines) else 1
 
 
-def measured(name: str, changes: dict[str, Any]) -> Run:
-    """A Run as `run` makes it, with these options."""
-    context = click.Context(cli.run)
-    usual = {one.name: one.get_default(context) for one in cli.run.params if one.name}
-    asked = usual | {"net": (), "python": (), "env": ()} | changes
+def measured(name: str, words: list[str]) -> Run:
+    """A Run as `run` makes it, with these words on its command line."""
+    asked = cli.run.make_context("run", words).params
     protocol, cases, conditions = options.protocol(asked), options.cases(asked), options.conditions(asked)
     preflight(cases, conditions)
     folder, reason = run.measure(cases, protocol, conditions, Path(asked["out"]), name)
@@ -61,13 +59,15 @@ def measured(name: str, changes: dict[str, Any]) -> Run:
 
 
 def over_peers(made: Run) -> Iterator[str]:
-    """Our time over each peer's."""
-    cases = {case.id: case for case in made.cases}
-    for pair in within(made):
-        case = cases[pair.candidate]
-        if case.guest:
-            what = f"{case.variant}, {case.framework} {case.mode}, {case.pass_}: ours over {case.guest}"
-            yield judged(what, pair.ratio.value.inverse if pair.ratio else None, MOST, reaches_one=True)
+    """Our time over each peer's; one that was not measured beside ours is a miss too."""
+    pairs = {pair.candidate: pair for pair in within(made)}
+    ours = {case.id for case in made.cases if case.guest is None}
+    for case in (case for case in made.cases if case.guest):
+        pair = pairs.get(case.id)
+        value = pair.ratio.value.inverse if pair and pair.ratio and pair.baseline in ours else None
+        yield judged(
+            f"{case.variant}, {case.framework} {case.mode}, {case.pass_}: ours over {case.guest}", value, MOST, 1.0
+        )
 
 
 def lrn_costs(made: Run) -> Iterator[str]:
@@ -84,16 +84,31 @@ def lrn_costs(made: Run) -> Iterator[str]:
         without = medians(pass_, guest="without_lrn")
         rounds = sorted(native.keys() & fast.keys() & without.keys())
         costs = [(fast[one] - without[one], native[one] - without[one]) for one in rounds]
-        known = [math.log(ours / theirs) for ours, theirs in costs if ours > 0 and theirs > 0]
-        value = Interval.of_logs(known) if known else None
         what = f"tutorial, torch eager, {pass_}: cost of the fast LRN over the native one's"
-        yield judged(what, value, MOST_OF_LRN, reaches_one=False)
+        yield judged(what, ratio_of_means(costs), MOST_OF_LRN)
 
 
-def judged(what: str, value: Interval | None, most: float, *, reaches_one: bool) -> str:
-    if value is None:
-        return f"{what}: MISSED, not measured"
-    met = value.center <= most and not (reaches_one and value.low is not None and value.low > 1)
+def ratio_of_means(pairs: list[tuple[float, float]]) -> Interval | None:
+    """Of two differences in each Round, one of which may be near 0 or below: the mean of the first over the mean of the
+    second, with the interval that leaving out each Round in turn gives (jackknife). None below 3 Rounds."""
+    count = len(pairs)
+    if count < 3:
+        return None
+    tops, bottoms = (math.fsum(one[side] for one in pairs) for side in (0, 1))
+    center = tops / bottoms
+    left_out = [(tops - top) / (bottoms - bottom) for top, bottom in pairs]
+    mean = math.fsum(left_out) / count
+    half = t_quantile(0.975, count - 1) * math.sqrt(
+        (count - 1) / count * math.fsum((one - mean) ** 2 for one in left_out)
+    )
+    return Interval(center, center - half, center + half)
+
+
+def judged(what: str, value: Interval | None, most: float, reaches: float = math.inf) -> str:
+    """``reaches``: what the interval's lower end may not lie above."""
+    if value is None or value.low is None:
+        return f"{what}: MISSED, not measured in 3 Rounds"
+    met = value.center <= most and value.low <= reaches
     return f"{what}: {screen.bracketed(value)}, at most {most:g}: {'met' if met else 'MISSED'}"
 
 
@@ -102,9 +117,14 @@ def judged(what: str, value: Interval | None, most: float, *, reaches_one: bool)
 @click.option("--rounds", default="10", show_default=True)
 @click.option("--batch", default="8", show_default=True)
 @click.option("--iterations", default="10", show_default=True)
+@click.option("--out", default="results", show_default=True)
 def command(plans: tuple[str, ...], **asked: str) -> None:
     """Time our nets beside their peers' and say whether they are as fast; exit 1 where one is not."""
-    sys.exit(main(list(plans), **asked))
+    words = [word for name, value in asked.items() for word in (f"--{name}", value)]
+    try:
+        sys.exit(main(list(plans), words))
+    except UsageError as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":
