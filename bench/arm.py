@@ -1,6 +1,7 @@
 """Arm: one side of an ``--ab``. Two Workers alike in all but one thing, taking turns in one Run."""
 
 import dataclasses
+import functools
 import os
 import re
 import shutil
@@ -48,7 +49,7 @@ class Ab:
 
     def guest(self, arm: str | None) -> Guest | None:
         """The Arm's own net, None where both have the same."""
-        return guest.parsed(self.value(arm)) if self.key == "net" else None
+        return _guest(self.value(arm)) if self.key == "net" else None
 
     def slowdown(self, arm: str | None) -> float:
         """The share of a pass that is added to it."""
@@ -108,14 +109,22 @@ def parsed(text: str, frameworks: Sequence[str], devices: Sequence[str] = ("cpu"
         elif key in ("lrn", "preset"):
             one_of("LRN" if key == "lrn" else key, value, LRNS if key == "lrn" else PRESETS)
         elif key == "net":
-            guest.parsed(value)
+            _guest(value)
         elif key == "layout":
             layouts(frameworks, value)
+            for name in (name for name in frameworks if value not in FRAMEWORKS[name].layouts):
+                raise UsageError(f"--ab layout: {name} has no layout {value!r}; leave {name} out")
         elif key == "slowdown":
             _percent(value)
         elif key == "python" and shutil.which(interpreter(value)) is None:
             raise UsageError(f"--ab python: no interpreter at {value!r}")
     return Ab(key, (values[0], values[1]))
+
+
+@functools.cache
+def _guest(text: str) -> Guest:
+    """Read once: a Worker refuses a file that is another by then."""
+    return guest.parsed(text)
 
 
 def _percent(text: str) -> None:

@@ -82,7 +82,9 @@ class Case:
     @property
     def rivals(self) -> tuple:
         """Equal for Cases of a group that are compared with each other, so their Turns stand side by side."""
-        return (self.pass_, self.compiled, *([self.framework] if self.arm else []))
+        if self.arm:  # two nets may be of two frameworks
+            return (self.pass_, None if self.guest else self.framework)
+        return (self.pass_, self.compiled)
 
     @property
     def process_precision(self) -> str:
@@ -217,16 +219,17 @@ def grid(
     ``ours`` are the frameworks that time our net, None for all that have modes; ``guests`` are (framework, label) of
     users' nets, which come after ours and have no LRN to choose.
     """
+    if "tf32" in precisions and PRESETS[1] in presets:
+        raise UsageError("precision 'tf32' with --preset default: only `equal` sets switches; leave one of them out")
     if "tf32" in precisions and "cpu" in devices:
         raise UsageError("precision 'tf32' asked for, which only a GPU has: choose fp32 or bf16 on the cpu")
     cases = []
     for variant, device, precision, batch in itertools.product(variants, devices, precisions, batches):
         own_size = None if size == named(variant.partition(".")[0]).input_size else size
-        has_lrn = any(isinstance(layer, Lrn) for layer in named(variant).layers)
         nets: list[tuple[str, str | None, str]] = [
             (framework, None, lrn)
             for framework in (modes if ours is None else ours)
-            for lrn in (lrns if has_lrn else LRNS[:1])
+            for lrn in (lrns if has_lrn(variant) else LRNS[:1])
         ]
         nets += [(framework, label, LRNS[0]) for framework, label in guests]
         fixed = (threads, own_size, dropout, seed, weights)
@@ -239,6 +242,11 @@ def grid(
     for case in cases:
         fits(case)
     return cases
+
+
+def has_lrn(variant: str) -> bool:
+    """Whether there is an LRN to choose."""
+    return any(isinstance(layer, Lrn) for layer in named(variant).layers)
 
 
 def checked(cases: list[Case]) -> list[Case]:

@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench import stats
 from bench.case import Case
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def of(run: Run, case: Case) -> Ceiling:
     ]
     number = run.group_of[case.id]
     here = [one for one in alike if one["group"] == number] or alike
+    presets = {other.worker: other.preset for other in run.cases}
+    alike = [one for one in alike if presets.get(one["worker"]) == case.preset]
     threads = {other.worker: other.threads for other in run.cases}
     here = [one for one in here if threads.get(one["worker"]) == case.threads] or here
     beside = [one for one in run.counted("worker") if one["group"] == number and case.precision == "fp32"]
@@ -48,5 +51,22 @@ def of(run: Run, case: Case) -> Ceiling:
             if one[what]:
                 found.setdefault(one["worker"], []).append(one[what])
         typical = [statistics.median(values) for values in found.values()]
-        rates[what] = max([*typical, *(numpy if what == "matmul_gflop_per_s" else ())], default=None)
+        if what == "matmul_gflop_per_s" and numpy:
+            typical.append(statistics.median(numpy))
+        rates[what] = max(typical, default=None)
     return Ceiling(**rates)
+
+
+def share(run: Run, case: Case, summary: stats.Summary) -> float | None:
+    """Algorithmic FLOP over time, as a share of the ceiling. Above 1 it takes a cleverer algorithm than multiplying
+    matrices, or a machine that sped up meanwhile; far above it the work was not done."""
+    rate = of(run, case).gflop_per_s
+    return 2 * case.macs * case.batch / summary.center.center / rate if rate else None
+
+
+def over_witness(run: Run, case: Case, summary: stats.Summary) -> float | None:
+    """The same over a rate that the row's own framework had no part in, where there is one: numpy's. A net that leaves
+    work out would raise its own ceiling."""
+    numpy = [one["numpy_gflop_per_s"] for one in run.workers(case) if one["numpy_gflop_per_s"]]
+    speed = 2 * case.macs * case.batch / summary.center.center
+    return speed / max(numpy) if numpy else share(run, case, summary)

@@ -81,7 +81,7 @@ def environment(
         "KERAS_BACKEND": "tensorflow",
         **{name: str(cache / folder) for name, folder in CACHES.items()},
         **CACHING,
-        **({} if on_gpu else {"TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={cache / 'xla'}"}),
+        **({} if on_gpu else {"TF_XLA_FLAGS": f'--tf_xla_persistent_cache_directory="{cache / "xla"}"'}),
         **({} if threads is None else dict.fromkeys(THREADS, str(threads))),
         **(PINNED if preset == "equal" else {}),
         **({} if precision == "tf32" or preset != "equal" else {"NVIDIA_TF32_OVERRIDE": "0"}),
@@ -98,6 +98,10 @@ class Child:
     """What precision its process was found to have, once it has been asked."""
     ready: dict[str, Any] | None = None
     """What it said of itself when it was configured."""
+    numpy_gflop_per_s: float | None = None
+    """numpy's matrix product in its process, once it has been asked."""
+    compile_cache: str | None = None
+    """Whether what it compiles into was cold or warm when it was started; None where its mode does not compile."""
     ceiling_known = False
 
     def __init__(self, name: str, framework: str, python: str, env: Mapping[str, str], logs: Path, limit_s: float):
@@ -154,7 +158,8 @@ class Child:
         reply = json.loads(self._line(do))
         if "failed" in reply:
             reason = {"memory": "ran out of memory"}.get(reply["failed"], f"failed in {do}")
-            died = WorkerDied(self.name, reply["failed"], f"{reason}: {reply['why']}", self.tail())
+            reason = f"{reason}: {reply['why']}" if reply["failed"] != "net" else reply["why"].partition(": ")[2]
+            died = WorkerDied(self.name, reply["failed"], reason, self.tail())
             self.kill()
             raise died
         return reply

@@ -59,9 +59,12 @@ class Conditions:
         return {**self.env, **(self.ab.env(case.arm) if self.ab else {})}
 
     def compiled_before(self, cache: str) -> bool:
-        """Whether there is anything in what a Worker is to compile into."""
-        folder = self.cache and self.cache / cache
-        return bool(folder and folder.is_dir() and any(path.is_file() for path in folder.rglob("*")))
+        """Whether there is anything in what a Worker is to compile into; what the driver keeps is not a compiler's."""
+        if self.cache is None:
+            return False
+        folder = self.cache / cache
+        found = folder.rglob("*") if folder.is_dir() else ()
+        return any(path.is_file() and path.relative_to(folder).parts[0] != "cuda" for path in found)
 
     def pinned_threads(self, case: Case) -> int | None:
         """How many threads a Case's Worker is given, None where the framework chooses."""

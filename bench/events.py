@@ -33,6 +33,7 @@ class TheirNet(TypedDict):
     function: str
     sha256: str
     label: str
+    arm: str | None
 
 
 class Sides(TypedDict):

@@ -36,7 +36,7 @@ ALSO = {"keras": "tensorflow", "torchvision": "torch"}
 
 
 class NotANet(TypeError):
-    """What FUNCTION returned has not the methods of a Net; one line."""
+    """FUNCTION has no such net to give, or what it returned has not the methods of one; one line."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,10 @@ def build(
         raise RuntimeError(f"{name} has changed since the Run began: expected sha256 {sha256}, found {_digest(source)}")
     takes_weights = _takes_weights(_tree(source, name), name, function)
     make = getattr(_imported(path), function)
-    net = make(variant, weights, how) if takes_weights else make(variant, how)
+    try:
+        net = make(variant, weights, how) if takes_weights else make(variant, how)
+    except ValueError as error:  # it has no such net, or mode, and says so
+        raise NotANet(str(error)) from error
     if net is None:
         raise NotANet(f"{name}:{function} returned None: expected a Net (impls/net.py); it needs a return")
     needed = NEEDED + (NEEDED_FOR_PROOF if takes_weights else ())
@@ -201,6 +204,9 @@ def _framework(tree: ast.Module, name: str, frameworks: Sequence[str]) -> str:
             several = " and ".join(framework for framework in impls.FRAMEWORKS if framework in found)
             raise UsageError(f"--net: {name} imports {several}: name the one it runs in with --framework")
         found = asked
+    named = set(frameworks) & set(peers.values())
+    if not found and len(named) == 1:  # a file beside it may import that one
+        found = named
     return found.pop() if found else "null"
 
 

@@ -56,6 +56,9 @@ def frameworks(asked: dict[str, Any]) -> list[str]:
 def cases(asked: dict[str, Any], given: Given | None = None) -> list[Case]:
     """The grid of `run`, both Arms of each where there is an --ab."""
     sides, found = ab(asked), case.grid(**axes(asked, given))
+    if sides and sides.key == "lrn":
+        for variant in dict.fromkeys(one.variant for one in found if not case.has_lrn(one.variant)):
+            raise UsageError(f"--ab lrn: {variant} has no LRN; choose another --variant")
     return sides.cases(found) if sides else found
 
 

@@ -65,8 +65,8 @@ class ParitySet:
         there is no fp32 to be had.
         """
         strict = LIMITS["fp32"] if self.tie_free else LOOSE
-        if shown is not None and precision == "fp32":
-            return [Proof(batch, "fp32", strict if shown == "fp32" else LIMITS[shown], self.target)]
+        if shown not in (None, "fp32"):
+            strict = LIMITS["tf32" if precision == "bf16" else shown]
         if precision == "fp32":
             return [Proof(batch, "fp32", strict, self.target)]
         return [Proof(self.base, "fp32", strict), Proof(batch, precision, LIMITS[precision], self.target)]

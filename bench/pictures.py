@@ -34,8 +34,11 @@ def roofs(paths: Sequence[Path], target: Path) -> None:
     for path in paths:
         if path.is_dir() and (path / "profile.csv").exists():
             points += of_profile(profile(path).to_dict("records"))
-        points += of_summary(plot.read([path]).to_dict("records"))
+        else:
+            points += of_summary(plot.read([path]).to_dict("records"))
     rows = plot.read(paths)
+    for what in (one for one in ("device_name", "precision") if one in rows and rows[one].nunique() > 1):
+        raise UsageError(f"roofline: expected one {what}, found {' and '.join(sorted(set(rows[what])))}: roofs differ")
     known = [name for name in ceiling.RATES if name in rows]
     best = rows[known].apply(pd.to_numeric, errors="coerce").max()
     plot_roofline.roofline(points, {name: best.get(name) for name in ceiling.RATES}, target)
@@ -99,5 +102,6 @@ def of_run(run: Run) -> None:
     if len({row["batch"] for row in rows}) > 1:
         throughput([folder], folder / "throughput.png")
     if any(row["ceiling_gflop_per_s"] and row["copy_gb_per_s"] for row in rows):
-        best = dataclasses.asdict(ceiling.of(run, next(case for case in run.cases if not run.invalid_reason(case))))
-        plot_roofline.roofline(of_summary(rows), best, folder / "roofline.png")
+        first = next(case for case in run.cases if not run.invalid_reason(case))
+        under = [row for row in rows if (row["device"], row["precision"]) == (first.device, first.precision)]
+        plot_roofline.roofline(of_summary(under), dataclasses.asdict(ceiling.of(run, first)), folder / "roofline.png")

@@ -24,6 +24,10 @@ from impls.variants import VARIANTS
 
 #: Fewer of everything than a Run of its own would have: a net has some twenty rows.
 RULES = Protocol(name="profile", iterations=6, burn_in=3, gate=False, rounds=3, shared_workers=True)
+#: Columns of a table that are counts, in which unit.
+COUNTS = (("params", 1e6, "M"), ("macs", 1e6, ""))
+#: What a sum of rows over the whole may be before it needs another word.
+AGREES = (0.9, 1.1)
 #: What `run` has options for and a profile has not.
 WHOLE_NETS = {"pass": "all", "protocol": "rounds", "dropout": False, "weights": None, "ab": None, "net": ()}
 
@@ -69,9 +73,12 @@ def show(made: Run, reason: str, as_json: bool) -> int:
     """Write profile.csv and the pictures, print the tables; exit 1 where a case failed, 130 interrupted."""
     screen.tell_problems(made)
     rows = list(layer_times.of(made))
-    made.write()
-    results.write_csv(made.folder / "profile.csv", layer_times.COLUMNS, rows)
-    draw(made)
+    try:
+        made.write()
+        results.write_csv(made.folder / "profile.csv", layer_times.COLUMNS, rows)
+        draw(made)
+    except OSError as error:
+        screen.tell(f"cannot write to {made.folder}: {error.strerror}; run.jsonl holds all that was measured")
     if as_json:
         screen.print_json({"run": made.head, "layers": rows, "cases": made.rows()})
     else:
@@ -80,6 +87,8 @@ def show(made: Run, reason: str, as_json: bool) -> int:
     failed = {(row["variant"], row["invalid_reason"]): None for row in made.rows() if not row["valid"]}
     for variant, why in (one for one in failed if one[1] != "not measured"):
         screen.tell(f"{variant}: {why}")
+    if reason == "interrupted":
+        screen.tell(f"interrupted: go on with `alexnet-bench run --resume {made.folder}`")
     return 130 if reason == "interrupted" else 1 if failed else 0
 
 
@@ -103,7 +112,12 @@ def tables(made: Run, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in (row for row in mine if row.get("sum_over_whole")):
             low, high = row["sum_over_whole_low"], row["sum_over_whole_high"]
             value = screen.bracketed(stats.Interval(row["sum_over_whole"], low, high))
-            out.print(f"  {row['pass']}: the rows take {value} of the whole net's time", soft_wrap=True)
+            apart = (
+                ""
+                if AGREES[0] <= row["sum_over_whole"] <= AGREES[1]
+                else "; more than a tenth apart: fused or dispatched otherwise, or noise"
+            )
+            out.print(f"  {row['pass']}: the rows take {value} of the whole net's time{apart}", soft_wrap=True)
     for device, precision in dict.fromkeys((case.device, case.precision) for case in made.cases):
         case = next(case for case in made.cases if (case.device, case.precision) == (device, precision))
         best = ceiling.of(made, case)
@@ -115,8 +129,8 @@ def tables(made: Run, rows: Sequence[Mapping[str, Any]]) -> None:
         said = ", ".join(f"{screen.number(rate)} {what}" for rate, what in rates if rate)
         out.print(f"Ceiling in {precision} on {device}, measured in this Run: {said or 'unknown'}.", soft_wrap=True)
     note = (
-        "of peak: multiply-adds a second over it. of roof: the least time in which the row could be computed, or "
-        "what it must move be moved, over the time it took."
+        "of peak: multiply-adds a second over it (GFLOP/s count light rows too). of roof: the least time in which the "
+        "row could be computed, or what it must move be moved, over the time it took."
     )
     out.print(note, soft_wrap=True)
 
@@ -128,10 +142,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     who = f"{first['framework']} {first['mode']} ({first['layout']}{lrn})"
     where = f"{first['device']}, {first['precision']}"
     shown = screen.new_table(f"{first['variant']}, batch {first['batch']}, {where}, {who}")
-    for heading in ("layer", "output", "bound"):
-        shown.add_column(heading, no_wrap=True)
-    of_pass = ("of\npeak", "of\nroof")
-    for heading in ("MMACs", "forward\nms", *of_pass, "backward\nms", *of_pass):
+    shown.add_column("layer", no_wrap=True)
+    of_pass = ("GFLOP\n/s", "of\npeak", "of\nroof")
+    for heading in ("output", "params", "MMACs", "forward\nms", *of_pass, "backward\nms", *of_pass):
         shown.add_column(heading, justify="right", no_wrap=True)
     by_layer: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in rows:
@@ -140,15 +153,15 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
         if layer == SUM:
             shown.add_section()
         forward = passes.get("forward", {})
-        output = shape(forward) if "height" in forward else ""
-        bound = forward.get("bound", "") if output else ""
-        macs = f"{forward['macs'] / 1e6:.4g}" if forward.get("macs") else ""
-        shown.add_row(layer, output, bound, macs, *_cells(forward), *_cells(passes.get(BACKWARD, {})))
+        output = shape(forward).replace(" ", "") if "height" in forward else ""
+        counts = [f"{forward[name] / unit:.4g}{mark}" if forward.get(name) else "" for name, unit, mark in COUNTS]
+        shown.add_row(layer, output, *counts, *_cells(forward), *_cells(passes.get(BACKWARD, {})))
     return shown
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     if not row:
-        return "", "", ""
+        return ("",) * 4
+    speed = row.get("gflop_per_s")
     rates = (screen.share(row.get(name)) for name in ("peak_fraction", "of_attainable"))
-    return (screen.number(row["center_ms"]), *rates)  # type: ignore[return-value]
+    return (screen.number(row["center_ms"]), f"{speed:.3g}" if speed else "", *rates)

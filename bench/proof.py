@@ -65,6 +65,8 @@ def prove(
     if case.dropout or not proven:  # proven off and timed on: with it there is no one right answer
         identity = running.ask("build", **building(case, parity_set.folder, theirs, dropout=case.dropout))
         first_ns = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
+    if first and judged_by_numpy(case):
+        running.numpy_gflop_per_s = running.numpy_gflop_per_s or running.ask("numpy_rate")["gflop_per_s"]
     overhead_ns = sorted(running.ask("overhead", n=1000)["ns"])
     in_force = running.ask("conditions")
     gate.refuse(gate.place_fault(case, conditions.pinned_threads(case), in_force))
@@ -80,7 +82,7 @@ def prove(
         "parity_fp32": errors.get("fp32", {}),
         "gradients": manifest,
         "precision": precision,
-        "numpy_gflop_per_s": running.ask("numpy_rate")["gflop_per_s"] if first and judged_by_numpy(case) else None,
+        "numpy_gflop_per_s": running.numpy_gflop_per_s,
         "conditions": in_force,
         "first_call_ns": first_ns,
         "overhead_ns": statistics.median(overhead_ns),

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from bench import UsageError, events, gate, noise, rows, stats
+from bench import UsageError, ceiling, events, gate, noise, rows, stats
 from bench.case import Case, checked, groups
 from bench.protocol import Protocol
 
@@ -168,7 +168,7 @@ class Run:
         summary = self.summary(case)
         if summary is None:
             return "not measured"
-        return gate.pruned_fault(rows.over_witness(self, case, summary))
+        return gate.pruned_fault(ceiling.over_witness(self, case, summary))
 
     def uneven(self, case: Case) -> bool:
         """Whether the controller's own fixed computation, before and after the cycles of a Case's Rounds, took another

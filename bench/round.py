@@ -55,8 +55,6 @@ class Round:
         self.children: dict[str, Child] = {}
         self.conditions: dict[str, dict[str, Any]] = {}
         self.slots: list[Slot] = []
-        self.caches: dict[str, str] = {}
-        """By compiling Worker, whether what it compiles into was cold or warm."""
         self.dead: set[str] = set()
         self.kind: tuple[str, ...] = ()
 
@@ -112,8 +110,9 @@ class Round:
         except WorkerDied as died:
             fault = {"worker": name, "reason": died.reason}
             self.journal.add("fault", **self.place, **fault, kind=died.kind, stderr_tail=died.tail)
-            again = self.spare and died.kind != "memory"  # what did not fit will not fit again
-            self.owner.tell("fault", **fault, tail=died.tail, spare=again, **self.place)
+            again = self.spare and died.kind not in ("memory", "net")  # what did not fit will not fit again
+            tail = died.tail if died.kind != "net" else ""
+            self.owner.tell("fault", **fault, tail=tail, spare=again, **self.place)
             self.dead.add(name)
             self.owner.kept.pop(self._shared(name), None)
             if again:
@@ -146,9 +145,9 @@ class Round:
             self.owner.tell("start", case=case, **self.place)
             log = f"g{self.place['group']}-r{self.place['round']}-a{self.place['attempt']}-{name}"
             cache = f"g{self.place['group']}-{name}"
-            if case.compiled:
-                self.caches[name] = "warm" if self.owner.conditions.compiled_before(cache) else "cold"
+            there = self.owner.conditions.compiled_before(cache)
             self.children[name] = self.owner.conditions.launch(log, case, self.logs, cache)
+            self.children[name].compile_cache = ("warm" if there else "cold") if case.compiled else None
         self.children |= {name: self.owner.kept[self._shared(name)] for name in crew if name not in fresh}
         self.proof()
         for name in crew:
@@ -172,10 +171,11 @@ class Round:
         return [Slot(case, self.children[name]) for name in crew if name not in self.dead for case in workers[name]]
 
     def _prove(self, name: str, cases: list[Case]) -> None:
-        first, ready = not self.place["round"], self.children[name].ready or {}
-        proven = prove(self.children[name], cases, self.proof(), self.owner.conditions, self.logs, first=first)
+        first, running = not self.place["round"], self.children[name]
+        proven = prove(running, cases, self.proof(), self.owner.conditions, self.logs, first=first)
+        ready = running.ready or {}
         self.conditions[name] = proven.conditions
-        said = {"versions": ready["versions"], "python": ready["python"], "compile_cache": self.caches.get(name)}
+        said = {"versions": ready["versions"], "python": ready["python"], "compile_cache": running.compile_cache}
         self.journal.add("worker", **self.place, worker=name, **said, **proven.facts)
         if first:
             self.journal.add("layers", rows=proven.layers)

@@ -18,7 +18,6 @@ from bench import UsageError, host, pairs, parity
 from bench.case import Case, groups
 from bench.child import Child
 from bench.crew import Conditions
-from bench.guest import Guest
 from bench.journal import Journal
 from bench.protocol import Protocol
 from bench.results import Run
@@ -57,7 +56,7 @@ class Rounds:
             env=dict(self.conditions.env),
             pythons=sorted(self.conditions.pythons),
             weights=given and {"file": given.file, "sha256": given.sha256},
-            guests=[guest.recorded() | {"label": guest.label} for guest in self._guests()],
+            guests=self._guests(),
             ab=ab and ab.recorded(),
             cases=[dataclasses.asdict(case) for case in self.cases],
             protocol=dataclasses.asdict(self.protocol),
@@ -96,9 +95,11 @@ class Rounds:
                 self.journal.add("end", reason=self.reason, failed=self.failed)
         return self.reason
 
-    def _guests(self) -> list[Guest]:
-        found = (self.conditions.guest(case) for case in self.cases)
-        return list(dict.fromkeys(guest for guest in found if guest))
+    def _guests(self) -> list[dict[str, Any]]:
+        """Users' own nets, for the header; the Arms of an --ab may have two of one name."""
+        found = ((self.conditions.guest(case), case.arm) for case in self.cases)
+        once = dict.fromkeys((guest, arm) for guest, arm in found if guest)
+        return [guest.recorded() | {"label": guest.label, "arm": arm} for guest, arm in once]
 
     def _stop(self, number: int, reason: str) -> None:
         self.journal.add("stop", group=number, reason=reason)

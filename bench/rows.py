@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from bench import ceiling, noise, stats
+from bench import ceiling, flags, noise, stats
 from bench.arm import Ab
 from bench.case import Case
 from bench.protocol import digest
@@ -96,7 +96,7 @@ def row(run: Run, case: Case) -> dict[str, Any]:
         }
     best = ceiling.of(run, case)
     row |= {
-        "flags": " ".join(_flags(run, case, turns, burn_in, summary)),
+        "flags": " ".join(flags.of(run, case, turns, burn_in, summary)),
         "steal_pct": evidence.get("steal_pct"),
         "foreign_cpu_pct": evidence.get("foreign_cpu_pct"),
         "psi_some_pct": evidence.get("psi_some_pct"),
@@ -106,7 +106,7 @@ def row(run: Run, case: Case) -> dict[str, Any]:
         "work_hash": digest(work(case)),
         "conditions_hash": digest(conditions(run, case)),
         "protocol_hash": run.protocol.hash,
-        "peak_fraction": over_ceiling(run, case, summary) if summary else None,
+        "peak_fraction": ceiling.share(run, case, summary) if summary else None,
         "ceiling_gflop_per_s": best.gflop_per_s,
         **dataclasses.asdict(best),
         **_first_calls(run, case),
@@ -152,7 +152,7 @@ def conditions(run: Run, case: Case) -> dict[str, Any]:
     facts = {what: print_.get(what) for what in MACHINE}
     facts |= {what: found.get(what) for what in ("device", "threads", "onednn", "tf32", "layout", "libraries")}
     ab = run.head["ab"] and Ab(run.head["ab"]["key"], tuple(run.head["ab"]["values"]))
-    slowed = ab and ab.slowdown(case.arm)
+    slowed, theirs = ab and ab.slowdown(case.arm), (case.guest, case.arm)
     return facts | {
         "env": run.head["env"] | (ab.env(case.arm) if ab else {}),
         "slowdown": ab.value(case.arm) if slowed else None,
@@ -160,7 +160,7 @@ def conditions(run: Run, case: Case) -> dict[str, Any]:
         "python": worker.get("python"),
         "precision": {what: one["precision"] for what, one in worker.get("precision", {}).items()},
         "net": worker.get("identity", {}).get("hash"),
-        "guest": next((one["sha256"] for one in run.head["guests"] if one["label"] == case.guest), None),
+        "guest": next((one["sha256"] for one in run.head["guests"] if (one["label"], one["arm"]) == theirs), None),
     }
 
 
@@ -204,21 +204,6 @@ def derived_backward(run: Run, case: Case) -> stats.Backward | None:
     return stats.backward(*([medians[number] for number in rounds] for medians in both)) if rounds else None
 
 
-def over_ceiling(run: Run, case: Case, summary: stats.Summary) -> float | None:
-    """Algorithmic FLOP over time, as a share of the ceiling. Above 1 it takes a cleverer algorithm than multiplying
-    matrices, or a machine that sped up meanwhile; far above it the work was not done."""
-    rate = ceiling.of(run, case).gflop_per_s
-    return 2 * case.macs * case.batch / summary.center.center / rate if rate else None
-
-
-def over_witness(run: Run, case: Case, summary: stats.Summary) -> float | None:
-    """The same over a rate that the row's own framework had no part in, where there is one: numpy's. A net that leaves
-    work out would raise its own ceiling."""
-    numpy = [one["numpy_gflop_per_s"] for one in run.workers(case) if one["numpy_gflop_per_s"]]
-    speed = 2 * case.macs * case.batch / summary.center.center
-    return speed / max(numpy) if numpy else over_ceiling(run, case, summary)
-
-
 def _first_calls(run: Run, case: Case) -> dict[str, Any]:
     """The first call in Round 0, where nothing else runs; in later Rounds, where what was compiled may lie in the Run.
     ``compile_cache`` says Round by Round what was found there."""
@@ -234,68 +219,6 @@ def _first_calls(run: Run, case: Case) -> dict[str, Any]:
 
 def _most_mib(turns: Sequence[Mapping[str, Any]], what: str) -> float | None:
     return max((turn[what] / 2**20 for turn in turns if turn[what] is not None), default=None)
-
-
-def _flags(
-    run: Run,
-    case: Case,
-    turns: Sequence[Mapping],
-    burn_in: Sequence[Mapping],
-    summary: stats.Summary | None,
-) -> Iterator[str]:
-    around = [turn["noise"] for turn in turns]
-    yield from ("noisy",) if set(noise.noisy(around)) & set(noise.NOISY) else ()
-    if "gpu_power_cap" in noise.noisy(around):
-        yield "gpu_power_cap"
-    if case.device != "cpu" and not any(one.get("sm_mhz") for one in around):
-        yield "gpu_not_watched"
-    if run.uneven(case):
-        yield "uneven"
-    if run.spoilt_share(case) == 1:
-        yield "every_round_spoilt"
-    elif run.spoilt_share(case):
-        yield "rounds_spoilt"
-    if run.cut_off(case):
-        yield "cut_off"
-    if summary and summary.trend in ("warming", "slowing"):
-        yield summary.trend
-    if any(block["stop"] == "time_cap" for block in run.counted("block") if block["case_id"] == case.id):
-        yield "block_time_cap"
-    if run.protocol.burn_in < 10:
-        yield "short_burn_in"
-    if any(one["stop"] == "cap" for one in burn_in):
-        yield "burn_in_cap"
-    if any(not e["tie_free"] for e in run.of("parity") if case.id in e["case_ids"]):
-        yield "loose_parity"
-    if summary and (over_ceiling(run, case, summary) or 0) > 1:
-        yield "above_ceiling"
-    workers = run.workers(case)
-    if not all(one["proven"] for one in workers):
-        yield "not_proven"
-    if any("fetch" in one["conditions"].get("filled", ()) for one in workers):
-        yield "sync_not_checked"
-    if case.precision == "bf16" and any(one["conditions"].get("bf16") is False for one in workers):
-        yield "bf16_emulated"
-    if len({digest(_of_a_worker(one)) for one in workers}) > 1:
-        yield "mixed_conditions"
-    if summary and any(one["overhead_ns"] > 1e-3 * summary.mean_ns for one in workers):
-        yield "overhead"
-    if any(one["spin_ns"] for one in burn_in):
-        yield "slowed_down"
-    if any(probed["precision"] == "unknown" for one in workers for probed in one["precision"].values()):
-        yield "unknown_precision"
-    if any(one["conditions"]["other_frameworks"] for one in workers):
-        yield "other_frameworks"
-    if not all(library["inside"] for one in workers for library in one["conditions"]["libraries"]):
-        yield "outside_libraries"
-
-
-def _of_a_worker(worker: Mapping[str, Any]) -> list[Any]:
-    """What must be the same in every Round of a Case."""
-    found = worker["conditions"]
-    settings = [found.get(what) for what in ("threads", "onednn", "tf32", "libraries")]
-    shown = {what: one["precision"] for what, one in worker["precision"].items()}
-    return [worker["versions"], worker["python"], worker["identity"].get("hash"), settings, shown]
 
 
 def _cores_used(turns: Sequence[Mapping[str, Any]]) -> float | None:

@@ -22,11 +22,12 @@ from bench import (
     spread,
 )
 from bench.arm import Ab
-from bench.case import Case, groups
+from bench.case import LABELS, Case, groups
 from bench.child import WorkerDied
 from bench.crew import Conditions, preflight
 from bench.lock import alone
 from bench.pairs import within
+from bench.progress import Progress
 from bench.protocol import Protocol
 from bench.results import Run
 from bench.rounds import Rounds
@@ -52,7 +53,7 @@ def main(asked: dict[str, Any], named: Iterable[str] = ()) -> int:
 
 def measure(cases: list[Case], protocol: Protocol, conditions: Conditions, out: Path, name: str) -> tuple[Path, str]:
     """Make a Run: its folder, and why it ended."""
-    progress = screen.Progress(protocol.rounds, classic=not protocol.paired)
+    progress = Progress(protocol.rounds, classic=not protocol.paired)
     with interruptible(), alone([case.device for case in cases]):
         folder = journal.new_folder(out, name)
         rounds = Rounds(cases, protocol, conditions, folder, progress)
@@ -71,19 +72,28 @@ def resume(asked: dict[str, Any], named: set[str]) -> int:
     with interruptible(), alone([case.device for case in run.cases]):
         run = Run(folder)  # another run may have gone on with it while this one waited
         if reason := ended(run):
-            return show(run, reason, asked["as_json"])
+            return shown(run, reason, asked["as_json"])
         conditions = as_before(run, asked, named)
         same_machine(run, conditions)
         protocol = run.protocol
         if asked["max_time"] is not None:
             protocol = dataclasses.replace(protocol, max_time_s=options.seconds("--max-time", asked["max_time"]))
-        progress = screen.Progress(protocol.rounds, classic=not protocol.paired)
+        progress = Progress(protocol.rounds, classic=not protocol.paired)
         rounds = Rounds(run.cases, protocol, conditions, folder, progress, earlier=run)
         if dropped := rounds.go_on():
             screen.tell(f"{folder / 'run.jsonl'}: the last line was cut off; its {dropped} bytes are taken away")
         reason = rounds.run()
     progress.done()
-    return show(Run(folder), reason, asked["as_json"])
+    return shown(Run(folder), reason, asked["as_json"])
+
+
+def shown(run: Run, reason: str, as_json: bool) -> int:
+    """As the command that made it shows it."""
+    if run.protocol.shared_workers:
+        from bench import profile  # which imports this
+
+        return profile.show(run, reason, as_json)
+    return show(run, reason, as_json)
 
 
 def ended(run: Run) -> str:
@@ -110,9 +120,9 @@ def as_before(run: Run, asked: dict[str, Any], named: set[str]) -> Conditions:
             raise UsageError(f"--resume: the Run compares two files; expected its --ab {key}=A,B once more")
         sides = Ab(head["ab"]["key"], tuple(head["ab"]["values"]))
     own = {one.label: one for one in options.guests(asked, [case.framework for case in run.cases])}
-    if not head["ab"] and {label: one.sha256 for label, one in own.items()} != {
-        one["label"]: one["sha256"] for one in head["guests"]
-    }:
+    given_nets = [one.sha256 for one in own.values()]
+    given_nets += [theirs.sha256 for label in LABELS if sides and (theirs := sides.guest(label))]
+    if sorted(given_nets) != sorted(one["sha256"] for one in head["guests"]):
         files = " ".join(f"--net {one['file']}:{one['function']}" for one in head["guests"]) or "no --net"
         raise UsageError(f"--resume: the Run was made with {files}, by their contents; expected the same")
     given = options.given(asked, list(dict.fromkeys(case.variant for case in run.cases)), run.cases[0].size)
@@ -154,6 +164,8 @@ def same_machine(run: Run, conditions: Conditions) -> None:
 def show(run: Run, reason: str, as_json: bool) -> int:
     """Write what is derived, print the table or the JSON; the exit code: 0, 1 a case failed, 130 interrupted, and with
     an --ab what `compare` says."""
+    if any("bf16_emulated" in row["flags"] for row in run.rows()):
+        screen.tell("bf16 was asked for, and the device has none of its own: what was timed is an emulation")
     aa = spread.find([run.folder.parent], but=[run.folder])
     pairs = within(run, aa)
     screen.tell_problems(run)

@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import gc
 import json
-import math
 import os
 import resource
 import signal
@@ -24,16 +23,18 @@ import numpy as np
 
 import impls
 from bench import guest, ownership, probe
+from bench.checks import check, gradient_checks, state_checks
 from bench.timing import measure, no_garbage_collection, spin, sync_lag
-from impls.layers import BatchNorm
 from impls.net import Build, DeviceMissing, Settings, gradients_of, logits_of, resident_batches
-from impls.reference import difference
 from impls.variants import named
 from impls.weights import shared
 
 PR_SET_PDEATHSIG = 1
-INPUT_GRADIENT = "gradient.input.images"
-SAMPLED = 4096  # values of an array that a Worker of a Run compares; `verify` compares all
+#: In what frameworks say when memory ran out.
+MEMORY = (
+    *("memoryerror", "outofmemory", "out of memory", "resourceexhausted", "can't alloc", "alloc_failed"),
+    "memoryallocation",
+)
 
 
 class Worker:
@@ -91,9 +92,15 @@ class Worker:
     def ceiling(self, how: dict[str, Any], threads: int, own: bool) -> dict[str, Any]:
         """What the device does at best, beside the Net there is; ``own`` is False for a framework that has no kernels
         of its own to ask."""
-        found: dict[str, Any] = probe.numpy_ceiling(threads)
-        if own:
-            found = probe.ceiling(self.adapter.build, lambda batch: Build(**how | {"batch": batch}), threads)
+        try:
+            if own:
+                found = probe.ceiling(self.adapter.build, lambda batch: Build(**how | {"batch": batch}), threads)
+            else:
+                found = probe.numpy_ceiling(threads)
+        except Exception as error:
+            if kind_of(error) != "memory":
+                raise
+            found = dict.fromkeys(("matmul_gflop_per_s", "conv_gflop_per_s", "copy_gb_per_s"))  # the Net itself fits
         gc.collect()
         self.net.peak_memory()  # from here on it counts what is timed
         return found
@@ -154,16 +161,16 @@ class Worker:
         if "logits" in what:
             expected = np.tile(np.load(values / "logits.npy"), (tiles, 1))
             kept["logits"] = logits_of(self.net, images)
-            checks.append(self._check("logits", "logits", kept["logits"], expected, True))
+            checks.append(check("logits", "logits", kept["logits"], expected, True))
         if "gradients" in what:
             before = self.net.state()
             loss, found = gradients_of(self.net, images)
-            checks.append(self._check("loss", "loss", np.array(loss), np.load(values / "loss.npy") * tiles, True))
+            checks.append(check("loss", "loss", np.array(loss), np.load(values / "loss.npy") * tiles, True))
             kept["loss"] = np.float32(loss)
             kept |= {f"gradient.{layer}.{name}": array for layer, of in found.items() for name, array in of.items()}
-            of_gradients, manifest = self._gradient_checks(kept, values, tiles, thorough)
+            of_gradients, manifest = gradient_checks(self.variant, kept, self.folder, values, tiles, thorough)
             checks += of_gradients
-            checks += self._state_checks(before, self.net.state(), self.folder / "reference")
+            checks += state_checks(self.variant, self.how.batch, before, self.net.state(), self.folder / "reference")
         if keep is not None:
             for name, array in kept.items():
                 np.save(Path(keep) / f"{name}.npy", array)
@@ -216,68 +223,8 @@ class Worker:
             what = [name for name in what if name == "logits"]
         checks = self.verify(what, thorough=False)["checks"]
         if self.net.state():
-            checks = [check for check in checks if check["kind"] != "logits" or check["error"] is None]
+            checks = [one for one in checks if one["kind"] != "logits" or one["error"] is None]
         return {"conditions": self.conditions(), "checks": checks}
-
-    def _check(self, kind: str, what: str, found: np.ndarray, expected: np.ndarray, thorough: bool, scale: int = 1):
-        if found.shape != expected.shape:
-            return {"kind": kind, "what": f"{what}: expected {expected.shape}, found {found.shape}", "error": None}
-        if not np.isfinite(found.sum()):  # a NaN or an infinity anywhere is one in the sum
-            return {"kind": kind, "what": f"{what} is not finite", "error": None}
-        if not thorough and found.size > SAMPLED:
-            picks = np.random.Generator(np.random.PCG64(7)).integers(0, found.size, SAMPLED)
-            where = np.unravel_index(picks, found.shape)
-            found, expected = found[where], expected[where]
-        return {"kind": kind, "what": what, **difference(found, expected * scale)}
-
-    def _gradient_checks(
-        self, found: dict[str, np.ndarray], target: Path, tiles: int, thorough: bool
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Every parameter's gradient is there, and no other: one for the images would be work that nobody asked for.
-        With the checks, a count of both."""
-        found = {key: array for key, array in found.items() if key.startswith("gradient.")}
-        wanted = {path.stem: path for path in sorted(target.glob("gradient.*.npy"))}
-        checks = []
-        for key in dict.fromkeys([*found, *wanted]):
-            what = "gradient " + key.removeprefix("gradient.").replace(".", "/")
-            if key == INPUT_GRADIENT and key in found and key in wanted:
-                checks.append(self._input_check(found[key], np.load(wanted[key]), tiles))
-            elif key in found and key in wanted:
-                expected, scale = np.load(wanted[key], mmap_mode="r"), tiles
-                checks.append(self._check("gradient", what, found[key], expected, thorough, scale=scale))
-            else:
-                why = "is missing" if key in wanted else "is not one of a parameter"
-                checks.append({"kind": "gradient", "what": f"{what} {why}", "error": None})
-        return checks, {
-            "parameters": len(found.keys() & wanted.keys()),
-            "others": len(found.keys() - wanted.keys()),
-            "finite": all(bool(np.isfinite(array.sum())) for array in found.values()),
-        }
-
-    def _input_check(self, found: np.ndarray, expected: np.ndarray, tiles: int) -> dict[str, Any]:
-        """A gradient for each image, not a sum over them. That of a BatchNorm alone is what its own output leaves when
-        its share along that output is taken away, next to nothing: so it is held against all that arrived."""
-        expected = np.tile(expected, (tiles, 1, 1, 1))
-        check = self._check("gradient", "gradient input/images", found, expected, True)
-        if check["error"] is not None and isinstance(self.variant.layers[0], BatchNorm):
-            arrived = float(np.linalg.norm(np.load(self.folder / "reference" / "logits.npy"))) * math.sqrt(tiles)
-            check["error"] *= float(np.linalg.norm(expected)) / arrived
-            check["norm"] = check["error"]
-        return check
-
-    def _state_checks(self, before: Any, after: Any, target: Path) -> list[dict[str, Any]]:
-        """The moving statistics after one pass in training mode, from the reference's batch statistics."""
-        checks = []
-        for placed in self.variant.placed():
-            layer = placed.layer
-            if not isinstance(layer, BatchNorm):
-                continue
-            n = self.how.batch * math.prod(placed.input[:2])
-            mean, variance = np.load(target / f"statistics.{layer.name}.npy")
-            for name, new in (("moving_mean", mean), ("moving_variance", variance * n / (n - 1))):
-                expected = (1 - layer.momentum) * before[layer.name][name] + layer.momentum * new
-                checks.append(self._check("state", f"{layer.name}/{name}", after[layer.name][name], expected, True))
-        return checks
 
 
 def slowed(run: Callable[[], Any], wait: Callable[[Any], None], spin_ns: int) -> Callable[[], Any]:
@@ -293,15 +240,16 @@ def slowed(run: Callable[[], Any], wait: Callable[[Any], None], spin_ns: int) ->
 
 
 def kind_of(error: BaseException) -> str:
-    """What a failed request means to the controller: device, missing, memory or error."""
+    """What a failed request means to the controller: device, missing, memory, net (a user's own that is none) or
+    error."""
+    if isinstance(error, guest.NotANet):
+        return "net"
     if isinstance(error, DeviceMissing):
         return "device"
     if isinstance(error, ImportError):
         return "missing"
     words = f"{type(error).__name__} {error}".lower()
-    if any(
-        sign in words for sign in ("memoryerror", "outofmemory", "out of memory", "resourceexhausted", "can't alloc")
-    ):
+    if any(sign in words for sign in MEMORY):
         return "memory"
     return "error"
 

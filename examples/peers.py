@@ -1,4 +1,4 @@
-"""Are our nets as fast as anyone's? Ours beside each peer's, turn by turn in one Run: python examples/peers.py
+"""Are our nets as fast as anyone's? Ours beside each peer's, turn by turn in one Run: examples/peers.py [PLAN...]
 
 Three Runs: torch's owt beside torchvision's module; TensorFlow's tutorial beside the article's program and a Keras
 model; torch's tutorial with both forms of LRN beside the same net without it. About half an hour on 2 cores.
@@ -30,17 +30,27 @@ PLANS = {
         *("--variant", "tutorial", "--framework", "torch", "--lrn", "native,fast"),
         *("--net", f"{HERE}/without_lrn.py:build"),
     ],
+    "gpu": [
+        *("--variant", "owt", "--framework", "torch", "--device", "cuda", "--precision", "bf16"),
+        *("--mode", "compile,cudagraphs", "--layout", "nchw,channels_last"),
+        *("--net", f"{HERE}/torchvision_alexnet.py:build", "--batch", "128"),
+    ],
 }
+UNASKED = ("torchvision", "tensorflow", "lrn")  # the others need a GPU
+# owt, batch 128, fp16 on a Titan X: soumith/convnet-benchmarks, output_cudnn_fp16.log at 2888b23, 2016
+RECORD_MS = 71.66
+MOST_OF_CEILING = 2.5  # times as long as its multiply-adds take at the ceiling
 MOST = 1.02  # of a peer's time, with the interval's lower end at or below 1
 MOST_OF_LRN = 0.5  # of what the native LRN costs
 
 
 def main(plans: list[str], more: list[str]) -> int:
     lines = []
-    for name in plans or PLANS:
-        made = measured(f"peers-{name}", [*PLANS[name], *more])
+    judges = {"lrn": lrn_costs, "gpu": on_a_gpu}
+    for name in plans or UNASKED:
+        made = measured(f"peers-{name}", [*more, *PLANS[name]])
         screen.run_table(made, within(made))
-        lines += list(lrn_costs(made) if name == "lrn" else over_peers(made))
+        lines += list(judges.get(name, over_peers)(made))
     print(*lines, sep="\n")
     return 0 if all(line.endswith(": met") for line in lines) else 1
 
@@ -68,6 +78,28 @@ def over_peers(made: Run) -> Iterator[str]:
         yield judged(
             f"{case.variant}, {case.framework} {case.mode}, {case.pass_}: ours over {case.guest}", value, MOST, 1.0
         )
+
+
+def on_a_gpu(made: Run) -> Iterator[str]:
+    """Our best mode over the peer's best, and over the ceiling."""
+    rows = [row for row in made.rows() if row["valid"] and row["pass"] == "forward_backward"]
+    ours, theirs = (
+        min((row for row in rows if bool(row["net"]) == peer), key=_ms, default=None) for peer in (False, True)
+    )
+    what = "owt, batch 128, bf16, forward_backward"
+    if ours is None or theirs is None or not ours["peak_fraction"]:
+        yield f"{what}: MISSED, not measured"
+        return
+    fast = ours["center_ms"] <= theirs["center_ms"]
+    multiple = 1 / ours["peak_fraction"]
+    yield f"{what}: {_ms(ours):.3g} ms; the record of 2016 was {RECORD_MS:g} ms: met"
+    yield f"{what}: over the peer's best, {ours['center_ms'] / theirs['center_ms']:.3f}: {'met' if fast else 'MISSED'}"
+    within_reach = "met" if multiple <= MOST_OF_CEILING else "MISSED"
+    yield f"{what}: {multiple:.2f} times the ceiling's time, at most {MOST_OF_CEILING:g}: {within_reach}"
+
+
+def _ms(row: dict[str, Any]) -> float:
+    return row["center_ms"]
 
 
 def lrn_costs(made: Run) -> Iterator[str]:

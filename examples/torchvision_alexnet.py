@@ -86,11 +86,11 @@ class Net:
         self.learning = self.module(state).train(how.dropout)
         self.parameters = list(self.learning.parameters())
         self.names = [name for name, _ in self.learning.named_parameters()]
-        if how.mode == "compile":
-            self.inferring, self.learning = torch.compile(self.inferring), torch.compile(self.learning)
-        elif how.mode == "cudagraphs":
-            self.inferring = torch.compile(self.inferring, mode="reduce-overhead")
-            self.learning = torch.compile(self.learning, mode="reduce-overhead")
+        if how.mode != "eager":
+            torch.compiler.reset()  # else a net of another batch, built here before, makes this one dynamic
+            kind = "reduce-overhead" if how.mode == "cudagraphs" else "default"
+            self.inferring = torch.compile(self.inferring, mode=kind, dynamic=False)
+            self.learning = torch.compile(self.learning, mode=kind, dynamic=False)
 
     def module(self, state):
         with torch.device("meta"):  # its own initial values would be thrown away

@@ -45,7 +45,7 @@ def versions() -> dict[str, Any]:
 
 def conditions() -> dict[str, Any]:
     return {
-        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or None,  # 0: TensorFlow chooses
         "onednn": onednn(),
         "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
         "bf16": native_bf16(),
