@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench import stats
 from bench.case import Case
+from impls import FRAMEWORKS
 
 if TYPE_CHECKING:
     from bench.results import Run
@@ -32,14 +33,17 @@ class Ceiling:
 def of(run: Run, case: Case) -> Ceiling:
     """The ceiling of a Case: of each Worker the median over Rounds, then the best Worker's, since what one framework
     reaches the device can do. Those of its own group where that was asked, and with its own number of threads."""
+    if not FRAMEWORKS[case.framework].peer and case.guest is None:
+        return Ceiling(None, None, None)  # the null Net does nothing, and says so
+    number, others = run.group_of[case.id], {other.worker: other for other in run.cases}
     alike = [
-        one for one in run.counted("ceiling") if (one["device"], one["precision"]) == (case.device, case.precision)
+        one
+        for one in run.counted("ceiling")
+        if (one["device"], one["precision"]) == (case.device, case.precision)
+        and (one["worker"] not in others or others[one["worker"]].preset == case.preset)
     ]
-    number = run.group_of[case.id]
+    threads = {name: other.threads for name, other in others.items()}
     here = [one for one in alike if one["group"] == number] or alike
-    presets = {other.worker: other.preset for other in run.cases}
-    alike = [one for one in alike if presets.get(one["worker"]) == case.preset]
-    threads = {other.worker: other.threads for other in run.cases}
     here = [one for one in here if threads.get(one["worker"]) == case.threads] or here
     beside = [one for one in run.counted("worker") if one["group"] == number and case.precision == "fp32"]
     beside = [one for one in beside if threads.get(one["worker"]) == case.threads]
