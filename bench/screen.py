@@ -3,7 +3,7 @@ printing only."""
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench import roofline
 from bench.case import LABELS, Case
 from bench.pairs import Pair, spoken
 from bench.protocol import Protocol
@@ -74,6 +75,27 @@ def run_table(run: Run, pairs: Sequence[Pair]) -> None:
         rates = ", ".join(f"{rate} GFLOP/s in {precision}" for precision, rate in sorted(best))
         note = f"of peak: multiply-adds a second over what the device does at best, measured in this Run: {rates}."
         out.print(Text(note, style="dim"), soft_wrap=True)
+
+    for line in _turning_batches(run, rows):
+        out.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def _turning_batches(run: Run, rows: Mapping[str, Any]) -> Iterator[str]:
+    """Where there are several batches: from which on a net computes longer than it moves what it must move."""
+    seen: dict[tuple, set[int]] = {}
+    for case in run.cases:
+        seen.setdefault((case.net, case.pass_, case.precision, case.device), set()).add(case.batch)
+    for (net, pass_, precision, device), batches in seen.items():
+        mine = [case for case in run.cases if (case.net, case.precision, case.device) == (net, precision, device)]
+        best, copy = (
+            max((rows[case.id][what] for case in mine if rows[case.id][what]), default=None)
+            for what in ("ceiling_gflop_per_s", "copy_gb_per_s")
+        )
+        if len(batches) > 1 and best and copy:
+            width = 2 if precision == "bf16" else 4
+            batch = roofline.turning_batch(net, pass_, best, copy, width=width)
+            when = f"from batch {batch} on" if batch else "at no batch"
+            yield f"{net.name} {pass_}: {when} computing takes longer than moving what must be moved, at these rates."
 
 
 def _over_what(run: Run, pairs: Sequence[Pair]) -> str:
