@@ -216,8 +216,8 @@ class TestAb:
         [("lrn=native,fast", ("A", "lrn_fast-B")), ("preset=default,equal", ("preset_default-A", "B"))],
     )
     def test_two_kinds_of_lrn_or_two_presets_are_two_arms(self, text, ends):
-        both = ids("--framework", "null", "--ab", text)
-        assert both == [f"half_width-null-noop-cpu-fp32-b8-forward-{end}" for end in ends]
+        both = ids("--framework", "null", "--variant", "bvlc", "--ab", text)
+        assert both == [f"bvlc-null-noop-cpu-fp32-b8-forward-{end}" for end in ends]
 
     @pytest.mark.parametrize(
         ("args", "message"),
@@ -227,6 +227,15 @@ class TestAb:
             (("--ab", "lrn=native,fast", "--lrn", "fast"), "--ab lrn and --lrn: expected one of them"),
             (("--ab", "preset=equal,default", "--preset", "all"), "--ab preset and --preset: expected one of them"),
             (("--ab", "net=/nowhere/a.py:f,b.py:f"), "--net: cannot read '/nowhere/a.py': No such file or directory; "),
+            (("--ab", "lrn=native,fast", "--variant", "owt"), "--ab lrn: owt has no LRN; choose another --variant"),
+            (
+                ("--framework", "jax", "--ab", "layout=nchw,nhwc"),
+                "--ab layout: jax has no layout 'nchw'; leave jax out",
+            ),
+            (
+                ("--precision", "tf32", "--preset", "all"),
+                "precision 'tf32' with --preset default: only `equal` sets swit",
+            ),
             (("--lrn", "fats"), "unknown LRN 'fats': choose native or fast"),
             (("--preset", "pinned"), "unknown preset 'pinned': choose equal or default"),
         ],
@@ -295,5 +304,5 @@ class TestEnvironment:
     def test_all_that_is_compiled_lies_under_the_folder_it_was_given(self, preset):
         found = environment("cpu", 1, "fp32", {}, Path("/a/cache"), preset)
         assert {found[name] for name in CACHES} == {f"/a/cache/{folder}" for folder in CACHES.values()}
-        assert found["TF_XLA_FLAGS"] == "--tf_xla_persistent_cache_directory=/a/cache/xla"
+        assert found["TF_XLA_FLAGS"] == '--tf_xla_persistent_cache_directory="/a/cache/xla"'
         assert found["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] == "0"

@@ -1,13 +1,10 @@
 """A user's own net beside ours in one Run: proven, timed, compared, or refused in one line."""
 
 import json
-import shutil
 
 import pytest
-from click.testing import CliRunner
 from conftest import NULL, Command
 
-from bench.cli import main
 from bench.results import Run
 
 #: The null Net's values, and passes that take a while, since one that takes no time is not believed.
@@ -43,7 +40,7 @@ def beside(tmp_path_factory):
         write(folder, "none.py", more="net = [net]"),
     )
     words = [word for net in nets for word in ("--net", net)]
-    return Command(folder).run("run", *NULL, *words)
+    return Command(folder)("run", *NULL, *words)
 
 
 def test_every_net_is_proven_that_takes_our_weights_and_the_rest_go_on(beside):
@@ -83,7 +80,7 @@ def test_the_table_says_ours_over_theirs_and_the_header_whose_they_are(beside):
 
 def test_two_nets_of_one_name_are_two_arms_and_a_slower_one_is_found(tmp_path):
     old, new = write(tmp_path / "old", ms=5), write(tmp_path / "new", ms=8)
-    finished = Command(tmp_path).run("run", *NULL, "--rounds", "5", "--pass", "forward", "--ab", f"net={old},{new}")
+    finished = Command(tmp_path)("run", *NULL, "--rounds", "5", "--pass", "forward", "--ab", f"net={old},{new}")
     assert finished.code == 1, finished.err
     run = Run(finished.folder)
     assert [row["valid"] for row in run.rows()] == [True, True]
@@ -93,31 +90,29 @@ def test_two_nets_of_one_name_are_two_arms_and_a_slower_one_is_found(tmp_path):
 
 
 def test_a_run_goes_on_only_with_the_file_it_was_made_with(tmp_path):
-    net = write(tmp_path)
-    folder = Command(tmp_path).run("run", *NULL, "--pass", "forward", "--net", net).folder
-    there = shutil.copytree(folder, tmp_path / "there")
+    net, command = write(tmp_path), Command(tmp_path)
+    there = command("run", *NULL, "--pass", "forward", "--net", net).folder
     lines = (there / "run.jsonl").read_text().splitlines()
-    (there / "run.jsonl").write_text("\n".join(line for line in lines if '"round":1' not in line and '"end"' not in line and '"stop"' not in line) + "\n")  # fmt: skip  # noqa: E501
+    later = ('"round":1', '"event":"end"', '"event":"stop"')
+    kept = [line for line in lines if not any(sign in line for sign in later)]
+    (there / "run.jsonl").write_text("\n".join(kept) + "\n")
     write(tmp_path, ms=6)
     for words in ((), ("--net", net)):
-        refused = CliRunner().invoke(main, ["run", "--resume", str(there), *words])
-        assert refused.exit_code == 2
+        refused = command("run", "--resume", str(there), *words)
         made = "the Run was made with --net mine.py:build, by their contents; expected the same"
-        assert refused.output == f"alexnet-bench: --resume: {made}\n"
+        assert (refused.code, refused.err) == (2, f"alexnet-bench: --resume: {made}\n")
     write(tmp_path)
-    resumed = CliRunner().invoke(main, ["run", "--resume", str(there), "--net", net])
-    assert resumed.exit_code == 0, resumed.output
-    assert Run(there).row(Run(there).cases[1])["rounds"] == 2
+    resumed = command("run", "--resume", str(there), "--net", net)
+    assert resumed.code == 0, resumed.err
+    assert [row["rounds"] for row in Run(there).rows()] == [2, 2]
 
 
-@pytest.mark.parametrize(
-    ("net", "says"),
-    [
-        ("absent.py:build", "--net: cannot read 'absent.py': No such file or directory; check its path"),
-        ("examples/article.py:buidl", "--net: article.py has no function 'buidl': it has build"),
-    ],
-)
-def test_a_net_that_is_not_there_is_one_line_before_anything_is_made(tmp_path, net, says):
-    finished = Command(tmp_path).run("run", *NULL, "--net", net)
-    assert (finished.code, finished.out, finished.err) == (2, "", f"alexnet-bench: {says}\n")
-    assert not finished.results.exists()
+def test_a_net_that_is_not_there_is_one_line_before_anything_is_made(tmp_path):
+    write(tmp_path)
+    for net, says in (
+        ("/nowhere/a.py:build", "cannot read '/nowhere/a.py': No such file or directory; check its path"),
+        (f"{tmp_path}/mine.py:buidl", "mine.py has no function 'buidl': it has build"),
+    ):
+        finished = Command(tmp_path)("run", *NULL, "--net", net)
+        assert (finished.code, finished.out, finished.err) == (2, "", f"alexnet-bench: --net: {says}\n")
+        assert not finished.results.exists()

@@ -43,7 +43,7 @@ def test_a_worker_imports_numpy_and_nothing_else_from_outside():
     assert not got & (from_outside | FRAMEWORKS)
 
 
-@pytest.mark.parametrize("module", ["ceiling", "guest", "roofline"])
+@pytest.mark.parametrize("module", ["guest", "roofline"])
 def test_what_reads_no_table_imports_none(module):
     assert not loaded(f"import bench.{module}") & (FRAMEWORKS | TABLES | {"click", "rich", "msgspec", "psutil"})
 
