@@ -77,7 +77,7 @@ def sync_lag(
     run, wait : callable
         As for ``measure``; several iterations are queued, and only the last one is waited for.
     fetch : callable
-        Copies a small output (the logits or the loss, all of it) of these handles to the host.
+        Copies a number of these handles, one that is computed last, to the host.
     iteration_ns : float, > 0
         How long an iteration takes, from burn-in.
     attempts : int, >= 1

@@ -125,7 +125,8 @@ class Net:
         jax.block_until_ready((handles, self.moving))  # on the CPU too: a call returns long before it is done
 
     def fetch(self, handles: Any) -> None:
-        np.asarray(last_value(handles))
+        value = last_value(handles)
+        np.asarray(value[(0,) * value.ndim])
 
     def logits(self, handles: Any) -> np.ndarray:
         return np.asarray(handles.astype(jnp.float32)).reshape(len(handles), -1)

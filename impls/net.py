@@ -70,7 +70,8 @@ class Net(Protocol):
         """Return when the device has finished those handles; copy nothing."""
 
     def fetch(self, handles: Any) -> None:
-        """Copy to the host a small value of those handles that is computed last, and wait for no other."""
+        """Copy to the host one number of those handles that is computed last, and wait for no other: copying a whole
+        array would take longer than the device may lag."""
 
     def logits(self, handles: Any) -> np.ndarray:
         """What ``forward`` computed, from its handles: (batch, classes), float32, in (h, w, c) order if not flat."""

@@ -139,7 +139,8 @@ class Net:
             torch.cuda.synchronize(self.target)
 
     def fetch(self, handles: Any) -> None:
-        last_value(handles).cpu()
+        value = last_value(handles)
+        value[(0,) * value.ndim].cpu()
 
     def logits(self, handles: Any) -> np.ndarray:
         output = handles.detach().float()
