@@ -33,7 +33,8 @@ def roofs(paths: Sequence[Path], target: Path) -> None:
     points: list[Mapping[Any, Any]] = []
     for path in paths:
         if path.is_dir() and (path / "profile.csv").exists():
-            points += of_profile(profile(path).to_dict("records"))
+            machine = plot.read([path]).iloc[0][["device_name", "threads"]].to_dict()
+            points += [{**point, **machine} for point in of_profile(profile(path).to_dict("records"))]
         else:
             points += of_summary(plot.read([path]).to_dict("records"))
     rows = plot.read(paths)

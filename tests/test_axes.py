@@ -31,7 +31,7 @@ def ids(*args: str) -> list[str]:
     """Case ids that `run` would measure, null Net, forward only."""
     result = CliRunner().invoke(main, ["run", "--dry-run", "--pass", "forward", "--variant", "half_width", *args])
     assert result.exit_code == 0, result.output
-    return [line for line in result.stdout.splitlines() if line.startswith("half_width-")]
+    return [line for line in result.stdout.splitlines() if "-forward" in line]
 
 
 def mistake(*args: str) -> str:

@@ -276,10 +276,11 @@ class TestFaults:
 
 class TestPictures:
     def run(self, folder, ceilings):
-        cases = [dataclasses.replace(NULL, batch=batch, size=None) for batch in (2, 4)]
+        torch = dataclasses.replace(NULL, framework="torch", mode="eager", layout="nchw", size=None)
+        cases = [dataclasses.replace(torch, batch=batch) for batch in (2, 4)]
         run = make(folder, cases, rounds=3, base_ns=10**8)
         if ceilings:
-            place = {"group": 0, "round": 0, "attempt": 0, "worker": NULL.worker, "precision": "fp32", "device": "cpu"}
+            place = {"group": 0, "round": 0, "attempt": 0, "worker": torch.worker, "precision": "fp32", "device": "cpu"}
             rates = {"matmul_gflop_per_s": 100.0, "conv_gflop_per_s": None, "copy_gb_per_s": 10.0}
             Journal(folder).add("ceiling", **place, **rates)
         run = Run(run.folder)
