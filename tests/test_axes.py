@@ -228,8 +228,9 @@ class TestAb:
             (("--ab", "preset=equal,default", "--preset", "all"), "--ab preset and --preset: expected one of them"),
             (("--ab", "net=/nowhere/a.py:f,b.py:f"), "--net: cannot read '/nowhere/a.py': No such file or directory; "),
             (("--ab", "lrn=native,fast", "--variant", "owt"), "--ab lrn: owt has no LRN; choose another --variant"),
+            (("--framework", "jax", "--ab", "layout=nchw,nhwc"), "jax has no layout 'nchw': choose nhwc"),
             (
-                ("--framework", "jax", "--ab", "layout=nchw,nhwc"),
+                ("--framework", "torch,jax", "--ab", "layout=nchw,channels_last"),
                 "--ab layout: jax has no layout 'nchw'; leave jax out",
             ),
             (
