@@ -81,7 +81,7 @@ def _limits(rows: pd.DataFrame, ceilings: Mapping[str, float | None]) -> tuple[t
     copy = ceilings.get("copy_gb_per_s")
     xs, ys = list(rows["intensity"]), [*rows["gflop_per_s"], *tops]
     if copy and tops:
-        xs.append(max(tops) / copy)
+        xs += [max(tops) / copy, max(tops) / copy / 12]  # a slope long enough to stand its name beside
     return (min(xs) / 2.5, max(xs) * 2.5), (min(ys) / 4, max(ys) * 2)
 
 
