@@ -34,7 +34,7 @@ refused = []
 for variant, size, how in asked["refused"]:
     try:
         guest.build(str(path), "build", VARIANTS[variant].resized(size), shared(folder / "weights"), Build(**how))
-    except ValueError as error:
+    except guest.NotANet as error:
         refused.append(str(error))
 variant, size, how = asked["built"]
 net = guest.build(str(path), "build", VARIANTS[variant].resized(size), shared(folder / "weights"), Build(**how))
