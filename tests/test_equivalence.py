@@ -75,6 +75,7 @@ def test_a_large_batch_of_a_net_with_batch_statistics_is_as_equal(command):
     assert verified(command, "--variant", "keras_bn", "--batch", "32")
 
 
+@pytest.mark.slow
 def test_another_size_draws_its_own_images(command):
     checks = verified(command, "--variant", "owt", "--size", "96")
     assert {check["tolerance"] for check in checks if check["kind"] == "gradient"} == {1e-4}

@@ -142,6 +142,7 @@ def test_torchvisions_alexnet_is_owt(prepared, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_the_keras_model_is_the_tutorial(prepared, tmp_path):
     wrong = [("owt", None, {}), ("tutorial", None, {"mode": "eager"}), ("tutorial", 67, {})]
     said = ran("keras_alexnet", prepared("tutorial"), tmp_path / "out", wrong)

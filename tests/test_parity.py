@@ -127,6 +127,7 @@ def test_a_low_precisions_limits_are_three_times_what_rounded_operands_cost_the_
         assert limit == pytest.approx(math.ceil(3 * worst / digit) * digit), (kind, worst)
 
 
+@pytest.mark.slow
 def test_rounding_to_a_precision_costs_the_reference_what_its_bits_say():
     """8 bits and 11: an eighth of the error, in a net with no tie near enough to flip."""
     tf32, bf16 = (parity.rounding(VARIANTS["half_width"], precision)["logits"] for precision in ("tf32", "bf16"))

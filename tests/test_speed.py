@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 
+import pytest
 from conftest import ROOT
 
 
@@ -19,6 +20,7 @@ def ci_bench(storage, make_line):
                           capture_output=True)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_second_run_is_compared_with_the_stored_first(tmp_path):
     import sys
 
