@@ -71,8 +71,11 @@ def run_table(run: Run, pairs: Sequence[Pair]) -> None:
         note = f"Ratio: time over {over}; above 1 is slower; 95 % interval over Rounds, from mirrored turns."
         out.print(Text(note, style="dim"), soft_wrap=True)
     if any(row["peak_fraction"] for row in rows.values()):
-        best = {(row["precision"], number(row["ceiling_gflop_per_s"])) for row in rows.values() if row["peak_fraction"]}
-        rates = ", ".join(f"{rate} GFLOP/s in {precision}" for precision, rate in sorted(best))
+        best: dict[str, list[float]] = {}
+        for row in (row for row in rows.values() if row["peak_fraction"]):
+            best.setdefault(row["precision"], []).append(row["ceiling_gflop_per_s"])
+        said = {name: dict.fromkeys(number(end) for end in (min(found), max(found))) for name, found in best.items()}
+        rates = ", ".join(f"{' to '.join(ends)} GFLOP/s in {name}" for name, ends in said.items())
         note = f"of peak: multiply-adds a second over what the device does at best, measured in this Run: {rates}."
         out.print(Text(note, style="dim"), soft_wrap=True)
 
