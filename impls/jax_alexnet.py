@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pool, Relu
-from impls.net import Build, DeviceMissing, Gradients, Settings, last_value
+from impls.net import Build, DeviceMissing, Gradients, Settings, half_square, last_value
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -221,11 +221,6 @@ class Net:
 
     def put(self, array: np.ndarray) -> jax.Array:
         return jax.device_put(np.array(array), self.on)  # a copy: JAX would go on reading a mapped file
-
-
-def half_square(y: np.ndarray) -> float:
-    """The loss that a part of a net has none of inside: 0.5 * sum of squares, in float64."""
-    return 0.5 * float(np.sum(np.square(y, dtype=np.float64)))
 
 
 def pool_threads() -> int | None:

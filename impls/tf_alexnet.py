@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Placed, Pool, Relu
-from impls.net import Build, DeviceMissing, Gradients, Settings, last_value
+from impls.net import Build, DeviceMissing, Gradients, Settings, half_square, last_value
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -211,11 +211,6 @@ class Net:
     def put(self, images: np.ndarray) -> tf.Tensor:
         with tf.device(self.on):
             return tf.identity(tf.constant(images.reshape(self.shape)))
-
-
-def half_square(y: np.ndarray) -> float:
-    """The loss that a part of a net has none of inside: 0.5 * sum of squares, in float64."""
-    return 0.5 * float(np.sum(np.square(y, dtype=np.float64)))
 
 
 def trainable_names(row: Row) -> list[str]:
