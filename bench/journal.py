@@ -3,10 +3,13 @@
 One line is one event, a JSON object with ``event``; ``events.py`` lists them.
 """
 
+import base64
 import contextlib
+import gzip
 import itertools
 import os
 import re
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ from typing import Any
 import msgspec
 
 from bench import UsageError
+
+LARGEST = 2**30  # bytes of a run.jsonl that is read back from another file
 
 
 class Journal:
@@ -72,3 +77,24 @@ def new_folder(out: Path, name: str) -> Path:
         except OSError as error:
             raise UsageError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from error
     raise AssertionError("there is always a next name")
+
+
+def packed(folder: Path) -> str:
+    """A Run's run.jsonl as text for another file: gzip, then base64; the same bytes give the same text."""
+    try:
+        data = (folder / "run.jsonl").read_bytes()
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot read run.jsonl: {error.strerror}") from error
+    return base64.b64encode(gzip.compress(data, mtime=0)).decode("ascii")
+
+
+def unpacked(text: str) -> bytes:
+    """What ``packed`` was given; ValueError where it is no such text, or more than LARGEST."""
+    inflate = zlib.decompressobj(wbits=31)  # gzip's own frame
+    try:
+        data = inflate.decompress(base64.b64decode(text, validate=True), LARGEST)
+    except (ValueError, zlib.error) as error:
+        raise ValueError(f"not a packed run.jsonl: {error}") from error
+    if not inflate.eof:
+        raise ValueError("not a packed run.jsonl: cut off, or larger than any Run")
+    return data

@@ -13,11 +13,12 @@ from typing import Any
 
 from rich.table import Table
 
-from bench import UsageError, ceiling, layer_times, options, pictures, results, run, screen, stats
+from bench import UsageError, ceiling, layer_times, options, run, screen, sheet, stats
 from bench.case import LRNS, Case, grid
 from bench.crew import preflight
 from bench.layer_times import BACKWARD, SUM
 from bench.layers import shape
+from bench.plots import pictures
 from bench.protocol import Protocol
 from bench.results import Run
 from impls.variants import VARIANTS
@@ -75,7 +76,7 @@ def show(made: Run, reason: str, as_json: bool) -> int:
     rows = list(layer_times.of(made))
     try:
         made.write()
-        results.write_csv(made.folder / "profile.csv", layer_times.COLUMNS, rows)
+        sheet.write(made.folder / "profile.csv", layer_times.COLUMNS, rows)
         draw(made)
     except OSError as error:
         screen.tell(f"cannot write to {made.folder}: {error.strerror}; run.jsonl holds all that was measured")

@@ -1,19 +1,33 @@
 """A Run read back from its folder: run.jsonl is the truth, all else is derived from it."""
 
-import csv
-import os
+import functools
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from bench import UsageError, ceiling, events, gate, noise, rows, stats
+from bench import UsageError, ceiling, events, gate, noise, rows, sheet, stats
 from bench.case import Case, checked, groups
 from bench.protocol import Protocol
+
+T = TypeVar("T")
+
+
+def once(method: Callable[["Run", Case], T]) -> Callable[["Run", Case], T]:
+    """Worked out once for each Case: a Run that was read does not change, and may hold 100,000 samples."""
+
+    @functools.wraps(method)
+    def kept(run: "Run", case: Case) -> T:
+        known = run.known.setdefault(method.__name__, {})
+        if case.id not in known:
+            known[case.id] = method(run, case)
+        return known[case.id]
+
+    return kept
 
 
 class Run:
@@ -21,6 +35,7 @@ class Run:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.known: dict[str, dict[str, Any]] = {}
         self.problems: list[str] = []
         self.events = list(self._read())
         heads = [event for event in self.events if event["event"] == "run"]
@@ -47,12 +62,12 @@ class Run:
             *lines, torn = (self.folder / "run.jsonl").read_bytes().split(b"\n")
         except OSError as error:
             raise UsageError(f"{self.folder}: cannot read run.jsonl: {error.strerror}") from error
+        file = self.folder / "run.jsonl"
         for number, line in enumerate(lines, 1):
-            where = f"{self.folder / 'run.jsonl'}, line {number}"
             try:
                 event = events.parsed(line)
             except events.Foreign as error:
-                self.problems.append(f"{where}: {error}; left out")
+                self.problems.append(f"{file}, line {number}: {error}; left out")
                 continue
             if event["event"] == "run":
                 self._known_schema(event["schema"])
@@ -106,10 +121,22 @@ class Run:
                  if place[:2] == (group, round)]  # fmt: skip
         return max(begun, default=-1) + 1
 
+    @cached_property
+    def _turns_of(self) -> dict[str, list[dict[str, Any]]]:
+        found = defaultdict(list)
+        for turn in self.turns:
+            found[turn["case_id"]].append(turn)
+        return found
+
+    def turns_of(self, case: Case) -> list[dict[str, Any]]:
+        """A Case's turns that count, in the order taken."""
+        return self._turns_of.get(case.id, [])
+
+    @once
     def measured(self, case: Case) -> set[int]:
         """Rounds that a Case came to the end of; the one it was cut off in where there is no other."""
         group = self.group_of[case.id]
-        begun = {turn["round"] for turn in self.turns if turn["case_id"] == case.id}
+        begun = {turn["round"] for turn in self.turns_of(case)}
         return {round_ for round_ in begun if (group, round_) in self.finished_rounds} or begun
 
     def cut_off(self, case: Case) -> bool:
@@ -136,25 +163,29 @@ class Run:
         bad = self.bad_samples.get(id(turn), ())
         return [ns for i, ns in enumerate(turn["ns"]) if i >= turn["lead"] and i not in bad]
 
+    @once
     def samples_by_round(self, case: Case) -> dict[int, list[int]]:
         """Valid samples of each usable Round, ns; lead iterations are stored and left out."""
         found: dict[int, list[int]] = {}
         usable = self.usable(case)
-        for turn in self.turns:
-            if turn["case_id"] == case.id and turn["round"] in usable:
+        for turn in self.turns_of(case):
+            if turn["round"] in usable:
                 found.setdefault(turn["round"], []).extend(self.valid_ns(turn))
         return {key: found[key] for key in sorted(found) if found[key]}
 
     def samples(self, case: Case) -> list[list[int]]:
         return list(self.samples_by_round(case).values())
 
+    @once
     def round_medians_ns(self, case: Case) -> dict[int, float]:
         return {round_: statistics.median(ns) for round_, ns in self.samples_by_round(case).items()}
 
+    @once
     def summary(self, case: Case) -> stats.Summary | None:
         samples = self.samples(case)
         return stats.Summary.of(*samples) if samples else None
 
+    @once
     def invalid_reason(self, case: Case) -> str:
         """Why a Case has no valid row; empty for a valid one."""
         if case.id in self.failed:
@@ -189,6 +220,7 @@ class Run:
         mine = [one["reason"] for one in stops if one["group"] == self.group_of[case.id]]
         return mine[-1] if mine else "interrupted"
 
+    @once
     def row(self, case: Case) -> dict[str, Any]:
         """One row of summary.csv: unrounded, empty where there is nothing to say."""
         return rows.row(self, case)
@@ -198,32 +230,29 @@ class Run:
 
     def write(self) -> None:
         """Derive summary.csv, samples.csv and layers.csv from run.jsonl."""
-        write_csv(self.folder / "summary.csv", rows.COLUMNS, self.rows())
-        write_csv(self.folder / "samples.csv", SAMPLE_COLUMNS, self._sample_rows())
+        sheet.write(self.folder / "summary.csv", rows.COLUMNS, self.rows())
+        sheet.lines(self.folder / "samples.csv", SAMPLE_COLUMNS, self._sample_rows())
         layers = [row for event in self.of("layers") for row in event["rows"]]
         once = {tuple(row.get(name) for name in LAYER_COLUMNS): row for row in layers}  # two Arms, one net
-        write_csv(self.folder / "layers.csv", LAYER_COLUMNS, once.values())
+        sheet.write(self.folder / "layers.csv", LAYER_COLUMNS, once.values())
 
-    def _sample_rows(self) -> Iterator[dict[str, Any]]:
+    def _sample_rows(self) -> Iterator[Sequence[Any]]:
+        """In the order of SAMPLE_COLUMNS."""
         usable = {case.id: self.usable(case) for case in self.cases}
         counted = {id(turn) for turn in self.turns}
         for event in self.events:
             if event["event"] not in ("burn_in", "turn"):
                 continue
-            counts = id(event) in counted and event["round"] in usable[event["case_id"]]
-            bad = self.bad_samples.get(id(event), ())
+            case_id, round_, cycle = event["case_id"], event["round"], event.get("cycle")
+            counts = id(event) in counted and round_ in usable[case_id]
+            bad, leads = self.bad_samples.get(id(event), ()), event.get("lead", 0)
+            phase = "sample" if event["event"] == "turn" else "burn_in"
             for i, (start_ns, ns) in enumerate(zip(event["start_ns"], event["ns"], strict=True)):
-                lead = event["event"] == "turn" and i < event["lead"]
-                yield {
-                    "case_id": event["case_id"],
-                    "round": event["round"],
-                    "attempt": event["attempt"],
-                    "phase": "lead" if lead else "sample" if event["event"] == "turn" else "burn_in",
-                    "cycle": event.get("cycle"),
-                    "start_ns": start_ns,
-                    "duration_ns": ns,
-                    "valid": counts and not lead and i not in bad,
-                }
+                valid = counts and i >= leads and i not in bad
+                yield (
+                    *(case_id, round_, event["attempt"], "lead" if i < leads else phase, cycle),
+                    *(start_ns, ns, valid),
+                )
 
 
 SAMPLE_COLUMNS = "case_id round attempt phase cycle start_ns duration_ns valid".split()
@@ -235,13 +264,3 @@ LAYER_COLUMNS = (
 
 def _place(event: dict[str, Any]) -> tuple[int, int, int]:
     return event["group"], event["round"], event["attempt"]
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Any) -> None:
-    """All rows or none: a kill in the middle leaves the table there was."""
-    whole = path.with_name(path.name + ".new")
-    with open(whole, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(whole, path)

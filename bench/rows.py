@@ -38,7 +38,7 @@ def row(run: Run, case: Case) -> dict[str, Any]:
     summary, reason = run.summary(case), run.invalid_reason(case)
     workers = run.workers(case)
     worker = workers[0] if workers else {}
-    turns = [e for e in run.turns if e["case_id"] == case.id]
+    turns = run.turns_of(case)
     burn_in = [e for e in run.counted("burn_in") if e["case_id"] == case.id]
     evidence = noise.percent([e["noise"] for e in turns]) if turns else {}
     versions = worker.get("versions", {})
@@ -62,8 +62,8 @@ def row(run: Run, case: Case) -> dict[str, Any]:
         "net": case.guest,
         "batch": case.batch,
         "pass": case.pass_,
-        "threads": found.get("threads") or case.threads or run.head["threads"],
-        "size": net.input_size,
+        "threads": found.get("threads") or case.threads or (None if case.foreign else run.head["threads"]),
+        "size": net.input_size or None,
         "rounds": len(run.samples(case)),
         "rounds_spoilt": sum(number == run.group_of[case.id] for number, _ in run.spoilt),
         "iterations": summary.n if summary else 0,
@@ -85,8 +85,8 @@ def row(run: Run, case: Case) -> dict[str, Any]:
             "cv_within": summary.cv_within,
             "cv_between": summary.cv_between,
             "trend": summary.trend,
-            "images_per_s": case.batch * 1e9 / summary.center.center,
-            "gflop_per_s": 2 * case.macs * case.batch / summary.center.center,
+            "images_per_s": None if case.foreign else case.batch * 1e9 / summary.center.center,
+            "gflop_per_s": None if case.foreign else 2 * case.macs * case.batch / summary.center.center,
         }
     if backward := derived_backward(run, case):
         row |= {
@@ -112,9 +112,9 @@ def row(run: Run, case: Case) -> dict[str, Any]:
         **_first_calls(run, case),
         "peak_memory_mib": _most_mib(turns, "allocator_peak"),
         "peak_rss_mib": _most_mib(turns, "process_peak"),
-        "variant_hash": net.hash,
-        "params": net.params,
-        "macs": net.macs,
+        "variant_hash": None if case.foreign else net.hash,
+        "params": None if case.foreign else net.params,
+        "macs": None if case.foreign else net.macs,
         "parity_logits": errors.get("logits"),
         "parity_loss": errors.get("loss"),
         "parity_gradients": errors.get("gradient"),
@@ -135,9 +135,9 @@ def work(case: Case) -> dict[str, Any]:
     """What is inside the clock: equal for two rows, or they are not comparable."""
     net = case.net
     facts = dataclasses.asdict(case) | {"net": net.hash, "params": net.params, "macs": case.macs}
-    for name in "framework mode layout lrn preset guest device threads variant size arm".split():
+    for name in "framework mode layout lrn preset guest device threads variant size arm foreign".split():
         del facts[name]
-    return facts | {"size": net.input_size, "clock": IN_THE_CLOCK[case.pass_]}
+    return facts | {"size": net.input_size, "clock": IN_THE_CLOCK.get(case.pass_)}
 
 
 #: Of the fingerprint, what may decide how fast a pass is.
@@ -157,7 +157,7 @@ def conditions(run: Run, case: Case) -> dict[str, Any]:
         "env": run.head["env"] | (ab.env(case.arm) if ab else {}),
         "slowdown": ab.value(case.arm) if slowed else None,
         "versions": worker.get("versions"),
-        "python": worker.get("python"),
+        "python": print_.get("python") if case.foreign else worker.get("python"),
         "precision": {what: one["precision"] for what, one in worker.get("precision", {}).items()},
         "net": worker.get("identity", {}).get("hash"),
         "guest": next((one["sha256"] for one in run.head["guests"] if (one["label"], one["arm"]) == theirs), None),
@@ -224,7 +224,8 @@ def _most_mib(turns: Sequence[Mapping[str, Any]], what: str) -> float | None:
 def _cores_used(turns: Sequence[Mapping[str, Any]]) -> float | None:
     """CPU seconds of the Worker's own process a second of its turns: what its threads really did."""
     wall = sum(turn["noise"]["wall_s"] for turn in turns)
-    return sum(turn["cpu_s"] for turn in turns) / wall if wall else None
+    known = [turn["cpu_s"] for turn in turns if turn["cpu_s"] is not None]
+    return sum(known) / wall if wall and known else None
 
 
 def _ms(ns: float | None) -> float | None:

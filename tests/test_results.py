@@ -8,7 +8,7 @@ import statistics
 import pytest
 from runs import AA, QUIET, A, B, arms, make, turn, worker
 
-from bench import UsageError, screen
+from bench import UsageError, screen, sheet
 from bench import run as command
 from bench.journal import Journal, new_folder
 from bench.pairs import within
@@ -315,6 +315,24 @@ class TestCutOff:
             made.add("void", group=0, round=0, attempt=0, reason="x")
         assert (made.broken, (tmp_path / "run.jsonl").read_bytes()) == (True, before)
         assert len(Run(tmp_path).events) == len(run.events)
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+SUM(A1)", "'+SUM(A1)"),
+        ("-2+cmd", "'-2+cmd"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=cmd", "'\t=cmd"),
+        ("\r=cmd", "'\r=cmd"),
+        *((text, text) for text in ("- 17 -", "-", "-3.5", "-1e-05", "-inf", "a=b", "'=cmd", "owt", "")),
+        *((-3.5, "-3.5"), (-17, "-17"), (-1e-05, "-1e-05"), (None, ""), (False, "False")),
+    ],
+)
+def test_a_cell_that_a_spreadsheet_would_run_is_text(tmp_path, cell, written):
+    sheet.write(tmp_path / "a.csv", ["cell", "end"], [{"cell": cell, "end": 1, "left out": 2}])
+    assert table(tmp_path / "a.csv") == [{"cell": written, "end": "1"}]
 
 
 def test_an_event_is_on_the_disk_when_add_returns(tmp_path):

@@ -1,0 +1,39 @@
+"""Sheet: a CSV as we write it, whole or not at all, and with nothing in it that a spreadsheet would run."""
+
+import csv
+import functools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows by name; what a row lacks is empty."""
+    lines(path, columns, ([row.get(name) for name in columns] for row in rows))
+
+
+def lines(path: Path, columns: Sequence[str], cells: Iterable[Sequence[Any]]) -> None:
+    """All rows or none: a kill in the middle leaves the table there was. ``cells`` are in the order of the columns."""
+    whole = path.with_name(path.name + ".new")
+    with open(whole, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([inert(cell) if isinstance(cell, str) else cell for cell in row] for row in cells)
+    os.replace(whole, path)
+
+
+@functools.lru_cache(maxsize=1024)  # a Case's id stands in each of its samples
+def inert(text: str) -> str:
+    """Text that a spreadsheet would run as a formula (a device may be named ``=cmd|...``) gets an apostrophe before it;
+    numbers and the ``- 17 -`` of ``steady_at`` stay as they are.
+
+    Source: https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")) or not any(map(str.isalpha, text)):
+        return text
+    try:
+        float(text)  # -1e5, -inf
+    except ValueError:
+        return f"'{text}"
+    return text
