@@ -22,7 +22,8 @@ LABELS = ("A", "B")  # of the two Arms of an --ab
 class Case:
     """What is timed. ``threads`` and ``size`` are None at their defaults: all usable cores, the Variant's own size.
     ``weights`` is the digest of the file they are from, None for the seed's own; ``arm`` the side of an --ab;
-    ``guest`` the label of a user's own net, None for ours."""
+    ``guest`` the label of a user's own net, None for ours; ``foreign`` the name of another program's benchmark, whose
+    net nobody knows."""
 
     variant: str
     framework: str
@@ -41,10 +42,13 @@ class Case:
     lrn: str = LRNS[0]
     preset: str = PRESETS[0]
     guest: str | None = None
+    foreign: str | None = None
 
     @property
     def id(self) -> str:
         """Used verbatim as pytest id, CSV key, plot label and log prefix; axes at their default are left out."""
+        if self.foreign:
+            return self.foreign
         parts = [self.variant, self.framework, self.mode, self.device, self.precision, f"b{self.batch}", self.pass_]
         parts += self.settings
         if self.threads is not None:
@@ -64,11 +68,15 @@ class Case:
     @property
     def worker(self) -> str:
         """The process that times it, within its group."""
+        if self.foreign:
+            return self.foreign
         return "-".join([self.framework, self.mode, *self.settings, *([self.arm] if self.arm else [])])
 
     @property
     def settings(self) -> list[str]:
         """What a Worker has beside its framework and mode: whose net, layout, LRN and preset, where not the default."""
+        if self.foreign:
+            return []
         layout = [] if self.layout == FRAMEWORKS[self.framework].layouts[0] else [self.layout]
         lrn = [] if self.lrn == LRNS[0] else [f"lrn_{self.lrn}"]
         preset = [] if self.preset == PRESETS[0] else [f"preset_{self.preset}"]
@@ -77,7 +85,7 @@ class Case:
     @property
     def compiled(self) -> bool:
         """Whether its mode compiles: such modes are peers of each other, and not of those that do not."""
-        return self.mode in FRAMEWORKS[self.framework].compiled
+        return not self.foreign and self.mode in FRAMEWORKS[self.framework].compiled
 
     @property
     def rivals(self) -> tuple:
@@ -101,6 +109,8 @@ class Case:
 
     @property
     def net(self) -> Variant:
+        if self.foreign:
+            return Variant(self.variant, 0, source="another program", note="", layers=())
         return named(self.variant, self.size)
 
     @property
@@ -251,7 +261,7 @@ def has_lrn(variant: str) -> bool:
 
 def checked(cases: list[Case]) -> list[Case]:
     """Cases that were read from a file; UsageError for one that nobody could have asked for."""
-    for case in cases:
+    for case in (case for case in cases if not case.foreign):
         net, dot, _ = case.variant.partition(".")
         one_of("variant", net, VARIANTS)
         if dot:

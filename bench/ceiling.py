@@ -33,7 +33,7 @@ class Ceiling:
 def of(run: Run, case: Case) -> Ceiling:
     """The ceiling of a Case: of each Worker the median over Rounds, then the best Worker's, since what one framework
     reaches the device can do. Those of its own group where that was asked, and with its own number of threads."""
-    if not FRAMEWORKS[case.framework].peer and case.guest is None:
+    if case.foreign or (not FRAMEWORKS[case.framework].peer and case.guest is None):
         return Ceiling(None, None, None)  # the null Net does nothing, and says so
     number, others = run.group_of[case.id], {other.worker: other for other in run.cases}
     alike = [

@@ -41,11 +41,11 @@ def main(asked: dict[str, Any]) -> int:
     if asked["as_json"]:
         names = {"base": base.folder.name, "candidate": candidate.folder.name if candidate else None}
         cases, needed = [pair.as_json() for pair in pairs], spread_unknown(pairs)
-        make = aa_command(candidate or base) if needed else None
+        make = aa_command(candidate or base) if needed and "ingested" not in (candidate or base).head else None
         screen.print_json({**names, "cases": cases, "exit_code": code, "aa_command": make})
     elif asked["markdown"]:
         print(markdown(base, candidate, pairs, margin))
-    else:
+    elif pairs:
         show(base, candidate, pairs, margin)
     if not pairs:
         screen.tell(f"{base.folder}: there is nothing to compare in this Run alone; name a second one")
@@ -131,7 +131,12 @@ def notes(run: Run, pairs: Sequence[Pair], within_one: bool, margin: float) -> l
             found.append(
                 f"{label(pair, within_one)}: above +{pair.margin:.1%}, as far as an A/A of it beside came out."
             )
-    if spread_unknown(pairs):
+    if spread_unknown(pairs) and "ingested" in run.head:
+        found.append(
+            "Sessions of one program are compared with those of another time only side by side: take base, head, head, "
+            f"base, and so on, at least {MIN_ROUNDS} of each, then `alexnet-bench ingest` the files of each side."
+        )
+    elif spread_unknown(pairs):
         found.append(
             f"How far two Runs of one case lie apart on this machine is not known. {LEAST_RUNS} A/A Runs beside it "
             f"tell; each is made by:\n  {aa_command(run)}\nSurer and quicker: both sides in one Run, with --ab."
@@ -149,7 +154,7 @@ def aa_command(run: Run) -> str:
     """What times the Cases of a Run against themselves, under its own settings; PATH stands for what is not stored."""
     head, protocol, usual = run.head, run.protocol, Protocol()
     ab = head["ab"]
-    own = ab and ab["key"] not in ("python", "slowdown")  # the sides of that Run, then, against themselves
+    own = ab and ab["key"] not in ("impls", "python", "slowdown")  # the sides of that Run, then, against themselves
     words = ["alexnet-bench", "run", "--ab", f"{ab['key']}={ab['values'][1]},{ab['values'][1]}" if own else AA]
     default: dict[str, set[Any]] = {"device": {"cpu"}, "precision": {"fp32"}, "seed": {0}}
     default |= {"size": {None}, "threads": {None}}
@@ -198,4 +203,5 @@ def summary(pairs: Sequence[Pair]) -> str:
 def cell(text: str) -> str:
     """Text from a file, harmless in a Markdown table."""
     plain = re.sub(r"[\x00-\x1f\x7f\u2028\u2029]", " ", text.replace("`", "'"))
-    return re.sub(r"([\\|\[\]])", r"\\\1", plain).replace("&", "&amp;").replace("<", "&lt;")
+    harmless = re.sub(r"([\\|\[\]])", r"\\\1", plain).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"(@|://)(?=\w)", r"\1&#8203;", harmless)  # nobody is called, nothing becomes a link

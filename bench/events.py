@@ -46,6 +46,13 @@ class Machine(TypedDict):
     cpu: str
 
 
+class Ingested(TypedDict):
+    """Where a Run came from that another program measured; when each of its sessions was taken."""
+
+    source: str
+    taken: list[str]
+
+
 class Head(TypedDict):
     run_id: str
     schema: int
@@ -58,6 +65,7 @@ class Head(TypedDict):
     cases: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
     protocol: dict[str, Any]
     fingerprint: Machine
+    ingested: NotRequired[Ingested]
 
 
 class Probed(TypedDict):
@@ -133,7 +141,7 @@ class Turn(OfCase):
     lead: Annotated[int, msgspec.Meta(ge=0)]
     start_ns: list[Count]
     ns: list[Count]
-    cpu_s: float
+    cpu_s: float | None
     allocator_peak: Count | None
     process_peak: Count | None
     noise: Noise

@@ -47,7 +47,7 @@ def of(
     if summary and (ceiling.share(run, case, summary) or 0) > 1:
         yield "above_ceiling"
     workers = run.workers(case)
-    if not all(one["proven"] for one in workers):
+    if case.foreign or not all(one["proven"] for one in workers):
         yield "not_proven"
     if any("fetch" in one["conditions"].get("filled", ()) for one in workers):
         yield "sync_not_checked"

@@ -173,8 +173,8 @@ def _cycles(run: Run, baseline: Case, candidate: Case) -> list[list[ratio.Cycle]
     """For each Round that counts for both, its whole cycles: the samples of either side, in the order taken."""
     usable = run.usable(baseline) & run.usable(candidate)
     cells: dict[tuple[int, int], dict[str, list[list[int]]]] = {}
-    for turn in run.turns:
-        if turn["case_id"] in (baseline.id, candidate.id) and turn["round"] in usable:
+    for turn in [*run.turns_of(baseline), *run.turns_of(candidate)]:
+        if turn["round"] in usable:
             cell = cells.setdefault((turn["round"], turn["cycle"]), {})
             cell.setdefault(turn["case_id"], []).append(run.valid_ns(turn))
     rounds: dict[int, list[ratio.Cycle]] = {}
@@ -211,8 +211,27 @@ def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = ()
             if (summary := run.summary(case)) and summary.trend in ("warming", "slowing"):
                 pair.why = f"{which} was {summary.trend} within its Rounds"
         run_spread, runs = spread.between_runs(candidate, case) or spread.between_runs(base, case) or (None, 0)
-        pair.ratio = Ratio.unpaired(*medians, run_spread=run_spread, runs=runs)
+        if taken_in_turn(base, candidate):
+            pair.ratio = Ratio.of(_sessions(base, candidate, case))
+        else:
+            pair.ratio = Ratio.unpaired(*medians, run_spread=run_spread, runs=runs)
     return judged(pairs)
+
+
+def taken_in_turn(base: Run, candidate: Run) -> bool:
+    """Whether two Runs of another program's sessions were taken side by side: base and candidate, or the other way
+    round, again and again, so that the machine's drift is in both."""
+    taken = [run.head.get("ingested", {}).get("taken", []) for run in (base, candidate)]
+    if not all(taken) or not all(all(side) for side in taken) or len(taken[0]) != len(taken[1]):
+        return False
+    order = sorted((when, side) for side, times in enumerate(taken) for when in times)
+    return all({one[1], other[1]} == {0, 1} for one, other in zip(order[::2], order[1::2], strict=True))
+
+
+def _sessions(base: Run, candidate: Run, case: Case) -> list[list[ratio.Cycle]]:
+    """Each pair of neighbouring sessions as one cycle."""
+    theirs, ours = base.samples_by_round(case), candidate.samples_by_round(case)
+    return [[(theirs[number], ours[number])] for number in sorted(theirs.keys() & ours.keys())]
 
 
 def spoken(run: Run, label: str) -> str:

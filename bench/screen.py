@@ -54,10 +54,8 @@ def run_table(run: Run, pairs: Sequence[Pair]) -> None:
             (case for case in run.cases if case.group == group), key=lambda case: (case.pass_, case.compiled)
         )
         _group_table(out, run, cases, rows, ratios)
-    out.print(Text("Inside the clock", style="dim"))
-    for pass_, what in IN_THE_CLOCK.items():
-        out.print(Text(f"  {pass_}: {what}.", style="dim"), soft_wrap=True)
-    out.print(Text(f"  {OUT_OF_THE_CLOCK}", style="dim"), soft_wrap=True)
+    for line in in_the_clock(run):
+        out.print(Text(line, style="dim"), soft_wrap=True)
     if not run.protocol.paired:
         out.print(Text("No ratio: timed one after the other, it would hold the machine's drift.", style="dim"))
     if any(row["backward_ci95_low_ms"] for row in rows.values()):
@@ -81,6 +79,14 @@ def run_table(run: Run, pairs: Sequence[Pair]) -> None:
 
     for line in _turning_batches(run, rows):
         out.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def in_the_clock(run: Run) -> list[str]:
+    """What was timed; of another program's benchmarks nobody knows."""
+    if "ingested" in run.head:
+        return ["Inside the clock: whatever the benchmark called; proven equal to nothing."]
+    inside = [f"  {pass_}: {what}." for pass_, what in IN_THE_CLOCK.items()]
+    return ["Inside the clock", *inside, f"  {OUT_OF_THE_CLOCK}"]
 
 
 def _turning_batches(run: Run, rows: Mapping[str, Any]) -> Iterator[str]:
@@ -117,6 +123,8 @@ def _over_what(run: Run, pairs: Sequence[Pair]) -> str:
 def words(case: Case) -> str:
     """Framework, mode and what else makes a Worker, as a person reads it; of a user's net its name and not its
     framework's."""
+    if case.foreign:
+        return case.foreign.rpartition("::")[2]
     parts = [case.framework, case.mode, *case.settings, *([case.arm] if case.arm else [])]
     if case.guest:
         usual = case.mode == FRAMEWORKS[case.framework].modes[0]
@@ -130,13 +138,16 @@ def _group_table(
     first = rows[cases[0].id]
     done = max(rows[case.id]["rounds"] for case in cases)
     asked = "" if done == run.protocol.rounds else f" of {run.protocol.rounds}"
-    rounds = f"{done}{asked} Rounds x {run.protocol.iterations}" if run.protocol.paired else "classic protocol"
     dropout = ", dropout on" if cases[0].dropout else ""
     threads = " and ".join(dict.fromkeys(str(rows[case.id]["threads"]) for case in cases))
+    rounds = f"{done}{asked} Rounds x {run.protocol.iterations}" if run.protocol.paired else "classic protocol"
     title = (
         f"{cases[0].variant}, {first['size']} px, batch {cases[0].batch}, {cases[0].device} "
         f"({threads} threads), {cases[0].precision}{dropout}: {rounds} after {run.protocol.burn_in} burn-in"
     )
+    if "ingested" in run.head:
+        sessions = "session" if done == 1 else "sessions"
+        title = f"{cases[0].variant}: {done}{asked} {sessions} of {run.head['ingested']['source']}"
     table = new_table(title)
     table.add_column("pass", no_wrap=True)
     table.add_column("framework", overflow="fold")
@@ -155,7 +166,8 @@ def _group_table(
             )
             continue
         baseline = any(one.baseline == case.id for one in ratios.values())
-        cells = (spread(row), number(row["images_per_s"]), share(row["peak_fraction"]), interval(ratio, baseline))
+        speed = number(row["images_per_s"]) if row["images_per_s"] else ""
+        cells = (spread(row), speed, share(row["peak_fraction"]), interval(ratio, baseline))
         table.add_row(pass_, name, *cells)
     _backward(table, cases, rows)
     out.print(table)
@@ -176,7 +188,9 @@ def _group_table(
             out.print(Text(f"  {case.pass_}: ours over {case.guest}: {bracketed(value)}"), soft_wrap=True)
     known = (case for case in cases if rows[case.id]["framework_version"])
     versions = {f"{case.framework} {rows[case.id]['framework_version']}" for case in known}
-    out.print(Text(f"{', '.join(sorted(versions))} on {first['device_name']}", style="dim"))
+    out.print(
+        Text(" on ".join([*([", ".join(sorted(versions))] if versions else []), first["device_name"]]), style="dim")
+    )
 
 
 def _backward(table: Table, cases: list[Case], rows: Mapping[str, Any]) -> None:

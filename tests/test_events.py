@@ -241,7 +241,7 @@ class TestHeader:
         said = self.refused(tmp_path, self.header()[:-20], a_turn())
         assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: not a JSON object")
 
-    @pytest.mark.parametrize("field", sorted(EVENTS["run"].__annotations__))
+    @pytest.mark.parametrize("field", sorted(EVENTS["run"].__required_keys__))
     def test_one_without_a_field_is_a_mistake_that_names_it(self, tmp_path, field):
         said = self.refused(tmp_path, line("run", **without(head([A], Protocol()), field)))
         assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: a run event that is")

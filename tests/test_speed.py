@@ -4,9 +4,12 @@ import json
 import os
 import re
 import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
+
+from bench.results import Run
 
 
 def ci_bench(storage, make_line):
@@ -22,8 +25,6 @@ def ci_bench(storage, make_line):
 
 @pytest.mark.slow
 def test_a_second_run_is_compared_with_the_stored_first(tmp_path):
-    import sys
-
     recipe = re.search(r"^ci-bench:.*\n\t(.*)\\\n\t(.*)\n", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     options = re.sub(r"\$\(if .*?--benchmark-compare\)", "", f"{recipe[1]} {recipe[2]}").replace(
         "$(PY)", sys.executable
@@ -37,6 +38,11 @@ def test_a_second_run_is_compared_with_the_stored_first(tmp_path):
         assert len(one["stats"]["data"]) == 20
         assert one["name"] == f"test_case[{one['extra_info']['case_id']}]"
         assert one["extra_info"]["fingerprint"]["cores"] == os.cpu_count()
+    ingest = [sys.executable, "-m", "bench", "ingest", str(stored), "--out", str(tmp_path / "results")]
+    assert subprocess.run(ingest, cwd=ROOT, capture_output=True).returncode == 0
+    (back,) = (tmp_path / "results").iterdir()
+    samples = {case.id: [one * 1e-9 for ns in Run(back).samples(case) for one in ns] for case in Run(back).cases}
+    assert samples == {one["extra_info"]["case_id"]: one["stats"]["data"] for one in data["benchmarks"]}
     second = ci_bench(tmp_path, f"{options} --benchmark-compare")
     assert second.returncode == 0, second.stdout + second.stderr
     assert "(0001_" in second.stdout
