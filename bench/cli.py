@@ -98,7 +98,7 @@ def main() -> None:
 @option("--max-time", metavar="SECONDS", help="for the whole Run; each first Round is run all the same")
 @option("--target-ci", metavar="PERCENT", help="stop when 95 % intervals are that narrow (from 8 Rounds, at most 30)")
 @option(
-    "--ab", metavar="KEY=A,B", help="two sides, turn by turn; KEY: python, net, threads, mode, layout, lrn, preset ..."
+    "--ab", metavar="KEY=A,B", help="two sides, turn by turn; KEY: impls, python, net, threads, mode, layout, lrn ..."
 )
 @option("--dropout", is_flag=True, help="dropout on in forward_backward")
 @option("--protocol", default="rounds", show_default=True, metavar="NAME", help="rounds, or classic (the article's)")
@@ -238,22 +238,73 @@ def env(**asked: Any) -> None:
 
 
 @main.command()
-@click.argument("results", nargs=-1, metavar="CSV_OR_RUN...", type=click.Path())
-@option("--kind", default="times", show_default=True, metavar="KIND", help="times, throughput, roofline or layers")
+@click.argument("results", nargs=-1, metavar="[CSV_OR_RUN...]", type=click.Path())
+@option(
+    "--kind",
+    default="times",
+    show_default=True,
+    metavar="KIND",
+    help="times, throughput, distribution, series, layers, roofline or history",
+)
 @option("--output", metavar="FILE", help="PNG, SVG or PDF by its ending; default: KIND.png")
 def plot(results: tuple[str, ...], kind: str, output: str | None) -> None:
-    """Draw summary.csv files or Run folders.
+    """Draw result CSVs or Run folders; default: the newest Run.
 
-    times: mean and stddev of each case as bars. throughput: images/s and share of the ceiling against the batch.
-    roofline: what is reached of what the machine can do. layers: the rows of a `profile`.
+    times: each case, with intervals. throughput: images/s and share of the ceiling against the batch. distribution:
+    where the samples of each case lie. series: every iteration in the order taken, burn-in and turns. layers: the rows
+    of a `profile`. roofline: what is reached of what the machine can do. history: beside what was published since 2014.
     """
     from pathlib import Path
 
-    from bench import pictures, screen
-    from bench import plot as command
+    from bench import screen
     from bench.case import one_of
+    from bench.plots import pictures
 
     target = Path(output or f"{kind}.png")
     draw = pictures.KINDS[one_of("kind", kind, pictures.KINDS)]
-    draw([Path(path) for path in results or command.latest()], target)
+    draw([Path(path) for path in results] or pictures.unnamed(kind), target)
     screen.tell(f"wrote {target}")
+
+
+@main.command()
+@click.argument("runs", nargs=-1, metavar="[RUN...]", type=click.Path())
+@option("--output", metavar="FILE.html", help="default: report.html in the Run's folder")
+def report(**asked: Any) -> None:
+    """One page that holds everything of a Run, for a browser: verdict, tables, plots, conditions, raw data.
+
+    Default: the newest Run. Several Runs become one page; it needs no network and no other file.
+    """
+    from bench import report as command
+
+    sys.exit(command.main(asked))
+
+
+@main.command()
+@click.argument("run", metavar="RUN", type=click.Path())
+@option(
+    "--format",
+    required=True,
+    metavar="FORMAT",
+    help="pytest-benchmark, bencher, github-action-benchmark, trace or markdown",
+)
+@option("--output", metavar="FILE", help="default: stdout")
+def export(**asked: Any) -> None:
+    """A Run in the format of another program: a store of benchmarks, a dashboard, a trace viewer, a comment."""
+    from bench import export as command
+
+    sys.exit(command.main(asked))
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
+@option("--out", default="results", show_default=True, metavar="DIR", help="where the Run folder is made")
+@option("--name", metavar="NAME", help="end of the Run folder's name; default: the file's")
+@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
+def ingest(**asked: Any) -> None:
+    """Make a Run of what pytest-benchmark stored, for compare, plot and report.
+
+    One of our own (`make ci-bench`, `export`) comes back as the Run it was. Of others each FILE is a Round.
+    """
+    from bench import ingest as command
+
+    sys.exit(command.main(asked))

@@ -1,13 +1,15 @@
-"""Plots from result CSVs: a picture that holds something, and errors that name the file and what is missing."""
+"""Plots from result CSVs: a picture that holds something, and says what; of the CSVs themselves see test_frames."""
+
+import itertools
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
-from runs import A, B, make
 
-from bench import UsageError, drawing, plot, plot_layers, plot_roofline, plot_sweep
+from bench import UsageError
+from bench.plots import bars, drawing, frames, roofs, stacks, sweep
 
 ROW = {
     "case_id": "a",
@@ -43,7 +45,7 @@ def test_a_chart_is_drawn_in_the_frameworks_own_colours(tmp_path):
         for name, mode in (("torch", "eager"), ("tensorflow", "graph"))
         for pass_ in ("forward", "forward_backward")
     ]
-    plot.bars(plot.read([csv(tmp_path, *rows)]), tmp_path / "times.png")
+    bars.bars(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png")
     pixels = (imread(tmp_path / "times.png")[..., :3] * 255).round().astype(int)
     for color in (drawing.COLORS["torch"], drawing.COLORS["tensorflow"]):
         wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
@@ -51,75 +53,43 @@ def test_a_chart_is_drawn_in_the_frameworks_own_colours(tmp_path):
 
 
 def test_results_of_other_programs_need_few_columns(tmp_path):
-    few = {name: ROW[name] for name in plot.NEEDED} | {"framework": "mxnet"}
-    plot.bars(plot.read([csv(tmp_path, few)]), tmp_path / "times.svg")
+    few = {name: ROW[name] for name in frames.NEEDED} | {"framework": "mxnet"}
+    bars.bars(frames.read([csv(tmp_path, few)]), tmp_path / "times.svg")
     assert "mxnet" in (tmp_path / "times.svg").read_text()
-
-
-def test_several_files_become_one_chart(tmp_path):
-    first, second = csv(tmp_path, ROW), csv(tmp_path, ROW | {"batch": 32}, name="other.csv")
-    assert list(plot.read([first, second])["batch"]) == [8, 32]
 
 
 def test_global_settings_stay_as_they_were(tmp_path):
     before = dict(matplotlib.rcParams)
-    plot.bars(plot.read([csv(tmp_path, ROW)]), tmp_path / "times.png")
+    bars.bars(frames.read([csv(tmp_path, ROW)]), tmp_path / "times.png")
     assert dict(matplotlib.rcParams) == before
 
 
-def test_a_failed_case_is_left_out(tmp_path):
-    rows = [ROW | {"valid": True}, ROW | {"mean_ms": None}, ROW | {"valid": False}]
-    assert len(plot.read([csv(tmp_path, *rows)])) == 1
-
-
 def test_one_case_of_two_runs_is_two_groups_of_bars(tmp_path):
-    rows = plot.read([csv(tmp_path, ROW | {"run_id": "a"}, ROW | {"run_id": "b"})])
-    assert plot._labels(rows).nunique() == 2
+    rows = frames.read([csv(tmp_path, ROW | {"run_id": "a"}, ROW | {"run_id": "b"})])
+    assert bars._labels(rows).nunique() == 2
 
 
 def test_two_sizes_of_one_net_are_told_apart(tmp_path):
-    rows = plot.read([csv(tmp_path, ROW | {"size": 224}, ROW | {"size": 96})])
-    assert list(plot._labels(rows)) == ["owt\nbatch 8, cpu\n224 px", "owt\nbatch 8, cpu\n96 px"]
-
-
-def test_a_missing_column_is_named(tmp_path):
-    path = csv(tmp_path, {"case_id": 1})
-    with pytest.raises(UsageError, match=r"summary.csv: expected the columns .*; missing variant, framework"):
-        plot.read([path])
-
-
-def test_a_file_with_nothing_to_draw_says_so(tmp_path):
-    with pytest.raises(UsageError, match="no valid row with a mean_ms, nothing to draw"):
-        plot.read([csv(tmp_path, ROW | {"mean_ms": None})])
+    rows = frames.read([csv(tmp_path, ROW | {"size": 224}, ROW | {"size": 96})])
+    assert list(bars._labels(rows)) == ["owt\nbatch 8, cpu\n224 px", "owt\nbatch 8, cpu\n96 px"]
 
 
 def test_an_unknown_picture_format_says_so(tmp_path):
     with pytest.raises(UsageError, match=r"cannot write .*times.docx: Format 'docx' is not supported"):
-        plot.bars(plot.read([csv(tmp_path, ROW)]), tmp_path / "times.docx")
-
-
-def test_without_a_run_plot_says_how_to_make_one(tmp_path):
-    with pytest.raises(UsageError, match="run `make bench` first, or name a CSV file"):
-        plot.latest(tmp_path)
+        bars.bars(frames.read([csv(tmp_path, ROW)]), tmp_path / "times.docx")
 
 
 def test_the_two_arms_of_a_case_are_two_bars(tmp_path):
     both = [ROW | {"arm": arm, "mean_ms": ms} for arm, ms in (("A", 10.0), ("B", 11.0))]
-    rows = plot.read([csv(tmp_path, *both)])
+    rows = frames.read([csv(tmp_path, *both)])
     drawn = []
     axes_bar = matplotlib.axes.Axes.bar
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(matplotlib.axes.Axes, "bar", lambda *a, **k: drawn.append((a[1], k)) or axes_bar(*a, **k))
-        plot.bars(rows, tmp_path / "arms.png")
+        bars.bars(rows, tmp_path / "arms.png")
     assert [look["label"] for _, look in drawn] == ["torch eager A", "torch eager B"]
     assert len({at[0] for at, _ in drawn}) == 2
     assert [look.get("hatch") for _, look in drawn] == [None, "//"]
-
-
-def test_a_run_that_was_killed_has_its_tables_derived(tmp_path):
-    made = make(tmp_path / "killed", stop="planned")
-    assert not (made.folder / "summary.csv").exists()
-    assert list(plot.read([made.folder])["case_id"]) == [A.id, B.id]
 
 
 def words(panel):
@@ -181,7 +151,7 @@ def unsaved(monkeypatch):
 
 @pytest.mark.usefixtures("unsaved")
 def test_bars_of_fair_peers_stand_together(tmp_path):
-    figure = plot.bars(plot.read([csv(tmp_path, *SERIES)]), tmp_path / "times.png")
+    figure = bars.bars(frames.read([csv(tmp_path, *SERIES)]), tmp_path / "times.png")
     (panel,) = figure.axes
     places = [bar[0].get_x() + bar[0].get_width() / 2 for bar in panel.containers if hasattr(bar, "patches")]
     steps = np.diff(places)
@@ -190,10 +160,120 @@ def test_bars_of_fair_peers_stand_together(tmp_path):
     assert steps[[0, 1, 3, 4]] == pytest.approx(steps[0])
 
 
+def drawn_bars(folder, *rows, target="times.png"):
+    """What is drawn of those rows, and its only or first panel."""
+    figure = bars.bars(frames.read([csv(folder, *rows)]), folder / target)
+    return figure, figure.axes[0]
+
+
+def diamonds(panel):
+    return [tuple(point) for line in panel.lines if line.get_marker() == "D" for point in line.get_xydata()]
+
+
+def spoken(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.mark.usefixtures("unsaved")
+class TestBars:
+    def test_the_centre_and_its_interval_stand_over_the_bar(self, tmp_path):
+        figure, panel = drawn_bars(tmp_path, ROW | SPEED)
+        assert diamonds(panel) == [(0, 10.0)]
+        lines = [(one.get_linewidth()[0], one.get_segments()[0][:, 1].tolist()) for one in panel.collections]
+        (thin, whisker), (_, edge), (thick, interval) = sorted(lines, key=lambda one: one[0] != 1)
+        assert (whisker, edge, interval) == ([11.5, 13.5], [8.0, 12.5], [8.0, 12.5])
+        assert thick > 3 * thin
+        assert panel.get_ylabel() == "ms a pass: mean ± stddev (less is faster)"
+        assert spoken(figure) == ["torch eager", "centre of Rounds, 95 % interval"]
+
+    @pytest.mark.parametrize(
+        "missing",
+        [
+            {},
+            {"center_ms": 10.0},
+            SPEED | {"ci95_low_ms": None},
+            SPEED | {"ci95_high_ms": "inf"},
+            SPEED | {"center_ms": 13},
+        ],
+    )
+    def test_without_an_interval_there_is_no_mark_and_no_word_of_it(self, tmp_path, missing):
+        figure, panel = drawn_bars(tmp_path, ROW | missing)
+        assert (diamonds(panel), spoken(figure)) == ([], ["torch eager"])
+
+    def test_a_stddev_that_is_none_has_no_whisker(self, tmp_path):
+        for odd in (None, -1.0, "inf"):
+            _, panel = drawn_bars(tmp_path, ROW | {"stddev_ms": odd})
+            assert [text.get_position()[1] for text in panel.texts] == [4]
+            assert [text.xy[1] for text in panel.texts] == [12.5]
+
+    def test_a_number_stands_above_every_mark(self, tmp_path):
+        wide = {"center_ms": 12.0, "ci95_low_ms": 5.0, "ci95_high_ms": 30.0}
+        figure, panel = drawn_bars(tmp_path, ROW | wide, ROW | SPEED | {"batch": 32})
+        assert [text.xy[1] for text in panel.texts] == [30.0, 13.5]
+        drawing.settle(figure)
+        assert not overlapping(panel)
+
+    @pytest.mark.parametrize("count", [1, 3, 24])
+    def test_no_number_or_label_lies_on_another(self, tmp_path, count):
+        rows = [one | SPEED | {"variant": f"single_tower_{n}"} for n in range(count) for one in SERIES[:1]]
+        figure, _ = drawn_bars(tmp_path, *rows)
+        drawing.settle(figure)
+        for panel in figure.axes:
+            assert not overlapping(panel)
+            labels = [label.get_window_extent() for label in panel.get_xticklabels()]
+            assert not any(a.overlaps(b) for a, b in itertools.pairwise(labels))
+        assert figure.get_figwidth() <= bars.WIDEST
+
+    def test_24_series_of_one_net_have_their_numbers_upright(self, tmp_path):
+        rows = [
+            one | {"preset": preset, "lrn": lrn}
+            for one in SERIES
+            for preset in ("equal", "default")
+            for lrn in ("one", "another_of_a_long_name")
+        ]
+        figure, panel = drawn_bars(tmp_path, *rows)
+        drawing.settle(figure)
+        assert {text.get_rotation() for text in panel.texts} == {90}
+        assert not overlapping(panel)
+        assert panel.get_window_extent().height > 1.8 * figure.dpi
+        assert figure.legends[0].get_window_extent().y1 < panel.get_window_extent().y0  # it has room of its own
+
+    def test_parts_of_a_pass_share_their_scale_unless_bars_would_vanish(self, tmp_path):
+        for shared, slow in ((True, 20.0), (False, 1000.0)):
+            rows = [ROW | {"variant": f"a_rather_long_name_{n}", "mean_ms": slow if n > 5 else 12.5} for n in range(12)]
+            figure, _ = drawn_bars(tmp_path, *rows)
+            tops = {panel.get_ylim()[1] for panel in figure.axes}
+            assert (len(figure.axes) > 1, len(tops) == 1) == (True, shared)
+
+    def test_a_case_that_is_there_twice_is_two_groups(self, tmp_path):
+        rows = frames.read([csv(tmp_path, ROW | {"run_id": "a"}, ROW | {"run_id": "a"})])
+        assert list(bars._labels(rows)) == [f"owt\nbatch 8, cpu\na\nrow {number}" for number in (1, 2)]
+
+    def test_a_column_that_only_some_rows_have_is_named_where_it_is(self, tmp_path):
+        rows = frames.read(
+            [csv(tmp_path, ROW | {"size": 224}, ROW | {"size": 96}, ROW | {"variant": "b", "size": None})]
+        )
+        assert list(bars._labels(rows)) == [
+            "owt\nbatch 8, cpu\n224 px",
+            "owt\nbatch 8, cpu\n96 px",
+            "b\nbatch 8, cpu",
+        ]
+
+    def test_too_many_bars_say_so(self, tmp_path):
+        rows = [ROW | {"batch": batch} for batch in range(1, bars.MOST + 2)]
+        with pytest.raises(UsageError, match="expected at most 240 rows as bars, found 241; name fewer CSVs"):
+            drawn_bars(tmp_path, *rows)
+
+    def test_the_legend_has_each_series_colour_where_the_first_pass_lacks_it(self, tmp_path):
+        figure, _ = drawn_bars(tmp_path, ROW, ROW | {"framework": "jax", "pass": "forward_backward"})
+        colors = [matplotlib.colors.to_hex(one.get_facecolor()).upper() for one in figure.legends[0].legend_handles]
+        assert colors == [drawing.COLORS["torch"], drawing.COLORS["jax"]]
+
+
 @pytest.mark.usefixtures("unsaved")
 def test_many_bars_stand_one_pass_below_the_other(tmp_path):
     rows = [one | {"pass": pass_} for pass_ in ("forward", "forward_backward") for one in SERIES]
-    upper, lower = plot.bars(plot.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
+    upper, lower = bars.bars(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
     assert upper.get_position().y0 > lower.get_position().y1
 
 
@@ -206,10 +286,10 @@ class TestSweep:
             for pass_ in passes
             for batch in batches
         ]
-        return plot.read([csv(folder, *made)])
+        return frames.read([csv(folder, *made)])
 
     def test_a_line_for_each_series_in_a_panel_for_each_pass(self, tmp_path):
-        figure = plot_sweep.sweep(self.rows(tmp_path), tmp_path / "sweep.png")
+        figure = sweep.sweep(self.rows(tmp_path), tmp_path / "sweep.png")
         assert [panel.get_title() for panel in figure.axes] == ["forward", "forward + backward"]
         for panel in figure.axes:
             assert panel.get_legend_handles_labels()[1] == ["torch eager", "tensorflow xla"]
@@ -218,14 +298,14 @@ class TestSweep:
 
     def test_the_interval_of_the_time_is_turned_over(self, tmp_path):
         rows = self.rows(tmp_path, passes=["forward"], series=SERIES[2:3])
-        (panel,) = plot_sweep.sweep(rows, tmp_path / "sweep.png").axes
+        (panel,) = sweep.sweep(rows, tmp_path / "sweep.png").axes
         ((line, _, (bars,)),) = panel.containers
         assert list(line.get_ydata()) == [100, 400, 3200]
         assert [[low, high] for (_, low), (_, high) in bars.get_segments()] == [[80, 125], [320, 500], [2560, 4000]]
 
     def test_the_peak_fraction_stands_below_with_a_line_at_one(self, tmp_path):
         rows = self.rows(tmp_path, peak_fraction=0.4, passes=["forward"])
-        upper, lower = plot_sweep.sweep(rows, tmp_path / "sweep.png").axes
+        upper, lower = sweep.sweep(rows, tmp_path / "sweep.png").axes
         assert upper.get_ylabel().startswith("images/s")
         assert lower.get_ylabel().startswith("share of the best")
         assert [list(line.get_ydata()) for line in lower.lines] == [[0.4] * 3, [0.4] * 3, [1, 1]]
@@ -233,7 +313,7 @@ class TestSweep:
 
     def test_a_dotted_line_at_the_turning_batch(self, tmp_path):
         rows = self.rows(tmp_path, ceiling_gflop_per_s=100.0, copy_gb_per_s=5.0, size=224, precision="fp32")
-        for panel in plot_sweep.sweep(rows, tmp_path / "sweep.png").axes:
+        for panel in sweep.sweep(rows, tmp_path / "sweep.png").axes:
             assert words(panel) == ["compute-bound from batch 4"]
             assert [list(line.get_xdata()) for line in panel.lines if line.get_linestyle() == ":"] == [[4, 4]]
 
@@ -242,18 +322,18 @@ class TestSweep:
     )
     def test_a_turning_batch_that_is_not_in_the_picture_is_said(self, tmp_path, ceiling, said):
         rows = self.rows(tmp_path, batches=(2, 4), ceiling_gflop_per_s=ceiling, copy_gb_per_s=10.0)
-        for panel in plot_sweep.sweep(rows, tmp_path / "sweep.png").axes:
+        for panel in sweep.sweep(rows, tmp_path / "sweep.png").axes:
             assert words(panel) == [said]
             assert not [line for line in panel.lines if line.get_linestyle() == ":"]
 
     def test_ceilings_that_differ_turn_over_a_range(self, tmp_path):
         rows = self.rows(tmp_path, copy_gb_per_s=5.0)
         rows["ceiling_gflop_per_s"] = rows["framework"].map({"torch": 100.0, "tensorflow": 200.0})
-        assert words(plot_sweep.sweep(rows, tmp_path / "sweep.png").axes[0]) == ["compute-bound from batch 4 to 10"]
+        assert words(sweep.sweep(rows, tmp_path / "sweep.png").axes[0]) == ["compute-bound from batch 4 to 10"]
 
     def test_another_programs_net_has_no_turning_batch(self, tmp_path):
         rows = self.rows(tmp_path, variant="vgg", ceiling_gflop_per_s=100.0, copy_gb_per_s=5.0)
-        assert not words(plot_sweep.sweep(rows, tmp_path / "sweep.png").axes[0])
+        assert not words(sweep.sweep(rows, tmp_path / "sweep.png").axes[0])
 
     def test_two_nets_and_two_arms_are_four_lines(self, tmp_path):
         made = [
@@ -262,19 +342,22 @@ class TestSweep:
             for net in ("owt", "tutorial")
             for arm in ("A", "B")
         ]
-        panel = plot_sweep.sweep(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
+        panel = sweep.sweep(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
         assert panel.get_legend_handles_labels()[1] == [
             f"torch eager {net} {arm}" for net in ("owt", "tutorial") for arm in ("A", "B")
         ]
 
     def test_the_batch_of_two_runs_is_two_lines(self, tmp_path):
         made = [SERIES[2] | {"run_id": name} for name in ("first", "second")]
-        panel = plot_sweep.sweep(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
+        panel = sweep.sweep(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
         assert panel.get_legend_handles_labels()[1] == ["torch eager first", "torch eager second"]
 
-    def test_one_batch_is_no_sweep(self, tmp_path):
-        with pytest.raises(UsageError, match="expected several batches, found 8 only; run with --batch 8,32,128"):
-            plot_sweep.sweep(self.rows(tmp_path, batches=[8]), tmp_path / "sweep.png")
+    def test_points_of_one_batch_stand_side_by_side_and_say_how_to_get_more(self, tmp_path):
+        panel = sweep.sweep(self.rows(tmp_path, batches=[8]), tmp_path / "sweep.png").axes[0]
+        places = [line.get_xdata()[0] for line in panel.lines if len(line.get_xdata()) == 1]
+        assert len(set(places)) == 2  # two series; a point with the ends of its interval each
+        assert all(7 < place < 9 for place in places)
+        assert any("only 8; run --batch 8,32,128" in one.get_xlabel() for one in panel.figure.axes)
 
 
 def points(*names, series=SERIES[2:4], passes=("forward", "backward"), kind="layer"):
@@ -294,7 +377,7 @@ def points(*names, series=SERIES[2:4], passes=("forward", "backward"), kind="lay
 class TestRoofline:
     def test_forward_and_backward_have_a_panel_each_with_the_roofs(self, tmp_path):
         rows = points("conv1") + points("owt", kind="net", passes=("forward", "forward_backward"))
-        figure = plot_roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png")
+        figure = roofs.roofline(rows, CEILINGS, tmp_path / "roofline.png")
         assert [panel.get_title() for panel in figure.axes] == [
             "forward",
             "backward (layers), forward + backward (nets)",
@@ -307,28 +390,28 @@ class TestRoofline:
 
     def test_rows_with_macs_are_named_and_a_light_kind_once(self, tmp_path):
         rows = points("owt.conv1", "owt.conv2", "owt.conv3", "owt.relu1", "owt.relu2", "owt.fc6")
-        for panel in plot_roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes:
-            roofs = {"matrix product 120 GFLOP/s", "convolution 100 GFLOP/s", "copy 10 GB/s"}
-            assert sorted(set(words(panel)) - roofs) == ["conv1", "conv2–3", "fc6", "relu"]
+        for panel in roofs.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes:
+            known = {"matrix product 120 GFLOP/s", "convolution 100 GFLOP/s", "copy 10 GB/s"}
+            assert sorted(set(words(panel)) - known) == ["conv1", "conv2–3", "fc6", "relu"]
             assert len(words(panel)) == 7
             assert not overlapping(panel)
 
     def test_rows_of_one_intensity_share_a_name(self, tmp_path):
         rows = points("conv2", "conv3", "conv5", passes=["forward"])
-        (panel,) = plot_roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes
+        (panel,) = roofs.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes
         assert "conv2, conv3, conv5" in words(panel)
 
     def test_nets_are_larger_and_stand_in_their_frameworks_colours(self, tmp_path):
         rows = points("conv1") + points("owt", kind="net")
-        panel = plot_roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes[0]
+        panel = roofs.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes[0]
         marks = [(line.get_color(), line.get_markersize()) for line in panel.lines if line.get_marker() in ("o", "s")]
         both = [drawing.COLORS["torch"], drawing.COLORS["tensorflow"]]
-        assert marks == [(color, plot_roofline.SIZES[kind]) for color in both for kind in ("layer", "net")]
+        assert marks == [(color, roofs.SIZES[kind]) for color in both for kind in ("layer", "net")]
         assert "owt" in words(panel)
 
     def test_crowded_names_do_not_lie_on_each_other(self, tmp_path):
         rows = points("conv1", "conv2", "fc6", "relu1", series=SERIES) + points("owt", "tutorial", kind="net")
-        for panel in plot_roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes:
+        for panel in roofs.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes:
             assert {"owt", "tutorial", "conv1", "conv2", "fc6", "relu"} < set(words(panel))
             assert not overlapping(panel)
 
@@ -336,23 +419,23 @@ class TestRoofline:
     @pytest.mark.parametrize("missing", [CEILINGS, ["conv_gflop_per_s"], ["copy_gb_per_s"]])
     def test_what_was_not_measured_has_no_roof(self, tmp_path, missing, nothing):
         known = CEILINGS | dict.fromkeys(missing, nothing)
-        panel = plot_roofline.roofline(points("conv1"), known, tmp_path / "roofline.png").axes[0]
-        roofs = [said.split()[0] for said in words(panel) if said.endswith("/s")]
+        panel = roofs.roofline(points("conv1"), known, tmp_path / "roofline.png").axes[0]
+        said = [one.split()[0] for one in words(panel) if one.endswith("/s")]
         names = {"matmul_gflop_per_s": "matrix", "conv_gflop_per_s": "convolution", "copy_gb_per_s": "copy"}
-        assert roofs == [names[name] for name in known if name not in missing]
+        assert said == [names[name] for name in known if name not in missing]
 
     def test_a_row_that_computes_nothing_is_left_out(self, tmp_path):
         nothing = points("flatten")[0] | {"intensity": 0.0, "gflop_per_s": 0.0}
         with pytest.raises(UsageError, match="no point with an intensity and a gflop_per_s, nothing to draw"):
-            plot_roofline.roofline([nothing], CEILINGS, tmp_path / "roofline.png")
+            roofs.roofline([nothing], CEILINGS, tmp_path / "roofline.png")
         with pytest.raises(UsageError, match="nothing to draw"):
-            plot_roofline.roofline([], CEILINGS, tmp_path / "roofline.png")
+            roofs.roofline([], CEILINGS, tmp_path / "roofline.png")
 
     def test_a_missing_column_is_named(self, tmp_path):
         with pytest.raises(
             UsageError, match=r"roofline: expected the columns .*; missing name, intensity, gflop_per_s"
         ):
-            plot_roofline.roofline([ROW | {"kind": "net"}], CEILINGS, tmp_path / "roofline.png")
+            roofs.roofline([ROW | {"kind": "net"}], CEILINGS, tmp_path / "roofline.png")
 
 
 def profile(*layers, series=SERIES[2:4], passes=("forward", "backward"), whole=7.0):
@@ -383,7 +466,7 @@ def spans(panel):
 @pytest.mark.usefixtures("unsaved")
 class TestLayers:
     def test_a_bar_of_segments_for_each_pass_and_series(self, tmp_path):
-        above, below = plot_layers.layers(profile(*ROWS), tmp_path / "layers.png").axes
+        above, below = stacks.layers(profile(*ROWS), tmp_path / "layers.png").axes
         names = ["torch eager, forward", "tensorflow xla, forward", "torch eager, backward", "tensorflow xla, backward"]
         for panel in (above, below):
             assert [label.get_text() for label in panel.get_yticklabels()] == names
@@ -393,37 +476,37 @@ class TestLayers:
         assert [sum(width for _, width in bar) for bar in spans(below).values()] == pytest.approx([100] * 4)
 
     def test_a_kind_has_one_colour_that_no_framework_has(self, tmp_path):
-        above, _ = plot_layers.layers(profile(*ROWS), tmp_path / "layers.png").axes
+        above, _ = stacks.layers(profile(*ROWS), tmp_path / "layers.png").axes
         filled = [
             matplotlib.colors.to_hex(patch.get_facecolor()).upper() for patch in above.patches if patch.get_fill()
         ]
-        assert filled[:3] == [plot_layers.KINDS[kind] for kind in ("conv", "relu", "fc")]
-        assert not {*plot_layers.KINDS.values()} & {*drawing.COLORS.values()}
+        assert filled[:3] == [stacks.KINDS[kind] for kind in ("conv", "relu", "fc")]
+        assert not {*stacks.KINDS.values()} & {*drawing.COLORS.values()}
 
     def test_the_whole_net_is_outlined_and_both_lengths_are_said(self, tmp_path):
-        above, below = plot_layers.layers(profile(*ROWS), tmp_path / "layers.png").axes
+        above, below = stacks.layers(profile(*ROWS), tmp_path / "layers.png").axes
         outlined = [patch.get_width() for patch in above.patches if not patch.get_facecolor()[3]]
         assert outlined == [7] * 4
         assert words(above)[:4] == ["rows 8.01, net 7"] * 4
         assert all(patch.get_facecolor()[3] for patch in below.patches)
 
     def test_without_a_whole_net_there_is_no_outline(self, tmp_path):
-        above, _ = plot_layers.layers(profile(*ROWS, whole=None), tmp_path / "layers.png").axes
+        above, _ = stacks.layers(profile(*ROWS, whole=None), tmp_path / "layers.png").axes
         assert len(above.patches) == 12
         assert words(above)[:4] == ["rows 8.01"] * 4
 
     def test_a_backward_time_below_nothing_moves_no_segment_back(self, tmp_path):
         rows = profile(ROWS[0], ("relu1", "relu", -0.5), ROWS[2], series=SERIES[2:3], passes=["backward"])
-        above, _ = plot_layers.layers(rows, tmp_path / "layers.png").axes
+        above, _ = stacks.layers(rows, tmp_path / "layers.png").axes
         assert spans(above) == {0: [(0, 6), (6, 0), (6, 2)]}
 
     def test_a_segment_is_named_where_the_name_has_room(self, tmp_path):
-        above, _ = plot_layers.layers(profile(*ROWS), tmp_path / "layers.png").axes
+        above, _ = stacks.layers(profile(*ROWS), tmp_path / "layers.png").axes
         assert words(above)[4:] == ["conv1", "fc6"] * 4
         assert not overlapping(above)
 
     def test_the_published_times_are_drawn_as_shares(self, tmp_path):
-        above, below = plot_layers.layers(profile(*ROWS), tmp_path / "layers.png", plot_layers.published()).axes
+        above, below = stacks.layers(profile(*ROWS), tmp_path / "layers.png", stacks.published()).axes
         names = [label.get_text() for label in below.get_yticklabels()]
         assert names[::3] == [
             f"Caffe + cuDNN, Titan X,\nbatch 128 (2016), {pass_}" for pass_ in ("forward", "backward")
@@ -435,7 +518,7 @@ class TestLayers:
         assert "gradient of the images" in below.get_xlabel()
 
     def test_the_published_times_add_up(self):
-        times = plot_layers.published()
+        times = stacks.published()
         assert times.groupby("pass")["center_ms"].sum().to_dict() == pytest.approx(
             {"forward": 42.286545, "backward": 86.137701}
         )
@@ -445,21 +528,21 @@ class TestLayers:
         with pytest.raises(
             UsageError, match="torch eager has two rows of conv1, forward, and no column tells them apart"
         ):
-            plot_layers.layers(profile(*ROWS, ROWS[0], series=SERIES[2:3]), tmp_path / "layers.png")
+            stacks.layers(profile(*ROWS, ROWS[0], series=SERIES[2:3]), tmp_path / "layers.png")
 
     def test_nothing_to_stack_says_what_to_do(self, tmp_path):
         with pytest.raises(UsageError, match="no layer with a center_ms, nothing to draw; run `alexnet-bench profile`"):
-            plot_layers.layers(profile(), tmp_path / "layers.png")
+            stacks.layers(profile(), tmp_path / "layers.png")
         with pytest.raises(UsageError, match=r"layers: expected the columns .*; missing layer, kind, center_ms"):
-            plot_layers.layers(pd.DataFrame([ROW]), tmp_path / "layers.png")
+            stacks.layers(pd.DataFrame([ROW]), tmp_path / "layers.png")
 
 
 def test_every_kind_of_plot_is_saved_and_changes_no_global_settings(tmp_path):
     before = dict(matplotlib.rcParams)
     speeds = [SERIES[2] | {"batch": batch} for batch in (1, 8)]
-    plot_sweep.sweep(plot.read([csv(tmp_path, *speeds)]), tmp_path / "sweep.svg")
-    plot_roofline.roofline(points("conv1"), CEILINGS, tmp_path / "roofline.svg")
-    plot_layers.layers(profile(*ROWS), tmp_path / "layers.svg")
+    sweep.sweep(frames.read([csv(tmp_path, *speeds)]), tmp_path / "sweep.svg")
+    roofs.roofline(points("conv1"), CEILINGS, tmp_path / "roofline.svg")
+    stacks.layers(profile(*ROWS), tmp_path / "layers.svg")
     assert dict(matplotlib.rcParams) == before
     for kind in ("sweep", "roofline", "layers"):
         assert "torch eager" in (tmp_path / f"{kind}.svg").read_text()

@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from bench import UsageError, drawing
+from bench import UsageError
+from bench.plots import drawing
 
 NEEDED = ("layer", "kind", "framework", "mode", "pass", "center_ms")
 WHOLE, SUM = "whole net", "sum of layers"
@@ -98,7 +99,7 @@ def layers(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | N
         seen = set(parts["kind"]) | (set(published["kind"]) if published is not None else set())
         kinds = [kind for kind in KINDS if kind in seen]
         handles = [Patch(facecolor=KINDS[kind]) for kind in kinds]
-        outline = [Patch(facecolor="none", edgecolor="black")]
+        outline = [Patch(facecolor="none", edgecolor=drawing.INK)]
         drawing.legend(figure, handles + outline, [*kinds, WHOLE])
         figure.suptitle(_title(parts), fontsize=12)
         drawing.settle(figure)  # a name stands where its segment turned out wide enough
@@ -133,7 +134,9 @@ def _whole(panel: Any, at: int, total: float, whole: pd.DataFrame) -> None:
         )
         below = at + (BAR + OUTLINE) / 2
         error = [[max(0.0, ms - low)], [max(0.0, high - ms)]]
-        panel.barh(below, ms, OUTLINE, facecolor="none", edgecolor="black", xerr=error, ecolor="black", capsize=2)
+        panel.barh(
+            below, ms, OUTLINE, facecolor="none", edgecolor=drawing.INK, xerr=error, ecolor=drawing.INK, capsize=2
+        )
         text, longest = f"{text}, net {drawing.number(ms)}", max(total, high)
     panel.annotate(text, (longest, at), (4, 0), textcoords="offset points", va="center", fontsize=9)
 

@@ -9,57 +9,74 @@ from typing import Any
 
 import pandas as pd
 
-from bench import UsageError, ceiling, plot, plot_layers, plot_roofline, plot_sweep, roofline
+from bench import UsageError, ceiling, roofline
 from bench.layer_times import BACKWARD, SUM, WHOLE
+from bench.plots import bars, decade, frames, roofs, stacks, strips, sweep, timeline
 from bench.results import Run
 from impls.variants import named
 
 
 def times(paths: Sequence[Path], target: Path) -> None:
-    plot.bars(plot.read(paths), target)
+    bars.bars(frames.read(paths), target)
 
 
 def throughput(paths: Sequence[Path], target: Path) -> None:
-    plot_sweep.sweep(plot.read(paths), target)
+    sweep.sweep(frames.read(paths), target)
+
+
+def distribution(paths: Sequence[Path], target: Path) -> None:
+    strips.distribution(frames.samples(paths), target)
+
+
+def series(paths: Sequence[Path], target: Path) -> None:
+    timeline.series(frames.samples(paths), target)
+
+
+def history(paths: Sequence[Path], target: Path) -> None:
+    decade.history(frames.read(paths) if paths else None, target, decade.published())
 
 
 def layers(paths: Sequence[Path], target: Path) -> None:
-    frame = pd.concat([profile(path) for path in paths], ignore_index=True)
-    plot_layers.layers(frame[frame["pass"] != "forward_backward"], target, plot_layers.published())
+    frame = pd.concat([frames.profile(path) for path in paths], ignore_index=True)
+    stacks.layers(frame[frame["pass"] != "forward_backward"], target, stacks.published())
 
 
-def roofs(paths: Sequence[Path], target: Path) -> None:
+def roofline_of(paths: Sequence[Path], target: Path) -> None:
     """Every row and whole net of a profile, every pass of another Run."""
     points: list[Mapping[Any, Any]] = []
     for path in paths:
         if path.is_dir() and (path / "profile.csv").exists():
-            machine = plot.read([path]).iloc[0][["device_name", "threads"]].to_dict()
-            points += [{**point, **machine} for point in of_profile(profile(path).to_dict("records"))]
+            machine = frames.read([path]).iloc[0][["device_name", "threads"]].to_dict()
+            points += [{**point, **machine} for point in of_profile(frames.profile(path).to_dict("records"))]
         else:
-            points += of_summary(plot.read([path]).to_dict("records"))
-    rows = plot.read(paths)
+            points += of_summary(frames.read([path]).to_dict("records"))
+    rows = frames.read(paths)
     for what in (one for one in ("device_name", "precision") if one in rows and rows[one].nunique() > 1):
         raise UsageError(f"roofline: expected one {what}, found {' and '.join(sorted(set(rows[what])))}: roofs differ")
     known = [name for name in ceiling.RATES if name in rows]
     best = rows[known].apply(pd.to_numeric, errors="coerce").max()
-    plot_roofline.roofline(points, {name: best.get(name) for name in ceiling.RATES}, target)
+    roofs.roofline(points, {name: best.get(name) for name in ceiling.RATES}, target)
 
 
 KINDS: dict[str, Callable[[Sequence[Path], Path], None]] = {
     "times": times,
     "throughput": throughput,
-    "roofline": roofs,
+    "distribution": distribution,
+    "series": series,
     "layers": layers,
+    "roofline": roofline_of,
+    "history": history,
 }
 
 
-def profile(path: Path) -> pd.DataFrame:
-    """Rows of a profile.csv, named or in a Run's folder."""
-    file = path / "profile.csv" if path.is_dir() else path
+def unnamed(kind: str) -> list[Path]:
+    """What is drawn where nothing is named: the newest Run; what was published needs none."""
     try:
-        return pd.read_csv(file, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file}: cannot read: {error}; expected the folder of a `profile`, or its CSV") from error
+        return frames.latest()
+    except UsageError:
+        if kind == "history":
+            return []
+        raise
 
 
 def of_profile(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
@@ -81,12 +98,13 @@ def of_summary(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
         if part:
             continue
         try:
-            variant = named(net, int(row["size"]) if row.get("size") else None)
+            variant = named(net, None if pd.isna(row.get("size")) else int(row["size"]))
             width = 2 if row.get("precision") == "bf16" else 4
             work = roofline.net_work(variant, int(row["batch"]), row["pass"], width=width)
         except (KeyError, ValueError):
             continue  # of another program, or another version's net
-        speed = work.flop / float(row.get("center_ms") or row["mean_ms"]) / 1e6
+        center = row.get("center_ms")
+        speed = work.flop / float(row["mean_ms"] if pd.isna(center) else center) / 1e6
         name = f"{net} b{row['batch']}"
         found.append({**row, "name": name, "kind": "net", "intensity": work.intensity, "gflop_per_s": speed})
     return found
@@ -105,4 +123,4 @@ def of_run(run: Run) -> None:
     if any(row["ceiling_gflop_per_s"] and row["copy_gb_per_s"] for row in rows):
         first = next(case for case in run.cases if not run.invalid_reason(case))
         under = [row for row in rows if (row["device"], row["precision"]) == (first.device, first.precision)]
-        plot_roofline.roofline(of_summary(under), dataclasses.asdict(ceiling.of(run, first)), folder / "roofline.png")
+        roofs.roofline(of_summary(under), dataclasses.asdict(ceiling.of(run, first)), folder / "roofline.png")

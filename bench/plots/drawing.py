@@ -18,6 +18,8 @@ from impls import FRAMEWORKS
 #: Okabe and Ito's colours, told apart by colour-blind readers; one framework, one colour, everywhere.
 COLORS = {"torch": "#D55E00", "tensorflow": "#0072B2", "jax": "#009E73"}
 OTHER = "#7F7F7F"
+#: Of frameworks that are not ours, in the order of their names; beyond them all are OTHER.
+OTHERS = (OTHER, "#CC79A7", "#E69F00", "#56B4E9")
 #: What tells two series of one framework and mode apart, where it varies; and how its values are spoken.
 APART = ("net", "layout", "lrn", "preset", "arm")
 SPOKEN = {"lrn": "{} LRN", "preset": "{} preset", "size": "{} px", "threads": "{} threads", "batch": "batch {}"}
@@ -25,6 +27,21 @@ SPOKEN = {"lrn": "{} LRN", "preset": "{} preset", "size": "{} px", "threads": "{
 HATCHES = (("", "//", "..", "oo"), ("\\\\", "xx", "++", "**"))
 MARKERS = (("o", "v", "P", "X"), ("s", "^", "D", "*"))
 PIXELS = 150  # an inch
+#: What lies on paper, not on a bar: a page that shows a chart on dark paper finds these and turns them.
+INK, FAINT, GRID, SHADE, PAPER = "#1F2328", "#59636E", "#DDDEE0", "#EEEFF1", "#FEFEFE"
+LOOKS: dict[Any, Any] = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.facecolor": PAPER,
+    "figure.facecolor": PAPER,
+    "svg.hashsalt": "alexnet-bench",  # one Run, one file
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +52,7 @@ class Series:
     framework: str
     compiled: bool
     number: int  # among those of its framework that are compiled, or are not
-
-    @property
-    def color(self) -> str:
-        return COLORS.get(self.framework, OTHER)
+    color: str = OTHER
 
     @property
     def hatch(self) -> str:
@@ -72,11 +86,13 @@ def named(rows: pd.DataFrame, apart: Sequence[str] = APART) -> pd.Series:
 def series(rows: pd.DataFrame, names: pd.Series) -> list[Series]:
     """The series of rows, those that are not compiled first, then their compiled peers; else as they come."""
     found: list[Series] = []
+    foreign = sorted(set(rows["framework"].astype(str)) - set(COLORS))
+    colors = COLORS | dict(zip(foreign, OTHERS, strict=False))
     firsts = rows.assign(series=names).drop_duplicates("series")
     for name, framework, mode in zip(firsts["series"], firsts["framework"], firsts["mode"], strict=True):
         compiled = framework in FRAMEWORKS and mode in FRAMEWORKS[framework].compiled
         number = sum((one.framework, one.compiled) == (framework, compiled) for one in found)
-        found.append(Series(name, framework, compiled, number))
+        found.append(Series(name, framework, compiled, number, colors.get(framework, OTHER)))
     return sorted(found, key=lambda one: one.compiled)
 
 
@@ -88,16 +104,17 @@ def _spoken(value: Any) -> str:
 
 def title(rows: pd.DataFrame, otherwise: str) -> str:
     """The machine, where all rows name the same one."""
-    if "device_name" not in rows or rows["device_name"].nunique() != 1:
+    known = [list(rows[name].dropna().unique()) if name in rows else [] for name in ("device_name", "threads")]
+    machine, threads = known
+    if len(machine) != 1:
         return otherwise
-    threads = f", {rows['threads'].iloc[0]:g} threads" if "threads" in rows and rows["threads"].nunique() == 1 else ""
-    return f"{rows['device_name'].iloc[0]}{threads}"
+    return f"{machine[0]}, {threads[0]:g} threads" if len(threads) == 1 else str(machine[0])
 
 
 @contextmanager
 def figure(width: float, height: float, target: Path) -> Iterator[Figure]:
     """A Figure of so many inches, saved on the way out; UsageError where that is not possible."""
-    with matplotlib.rc_context({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}):
+    with matplotlib.rc_context(LOOKS):
         drawn = Figure(figsize=(width, height), dpi=PIXELS, layout="constrained")
         FigureCanvasAgg(drawn)
         yield drawn
@@ -108,7 +125,7 @@ def figure(width: float, height: float, target: Path) -> Iterator[Figure]:
 
 
 def grid(panel: Any, axis: str = "y") -> None:
-    panel.grid(axis=axis, color="#DDDDDD", linewidth=0.8)
+    panel.grid(axis=axis, color=GRID, linewidth=0.8)
     panel.set_axisbelow(True)
 
 

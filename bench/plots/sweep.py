@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench import UsageError, drawing, roofline
+from bench import roofline
+from bench.plots import drawing
 from impls.variants import named as net_named
 
 #: A line is one net under one condition: whatever else varies stands in its name.
@@ -19,13 +20,9 @@ def sweep(rows: pd.DataFrame, target: Path) -> Figure:
     """Images a second against the batch with their 95 % interval, one panel a pass and one line a series; below it the
     peak fraction, where there is one. A dotted line is the batch from which the arithmetic sets the time.
 
-    ``rows`` are summary rows as ``plot.read`` gives them; UsageError where they hold one batch only.
+    ``rows`` are summary rows as ``frames.read`` gives them. Of one batch there are points side by side, and it is said.
     """
     batches = sorted(rows["batch"].unique())
-    if len(batches) < 2:
-        raise UsageError(
-            f"nothing to draw: expected several batches, found {batches[0]} only; run with --batch 8,32,128"
-        )
     rows = _with_speed(rows)
     passes = list(dict.fromkeys(rows["pass"]))
     names = drawing.named(rows, APART)
@@ -38,12 +35,15 @@ def sweep(rows: pd.DataFrame, target: Path) -> Figure:
         panels = figure.subplots(1 + peaks, len(passes), squeeze=False, sharex=True, height_ratios=[3, 2][: 1 + peaks])
         for column, pass_ in zip(panels.T, passes, strict=True):
             here = rows["pass"] == pass_
-            for one in series:
-                _line(column, rows[here & (names == one.name)].sort_values("batch"), one)
+            for number, one in enumerate(series):
+                aside = 1.0 if len(batches) > 1 else 2 ** (0.12 * (number - (len(series) - 1) / 2))
+                _line(column, rows[here & (names == one.name)].sort_values("batch"), one, aside)
             text = _turn(column, rows[here])
             column[0].set_title(str(pass_).replace("_", " + "), pad=20 if text else None)
             # above the panel, where it meets no line
-            column[0].annotate(text, (0.5, 1.02), xycoords="axes fraction", ha="center", fontsize=9, color="#555555")
+            column[0].annotate(
+                text, (0.5, 1.02), xycoords="axes fraction", ha="center", fontsize=9, color=drawing.FAINT
+            )
             for panel in column:
                 panel.set_xscale("log", base=2)
                 panel.set_xticks(batches, [f"{batch:g}" for batch in batches])
@@ -51,9 +51,11 @@ def sweep(rows: pd.DataFrame, target: Path) -> Figure:
                 drawing.grid(panel)
             column[0].set_ylim(0, column[0].get_ylim()[1] * 1.05)
             if peaks:
-                column[1].axhline(1, color="#333333", linestyle="--", linewidth=1)
+                column[1].axhline(1, color=drawing.INK, linestyle="--", linewidth=1)
                 column[1].set_ylim(0, max(1.08, column[1].get_ylim()[1]))
-            column[-1].set_xlabel("batch")
+            column[-1].set_xlabel("batch" if len(batches) > 1 else f"batch: only {batches[0]:g}; run --batch 8,32,128")
+            if len(batches) < 2:
+                column[-1].set_xlim(batches[0] / 2, batches[0] * 2)
         panels[0, 0].set_ylabel("images/s, 95 % interval\n(more is faster)")
         if peaks:
             panels[1, 0].set_ylabel("share of the best\nrate measured here")
@@ -77,13 +79,14 @@ def _with_speed(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _line(column: Any, rows: pd.DataFrame, one: drawing.Series) -> None:
+def _line(column: Any, rows: pd.DataFrame, one: drawing.Series, aside: float) -> None:
+    """``aside`` moves points of one batch apart."""
     look = {"color": one.color, "marker": one.marker, "linestyle": "--" if one.compiled else "-", "markersize": 6}
     errors = [rows["speed"] - rows["speed_low"], rows["speed_high"] - rows["speed"]]
-    missing = [error.fillna(0.0).clip(lower=0) for error in errors]
-    column[0].errorbar(rows["batch"], rows["speed"], yerr=missing, capsize=4, label=one.name, **look)
+    missing = [error.fillna(0.0).clip(lower=0).to_numpy() for error in errors]
+    column[0].errorbar(rows["batch"] * aside, rows["speed"], yerr=missing, capsize=4, label=one.name, **look)
     if len(column) > 1 and rows["peak_fraction"].notna().any():
-        column[1].plot(rows["batch"], rows["peak_fraction"], **look)
+        column[1].plot(rows["batch"] * aside, rows["peak_fraction"], **look)
 
 
 def _turn(column: Any, rows: pd.DataFrame) -> str:
@@ -98,9 +101,9 @@ def _turn(column: Any, rows: pd.DataFrame) -> str:
     if low <= most and high >= least:
         for panel in column:
             if low == high:
-                panel.axvline(low, color="#555555", linestyle=":", linewidth=1.5)
+                panel.axvline(low, color=drawing.FAINT, linestyle=":", linewidth=1.5)
             else:
-                panel.axvspan(low, high, color="#EEEEEE", zorder=0)
+                panel.axvspan(low, high, color=drawing.SHADE, zorder=0)
     return f"compute-bound from batch {low if low == high else f'{low} to {high}'}"
 
 

@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
-from bench import UsageError, drawing
+from bench import UsageError
+from bench.plots import drawing
 from impls.layers import Conv, Fc
 
 NEEDED = ("name", "framework", "mode", "pass", "intensity", "gflop_per_s", "kind")
 ROOFS = (("matmul_gflop_per_s", "matrix product", "-"), ("conv_gflop_per_s", "convolution", "--"))
 HEAVY = (Conv.kind, Fc.kind)  # rows with MACs: each has its label; of the light kinds, the first
-EDGE = "#333333"
+EDGE = drawing.INK
 SIZES = {"layer": 5, "net": 9}
 FAR = 22  # points: a name farther off than this has a line to its point
 SAME = 25  # pixels: rows nearer to each other than this share a name
@@ -62,7 +63,7 @@ def roofline(
                 for kind, part in half[names[half.index] == one.name].groupby("kind"):
                     net = kind == "net"
                     look = {"marker": one.marker, "color": one.color, "markersize": SIZES[str(kind)], "zorder": 3 + net}
-                    edge = {"markeredgecolor": "black" if net else "white", "markeredgewidth": 1.2 if net else 0.5}
+                    edge = {"markeredgecolor": drawing.INK if net else "white", "markeredgewidth": 1.2 if net else 0.5}
                     panel.plot(part["intensity"], part["gflop_per_s"], linestyle="", **look, **edge)
         panels[0].set_ylabel("GFLOP/s reached")
         handles = [Line2D([], [], linestyle="", marker=one.marker, color=one.color) for one in series]
@@ -148,7 +149,7 @@ def _name_points(panel: Any, rows: pd.DataFrame, taken: list[Bbox]) -> None:
     for said, net, x, y in _columns(rows.assign(px=places[:, 0])):
         look = {"fontsize": 9, "zorder": 5, "weight": "bold" if net else "normal", "in_layout": False}
         label = panel.annotate(said, (x, y), (0, 0), textcoords="offset points", va="center", **look)
-        label.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
+        label.set_path_effects([patheffects.withStroke(linewidth=2, foreground=drawing.PAPER)])
         for across, dx, dy in _offsets(5 if net else 2):
             label.set(ha=across, position=(dx, dy))
             box = label.get_window_extent()
@@ -157,7 +158,7 @@ def _name_points(panel: Any, rows: pd.DataFrame, taken: list[Bbox]) -> None:
                 taken.append(box)
                 if math.hypot(dx, dy) > FAR:
                     at = panel.transData.inverted().transform((box.x0 + box.width / 2, box.y1))
-                    panel.plot([x, at[0]], [y, at[1]], color="#999999", linewidth=0.6, zorder=2)
+                    panel.plot([x, at[0]], [y, at[1]], color=drawing.FAINT, linewidth=0.6, zorder=2)
                 break
         else:
             label.remove()

@@ -1,0 +1,1 @@
+"""Plots: from the rows of Runs and of CSVs to pictures."""

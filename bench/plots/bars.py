@@ -1,0 +1,173 @@
+"""Bars: the times of each Case, from result CSVs, ours or any with the same columns."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from bench import UsageError
+from bench.plots import drawing
+
+WIDEST = 10.0  # inches of panels beside each other that a page still shows legibly
+EDGE = 1.5  # inches of a panel that hold its axis, and the room at its ends
+BAR, SLIM = 0.8, 0.6  # inches; slim where that keeps more in one panel
+NARROW = 0.45  # inches, below which the numbers over two bars would touch
+LETTER = 0.095  # inches that one takes at most, on average
+LINE = 30  # letters of a label, then it is broken
+MOST = 240  # bars; more take longer to lay out than anyone waits
+INTERVAL = ("ci95_low_ms", "center_ms", "ci95_high_ms")
+INTERVAL_NAME = "centre of Rounds, 95 % interval"
+#: On a white edge, so that they show on any colour, over a hatch and on dark paper.
+DARK = "#111111"
+DIAMOND: dict[str, Any] = {
+    "marker": "D",
+    "markersize": 6,
+    "markerfacecolor": DARK,
+    "markeredgecolor": "white",
+    "markeredgewidth": 1.2,
+}
+
+
+def bars(rows: pd.DataFrame, target: Path) -> Figure:
+    """Mean of each Case with its stddev as thin error bar, and over it, where there is one, the centre with its 95 %
+    interval.
+
+    One panel a pass, one group of bars a net and batch, and in it the modes that do not compile before those that do.
+    Groups that are too many for a page's width go on in the panel below.
+    """
+    if len(rows) > MOST:
+        raise UsageError(f"nothing to draw: expected at most {MOST} rows as bars, found {len(rows)}; name fewer CSVs")
+    passes = list(dict.fromkeys(rows["pass"]))
+    names, labels = drawing.named(rows), _labels(rows)
+    series = drawing.series(rows, names)
+    parts, width = _parts(list(dict.fromkeys(labels)), len(series))
+    beside = len(parts) == 1 and width * len(passes) <= WIDEST
+    across, down = (len(passes), 1) if beside else (1, len(passes) * len(parts))
+    upright = (width - EDGE) / len(parts[0]) / (len(series) + 0.5) < NARROW
+    height = 3.3 + 0.22 * max(label.count("\n") + 1 for label in labels)
+    with drawing.figure(width * across, height * down, target) as figure:
+        panels = figure.subplots(down, across, squeeze=False).reshape(len(passes), len(parts))
+        for pass_, mine in zip(passes, panels, strict=True):
+            for panel, part in zip(mine, parts, strict=True):
+                for one, at in zip(series, _places(series), strict=True):
+                    chosen = (rows["pass"] == pass_) & (names == one.name) & labels.isin(part)
+                    places = [part.index(label) + at for label in labels[chosen]]
+                    _bars(panel, rows[chosen], places, one, 0.74 / (len(series) + 0.5), upright=upright)
+                panel.set_title(str(pass_).replace("_", " + "))
+                panel.set_xticks(range(len(part)), part)
+                panel.set_xlim(-0.5, len(parts[0]) - 0.5)
+                drawing.grid(panel)
+            _scale(list(mine), 1.25 if upright else 1.08)
+        for panel in panels[0] if beside else panels.flatten():
+            panel.set_ylabel("ms a pass: mean ± stddev" + (" (less is faster)" if beside else ""))
+        letters = int(width * across / LETTER)
+        drawing.legend(figure, *_legend(series, bool(_marked(rows).any()), letters))
+        title = _broken(drawing.title(rows, "AlexNet, time a pass"), letters)
+        figure.suptitle(title, fontsize=12)
+        legend = figure.legends[0].get_window_extent().height / figure.dpi
+        figure.set_figheight(height * down + legend + 0.25 * (title.count("\n") + 1))
+    return figure
+
+
+def _parts(nets: list[str], series: int) -> tuple[list[list[str]], float]:
+    """Groups that stand in one panel, about as many in each; and its width in inches."""
+    label = LETTER * max(len(line) for net in nets for line in net.split("\n"))
+    wide, slim = (max(bar * series, label) for bar in (BAR, SLIM))
+    group = wide if wide * len(nets) <= WIDEST - EDGE else slim
+    most = max(1, int((WIDEST - EDGE) / group))
+    few = math.ceil(len(nets) / math.ceil(len(nets) / most))
+    return [nets[first : first + few] for first in range(0, len(nets), few)], min(max(4.0, EDGE + group * few), WIDEST)
+
+
+def _scale(panels: Sequence[Any], room: float) -> None:
+    """From 0, with room for numbers: one scale for all parts of a pass, unless bars would vanish on it."""
+    tops = [panel.get_ylim()[1] for panel in panels]
+    for panel, top in zip(panels, tops, strict=True):
+        panel.set_ylim(0, room * (max(tops) if min(tops) > max(tops) / 4 else top))
+
+
+def _places(series: Sequence[drawing.Series]) -> list[float]:
+    """Where in a group of width 0.8 each series has its bar, with half a bar between the compiled and the rest."""
+    gap = 0.5 * (len({one.compiled for one in series}) - 1)
+    width = 0.8 / (len(series) + gap)
+    return [(number + 0.5 + gap * one.compiled) * width - 0.4 for number, one in enumerate(series)]
+
+
+def _bars(panel: Any, rows: pd.DataFrame, at: list[float], one: drawing.Series, width: float, *, upright: bool) -> None:
+    """The bars of a series, their marks, and above both each mean."""
+    means, errors = rows["mean_ms"].to_numpy(dtype=float), _column(rows, "stddev_ms")
+    errors = np.where(errors >= 0, errors, np.nan)
+    panel.bar(at, means, width, yerr=errors, ecolor=drawing.INK, capsize=3, error_kw={"elinewidth": 1}, **_look(one))
+    low, center, high = (_column(rows, name)[_marked(rows)] for name in INTERVAL)
+    places = np.array(at)[_marked(rows)]
+    panel.vlines(places, low, high, color="white", linewidth=6.5, zorder=3)
+    panel.vlines(places, low, high, color=DARK, linewidth=4, zorder=3.1)
+    panel.plot(places, center, linestyle="none", zorder=3.2, **DIAMOND)
+    tops = means + np.nan_to_num(errors)
+    tops[_marked(rows)] = np.maximum(tops[_marked(rows)], high)
+    look = {"ha": "center", "va": "bottom", "fontsize": 9, "rotation": 90 if upright else 0}
+    for x, top, mean in zip(at, tops, means, strict=True):
+        panel.annotate(drawing.number(mean), (x, top), xytext=(0, 4), textcoords="offset points", **look)
+
+
+def _look(one: drawing.Series) -> dict[str, Any]:
+    look = {"facecolor": one.color, "label": one.name}
+    if one.hatch:  # a framework keeps its colour
+        look |= {"hatch": one.hatch, "edgecolor": "white"}
+    return look
+
+
+def _marked(rows: pd.DataFrame) -> np.ndarray:
+    """Which rows have a centre inside an interval."""
+    low, center, high = (_column(rows, name) for name in INTERVAL)
+    return (low > 0) & (low <= center) & (center <= high)
+
+
+def _column(rows: pd.DataFrame, name: str) -> np.ndarray:
+    """A column's numbers, NaN where it says nothing."""
+    column = rows[name] if name in rows else pd.Series(np.nan, rows.index)
+    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+
+
+def _legend(series: Sequence[drawing.Series], intervals: bool, letters: int) -> tuple[list[Any], list[str]]:
+    handles: list[Any] = [Patch(**_look(one)) for one in series]
+    names = [_broken(one.name, letters) for one in series]
+    if intervals:
+        handles.append(Line2D([], [], color=DARK, linewidth=4, **DIAMOND))
+        names.append(INTERVAL_NAME)
+    return handles, names
+
+
+def _labels(rows: pd.DataFrame) -> pd.Series:
+    """Net and batch, with every axis that varies, and the Run, or at last the row, where one Case is there twice."""
+    names = drawing.named(rows)
+    where = ", " + rows["device"]
+    labels = rows["variant"].map(lambda name: _broken(name, LINE)) + "\nbatch " + rows["batch"].astype(str)
+    labels = labels + where.where(rows["device"] != "", "")
+    for axis, unit in (("size", " px"), ("threads", " threads"), ("precision", "")):
+        if axis in rows and rows.groupby([rows["variant"], names])[axis].nunique().max() > 1:
+            labels = labels + rows[axis].map(lambda value, unit=unit: _line(value, unit))
+    more = [rows["run_id"].map(_line)] if "run_id" in rows else []
+    for one in (*more, pd.Series([f"\nrow {number}" for number in range(1, len(rows) + 1)], rows.index)):
+        if pd.DataFrame({"series": names, "pass": rows["pass"], "label": labels}).duplicated().any():
+            labels = labels + one
+    return labels
+
+
+def _line(value: Any, unit: str = "") -> str:
+    """A line more of a label, none where there is nothing to say."""
+    if pd.isna(value):
+        return ""
+    return "\n" + _broken(f"{value:g}" if isinstance(value, float) else str(value), LINE) + unit
+
+
+def _broken(text: str, letters: int) -> str:
+    """In lines of so many letters; a ``$`` stays with what escapes it."""
+    return textwrap.fill(text.replace(r"\$", "$"), letters).replace("$", r"\$")
