@@ -18,7 +18,8 @@ GPU_NAMES := torch tensorflow $(findstring jax,$(FRAMEWORK))
 GPU_PYTHONS := $(if $(findstring cuda,$(DEVICE)),$(foreach name,$(GPU_NAMES),\
   $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python)))
 
-.PHONY: bench classic layers verify compare selftest env profile peers plot ci-bench test test-all lint setup clean help
+.PHONY: bench classic layers verify compare selftest env profile peers plot report export ci-bench ingest browser test \
+  test-all lint setup clean help
 
 # the plain `make bench` answers within 5 minutes: on a machine too noisy for that it stops after fewer Rounds
 GUARD := $(if $(strip $(SHAPING) $(filter-out tutorial,$(VARIANT)) $(filter-out cpu,$(DEVICE))),,--max-time 290)
@@ -55,9 +56,22 @@ env: .venv/ready ## look the machine over, with advice
 plot: .venv/ready ## from result CSVs: make plot [CSV="results/*/summary.csv"] [KIND=throughput] [OUTPUT=times.png]
 	$(BENCH) plot $(CSV) $(call passed,KIND OUTPUT)
 
+report: .venv/ready ## one page of everything, for a browser: make report [RUN=results/A] [OUTPUT=report.html]
+	$(BENCH) report $(if $(filter command,$(origin RUN)),$(RUN)) $(call passed,OUTPUT)
+
+export: .venv/ready ## for another program: make export RUN=results/A FORMAT=bencher [OUTPUT=bencher.json]
+	$(BENCH) export $(call passed,FORMAT OUTPUT) $(RUN)
+
 ci-bench: .venv/ready ## the cases under pytest-benchmark: stored, and compared with the stored run before
 	$(PY) -m pytest tests/speed/test_cases.py --benchmark-only --benchmark-autosave --benchmark-save-data \
 	  $(if $(wildcard .benchmarks/*/*.json),--benchmark-compare) --benchmark-columns=min,mean,stddev,median,rounds --benchmark-sort=name
+
+ingest: .venv/ready ## a Run of what pytest-benchmark stored: make ingest FILES=".benchmarks/*/*.json"
+	$(BENCH) ingest $(FILES) $(call passed,OUT NAME)
+
+browser: ## what the report's tests in a browser need: Debian's chromium, and axe-core from npm
+	command -v chromium && command -v chromedriver || apt-get install -y -q chromium chromium-driver
+	npm install --silent --no-audit --no-fund --no-save --prefix .venv/browser axe-core@4
 
 test: .venv/ready ## all tests but the slow ones
 	$(PY) -m pytest tests --ignore=tests/speed -m "not slow" -q

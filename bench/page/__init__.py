@@ -1,0 +1,1 @@
+"""Page: the parts of the report, one HTML file for a browser."""

@@ -1,0 +1,162 @@
+"""`report`: one page that holds everything of a Run, or of several: the verdict first, raw data last."""
+
+import base64
+import csv
+import gzip
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench import UsageError, command, compare, journal, pairs, rows, screen, spread
+from bench.case import LABELS
+from bench.page import figures, findings, glossary, table, table_conditions, table_layers, template
+from bench.pairs import MARGIN, Pair
+from bench.results import Run
+
+
+def main(asked: dict[str, Any]) -> int:
+    folders = [Path(name) for name in asked["runs"]] or [latest()]
+    runs = [opened(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    target = Path(asked["output"]) if asked["output"] else folders[0] / "report.html"
+    for run in runs:
+        screen.tell_problems(run)
+    text = rendered(runs)
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {target}: {error.strerror}; choose another file with --output") from error
+    screen.tell(f"wrote {target}")
+    return 0
+
+
+def latest(folder: Path = Path("results")) -> Path:
+    """The newest Run, for a report of nothing named: folders begin with their time."""
+    found = sorted(path.parent for path in folder.glob("*/run.jsonl"))
+    if not found:
+        raise UsageError(f"no Run under {folder}/: run `make bench` first, or name a Run folder")
+    return found[-1]
+
+
+def opened(folder: Path) -> Run:
+    """A Run; UsageError for what is none, which `plot` may be able to draw."""
+    if not (folder / "run.jsonl").is_file():
+        found = "a file" if folder.is_file() else "no run.jsonl there" if folder.is_dir() else "no such folder"
+        raise UsageError(f"{folder}: report needs a Run folder, found {found}; `alexnet-bench plot` draws CSVs")
+    return Run(folder)
+
+
+def rendered(runs: Sequence[Run]) -> str:
+    """The page of these Runs; the same Runs give the same text."""
+    names = [run.folder.resolve().name for run in runs]
+    chapters = [chapter(run, f"run{number}") for number, run in enumerate(runs, 1)]
+    for name, one in zip(names, chapters, strict=True):  # two files in one folder need two names
+        one["prefix"] = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}-" if len(runs) > 1 else ""
+    title = names[0] if len(names) == 1 else f"{len(names)} Runs"
+    return template.render(chapters=chapters, title=title, version=bench.__version__)
+
+
+def chapter(run: Run, id_: str) -> dict[str, Any]:
+    """All that the page says of one Run; ``id_`` is the first part of its ids."""
+    found = {row["case_id"]: row for row in run.rows()}
+    compared = pairs.within(run, spread.find([run.folder.parent], but=[run.folder]))
+    said = findings.of(run, found, compared)
+    ceilings = table_layers.ceilings(run)
+    return {
+        "id": id_,
+        "name": run.folder.resolve().name,
+        "facts": _facts(run, found),
+        "verdict": said[0],
+        "findings": said[1:],
+        "cautions": findings.cautions(run, found, compared),
+        "results": table.results(run, found, compared),
+        "notes": list(_notes(run, found, compared)),
+        "figures": figures.of(run, found, id_),
+        "layers": table_layers.tables(run),
+        "ceilings": ceilings,
+        "alike": findings.conditions(run, compared),
+        "conditions": table_conditions.table(run, found),
+        "machine": table_conditions.machine(run),
+        "protocol": table_conditions.protocol(run),
+        "clock": _clock(run),
+        "noise": table.noises(run, found),
+        "events": list(_spoilt(run)),
+        "flags": glossary.of(found.values()),
+        "whole": command.whole(run),
+        "commands": [(findings.named(case), command.reproduce(run, case)) for case in table.whole_nets(run)],
+        "ingested": "ingested" in run.head,
+        "files": _files(run, list(found.values())),
+    }
+
+
+def _facts(run: Run, found: table.Rows) -> list[tuple[str, str]]:
+    """Where, with what, how often: a line or two at the top."""
+    cases, values = table.whole_nets(run), list(found.values())
+    versions = {f"{row['framework']} {row['framework_version']}": None for row in values if row["framework_version"]}
+    rounds = sorted({row["rounds"] for row in values})
+    facts = {
+        "machine": ", ".join(dict.fromkeys(str(row["device_name"]) for row in values)),
+        "threads": " and ".join(dict.fromkeys(str(row["threads"]) for row in values if row["threads"])),
+        "frameworks": ", ".join(versions),
+        "net": ", ".join(dict.fromkeys(case.variant for case in cases)),
+        "precision": ", ".join(dict.fromkeys(case.precision for case in cases)),
+        "Rounds": " to ".join(dict.fromkeys(str(one) for one in (rounds[0], rounds[-1]))),
+        "samples": f"{sum(row['iterations'] for row in values):,}",
+    }
+    if given := run.head["weights"]:
+        facts["weights"] = f"{given['file']} (sha256 {given['sha256'][:8]})"
+    if run.head["ab"]:
+        facts |= {label: pairs.spoken(run, label) for label in LABELS}
+    return [(what, text) for what, text in facts.items() if text]
+
+
+def _notes(run: Run, found: table.Rows, compared: Sequence[Pair]) -> Iterator[str]:
+    """How to read the table of results."""
+    if any(pair.ratio for pair in compared):
+        over = "A’s" if run.head["ab"] else "that of the row whose ratio is 1"
+        yield f"Ratio: time over {over}, with its 95 % interval over Rounds, from mirrored turns; above 1 is slower."
+        yield from (line for line in compare.notes(run, compared, True, MARGIN) if not line.startswith("finds:"))
+    if any(row["peak_fraction"] for row in found.values()):
+        yield "Of peak: multiply-adds a second over what the device did at best in this Run."
+    if any(row["backward_ci95_low_ms"] is not None for row in found.values()):
+        yield (
+            "Backward: forward + backward less forward in the same Worker, with its 95 % interval over Rounds; "
+            "training mode’s own share is in it."
+        )
+    if run.protocol.shared_workers:
+        yield "Rows of the nets, timed one by one, stand under Layers."
+
+
+def _clock(run: Run) -> list[tuple[str, str]]:
+    """What is inside the clock, and what is not."""
+    if "ingested" in run.head:
+        return [("inside the clock", "whatever the benchmark called; proven equal to nothing")]
+    passes = {case.pass_ for case in run.cases}
+    inside = [(name.replace("_", " + "), what) for name, what in rows.IN_THE_CLOCK.items() if name in passes]
+    return [*inside, ("outside the clock", screen.OUT_OF_THE_CLOCK.removeprefix("outside it: ").rstrip("."))]
+
+
+def _spoilt(run: Run) -> Iterator[str]:
+    """What went wrong while it was measured, in the order of the groups."""
+    for (group, number), reason in sorted(run.spoilt.items()):
+        yield f"Group {group + 1}, Round {number + 1} is spoilt: {reason}."
+    for one in run.of("void"):
+        yield f"Group {one['group'] + 1}, Round {one['round'] + 1} was measured again: {one['reason']}."
+    for one in run.of("fault"):
+        where = f"Group {one['group'] + 1}, Round {one['round'] + 1}"
+        yield f"{where}: the Worker {one['worker']} was lost ({one['kind']}): {one['reason']}."
+
+
+def _files(run: Run, values: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Raw data for download: name, data as gzip in base64, and what it is."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows.COLUMNS)
+    writer.writeheader()
+    writer.writerows(values)
+    summary = base64.b64encode(gzip.compress(text.getvalue().encode("utf-8"), mtime=0)).decode("ascii")
+    return [
+        {"name": "run.jsonl", "data": journal.packed(run.folder), "what": "every event, the truth all else is from"},
+        {"name": "summary.csv", "data": summary, "what": "a row a case, unrounded"},
+    ]

@@ -1,0 +1,89 @@
+"""A headless Chromium for tests of pages: one for the whole session, and why there is none."""
+
+import base64
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+AXE = ROOT / ".venv/browser/node_modules/axe-core/axe.min.js"
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
+    "--disable-sync --no-first-run --hide-scrollbars"
+).split()
+
+
+def missing() -> str:
+    """Why pages cannot be looked at here, and what to install; empty where they can."""
+    lacking = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    lacking += [] if AXE.exists() else ["axe-core"]
+    return (
+        f"{', '.join(lacking)} not found: install Debian's chromium and chromium-driver, then `make browser`"
+        if lacking
+        else ""
+    )
+
+
+class Browser:
+    """A page in a window of a given size."""
+
+    def __init__(self, scratch: str):
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium") or ""
+        for flag in (*FLAGS, f"--user-data-dir={scratch}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+
+    def open(
+        self, page: Path, width: int = 1280, height: int = 900, scheme: str = "light", scripts: bool = True
+    ) -> None:
+        self.cdp("Emulation.setScriptExecutionDisabled", value=not scripts)
+        self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.media(scheme)
+        self.driver.get_log("browser")
+        self.driver.get(page.resolve().as_uri())
+
+    def media(self, scheme: str, kind: str = "") -> None:
+        self.cdp("Emulation.setEmulatedMedia", media=kind, features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def cdp(self, command: str, **how: Any) -> dict:
+        return self.driver.execute_cdp_cmd(command, how)
+
+    def run(self, script: str, *args: Any) -> Any:
+        return self.driver.execute_script(script, *args)
+
+    def log(self) -> list[str]:
+        return [one["message"] for one in self.driver.get_log("browser")]
+
+    def faults(self) -> list[str]:
+        """What axe-core finds that is serious or critical, each with the first place."""
+        self.driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})
+        self.driver.execute_script(AXE.read_text())
+        found = self.driver.execute_async_script("axe.run().then(arguments[0])")["violations"]
+        bad = [one for one in found if one["impact"] in ("serious", "critical")]
+        return [f"{one['id']}: {one['nodes'][0]['html'][:120]} {one['nodes'][0]['failureSummary']}" for one in bad]
+
+    def shot(self, target: Path, whole: bool = False) -> None:
+        picture = self.cdp("Page.captureScreenshot", captureBeyondViewport=whole)
+        target.write_bytes(base64.b64decode(picture["data"]))
+
+    def printed(self, target: Path) -> None:
+        target.write_bytes(base64.b64decode(self.cdp("Page.printToPDF", printBackground=False)["data"]))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if why := missing():
+        pytest.skip(why)
+    with tempfile.TemporaryDirectory(prefix="alexnet-bench-", ignore_cleanup_errors=True) as scratch:
+        made = Browser(scratch)
+        yield made
+        made.driver.quit()
