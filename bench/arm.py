@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import os
 import re
 import shutil
@@ -15,8 +16,8 @@ from bench.case import LABELS, LRNS, PRESETS, Case, layouts, modes, one_of, posi
 from bench.guest import Guest
 from impls import FRAMEWORKS
 
-KINDS = ("python", "net", "threads", "mode", "layout", "lrn", "preset", "env", "slowdown")
-KEYS = "python, net, threads, mode, layout, lrn, preset, env:NAME or slowdown"
+KINDS = ("impls", "python", "net", "threads", "mode", "layout", "lrn", "preset", "env", "slowdown")
+KEYS = "impls, python, net, threads, mode, layout, lrn, preset, env:NAME or slowdown"
 AXES = ("mode", "layout", "lrn", "preset")  # of a Case, each with an option of its own
 
 
@@ -25,7 +26,8 @@ class Ab:
     """What the two Arms differ in: ``key`` and its two values, as they were written.
 
     ``slowdown`` is percent of its own burn-in median that a Worker spins inside the clock after every pass: a known
-    difference, to see what is found. Two equal values make an A/A.
+    difference, to see what is found. ``impls`` is two revisions of what is timed; one harness times both. Two equal
+    values make an A/A, and so do two folders that hold the same.
     """
 
     key: str
@@ -33,7 +35,8 @@ class Ab:
 
     @property
     def identical(self) -> bool:
-        return self.values[0] == self.values[1]
+        a, b = self.digests() or self.values
+        return a == b
 
     def value(self, arm: str | None) -> str:
         return self.values[LABELS.index(arm or LABELS[0])]
@@ -46,6 +49,23 @@ class Ab:
     def python(self, arm: str | None) -> str | None:
         """The Arm's own interpreter, None where both run under the same."""
         return interpreter(self.value(arm)) if self.key == "python" else None
+
+    def package(self, arm: str | None) -> Path | None:
+        """The folder of the Arm's own ``impls``, None where both have the controller's; UsageError where it no longer
+        holds what it held when it was first looked at."""
+        if self.key != "impls":
+            return None
+        folder = package(self.value(arm))
+        if (found := digest(folder)) != (then := _first_digest(folder)):
+            raise UsageError(
+                f"--ab impls: {self.value(arm)!r} was changed since the Run began: expected {then}, found {found}; "
+                "start anew, and leave it alone"
+            )
+        return folder
+
+    def digests(self) -> list[str]:
+        """What the two packages held when they were first looked at; empty where both Arms have the controller's."""
+        return [_first_digest(package(value)) for value in self.values] if self.key == "impls" else []
 
     def guest(self, arm: str | None) -> Guest | None:
         """The Arm's own net, None where both have the same."""
@@ -74,13 +94,15 @@ class Ab:
         return list(dict.fromkeys(self.case(case, arm) for case in cases for arm in LABELS))
 
     def recorded(self) -> dict[str, Any]:
-        """For the Run's header; of a file its name alone, since a Run may be published."""
-        values = [Path(value).name for value in self.values] if self.key in ("python", "net") else list(self.values)
-        return {"key": self.key, "values": values, "identical": self.identical}
+        """For the Run's header; of a file its name alone, of a folder what it holds, since a Run may be published."""
+        values = list(self.values)
+        if self.key in ("python", "net"):
+            values = [Path(value).name for value in values]
+        return {"key": self.key, "values": self.digests() or values, "identical": self.identical}
 
 
 def said(recorded: Mapping[str, Any], arm: str) -> str:
-    """One side in words, from a Run's header: ``threads 2``, ``slowdown 5 %``."""
+    """One side in words, from a Run's header: ``threads 2``, ``slowdown 5 %``, ``impls 3fa9c2d1``."""
     key, value = recorded["key"], recorded["values"][LABELS.index(arm)]
     kind, _, name = key.partition(":")
     if kind == "env":
@@ -110,6 +132,8 @@ def parsed(text: str, frameworks: Sequence[str], devices: Sequence[str] = ("cpu"
             one_of("LRN" if key == "lrn" else key, value, LRNS if key == "lrn" else PRESETS)
         elif key == "net":
             _guest(value)
+        elif key == "impls":
+            _first_digest(package(value))
         elif key == "layout":
             layouts(frameworks, value)
             for name in (name for name in frameworks if value not in FRAMEWORKS[name].layouts):
@@ -125,6 +149,30 @@ def parsed(text: str, frameworks: Sequence[str], devices: Sequence[str] = ("cpu"
 def _guest(text: str) -> Guest:
     """Read once: a Worker refuses a file that is another by then."""
     return guest.parsed(text)
+
+
+def package(text: str) -> Path:
+    """The folder of a package ``impls``, from its own path or from that of the checkout around it."""
+    named = Path(os.path.abspath(os.path.expanduser(text)))
+    for folder in (named, named / "impls") if text else ():
+        if folder.name == "impls" and (folder / "__init__.py").is_file():
+            return folder
+    raise UsageError(f"--ab impls: expected a checkout or its folder impls, found no impls/__init__.py in {text!r}")
+
+
+def digest(folder: Path) -> str:
+    """What the *.py files below a folder hold, names and all, in eight hex digits."""
+    whole = hashlib.sha256()
+    try:
+        for path in sorted(folder.rglob("*.py")):
+            source = path.read_bytes()
+            whole.update(f"{path.relative_to(folder).as_posix()}\0{len(source)}\0".encode() + source)
+    except OSError as error:
+        raise UsageError(f"--ab impls: cannot read {error.filename}: {error.strerror}; check it") from error
+    return whole.hexdigest()[:8]
+
+
+_first_digest = functools.cache(digest)  # what a folder held when it was first looked at
 
 
 def _percent(text: str) -> None:

@@ -16,8 +16,8 @@ import bench
 import impls
 from bench import UsageError
 
-# Loads the two packages from where the controller has them, and nothing else from there: another interpreter must
-# import its own framework and its own numpy.
+# Loads the two packages from where it is told, and nothing else from there: another interpreter must import its own
+# framework and its own numpy.
 BOOTSTRAP = """
 import importlib.util, sys
 for name, path in (("impls", sys.argv[1]), ("bench", sys.argv[2])):
@@ -52,6 +52,11 @@ class WorkerDied(Exception):
     def __init__(self, worker: str, kind: str, reason: str, tail: str):
         super().__init__(f"{worker}: {reason}")
         self.worker, self.kind, self.reason, self.tail = worker, kind, reason, tail
+
+    @property
+    def last_words(self) -> str:
+        """The last line of its stderr, where an error stands that ended it before it could answer."""
+        return self.tail.splitlines()[-1] if self.tail else ""
 
 
 def environment(
@@ -104,8 +109,17 @@ class Child:
     """Whether what it compiles into was cold or warm when it was started; None where its mode does not compile."""
     ceiling_known = False
 
-    def __init__(self, name: str, framework: str, python: str, env: Mapping[str, str], logs: Path, limit_s: float):
-        self.name, self.framework, self.python, self.limit_s = name, framework, python, limit_s
+    def __init__(
+        self,
+        name: str,
+        framework: str,
+        python: str,
+        env: Mapping[str, str],
+        logs: Path,
+        limit_s: float,
+        package: Path | None = None,
+    ):
+        self.name, self.framework, self.python, self.limit_s, self.package = name, framework, python, limit_s, package
         self.stderr = logs / f"{name}.stderr"
         try:
             logs.mkdir(parents=True, exist_ok=True)
@@ -121,7 +135,7 @@ class Child:
                         python,
                         "-c",
                         BOOTSTRAP,
-                        impls.__file__,
+                        str(package / "__init__.py") if package else impls.__file__,
                         bench.__file__,
                         framework,
                         str(theirs_in),
@@ -226,11 +240,12 @@ def launch(
     cache: Path,
     logs: Path,
     limit_s: float,
+    package: Path | None = None,
 ) -> Child:
-    """Start a Worker, under this interpreter where ``python`` is None, and have it configure itself; ``configured``
-    waits for that."""
+    """Start a Worker, under this interpreter where ``python`` is None and with the ``impls`` of this process where
+    ``package`` is, and have it configure itself; ``configured`` waits for that."""
     inherited = environment(device, threads, precision, env, cache.absolute(), preset)
-    child = Child(name, framework, python or sys.executable, inherited, logs, limit_s)
+    child = Child(name, framework, python or sys.executable, inherited, logs, limit_s, package)
     child.precision = precision
     settings = {"device": device, "threads": threads, "precision": precision, "preset": preset}
     child.send("configure", settings=settings)
@@ -247,10 +262,12 @@ def configured(child: Child, device: str) -> dict[str, Any]:
     except WorkerDied as died:
         framework = child.framework
         where = "" if child.python == sys.executable else f" for {child.python}"
+        if child.package and (died.kind in ("died", "error") or "'impls" in died.last_words):
+            raise  # its own impls do not fit: no framework is missing
         if died.kind == "missing" or "ModuleNotFoundError" in died.tail:
             raise UsageError(
                 f"framework {framework!r} is not installed{where}: pip install 'alexnet-bench[{framework}]' "
-                f"({died.tail.splitlines()[-1]})"
+                f"({died.last_words})"
             ) from died
         if died.kind == "device":
             seen = died.reason.split(": ", 2)[-1]

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import child
-from bench.arm import Ab
+from bench import UsageError, child
+from bench.arm import Ab, said
 from bench.case import PRESETS, Case
 from bench.child import Child, WorkerDied
 from bench.guest import Guest
@@ -54,6 +54,10 @@ class Conditions:
         arm = self.ab.python(case.arm) if self.ab else None
         return arm or self.pythons.get(case.framework)
 
+    def package(self, case: Case) -> Path | None:
+        """Where the ``impls`` of a Case's Worker are, None for those of this process."""
+        return self.ab.package(case.arm) if self.ab else None
+
     def environment(self, case: Case) -> dict[str, str | None]:
         """What is let through to a Case's Worker beside the whitelist; None takes a variable away."""
         return {**self.env, **(self.ab.env(case.arm) if self.ab else {})}
@@ -84,6 +88,7 @@ class Conditions:
             cache=(self.cache or logs / "compile_cache") / (cache or name),
             logs=logs,
             limit_s=self.limit_s,
+            package=self.package(case),
         )
 
     def start(self, name: str, case: Case, logs: Path) -> tuple[Child, dict[str, Any]]:
@@ -106,16 +111,35 @@ def building(case: Case, folder: Path, theirs: Guest | None = None, **changes: A
 
 
 def preflight(cases: Sequence[Case], conditions: Conditions) -> None:
-    """Ask for GPUs and other interpreters before anything is made: what is missing is a mistake, not a fault."""
+    """Ask for GPUs, other interpreters and other revisions before anything is made: what is missing is a mistake, not a
+    fault."""
+
+    def alike(case: Case) -> tuple:
+        return conditions.python(case), conditions.package(case), case.framework, case.device
+
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
-        for case in {(conditions.python(case), case.framework, case.device): case for case in cases}.values():
-            if case.device == "cpu" and conditions.python(case) is None:
+        for case in {alike(case): case for case in cases}.values():
+            own = conditions.package(case)
+            if case.device == "cpu" and conditions.python(case) is None and own is None:
                 continue
             try:
                 running, _ = conditions.start(case.framework, case, Path(scratch))
-            except WorkerDied:
+                if own:
+                    running.ask("probe", how=how(case))
+            except WorkerDied as died:
+                if own and died.kind in ("died", "error", "missing"):
+                    raise UsageError(_unfit(case, conditions, died)) from died
                 continue  # the command will meet it again, and say what it wrote
             running.kill()
+
+
+def _unfit(case: Case, conditions: Conditions, died: WorkerDied) -> str:
+    """Why the revision of an Arm cannot be timed by this one's harness, in one line."""
+    side = said(conditions.ab.recorded(), case.arm) if conditions.ab and case.arm else ""
+    why = died.last_words if died.kind == "died" and died.last_words else died.reason
+    return (
+        f"arm {case.arm} ({side}) cannot run a Worker for {case.framework}: {why}; choose a revision nearer to this one"
+    )
 
 
 class Crew:

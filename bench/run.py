@@ -7,26 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import (
-    UsageError,
-    compare,
-    estimate,
-    events,
-    host,
-    journal,
-    options,
-    pictures,
-    rows,
-    screen,
-    selftest,
-    spread,
-)
+from bench import UsageError, compare, estimate, events, host, journal, options, rows, screen, selftest, spread
 from bench.arm import Ab
 from bench.case import LABELS, Case, groups
 from bench.child import WorkerDied
 from bench.crew import Conditions, preflight
 from bench.lock import alone
 from bench.pairs import within
+from bench.plots import pictures
 from bench.progress import Progress
 from bench.protocol import Protocol
 from bench.results import Run
@@ -113,11 +101,13 @@ def as_before(run: Run, asked: dict[str, Any], named: set[str]) -> Conditions:
         raise UsageError(f"--resume: the Run was made with {wanted}; expected the same, found {sorted(pythons)}")
     sides = options.ab(asked)
     if sides and sides.recorded() != head["ab"]:
+        if head["ab"] and sides.key == head["ab"]["key"] == "impls":
+            then, now = (" and ".join(one["values"]) for one in (head["ab"], sides.recorded()))
+            raise UsageError(f"--resume: the Run compares impls {then}, found {now}; expected the same two")
         raise UsageError(f"--resume: the Run was not made with --ab {asked['ab']}; leave it out")
     if head["ab"] and sides is None:
-        if head["ab"]["key"] in ("python", "net"):
-            key = head["ab"]["key"]
-            raise UsageError(f"--resume: the Run compares two files; expected its --ab {key}=A,B once more")
+        if (key := head["ab"]["key"]) in ("impls", "python", "net"):
+            raise UsageError(f"--resume: the Run compares two {key}, by path; expected its --ab {key}=A,B once more")
         sides = Ab(head["ab"]["key"], tuple(head["ab"]["values"]))
     own = {one.label: one for one in options.guests(asked, [case.framework for case in run.cases])}
     given_nets = [one.sha256 for one in own.values()]

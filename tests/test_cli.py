@@ -61,8 +61,8 @@ def invoke(*args, **env):
         (("run", "--target-ci", "2", "--protocol", "classic"), "--target-ci: the classic protocol has one Round"),
         (
             ("run", "--ab", "speed=1,2"),
-            "--ab: expected KEY=A,B with KEY python, net, threads, mode, layout, lrn, preset, env:NAME or slowdown, "
-            "found 'speed=1,2'",
+            "--ab: expected KEY=A,B with KEY impls, python, net, threads, mode, layout, lrn, preset, env:NAME or "
+            "slowdown, found 'speed=1,2'",
         ),
         (("run", "--resume", "nowhere"), "nowhere: cannot read run.jsonl: No such file or directory"),
         (("compare", "nowhere"), "nowhere: cannot read run.jsonl: No such file or directory"),

@@ -221,7 +221,7 @@ class TestRefused:
     def test_two_files_that_are_not_said_once_more(self, there, key):
         sides = {"key": key, "values": ["a", "b"], "identical": False}
         edit(there, "run", lambda head: head.update(ab=sides))
-        expected = f"--resume: the Run compares two files; expected its --ab {key}=A,B once more"
+        expected = f"--resume: the Run compares two {key}, by path; expected its --ab {key}=A,B once more"
         assert self.refusal(there) == expected
 
     def test_what_is_no_run(self, there, tmp_path):
