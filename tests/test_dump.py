@@ -179,7 +179,7 @@ ALONE = """
 import sys
 from pathlib import Path
 import numpy as np
-from bench import UsageError, dump
+from bench import dump, UsageError
 folder, values = map(Path, sys.argv[1:])
 try:
     dump.write(folder / "net.npz", np.zeros((1 << 20,), np.float32), {}, values)

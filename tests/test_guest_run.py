@@ -79,6 +79,7 @@ def test_the_table_says_ours_over_theirs_and_the_header_whose_they_are(beside):
     assert str(beside.folder.parent) not in json.dumps(heads)
 
 
+@pytest.mark.slow
 def test_two_nets_of_one_name_are_two_arms_and_a_slower_one_is_found(tmp_path):
     old, new = write(tmp_path / "old", ms=5), write(tmp_path / "new", ms=8)
     finished = Command(tmp_path)("run", *NULL, "--rounds", "5", "--pass", "forward", "--ab", f"net={old},{new}")

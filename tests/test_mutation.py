@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import configured, how
+from conftest import PEERS, configured, how
 
 from bench import parity
 from bench.worker import Worker
@@ -135,6 +135,10 @@ def missed(framework, variant, folder, monkeypatch):
     return found
 
 
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in PEERS if name != "torch"]
+
+
+@pytest.mark.parametrize("framework", ["torch", *OTHERS], indirect=True)
 def test_a_fault_in_any_row_of_a_small_net_is_caught(framework, tmp_path, monkeypatch):
     assert missed(framework, TINY, tmp_path, monkeypatch) == []
 

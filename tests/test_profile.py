@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from conftest import Command
 from runs import make
 
-from bench import layer_times, pictures, profile, roofline
+from bench import layer_times, profile, roofline
 from bench.case import Case, grid
 from bench.cli import main
 from bench.crew import Conditions
@@ -19,6 +19,7 @@ from bench.events import SCHEMA
 from bench.guest import Guest
 from bench.journal import Journal
 from bench.layer_times import BACKWARD, SUM, WHOLE
+from bench.plots import pictures
 from bench.protocol import Protocol
 from bench.results import Run
 from bench.rounds import Rounds
@@ -296,5 +297,6 @@ class TestPictures:
 
     def test_an_unknown_kind_says_which_there_are(self, tmp_path):
         done = CliRunner().invoke(main, ["plot", str(tmp_path), "--kind", "pie"])
-        message = "alexnet-bench: unknown kind 'pie': choose times, throughput, roofline or layers\n"
+        kinds = "times, throughput, distribution, series, layers, roofline or history"
+        message = f"alexnet-bench: unknown kind 'pie': choose {kinds}\n"
         assert (done.exit_code, done.stderr) == (2, message)

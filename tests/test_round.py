@@ -65,7 +65,10 @@ class TestFaults:
             ("die=3", "ended by itself with exit code 9", 2),
             pytest.param("die=7", "ended by itself with exit code 9", 2, marks=pytest.mark.slow),
             # what did not fit will not fit again
-            ("memory=5", "ran out of memory: MemoryError: the null Net was told to run out of memory", 1),
+            pytest.param(
+                *("memory=5", "ran out of memory: MemoryError: the null Net was told to run out of memory", 1),
+                marks=pytest.mark.slow,
+            ),
             ("hang=5", "hung: no answer to measure within 3 s (--worker-limit)", 2),
         ],
     )

@@ -185,6 +185,7 @@ class TestAgainst:
         words = "norm of gradient conv3/kernel: off by 3.0e-02, allowed 5e-03"
         assert f"b.npz, against float64: {words}" in result.stdout
 
+    @pytest.mark.slow
     def test_a_dump_in_bf16_is_held_against_in_bf16(self, tmp_path):
         args = ("verify", "--framework", "null", "--variant", "half_width", "--precision", "bf16")
         dumped = str(tmp_path / "low.npz")
@@ -296,6 +297,7 @@ class TestPrecision:
         assert got.code == 1
         assert "half_width on null part: asked for fp32, but a matmul ran in bf16 precision (off by 2" in got.out
 
+    @pytest.mark.slow
     def test_a_run_in_bf16_is_timed_within_its_own_limits(self, command):
         run = command("run", *NULL, "--precision", "fp32,bf16", "--json")
         assert run.code == 0, run.err
