@@ -74,7 +74,7 @@ def _sides(run: Run, cases: Sequence[Case]) -> list[str]:
     """What is compared: the two sides of an --ab, users' nets."""
     ab, words = run.head["ab"], []
     if ab:
-        files = ab["key"] in ("python", "net")
+        files = ab["key"] in ("impls", "python", "net")
         words += ["--ab", f"{ab['key']}={','.join(f'{PATH}/{one}' if files else one for one in ab['values'])}"]
     guests = {case.guest for case in cases if not ab}
     for one in (one for one in run.head["guests"] if one["label"] in guests):

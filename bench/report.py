@@ -1,16 +1,14 @@
 """`report`: one page that holds everything of a Run, or of several: the verdict first, raw data last."""
 
 import base64
-import csv
 import gzip
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import bench
-from bench import UsageError, command, compare, journal, pairs, rows, screen, spread
+from bench import UsageError, command, compare, journal, pairs, rows, screen, sheet, spread
 from bench.case import LABELS
 from bench.page import figures, findings, glossary, table, table_conditions, table_layers, template
 from bench.pairs import MARGIN, Pair
@@ -151,11 +149,8 @@ def _spoilt(run: Run) -> Iterator[str]:
 
 def _files(run: Run, values: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Raw data for download: name, data as gzip in base64, and what it is."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, rows.COLUMNS)
-    writer.writeheader()
-    writer.writerows(values)
-    summary = base64.b64encode(gzip.compress(text.getvalue().encode("utf-8"), mtime=0)).decode("ascii")
+    table = sheet.text(rows.COLUMNS, values)
+    summary = base64.b64encode(gzip.compress(table.encode("utf-8"), mtime=0)).decode("ascii")
     return [
         {"name": "run.jsonl", "data": journal.packed(run.folder), "what": "every event, the truth all else is from"},
         {"name": "summary.csv", "data": summary, "what": "a row a case, unrounded"},

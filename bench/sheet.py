@@ -2,25 +2,41 @@
 
 import csv
 import functools
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Rows by name; what a row lacks is empty."""
-    lines(path, columns, ([row.get(name) for name in columns] for row in rows))
+    lines(path, columns, _cells(columns, rows))
+
+
+def text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """The same, for another file."""
+    sheet = io.StringIO(newline="")
+    _put(sheet, columns, _cells(columns, rows))
+    return sheet.getvalue()
 
 
 def lines(path: Path, columns: Sequence[str], cells: Iterable[Sequence[Any]]) -> None:
     """All rows or none: a kill in the middle leaves the table there was. ``cells`` are in the order of the columns."""
     whole = path.with_name(path.name + ".new")
     with open(whole, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([inert(cell) if isinstance(cell, str) else cell for cell in row] for row in cells)
+        _put(file, columns, cells)
     os.replace(whole, path)
+
+
+def _cells(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterable[Sequence[Any]]:
+    return ([row.get(name) for name in columns] for row in rows)
+
+
+def _put(file: TextIO, columns: Sequence[str], cells: Iterable[Sequence[Any]]) -> None:
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows([inert(cell) if isinstance(cell, str) else cell for cell in row] for row in cells)
 
 
 @functools.lru_cache(maxsize=1024)  # a Case's id stands in each of its samples
