@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.case import LABELS, LRNS, PRESETS, Case, grid, layouts, modes
 from bench.protocol import Protocol
+from bench.ratio import MIN_ROUNDS
 from bench.results import Run
 from impls import FRAMEWORKS
 
@@ -32,6 +33,23 @@ def whole(run: Run) -> str:
         cases = [case for case in cases if "." not in case.variant]
     beyond = any(case.foreign or case.guest for case in cases)
     return line(run, cases) if cases and not beyond and set(_grid(cases)) == set(cases) else ""
+
+
+def against_itself(run: Run) -> str:
+    """The line that makes an A/A Run: its Cases against themselves, under its own settings, into the same folder. Empty
+    where another program measured it."""
+    if "ingested" in run.head:
+        return ""
+    ab, protocol = run.head["ab"], run.protocol
+    own = ab and ab["key"] not in ("impls", "python", "slowdown")  # the sides of that Run, then, against themselves
+    side = f"{PATH}/{ab['values'][1]}" if own and ab["key"] == "net" else own and ab["values"][1]
+    words = ["alexnet-bench", "run", "--ab", f"{ab['key']}={side},{side}" if own else "slowdown=0,0"]
+    guests = [] if own and ab["key"] == "net" else _nets(run, run.cases)
+    words += [*_axes(run, run.cases), *guests, *_surroundings(run)]
+    words += ["--rounds", str(max(protocol.rounds, MIN_ROUNDS)), "--iterations", str(protocol.iterations)]
+    words += ["--burn-in", str(protocol.burn_in)] if protocol.burn_in != Protocol().burn_in else []
+    words += [] if protocol.gate else ["--no-gate"]
+    return shlex.join([*words, "--out", str(run.folder.parent)])
 
 
 def line(run: Run, cases: Sequence[Case]) -> str:
@@ -76,10 +94,14 @@ def _sides(run: Run, cases: Sequence[Case]) -> list[str]:
     if ab:
         files = ab["key"] in ("impls", "python", "net")
         words += ["--ab", f"{ab['key']}={','.join(f'{PATH}/{one}' if files else one for one in ab['values'])}"]
-    guests = {case.guest for case in cases if not ab}
-    for one in (one for one in run.head["guests"] if one["label"] in guests):
-        words += ["--net", f"{PATH}/{one['file']}:{one['function']}"]
-    return words
+    return words if ab else _nets(run, cases)
+
+
+def _nets(run: Run, cases: Sequence[Case]) -> list[str]:
+    """Users' own nets among these Cases."""
+    labels = {case.guest for case in cases}
+    known = [one for one in run.head["guests"] if one["label"] in labels]
+    return [word for one in known for word in ("--net", f"{PATH}/{one['file']}:{one['function']}")]
 
 
 def _surroundings(run: Run) -> list[str]:

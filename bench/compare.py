@@ -1,23 +1,19 @@
 """`compare`: is a case of one Run slower than in another, or than its partner in the same Run? With an exit code."""
 
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
-from bench import UsageError, options, rows, screen, spread
+from bench import UsageError, command, options, rows, screen, spread
 from bench.case import LABELS, one_of
 from bench.pairs import MARGIN, Pair, between, spoken, within
-from bench.protocol import Protocol
 from bench.ratio import LEAST_RUNS, MIN_ROUNDS
 from bench.results import Run
 from bench.stats import LEAST_ROUNDS
-from impls import FRAMEWORKS
 
-AA = "slowdown=0,0"
 SIGNS = {"SLOWER": "🔴", "FASTER": "🟢", "SAME": "⚪", "INCONCLUSIVE": "🟡", "INCOMPARABLE": "⛔", "MISSING": "⛔"}
 
 
@@ -41,7 +37,7 @@ def main(asked: dict[str, Any]) -> int:
     if asked["as_json"]:
         names = {"base": base.folder.name, "candidate": candidate.folder.name if candidate else None}
         cases, needed = [pair.as_json() for pair in pairs], spread_unknown(pairs)
-        make = aa_command(candidate or base) if needed and "ingested" not in (candidate or base).head else None
+        make = (needed and command.against_itself(candidate or base)) or None
         screen.print_json({**names, "cases": cases, "exit_code": code, "aa_command": make})
     elif asked["markdown"]:
         print(markdown(base, candidate, pairs, margin))
@@ -139,7 +135,8 @@ def notes(run: Run, pairs: Sequence[Pair], within_one: bool, margin: float) -> l
     elif spread_unknown(pairs):
         found.append(
             f"How far two Runs of one case lie apart on this machine is not known. {LEAST_RUNS} A/A Runs beside it "
-            f"tell; each is made by:\n  {aa_command(run)}\nSurer and quicker: both sides in one Run, with --ab."
+            f"tell; each is made by:\n  {command.against_itself(run)}\n"
+            "Surer and quicker: both sides in one Run, with --ab."
         )
     return found
 
@@ -148,32 +145,6 @@ def spread_unknown(pairs: Sequence[Pair]) -> bool:
     """Whether all that keeps two Runs from being told apart is that nobody knows how far Runs lie apart."""
     apart = (pair.ratio for pair in pairs if pair.verdict and pair.ratio and not pair.ratio.paired)
     return any(one.error is None and one.rounds >= LEAST_ROUNDS for one in apart)
-
-
-def aa_command(run: Run) -> str:
-    """What times the Cases of a Run against themselves, under its own settings; PATH stands for what is not stored."""
-    head, protocol, usual = run.head, run.protocol, Protocol()
-    ab = head["ab"]
-    own = ab and ab["key"] not in ("impls", "python", "slowdown")  # the sides of that Run, then, against themselves
-    words = ["alexnet-bench", "run", "--ab", f"{ab['key']}={ab['values'][1]},{ab['values'][1]}" if own else AA]
-    default: dict[str, set[Any]] = {"device": {"cpu"}, "precision": {"fp32"}, "seed": {0}}
-    default |= {"size": {None}, "threads": {None}}
-    default["mode"] = {FRAMEWORKS[case.framework].modes[0] for case in run.cases}
-    default["layout"] = {FRAMEWORKS[case.framework].layouts[0] for case in run.cases}
-    axes = ("variant", "framework", "mode", "device", "precision", "layout", "batch", "pass", "size", "threads", "seed")
-    for axis in (axis for axis in axes if not (own and axis == ab["key"])):
-        field = "pass_" if axis == "pass" else axis
-        values = list(dict.fromkeys(getattr(case, field) for case in run.cases))
-        if set(values) - default.get(axis, set()):
-            words += [f"--{axis}", ",".join(map(str, values))]
-    words += [word for name, value in head["env"].items() for word in ("--env", f"{name}={value}")]
-    words += [word for name in head["pythons"] for word in ("--python", f"{name}=PATH")]
-    words += ["--weights", head["weights"]["file"]] if head["weights"] else []
-    words += ["--dropout"] if run.cases[0].dropout else []
-    words += ["--rounds", str(max(protocol.rounds, MIN_ROUNDS)), "--iterations", str(protocol.iterations)]
-    words += ["--burn-in", str(protocol.burn_in)] if protocol.burn_in != usual.burn_in else []
-    words += [] if protocol.gate else ["--no-gate"]
-    return shlex.join([*words, "--out", str(run.folder.parent)])
 
 
 def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float = MARGIN) -> str:
@@ -188,8 +159,9 @@ def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: fl
     run = candidate or base
     table = run.rows()
     noise = ", noisy" if any("noisy" in row["flags"] for row in table) else ""
-    versions = ", ".join(sorted({f"{row['framework']} {row['framework_version']}" for row in table}))
-    where = f"{cell(versions)} on {cell(str(table[0]['device_name']))}, {table[0]['rounds']} Rounds{noise}"
+    versions = sorted({f"{row['framework']} {row['framework_version']}" for row in table if row["framework_version"]})
+    on = " on ".join([*([", ".join(versions)] if versions else []), str(table[0]["device_name"])])
+    where = f"{cell(on)}, {table[0]['rounds']} Rounds{noise}"
     lines += ["", f"{where}. Above 1 is slower."]
     lines += [cell(line) for line in notes(run, pairs, candidate is None, margin)]
     return "\n".join(lines)
@@ -204,4 +176,4 @@ def cell(text: str) -> str:
     """Text from a file, harmless in a Markdown table."""
     plain = re.sub(r"[\x00-\x1f\x7f\u2028\u2029]", " ", text.replace("`", "'"))
     harmless = re.sub(r"([\\|\[\]])", r"\\\1", plain).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"(@|://)(?=\w)", r"\1&#8203;", harmless)  # nobody is called, nothing becomes a link
+    return re.sub(r"(@|#|://|www\.)(?=\w)", r"\1&#8203;", harmless)  # nobody is called, nothing becomes a link

@@ -38,7 +38,7 @@ def of(
         yield summary.trend
     if any(block["stop"] == "time_cap" for block in run.counted("block") if block["case_id"] == case.id):
         yield "block_time_cap"
-    if run.protocol.burn_in < 10:
+    if run.protocol.burn_in < 10 and not case.foreign:  # nobody knows how another program burnt in
         yield "short_burn_in"
     if any(one["stop"] == "cap" for one in burn_in):
         yield "burn_in_cap"

@@ -60,6 +60,8 @@ def main(asked: dict[str, Any]) -> int:
     if ours and len(ours) < len(files):
         other = next(path for path in files if path not in ours)
         raise UsageError(f"{ours[0]} holds a whole Run and {other} does not: ingest them one after the other")
+    if asked["as_json"] and len(ours) > 1:
+        raise UsageError("--json: expected one file that holds a Run, found several: ingest them one after the other")
     if ours:
         if asked["name"]:
             raise UsageError(f"--name: {ours[0]} holds a Run that has its own name; leave it out")
@@ -108,7 +110,7 @@ def restore(path: Path, enclosed: Enclosed, out: Path) -> Path:
         raise UsageError(f"{path}: {error}; it was changed after it was stored") from error
     run_id = enclosed["run_id"]
     folder = out / run_id
-    if not re.fullmatch(r"\w[\w.-]*", run_id):
+    if not re.fullmatch(r"\w[\w.-]{0,199}", run_id):
         raise UsageError(f"{path}: expected the name of a Run, found {run_id[:LONGEST]!r}")
     if folder.exists():
         there = folder / "run.jsonl"
@@ -121,6 +123,7 @@ def restore(path: Path, enclosed: Enclosed, out: Path) -> Path:
         (folder / "run.jsonl").write_bytes(data)
         Run(folder)
     except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(f"cannot write to {folder}: {error.strerror}; choose another with --out") from error
     except UsageError:
         shutil.rmtree(folder)
@@ -130,11 +133,11 @@ def restore(path: Path, enclosed: Enclosed, out: Path) -> Path:
 
 def collect(files: Mapping[Path, Stored], out: Path, name: str) -> Path:
     """One Run of several sessions of another program's benchmarks, each a Round, in the order they were taken."""
-    sessions = sorted(files.values(), key=lambda stored: stored.get("datetime", ""))
-    machine = _one_machine(files)
+    taken = sorted(files, key=lambda path: files[path].get("datetime", ""))
+    sessions, machine, hashes = [files[path] for path in taken], _one_machine(files), _hashes(taken)
     cases: dict[str, Case] = {}
     measured: list[dict[str, list[int]]] = []
-    for path, stored in zip(sorted(files, key=lambda path: files[path].get("datetime", "")), sessions, strict=True):
+    for path, stored in zip(taken, sessions, strict=True):
         found: dict[str, list[int]] = {}
         for one in stored["benchmarks"]:
             case = _case(one)
@@ -159,12 +162,23 @@ def collect(files: Mapping[Path, Stored], out: Path, name: str) -> Path:
         "fingerprint": machine,
         "ingested": {
             "source": f"pytest-benchmark {sessions[0].get('version', '')}".strip(),
-            "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
+            "sha256": list(hashes),
             "taken": [stored.get("datetime", "") for stored in sessions],
         },
     }
     _write(Journal(folder), head, list(cases.values()), measured)
     return folder
+
+
+def _hashes(paths: Sequence[Path]) -> dict[str, Path]:
+    """Of each file; UsageError where two are one session, which would count as two Rounds."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest in found:
+            raise UsageError(f"{path} and {found[digest]} are one session: expected each once")
+        found[digest] = path
+    return found
 
 
 def _write(journal: Journal, head: Mapping[str, Any], cases: Sequence[Case], measured: Sequence[Mapping]) -> None:

@@ -46,7 +46,7 @@ class Times:
             if found[BACKWARD]:
                 self.layers[layer] = found
         self.about = {name: getattr(self.case, name) for name in AXES}
-        self.width = 2 if self.case.precision == "bf16" else 4
+        self.width = roofline.WIDTHS.get(self.case.precision, roofline.WIDTH)
 
     def rows(self) -> Iterator[Row]:
         for placed in self.net.placed():

@@ -6,6 +6,7 @@ and needs what A/A Runs of the same machine showed two Runs to differ by.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -219,13 +220,14 @@ def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = ()
 
 
 def taken_in_turn(base: Run, candidate: Run) -> bool:
-    """Whether two Runs of another program's sessions were taken side by side: base and candidate, or the other way
-    round, again and again, so that the machine's drift is in both."""
+    """Whether two Runs of another program's sessions were taken side by side and mirrored (base, candidate, candidate,
+    base, and so on), so that a steady drift of the machine cancels. Mere alternation leaves it in every pair alike."""
     taken = [run.head.get("ingested", {}).get("taken", []) for run in (base, candidate)]
     if not all(taken) or not all(all(side) for side in taken) or len(taken[0]) != len(taken[1]):
         return False
     order = sorted((when, side) for side, times in enumerate(taken) for when in times)
-    return all({one[1], other[1]} == {0, 1} for one, other in zip(order[::2], order[1::2], strict=True))
+    pairs = [(one[1], other[1]) for one, other in zip(order[::2], order[1::2], strict=True)]
+    return pairs[0] in ((0, 1), (1, 0)) and all(one == other[::-1] for one, other in itertools.pairwise(pairs))
 
 
 def _sessions(base: Run, candidate: Run, case: Case) -> list[list[ratio.Cycle]]:

@@ -174,7 +174,7 @@ class Run:
         return {key: found[key] for key in sorted(found) if found[key]}
 
     def samples(self, case: Case) -> list[list[int]]:
-        return list(self.samples_by_round(case).values())
+        return [list(ns) for ns in self.samples_by_round(case).values()]
 
     @once
     def round_medians_ns(self, case: Case) -> dict[int, float]:
@@ -220,9 +220,12 @@ class Run:
         mine = [one["reason"] for one in stops if one["group"] == self.group_of[case.id]]
         return mine[-1] if mine else "interrupted"
 
-    @once
     def row(self, case: Case) -> dict[str, Any]:
-        """One row of summary.csv: unrounded, empty where there is nothing to say."""
+        """One row of summary.csv: unrounded, empty where there is nothing to say. The caller's own, to change."""
+        return dict(self._row(case))
+
+    @once
+    def _row(self, case: Case) -> dict[str, Any]:
         return rows.row(self, case)
 
     def rows(self) -> list[dict[str, Any]]:

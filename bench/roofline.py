@@ -12,6 +12,9 @@ from impls.variants import Variant
 
 PASSES = ("forward", "backward", "forward_backward")
 LARGEST_BATCH = 4096
+WIDTH = 4
+#: Bytes of a value in these precisions; WIDTH in others.
+WIDTHS = {"bf16": 2}
 
 
 @dataclass(frozen=True, slots=True)

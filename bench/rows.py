@@ -173,7 +173,10 @@ def differing(base: Run, candidate: Run, case: Case, allow: Sequence[str] = ()) 
     sides = []
     for run in (base, candidate):
         protocol = dataclasses.asdict(run.protocol)
-        sides.append(conditions(run, case) | {f"protocol {name}": protocol[name] for name in SHAPING})
+        if case.foreign:  # pytest-benchmark calibrates how many iterations a session has
+            del protocol["iterations"]
+        shaping = (name for name in SHAPING if name in protocol)
+        sides.append(conditions(run, case) | {f"protocol {name}": protocol[name] for name in shaping})
     theirs, ours = sides
     return [
         f"{what}: {_short(ours[what])}, {_short(theirs[what])} in the baseline"

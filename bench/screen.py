@@ -101,7 +101,7 @@ def _turning_batches(run: Run, rows: Mapping[str, Any]) -> Iterator[str]:
             for what in ("ceiling_gflop_per_s", "copy_gb_per_s")
         )
         if len(batches) > 1 and best and copy:
-            width = 2 if precision == "bf16" else 4
+            width = roofline.WIDTHS.get(precision, roofline.WIDTH)
             batch = roofline.turning_batch(net, pass_, best, copy, width=width)
             when = f"from batch {batch} on" if batch else "at no batch"
             yield f"{net.name} {pass_}: {when} computing takes longer than moving what must be moved, at these rates."

@@ -37,7 +37,7 @@ def of(run: Run) -> dict[str, Any]:
     for (group, round_, attempt), (begin, end) in rounds.items():
         counts = (group, round_, attempt) not in run.voided
         args = {"group": group, "round": round_, "attempt": attempt, "counts": counts}
-        name = f"Round {round_}" if counts else f"Round {round_}, repeated"
+        name = f"Round {round_ + 1}" if counts else f"Round {round_ + 1}, repeated"
         slices.append(_slice(name, "round", (RUN, group + 1), begin, end - begin, args))
     about = {"run_id": run.head["run_id"], "made_by": "alexnet-bench export --format trace"}
     return {"displayTimeUnit": "ms", "traceEvents": [*_names(run, workers), *slices], "otherData": about}

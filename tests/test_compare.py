@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from runs import AA, HOST, A, B, aa_runs, arms, make
 
-from bench import compare
+from bench import command, compare
 from bench.arm import Ab
 from bench.cli import main
 from bench.events import SCHEMA
@@ -243,6 +243,17 @@ class TestShown:
     def test_where_runs_cannot_be_told_apart_the_command_that_helps_is_named(self, tmp_path):
         shown = invoke(*two(tmp_path, stored=0)).stdout
         assert "alexnet-bench run --ab slowdown=0,0 --variant owt --framework torch --batch 8 --pass forward" in shown
+
+    def test_the_command_that_helps_measures_under_the_same_settings(self, tmp_path):
+        fast = dataclasses.replace(A, variant="tutorial", lrn="fast", layout="channels_last", threads=1)
+        run = make(tmp_path / "r", [fast])
+        said = command.against_itself(run)
+        assert "--batch 8 --pass forward --layout channels_last --lrn fast --threads 1 --rounds 5" in said
+
+    def test_a_name_calls_nobody_and_is_no_link(self):
+        harmless = compare.cell("@everyone #12 https://a.b www.a.b o/r#1 [x](javascript:y)").replace("&#8203;", "")
+        assert harmless == r"@everyone #12 https://a.b www.a.b o/r#1 \[x\](javascript:y)"
+        assert compare.cell("@a #1 b://c www.d").count("&#8203;") == 4
 
     def test_what_was_left_out_is_said_on_stderr_and_the_rest_is_compared(self, tmp_path):
         path = make(tmp_path / "a").folder / "run.jsonl"

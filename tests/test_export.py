@@ -419,7 +419,7 @@ class TestTrace:
         Journal(run.folder).add("void", group=0, round=1, attempt=0, reason="a Worker died")
         found = trace.of(Run(run.folder))
         names = [one["name"] for one in slices(found, cat="round")]
-        assert names == ["Round 0", "Round 1, repeated"]
+        assert names == ["Round 1", "Round 2, repeated"]
         valid = {(one["args"]["round"], one["args"]["valid"]) for one in slices(found, cat="sample")}
         assert valid == {(0, True), (1, False)}
 

@@ -146,7 +146,7 @@ class TestSeries:
 @pytest.fixture
 def unsaved(monkeypatch):
     """A plot is laid out and not painted, which takes most of its time; each kind is painted once at the end."""
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda *args: None)
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda *args, **kwargs: None)
 
 
 @pytest.mark.usefixtures("unsaved")
@@ -352,6 +352,11 @@ class TestSweep:
         panel = sweep.sweep(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
         assert panel.get_legend_handles_labels()[1] == ["torch eager first", "torch eager second"]
 
+    def test_two_machines_are_two_lines(self, tmp_path):
+        made = [SERIES[2] | {"device_name": name} for name in ("a Xeon", "a Ryzen")]
+        panel = sweep.sweep(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
+        assert panel.get_legend_handles_labels()[1] == ["torch eager a Xeon", "torch eager a Ryzen"]
+
     def test_points_of_one_batch_stand_side_by_side_and_say_how_to_get_more(self, tmp_path):
         panel = sweep.sweep(self.rows(tmp_path, batches=[8]), tmp_path / "sweep.png").axes[0]
         places = [line.get_xdata()[0] for line in panel.lines if len(line.get_xdata()) == 1]
@@ -546,3 +551,30 @@ def test_every_kind_of_plot_is_saved_and_changes_no_global_settings(tmp_path):
     assert dict(matplotlib.rcParams) == before
     for kind in ("sweep", "roofline", "layers"):
         assert "torch eager" in (tmp_path / f"{kind}.svg").read_text()
+
+
+@pytest.mark.parametrize("ending", ["svg", "pdf", "png"])
+def test_one_run_is_one_file_to_the_byte(tmp_path, ending, monkeypatch):
+    for epoch, name in (("1", "a"), ("900000000", "b")):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)  # what matplotlib would date a file by
+        bars.bars(frames.read([csv(tmp_path, ROW)]), tmp_path / f"{name}.{ending}")
+    assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
+
+
+def test_numbers_have_four_digits_and_no_powers_of_ten():
+    assert [drawing.number(value) for value in (0.5, 12.345, 9999.4, 9999.6, 123456.7)] == [
+        *("0.5", "12.35", "9999", "10,000", "123,457")
+    ]
+
+
+def test_frameworks_that_are_not_ours_are_told_apart(tmp_path):
+    rows = frames.read([csv(tmp_path, *(ROW | {"framework": name, "mode": "call"} for name in ("mxnet", "caffe")))])
+    assert len({one.color for one in drawing.series(rows, drawing.named(rows))}) == 2
+
+
+def test_bars_of_two_machines_say_which(tmp_path):
+    rows = [ROW | {"batch": batch, "device_name": name} for batch, name in ((8, "a Xeon"), (32, "a Ryzen"))]
+    (panel,) = bars.bars(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
+    said = " ".join(label.get_text() for label in panel.get_xticklabels())
+    assert "a Xeon" in said
+    assert "a Ryzen" in said

@@ -6,12 +6,13 @@ import hashlib
 import json
 import tempfile
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import Command
 from runs import make
 
-from bench import layer_times, profile, roofline
+from bench import UsageError, layer_times, profile, roofline
 from bench.case import Case, grid
 from bench.cli import main
 from bench.crew import Conditions
@@ -19,7 +20,7 @@ from bench.events import SCHEMA
 from bench.guest import Guest
 from bench.journal import Journal
 from bench.layer_times import BACKWARD, SUM, WHOLE
-from bench.plots import pictures
+from bench.plots import pictures, roofs
 from bench.protocol import Protocol
 from bench.results import Run
 from bench.rounds import Rounds
@@ -294,6 +295,27 @@ class TestPictures:
 
     def test_without_a_ceiling_there_is_no_roofline(self, tmp_path):
         assert self.run(tmp_path, ceilings=False) == {"times.png", "throughput.png"}
+
+    def test_what_has_other_roofs_is_left_out_and_said(self, tmp_path, capsys, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(roofs, "roofline", lambda points, rates, target: drawn.append((list(points), rates)))
+        row = {"case_id": "a", "variant": "owt", "framework": "torch", "mode": "eager", "device": "cpu", "batch": 8}
+        row |= {"pass": "forward", "mean_ms": 10.0, "device_name": "a CPU", "matmul_gflop_per_s": 10.0, "threads": 1}
+        both = [row, row | {"case_id": "b", "threads": 2, "matmul_gflop_per_s": 20.0}]
+        pd.DataFrame(both).to_csv(tmp_path / "a.csv", index=False)
+        pictures.roofline_of([tmp_path / "a.csv"], tmp_path / "r.png")
+        ((points, rates),) = drawn
+        assert ([point["case_id"] for point in points], rates["matmul_gflop_per_s"]) == (["a"], 10.0)
+        assert "roofline: under the roofs of threads 1" in capsys.readouterr().err
+
+    def test_one_picture_that_cannot_be_drawn_takes_no_other_with_it(self, tmp_path, monkeypatch):
+        def never(paths, target):
+            raise UsageError("too many bars")
+
+        monkeypatch.setitem(pictures.KINDS, "times", never)
+        with pytest.raises(UsageError, match="too many bars"):
+            self.run(tmp_path, ceilings=True)
+        assert {path.name for path in tmp_path.glob("*.png")} == {"throughput.png", "roofline.png"}
 
     def test_an_unknown_kind_says_which_there_are(self, tmp_path):
         done = CliRunner().invoke(main, ["plot", str(tmp_path), "--kind", "pie"])

@@ -54,7 +54,7 @@ def taken(*cases, rounds=3, ms=(10.0, 11.0, 12.0), burn_in=2, pause_s=0.0):
 @pytest.fixture
 def unsaved(monkeypatch):
     """A plot is laid out and not painted, which takes most of its time; both are painted once at the end."""
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda *args: None)
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda *args, **kwargs: None)
 
 
 def dots(panel, color, marker=None):

@@ -154,6 +154,8 @@ def _labels(rows: pd.DataFrame) -> pd.Series:
     for axis, unit in (("size", " px"), ("threads", " threads"), ("precision", "")):
         if axis in rows and rows.groupby([rows["variant"], names])[axis].nunique().max() > 1:
             labels = labels + rows[axis].map(lambda value, unit=unit: _line(value, unit))
+    if "device_name" in rows and rows.groupby("device")["device_name"].nunique().max() > 1:  # several machines
+        labels = labels + rows["device_name"].map(_line)
     more = [rows["run_id"].map(_line)] if "run_id" in rows else []
     for one in (*more, pd.Series([f"\nrow {number}" for number in range(1, len(rows) + 1)], rows.index)):
         if pd.DataFrame({"series": names, "pass": rows["pass"], "label": labels}).duplicated().any():

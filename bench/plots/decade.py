@@ -14,7 +14,7 @@ from matplotlib.transforms import Bbox
 
 from bench.case import PASSES
 from bench.plots import drawing
-from bench.plots.published import FILE, NOT_STATED, SHARED, left_out, marks, ours
+from bench.plots.published import BVLC, FILE, NOT_STATED, SHARED, left_out, marks, ours
 from bench.plots.published import published as published
 from bench.plots.published import shown as shown
 from impls.variants import VARIANTS
@@ -24,14 +24,12 @@ TITLES = dict(zip(PASSES, ("forward (inference)", "forward + backward"), strict=
 COLORS = {"fp32": drawing.INK, "fp16": "#CC79A7", "int8": "#56B4E9", NOT_STATED: "#999933"}
 GREY = "#B5B5B5"
 CONTEXT, TRAIN = "another or unknown net: not comparable", "full training step of such a net"
-MARKERS = dict(zip((*SHARED, *(name for name in VARIANTS if name not in SHARED)), "osD^vph<", strict=True))
+MARKERS = dict(zip((*SHARED, *(name for name in VARIANTS if name not in SHARED)), "osD^vph<>", strict=True))
 OTHER_NET = "P"
 SLOWER = {"markersize": 4.5, "alpha": 0.4}
 RULE = "Numbered: the fastest published of each year, by net, processor, precision and pass; a line joins them."
 OWN_PASS = "Large marks: forward + backward has a loss in it, and neither an optimizer nor the gradient of the images."
-ORIGINAL = (
-    "original: published is bvlc_alexnet at 224 px, of 0.5 % fewer MACs (conv1 has no pad) and other LRN constants."
-)
+CAFFES = f"{BVLC}: Caffe's bvlc_alexnet, whose own input is 227 px. No published timing is of our original."
 WIDTH, PANELS = 10.0, 6.2  # inches: the figure, and the height of its panels
 SMALL = 7.5  # points
 LINE = SMALL * 1.3 / 72  # inches
@@ -204,8 +202,8 @@ def _notes(published: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> Ite
             else f"no published timing is of {net}"
         )
         yield f"{why[0].upper()}{why[1:]}: compare its marks with nothing but each other."
-    if "original" in drawn:
-        yield ORIGINAL
+    if BVLC in drawn:
+        yield CAFFES
     yield "A full training step, with optimizer, is not forward + backward: a grey cross, in no series."
     why_not = left_out(published)
     counts = why_not[why_not != ""].value_counts(sort=False)

@@ -42,6 +42,8 @@ LOOKS: dict[Any, Any] = {
     "figure.facecolor": PAPER,
     "svg.hashsalt": "alexnet-bench",  # one Run, one file
 }
+#: By ending, what a file would say of when it was made: one Run, one file.
+UNDATED: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def figure(width: float, height: float, target: Path) -> Iterator[Figure]:
         FigureCanvasAgg(drawn)
         yield drawn
         try:
-            drawn.savefig(target)
+            drawn.savefig(target, metadata=UNDATED.get(target.suffix.lower()))
         except (OSError, ValueError) as error:
             raise UsageError(f"cannot write {target}: {error}; choose another file with --output") from error
 
@@ -145,4 +147,4 @@ def settle(figure: Figure) -> None:
 
 def number(value: float) -> str:
     """Four digits, and no powers of ten."""
-    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 9999.5 else f"{value:.4g}"

@@ -105,11 +105,11 @@ def profile(path: Path) -> pd.DataFrame:
 
 
 def latest(folder: Path = Path("results")) -> list[Path]:
-    """The newest Run that has a summary, for a plot of nothing named."""
-    found = sorted(folder.glob("*/summary.csv"))
+    """The newest Run, for a plot of nothing named: folders begin with their time."""
+    found = sorted({path.parent for name in ("summary.csv", "run.jsonl") for path in folder.glob(f"*/{name}")})
     if not found:
         raise UsageError(f"no summary.csv under {folder}/: run `make bench` first, or name a CSV file")
-    return [found[-1].parent]
+    return [found[-1]]
 
 
 def _file(path: Path, name: str) -> Path:

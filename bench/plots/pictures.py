@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench import UsageError, ceiling, roofline
+from bench import UsageError, ceiling, roofline, screen
 from bench.layer_times import BACKWARD, SUM, WHOLE
 from bench.plots import bars, decade, frames, roofs, stacks, strips, sweep, timeline
 from bench.results import Run
 from impls.variants import named
+
+#: What a roof is of, beside the machine.
+UNDER = ("device", "precision", "threads")
 
 
 def times(paths: Sequence[Path], target: Path) -> None:
@@ -42,7 +44,8 @@ def layers(paths: Sequence[Path], target: Path) -> None:
 
 
 def roofline_of(paths: Sequence[Path], target: Path) -> None:
-    """Every row and whole net of a profile, every pass of another Run."""
+    """Every row and whole net of a profile, every pass of another Run: those that have the first one's roofs, which are
+    of one machine, precision and number of threads; stderr says what is left out."""
     points: list[Mapping[Any, Any]] = []
     for path in paths:
         if path.is_dir() and (path / "profile.csv").exists():
@@ -51,11 +54,18 @@ def roofline_of(paths: Sequence[Path], target: Path) -> None:
         else:
             points += of_summary(frames.read([path]).to_dict("records"))
     rows = frames.read(paths)
-    for what in (one for one in ("device_name", "precision") if one in rows and rows[one].nunique() > 1):
-        raise UsageError(f"roofline: expected one {what}, found {' and '.join(sorted(set(rows[what])))}: roofs differ")
-    known = [name for name in ceiling.RATES if name in rows]
-    best = rows[known].apply(pd.to_numeric, errors="coerce").max()
-    roofs.roofline(points, {name: best.get(name) for name in ceiling.RATES}, target)
+    if "device_name" in rows and rows["device_name"].nunique() > 1:
+        found = " and ".join(sorted(set(rows["device_name"])))
+        raise UsageError(f"roofline: expected one device_name, found {found}: roofs differ")
+    apart = [what for what in UNDER if what in rows and rows[what].nunique() > 1]
+    first = rows.iloc[0]
+    under = rows[(rows[apart] == first[apart]).all(axis=1)]
+    here = [point for point in points if all(point.get(what) == first[what] for what in apart)]
+    if apart and len(here) < len(points):
+        said = ", ".join(f"{what} {first[what]}" for what in apart)
+        screen.tell(f"roofline: under the roofs of {said}; {len(points) - len(here)} of {len(points)} points left out")
+    best = under[[name for name in ceiling.RATES if name in rows]].apply(pd.to_numeric, errors="coerce").max()
+    roofs.roofline(here, {name: best.get(name) for name in ceiling.RATES}, target)
 
 
 KINDS: dict[str, Callable[[Sequence[Path], Path], None]] = {
@@ -99,7 +109,7 @@ def of_summary(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
             continue
         try:
             variant = named(net, None if pd.isna(row.get("size")) else int(row["size"]))
-            width = 2 if row.get("precision") == "bf16" else 4
+            width = roofline.WIDTHS.get(str(row.get("precision")), roofline.WIDTH)
             work = roofline.net_work(variant, int(row["batch"]), row["pass"], width=width)
         except (KeyError, ValueError):
             continue  # of another program, or another version's net
@@ -112,15 +122,16 @@ def of_summary(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
 
 def of_run(run: Run) -> None:
     """What a Run's folder gets: times always, throughput where there are several batches, the roofline where the
-    ceiling is known. UsageError or OSError where a picture cannot be written."""
+    ceiling is known. UsageError, once all are tried, or OSError where one cannot be drawn."""
     rows = [row for row in run.rows() if row["valid"]]
-    if not rows:
-        return
-    folder = run.folder
-    times([folder], folder / "times.png")
-    if len({row["batch"] for row in rows}) > 1:
-        throughput([folder], folder / "throughput.png")
-    if any(row["ceiling_gflop_per_s"] and row["copy_gb_per_s"] for row in rows):
-        first = next(case for case in run.cases if not run.invalid_reason(case))
-        under = [row for row in rows if (row["device"], row["precision"]) == (first.device, first.precision)]
-        roofs.roofline(of_summary(under), dataclasses.asdict(ceiling.of(run, first)), folder / "roofline.png")
+    kinds = ["times"] if rows else []
+    kinds += ["throughput"] if len({row["batch"] for row in rows}) > 1 else []
+    kinds += ["roofline"] if any(row["ceiling_gflop_per_s"] and row["copy_gb_per_s"] for row in rows) else []
+    problems = []
+    for kind in kinds:
+        try:
+            KINDS[kind]([run.folder], run.folder / f"{kind}.png")
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError("; ".join(problems))

@@ -15,8 +15,10 @@ NUMBERS = ("batch", "forward_ms", "backward_ms", "forward_backward_ms", "images_
 #: What a published row timed, and the pass of ours that this is; a full training step is none.
 PASS_OF = {"inference": "forward", "forward_backward": "forward_backward", "train": "train"}
 SHOWN = "number net hardware library precision batch pass images_per_s date source caveat".split()
+#: What is published as ``original`` is, by its caveat, Caffe's net on an input of 224: our ``bvlc`` at that size.
+BVLC = "bvlc at 224 px"
 #: Published nets that are our Variants of those names, with a date, and without a data layer in the clock.
-SHARED = ("owt", "original")
+SHARED = ("owt", BVLC)
 #: Of a user's rows, what is used as text.
 WORDS = "run_id variant framework mode device device_name precision size threads net flags valid".split()
 NOT_STATED = "precision not stated"
@@ -26,9 +28,10 @@ def published() -> pd.DataFrame:
     """The published timings, one row each; milliseconds a batch, and ``day`` (NaT where no date is stated).
 
     Source rule: every row carries the source it was read from and the caveat that stands wherever its figures do.
-    ``net`` is the network that was really timed, and only SHARED are our Variants of those names: ``tf_conv_only`` has
-    no fully connected layers, ``tf_cnn_benchmarks`` other widths, ``unknown`` was not told; ``caffenet`` is our
-    Variant, but undated, and timed in full training steps or with its data layer. ValueError where the rule is broken.
+    ``net`` is the network that was really timed, and only SHARED are our Variants of those names (BVLC stands in the
+    file as ``original``, by its family): ``tf_conv_only`` has no fully connected layers, ``tf_cnn_benchmarks`` other
+    widths, ``unknown`` was not told; ``caffenet`` is our Variant, but undated, and timed in full training steps or with
+    its data layer. ValueError where the rule is broken.
     """
     with resources.files("bench").joinpath(FILE).open(encoding="utf-8") as file:
         rows = pd.read_csv(file, dtype=str, keep_default_na=False)
@@ -38,7 +41,8 @@ def published() -> pd.DataFrame:
     for name, known in good.items():
         if not known.all():
             raise ValueError(f"{FILE}, row {rows.index[~known][0] + 1}: no {name}, or one that is not known")
-    return rows.assign(day=pd.to_datetime(rows["date"].map(_day)))
+    caffes = (rows["net"] == "original") & rows["caveat"].str.startswith("bvlc_alexnet at 224")
+    return rows.assign(net=rows["net"].mask(caffes, BVLC), day=pd.to_datetime(rows["date"].map(_day)))
 
 
 def _day(date: str) -> pd.Timestamp | None:

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from bench import UsageError
+from bench.layer_times import SUM, WHOLE
 from bench.plots import drawing
 
 NEEDED = ("layer", "kind", "framework", "mode", "pass", "center_ms")
-WHOLE, SUM = "whole net", "sum of layers"
 #: Of Okabe and Ito's colours those that no framework has, and two darker ones.
 KINDS = {
     "conv": "#56B4E9",

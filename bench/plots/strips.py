@@ -17,7 +17,7 @@ from bench.plots import drawing
 from impls import FRAMEWORKS
 
 #: Beside drawing's own, what tells two Cases apart where it varies.
-APART = ("variant", "size", "batch", "device", "precision", "threads", *drawing.APART)
+APART = ("variant", "size", "batch", "device", "device_name", "precision", "threads", *drawing.APART)
 KINDS = {"burn_in": "burn-in", "lead": "lead iteration", "sample": "sample"}
 INVALID = "invalid sample"
 MANY = 1500  # dots, from which they are pixels in an SVG too, and turns have no lines

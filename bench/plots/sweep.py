@@ -12,8 +12,7 @@ from bench.plots import drawing
 from impls.variants import named as net_named
 
 #: A line is one net under one condition: whatever else varies stands in its name.
-APART = ("variant", "size", "device", "precision", "threads", *drawing.APART)
-WIDTHS = {"bf16": 2}  # bytes a value; 4 otherwise
+APART = ("variant", "size", "device", "device_name", "precision", "threads", *drawing.APART)
 
 
 def sweep(rows: pd.DataFrame, target: Path) -> Figure:
@@ -124,7 +123,7 @@ def _turns(rows: pd.DataFrame) -> list[int]:
             net = net_named(variant, None if pd.isna(size) else int(size))
         except KeyError:  # another program's net
             continue
-        turn = roofline.turning_batch(net, pass_, ceiling, copy, width=WIDTHS.get(precision, 4))
+        turn = roofline.turning_batch(net, pass_, ceiling, copy, width=roofline.WIDTHS.get(precision, roofline.WIDTH))
         turns.append(roofline.LARGEST_BATCH + 1 if turn is None else turn)
     return turns
 
