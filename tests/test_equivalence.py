@@ -81,6 +81,7 @@ def test_another_size_draws_its_own_images(command):
     assert {check["tolerance"] for check in checks if check["kind"] == "gradient"} == {1e-4}
 
 
+@pytest.mark.slow
 def test_an_odd_batch_is_equal_too(command):
     assert of("batch", verified(command, "--variant", "original", "--size", "99", "--batch", "7")) == {7}
 
@@ -101,6 +102,7 @@ def test_tensorflow_is_equal_with_onednn_and_without(command, onednn):
     assert of("variant", checks) == set(VARIANTS)
 
 
+@pytest.mark.slow
 def test_in_bf16_all_three_are_within_what_rounding_costs(command):
     checks = verified(command, "--variant", "owt", "--size", "96", "--precision", "bf16")
     low = [check for check in checks if check["precision"] == "bf16"]
@@ -170,6 +172,7 @@ def test_a_short_run_times_all_three_and_records_their_layers_and_conditions(com
     assert all(0 < case["cores_used"] < threads + 0.5 for case in got["cases"])
 
 
+@pytest.mark.slow
 def test_a_ratio_of_rows_under_unlike_conditions_says_so(command):
     few = ("--rounds", "1", "--no-gate", "--burn-in", "1", "--iterations", "2", "--pass", "forward")
     run = command("run", "--variant", "owt", "--size", "96", "--batch", "2", *few, *ONEDNN_OFF)

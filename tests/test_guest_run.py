@@ -91,6 +91,7 @@ def test_two_nets_of_one_name_are_two_arms_and_a_slower_one_is_found(tmp_path):
     assert "ours over" not in finished.out
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_only_with_the_file_it_was_made_with(tmp_path):
     net, command = write(tmp_path), Command(tmp_path)
     there = command("run", *NULL, "--pass", "forward", "--net", net).folder

@@ -202,6 +202,7 @@ class TestNoise:
 
 
 class TestStops:
+    @pytest.mark.slow
     def test_a_target_is_looked_at_from_eight_rounds_on(self, tmp_path):
         reason, run = measured(tmp_path, "spin=4", rounds=10, target_ci=0.9)
         assert reason == run.row(CASE)["stop_reason"] == "target"

@@ -160,6 +160,7 @@ class TestKnownCases:
     def test_no_comparison_at_all_is_a_failure(self):
         assert failed(known_cases.report([])) == ["comparisons"]
 
+    @pytest.mark.slow
     def test_real_workers_are_told_apart_by_what_they_were_slowed_by(self, command, tmp_path):
         spin = ("--mode", "part", "--env", "NULL_NET=spin=5", "--pass", "forward", "--rounds", "5")
         made = command("selftest", "--power", "20", *SMALL, *spin, "--json", "--out", str(tmp_path / "runs"))

@@ -160,6 +160,7 @@ class TestAgainst:
         words = mistake("verify", "--variant", "owt", "--framework", "null", "--against", dumped[1])
         assert words == "a.npz: weights/fc9/bias: not an array of a dump of owt; see `verify --dump`"
 
+    @pytest.mark.slow
     def test_under_loose_limits_too_the_side_that_is_off_is_named(self, tmp_path):
         """Random images are seldom tie-free: a gradient may be off by 5e-2, its length by 5e-3 only."""
         args = ("verify", "--framework", "null", "--variant", "half_width")
