@@ -70,14 +70,18 @@ ingest: .venv/ready ## a Run of what pytest-benchmark stored: make ingest FILES=
 	$(BENCH) ingest $(FILES) $(call passed,OUT NAME)
 
 browser: ## what the report's tests in a browser need: Debian's chromium, and axe-core from npm
-	command -v chromium && command -v chromedriver || apt-get install -y -q chromium chromium-driver
+	command -v chromium && command -v chromedriver || apt-get install -y -q chromium chromium-driver || \
+	  { apt-get update -q && apt-get install -y -q chromium chromium-driver; }
 	npm install --silent --no-audit --no-fund --no-save --prefix .venv/browser axe-core@4
 
+# every test that is skipped is named, with its reason
+TESTS := $(PY) -m pytest tests --ignore=tests/speed -q -rs --no-fold-skipped
+
 test: .venv/ready ## all tests but the slow ones
-	$(PY) -m pytest tests --ignore=tests/speed -m "not slow" -q
+	$(TESTS) -m "not slow"
 
 test-all: .venv/ready ## all tests
-	$(PY) -m pytest tests --ignore=tests/speed -q
+	$(TESTS)
 
 lint: .venv/ready ## format, lint, types, arrows
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""The documents: every command parses, the cheap ones are run, every block of Python is run, every link leads
+"""The documents: every command is run, planned, or at least parsed, every block of Python is run, every link leads
 somewhere, and every table that repeats the code says what the code says."""
 
 import contextlib
@@ -35,9 +35,22 @@ LINKING = ["CONTRIBUTING.md", "results/README.md", *PAGES, *NOTES]
 TEXT = {name: (ROOT / name).read_text() for name in [*LINKING, "Makefile"]}
 README, MEASUREMENT, EQUIVALENCE = (TEXT[name] for name in ("README.md", "docs/measurement.md", "docs/equivalence.md"))
 REFERENCE = ROOT / "results/reference"
-#: Commands that start no Worker are run, not only parsed; those of docs/ci.md need files of a workflow's own.
-CHEAP = ("compare", "plot", "report", "export", "ingest")
-TRIED = [page for page in PAGES if page != "docs/ci.md"]
+#: What is done with a line of shell: one that starts no Worker is run, a `run` is planned (--dry-run).
+DONE = {
+    "run": r"alexnet-bench (compare|plot|report|export|ingest) |alexnet-bench layers (?!.*--framework)",
+    "planned": r"alexnet-bench run (?!.*--(resume|weights) )",
+}
+#: What is not, and why: ours are parsed, the others looked at by whoever reads them.
+NOT_DONE = {
+    r"alexnet-bench (env|verify|profile|selftest)\b": "they start Workers or spin; tests/test_<command>.py runs each",
+    r"alexnet-bench layers .*--framework ": "starts Workers",
+    r"alexnet-bench run .*--(resume|weights) ": "needs a Run that was cut off, or Caffe's file",
+    r"make [a-z-]+( |$)": "target and variables are looked up in the Makefile",
+    r"git (clone|worktree) ": "a repository of the reader's own",
+    r"\(cd \w+ && pytest ": "a suite of the reader's own; tests/test_ingest.py has what it leaves behind",
+    r"bencher run ": "needs an account",
+    r"export PIP_EXTRA_INDEX_URL=": "is for the reader's shell",
+}
 
 
 def blocks(text, language):
@@ -51,14 +64,16 @@ def lines(text):
     return [(command.strip(), comment.strip()) for command, _, comment in found if command.strip()]
 
 
-def ours(*pages):
-    found = [(page, *line) for page in pages for line in lines(TEXT[page])]
-    return [pytest.param(*one[1:], id=": ".join(one[:2])) for one in found if re.search(r"\balexnet-bench ", one[1])]
+def of(*pages, pattern=""):
+    """Their lines of shell that match, each a test of its own; how the program is found does not matter."""
+    found = [(page, command.removeprefix(".venv/bin/"), said) for page in pages for command, said in lines(TEXT[page])]
+    return [pytest.param(*one, id=": ".join(one[:2])) for one in found if re.match(pattern, one[1])]
 
 
-def cheap(command):
-    name, *rest = shlex.split(command)[1:]
-    return name in CHEAP or (name, "--framework" in rest) == ("layers", False) or "--dry-run" in rest
+def invoke(command, *more):
+    """An own command; words that a shell would spread are spread."""
+    words = [one for word in shlex.split(command)[1:] for one in sorted(glob.glob(word)) or [word]]
+    return words, CliRunner().invoke(main, [*words, *more])
 
 
 def sections(page):
@@ -86,39 +101,80 @@ def run_apart(codes):
     return json.loads(done.stdout)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where a reader may be: the reference Runs, two Runs A and B, A with a profile, files of pytest-benchmark."""
-    here = tmp_path_factory.mktemp("reader")
+def reader(here, runs=("cpu-2-cores", "cpu-2-cores")):
+    """Where a reader may be: a checkout with the reference Runs, two Runs A and B, A with a profile, two revisions with
+    interpreters, a net, and files of pytest-benchmark."""
     shutil.copytree(REFERENCE, here / "results/reference")
-    for name in "AB":
-        shutil.copytree(REFERENCE / "cpu-2-cores", here / "results" / name)
+    for name, source in zip("AB", runs, strict=True):
+        shutil.copytree(REFERENCE / source, here / "results" / name)
     row = "owt,{},{},9,torch,eager,forward,{},{},100"
     columns = "variant,layer,kind,height,framework,mode,pass,center_ms,intensity,gflop_per_s"
     rows = [columns, row.format("conv1", "conv", 4, 50), row.format("fc6", "fc", 1, 2)]
     (here / "results/A/profile.csv").write_text("\n".join(rows))
-    benchmark = {"name": "test_it", "fullname": "test_speed.py::test_it", "stats": {"data": [0.1, 0.12, 0.11]}}
-    stored = here / ".benchmarks/Linux/0001_speed.json"
-    stored.parent.mkdir(parents=True)
-    stored.write_text(json.dumps({"machine_info": {}, "benchmarks": [benchmark]}))
+    (here / "floor").symlink_to(here / "results/reference")
+    (here / "examples").symlink_to(ROOT / "examples")
+    for side in (here, here / "old", here / "new", here.parent / "base"):
+        (side / "bin").mkdir(parents=True)
+        (side / "bin/python").symlink_to(sys.executable)
+        (side / "impls").symlink_to(ROOT / "impls")
+    (((net, _),),) = sections("docs/adding.md").values()
+    (here / "mine.py").write_text(net)
+    sessions = re.findall(r"--benchmark-json=\.\./((?:base|head)-\d\.json)", TEXT["docs/ci.md"])
+    numbered = [f".benchmarks/Linux-CPython-3.11-64bit/{name}.json" for name in ("0001_before", "0002_after")]
+    for minute, name in enumerate([*sessions, *numbered]):
+        session = {"name": "test_it", "fullname": "test_speed.py::test_it", "stats": {"data": [0.1, 0.12, 0.12, 0.1]}}
+        stored = {"machine_info": {}, "datetime": f"2026-01-01T00:{minute:02}:00", "benchmarks": [session]}
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(json.dumps(stored))
     return here
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return reader(tmp_path_factory.mktemp("reader") / "checkout")
+
+
 class TestCommands:
-    @pytest.mark.parametrize(("command", "comment"), ours(*PAGES))
-    def test_a_command_parses(self, command, comment):
+    @pytest.mark.parametrize(("page", "command", "comment"), of(*PAGES, pattern="alexnet-bench "))
+    def test_a_command_parses(self, page, command, comment):
         name, *args = shlex.split(command)[1:]
         main.commands[name].make_context(name, args)
 
-    @pytest.mark.parametrize(("command", "comment"), [one for one in ours(*TRIED) if cheap(one.values[0])])
-    def test_a_command_that_times_nothing_does_what_it_says(self, folder, monkeypatch, command, comment):
+    @pytest.mark.parametrize(("page", "command", "comment"), of(*PAGES))
+    def test_a_line_is_run_or_planned_or_there_is_a_reason_why_not(self, page, command, comment):
+        kinds = [pattern for pattern in (*DONE.values(), *NOT_DONE) if re.match(pattern, command)]
+        assert len(kinds) == 1, "run it, or say in NOT_DONE why not"
+
+    @pytest.mark.parametrize("pattern", [*DONE.values(), *NOT_DONE])
+    def test_no_kind_of_line_is_left_without_a_line(self, pattern):
+        assert of(*PAGES, pattern=pattern)
+
+    @pytest.mark.parametrize("page", sorted({one.values[0] for one in of(*PAGES, pattern=DONE["run"])}))
+    def test_what_times_nothing_does_in_the_order_of_its_page_what_it_says(self, tmp_path, monkeypatch, page):
+        runs = ("aa-1", "aa-2") if page == "docs/ci.md" else ("cpu-2-cores", "cpu-2-cores")
+        monkeypatch.chdir(reader(tmp_path / "checkout", runs))
+        for _, command, comment in (one.values for one in of(page, pattern=DONE["run"])):
+            words, result = invoke(command)
+            said = re.search(r"exit (\d)", comment)
+            assert result.exit_code == (int(said[1]) if said else 0), f"{command}: {result.output}"
+            if "--output" in words:
+                assert Path(words[words.index("--output") + 1]).stat().st_size, command
+
+    @pytest.mark.parametrize(("page", "command", "comment"), of(*PAGES, pattern=DONE["planned"]))
+    def test_a_run_can_be_planned(self, folder, monkeypatch, page, command, comment):
         monkeypatch.chdir(folder)
-        args = [one for word in shlex.split(command)[1:] for one in sorted(glob.glob(word)) or [word]]
-        result = CliRunner().invoke(main, args)
-        said = re.search(r"exit (\d)", comment)
-        assert result.exit_code == (int(said[1]) if said else 0), result.output
-        if "--output" in args:
-            assert Path(args[args.index("--output") + 1]).stat().st_size
+        monkeypatch.setattr("bench.estimate.matrix_flops", lambda: 1e11)  # nothing is timed here
+        _, result = invoke(command, "--dry-run")
+        if "is not installed" in result.output:
+            pytest.skip(f"{command}: {result.output.strip()}")
+        assert result.exit_code == 0, result.output
+        assert "expected" in result.output
+
+    def test_sessions_in_the_order_of_the_recipe_are_decided(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(reader(tmp_path / "checkout"))
+        recipe = of("docs/ci.md", pattern=r"alexnet-bench (ingest (base|head)-1|compare results/\*-base)")
+        *_, last = [invoke(one.values[1])[1].output for one in recipe]
+        assert re.search(r"test_it .*SAME", last), last
 
     def test_every_command_kind_and_format_is_shown(self):
         shown = "\n".join(command for page in PAGES for command, _ in lines(TEXT[page]))
@@ -152,8 +208,6 @@ class TestPython:
     def test_the_net_of_the_page_can_be_timed(self, folder, monkeypatch):
         pytest.importorskip("torch")
         monkeypatch.chdir(folder)
-        (((source, _),),) = sections("docs/adding.md").values()
-        Path("mine.py").write_text(source)
         mine = parsed("mine.py:build")
         assert (mine.framework, mine.takes_weights) == ("torch", False)
         assert run_apart([TIMED]) == ["(2, 1000) 5\n"]

@@ -1,5 +1,6 @@
 """The workflows: what they may do, and the shell of their steps run as a runner would, without a network."""
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from conftest import ROOT
 from runs import arms, make
 from test_arm import PASSES, SPINNING, revision
 
+from bench import UsageError, options
 from bench.arm import Ab
 from bench.cli import main
 
@@ -38,9 +40,15 @@ def steps(job):
     return {step["name"]: step for step in SPEED["jobs"][job]["steps"] if "name" in step}
 
 
-def default(variable, step="Measure"):
-    """What a step's variable is where nobody asked for anything."""
-    return re.search(r"\|\| '([^']*)'", steps("measure")[step]["env"][variable])[1]
+def expression(variable):
+    """What a variable of the job that measures, or of its step Measure, is taken from."""
+    body = SPEED["jobs"]["measure"]
+    return " ".join((body["env"] | steps("measure")["Measure"]["env"])[variable].split())
+
+
+def default(variable):
+    """What it is where nobody asked for anything."""
+    return re.search(r"\|\| '([^']*)'", expression(variable))[1]
 
 
 class TestFiles:
@@ -73,6 +81,12 @@ class TestFiles:
         ]
         assert "head.repo.full_name == github.repository" in job["if"]
 
+    def test_a_push_that_could_not_be_measured_is_commented_too(self):
+        job = SPEED["jobs"]["comment"]
+        assert "!cancelled()" in job["if"]
+        assert "needs." not in job["if"]
+        assert steps("comment")["The table"]["if"] == "needs.measure.outputs.code"
+
     @pytest.mark.parametrize("step", [step for step in STEPS if "checkout" in step.values[0].get("uses", "")])
     def test_no_checkout_leaves_its_token_behind(self, step):
         assert step["with"]["persist-credentials"] is False
@@ -87,21 +101,32 @@ class TestFiles:
         found = triggers(SPEED)
         assert set(found) == {"pull_request", "workflow_dispatch", "workflow_call"}
         by_hand, called = (found[how]["inputs"] for how in ("workflow_dispatch", "workflow_call"))
-        assert by_hand["on_slower"]["default"] == called["on_slower"]["default"] == "warn"
+        assert by_hand["on_slower"]["default"] == default("ON_SLOWER") == "warn"
         assert by_hand["on_slower"]["options"] == ["warn", "fail"]
-        assert SPEED["jobs"]["measure"]["env"]["ON_SLOWER"] == "${{ inputs.on_slower || 'warn' }}"
         assert set(by_hand) <= set(called)
 
+    @pytest.mark.parametrize("what", ["on_slower", "margin", "arguments"])
+    def test_a_pull_request_which_has_no_inputs_can_be_told_by_a_variable_of_the_repository(self, what):
+        asked = f"${{{{ inputs.{what} || vars.SPEED_{what.upper()} || '{default(what.upper())}' }}}}"
+        assert expression(what.upper()) == asked
+        assert "default" not in triggers(SPEED)["workflow_call"]["inputs"][what]  # it would hide the variable
+        assert f"`SPEED_{what.upper()}`" in (ROOT / "docs/ci.md").read_text()
+
     def test_what_is_measured_unasked_are_two_revisions_with_options_that_run_has(self):
-        assert default("MARGIN", "Judge") == "2"
+        assert default("MARGIN") == "2"
         assert default("AB") == "impls=base,head"
         main.commands["run"].make_context("run", shlex.split(default("ARGUMENTS")))
-        assert "--max-time 1200" in " ".join(default("ARGUMENTS").split())
+        assert "--max-time 1200" in default("ARGUMENTS")
 
     def test_the_tests_run_as_they_do_anywhere_under_versions_that_are_supported(self):
         job = FILES["test.yml"]["jobs"]["test"]
         assert job["steps"][-1] == {"run": ".ci/run"}
         assert {"3.11", "3.13"} >= set(job["strategy"]["matrix"]["python"])
+
+    def test_without_a_browser_the_tests_are_an_error_there_and_elsewhere_each_skipped_one_is_named(self):
+        assert [step.get("run") for step in FILES["test.yml"]["jobs"]["test"]["steps"]][-2] == "make browser"
+        words = re.search(r"^TESTS := (.*)", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[1].split()
+        assert {"-rs", "--no-fold-skipped"} < set(words)
 
 
 class Runner:
@@ -155,11 +180,22 @@ def runner(tmp_path):
 class TestAsking:
     @pytest.mark.parametrize("word", ["warn", "fail"])
     def test_it_warns_or_fails(self, runner, word):
-        assert runner("Read what is asked for", ON_SLOWER=word).returncode == 0
+        assert runner("Read what is asked for", ON_SLOWER=word, MARGIN="2").returncode == 0
 
     def test_another_word_ends_it_before_anything_is_measured(self, runner):
-        done = runner("Read what is asked for", ON_SLOWER="maybe")
+        done = runner("Read what is asked for", ON_SLOWER="maybe", MARGIN="2")
         assert (done.returncode, done.stdout) == (2, "::error::on_slower: expected warn or fail, found 'maybe'\n")
+
+    @pytest.mark.parametrize(
+        ("margin", "good"),
+        [("2", True), ("0.5", True), ("1.5%", True), ("0", False), ("100", False), ("-1", False), ("two", False)],
+    )
+    def test_a_margin_that_compare_would_refuse_ends_it_too(self, runner, margin, good):
+        done = runner("Read what is asked for", ON_SLOWER="warn", MARGIN=margin)
+        said = f"::error::margin: expected percent, above 0 and below 100, found '{margin}'\n"
+        assert (done.returncode, done.stdout) == ((0, "") if good else (2, said))
+        with contextlib.nullcontext() if good else pytest.raises(UsageError, match="expected percent"):
+            options.percent("--margin", margin)
 
     def test_the_base_is_the_one_that_is_named(self, runner):
         assert runner("Find the base", BASE="v1.2").returncode == 0
@@ -195,6 +231,15 @@ class TestMeasuring:
         self.measure(runner, 0, "--variant * $(touch\tmade) ;")
         assert (runner.folder / "said").read_text().split("\n")[3:7] == ["--variant", "*", "$(touch", "made)"]
         assert not (runner.folder / "made").exists()
+
+    def test_options_may_stand_on_several_lines(self, runner):
+        assert self.measure(runner, 0, "--rounds 2\n  --batch 4\n\n--seed 1\n").returncode == 0
+        said = (runner.folder / "said").read_text().split()
+        assert said[3:-4] == ["--rounds", "2", "--batch", "4", "--seed", "1"]
+
+    def test_without_options_there_are_none(self, runner):
+        assert self.measure(runner, 0, "").returncode == 0
+        assert (runner.folder / "said").read_text().split()[3] == "--name"
 
     @pytest.mark.parametrize("code", [1, 4])
     def test_a_verdict_goes_on_to_be_judged(self, runner, code):
@@ -244,6 +289,16 @@ class TestJudging:
         assert not runner.outputs.exists()
 
 
+def test_the_report_judges_by_the_margin_that_the_table_has(runner):
+    made = runner.out / "20260101T000000Z-speed"
+    made.mkdir()
+    runner.tool("head/.venv/bin/alexnet-bench", 'printf "%s\\n" "$@" > said')
+    assert runner("Report", MARGIN="3").returncode == 0
+    said = (runner.folder / "said").read_text().split()
+    assert said == ["report", str(made), "--margin", "3", "--output", str(runner.out / "report.html")]
+    main.commands["report"].make_context("report", said[1:])
+
+
 SEE = "the table is in the summary of this job"
 
 
@@ -279,7 +334,8 @@ class TestCommenting:
         """What gh was asked to write, where these comments are there."""
         runner.tool("bin/gh", self.GH)
         (runner.folder / "comments.json").write_text(json.dumps(there))
-        done = runner("Comment, or bring the earlier comment up to date", "comment", NUMBER="5", GH_TOKEN="t")
+        asked = {"NUMBER": "5", "COMMIT": "0a1b2c3", "GH_TOKEN": "t"}
+        done = runner("Comment, or bring the earlier comment up to date", "comment", **asked)
         assert done.returncode == 0, done.stderr
         look, write = (runner.folder / "asked").read_text().splitlines()
         assert look.startswith("api --paginate repos/me/mine/issues/5/comments --jq ")
@@ -291,6 +347,19 @@ class TestCommenting:
     def test_from_then_on_it_changes_its_own(self, runner):
         written = self.comment(runner, [*THEIRS, OURS])
         assert written == "api --method PATCH repos/me/mine/issues/comments/42 -F body=@speed/comment.md"
+
+    def test_it_is_the_table_of_the_artifact(self, runner):
+        body = runner.folder / "speed" / "comment.md"
+        body.parent.mkdir()
+        body.write_text(OURS["body"])
+        self.comment(runner, [])
+        assert body.read_text() == OURS["body"]
+
+    def test_without_a_table_no_earlier_verdict_is_left_standing(self, runner):
+        self.comment(runner, [OURS])
+        where = "https://github.com/me/mine/actions/runs/7"
+        said = f"{MARK}\n**Not measured** for 0a1b2c3: see [the job]({where}).\n"
+        assert (runner.folder / "speed" / "comment.md").read_text() == said
 
 
 @pytest.mark.slow
@@ -307,6 +376,6 @@ def test_two_checkouts_are_measured_and_judged_for_real(runner):
     summary = runner.summary.read_text()
     assert summary.startswith(f"{MARK}\n**1 SLOWER**: ")
     assert re.search(r"B \(impls [0-9a-f]{8}\) over A \(impls [0-9a-f]{8}\)", summary)
-    assert runner("Report").returncode == 0
+    assert runner("Report", MARGIN="2").returncode == 0
     assert (runner.out / "report.html").stat().st_size > 10_000
     assert [runner("Say it", CODE="1", ON_SLOWER=word).returncode for word in ("warn", "fail")] == [0, 1]
