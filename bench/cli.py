@@ -269,6 +269,7 @@ def plot(results: tuple[str, ...], kind: str, output: str | None) -> None:
 @main.command()
 @click.argument("runs", nargs=-1, metavar="[RUN...]", type=click.Path())
 @option("--output", metavar="FILE.html", help="default: report.html in the Run's folder")
+@option("--margin", default="2", show_default=True, metavar="PERCENT", help="as `compare` was given it")
 def report(**asked: Any) -> None:
     """One page that holds everything of a Run, for a browser: verdict, tables, plots, conditions, raw data.
 

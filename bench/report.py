@@ -3,29 +3,31 @@
 import base64
 import gzip
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import bench
-from bench import UsageError, command, compare, journal, pairs, rows, screen, sheet, spread
+from bench import UsageError, command, compare, export, journal, options, pairs, rows, screen, sheet, spread
 from bench.case import LABELS
-from bench.page import figures, findings, glossary, table, table_conditions, table_layers, template
+from bench.page import figures, findings, glossary, table, table_conditions, table_layers, table_published, template
 from bench.pairs import MARGIN, Pair
 from bench.results import Run
 
+#: Options in whose value PATH may stand.
+OF_A_FILE = ("--ab", "--net", "--python", "--weights")
+
 
 def main(asked: dict[str, Any]) -> int:
+    margin = options.percent("--margin", asked["margin"])
     folders = [Path(name) for name in asked["runs"]] or [latest()]
     runs = [opened(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     target = Path(asked["output"]) if asked["output"] else folders[0] / "report.html"
     for run in runs:
         screen.tell_problems(run)
-    text = rendered(runs)
-    try:
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {target}: {error.strerror}; choose another file with --output") from error
+    export.write(target, rendered(runs, margin))
     screen.tell(f"wrote {target}")
     return 0
 
@@ -46,22 +48,26 @@ def opened(folder: Path) -> Run:
     return Run(folder)
 
 
-def rendered(runs: Sequence[Run]) -> str:
-    """The page of these Runs; the same Runs give the same text."""
-    names = [run.folder.resolve().name for run in runs]
-    chapters = [chapter(run, f"run{number}") for number, run in enumerate(runs, 1)]
-    for name, one in zip(names, chapters, strict=True):  # two files in one folder need two names
-        one["prefix"] = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}-" if len(runs) > 1 else ""
+def rendered(runs: Sequence[Run], margin: float = MARGIN) -> str:
+    """The page of these Runs. ``margin`` is what `compare` was given, or the two may contradict each other.
+
+    The same Runs with the same A/A Runs beside their folders give the same text: of those are margins, so verdicts too.
+    """
+    chapters = [chapter(run, f"run{number}", margin) for number, run in enumerate(runs, 1)]
+    names = [one["name"] for one in chapters]
+    for number, one in enumerate(chapters, 1):  # two files in one folder need two names, and so do two folders
+        one["prefix"] = f"{number}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', one['name'])}-" if len(runs) > 1 else ""
+        one["name"] += f" ({number})" if names.count(one["name"]) > 1 else ""
     title = names[0] if len(names) == 1 else f"{len(names)} Runs"
     return template.render(chapters=chapters, title=title, version=bench.__version__)
 
 
-def chapter(run: Run, id_: str) -> dict[str, Any]:
+def chapter(run: Run, id_: str, margin: float = MARGIN) -> dict[str, Any]:
     """All that the page says of one Run; ``id_`` is the first part of its ids."""
     found = {row["case_id"]: row for row in run.rows()}
-    compared = pairs.within(run, spread.find([run.folder.parent], but=[run.folder]))
+    compared = pairs.within(run, spread.find([run.folder.parent], but=[run.folder]), margin)
     said = findings.of(run, found, compared)
-    ceilings = table_layers.ceilings(run)
+    plots, lines = figures.of(run, found, id_), _lines(run)
     return {
         "id": id_,
         "name": run.folder.resolve().name,
@@ -70,10 +76,12 @@ def chapter(run: Run, id_: str) -> dict[str, Any]:
         "findings": said[1:],
         "cautions": findings.cautions(run, found, compared),
         "results": table.results(run, found, compared),
-        "notes": list(_notes(run, found, compared)),
-        "figures": figures.of(run, found, id_),
+        "notes": list(_notes(run, found, compared, margin)),
+        "memory": table.memory(run, found),
+        "figures": plots,
+        "published": table_published.table() if any(one.kind == "history" and one.markup for one in plots) else None,
         "layers": table_layers.tables(run),
-        "ceilings": ceilings,
+        "ceilings": table_layers.ceilings(run),
         "alike": findings.conditions(run, compared),
         "conditions": table_conditions.table(run, found),
         "machine": table_conditions.machine(run),
@@ -83,7 +91,9 @@ def chapter(run: Run, id_: str) -> dict[str, Any]:
         "events": list(_spoilt(run)),
         "flags": glossary.of(found.values()),
         "whole": command.whole(run),
-        "commands": [(findings.named(case), command.reproduce(run, case)) for case in table.whole_nets(run)],
+        "row_by_row": _row_by_row(run),
+        "commands": [("; ".join(names), line) for line, names in lines.items()],
+        "with_path": any(map(_with_path, [*lines, command.whole(run)])),
         "ingested": "ingested" in run.head,
         "files": _files(run, list(found.values())),
     }
@@ -110,12 +120,12 @@ def _facts(run: Run, found: table.Rows) -> list[tuple[str, str]]:
     return [(what, text) for what, text in facts.items() if text]
 
 
-def _notes(run: Run, found: table.Rows, compared: Sequence[Pair]) -> Iterator[str]:
+def _notes(run: Run, found: table.Rows, compared: Sequence[Pair], margin: float) -> Iterator[str]:
     """How to read the table of results."""
     if any(pair.ratio for pair in compared):
         over = "A’s" if run.head["ab"] else "that of the row whose ratio is 1"
         yield f"Ratio: time over {over}, with its 95 % interval over Rounds, from mirrored turns; above 1 is slower."
-        yield from (line for line in compare.notes(run, compared, True, MARGIN) if not line.startswith("finds:"))
+        yield from (line for line in compare.notes(run, compared, True, margin) if not line.startswith("finds:"))
     if any(row["peak_fraction"] for row in found.values()):
         yield "Of peak: multiply-adds a second over what the device did at best in this Run."
     if any(row["backward_ci95_low_ms"] is not None for row in found.values()):
@@ -145,6 +155,35 @@ def _spoilt(run: Run) -> Iterator[str]:
     for one in run.of("fault"):
         where = f"Group {one['group'] + 1}, Round {one['round'] + 1}"
         yield f"{where}: the Worker {one['worker']} was lost ({one['kind']}): {one['reason']}."
+
+
+def _lines(run: Run) -> dict[str, list[str]]:
+    """The lines that measure rows once more, each with the rows that it measures; none where one line is all."""
+    found: dict[str, list[str]] = {}
+    for case in table.whole_nets(run):
+        found.setdefault(command.reproduce(run, case), []).append(findings.named(case))
+    return {} if list(found) == [command.whole(run)] else found
+
+
+def _row_by_row(run: Run) -> str:
+    """What a line for a row gives."""
+    alone = "a time alone, since a ratio needs both sides in one Run"
+    if run.head["ab"]:
+        said = "Row by row, each with its other side, so with its ratio"
+    elif run.protocol.shared_workers:
+        said = f"Net by net, each with all of its rows, in both passes; {alone}"
+    elif any(case.guest for case in run.cases):
+        said = f"Row by row: a user’s own net with ours beside it, so with its ratio; of ours {alone}"
+    else:
+        said = f"Row by row; {alone}"
+    return f"{said}:"
+
+
+def _with_path(line: str) -> bool:
+    """Whether PATH stands for a folder in a line; in PYTHONPATH=/x it does not."""
+    words = shlex.split(line)
+    values = [value for option, value in pairwise(words) if option in OF_A_FILE]
+    return any(re.search(rf"(^|[=,]){command.PATH}/", value) for value in values)
 
 
 def _files(run: Run, values: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -1,6 +1,5 @@
 """A headless Chromium for tests of pages: one for the whole session, and why there is none."""
 
-import base64
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -42,9 +41,7 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
 
-    def open(
-        self, page: Path, width: int = 1280, height: int = 900, scheme: str = "light", scripts: bool = True
-    ) -> None:
+    def open(self, page: Path, width: int = 1280, scheme: str = "light", scripts: bool = True) -> None:
         self.cdp("Emulation.setScriptExecutionDisabled", value=not scripts)
         self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.media(scheme)
@@ -70,13 +67,6 @@ class Browser:
         found = self.driver.execute_async_script("axe.run().then(arguments[0])")["violations"]
         bad = [one for one in found if one["impact"] in ("serious", "critical")]
         return [f"{one['id']}: {one['nodes'][0]['html'][:120]} {one['nodes'][0]['failureSummary']}" for one in bad]
-
-    def shot(self, target: Path, whole: bool = False) -> None:
-        picture = self.cdp("Page.captureScreenshot", captureBeyondViewport=whole)
-        target.write_bytes(base64.b64decode(picture["data"]))
-
-    def printed(self, target: Path) -> None:
-        target.write_bytes(base64.b64decode(self.cdp("Page.printToPDF", printBackground=False)["data"]))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bench import UsageError
-from bench.plots import decade, drawing, published
+from bench.plots import decade, drawing, frames, published
 
 with (Path(published.__file__).parents[1] / "data" / "published.csv").open(encoding="utf-8") as file:
     CSV = list(csv.DictReader(file))
@@ -278,3 +278,11 @@ class TestFigure:
         assert speeds(drawn) == pytest.approx(sorted(shown["images_per_s"]))
         assert shown["number"].dropna().is_monotonic_increasing
         assert shown["number"].iloc[-1] is pd.NA
+
+
+def test_a_formula_in_a_name_is_drawn_as_it_stands(tmp_path):
+    row = {"case_id": "a", "variant": "owt", "framework": r"$\frac$", "mode": "call", "device": "cpu", "batch": 8}
+    row |= {"pass": "forward", "mean_ms": 10.0, "device_name": r"a $\frac$ CPU", "run_id": "20260101T000000Z-a"}
+    pd.DataFrame([row]).to_csv(tmp_path / "a.csv", index=False)
+    decade.history(frames.read([tmp_path / "a.csv"]), tmp_path / "h.svg", PUBLISHED)
+    assert r"a $\frac$ CPU" in (tmp_path / "h.svg").read_text()

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import re
 
 import pytest
 from browser import Browser, browser  # noqa: F401 (a fixture)
@@ -17,16 +18,28 @@ PLOTS = "return [...document.querySelectorAll('figure svg')].map(s => s.getBound
 
 
 @pytest.fixture(scope="session")
-def pages(browser: Browser, tmp_path_factory) -> dict:  # noqa: F811
+def plain() -> str:
+    return report.rendered([Run(ROOT / "results/reference/cpu-2-cores")])
+
+
+@pytest.fixture(scope="session")
+def pages(browser: Browser, plain: str, tmp_path_factory) -> dict:  # noqa: F811
     """A real Run; and two, with few plots, that have hostile text wherever a file can have one."""
     folder = tmp_path_factory.mktemp("pages")
     found = {name: folder / f"{name}.html" for name in ("plain", "hostile")}
-    found["plain"].write_text(report.rendered([Run(ROOT / "results/reference/cpu-2-cores")]), encoding="utf-8")
+    found["plain"].write_text(plain, encoding="utf-8")
     runs = [run_that_says(folder / f"r{number}", text) for number, text in enumerate(HOSTILE[:2])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pictures, "KINDS", {"times": pictures.KINDS["times"]})
         found["hostile"].write_text(report.rendered(runs), encoding="utf-8")
     return found
+
+
+def test_every_plot_is_there_or_says_why_it_is_not(plain):
+    kinds = re.findall(r'<figure id="run1-(\w+)-figure">', plain)
+    assert kinds == ["times", "distribution", "series", "roofline", "history"]
+    left = re.findall(r'<p class="note">(\w[\w ]*) not drawn: ([^;]*);', plain)
+    assert left == [("Throughput", "there is one batch"), ("Layers by time", "this Run is no profile")]
 
 
 @pytest.mark.parametrize(("name", "scheme"), [("plain", "light"), ("plain", "dark"), ("hostile", "dark")])

@@ -6,18 +6,20 @@ import gzip
 import hashlib
 import json
 import re
+import threading
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT
-from runs import AA, A, B, arms, make
+from runs import AA, HOST, QUIET, A, B, aa_runs, arms, make
 
-from bench import UsageError, pairs, report
+from bench import UsageError, noise, pairs, report
+from bench.arm import Ab
 from bench.case import Case, grid
 from bench.cli import main
-from bench.page import figures, findings, glossary, svg, template
+from bench.page import figures, findings, glossary, svg, table, table_conditions, template
 from bench.plots import drawing, pictures
 from bench.profile import RULES
 from bench.protocol import CLASSIC, Protocol
@@ -87,12 +89,16 @@ def shown(*runs: Run) -> Page:
     return Page(report.rendered(runs))
 
 
+def by_id(run: Run) -> dict:
+    return {row["case_id"]: row for row in run.rows()}
+
+
 def said(run: Run) -> list[findings.Finding]:
-    return findings.of(run, {row["case_id"]: row for row in run.rows()}, pairs.within(run))
+    return findings.of(run, by_id(run), pairs.within(run))
 
 
 def cautions(run: Run) -> str:
-    return " ".join(findings.cautions(run, {row["case_id"]: row for row in run.rows()}, pairs.within(run)))
+    return " ".join(findings.cautions(run, by_id(run), pairs.within(run)))
 
 
 def changed(run: Run, *added: dict, without: tuple[str, ...] = ()) -> Run:
@@ -143,9 +149,52 @@ class TestVerdict:
     def test_of_unlike_conditions_nothing_is_judged(self, tmp_path):
         made = make(tmp_path / "r", unlike={"threads": 1})
         (found,) = said(made)
-        assert found.word == "UNLIKE"
+        assert found.word == "INCOMPARABLE"
         assert "not under the same conditions: threads 1, 2 in the baseline" in found.because
         assert findings.conditions(made, pairs.within(made)).startswith("Not equal: 1 of 1 comparisons differ")
+        assert "INCOMPARABLE: 1.500 [1.500, 1.500]" in shown(made).text("td")
+
+    @pytest.mark.parametrize("key", ["python", "net", "env:X", "slowdown"])
+    def test_what_two_sides_are_compared_by_may_have_changed_more_and_that_is_said(self, tmp_path, key):
+        both, ab = [dataclasses.replace(A, arm=arm) for arm in "AB"], Ab(key, ("1", "2"))
+        for unlike, told in (({"threads": 1, "tf32": True}, "changed"), ({}, "equal")):
+            made = make(tmp_path / told, both, ab=ab, unlike=unlike)
+            text = findings.conditions(made, pairs.within(made))
+            if told == "changed":
+                assert text == (
+                    "Not held equal: what the two sides are compared by also changed: threads 1, 2 in the baseline; "
+                    "TF32 on, off in the baseline."
+                )
+            else:
+                assert text.startswith("Equal, but for what the two sides differ in: both sides of the comparison had")
+
+    def test_a_variable_that_one_side_lacks_is_unequal(self, tmp_path):
+        ab = Ab("env:OMP_WAIT_POLICY", ("", "ACTIVE"))
+        made = make(tmp_path / "r", arms(A, ab=ab), ab=ab)
+        found = table_conditions.table(made, by_id(made))
+        cells = [cell.text for row in found.rows for cell in row if row[0].text == "environment"]
+        assert cells == ["environment", "unequal", "without OMP_WAIT_POLICY", "OMP_WAIT_POLICY=ACTIVE"]
+        assert table_conditions._alike("environment", [table.NONE, "A=1"]) == "unequal"
+
+    def test_a_switch_that_one_framework_does_not_have_is_no_difference(self, tmp_path):
+        made = make(tmp_path / "r", unlike={"onednn": None})
+        found = table_conditions.table(made, by_id(made))
+        assert [row[1].text for row in found.rows if row[0].text in ("oneDNN", "TF32")] == ["equal where said", "equal"]
+
+    def test_a_margin_is_that_of_the_gate(self, tmp_path):
+        run = make(tmp_path / "r", slower=1.03)
+        assert "SLOWERtensorflow graph" in shown(run).text()
+        text = Page(report.rendered([run], 0.05)).text()
+        assert "SAMEtensorflow graph" in text
+        assert "The whole interval lies within the margin of 5 %." in text
+        assert "SLOWER: the interval is above 1.050" in text
+
+    def test_a_margin_that_an_aa_run_beside_gave_is_said_to_be_one(self, tmp_path):
+        aa_runs(tmp_path, 1, off=0.06)
+        run = make(tmp_path / "r", arms(A), ab=AA, slower=1.04, base_ns=10**6)
+        text = shown(run).text()
+        assert "The whole interval lies within the margin of 6 %." in text
+        assert "above +6.0%, as far as an A/A of it beside came out." in text
 
     def test_one_framework_has_its_time_and_why_there_is_no_ratio(self, tmp_path):
         time, why = said(make(tmp_path / "r", [A], base_ns=2_000_000))
@@ -166,7 +215,10 @@ class TestVerdict:
         slower = {case.id: 1.2 if case.batch < 64 else 3.0 for case in cases if case.framework == "tensorflow"}
         first, rest = said(make(tmp_path / "r", cases, slower=slower))
         assert "at batch 64 in 3.000" in first.text
-        assert rest.text == "6 more comparisons stand in the table of results."
+        assert rest.text == (
+            "6 more comparisons stand in the table of results: shown here is, of each pass and baseline, the most "
+            "extreme one alone."
+        )
 
     def test_what_must_be_known_beside_it_is_said(self, tmp_path):
         made = make(tmp_path / "r", noise={"wall_s": 9.0, "steal_s": 1.0, "foreign_s": 0.0, "psi_s": 0.0})
@@ -175,6 +227,22 @@ class TestVerdict:
         assert "Interrupted: this Run did not come to its end; 5 of 5 Rounds are there" in text
         assert "No valid row for tensorflow graph, forward of owt at batch 8: it fell over." in text
         assert re.search(r"Noise: 1 of 1 rows is noisy .*; at worst \d+\.\d % was stolen", text)
+
+    def test_the_limits_of_noise_are_those_that_were_held_to(self, tmp_path, monkeypatch):
+        made = make(tmp_path / "r", noise={"wall_s": 9.0, "steal_s": 9.0, "foreign_s": 0.0, "psi_s": 0.0})
+        monkeypatch.setitem(noise.NOISY, "steal_pct", 7.5)
+        assert "noisy (more than 7.5 % of the CPU stolen, or 5 % used by others)" in cautions(made)
+
+    def test_lines_that_were_left_out_are_named_without_their_folder(self, tmp_path):
+        made = make(tmp_path / "r")
+        with (made.folder / "run.jsonl").open("a") as file:
+            file.write("?\n" * 7)
+        broken = Run(made.folder)
+        first = len(broken.events) + 1
+        text = shown(broken).text()
+        assert f"run.jsonl, line {first}: not a JSON object" in text
+        assert "run.jsonl: 2 more lines left out" in text
+        assert str(tmp_path) not in text
 
     def test_a_run_without_a_valid_row_has_nothing_to_quote(self, tmp_path):
         made = make(tmp_path / "r", [A])
@@ -241,7 +309,7 @@ class TestPage:
         kinds = {kind: pictures.KINDS[kind] for kind in ("times", "series")}
         monkeypatch.setattr(pictures, "KINDS", kinds)
         run = make(tmp_path / "r", base_ns=10**6, noise_sd=0.01)
-        rows = {row["case_id"]: row for row in run.rows()}
+        rows = by_id(run)
         first, second = figures.of(run, rows, "a"), figures.of(run, rows, "a")
         assert first == second
         assert [one.kind for one in first if one.markup] == ["times", "series"]
@@ -266,12 +334,74 @@ class TestPage:
         assert "Throughput not drawn: there is one batch;" in text
         assert "Layers by time not drawn: this Run is no profile;" in text
 
-    def test_plots_of_many_samples_are_drawn_in_two_processes(self, tmp_path, monkeypatch):
-        run = make(tmp_path / "r")
-        rows = {row["case_id"]: row for row in run.rows()}
-        alone = figures.of(run, rows, "a")
+    def test_a_fault_of_ours_is_no_plot_that_was_not_drawn(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(pictures.KINDS, "roofline", lambda paths, target: int("a bug"))
+        with pytest.raises(ValueError, match="a bug"):
+            report.rendered([make(tmp_path / "r")])
+
+    def test_a_text_that_matplotlib_cannot_set_is_a_plot_that_was_not_drawn(self, tmp_path, monkeypatch):
+        def formula(paths, target):
+            with drawing.figure(2, 2, target) as figure:
+                figure.text(0, 0, r"$\frac$")
+                drawing.settle(figure)
+
+        monkeypatch.setitem(pictures.KINDS, "roofline", formula)
+        assert (
+            "Roofline not drawn: a text in it looks like a formula, and is none." in shown(make(tmp_path / "r")).text()
+        )
+
+    def test_a_plot_is_drawn_from_tables_that_the_run_gives(self, tmp_path, monkeypatch):
+        seen = []
+        monkeypatch.setitem(pictures.KINDS, "times", lambda paths, target: seen.extend(paths[0].iterdir()))
+        report.rendered([make(tmp_path / "r")])
+        assert sorted(path.name for path in seen) == ["layers.csv", "samples.csv", "summary.csv"]
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_plots_of_many_samples_are_drawn_in_two_processes_where_no_thread_runs(
+        self, tmp_path, monkeypatch, threads
+    ):
+        run, made = make(tmp_path / "r"), []
+        alone, pool = figures.of(run, by_id(run), "a"), figures.ProcessPoolExecutor
         monkeypatch.setattr(figures, "MANY", 1)
-        assert figures.of(run, rows, "a") == alone
+        monkeypatch.setattr(figures, "ProcessPoolExecutor", lambda *how: made.append(how) or pool(*how))
+        monkeypatch.setattr(threading, "active_count", lambda: threads)
+        assert figures.of(run, by_id(run), "a") == alone
+        assert len(made) == (1 if threads == 1 else 0)
+
+    def test_memory_and_first_calls_are_there_as_far_as_they_are_known(self, tmp_path):
+        unlike = {"first_call_ns": {"forward": 5_000_000}, "compile_cache": "cold"}
+        made = make(tmp_path / "r", [A, dataclasses.replace(B, mode="xla")], unlike=unlike)
+        found = table.memory(made, by_id(made))
+        names = [column.name for column in found.columns]
+        assert names == [
+            *("pass", "framework", "process memory MiB", "first call ms", "first call, later Rounds ms"),
+            *("cores used", "harness adds µs", "compile cache"),
+        ]
+        assert [[cell.text for cell in row[2:5]] for row in found.rows] == [["1", "–", "–"], ["1", "5", "5"]]
+        assert [row[-1].text for row in found.rows] == ["–", "5 × cold"]
+        assert "Memory and first calls" in shown(made).text("h4")
+
+    def test_where_nothing_is_known_of_memory_there_is_no_table(self, tmp_path):
+        made = make(tmp_path / "r", [A])
+        bare = {id_: row | dict.fromkeys(table.BESIDE_TIME) for id_, row in by_id(made).items()}
+        assert table.memory(made, bare) is None
+
+    def test_noise_has_what_a_gpu_showed(self, tmp_path):
+        made = make(tmp_path / "r", noise=QUIET | {"sm_mhz": 1410, "temp_c": 61, "watts": 301.5})
+        found = table.noises(made, by_id(made))
+        names = [column.name for column in found.columns]
+        at = names.index("GPU MHz, lowest")
+        assert names[at : at + 3] == ["GPU MHz, lowest", "GPU °C, highest", "GPU W, mean"]
+        assert [cell.text for cell in found.rows[0][at : at + 3]] == ["1,410", "61", "301.5"]
+        assert "GPU" not in shown(make(tmp_path / "cpu")).text("th")
+
+    def test_published_timings_stand_in_words_where_their_chart_does(self, tmp_path, monkeypatch):
+        text = shown(make(tmp_path / "r")).text()
+        assert "Published timings with a number" in text
+        row = "1owtTitan Blackcuda-convnet2 (Torch)fp321281,455465.52014-12-19soumith/convnet-benchmarks:"
+        assert f"{row}README.md@7aa9cf9no dropout or softmax; i7-3930K host" in text
+        monkeypatch.delitem(pictures.KINDS, "history")
+        assert "Published timings" not in shown(make(tmp_path / "without")).text()
 
     def test_a_profile_has_its_rows_by_time(self, tmp_path):
         names = ["half_width", *(part.name for part in named("half_width").parts()[:2])]
@@ -279,9 +409,34 @@ class TestPage:
         cases = grid(variants=names, **axes, precisions=["fp32"], batches=[2], passes=["forward", "forward_backward"])
         made = make(tmp_path / "r", cases, rounds=3, protocol=dataclasses.replace(RULES, rounds=3), slower=2.0)
         text = shown(made).text()
+        assert "All of it, ratios too:" in text
         assert "half_width, batch 2, cpu, fp32: torch eager, nchw, row by row" in text
         assert "alexnet-bench profile --variant half_width --framework torch --batch 2 --rounds 3" in text
         assert not re.search(r"half_width\.conv1", text)
+
+    def test_a_line_is_said_to_measure_what_it_does(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(figures, "of", lambda *of: [])
+
+        def lines(run: Run) -> str:
+            return shown(run).text().rpartition("Reproduce")[2]
+
+        alone = "a time alone, since a ratio needs both sides in one Run"
+        ab = make(tmp_path / "ab", arms(A), ab=AA)
+        assert "All of it, ratios too:" in lines(ab)
+        assert "Row by row" not in lines(ab)  # the same line again
+        both = [dataclasses.replace(A, arm=arm, batch=batch) for batch in (1, 8) for arm in "AB"]
+        corner = [dataclasses.replace(one, pass_="forward_backward") for one in both[:2]]
+        said = lines(make(tmp_path / "corner", [*both, *corner], ab=AA))
+        assert "Row by row, each with its other side, so with its ratio:" in said
+        assert said.count("alexnet-bench run") == 3
+        theirs = {"file": "x.py", "function": "build", "sha256": "0", "label": "mine", "arm": None}
+        said = lines(make(tmp_path / "guest", [A, dataclasses.replace(A, guest="mine")], guests=[theirs]))
+        assert "Row by row: a user’s own net with ours beside it, so with its ratio; of ours a time alone," in said
+        assert f"{alone}:" in said
+        assert "PATH stands for a folder, which no Run stores." in said
+        said = lines(make(tmp_path / "env", env={"PYTHONPATH": "/x", "A": "PATH/y"}))
+        assert f"Row by row; {alone}:" in said
+        assert "PATH stands" not in said
 
     def test_what_a_framework_reports_otherwise_is_shown(self, tmp_path):
         row = {"variant": "owt", "layer": "conv1", "kind": "conv", "height": 55, "width": 55, "channels": 64}
@@ -365,9 +520,18 @@ class TestFiles:
             assert data == (run.folder / name.removesuffix(".gz")).read_bytes()
 
     def test_files_of_two_runs_have_names_of_their_own(self, tmp_path):
-        found = shown(make(tmp_path / "a b"), make(tmp_path / "c"))
+        found = shown(make(tmp_path / "1/a b"), make(tmp_path / "2/a b"))
         names = [one["download"] for one in found.all("a") if "download" in one]
-        assert names == ["a-b-run.jsonl.gz", "a-b-summary.csv.gz", "c-run.jsonl.gz", "c-summary.csv.gz"]
+        assert names == [f"{number}-a-b-{file}.gz" for number in (1, 2) for file in ("run.jsonl", "summary.csv")]
+        assert found.text("h2") == "a b (1)a b (2)"
+
+    def test_a_table_has_nothing_that_a_spreadsheet_runs(self, tmp_path):
+        formula = "=cmd|' /C calc'!A0"
+        run = make(tmp_path / "r", fingerprint=HOST | {"cpu": formula})
+        (link,) = [one["href"] for one in shown(run).all("a") if one.get("download") == "summary.csv.gz"]
+        data = gzip.decompress(base64.b64decode(link.rpartition(",")[2])).decode()
+        assert f",'{formula}," in data
+        assert f",{formula}," not in data
 
 
 class TestCommand:
@@ -405,10 +569,36 @@ class TestCommand:
         with pytest.raises(UsageError, match="run `make bench` first, or name a Run folder"):
             report.latest(tmp_path)
 
+    def test_a_margin_that_is_none_is_a_mistake(self, tmp_path):
+        run = make(tmp_path / "r", slower=1.03)
+        result = CliRunner().invoke(main, ["report", str(run.folder), "--margin", "x"])
+        assert (result.exit_code, result.stderr) == (
+            2,
+            "alexnet-bench: --margin: expected percent, above 0 and below 100, found 'x'\n",
+        )
+        assert CliRunner().invoke(main, ["report", str(run.folder), "--margin", "5"]).exit_code == 0
+        assert "within the margin of 5 %" in Page((run.folder / "report.html").read_text()).text()
+
+    def test_a_page_is_written_whole_or_not_at_all(self, tmp_path, monkeypatch):
+        run = make(tmp_path / "r")
+        target = run.folder / "report.html"
+        target.write_text("the page before")
+
+        def full(self, text, **how):
+            self.write_bytes(text[:9].encode())
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(pictures, "KINDS", {})
+        monkeypatch.setattr(Path, "write_text", full)
+        with pytest.raises(UsageError, match=r"cannot write .*report\.html: No space left on device"):
+            report.main({"runs": (str(run.folder),), "output": None, "margin": "2"})
+        assert target.read_text() == "the page before"
+        assert sorted(path.name for path in run.folder.iterdir()) == ["report.html", "run.jsonl"]
+
     def test_a_file_that_cannot_be_written_says_so(self, tmp_path):
         run = make(tmp_path / "r")
         with pytest.raises(UsageError, match=r"cannot write .*: .*; choose another file with --output"):
-            report.main({"runs": (str(run.folder),), "output": str(tmp_path / "none/x.html")})
+            report.main({"runs": (str(run.folder),), "output": str(tmp_path / "none/x.html"), "margin": "2"})
 
 
 def test_the_glossary_has_every_flag_that_results_may_hold():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import multiprocessing
-import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -86,7 +86,8 @@ def of(run: Run, rows: Rows, prefix: str) -> list[Figure]:
     kinds = [kind for kind in CAPTIONS if kind in pictures.KINDS and kind not in without]
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
         draw = functools.partial(_figure, _derived(run, Path(scratch)), prefix, _spoken(run, rows))
-        if sys.platform != "linux" or sum(row["iterations"] for row in rows.values()) < MANY:
+        alone = sys.platform != "linux" or threading.active_count() > 1  # a fork may copy a lock that a thread holds
+        if alone or sum(row["iterations"] for row in rows.values()) < MANY:
             drawn = [draw(kind) for kind in kinds]
         else:
             with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
@@ -111,17 +112,20 @@ def _figure(folder: Path, prefix: str, said: str, kind: str) -> Figure:
             warnings.simplefilter("ignore")  # of letters that matplotlib's font lacks; the page has others
             pictures.KINDS[kind]([folder], target)
         markup, width = svg.inline(target, f"{prefix}-{kind}", f"{name}. {said}")
-    except (UsageError, ValueError) as error:  # ValueError: a text that matplotlib cannot set
+    except UsageError as error:
         why = str(error).replace(str(folder), folder.name).removeprefix("nothing to draw: ").rstrip(".")
         return Figure(kind, name, caption, why=why)
+    except ValueError as error:
+        if type(error.__context__).__module__.partition(".")[0] != "pyparsing":  # what matplotlib reads formulas with
+            raise
+        return Figure(kind, name, caption, why="a text in it looks like a formula, and is none")
     return Figure(kind, name, caption, markup, width)
 
 
 def _derived(run: Run, scratch: Path) -> Path:
-    """A folder of the same name with the Run's tables."""
+    """A folder of the same name with the Run's tables, which are all that a plot reads."""
     folder = scratch / run.folder.resolve().name
     folder.mkdir()
-    shutil.copyfile(run.folder / "run.jsonl", folder / "run.jsonl")
     there = copy.copy(run)
     there.folder = folder
     there.write()

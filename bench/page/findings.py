@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench import compare
+from bench import compare, gate, noise
 from bench.case import LABELS, PRESETS, Case
 from bench.page.table import Rows, whole_nets
 from bench.pairs import Pair, spoken
@@ -37,7 +37,8 @@ def of(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
     if len(ranked) > FEW:
         first = {(pair.pass_, words(whole[pair.baseline])): pair for pair in sorted(ranked, key=_weight, reverse=True)}
         chosen = [pair for pair in ranked if pair in first.values()][:FEW]
-        rest = Finding("", f"{len(ranked) - len(chosen)} more comparisons stand in the table of results.")
+        more = f"{len(ranked) - len(chosen)} more comparisons stand in the table of results"
+        rest = Finding("", f"{more}: shown here is, of each pass and baseline, the most extreme one alone.")
         return [*(_compared(run, pair, whole, pair is chosen[0]) for pair in chosen), rest]
     return [_compared(run, pair, whole, pair is ranked[0]) for pair in ranked]
 
@@ -64,7 +65,7 @@ def _compared(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> F
     else:
         text = f"{words(candidate)} runs {_work(run, candidate)} in {ratio} {times}{words(base)}’s time ({how})."
     if pair.differs:
-        return Finding("UNLIKE", text, f"Not judged, the two were not under the same conditions: {pair.reason}.")
+        return Finding(pair.word, text, f"Not judged, the two were not under the same conditions: {pair.reason}.")
     said = [_rests_on(pair)] if first or pair.word not in DECIDED else []
     compiled = [case for case in (base, candidate) if case.compiled]
     if len(compiled) == 1:
@@ -139,7 +140,7 @@ def _no_ratio(run: Run, rows: Rows, pairs: Sequence[Pair]) -> str:
 
 def cautions(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[str]:
     """What must be said beside the verdict: what failed, what is missing, what was unlike, noise."""
-    return [*_unfinished(run, rows), *_failed(run, rows), *_noise(rows), *_unproven(rows), *run.problems[:5]]
+    return [*_unfinished(run, rows), *_failed(run, rows), *_noise(rows), *_unproven(rows), *_left_out(run)]
 
 
 def _unfinished(run: Run, rows: Rows) -> Iterator[str]:
@@ -168,9 +169,10 @@ def _failed(run: Run, rows: Rows) -> Iterator[str]:
 
 def _noise(rows: Rows) -> Iterator[str]:
     """Flags that speak against the machine, with the worst that was seen."""
+    stolen, others, off = noise.NOISY["steal_pct"], noise.NOISY["foreign_cpu_pct"], 100 * noise.CONTROL_OFF
     said = {
-        "noisy": "noisy (more than 1 % of the CPU stolen, or 5 % used by others)",
-        "uneven": "uneven (the machine’s own speed changed by more than 5 % around their Rounds)",
+        "noisy": f"noisy (more than {stolen:g} % of the CPU stolen, or {others:g} % used by others)",
+        "uneven": f"uneven (the machine’s own speed changed by more than {off:g} % around their Rounds)",
         "rounds_spoilt": "left without the Rounds that noise spoilt",
         "every_round_spoilt": "spoilt by noise in every Round, and decide nothing",
     }
@@ -186,6 +188,15 @@ def _unproven(rows: Rows) -> Iterator[str]:
     names = [row["case_id"] for row in rows.values() if row["valid"] and "not_proven" in row["flags"].split()]
     if names:
         yield f"Not proven equal to ours: {listed(names)}."
+
+
+def _left_out(run: Run, most: int = 5) -> Iterator[str]:
+    """Lines of run.jsonl that are no events; without the folder, which is nobody’s affair but its owner’s."""
+    file = run.folder / "run.jsonl"
+    for problem in run.problems[:most]:
+        yield problem.replace(str(file), file.name)
+    if (more := len(run.problems) - most) > 0:
+        yield f"{file.name}: {more} more {'line' if more == 1 else 'lines'} left out"
 
 
 def named(case: Case) -> str:
@@ -211,9 +222,19 @@ def conditions(run: Run, pairs: Sequence[Pair]) -> str:
         return "Nothing is compared within this Run; these are the conditions that each row was measured under."
     if any(case.preset != PRESETS[0] for case in run.cases):
         return "Not held equal: --preset default leaves threads, switches and precision to each framework."
+    if changed := _changed(run, compared):
+        return f"Not held equal: what the two sides are compared by also changed: {listed(changed)}."
     but = ", but for what the two sides differ in" if run.head["ab"] else ""
     return (
         f"Equal{but}: both sides of {'each comparison' if len(compared) > 1 else 'the comparison'} had the same "
         "threads, oneDNN and TF32 switches, and computed in the precision that a probe showed, as far as their "
         "frameworks say."
     )
+
+
+def _changed(run: Run, pairs: Iterable[Pair]) -> dict[str, None]:
+    """What Workers of two sides were not alike in, beside what they are compared by: an interpreter, a net or a
+    variable may set threads and switches, and then those are part of the ratio."""
+    cases, key = {case.id: case for case in run.cases}, run.head["ab"]["key"] if run.head["ab"] else ""
+    both = ((run.workers(cases[pair.baseline]), run.workers(cases[pair.candidate])) for pair in pairs)
+    return dict.fromkeys(what for sides in both for what in gate.differing(*sides, (key,)))

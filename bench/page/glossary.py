@@ -3,9 +3,18 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bench import noise
+
+STOLEN, OTHERS = noise.NOISY["steal_pct"], noise.NOISY["foreign_cpu_pct"]
 FLAGS = {
-    "noisy": "More than 1 % of the CPU was stolen by other virtual machines, or 5 % used by others, during its turns.",
-    "uneven": "A fixed computation took 5 % more or less time than usual around more than a fifth of its Rounds.",
+    "noisy": (
+        f"More than {STOLEN:g} % of the CPU was stolen by other virtual machines, or {OTHERS:g} % used by others, "
+        "during its turns."
+    ),
+    "uneven": (
+        f"A fixed computation took {100 * noise.CONTROL_OFF:g} % more or less time than usual around more than a fifth "
+        "of its Rounds."
+    ),
     "rounds_spoilt": "Noise spoilt some of its Rounds; they are left out.",
     "every_round_spoilt": "Noise spoilt all of its Rounds; all are used, and nothing is decided from them.",
     "short_burn_in": "Fewer than 10 burn-in iterations were asked for.",

@@ -1,7 +1,8 @@
 """Table: rows of cells for a page, of what a Run measured; rounded for reading, a cell sorts by its whole value."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench import noise, screen
@@ -13,6 +14,17 @@ from bench.screen import number, words
 
 Rows = Mapping[str, Mapping[str, Any]]  # of summary.csv, by Case id
 NONE = "–"  # nothing to say
+#: Of a Case beside its time, by column of summary.csv; whatever no row has is no column.
+BESIDE_TIME = {
+    "peak_memory_mib": "device memory MiB",
+    "peak_rss_mib": "process memory MiB",
+    "first_call_ms": "first call ms",
+    "first_call_warm_ms": "first call, later Rounds ms",
+    "cores_used": "cores used",
+    "overhead_us": "harness adds µs",
+    "compile_cache": "compile cache",
+}
+OF_A_GPU = {"gpu_mhz": "GPU MHz, lowest", "gpu_temp_c": "GPU °C, highest", "gpu_watts": "GPU W, mean"}
 
 
 @dataclass(frozen=True)
@@ -26,11 +38,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """``long``: its text may break into lines."""
+    """``long``: its text may break into lines; ``wide``: into few, being sentences."""
 
     name: str
     numeric: bool = False
     long: bool = False
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,13 +73,45 @@ def results(run: Run, rows: Rows, pairs: Sequence[Pair]) -> Table:
     for case in cases:
         row, pair = rows[case.id], ratios.get(case.id)
         if row["valid"]:
-            value = pair.ratio.value.center if pair and pair.ratio else 1.0 if case.id in baselines else None
-            ratio = Cell(screen.interval(pair, case.id in baselines).replace("-", NONE, value is None), value)
-            cells = [*_figures(row, backward), ratio, Cell(row["flags"] or NONE)]
+            cells = [*_figures(row, backward), _ratio(pair, case.id in baselines), Cell(row["flags"] or NONE)]
         else:
             cells = [Cell(NONE)] * len(figures) + [Cell(f"not valid: {row['invalid_reason']}")]
         body.append([*_named(case, beside), *cells])
     return Table(_in_common(run, rows, beside), columns, body, heads=1)
+
+
+def _ratio(pair: Pair | None, baseline: bool) -> Cell:
+    """A ratio that is not judged says so by its verdict's word, as everywhere."""
+    if not pair or not pair.ratio:
+        return Cell("1", 1.0) if baseline else Cell(NONE)
+    word = f"{pair.word}: " if pair.differs else ""
+    return Cell(word + screen.interval(replace(pair, differs=[]), False), pair.ratio.value.center)
+
+
+def memory(run: Run, rows: Rows) -> Table | None:
+    """A row a Case: what it held, its first call and its Worker’s share of the machine; None where nothing is known."""
+    cases, beside = whole_nets(run), varying(run)
+    known = {name: said for name, said in BESIDE_TIME.items() if any(rows[one.id][name] is not None for one in cases)}
+    if not known:
+        return None
+    text = "compile_cache"
+    columns = [*_names(beside), *(Column(said, name != text) for name, said in known.items())]
+    body = []
+    for case in cases:
+        row = rows[case.id]
+        cells = [Cell(_counted(row[name]) or NONE) if name == text else measured(row[name]) for name in known]
+        body.append([*_named(case, beside), *cells])
+    caption = (
+        "Memory: the most that a pass held, of a process beyond what importing its framework took. First call: with "
+        "tracing, compiling and tuning, and no sample"
+    )
+    return Table(caption, columns, body, heads=1)
+
+
+def _counted(words: str | None) -> str:
+    """What was found Round by Round, in few words: cold, 4 × warm."""
+    runs = ((word, len(list(same))) for word, same in itertools.groupby((words or "").split()))
+    return ", ".join(word if count == 1 else f"{count} × {word}" for word, count in runs)
 
 
 def _figures(row: Mapping[str, Any], backward: bool) -> list[Cell]:
@@ -97,17 +142,20 @@ def _in_common(run: Run, rows: Rows, beside: Sequence[str]) -> str:
 
 def noises(run: Run, rows: Rows) -> Table:
     """A row a Case: what its own turns saw of others."""
-    beside = varying(run)
+    cases, beside = whole_nets(run), varying(run)
     evidence = {"stolen %": "steal_pct", "used by others %": "foreign_cpu_pct", "under pressure %": "psi_some_pct"}
     spread = {"spread within": "cv_within", "between Rounds": "cv_between"}
     figures = [*evidence, "Rounds", "spoilt", *spread]
+    gpu = {name: said for name, said in OF_A_GPU.items() if any(rows[one.id][name] is not None for one in cases)}
+    figures += gpu.values()
     columns = [*_names(beside), *(Column(name, True) for name in figures), Column("trend"), Column("flags", long=True)]
     body = []
-    for case in whole_nets(run):
+    for case in cases:
         row = rows[case.id]
         cells = [Cell(NONE if row[name] is None else f"{row[name]:.1f}", row[name]) for name in evidence.values()]
         cells += [plain(row["rounds"]), plain(row["rounds_spoilt"])]
         cells += [Cell(NONE if row[name] is None else f"{row[name]:.1%}", row[name]) for name in spread.values()]
+        cells += [measured(row[name]) for name in gpu]
         body.append([*_named(case, beside), *cells, Cell(row["trend"] or NONE), Cell(row["flags"] or NONE)])
     stolen, others = noise.NOISY["steal_pct"], noise.NOISY["foreign_cpu_pct"]
     limits = f"noisy is above {stolen:g} % stolen, or {others:g} % used by others"

@@ -9,8 +9,10 @@ from bench.page.table import NONE, Cell, Column, Rows, Table
 from bench.results import Run
 from bench.screen import words
 
+#: What a Worker says of itself, or does not: XLA has no oneDNN to switch.
+PROBED = ("Python", "threads", "oneDNN", "TF32", "matmul, probed", "convolution, probed")
 #: What all Workers must share; the rest each has of its own.
-SHARED = ("Python", "threads", "preset", "oneDNN", "TF32", "matmul, probed", "convolution, probed", "environment")
+SHARED = (*PROBED, "preset", "environment")
 PARITY = ("logits", "loss", "gradient")
 
 
@@ -33,13 +35,14 @@ def table(run: Run, found: Rows) -> Table:
 
 
 def _alike(what: str, values: list[str]) -> str:
-    """What a framework does not say is no difference."""
+    """What a framework does not say is no difference; of what a Worker was given, nothing is a value too."""
     if len(values) < 2:
         return NONE
-    known = set(values) - {NONE}
+    if len(set(values)) == 1:
+        return "equal"
     if what not in SHARED:
-        return "equal" if len(set(values)) == 1 else "each its own"
-    return "unequal" if len(known) > 1 else "equal" if NONE not in values else "equal where said"
+        return "each its own"
+    return "equal where said" if what in PROBED and len(set(values) - {NONE}) == 1 else "unequal"
 
 
 def _facts(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str, str]:
@@ -57,7 +60,7 @@ def _facts(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str, str]:
         "layout": held["layout"],
         "LRN": None if case.foreign else case.lrn,
         "preset": None if case.foreign else case.preset,
-        "environment": _listed(held["env"]),
+        "environment": _environment(held["env"]),
         "slowed down on purpose": held["slowdown"] and f"{held['slowdown']} %",
         **{f"off from float64: {what}": _off(run, case, what) for what in PARITY},
         "net": held["net"],
@@ -76,6 +79,11 @@ def _off(run: Run, case: Case, what: str) -> str | None:
 
 def _listed(found: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{name} {value}" for name, value in (found or {}).items() if value is not None)
+
+
+def _environment(given: Mapping[str, str | None]) -> str:
+    """Variables that were let through; of an --ab one side may be without."""
+    return ", ".join(f"without {name}" if value is None else f"{name}={value}" for name, value in given.items())
 
 
 def _switch(value: Any) -> Any:

@@ -134,10 +134,10 @@ def ours(rows: pd.DataFrame | None, edge: float) -> pd.DataFrame:
 
 
 def _said(value: Any) -> str:
-    """A cell as text on one line, to be drawn as it is: ``frames`` escapes a dollar. Empty for nothing, 2 for 2.0."""
+    """A cell as text on one line. Empty for nothing, 2 for 2.0."""
     if pd.isna(value):
         return ""
-    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).replace(r"\$", "$").split())
+    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def _net(variant: str, size: str, flags: str) -> str:
