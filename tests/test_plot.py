@@ -578,3 +578,14 @@ def test_bars_of_two_machines_say_which(tmp_path):
     said = " ".join(label.get_text() for label in panel.get_xticklabels())
     assert "a Xeon" in said
     assert "a Ryzen" in said
+
+
+def test_a_pass_has_the_nets_that_were_timed_in_it_and_a_group_its_own_bars(tmp_path):
+    rows = [ROW, ROW | {"variant": "bvlc", "framework": "jax", "mode": "jit"}]
+    rows += [ROW | {"pass": "forward_backward", "mean_ms": 40.0}]
+    panels = bars.bars(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
+    assert [[label.get_text().split()[0] for label in panel.get_xticklabels()] for panel in panels] == [
+        ["owt", "bvlc"],
+        ["owt"],
+    ]
+    assert [bar.get_x() + bar.get_width() / 2 for bar in panels[0].patches] == pytest.approx([0, 1])

@@ -39,33 +39,39 @@ def bars(rows: pd.DataFrame, target: Path) -> Figure:
     """Mean of each Case with its stddev as thin error bar, and over it, where there is one, the centre with its 95 %
     interval.
 
-    One panel a pass, one group of bars a net and batch, and in it the modes that do not compile before those that do.
-    Groups that are too many for a page's width go on in the panel below.
+    One panel a pass, one group of bars a net and batch that was timed in it, and in a group the modes that do not
+    compile before those that do. Groups that are too many for a page's width go on in the panel below.
     """
     if len(rows) > MOST:
         raise UsageError(f"nothing to draw: expected at most {MOST} rows as bars, found {len(rows)}; name fewer CSVs")
     passes = list(dict.fromkeys(rows["pass"]))
     names, labels = drawing.named(rows), _labels(rows)
     series = drawing.series(rows, names)
-    parts, width = _parts(list(dict.fromkeys(labels)), len(series))
-    beside = len(parts) == 1 and width * len(passes) <= WIDEST
-    across, down = (len(passes), 1) if beside else (1, len(passes) * len(parts))
-    upright = (width - EDGE) / len(parts[0]) / (len(series) + 0.5) < NARROW
+    groups = [_groups(labels[rows["pass"] == pass_], names, series) for pass_ in passes]
+    most = max(len(those) for one in groups for those in one.values())
+    few, width = _few(max((list(one) for one in groups), key=len), most)
+    parts = [[list(one)[first : first + few] for first in range(0, len(one), few)] for one in groups]
+    beside = max(map(len, parts)) == 1 and width * len(passes) <= WIDEST
+    across, down = (len(passes), 1) if beside else (1, sum(map(len, parts)))
+    upright = (width - EDGE) / few / (most + 0.5) < NARROW
     height = 3.3 + 0.22 * max(label.count("\n") + 1 for label in labels)
     with drawing.figure(width * across, height * down, target) as figure:
-        panels = figure.subplots(down, across, squeeze=False).reshape(len(passes), len(parts))
-        for pass_, mine in zip(passes, panels, strict=True):
-            for panel, part in zip(mine, parts, strict=True):
-                for one, at in zip(series, _places(series), strict=True):
+        panels = list(figure.subplots(down, across, squeeze=False).flatten())
+        left = iter(panels)
+        for pass_, of, pages in zip(passes, groups, parts, strict=True):
+            mine = [next(left) for _ in pages]
+            for panel, part in zip(mine, pages, strict=True):
+                places = [_places(of[label], most) for label in part]
+                for one in series:
                     chosen = (rows["pass"] == pass_) & (names == one.name) & labels.isin(part)
-                    places = [part.index(label) + at for label in labels[chosen]]
-                    _bars(panel, rows[chosen], places, one, 0.74 / (len(series) + 0.5), upright=upright)
+                    at = [(number := part.index(label)) + places[number][one.name] for label in labels[chosen]]
+                    _bars(panel, rows[chosen], at, one, 0.74 / (most + 0.5), upright=upright)
                 panel.set_title(str(pass_).replace("_", " + "))
                 panel.set_xticks(range(len(part)), part)
-                panel.set_xlim(-0.5, len(parts[0]) - 0.5)
+                panel.set_xlim(-0.5, few - 0.5)
                 drawing.grid(panel)
-            _scale(list(mine), 1.25 if upright else 1.08)
-        for panel in panels[0] if beside else panels.flatten():
+            _scale(mine, 1.25 if upright else 1.08)
+        for panel in panels[:1] if beside else panels:
             panel.set_ylabel("ms a pass: mean ± stddev" + (" (less is faster)" if beside else ""))
         letters = int(width * across / LETTER)
         drawing.legend(figure, *_legend(series, bool(_marked(rows).any()), letters))
@@ -76,14 +82,20 @@ def bars(rows: pd.DataFrame, target: Path) -> Figure:
     return figure
 
 
-def _parts(nets: list[str], series: int) -> tuple[list[list[str]], float]:
-    """Groups that stand in one panel, about as many in each; and its width in inches."""
+def _groups(labels: pd.Series, names: pd.Series, series: Sequence[drawing.Series]) -> dict[str, list[drawing.Series]]:
+    """Of one pass: each group's label with its series, in their order."""
+    there = set(zip(labels, names[labels.index], strict=True))
+    return {label: [one for one in series if (label, one.name) in there] for label in dict.fromkeys(labels)}
+
+
+def _few(nets: Sequence[str], bars: int) -> tuple[int, float]:
+    """How many groups stand in one panel, about as many in each; and its width in inches."""
     label = LETTER * max(len(line) for net in nets for line in net.split("\n"))
-    wide, slim = (max(bar * series, label) for bar in (BAR, SLIM))
+    wide, slim = (max(bar * bars, label) for bar in (BAR, SLIM))
     group = wide if wide * len(nets) <= WIDEST - EDGE else slim
     most = max(1, int((WIDEST - EDGE) / group))
     few = math.ceil(len(nets) / math.ceil(len(nets) / most))
-    return [nets[first : first + few] for first in range(0, len(nets), few)], min(max(4.0, EDGE + group * few), WIDEST)
+    return few, min(max(4.0, EDGE + group * few), WIDEST)
 
 
 def _scale(panels: Sequence[Any], room: float) -> None:
@@ -93,11 +105,13 @@ def _scale(panels: Sequence[Any], room: float) -> None:
         panel.set_ylim(0, room * (max(tops) if min(tops) > max(tops) / 4 else top))
 
 
-def _places(series: Sequence[drawing.Series]) -> list[float]:
-    """Where in a group of width 0.8 each series has its bar, with half a bar between the compiled and the rest."""
+def _places(series: Sequence[drawing.Series], most: int) -> dict[str, float]:
+    """Where in a group of width 0.8 that has room for ``most`` bars each series has its own, with half a bar between
+    the compiled and the rest."""
     gap = 0.5 * (len({one.compiled for one in series}) - 1)
-    width = 0.8 / (len(series) + gap)
-    return [(number + 0.5 + gap * one.compiled) * width - 0.4 for number, one in enumerate(series)]
+    middle = (len(series) - 1 + gap) / 2
+    width = 0.8 / (most + 0.5)
+    return {one.name: (number + gap * one.compiled - middle) * width for number, one in enumerate(series)}
 
 
 def _bars(panel: Any, rows: pd.DataFrame, at: list[float], one: drawing.Series, width: float, *, upright: bool) -> None:
