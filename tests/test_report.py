@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
@@ -24,6 +26,7 @@ from bench.plots import drawing, pictures
 from bench.profile import RULES
 from bench.protocol import CLASSIC, Protocol
 from bench.results import Run
+from impls import FRAMEWORKS
 from impls.variants import named
 
 REFERENCE = ROOT / "results/reference"
@@ -356,17 +359,35 @@ class TestPage:
         report.rendered([make(tmp_path / "r")])
         assert sorted(path.name for path in seen) == ["layers.csv", "samples.csv", "summary.csv"]
 
-    @pytest.mark.parametrize("threads", [1, 2])
-    def test_plots_of_many_samples_are_drawn_in_two_processes_where_no_thread_runs(
-        self, tmp_path, monkeypatch, threads
-    ):
-        run, made = make(tmp_path / "r"), []
-        alone, pool = figures.of(run, by_id(run), "a"), figures.ProcessPoolExecutor
-        monkeypatch.setattr(figures, "MANY", 1)
-        monkeypatch.setattr(figures, "ProcessPoolExecutor", lambda *how: made.append(how) or pool(*how))
-        monkeypatch.setattr(threading, "active_count", lambda: threads)
-        assert figures.of(run, by_id(run), "a") == alone
-        assert len(made) == (1 if threads == 1 else 0)
+    def test_plots_of_many_samples_are_drawn_in_two_processes_and_are_the_same(self, tmp_path):
+        run = make(tmp_path / "r")
+        code = f"""
+from pathlib import Path
+from bench import report
+from bench.page import figures
+from bench.results import Run
+made, pool = [], figures.ProcessPoolExecutor
+figures.MANY, figures.ProcessPoolExecutor = 1, lambda *how: made.append(how) or pool(*how)
+print(hash(report.rendered([Run(Path({str(run.folder)!r}))])), len(made))
+figures.MANY = 10**9
+print(hash(report.rendered([Run(Path({str(run.folder)!r}))])), len(made))
+"""
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+        first, second = done.stdout.splitlines()
+        assert first == second, done.stderr
+        assert first.endswith(" 1")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+    def test_where_a_thread_runs_nothing_is_forked(self, monkeypatch):
+        monkeypatch.setattr(threading, "active_count", lambda: 1)
+        for it in (it for it in FRAMEWORKS.values() if it.peer):
+            monkeypatch.delitem(sys.modules, it.package, raising=False)
+        assert figures._may_fork()
+        monkeypatch.setitem(sys.modules, "jax", sys)
+        assert not figures._may_fork()
+        monkeypatch.delitem(sys.modules, "jax")
+        monkeypatch.setattr(threading, "active_count", lambda: 2)
+        assert not figures._may_fork()
 
     def test_memory_and_first_calls_are_there_as_far_as_they_are_known(self, tmp_path):
         unlike = {"first_call_ns": {"forward": 5_000_000}, "compile_cache": "cold"}

@@ -22,6 +22,7 @@ from bench.page.table import Rows, whole_nets
 from bench.plots import pictures
 from bench.results import Run
 from bench.screen import number, words
+from impls import FRAMEWORKS
 
 #: What a plot is called, and how it is read; in the order of a page.
 CAPTIONS = {
@@ -86,13 +87,18 @@ def of(run: Run, rows: Rows, prefix: str) -> list[Figure]:
     kinds = [kind for kind in CAPTIONS if kind in pictures.KINDS and kind not in without]
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
         draw = functools.partial(_figure, _derived(run, Path(scratch)), prefix, _spoken(run, rows))
-        alone = sys.platform != "linux" or threading.active_count() > 1  # a fork may copy a lock that a thread holds
-        if alone or sum(row["iterations"] for row in rows.values()) < MANY:
+        if not _may_fork() or sum(row["iterations"] for row in rows.values()) < MANY:
             drawn = [draw(kind) for kind in kinds]
         else:
             with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
                 drawn = list(pool.map(draw, kinds))
     return [*drawn, *(Figure(kind, CAPTIONS[kind][0], "", why=why) for kind, why in without.items())]
+
+
+def _may_fork() -> bool:
+    """Not where a thread runs, a framework's own too, whose lock a fork would copy."""
+    frameworks = any(it.package in sys.modules for it in FRAMEWORKS.values() if it.peer)
+    return sys.platform == "linux" and threading.active_count() == 1 and not frameworks
 
 
 def _pointless(run: Run) -> Iterator[tuple[str, str]]:
