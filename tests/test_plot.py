@@ -7,23 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
+from test_frames import ROW as frames_row
+from test_frames import csv
 
 from bench import UsageError
 from bench.plots import bars, drawing, frames, roofs, stacks, sweep
 
-ROW = {
-    "case_id": "a",
-    "variant": "owt",
-    "framework": "torch",
-    "mode": "eager",
-    "device": "cpu",
-    "batch": 8,
-    "pass": "forward",
-    "mean_ms": 12.5,
-    "stddev_ms": 1.0,
-    "device_name": "a CPU",
-    "threads": 2,
-}
+ROW = frames_row | {"threads": 2}
 SIX = [
     *(("jax", "jit", "nhwc"), ("torch", "compile", "nchw"), ("torch", "eager", "nchw")),
     *(("tensorflow", "xla", "nhwc"), ("torch", "eager", "channels_last"), ("tensorflow", "graph", "nhwc")),
@@ -31,12 +21,6 @@ SIX = [
 SERIES = [ROW | {"framework": name, "mode": mode, "layout": layout} for name, mode, layout in SIX]
 SPEED = {"center_ms": 10.0, "ci95_low_ms": 8.0, "ci95_high_ms": 12.5}
 CEILINGS = {"matmul_gflop_per_s": 120.0, "conv_gflop_per_s": 100.0, "copy_gb_per_s": 10.0}
-
-
-def csv(folder, *rows, name="summary.csv"):
-    path = folder / name
-    pd.DataFrame(list(rows)).to_csv(path, index=False)
-    return path
 
 
 def test_a_chart_is_drawn_in_the_frameworks_own_colours(tmp_path):
