@@ -254,13 +254,14 @@ def plot(results: tuple[str, ...], kind: str, output: str | None) -> None:
     where the samples of each case lie. series: every iteration in the order taken, burn-in and turns. layers: the rows
     of a `profile`. roofline: what is reached of what the machine can do. history: beside what was published since 2014.
     """
+
     from pathlib import Path
 
     from bench import screen
     from bench.case import one_of
     from bench.plots import pictures
 
-    target = Path(output or f"{kind}.png")
+    target = pictures.target(output or f"{kind}.png")
     draw = pictures.KINDS[one_of("kind", kind, pictures.KINDS)]
     draw([Path(path) for path in results] or pictures.unnamed(kind), target)
     screen.tell(f"wrote {target}")

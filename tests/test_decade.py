@@ -46,6 +46,22 @@ def beside(tmp_path_factory):
     return decade.history(OURS, tmp_path_factory.mktemp("history") / "history.svg", PUBLISHED)
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Six nets with long names."""
+    nets = [
+        {},
+        {"size": None},
+        {"variant": "half_width", "size": 160},
+        {"variant": "half_width", "flags": "not_proven"},
+    ]
+    nets += [{"variant": "caffenet", "size": 227}, {"variant": "tutorial", "size": 64, "flags": "not_proven"}]
+    rows = [
+        ROW | {"framework": "tensorflow", "mode": "graph", "mean_ms": 300.0 + at} | net for at, net in enumerate(nets)
+    ]
+    return decade.history(pd.DataFrame(rows), tmp_path_factory.mktemp("history") / "history.png", PUBLISHED)
+
+
 def several(row):
     return any(f", {count} x " in row["hardware"] for count in (2, 4, 8))
 
@@ -163,8 +179,15 @@ class TestOurs:
         assert list(ours({"run_id": run_id}, {})["year"].round(1)) == [2026.9, 2026.9]
 
     def test_another_size_or_an_unproven_net_is_not_the_variant(self):
-        found = ours({}, {"size": 160.0}, {"flags": "noisy not_proven"}, {"size": None})
-        assert list(found["net"]) == ["owt", "owt at 160 px", "owt, not proven", "owt"]
+        found = ours({}, {"size": 160.0}, {"flags": "noisy not_proven"})
+        assert list(found["net"]) == ["owt", "owt at 160 px", "owt, not proven"]
+
+    def test_without_a_size_a_row_is_in_no_published_series(self):
+        names = ["owt, size not stated", f"{published.BVLC}, size not stated", "my own"]
+        found = ours({"size": None}, {"size": "", "variant": published.BVLC}, {"size": None, "variant": "my own"})
+        assert list(found["net"]) == names
+        row = {name: value for name, value in ROW.items() if name != "size"}
+        assert list(published.ours(pd.DataFrame([row]), 2024.0)["net"]) == names[:1]
 
     def test_parts_and_what_was_slowed_down_and_what_is_not_valid_are_left_out(self):
         other = ({"variant": "owt.conv2"}, {"flags": "slowed_down"}, {"valid": False}, {"pass": "backward"})
@@ -236,7 +259,7 @@ class TestFigure:
             in words(alone)
         )
 
-    @pytest.mark.parametrize("name", ["alone", "beside"])
+    @pytest.mark.parametrize("name", ["alone", "beside", "many"])
     def test_all_small_print_lies_on_the_page_and_apart(self, name, request):
         figure = request.getfixturevalue(name)
         page, boxes = figure.bbox, [text.get_window_extent() for text in figure.texts]
@@ -267,6 +290,26 @@ class TestFigure:
         assert mine.get_marker() not in shapes
         assert "No published timing is of tutorial: compare its marks with nothing but each other." in words(beside)
         assert "published timing is of owt" not in words(beside)
+
+    @pytest.mark.parametrize("name", ["alone", "beside", "many"])
+    def test_the_legend_lies_on_the_page_and_above_the_key(self, name, request):
+        figure = request.getfixturevalue(name)
+        box, key = figure.legends[0].get_window_extent(), [text for text in figure.texts if text.get_text() == "1"]
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y0 >= key[0].get_window_extent().y1
+
+    def test_a_long_name_has_its_whole_net_in_a_second_line(self, many):
+        names = [text.get_text() for text in many.axes[0].texts if text.get_gid() == "name"]
+        assert "tensorflow graph, cpu: 106/s\nhalf_width at 160 px" in names
+        assert "tensorflow graph, cpu: 106/s\nhalf_width, not proven" in names
+        assert "tensorflow graph owt, cpu: 107/s" in names
+
+    def test_a_net_of_no_stated_size_has_a_mark_of_its_own_and_a_note(self, many):
+        (mine,) = lines(many.axes[0], "ours owt, size not stated")
+        others = [line for kind in ("published", "ours") for line in lines(many.axes[0], kind) if line is not mine]
+        assert mine.get_marker() not in {line.get_marker() for line in others}
+        assert "Nothing published is beside owt, size not stated: compare its marks with nothing but" in words(many)
 
     def test_the_title_names_the_machine(self, beside):
         assert beside.get_suptitle() == "AlexNet as published from 2014 to 2023, and on a fast CPU"

@@ -1,6 +1,7 @@
 """Frames: CSVs as spreadsheets and other programs leave them become rows that can be drawn, or a clear error."""
 
 import html
+import os
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -284,10 +285,23 @@ class TestOddNumbers:
             kept(tmp_path, ROW, ROW | {"mean_ms": "inf"})
         assert len(capsys.readouterr().err.splitlines()) == 1
 
-    def test_a_failed_case_is_left_out(self, tmp_path, capsys):
-        rows = [ROW | {"valid": True}, ROW | {"valid": False}, ROW | {"mean_ms": None, "valid": False}]
+    def test_a_failed_case_is_left_out_and_said(self, tmp_path, capsys):
+        failed = {"mean_ms": None, "valid": False, "invalid_reason": "killed"}
+        rows = [ROW | {"valid": True}, ROW | {"valid": False}, ROW | failed]
         assert kept(tmp_path, *rows) == [12.5]
-        assert capsys.readouterr().err == ""  # the row itself says so
+        said = capsys.readouterr().err
+        assert "summary.csv: left out 2 of 3 rows, marked as not valid: 'killed'" in said
+        assert said.count("\n") == 1
+
+    def test_a_file_without_rows_beside_another_is_said(self, tmp_path, capsys):
+        empty = written(tmp_path, ",".join(ROW) + "\n", name="empty.csv")
+        assert len(frames.read([csv(tmp_path, ROW), empty])) == 1
+        assert "empty.csv: no rows" in capsys.readouterr().err
+
+    def test_a_row_that_stands_there_twice_counts_once(self, tmp_path, capsys):
+        path = csv(tmp_path, ROW)
+        assert len(frames.read([path, path])) == 1
+        assert "left out 1 rows that stand there twice" in capsys.readouterr().err
 
     def test_other_numbers_that_are_none_are_empty(self, tmp_path):
         odd = {"stddev_ms": "wide", "center_ms": "inf", "peak_fraction": "NaN", "threads": "two", "notes": "fine"}
@@ -380,3 +394,21 @@ class TestHostileNames:
         assert frames.samples([csv(tmp_path, SAMPLE, name="samples.csv")])["framework"].tolist() == [r"\$\frac{"]
         path = csv(tmp_path, LAYER | {"center_ms": 1, "layer": "a\x1bb"}, name="profile.csv")
         assert frames.profile(path)["layer"].tolist() == ["a\N{REPLACEMENT CHARACTER}b"]
+
+
+def test_tables_of_a_run_that_went_on_since_are_derived_again(tmp_path):
+    run = make(tmp_path / "r", [A], rounds=3)
+    run.write()
+    before = frames.read([run.folder])["mean_ms"].iloc[0]
+    changed = (run.folder / "summary.csv").read_text().replace(str(before), "1.0")
+    (run.folder / "summary.csv").write_text(changed)
+    assert frames.read([run.folder])["mean_ms"].iloc[0] == 1.0  # as old as its Run: taken as it is
+    old = (run.folder / "run.jsonl").stat().st_mtime - 60
+    os.utime(run.folder / "summary.csv", (old, old))
+    assert frames.read([run.folder])["mean_ms"].iloc[0] == before
+
+
+def test_points_and_commas_in_one_file_are_refused(tmp_path):
+    rows = [ROW | {"mean_ms": "950,5", "stddev_ms": 1}, ROW | {"mean_ms": "1.234", "stddev_ms": 1}]
+    with pytest.raises(UsageError, match=r"expected decimal commas as elsewhere in it, found '1.234'"):
+        frames.read([csv(tmp_path, *rows, sep=";")])

@@ -230,7 +230,7 @@ class TestBars:
             assert (len(figure.axes) > 1, len(tops) == 1) == (True, shared)
 
     def test_a_case_that_is_there_twice_is_two_groups(self, tmp_path):
-        rows = frames.read([csv(tmp_path, ROW | {"run_id": "a"}, ROW | {"run_id": "a"})])
+        rows = frames.read([csv(tmp_path, ROW | {"run_id": "a"}, ROW | {"run_id": "a", "mean_ms": 13.0})])
         assert list(bars._labels(rows)) == [f"owt\nbatch 8, cpu\na\nrow {number}" for number in (1, 2)]
 
     def test_a_column_that_only_some_rows_have_is_named_where_it_is(self, tmp_path):
@@ -265,7 +265,7 @@ def test_many_bars_stand_one_pass_below_the_other(tmp_path):
 class TestSweep:
     def rows(self, folder, *, batches=(1, 4, 32), passes=("forward", "forward_backward"), series=SERIES[2:4], **more):
         made = [
-            one | SPEED | {"batch": batch, "pass": pass_} | more
+            one | SPEED | {"batch": batch, "pass": pass_, "size": 224} | more
             for one in series
             for pass_ in passes
             for batch in batches
@@ -298,11 +298,11 @@ class TestSweep:
     def test_a_dotted_line_at_the_turning_batch(self, tmp_path):
         rows = self.rows(tmp_path, ceiling_gflop_per_s=100.0, copy_gb_per_s=5.0, size=224, precision="fp32")
         for panel in sweep.sweep(rows, tmp_path / "sweep.png").axes:
-            assert words(panel) == ["compute-bound from batch 4"]
+            assert words(panel) == ["compute-bound from batch 4 on"]
             assert [list(line.get_xdata()) for line in panel.lines if line.get_linestyle() == ":"] == [[4, 4]]
 
     @pytest.mark.parametrize(
-        ("ceiling", "said"), [(10.0, "compute-bound from batch 1"), (1e6, "memory-bound up to batch 4096")]
+        ("ceiling", "said"), [(10.0, "compute-bound from batch 1 on"), (1e6, "memory-bound up to batch 4096")]
     )
     def test_a_turning_batch_that_is_not_in_the_picture_is_said(self, tmp_path, ceiling, said):
         rows = self.rows(tmp_path, batches=(2, 4), ceiling_gflop_per_s=ceiling, copy_gb_per_s=10.0)
@@ -313,7 +313,19 @@ class TestSweep:
     def test_ceilings_that_differ_turn_over_a_range(self, tmp_path):
         rows = self.rows(tmp_path, copy_gb_per_s=5.0)
         rows["ceiling_gflop_per_s"] = rows["framework"].map({"torch": 100.0, "tensorflow": 200.0})
-        assert words(sweep.sweep(rows, tmp_path / "sweep.png").axes[0]) == ["compute-bound from batch 4 to 10"]
+        assert words(sweep.sweep(rows, tmp_path / "sweep.png").axes[0]) == ["compute-bound from batch 4–10 on"]
+
+    @pytest.mark.parametrize("unknown", [{"size": None}, {"size": 5}, {"variant": "half_width.conv1", "size": 5}])
+    def test_a_net_of_no_known_size_has_no_turning_batch(self, tmp_path, unknown):
+        rows = self.rows(tmp_path, ceiling_gflop_per_s=100.0, copy_gb_per_s=5.0, **unknown)
+        assert not words(sweep.sweep(rows, tmp_path / "sweep.png").axes[0])
+
+    def test_one_wide_interval_leaves_room_for_the_rest(self, tmp_path):
+        rows = self.rows(tmp_path)
+        rows.loc[0, "ci95_low_ms"] = 0.001
+        panel = sweep.sweep(rows, tmp_path / "sweep.png").axes[0]
+        assert panel.get_ylim()[1] == pytest.approx(2 * 32e3 / 10)
+        assert panel.get_title(loc="right") == "an interval goes on up to 1,000,000"
 
     def test_another_programs_net_has_no_turning_batch(self, tmp_path):
         rows = self.rows(tmp_path, variant="vgg", ceiling_gflop_per_s=100.0, copy_gb_per_s=5.0)
@@ -488,6 +500,19 @@ class TestLayers:
         rows = profile(ROWS[0], ("relu1", "relu", -0.5), ROWS[2], series=SERIES[2:3], passes=["backward"])
         above, _ = stacks.layers(rows, tmp_path / "layers.png").axes
         assert spans(above) == {0: [(0, 6), (6, 0), (6, 2)]}
+        assert words(above)[0] == "rows 7.5, net 7\nrelu1 below 0"
+
+    def test_the_sum_of_the_rows_is_the_profiles_own(self, tmp_path):
+        rows = profile(*ROWS, series=SERIES[2:3], passes=["forward"])
+        rows.loc[rows["layer"] == "sum of layers", "center_ms"] = 9.25
+        above, _ = stacks.layers(rows, tmp_path / "layers.png").axes
+        assert words(above)[0] == "rows 9.25, net 7"
+
+    def test_of_many_rows_below_nothing_the_first_is_named(self, tmp_path):
+        below_nothing = [(name, "relu", -0.5) for name in ("relu1", "relu2", "relu3")]
+        rows = profile(ROWS[0], *below_nothing, series=SERIES[2:3], passes=["backward"], whole=None)
+        above, _ = stacks.layers(rows, tmp_path / "layers.png").axes
+        assert words(above)[0] == "rows 4.5\nrelu1 and 2 more below 0"
 
     def test_a_segment_is_named_where_the_name_has_room(self, tmp_path):
         above, _ = stacks.layers(profile(*ROWS), tmp_path / "layers.png").axes
@@ -498,7 +523,7 @@ class TestLayers:
         above, below = stacks.layers(profile(*ROWS), tmp_path / "layers.png", stacks.published()).axes
         names = [label.get_text() for label in below.get_yticklabels()]
         assert names[::3] == [
-            f"Caffe + cuDNN, Titan X,\nbatch 128 (2016), {pass_}" for pass_ in ("forward", "backward")
+            f"owt, Caffe + cuDNN, Titan X,\nbatch 128 (2016), {pass_}" for pass_ in ("forward", "backward")
         ]
         assert len(above.get_yticklabels()) == 4
         first = spans(below)[0]
@@ -573,3 +598,15 @@ def test_a_pass_has_the_nets_that_were_timed_in_it_and_a_group_its_own_bars(tmp_
         ["owt"],
     ]
     assert [bar.get_x() + bar.get_width() / 2 for bar in panels[0].patches] == pytest.approx([0, 1])
+
+
+def test_one_wide_interval_ends_in_an_arrow_and_leaves_room_for_the_rest(tmp_path):
+    rows = [ROW | {"center_ms": 12.0, "ci95_low_ms": 0.1, "ci95_high_ms": 5000.0}]
+    (panel,) = bars.bars(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
+    assert panel.get_ylim()[1] < 4 * 12.5
+    assert [list(line.get_ydata()) for line in panel.lines if line.get_marker() == "^"] == [[37.5]]
+
+
+def test_a_size_that_is_not_the_variants_own_is_said(tmp_path):
+    rows = frames.read([csv(tmp_path, ROW | {"size": 67}, ROW | {"variant": "bvlc", "size": 227})])
+    assert list(bars._labels(rows)) == ["owt\nbatch 8, cpu\n67 px", "bvlc\nbatch 8, cpu"]

@@ -301,12 +301,28 @@ class TestPictures:
         monkeypatch.setattr(roofs, "roofline", lambda points, rates, target: drawn.append((list(points), rates)))
         row = {"case_id": "a", "variant": "owt", "framework": "torch", "mode": "eager", "device": "cpu", "batch": 8}
         row |= {"pass": "forward", "mean_ms": 10.0, "device_name": "a CPU", "matmul_gflop_per_s": 10.0, "threads": 1}
+        row["size"] = 224
         both = [row, row | {"case_id": "b", "threads": 2, "matmul_gflop_per_s": 20.0}]
         pd.DataFrame(both).to_csv(tmp_path / "a.csv", index=False)
         pictures.roofline_of([tmp_path / "a.csv"], tmp_path / "r.png")
         ((points, rates),) = drawn
         assert ([point["case_id"] for point in points], rates["matmul_gflop_per_s"]) == (["a"], 10.0)
         assert "roofline: under the roofs of threads 1" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", ["a folder", "x", "-", "x.docx"])
+    def test_a_picture_goes_to_a_file_that_says_what_it_is(self, tmp_path, name, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "a folder").mkdir()
+        done = CliRunner().invoke(main, ["plot", "--output", name])
+        assert (done.exit_code, done.stderr) == (
+            2,
+            f"alexnet-bench: --output: expected a file that ends in .png, .svg or .pdf, found {name!r}\n",
+        )
+
+    def test_the_rows_of_a_profile_are_left_to_their_own_plot(self):
+        rows = pd.DataFrame({"variant": ["owt", "owt.conv1", "a.b"]})
+        assert list(pictures.whole_nets(rows)["variant"]) == ["owt", "a.b"]
+        assert list(pictures.whole_nets(rows[1:2])["variant"]) == ["owt.conv1"]
 
     def test_one_picture_that_cannot_be_drawn_takes_no_other_with_it(self, tmp_path, monkeypatch):
         def never(paths, target):

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from bench import UsageError
 from bench.plots import drawing
+from impls.variants import VARIANTS
 
 WIDEST = 10.0  # inches of panels beside each other that a page still shows legibly
 EDGE = 1.5  # inches of a panel that hold its axis, and the room at its ends
@@ -21,6 +22,7 @@ BAR, SLIM = 0.8, 0.6  # inches; slim where that keeps more in one panel
 NARROW = 0.45  # inches, below which the numbers over two bars would touch
 LETTER = 0.095  # inches that one takes at most, on average
 LINE = 30  # letters of a label, then it is broken
+REACH = 3.0  # times the longest mean of a pass, how far an interval is drawn
 MOST = 240  # bars; more take longer to lay out than anyone waits
 INTERVAL = ("ci95_low_ms", "center_ms", "ci95_high_ms")
 INTERVAL_NAME = "centre of Rounds, 95 % interval"
@@ -59,13 +61,13 @@ def bars(rows: pd.DataFrame, target: Path) -> Figure:
         panels = list(figure.subplots(down, across, squeeze=False).flatten())
         left = iter(panels)
         for pass_, of, pages in zip(passes, groups, parts, strict=True):
-            mine = [next(left) for _ in pages]
+            mine, reach = [next(left) for _ in pages], REACH * rows["mean_ms"][rows["pass"] == pass_].max()
             for panel, part in zip(mine, pages, strict=True):
                 places = [_places(of[label], most) for label in part]
                 for one in series:
                     chosen = (rows["pass"] == pass_) & (names == one.name) & labels.isin(part)
                     at = [(number := part.index(label)) + places[number][one.name] for label in labels[chosen]]
-                    _bars(panel, rows[chosen], at, one, 0.74 / (most + 0.5), upright=upright)
+                    _bars(panel, rows[chosen], at, one, 0.74 / (most + 0.5), upright=upright, reach=reach)
                 panel.set_title(str(pass_).replace("_", " + "))
                 panel.set_xticks(range(len(part)), part)
                 panel.set_xlim(-0.5, few - 0.5)
@@ -114,17 +116,23 @@ def _places(series: Sequence[drawing.Series], most: int) -> dict[str, float]:
     return {one.name: (number + gap * one.compiled - middle) * width for number, one in enumerate(series)}
 
 
-def _bars(panel: Any, rows: pd.DataFrame, at: list[float], one: drawing.Series, width: float, *, upright: bool) -> None:
-    """The bars of a series, their marks, and above both each mean."""
+def _bars(
+    panel: Any, rows: pd.DataFrame, at: list[float], one: drawing.Series, width: float, *, upright: bool, reach: float
+) -> None:
+    """The bars of a series, their marks, and above both each mean. An interval that goes on beyond ``reach`` ends there
+    in an arrow."""
     means, errors = rows["mean_ms"].to_numpy(dtype=float), _column(rows, "stddev_ms")
     errors = np.where(errors >= 0, errors, np.nan)
     panel.bar(at, means, width, yerr=errors, ecolor=drawing.INK, capsize=3, error_kw={"elinewidth": 1}, **_look(one))
     low, center, high = (_column(rows, name)[_marked(rows)] for name in INTERVAL)
+    far = high > reach  # one such interval would leave no room for the rest
+    high = np.minimum(high, reach)
     places = np.array(at)[_marked(rows)]
     panel.vlines(places, low, high, color="white", linewidth=6.5, zorder=3)
     panel.vlines(places, low, high, color=DARK, linewidth=4, zorder=3.1)
     panel.plot(places, center, linestyle="none", zorder=3.2, **DIAMOND)
-    tops = means + np.nan_to_num(errors)
+    panel.plot(places[far], high[far], linestyle="none", zorder=3.2, **DIAMOND | {"marker": "^"})
+    tops = np.minimum(means + np.nan_to_num(errors), reach)
     tops[_marked(rows)] = np.maximum(tops[_marked(rows)], high)
     look = {"ha": "center", "va": "bottom", "fontsize": 9, "rotation": 90 if upright else 0}
     for x, top, mean in zip(at, tops, means, strict=True):
@@ -170,7 +178,12 @@ def _labels(rows: pd.DataFrame) -> pd.Series:
             labels = labels + rows[axis].map(lambda value, unit=unit: _line(value, unit))
     if "device_name" in rows and rows.groupby("device")["device_name"].nunique().max() > 1:  # several machines
         labels = labels + rows["device_name"].map(_line)
+    if "size" in rows:
+        own = rows["variant"].map({name: net.input_size for name, net in VARIANTS.items()})
+        odd = rows["size"].notna() & own.notna() & (rows["size"] != own) & ~labels.str.contains(" px", regex=False)
+        labels = labels + rows["size"].map(lambda value: _line(value, " px")).where(odd, "")
     more = [rows["run_id"].map(_line)] if "run_id" in rows else []
+    more += [rows["case_id"].map(_line)] if rows["case_id"].nunique() > 1 else []
     for one in (*more, pd.Series([f"\nrow {number}" for number in range(1, len(rows) + 1)], rows.index)):
         if pd.DataFrame({"series": names, "pass": rows["pass"], "label": labels}).duplicated().any():
             labels = labels + one

@@ -14,7 +14,8 @@ from matplotlib.transforms import Bbox
 
 from bench.case import PASSES
 from bench.plots import drawing
-from bench.plots.published import BVLC, FILE, NOT_STATED, SHARED, left_out, marks, ours
+from bench.plots.published import BVLC, FILE, NOT_STATED, SHARED, UNSIZED, cut, left_out, marks, ours, speed
+from bench.plots.published import names as names_of
 from bench.plots.published import published as published
 from bench.plots.published import shown as shown
 from impls.variants import VARIANTS
@@ -25,7 +26,7 @@ COLORS = {"fp32": drawing.INK, "fp16": "#CC79A7", "int8": "#56B4E9", NOT_STATED:
 GREY = "#B5B5B5"
 CONTEXT, TRAIN = "another or unknown net: not comparable", "full training step of such a net"
 MARKERS = dict(zip((*SHARED, *(name for name in VARIANTS if name not in SHARED)), "osD^vph<>", strict=True))
-OTHER_NET = "P"
+OTHER_NET, UNSIZED_NET = "P", "X"
 SLOWER = {"markersize": 4.5, "alpha": 0.4}
 RULE = "Numbered: the fastest published of each year, by net, processor, precision and pass; a line joins them."
 OWN_PASS = "Large marks: forward + backward has a loss in it, and neither an optimizer nor the gradient of the images."
@@ -34,7 +35,6 @@ WIDTH, PANELS = 10.0, 6.2  # inches: the figure, and the height of its panels
 SMALL = 7.5  # points
 LINE = SMALL * 1.3 / 72  # inches
 COLUMN, PAGE = 82, 175  # characters a line of small print
-MOST, LONGEST = 15, 46  # names that a panel has room for, and characters of one
 
 
 def history(rows: pd.DataFrame | None, target: Path, published: pd.DataFrame) -> Figure:
@@ -48,10 +48,13 @@ def history(rows: pd.DataFrame | None, target: Path, published: pd.DataFrame) ->
     new = ours(rows, old["year"].max() + 0.5)
     columns = _halves([_entry(part) for _, part in old.dropna(subset="number").groupby("number")])
     notes = [line for note in _notes(published, old, new) for line in textwrap.wrap(note, PAGE)]
-    names = {pass_: _names(new, pass_) for pass_ in PASSES}
-    side = 0.2 + 0.071 * max((len(name) for part in names.values() for name in part), default=-3)  # inches
+    names = {pass_: names_of(new, pass_) for pass_ in PASSES}
+    side = 0.2 + 0.071 * max(
+        (len(line) for part in names.values() for name in part for line in name.split("\n")), default=-3
+    )  # inches
     handles = list(_handles(old, new))
-    small = max(map(_long, columns)) + len(notes) + 2 * math.ceil(len(handles) / 4) + 2
+    ncols = _fitting([str(handle.get_label()) for handle in handles])
+    small = max(map(_long, columns)) + len(notes) + 2 * math.ceil(len(handles) / ncols) + 2
     height = PANELS + small * LINE
     low = 1 - PANELS / height
     with drawing.figure(WIDTH, height, target) as figure:
@@ -73,14 +76,8 @@ def history(rows: pd.DataFrame | None, target: Path, published: pd.DataFrame) ->
         panels[1].set_xlim(first, last)
         panels[1].set_xticks(range(math.ceil(first), math.floor(last) + 1, 1 if last - first < 11 else 2))
         figure.suptitle(_title(old, new), fontsize=13)
-        look: dict[str, Any] = {
-            "ncols": 4,
-            "frameon": False,
-            "fontsize": 9,
-            "columnspacing": 1.4,
-            "loc": "upper center",
-        }
-        figure.legend(handles=handles, bbox_to_anchor=(0.5, low), **look)
+        look: dict[str, Any] = {"ncols": ncols, "frameon": False, "fontsize": 9, "columnspacing": 1.4}
+        figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, low), **look)
         drawing.settle(figure)  # what follows is placed by pixels
         _print(figure, columns, notes)
         for panel, pass_ in zip(panels, PASSES, strict=True):
@@ -99,14 +96,8 @@ def _published(panel: Any, old: pd.DataFrame) -> None:
     for name, part in old[~grey].groupby("series"):
         look = _look(*part.iloc[0][["net", "cpu", "look"]])
         best = part[part["fastest"]].sort_values("day")
-        panel.plot(
-            best["year"],
-            best["images_per_s"],
-            color=look["markeredgecolor"],
-            linewidth=1,
-            alpha=0.5,
-            gid=f"line {name}",
-        )
+        line = {"color": look["markeredgecolor"], "linewidth": 1, "alpha": 0.5}
+        panel.plot(best["year"], best["images_per_s"], gid=f"line {name}", **line)
         rest = part[~part["fastest"]]
         panel.plot(rest["year"], rest["images_per_s"], gid=f"published {name}", zorder=3, **look | SLOWER)
         panel.plot(best["year"], best["images_per_s"], gid=f"published {name}", zorder=4, **look)
@@ -119,15 +110,19 @@ def _grey(cpu: bool, train: bool) -> dict[str, Any]:
 
 def _look(net: str, cpu: bool, precision: str) -> dict[str, Any]:
     color = COLORS.get(precision, COLORS[NOT_STATED])
-    look = {"marker": MARKERS.get(net, OTHER_NET), "linestyle": "", "markersize": 7, "markeredgecolor": color}
+    look = {"marker": _marker(net), "linestyle": "", "markersize": 7, "markeredgecolor": color}
     return look | {"markerfacecolor": drawing.PAPER if cpu else color}
+
+
+def _marker(net: str) -> str:
+    return MARKERS.get(net, UNSIZED_NET if UNSIZED in net else OTHER_NET)
 
 
 def _ours(panel: Any, new: pd.DataFrame) -> None:
     """Larger, in the framework's colour; hollow on a CPU, as the published are."""
     for _, row in new.iterrows():
         color = drawing.COLORS.get(row["framework"], drawing.OTHER)
-        look = {"marker": MARKERS.get(row["net"], OTHER_NET), "markersize": 11, "linestyle": "", "color": color}
+        look = {"marker": _marker(row["net"]), "markersize": 11, "linestyle": "", "color": color}
         look |= {"markerfacecolor": drawing.PAPER if row["device"] == "cpu" else color, "markeredgewidth": 2.5}
         panel.plot(row["year"], row["images_per_s"], zorder=5, gid=f"ours {row['net']}", **look)
 
@@ -146,29 +141,31 @@ def _handles(old: pd.DataFrame, new: pd.DataFrame) -> Iterator[Line2D]:
     yield Line2D([], [], label=TRAIN, **_grey(False, True))
 
 
+def _fitting(names: Sequence[str]) -> int:
+    """The most columns of a legend, four at most, that the page is wide enough for; a column is as wide as its name."""
+    for ncols in range(4, 1, -1):
+        tall = math.ceil(len(names) / ncols)
+        columns = [names[at : at + tall] for at in range(0, len(names), tall)]
+        if sum(0.55 + 0.064 * max(map(len, column)) for column in columns) < WIDTH:  # inches, at 9 points
+            return ncols
+    return 1
+
+
 def _title(old: pd.DataFrame, new: pd.DataFrame) -> str:
     first, last = (math.floor(year) for year in (old["year"].min(), old["year"].max()))
     machines = {name for name in new["device_name"] if name} if len(new) else set()
-    beside = f", and on {_cut(machines.pop(), 50)}" if len(machines) == 1 else ""
+    beside = f", and on {cut(machines.pop(), 50)}" if len(machines) == 1 else ""
     return f"AlexNet as published from {first} to {last}{beside}"
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _entry(part: pd.DataFrame) -> list[str]:
     """A number, then its lines of small print; ``part`` are its marks."""
     row = part.iloc[0]
     part = part.sort_values("pass")
-    speeds = [f"{SPOKEN[pass_]} {_speed(rate)}" for pass_, rate in zip(part["pass"], part["images_per_s"], strict=True)]
+    speeds = [f"{SPOKEN[pass_]} {speed(rate)}" for pass_, rate in zip(part["pass"], part["images_per_s"], strict=True)]
     facts = [row["net"], row["hardware"], row["library"], row["look"], f"batch {row['batch']:g}", row["date"]]
     text = f"{', '.join([*facts, *speeds])}. [{_short(row['source'])}] {row['caveat']}"
     return [str(row["number"]), *textwrap.wrap(text, COLUMN, break_on_hyphens=False)]
-
-
-def _speed(images_per_s: float) -> str:
-    return f"{images_per_s:,.0f}/s" if images_per_s >= 100 else f"{images_per_s:.3g}/s"
 
 
 def _short(source: str) -> str:
@@ -201,6 +198,8 @@ def _notes(published: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> Ite
             if count
             else f"no published timing is of {net}"
         )
+        if UNSIZED in net:
+            why = f"nothing published is beside {net}"
         yield f"{why[0].upper()}{why[1:]}: compare its marks with nothing but each other."
     if BVLC in drawn:
         yield CAFFES
@@ -218,7 +217,7 @@ def _measured(new: pd.DataFrame) -> Iterator[str]:
     groups = new.assign(when=dates, machine=machine).groupby(["when", "machine", "device"], sort=False)
     for (when, name, device), part in groups:
         nets = ", ".join(dict.fromkeys(part["net"]))
-        facts = [nets, f"{_cut(str(name), 80)} ({device})"]
+        facts = [nets, f"{cut(str(name), 80)} ({device})"]
         facts += [f"{one} threads" for one in dict.fromkeys(part["threads"]) if one and device == "cpu"]
         facts += [one for one in dict.fromkeys(part["precision"]) if one]
         facts += ["batch " + ", ".join(f"{batch:g}" for batch in sorted(set(part["batch"])))]
@@ -249,10 +248,10 @@ def _number(panel: Any, old: pd.DataFrame, taken: list[Bbox]) -> None:
     """Each number as near to its mark as it finds room, the fastest first, with a line to it from farther off."""
     inside = panel.get_window_extent()
     facts = old.sort_values("images_per_s", ascending=False)[["number", "year", "images_per_s", "look"]]
-    for number, year, speed, precision in facts.itertuples(index=False):
+    for number, year, rate, precision in facts.itertuples(index=False):
         look = {"fontsize": 9, "weight": "bold", "ha": "center", "va": "center", "zorder": 6, "gid": "number"}
         look["color"] = COLORS.get(precision, COLORS[NOT_STATED])
-        label = panel.annotate(str(number), (year, speed), (0, 0), textcoords="offset points", **look)
+        label = panel.annotate(str(number), (year, rate), (0, 0), textcoords="offset points", **look)
         label.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=drawing.PAPER)])
         for away, turn in ((away, turn) for away in range(9, 60, 4) for turn in range(0, 360, 30)):
             angle = math.radians(90 + turn)
@@ -263,30 +262,20 @@ def _number(panel: Any, old: pd.DataFrame, taken: list[Bbox]) -> None:
         taken.append(box)
         if away > 12:
             at = panel.transData.inverted().transform(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
-            panel.plot([year, at[0]], [speed, at[1]], color=drawing.FAINT, linewidth=0.6, zorder=3, gid="leader")
-
-
-def _names(new: pd.DataFrame, pass_: str) -> dict[str, Any]:
-    """Names of ours, from the slowest up, each with its mark's row: the fastest of each framework, net and machine."""
-    groups = new[new["pass"] == pass_].groupby(["framework", "net", "guest", "device", "device_name"])
-    best = new.loc[groups["images_per_s"].idxmax()].sort_values("images_per_s", ascending=False).head(MOST)
-    names = {}
-    for index, row in best[::-1].iterrows():
-        said = [row["guest"] or row["framework"], row["mode"], row["precision"].replace("fp32", "")]
-        said += [row["net"]] if new["net"].nunique() > 1 else []
-        speed = f", {row['device']}: {_speed(row['images_per_s'])}"
-        names[_cut(" ".join(filter(None, said)), LONGEST - len(speed)) + speed] = index
-    return names
+            panel.plot([year, at[0]], [rate, at[1]], color=drawing.FAINT, linewidth=0.6, zorder=3, gid="leader")
 
 
 def _name(panel: Any, best: pd.DataFrame, names: Sequence[str]) -> None:
     """Names to the right of the panel, each as high as its mark or as the others let it be."""
     box, apart = panel.get_window_extent(), 25  # pixels; 9 points are 19
     heights = [y for _, y in _places(panel, best)]
+    tall = [apart * (name.count("\n") + 1) for name in names]
+    top = box.y1 + apart / 2
     for at in range(1, len(heights)):
-        heights[at] = max(heights[at], heights[at - 1] + apart)
+        heights[at] = max(heights[at], heights[at - 1] + (tall[at - 1] + tall[at]) / 2)
     for at in range(len(heights) - 1, -1, -1):
-        heights[at] = min(heights[at], box.y1 - apart * (len(heights) - 1 - at))
+        heights[at] = min(heights[at], top - tall[at] / 2)
+        top = heights[at] - tall[at] / 2
     for name, height, (_, row) in zip(names, heights, best.iterrows(), strict=True):
         color = drawing.COLORS.get(row["framework"], drawing.OTHER)
         arrow = {"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkB": 7, "relpos": (0, 0.5)}

@@ -40,6 +40,7 @@ HUGE = 9e18  # of any unit; below it a whole number fits in 64 bits
 LONGEST = {"case_id": 120}  # characters; ours have up to 70
 LONG = 60
 
+LATER_S = 5  # by which run.jsonl is newer than its tables where it went on; a checkout writes both at once
 #: What must hold of a column's number, or of its text; and how that is said.
 Rule = tuple[str, Callable[[pd.Series], pd.Series]]
 NAMED: Rule = ("must not be empty", lambda column: column.notna())
@@ -61,14 +62,22 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     """
     frames, marked = [], 0
     notes: list[str] = []
+    beside: list[str] = []
     for path in paths:
         file = _file(path, "summary.csv")
         cells = _cells(file, NEEDED, "summary.csv or a Run folder")
-        frame = _kept(file, cells[_valid(cells)], IN_READ, notes)
-        marked += len(cells) - int(_valid(cells).sum())
+        valid = _valid(cells)
+        frame = _kept(file, cells[valid], IN_READ, notes)
+        marked += int((~valid).sum())
+        beside += _set_aside(file, cells, valid)
         frames.append(frame)
     because = [f"{marked} marked as not valid"] if marked else []
+    if any(len(frame) for frame in frames):
+        notes += beside
     found = _joined(frames, notes, f"{_all(paths)}: no valid row with a mean_ms, nothing to draw", because)
+    if (twice := found.duplicated()).any():
+        _tell(f"{_all(paths)}: left out {twice.sum()} rows that stand there twice")
+        found = found[~twice].reset_index(drop=True)
     known = {name: found[name].fillna("") if name in found else "" for name in ("case_id", "mode", "device", "arm")}
     return found.assign(**known)
 
@@ -113,17 +122,23 @@ def latest(folder: Path = Path("results")) -> list[Path]:
 
 
 def _file(path: Path, name: str) -> Path:
-    """The CSV that is meant; derived first where a Run was killed before it had one."""
+    """The CSV that is meant; derived first where a Run was killed before it had one, or went on since."""
     if not os.path.isdir(path):
         return path
-    file = path / name
-    if not file.exists():
-        if not (path / "run.jsonl").exists():
-            raise UsageError(f"{path}: no Run there: expected a folder with {name} or run.jsonl in it")
-        try:
-            results.Run(path).write()
-        except OSError as error:
+    file, truth = path / name, path / "run.jsonl"
+    there = file.exists()
+    if not there and not truth.exists():
+        raise UsageError(f"{path}: no Run there: expected a folder with {name} or run.jsonl in it")
+    if there and not (truth.exists() and truth.stat().st_mtime > file.stat().st_mtime + LATER_S):
+        return file
+    try:
+        results.Run(path).write()
+    except OSError as error:
+        if not there:
             raise UsageError(f"{path}: cannot write the {name} it lacks: {error.strerror}; copy the folder") from error
+    except UsageError:  # of another schema
+        if not there:
+            raise
     return file
 
 
@@ -146,6 +161,13 @@ def _cells(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
     places = {name: header.index(name) for name in header if name}
     cells = table[list(places.values())].set_axis(list(places), axis=1)
     if separator != ",":
+        numbers = [name for name in places if name in NUMBERS]
+        marks = {mark: cells[numbers].map(lambda cell, mark=mark: mark in str(cell)).to_numpy() for mark in ",."}
+        if marks[","].any() and marks["."].any():
+            odd = cells[numbers].to_numpy()[marks["."]][0]
+            raise UsageError(
+                f"{file}: expected decimal commas as elsewhere in it, found {odd!r}; leave out marks of thousands"
+            )
         for name in [name for name in places if name not in TEXT]:
             cells[name] = cells[name].map(lambda cell: cell.replace(",", "."), na_action="ignore")
     return cells[cells[needed[0]].notna() | cells.notna().any(axis=1)]  # a spreadsheet keeps empty lines
@@ -246,6 +268,17 @@ def _valid(cells: pd.DataFrame) -> pd.Series:
     if "valid" not in cells:
         return pd.Series(True, cells.index)
     return ~cells["valid"].isin([cell for cell in cells["valid"].unique() if str(cell).lower() in FALSE])
+
+
+def _set_aside(file: Path, cells: pd.DataFrame, valid: pd.Series) -> list[str]:
+    """What to say of a file without rows, or with rows that are marked as not valid."""
+    if cells.empty:
+        return [f"{file}: no rows"]
+    if valid.all():
+        return []
+    reasons = list(cells["invalid_reason"][~valid].dropna().unique()) if "invalid_reason" in cells else []
+    why = f": {', '.join(map(_quoted, reasons[:3]))}" if reasons else ""
+    return [f"{file}: left out {(~valid).sum()} of {len(cells)} rows, marked as not valid{why}"]
 
 
 def _joined(frames: Sequence[pd.DataFrame], notes: Sequence[str], nothing: str, because: Sequence[str] = ()) -> Any:

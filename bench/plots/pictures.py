@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,29 +10,41 @@ from typing import Any
 import pandas as pd
 
 from bench import UsageError, ceiling, roofline, screen
+from bench.case import spoken
 from bench.layer_times import BACKWARD, SUM, WHOLE
 from bench.plots import bars, decade, frames, roofs, stacks, strips, sweep, timeline
 from bench.results import Run
-from impls.variants import named
+from impls.layers import LayerError
+from impls.variants import VARIANTS, named
 
+ENDINGS = (".png", ".svg", ".pdf")
 #: What a roof is of, beside the machine.
 UNDER = ("device", "precision", "threads")
 
 
 def times(paths: Sequence[Path], target: Path) -> None:
-    bars.bars(frames.read(paths), target)
+    bars.bars(whole_nets(frames.read(paths)), target)
 
 
 def throughput(paths: Sequence[Path], target: Path) -> None:
-    sweep.sweep(frames.read(paths), target)
+    sweep.sweep(whole_nets(frames.read(paths)), target)
 
 
 def distribution(paths: Sequence[Path], target: Path) -> None:
-    strips.distribution(frames.samples(paths), target)
+    strips.distribution(whole_nets(frames.samples(paths)), target)
 
 
 def series(paths: Sequence[Path], target: Path) -> None:
-    timeline.series(frames.samples(paths), target)
+    timeline.series(whole_nets(frames.samples(paths)), target)
+
+
+def whole_nets(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without the rows of a profile's nets, one by one, which have a plot of their own: all where there is no other."""
+    if "variant" not in rows:
+        return rows
+    net = rows["variant"].astype(str).str.split(".", n=1).str
+    parts = net[0].isin(list(VARIANTS)) & net[1].notna()
+    return rows[~parts] if not parts.all() else rows
 
 
 def history(paths: Sequence[Path], target: Path) -> None:
@@ -79,6 +92,14 @@ KINDS: dict[str, Callable[[Sequence[Path], Path], None]] = {
 }
 
 
+def target(name: str) -> Path:
+    """The file that a picture goes to; UsageError for a name that does not say what it is."""
+    path = Path(name)
+    if path.suffix.lower() not in ENDINGS or path.is_dir():
+        raise UsageError(f"--output: expected a file that ends in {spoken(ENDINGS)}, found {name!r}")
+    return path
+
+
 def unnamed(kind: str) -> list[Path]:
     """What is drawn where nothing is named: the newest Run; what was published needs none."""
     try:
@@ -108,10 +129,10 @@ def of_summary(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
         if part:
             continue
         try:
-            variant = named(net, None if pd.isna(row.get("size")) else int(row["size"]))
+            variant = named(net, int(row.get("size", math.nan)))  # ValueError where nobody says on what
             width = roofline.WIDTHS.get(str(row.get("precision")), roofline.WIDTH)
             work = roofline.net_work(variant, int(row["batch"]), row["pass"], width=width)
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, LayerError):
             continue  # of another program, or another version's net
         center = row.get("center_ms")
         speed = work.flop / float(row["mean_ms"] if pd.isna(center) else center) / 1e6

@@ -21,7 +21,8 @@ BVLC = "bvlc at 224 px"
 SHARED = ("owt", BVLC)
 #: Of a user's rows, what is used as text.
 WORDS = "run_id variant framework mode device device_name precision size threads net flags valid".split()
-NOT_STATED = "precision not stated"
+MOST, LONGEST = 15, 46  # lines of names that a panel has room for, and characters of one
+NOT_STATED, UNSIZED = "precision not stated", "size not stated"
 
 
 def published() -> pd.DataFrame:
@@ -141,6 +142,37 @@ def _said(value: Any) -> str:
 
 
 def _net(variant: str, size: str, flags: str) -> str:
-    if variant in VARIANTS and size and size != str(VARIANTS[variant].input_size):
+    """Without a size nobody knows whether it is the Variant's own: such a row is in no published series."""
+    if not size and variant in (*VARIANTS, *SHARED):
+        variant = f"{variant}, {UNSIZED}"
+    elif variant in VARIANTS and size != str(VARIANTS[variant].input_size):
         variant = f"{variant} at {size} px"
     return f"{variant}, not proven" if "not_proven" in flags else variant
+
+
+def names(new: pd.DataFrame, pass_: str) -> dict[str, Any]:
+    """Names of ours, from the slowest up, each with its mark's row: the fastest of each framework, net and machine.
+    A name too long for a line has its net, whole, in a second."""
+    groups = new[new["pass"] == pass_].groupby(["framework", "net", "guest", "device", "device_name"])
+    best = new.loc[groups["images_per_s"].idxmax()].sort_values("images_per_s", ascending=False)
+    found: dict[str, Any] = {}
+    for index, row in best.iterrows():
+        said = " ".join(
+            filter(None, [row["guest"] or row["framework"], row["mode"], row["precision"].replace("fp32", "")])
+        )
+        rate, net = f", {row['device']}: {speed(row['images_per_s'])}", row["net"] if new["net"].nunique() > 1 else ""
+        name = f"{said} {net}".strip() + rate
+        if len(name) > LONGEST:
+            name = cut(said, LONGEST - len(rate)) + rate + (f"\n{net}" if net else "")
+        if len("\n".join([*found, name]).split("\n")) > MOST:
+            break
+        found[name] = index
+    return dict(reversed(found.items()))
+
+
+def cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def speed(images_per_s: float) -> str:
+    return f"{images_per_s:,.0f}/s" if images_per_s >= 100 else f"{images_per_s:.3g}/s"

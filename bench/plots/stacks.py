@@ -29,13 +29,14 @@ KINDS = {
 }
 OTHER = "#F5F5F5"
 DARK = ("lrn", "bn")
-PUBLISHED = "Caffe + cuDNN, Titan X, batch 128 (2016)"
+#: Its net is told by the same log's total, which bench/data/published.csv has as one of owt.
+PUBLISHED = "owt, Caffe + cuDNN, Titan X, batch 128 (2016)"
 PUBLISHED_NOTE = " (Caffe's backward of conv1 has the gradient of the images in it)"
 BAR, OUTLINE = 0.56, 0.2  # heights; the outline stands right below the bar
 
 
 def published() -> pd.DataFrame:
-    """The only known row-by-row times of this net, another machine's, in the columns that ``layers`` draws.
+    """The only known row-by-row times of such a net: owt's, another machine's, in the columns that ``layers`` draws.
 
     Source: soumith/convnet-benchmarks, caffe/output_alexnet.log, 2016.
     """
@@ -53,12 +54,13 @@ def layers(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | N
     Lower panel: the same as shares of their sum, beside the shares that ``published`` rows have of theirs.
 
     Without a row of ``WHOLE`` there is no outline; rows without a time are left out, and a difference of two times that
-    came out below nothing is nothing.
+    came out below nothing has no segment, and is named beside its bar.
     """
     missing = [name for name in NEEDED if name not in profile_rows]
     if missing:
         raise UsageError(f"layers: expected the columns {', '.join(NEEDED)}; missing {', '.join(missing)}")
-    rows = profile_rows.assign(center_ms=pd.to_numeric(profile_rows["center_ms"], errors="coerce").clip(lower=0))
+    measured = pd.to_numeric(profile_rows["center_ms"], errors="coerce")
+    rows = profile_rows.assign(center_ms=measured.clip(lower=0), measured_ms=measured)
     rows = rows[rows["center_ms"].notna()]
     parts = rows[~rows["layer"].isin([WHOLE, SUM])]
     if parts.empty:
@@ -83,8 +85,7 @@ def layers(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | N
         for at, bar in enumerate(bars):
             mine = (rows["pass"] == bar[0]) & (names == bar[1])
             total = _stack(above, at, parts[mine[parts.index]], 1.0, stacks)
-            whole = rows[mine & (rows["layer"] == WHOLE)]
-            _whole(above, at, total, whole)
+            _whole(above, at, total, rows[mine])
         for at, (pass_, name) in enumerate(shares):
             source = published if name == PUBLISHED and published is not None else parts[names[parts.index] == name]
             here = source[source["pass"] == pass_]
@@ -123,9 +124,10 @@ def _stack(panel: Any, at: int, rows: pd.DataFrame, scale: float, stacks: list[t
     return left
 
 
-def _whole(panel: Any, at: int, total: float, whole: pd.DataFrame) -> None:
-    """The whole net's time with its interval, and both lengths in words."""
-    text = f"rows {drawing.number(total)}"
+def _whole(panel: Any, at: int, total: float, rows: pd.DataFrame) -> None:
+    """The whole net's time with its interval, and in words both times as measured and what came out below nothing."""
+    whole, added = (rows[rows["layer"] == name] for name in (WHOLE, SUM))
+    text = f"rows {drawing.number(float(added['measured_ms'].iloc[0]) if len(added) else total)}"
     longest = total
     if len(whole):
         ms = float(whole["center_ms"].iloc[0])
@@ -138,6 +140,9 @@ def _whole(panel: Any, at: int, total: float, whole: pd.DataFrame) -> None:
             below, ms, OUTLINE, facecolor="none", edgecolor=drawing.INK, xerr=error, ecolor=drawing.INK, capsize=2
         )
         text, longest = f"{text}, net {drawing.number(ms)}", max(total, high)
+    lost = list(rows[(rows["measured_ms"] < 0) & ~rows["layer"].isin([WHOLE, SUM])]["layer"])
+    if lost:
+        text += f"\n{' and '.join(lost) if len(lost) < 3 else f'{lost[0]} and {len(lost) - 1} more'} below 0"
     panel.annotate(text, (longest, at), (4, 0), textcoords="offset points", va="center", fontsize=9)
 
 

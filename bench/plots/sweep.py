@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 
 from bench import roofline
 from bench.plots import drawing
+from impls.layers import LayerError
 from impls.variants import named as net_named
 
 #: A line is one net under one condition: whatever else varies stands in its name.
 APART = ("variant", "size", "device", "device_name", "precision", "threads", *drawing.APART)
+REACH = 2.0  # of the fastest, how far an axis goes at most
 
 
 def sweep(rows: pd.DataFrame, target: Path) -> Figure:
@@ -48,7 +50,12 @@ def sweep(rows: pd.DataFrame, target: Path) -> Figure:
                 panel.set_xticks(batches, [f"{batch:g}" for batch in batches])
                 panel.set_xticks([], minor=True)
                 drawing.grid(panel)
-            column[0].set_ylim(0, column[0].get_ylim()[1] * 1.05)
+            highest, widest = rows["speed"][here].max(), rows["speed_high"][here].max()
+            if widest > REACH * highest:  # one such interval would leave no room for the rest
+                column[0].set_ylim(0, REACH * highest)
+                column[0].set_title(f"an interval goes on up to {drawing.number(widest)}", loc="right", fontsize=9)
+            else:
+                column[0].set_ylim(0, column[0].get_ylim()[1] * 1.05)
             if peaks:
                 column[1].axhline(1, color=drawing.INK, linestyle="--", linewidth=1)
                 column[1].set_ylim(0, max(1.08, column[1].get_ylim()[1]))
@@ -103,7 +110,7 @@ def _turn(column: Any, rows: pd.DataFrame) -> str:
                 panel.axvline(low, color=drawing.FAINT, linestyle=":", linewidth=1.5)
             else:
                 panel.axvspan(low, high, color=drawing.SHADE, zorder=0)
-    return f"compute-bound from batch {low if low == high else f'{low} to {high}'}"
+    return f"compute-bound from batch {low if low == high else f'{low}–{high}'} on"
 
 
 def _turns(rows: pd.DataFrame) -> list[int]:
@@ -117,13 +124,13 @@ def _turns(rows: pd.DataFrame) -> list[int]:
     ]
     turns = []
     for variant, ceiling, copy, size, precision, pass_ in set(zip(*facts, strict=True)):
-        if pd.isna(ceiling) or pd.isna(copy) or pass_ not in roofline.PASSES:
+        if pd.isna(ceiling) or pd.isna(copy) or pd.isna(size) or pass_ not in roofline.PASSES:
             continue
+        width = roofline.WIDTHS.get(precision, roofline.WIDTH)
         try:
-            net = net_named(variant, None if pd.isna(size) else int(size))
-        except KeyError:  # another program's net
+            turn = roofline.turning_batch(net_named(variant, int(size)), pass_, ceiling, copy, width=width)
+        except (KeyError, LayerError):  # another program's net
             continue
-        turn = roofline.turning_batch(net, pass_, ceiling, copy, width=roofline.WIDTHS.get(precision, roofline.WIDTH))
         turns.append(roofline.LARGEST_BATCH + 1 if turn is None else turn)
     return turns
 
