@@ -62,8 +62,12 @@ report: .venv/ready ## one page of everything, for a browser: make report [RUN=r
 export: .venv/ready ## for another program: make export RUN=results/A FORMAT=bencher [OUTPUT=bencher.json]
 	$(BENCH) export $(call passed,FORMAT OUTPUT) $(RUN)
 
-ci-bench: .venv/ready ## the cases under pytest-benchmark: stored, and compared with the stored run before
-	$(PY) -m pytest tests/speed/test_cases.py --benchmark-only --benchmark-autosave --benchmark-save-data \
+# pytest has no options of ours: they go as variables
+ASKED := VARIANT FRAMEWORK MODE PRECISION LAYOUT LRN PRESET BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS SEED
+CI_ENV = $(foreach name,$(ASKED),$(if $(filter command,$(origin $(name))),ALEXNET_BENCH_$(name)=$($(name))))
+
+ci-bench: .venv/ready ## the cases under pytest-benchmark, stored and compared with the run before: make ci-bench [BATCH=2]
+	$(CI_ENV) $(PY) -m pytest tests/speed/test_cases.py --benchmark-only --benchmark-autosave --benchmark-save-data \
 	  $(if $(wildcard .benchmarks/*/*.json),--benchmark-compare) --benchmark-columns=min,mean,stddev,median,rounds --benchmark-sort=name
 
 ingest: .venv/ready ## a Run of what pytest-benchmark stored: make ingest FILES=".benchmarks/*/*.json"

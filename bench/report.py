@@ -5,6 +5,7 @@ import gzip
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,18 @@ def rendered(runs: Sequence[Run], margin: float = MARGIN) -> str:
     for number, one in enumerate(chapters, 1):  # two files in one folder need two names, and so do two folders
         one["prefix"] = f"{number}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', one['name'])}-" if len(runs) > 1 else ""
         one["name"] += f" ({number})" if names.count(one["name"]) > 1 else ""
+    _once(chapters)
     title = names[0] if len(names) == 1 else f"{len(names)} Runs"
     return template.render(chapters=chapters, title=title, version=bench.__version__)
+
+
+def _once(chapters: Sequence[dict[str, Any]]) -> None:
+    """The chart of a decade, nearly the same for each Run, and its table stay in the first chapter that has them."""
+    drawn = [one for one in chapters if one["published"]]
+    for one in drawn[1:]:
+        why = f"it stands once in this page, with the times of {drawn[0]['name']}"
+        one["figures"] = [replace(it, markup="", why=why) if it.kind == "history" else it for it in one["figures"]]
+        one["published"] = None
 
 
 def chapter(run: Run, id_: str, margin: float = MARGIN) -> dict[str, Any]:

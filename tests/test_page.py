@@ -57,6 +57,26 @@ def test_the_page_is_no_wider_than_the_window(browser, pages, width):  # noqa: F
         assert browser.run("return document.documentElement.scrollWidth") == width
 
 
+def test_on_a_phone_a_scrolled_row_still_has_its_name(browser, pages):  # noqa: F811
+    browser.open(pages["plain"], width=360)
+    browser.run("document.querySelector('.scroll').scrollLeft = 300")
+    head = "const [table, head] = ['.scroll', '.scroll th[scope=row]'].map(s => document.querySelector(s));"
+    left, width = browser.run(
+        f"{head} const [a, b] = [table, head].map(e => e.getBoundingClientRect()); return [b.left - a.left, b.width]"
+    )
+    assert abs(left) < 1
+    assert width < 180
+
+
+def test_landmarks_of_two_runs_have_names_of_their_own(browser, pages):  # noqa: F811
+    browser.open(pages["hostile"])
+    names = browser.run(
+        "return [...document.querySelectorAll('section, [role=region], nav')].map(e => e.ariaLabel || "
+        "e.getAttribute('aria-labelledby').split(' ').map(i => document.getElementById(i).textContent).join(' '))"
+    )
+    assert len(names) == len(set(names))
+
+
 def test_without_scripts_everything_is_there(browser, pages):  # noqa: F811
     browser.open(pages["plain"])
     tables, plots = browser.run(TABLES), browser.run(PLOTS)

@@ -210,7 +210,8 @@ class TestVerdict:
         assert "one framework runs after the other" in why.text
 
     def test_a_run_of_another_program_says_so(self, tmp_path):
-        *_, why = said(foreign(tmp_path))
+        time, why = said(foreign(tmp_path))
+        assert time.text.startswith("test_b takes 0.001001 [0.0009985, 0.001003] ms (95 % interval")
         assert why.text.startswith("No ratio: another program measured this")
 
     def test_of_many_comparisons_those_that_matter_have_a_sentence(self, tmp_path):
@@ -228,6 +229,7 @@ class TestVerdict:
         broken = changed(made, {"event": "failed", "case_id": B.id, "reason": "it fell over"}, without=("end",))
         text = cautions(broken)
         assert "Interrupted: this Run did not come to its end; 5 of 5 Rounds are there" in text
+        assert "`alexnet-bench run --resume r` goes on with it." in text
         assert "No valid row for tensorflow graph, forward of owt at batch 8: it fell over." in text
         assert re.search(r"Noise: 1 of 1 rows is noisy .*; at worst \d+\.\d % was stolen", text)
 
@@ -246,6 +248,24 @@ class TestVerdict:
         assert f"run.jsonl, line {first}: not a JSON object" in text
         assert "run.jsonl: 2 more lines left out" in text
         assert str(tmp_path) not in text
+
+    def test_a_case_that_failed_is_said_with_the_verdict(self, tmp_path):
+        third = dataclasses.replace(A, framework="jax", mode="jit")
+        made = make(tmp_path / "r", [A, B, third])
+        assert "FAILED" not in [one.word for one in said(made)]
+        broken = changed(made, {"event": "failed", "case_id": third.id, "reason": "it fell over"})
+        assert [one.word for one in said(broken)[:2]] == ["SLOWER", "FAILED"]
+        assert said(broken)[1].text == "1 of 3 cases has no valid row; “Before you quote it” says why."
+        found = table.results(broken, by_id(broken), pairs.within(broken))
+        assert {len(row) for row in found.rows} == {len(found.columns)}
+        assert found.rows[2][-1].text == "not valid: it fell over"
+        assert found.columns[-1].long
+        assert "FAILED" in Page(report.rendered([broken, make(tmp_path / "s")])).text("nav", "li", "span")
+
+    def test_what_was_not_begun_has_not_failed(self, tmp_path):
+        made = make(tmp_path / "r")
+        rows = {id_: row | {"valid": False, "invalid_reason": "not measured"} for id_, row in by_id(made).items()}
+        assert not list(findings._lacking(rows))
 
     def test_a_run_without_a_valid_row_has_nothing_to_quote(self, tmp_path):
         made = make(tmp_path / "r", [A])
@@ -283,7 +303,7 @@ class TestPage:
         ids = [attrs["id"] for _, attrs in found.elements if "id" in attrs]
         assert len(ids) == len(set(ids))
         wanted = [attrs["href"][1:] for attrs in found.all("a") if attrs["href"].startswith("#")]
-        wanted += [attrs[name] for _, attrs in found.elements for name in ("aria-labelledby",) if name in attrs]
+        wanted += [id_ for _, attrs in found.elements for id_ in attrs.get("aria-labelledby", "").split()]
         assert set(wanted) <= set(ids)
         assert {"run1", "run2", "run1-times-p", "run2-times-p"} <= set(ids)
 
@@ -402,6 +422,15 @@ print(hash(report.rendered([Run(Path({str(run.folder)!r}))])), len(made))
         assert [row[-1].text for row in found.rows] == ["–", "5 × cold"]
         assert "Memory and first calls" in shown(made).text("h4")
 
+    def test_the_machine_is_told_in_words_and_rounded(self, tmp_path):
+        known = HOST | {"load_1min": 1.50048828125, "alexnet_bench": "0.1.0", "gpu_driver": None}
+        said = table_conditions.machine(make(tmp_path / "r", fingerprint=known))
+        assert said[-3:] == [("memory MiB", "2048"), ("load, 1 minute", "1.5"), ("alexnet-bench", "0.1.0")]
+
+    def test_a_ratio_breaks_before_its_interval_alone(self, tmp_path):
+        page = report.rendered([make(tmp_path / "r")])
+        assert re.search(r'<td class="number parted" data-value="[\d.]+">1\.500 \[1\.500,\u00a01\.500\]</td>', page)
+
     def test_where_nothing_is_known_of_memory_there_is_no_table(self, tmp_path):
         made = make(tmp_path / "r", [A])
         bare = {id_: row | dict.fromkeys(table.BESIDE_TIME) for id_, row in by_id(made).items()}
@@ -421,6 +450,10 @@ print(hash(report.rendered([Run(Path({str(run.folder)!r}))])), len(made))
         assert "Published timings with a number" in text
         row = "1owtTitan Blackcuda-convnet2 (Torch)fp321281,455465.52014-12-19soumith/convnet-benchmarks:"
         assert f"{row}README.md@7aa9cf9no dropout or softmax; i7-3930K host" in text
+        both = shown(make(tmp_path / "a"), make(tmp_path / "b"))
+        assert both.text().count("Published timings with a number") == 1
+        assert "A decade not drawn: it stands once in this page, with the times of a." in both.text()
+        assert [one["id"] for one in both.all("figure") if "history" in one["id"]] == ["run1-history-figure"]
         monkeypatch.delitem(pictures.KINDS, "history")
         assert "Published timings" not in shown(make(tmp_path / "without")).text()
 

@@ -1,5 +1,6 @@
 """Findings: what a Run allows to be said, in sentences, the verdict first, and what a reader must know beside it."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,18 @@ class Finding:
 def of(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
     """The most important first, which alone says what a verdict rests on; a Run that compares nothing has its times,
     and why there is no ratio."""
+    first, *rest = _measured(run, rows, pairs)
+    return [first, *_lacking(rows), *rest]
+
+
+def _lacking(rows: Rows) -> Iterator[Finding]:
+    """What failed belongs to the headline; what was not begun is the interruption's."""
+    if failed := sum(row["invalid_reason"] not in ("", "not measured") for row in rows.values()):
+        said = f"{failed} of {len(rows)} cases {'has' if failed == 1 else 'have'} no valid row"
+        yield Finding("FAILED", f"{said}; “Before you quote it” says why.")
+
+
+def _measured(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
     whole = {case.id: case for case in whole_nets(run)}
     pairs = [pair for pair in pairs if pair.candidate in whole]
     compared = [pair for pair in pairs if pair.ratio]
@@ -87,8 +100,6 @@ def _rests_on(pair: Pair) -> str:
 
 def _work(run: Run, case: Case) -> str:
     """What was done, with the axes that vary in the Run."""
-    if case.foreign:
-        return f"{case.variant} ({case.pass_})"
     beside = [f"at batch {case.batch}"]
     beside += [f"in {case.precision}"] if len({one.precision for one in run.cases}) > 1 else []
     beside += [f"on {case.device}"] if len({one.device for one in run.cases}) > 1 else []
@@ -115,7 +126,8 @@ def _times(run: Run, rows: Rows, cases: Sequence[Case]) -> Iterator[Finding]:
         else:
             low, high = number(row["ci95_low_ms"]), number(row["ci95_high_ms"])
             time = f"{number(row['center_ms'])} [{low}, {high}] ms (95 % interval over {row['rounds']} Rounds)"
-        yield Finding("", f"{words(case)} runs {_work(run, case)} in {time}.")
+        took = f"takes {time}" if case.foreign else f"runs {_work(run, case)} in {time}"
+        yield Finding("", f"{words(case)} {took}.")
     if len(valid) > FEW:
         yield Finding("", f"{len(valid) - FEW} more times stand in the table of results.")
 
@@ -150,7 +162,7 @@ def _unfinished(run: Run, rows: Rows) -> Iterator[str]:
     if "interrupted" in reasons or run.events[-1]["event"] != "end":
         yield (
             f"Interrupted: this Run did not come to its end; {counted} of {run.protocol.rounds} Rounds are there. "
-            "`alexnet-bench run --resume` goes on with it."
+            f"`alexnet-bench run --resume {shlex.quote(run.folder.resolve().name)}` goes on with it."
         )
     elif "time_cap" in reasons:
         yield f"Cut short by --max-time: {counted} of {run.protocol.rounds} Rounds are there."

@@ -38,12 +38,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """``long``: its text may break into lines; ``wide``: into few, being sentences."""
+    """``long``: its text may break into lines; ``wide``: into few, being sentences; ``parted``: before its interval."""
 
     name: str
     numeric: bool = False
     long: bool = False
     wide: bool = False
+    parted: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ def results(run: Run, rows: Rows, pairs: Sequence[Pair]) -> Table:
     baselines = {pair.baseline for pair in pairs if pair.ratio}
     backward = any(rows[case.id]["backward_ci95_low_ms"] is not None for case in cases)
     figures = ["mean ± stddev ms (n)", "median ms", "p95 ms", "images/s", "GFLOP/s", "of peak"]
-    figures += ["backward ms [95 %]"] if backward else []
+    intervals = [*(["backward ms [95 %]"] if backward else []), "ratio [95 %]"]
     columns = [
         *_names(beside),
-        *(Column(name, True) for name in (*figures, "ratio [95 %]")),
+        *(Column(name, True) for name in figures),
+        *(Column(name, True, parted=True) for name in intervals),
         Column("flags", long=True),
     ]
     body = []
@@ -75,7 +77,8 @@ def results(run: Run, rows: Rows, pairs: Sequence[Pair]) -> Table:
         if row["valid"]:
             cells = [*_figures(row, backward), _ratio(pair, case.id in baselines), Cell(row["flags"] or NONE)]
         else:
-            cells = [Cell(NONE)] * len(figures) + [Cell(f"not valid: {row['invalid_reason']}")]
+            missing = [Cell(NONE)] * (len(figures) + len(intervals))
+            cells = [*missing, Cell(f"not valid: {row['invalid_reason']}")]
         body.append([*_named(case, beside), *cells])
     return Table(_in_common(run, rows, beside), columns, body, heads=1)
 

@@ -13,6 +13,8 @@ from bench.screen import words
 PROBED = ("Python", "threads", "oneDNN", "TF32", "matmul, probed", "convolution, probed")
 #: What all Workers must share; the rest each has of its own.
 SHARED = (*PROBED, "preset", "environment")
+#: Of the fingerprint, what its names alone do not say well.
+SPOKEN = {"load_1min": "load, 1 minute", "memory_mib": "memory MiB", "alexnet_bench": "alexnet-bench"}
 PARITY = ("logits", "loss", "gradient")
 
 
@@ -92,9 +94,8 @@ def _switch(value: Any) -> Any:
 
 def machine(run: Run) -> list[tuple[str, str]]:
     """The fingerprint, name and value."""
-    return [
-        (name.replace("_", " "), _words(value)) for name, value in run.head["fingerprint"].items() if value is not None
-    ]
+    known = {name: value for name, value in run.head["fingerprint"].items() if value is not None}
+    return [(SPOKEN.get(name, name.replace("_", " ")), _words(value)) for name, value in known.items()]
 
 
 def protocol(run: Run) -> list[tuple[str, str]]:
@@ -123,4 +124,6 @@ def protocol(run: Run) -> list[tuple[str, str]]:
 def _words(value: Any) -> str:
     if isinstance(value, dict):
         return _listed(value)
+    if isinstance(value, float):
+        return f"{value:.1f}"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
