@@ -123,7 +123,7 @@ def _bars(
     in an arrow."""
     means, errors = rows["mean_ms"].to_numpy(dtype=float), _column(rows, "stddev_ms")
     errors = np.where(errors >= 0, errors, np.nan)
-    panel.bar(at, means, width, yerr=errors, ecolor=drawing.INK, capsize=3, error_kw={"elinewidth": 1}, **_look(one))
+    panel.bar(at, means, width, yerr=errors, ecolor=drawing.INK, capsize=6, error_kw={"elinewidth": 1}, **_look(one))
     low, center, high = (_column(rows, name)[_marked(rows)] for name in INTERVAL)
     far = high > reach  # one such interval would leave no room for the rest
     high = np.minimum(high, reach)
