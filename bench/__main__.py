@@ -13,7 +13,7 @@ def interrupted(*_: Any) -> None:
 
 def main() -> None:
     before = signal.signal(signal.SIGINT, interrupted)
-    from bench.cli import main as command
+    from bench.commands.cli import main as command
 
     signal.signal(signal.SIGINT, before)
     command()

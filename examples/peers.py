@@ -12,12 +12,15 @@ from typing import Any
 
 import click
 
-from bench import UsageError, cli, options, run, screen
-from bench.case import PASSES, Case
-from bench.crew import preflight
-from bench.pairs import within
-from bench.results import Run
-from bench.stats import Interval, t_quantile
+from bench import UsageError
+from bench.cases.case import PASSES, Case
+from bench.commands import cli, options
+from bench.controller import session
+from bench.controller.pool import preflight
+from bench.output import run_table
+from bench.record.pairs import within
+from bench.record.run import Run
+from bench.stats.descriptive import Interval, t_quantile
 
 HERE = Path(__file__).resolve().parent
 PLANS = {
@@ -49,7 +52,7 @@ def main(plans: list[str], more: list[str]) -> int:
     judges = {"lrn": lrn_costs, "gpu": on_a_gpu}
     for name in plans or UNASKED:
         made = measured(f"peers-{name}", [*more, *PLANS[name]])
-        screen.run_table(made, within(made))
+        run_table.run_table(made, within(made))
         lines += list(judges.get(name, over_peers)(made))
     print(*lines, sep="\n")
     return 0 if all(line.endswith(": met") for line in lines) else 1
@@ -60,7 +63,7 @@ def measured(name: str, words: list[str]) -> Run:
     asked = cli.run.make_context("run", words).params
     protocol, cases, conditions = options.protocol(asked), options.cases(asked), options.conditions(asked)
     preflight(cases, conditions)
-    folder, reason = run.measure(cases, protocol, conditions, Path(asked["out"]), name)
+    folder, reason = session.measure(cases, protocol, conditions, Path(asked["out"]), name)
     made = Run(folder)
     made.write()
     if reason == "interrupted":
@@ -141,7 +144,7 @@ def judged(what: str, value: Interval | None, most: float, reaches: float = math
     if value is None or value.low is None:
         return f"{what}: MISSED, not measured in 3 Rounds"
     met = value.center <= most and value.low <= reaches
-    return f"{what}: {screen.bracketed(value)}, at most {most:g}: {'met' if met else 'MISSED'}"
+    return f"{what}: {run_table.bracketed(value)}, at most {most:g}: {'met' if met else 'MISSED'}"
 
 
 @click.command()

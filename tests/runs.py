@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.arm import Ab
-from bench.case import Case, groups
-from bench.events import SCHEMA
-from bench.journal import Journal
-from bench.protocol import Protocol
-from bench.results import Run
+from bench.cases.arm import Ab
+from bench.cases.case import Case, groups
+from bench.cases.protocol import Protocol
+from bench.record.events import SCHEMA
+from bench.record.journal import Journal
+from bench.record.run import Run
 
 A = Case("owt", "torch", "eager", "cpu", "fp32", "nchw", 8, "forward")
 B = dataclasses.replace(A, framework="tensorflow", mode="graph", layout="nhwc")

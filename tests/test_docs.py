@@ -19,14 +19,15 @@ import pytest
 from click.testing import CliRunner
 from conftest import ROOT
 
-from bench import export, parity, screen
-from bench.cli import main
-from bench.guest import parsed
-from bench.pairs import within
-from bench.plots import pictures
-from bench.protocol import Protocol
-from bench.results import Run
-from bench.rows import COLUMNS
+from bench.cases.protocol import Protocol
+from bench.commands.cli import main
+from bench.controller import parity
+from bench.output import formats, run_table
+from bench.output.plots import kinds
+from bench.record.pairs import within
+from bench.record.rows import COLUMNS
+from bench.record.run import Run
+from bench.worker.guest import parsed
 from impls.variants import VARIANTS
 
 PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))]
@@ -47,7 +48,7 @@ NOT_DONE = {
     r"alexnet-bench run .*--(resume|weights) ": "needs a Run that was cut off, or Caffe's file",
     r"make [a-z-]+( |$)": "target and variables are looked up in the Makefile",
     r"git (clone|worktree) ": "a repository of the reader's own",
-    r"\(cd \w+ && pytest ": "a suite of the reader's own; tests/test_ingest.py has what it leaves behind",
+    r"\(cd \w+ && pytest ": "a suite of the reader's own; tests/commands/test_ingest.py has what it leaves behind",
     r"bencher run ": "needs an account",
     r"export PIP_EXTRA_INDEX_URL=": "is for the reader's shell",
 }
@@ -163,7 +164,7 @@ class TestCommands:
     @pytest.mark.parametrize(("page", "command", "comment"), of(*PAGES, pattern=DONE["planned"]))
     def test_a_run_can_be_planned(self, folder, monkeypatch, page, command, comment):
         monkeypatch.chdir(folder)
-        monkeypatch.setattr("bench.estimate.matrix_flops", lambda: 1e11)  # nothing is timed here
+        monkeypatch.setattr("bench.controller.estimate.matrix_flops", lambda: 1e11)  # nothing is timed here
         _, result = invoke(command, "--dry-run")
         if "is not installed" in result.output:
             pytest.skip(f"{command}: {result.output.strip()}")
@@ -179,8 +180,8 @@ class TestCommands:
     def test_every_command_kind_and_format_is_shown(self):
         shown = "\n".join(command for page in PAGES for command, _ in lines(TEXT[page]))
         assert [name for name in main.commands if f"alexnet-bench {name}" not in shown] == []
-        assert [kind for kind in pictures.KINDS if not re.search(rf"--kind {kind}\b", shown)] == []
-        assert [name for name in export.FORMATS if f"--format {name}" not in shown] == []
+        assert [kind for kind in kinds.KINDS if not re.search(rf"--kind {kind}\b", shown)] == []
+        assert [name for name in formats.FORMATS if f"--format {name}" not in shown] == []
 
     @pytest.mark.parametrize(
         "target", sorted({one for page in PAGES for one in re.findall(r"(?:^|`|&& )make ([a-z-]+)", TEXT[page], re.M)})
@@ -222,7 +223,7 @@ class TestPython:
 
     def test_a_run_and_a_case_have_what_is_said_of_them(self):
         made = Run(REFERENCE / "cpu-2-cores")
-        for name, one in (("bench.results.Run(folder)", made), ("bench.case.Case", made.cases[0])):
+        for name, one in (("bench.record.run.Run(folder)", made), ("bench.cases.case.Case", made.cases[0])):
             (row,) = re.findall(rf"^\| `{re.escape(name)}` \|(.*)", TEXT["docs/python.md"], flags=re.MULTILINE)
             attributes = re.findall(r"`\.(\w+)`", row)
             assert attributes
@@ -232,7 +233,7 @@ class TestPython:
 TIMED = """
 from impls.net import Build, resident_batches
 from impls.variants import VARIANTS
-from bench import guest
+from bench.worker import guest
 
 variant, how = VARIANTS["owt"].resized(67), Build(2, "cpu", "fp32", "eager", "nchw")
 net = guest.build("mine.py", "build", variant, {}, how)
@@ -265,7 +266,7 @@ class TestFigures:
 
     def test_the_result_is_what_its_run_says(self, capsys):
         made = Run(REFERENCE / "cpu-2-cores")
-        screen.run_table(made, within(made))
+        run_table.run_table(made, within(made))
         table = [line.rstrip() for line in capsys.readouterr().out.partition("Inside the clock")[0].splitlines()]
         assert "\n".join(table).strip() in README
 

@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT
 
 import impls
-from bench import parity
-from bench.guest import parsed
+from bench.controller import parity
+from bench.worker.guest import parsed
 from impls import reference
 from impls.variants import VARIANTS
 

@@ -22,7 +22,7 @@ def loaded(code):
 
 
 def test_the_command_line_imports_no_framework_and_no_tables():
-    assert not loaded("import bench.cli") & (FRAMEWORKS | TABLES)
+    assert not loaded("import bench.commands.cli") & (FRAMEWORKS | TABLES)
 
 
 def test_no_part_of_the_harness_imports_a_framework():
@@ -34,12 +34,12 @@ def test_no_part_of_the_harness_imports_a_framework():
 
 def test_a_worker_imports_numpy_and_nothing_else_from_outside():
     from_outside = {"click", "rich", "msgspec", "psutil", "filelock", "scipy", "pandas", "matplotlib"}
-    got = loaded("import bench.worker")
+    got = loaded("import bench.worker.main")
     assert "numpy" in got
     assert not got & (from_outside | FRAMEWORKS)
 
 
-@pytest.mark.parametrize("module", ["guest", "roofline"])
+@pytest.mark.parametrize("module", ["worker.guest", "stats.roofline"])
 def test_what_reads_no_table_imports_none(module):
     assert not loaded(f"import bench.{module}") & (FRAMEWORKS | TABLES | {"click", "rich", "msgspec", "psutil"})
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from runs import A, make
 
-from bench.stats import Interval
+from bench.stats.descriptive import Interval
 
 spec = importlib.util.spec_from_file_location("peers", ROOT / "examples/peers.py")
 assert spec

@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from bench.results import Run
+from bench.record.run import Run
 
 
 def ci_bench(storage, make_line):

@@ -16,9 +16,10 @@ from conftest import ROOT
 from runs import arms, make
 from test_arm import PASSES, SPINNING, revision
 
-from bench import UsageError, options
-from bench.arm import Ab
-from bench.cli import main
+from bench import UsageError
+from bench.cases.arm import Ab
+from bench.commands import options
+from bench.commands.cli import main
 
 FOLDER = ROOT / ".github" / "workflows"
 FILES = {path.name: yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("*.yml"))}

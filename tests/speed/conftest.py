@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.export import enclosed
-from bench.results import Run
+from bench.output.formats import enclosed
+from bench.record.run import Run
 
 MADE = pytest.StashKey[Run]()
 

@@ -8,7 +8,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from bench.cli import main
+from bench.commands.cli import main
 
 
 class Replay:

@@ -17,9 +17,9 @@ import msgspec
 import pytest
 from runs import A, B, head, turn, worker
 
-from bench.plots.pictures import KINDS
-from bench.protocol import Protocol
-from bench.results import Run
+from bench.cases.protocol import Protocol
+from bench.output.plots.kinds import KINDS
+from bench.record.run import Run
 
 CASES = [dataclasses.replace(case, pass_=pass_) for pass_ in ("forward", "forward_backward") for case in (A, B)]
 USUAL_NS = {"torch": 20e6, "tensorflow": 15e6}  # of a forward pass; both passes take three times as long

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.timing import measure
+from bench.worker.timing import measure
 
 ITERATIONS = 1000
 

@@ -1,0 +1,1 @@
+"""What is timed: Cases, the sides of an --ab, the Protocol."""

@@ -1,0 +1,191 @@
+"""Arm: one side of an ``--ab``. Two Workers alike in all but one thing, taking turns in one Run."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import UsageError
+from bench.cases.case import LABELS, LRNS, PRESETS, Case, layouts, modes, one_of, positive
+from bench.worker import guest
+from bench.worker.guest import Guest
+from impls import FRAMEWORKS
+
+KINDS = ("impls", "python", "net", "threads", "mode", "layout", "lrn", "preset", "env", "slowdown")
+KEYS = "impls, python, net, threads, mode, layout, lrn, preset, env:NAME or slowdown"
+AXES = ("mode", "layout", "lrn", "preset")  # of a Case, each with an option of its own
+
+
+@dataclass(frozen=True)
+class Ab:
+    """What the two Arms differ in: ``key`` and its two values, as they were written.
+
+    ``slowdown`` is percent of its own burn-in median that a Worker spins inside the clock after every pass: a known
+    difference, to see what is found. ``impls`` is two revisions of what is timed; one harness times both. Two equal
+    values make an A/A, and so do two folders that hold the same.
+    """
+
+    key: str
+    values: tuple[str, str]
+
+    @property
+    def identical(self) -> bool:
+        a, b = self.digests() or self.values
+        return a == b
+
+    def value(self, arm: str | None) -> str:
+        return self.values[LABELS.index(arm or LABELS[0])]
+
+    def env(self, arm: str | None) -> dict[str, str | None]:
+        """What the Arm changes in its Worker's environment; None takes a variable away."""
+        kind, _, name = self.key.partition(":")
+        return {name: self.value(arm) or None} if kind == "env" else {}
+
+    def python(self, arm: str | None) -> str | None:
+        """The Arm's own interpreter, None where both run under the same."""
+        return interpreter(self.value(arm)) if self.key == "python" else None
+
+    def package(self, arm: str | None) -> Path | None:
+        """The folder of the Arm's own ``impls``, None where both have the controller's; UsageError where it no longer
+        holds what it held when it was first looked at."""
+        if self.key != "impls":
+            return None
+        folder = package(self.value(arm))
+        if (found := digest(folder)) != (then := _first_digest(folder)):
+            raise UsageError(
+                f"--ab impls: {self.value(arm)!r} was changed since the Run began: expected {then}, found {found}; "
+                "start anew, and leave it alone"
+            )
+        return folder
+
+    def digests(self) -> list[str]:
+        """What the two packages held when they were first looked at; empty where both Arms have the controller's."""
+        return [_first_digest(package(value)) for value in self.values] if self.key == "impls" else []
+
+    def guest(self, arm: str | None) -> Guest | None:
+        """The Arm's own net, None where both have the same."""
+        return _guest(self.value(arm)) if self.key == "net" else None
+
+    def slowdown(self, arm: str | None) -> float:
+        """The share of a pass that is added to it."""
+        return float(self.value(arm)) / 100 if self.key == "slowdown" else 0.0
+
+    def case(self, case: Case, arm: str) -> Case:
+        """The Case of one Arm."""
+        changes: dict[str, Any] = {"arm": arm}
+        if self.key in AXES:
+            changes[self.key] = self.value(arm)
+        if theirs := self.guest(arm):
+            it = FRAMEWORKS[theirs.framework]
+            changes |= {"framework": theirs.framework, "guest": theirs.label, "lrn": LRNS[0]}
+            if theirs.framework != case.framework:
+                changes |= {"mode": it.modes[0], "layout": it.layouts[0]}
+        if self.key == "threads":
+            changes["threads"] = int(self.value(arm))
+        return dataclasses.replace(case, **changes)
+
+    def cases(self, cases: Sequence[Case]) -> list[Case]:
+        """Both Arms of every Case, each pair together."""
+        return list(dict.fromkeys(self.case(case, arm) for case in cases for arm in LABELS))
+
+    def recorded(self) -> dict[str, Any]:
+        """For the Run's header; of a file its name alone, of a folder what it holds, since a Run may be published."""
+        values = list(self.values)
+        if self.key in ("python", "net"):
+            values = [Path(value).name for value in values]
+        return {"key": self.key, "values": self.digests() or values, "identical": self.identical}
+
+
+def said(recorded: Mapping[str, Any], arm: str) -> str:
+    """One side in words, from a Run's header: ``threads 2``, ``slowdown 5 %``, ``impls 3fa9c2d1``."""
+    key, value = recorded["key"], recorded["values"][LABELS.index(arm)]
+    kind, _, name = key.partition(":")
+    if kind == "env":
+        return f"{name}={value}" if value else f"without {name}"
+    return f"slowdown {value} %" if key == "slowdown" else f"{'LRN' if key == 'lrn' else key} {value}"
+
+
+def parsed(text: str, frameworks: Sequence[str], devices: Sequence[str] = ("cpu",)) -> Ab:
+    """``KEY=A,B``; UsageError where a side cannot be."""
+    key, equals, rest = text.partition("=")
+    values = [value.strip() for value in rest.split(",")]
+    kind, _, name = key.partition(":")
+    if not equals or kind not in KINDS or (kind == "env") == (kind == key):
+        raise UsageError(f"--ab: expected KEY=A,B with KEY {KEYS}, found {text!r}")
+    if len(values) != 2:
+        raise UsageError(f"--ab {key}: expected two sides, A,B, found {rest!r}")
+    if kind == "env" and not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise UsageError(f"--ab env:NAME=A,B: expected the name of a variable, found {name!r}")
+    for value in values:
+        if key == "threads":
+            positive("--ab threads", value)
+        elif key in AXES and value == "all":
+            raise UsageError(f"--ab {key}: expected one a side, found 'all'")
+        elif key == "mode":
+            modes(frameworks, value, devices)
+        elif key in ("lrn", "preset"):
+            one_of("LRN" if key == "lrn" else key, value, LRNS if key == "lrn" else PRESETS)
+        elif key == "net":
+            _guest(value)
+        elif key == "impls":
+            _first_digest(package(value))
+        elif key == "layout":
+            layouts(frameworks, value)
+            for name in (name for name in frameworks if value not in FRAMEWORKS[name].layouts):
+                raise UsageError(f"--ab layout: {name} has no layout {value!r}; leave {name} out")
+        elif key == "slowdown":
+            _percent(value)
+        elif key == "python" and shutil.which(interpreter(value)) is None:
+            raise UsageError(f"--ab python: no interpreter at {value!r}")
+    return Ab(key, (values[0], values[1]))
+
+
+@functools.cache
+def _guest(text: str) -> Guest:
+    """Read once: a Worker refuses a file that is another by then."""
+    return guest.parsed(text)
+
+
+def package(text: str) -> Path:
+    """The folder of a package ``impls``, from its own path or from that of the checkout around it."""
+    named = Path(os.path.abspath(os.path.expanduser(text)))
+    for folder in (named, named / "impls") if text else ():
+        if folder.name == "impls" and (folder / "__init__.py").is_file():
+            return folder
+    raise UsageError(f"--ab impls: expected a checkout or its folder impls, found no impls/__init__.py in {text!r}")
+
+
+def digest(folder: Path) -> str:
+    """What the *.py files below a folder hold, names and all, in eight hex digits."""
+    whole = hashlib.sha256()
+    try:
+        for path in sorted(folder.rglob("*.py")):
+            source = path.read_bytes()
+            whole.update(f"{path.relative_to(folder).as_posix()}\0{len(source)}\0".encode() + source)
+    except OSError as error:
+        raise UsageError(f"--ab impls: cannot read {error.filename}: {error.strerror}; check it") from error
+    return whole.hexdigest()[:8]
+
+
+_first_digest = functools.cache(digest)  # what a folder held when it was first looked at
+
+
+def _percent(text: str) -> None:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1000:
+        raise UsageError(f"--ab slowdown: expected percent, 0 to 1000, found {text!r}")
+
+
+def interpreter(text: str) -> str:
+    """A path that stands from any folder: a Worker has one of its own."""
+    path = os.path.expanduser(text)
+    return os.path.abspath(shutil.which(path) or path)  # links stay: an environment's python is one

@@ -1,0 +1,1 @@
+"""The commands of alexnet-bench, one module each."""

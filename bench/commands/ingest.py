@@ -1,0 +1,276 @@
+"""`ingest`: what pytest-benchmark stored, as a Run that compare, plot and report accept.
+
+A session of it is a Round of ours (a fresh process), a round of it an iteration. One of our own files holds the Run
+that it was made from, and gives it back to the byte.
+"""
+
+import dataclasses
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+import msgspec
+
+from bench import UsageError
+from bench.cases.case import Case
+from bench.cases.protocol import Protocol
+from bench.output import console, run_table
+from bench.record import events, journal
+from bench.record.journal import Journal
+from bench.record.pairs import within
+from bench.record.run import Run
+
+#: Axes of a Case that a benchmark's own parameters may name; what they do not is as said in ``_case``.
+AXES = ("variant", "framework", "mode", "device", "precision", "layout", "batch", "pass", "threads")
+LONGEST = 200  # characters of a name
+
+
+class Stats(TypedDict):
+    data: NotRequired[list[float]]
+
+
+class Benchmark(TypedDict):
+    name: str
+    fullname: NotRequired[str]
+    group: NotRequired[str | None]
+    params: NotRequired[dict[str, Any] | None]
+    extra_info: NotRequired[dict[str, Any]]
+    stats: Stats
+
+
+class Enclosed(TypedDict):
+    run_jsonl: str
+    run_id: str
+
+
+class Stored(TypedDict):
+    """A file of pytest-benchmark, as far as it is looked at."""
+
+    benchmarks: list[Benchmark]
+    machine_info: NotRequired[dict[str, Any]]
+    version: NotRequired[str]
+    datetime: NotRequired[str]
+    alexnet_bench: NotRequired[Enclosed]
+
+
+def main(asked: dict[str, Any]) -> int:
+    out, files = Path(asked["out"]), {Path(name): read(Path(name)) for name in asked["files"]}
+    ours = [path for path, stored in files.items() if "alexnet_bench" in stored]
+    if ours and len(ours) < len(files):
+        other = next(path for path in files if path not in ours)
+        raise UsageError(f"{ours[0]} holds a whole Run and {other} does not: ingest them one after the other")
+    if asked["as_json"] and len(ours) > 1:
+        raise UsageError("--json: expected one file that holds a Run, found several: ingest them one after the other")
+    if ours:
+        if asked["name"]:
+            raise UsageError(f"--name: {ours[0]} holds a Run that has its own name; leave it out")
+        folders = [restore(path, files[path]["alexnet_bench"], out) for path in ours]
+    else:
+        name = asked["name"] or re.sub(r"[^\w.-]+", "-", next(iter(files)).stem).strip("-") or "ingested"
+        folders = [collect(files, out, name)]
+    for folder in folders:
+        made = Run(folder)
+        made.write()
+        if asked["as_json"]:
+            console.print_json({"run": made.head, "cases": made.rows()})
+        else:
+            run_table.run_table(made, within(made))
+            console.where(folder, sorted(path.name for path in folder.iterdir() if path.is_file()))
+    return 0
+
+
+def read(path: Path) -> Stored:
+    """UsageError where it is no such file, or has no samples."""
+    try:
+        stored = msgspec.json.decode(path.read_bytes(), type=Stored)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot read: {error.strerror}; expected a JSON that pytest-benchmark stored"
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path}: expected a JSON that pytest-benchmark stored: {error}") from error
+    if "alexnet_bench" in stored:
+        return stored
+    if not stored["benchmarks"]:
+        raise UsageError(f"{path}: no benchmark in it")
+    for one in stored["benchmarks"]:
+        if not one["stats"].get("data"):
+            raise UsageError(
+                f"{path}: {one['name'][:LONGEST]!r} has no samples; store them with pytest --benchmark-save-data"
+            )
+    return stored
+
+
+def restore(path: Path, enclosed: Enclosed, out: Path) -> Path:
+    """The Run that one of our own files holds, in its folder; one that is there already stays as it is."""
+    try:
+        data = journal.unpacked(enclosed["run_jsonl"])
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}; it was changed after it was stored") from error
+    run_id = enclosed["run_id"]
+    folder = out / run_id
+    if not re.fullmatch(r"\w[\w.-]{0,199}", run_id):
+        raise UsageError(f"{path}: expected the name of a Run, found {run_id[:LONGEST]!r}")
+    if folder.exists():
+        there = folder / "run.jsonl"
+        if there.is_file() and there.read_bytes() == data:
+            console.tell(f"{folder} is that Run already")
+            return folder
+        raise UsageError(f"{folder} is there, and is another Run: choose another folder with --out")
+    try:
+        folder.mkdir(parents=True)
+        (folder / "run.jsonl").write_bytes(data)
+        Run(folder)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UsageError(f"cannot write to {folder}: {error.strerror}; choose another with --out") from error
+    except UsageError:
+        shutil.rmtree(folder)
+        raise
+    return folder
+
+
+def collect(files: Mapping[Path, Stored], out: Path, name: str) -> Path:
+    """One Run of several sessions of another program's benchmarks, each a Round, in the order they were taken."""
+    taken = sorted(files, key=lambda path: files[path].get("datetime", ""))
+    sessions, machine, hashes = [files[path] for path in taken], _one_machine(files), _hashes(taken)
+    cases: dict[str, Case] = {}
+    measured: list[dict[str, list[int]]] = []
+    for path, stored in zip(taken, sessions, strict=True):
+        found: dict[str, list[int]] = {}
+        for one in stored["benchmarks"]:
+            case = _case(one)
+            if case.id in found:
+                raise UsageError(f"{path}: expected each benchmark once, found {case.id!r} twice")
+            cases.setdefault(case.id, case)
+            found[case.id] = _samples_ns(path, one)
+        measured.append(found)
+    folder = journal.new_folder(out, name)
+    head = {
+        "run_id": folder.name,
+        "name": name,
+        "schema": events.SCHEMA,
+        "threads": machine["cores"] or 1,
+        "env": {},
+        "pythons": [],
+        "weights": None,
+        "guests": [],
+        "ab": None,
+        "cases": [dataclasses.asdict(case) for case in cases.values()],
+        "protocol": dataclasses.asdict(_protocol(measured)),
+        "fingerprint": machine,
+        "ingested": {
+            "source": f"pytest-benchmark {sessions[0].get('version', '')}".strip(),
+            "sha256": list(hashes),
+            "taken": [stored.get("datetime", "") for stored in sessions],
+        },
+    }
+    _write(Journal(folder), head, list(cases.values()), measured)
+    return folder
+
+
+def _hashes(paths: Sequence[Path]) -> dict[str, Path]:
+    """Of each file; UsageError where two are one session, which would count as two Rounds."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest in found:
+            raise UsageError(f"{path} and {found[digest]} are one session: expected each once")
+        found[digest] = path
+    return found
+
+
+def _write(journal: Journal, head: Mapping[str, Any], cases: Sequence[Case], measured: Sequence[Mapping]) -> None:
+    """A group a Case (nothing took turns), a Round a session; starts are counted up, since nobody stored them."""
+    journal.add("run", **head)
+    group_of = {group: number for number, group in enumerate(dict.fromkeys(case.group for case in cases))}
+    now = 1
+    for round_, found in enumerate(measured):
+        for case in (case for case in cases if case.id in found):
+            place = {"group": group_of[case.group], "round": round_, "attempt": 0}
+            starts = []
+            for ns in found[case.id]:
+                starts.append(now)
+                now += ns + 1
+            unknown = {"steal_s": None, "foreign_s": None, "psi_s": None, "wall_s": sum(found[case.id]) / 1e9}
+            peaks = {"allocator_peak": None, "process_peak": None, "cpu_s": None}
+            turn = {"cycle": 0, "lead": 0, "start_ns": starts, "ns": found[case.id], "noise": unknown}
+            journal.add("turn", **place, case_id=case.id, **turn, **peaks)
+        for number in group_of.values():
+            journal.add("round", group=number, round=round_, attempt=0, spoilt="")
+    for number in group_of.values():
+        journal.add("stop", group=number, reason="planned")
+    journal.add("end", reason="planned", failed={})
+
+
+def _protocol(measured: Sequence[Mapping[str, Sequence[int]]]) -> Protocol:
+    """Of another program: no burn-in that we know of, no turns."""
+    most = max(len(ns) for found in measured for ns in found.values())
+    return Protocol("ingested", rounds=len(measured), burn_in=0, iterations=most, paired=False, gate=False)
+
+
+def _case(one: Benchmark) -> Case:
+    """A benchmark by its full name, with those axes that its parameters or extra_info name."""
+    said = {**(one.get("params") or {}), **one.get("extra_info", {})}
+    known = {axis: _word(said[axis]) for axis in AXES if isinstance(said.get(axis), str | int) and str(said[axis])}
+    whole = {
+        axis: int(known[axis]) for axis in ("batch", "threads") if re.fullmatch(r"[1-9]\d{0,8}", known.get(axis, ""))
+    }
+    return Case(
+        variant=known.get("variant") or _word(one["name"].partition("[")[0]),
+        framework=known.get("framework", "other"),
+        mode=known.get("mode", "call"),
+        device=known.get("device", "cpu"),
+        precision=known.get("precision", "unknown"),
+        layout=known.get("layout", ""),
+        batch=whole.get("batch", 1),
+        pass_=known.get("pass") or _word(one.get("group") or "call"),
+        threads=whole.get("threads"),
+        foreign=_word(one.get("fullname") or one["name"]),
+    )
+
+
+def _word(value: Any) -> str:
+    """A name from a file: in one line, and not endless."""
+    plain = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", " ", str(value)).strip() or "unnamed"
+    return (
+        plain if len(plain) <= LONGEST else plain[: LONGEST - 9] + "~" + hashlib.sha256(plain.encode()).hexdigest()[:8]
+    )
+
+
+def _samples_ns(path: Path, one: Benchmark) -> list[int]:
+    """Seconds as whole nanoseconds, at least 1: what is shorter has no place in a benchmark of nets."""
+    data = one["stats"].get("data", [])
+    if wrong := [value for value in data if not 0 <= value < 1e9]:  # NaN is no such number either
+        raise UsageError(f"{path}: {one['name'][:LONGEST]!r}: expected seconds, found {wrong[0]}")
+    return [max(1, round(value * 1e9)) for value in data]
+
+
+def _one_machine(files: Mapping[Path, Stored]) -> dict[str, Any]:
+    """The fingerprint that the files share; UsageError where two are of different machines or Pythons."""
+    found = {path: _fingerprint(stored.get("machine_info", {})) for path, stored in files.items()}
+    first, *others = found
+    for path in others:
+        for what, value in found[path].items():
+            if value != found[first][what]:
+                wanted = f"{found[first][what]} as in {first}"
+                raise UsageError(f"{path}: expected {what} {wanted}, found {value}: a Run is of one machine")
+    return found[first]
+
+
+def _fingerprint(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """As ours (host.py), from pytest-benchmark's machine_info; no host name in clear."""
+    cpu = machine["cpu"] if isinstance(machine.get("cpu"), dict) else {}
+    count = cpu.get("count")
+    name = cpu.get("brand_raw") or cpu.get("brand") or machine.get("processor") or machine.get("machine") or "unknown"
+    words = [_word(machine[what]) for what in ("system", "release", "machine") if machine.get(what)]
+    return {
+        "host": hashlib.sha256(str(machine.get("node", "")).encode()).hexdigest()[:12],
+        "cpu": _word(name),
+        "cores": count if isinstance(count, int) and 0 < count < 2**20 else None,
+        "system": " ".join(words),
+        "python": _word(machine.get("python_version", "unknown")),
+    }

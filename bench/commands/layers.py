@@ -1,0 +1,82 @@
+"""`layers`: every layer's shape, params, state and MACs, beside what each framework itself reports."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.cases.case import Case
+from bench.cases.layer_table import REPORTED, differences, shape, table
+from bench.commands import options
+from bench.controller.pool import Conditions, Crew, building
+from bench.output import console
+from impls import weights
+from impls.variants import VARIANTS, Variant
+
+
+def main(asked: dict[str, Any]) -> int:
+    variants = options.several("variant", asked["variant"], list(VARIANTS))
+    cases = options.plain_cases(variants, asked, batch=1) if asked["framework"] else []  # the table needs none
+    reported = ask(cases, options.conditions(asked)) if cases else {}
+    tables = []
+    for name in variants:
+        net = VARIANTS[name].resized(options.size(asked))
+        beside = {case.framework: reported[case.id] for case in cases if case.variant == name and case.id in reported}
+        tables.append((net, table(net), beside))
+    if asked["as_json"]:
+        console.print_json([row for net, rows, beside in tables for row in with_reports(rows, beside)])
+    else:
+        for net, rows, beside in tables:
+            print_table(net, rows, beside)
+    wrong = [line for net, rows, beside in tables for line in differences(net, rows, beside)]
+    for line in wrong:
+        console.tell(line)
+    return 1 if wrong else 0
+
+
+def ask(cases: Sequence[Case], conditions: Conditions) -> dict[str, list[dict[str, Any]]]:
+    """What each framework reports of its own net, by Case id; one Worker a framework."""
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
+        with Crew(conditions, Path(scratch) / "workers") as crew:
+            for variant in dict.fromkeys(case.variant for case in cases):
+                here = [case for case in cases if case.variant == variant]
+                with tempfile.TemporaryDirectory(dir=scratch) as folder:
+                    weights.share(weights.initial(here[0].net, here[0].seed), Path(folder) / "weights")
+                    for case in here:
+                        console.tell(f"{variant}: asking {case.framework}")
+                        crew.ask(case, "build", **building(case, Path(folder)))
+                        found[case.id] = crew.ask(case, "layers")["layers"]
+    return found
+
+
+def with_reports(rows: Sequence[dict[str, Any]], beside: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Each row with ``reported``: what each framework says of that layer."""
+    if not beside:
+        return list(rows)
+    return [
+        row | {"reported": {name: {key: theirs[i][key] for key in REPORTED} for name, theirs in beside.items()}}
+        for i, row in enumerate(rows)
+    ]
+
+
+def print_table(net: Variant, rows: Sequence[Mapping[str, Any]], beside: Mapping[str, Sequence[Mapping]]) -> None:
+    """Layer, kind, output shape, params, state, MACs; beside them each framework's report, ``=`` where it agrees."""
+    shown = console.new_table(f"{net.name}, {net.input_size} px: {net.note}")
+    for heading in ("layer", "kind"):
+        shown.add_column(heading, no_wrap=True)
+    for heading in ("output", "params", "state", "MACs", *beside):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for i, row in enumerate(rows):
+        cells = [row["layer"], row["kind"], shape(row), *(f"{row[key]:,}" for key in ("params", "state", "macs"))]
+        shown.add_row(*cells, *(agreement(row, theirs[i]) for theirs in beside.values()))
+    shown.add_section()
+    totals = [f"{sum(row[key] for row in rows):,}" for key in ("params", "state", "macs")]
+    shown.add_row("total", "", "", *totals, *("" for _ in beside))
+    console.console().print(shown)
+
+
+def agreement(row: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    if all(row[name] == theirs[name] for name in ("height", "width", "channels", "params", "state")):
+        return "="
+    return f"{shape(theirs)}, {theirs['params']:,}, {theirs['state']:,}"

@@ -1,0 +1,178 @@
+"""`profile`: where a net's time goes, row by row; each row timed as a net of its own, beside the whole net.
+
+A profile is a Run like any other, whose Workers go on from one row to the next, so every framework and mode is measured
+the same way, proven first, and in turns. What is derived here is derived from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bench import UsageError
+from bench.cases.case import LRNS, Case, grid
+from bench.cases.layer_table import shape
+from bench.cases.protocol import Protocol
+from bench.commands import options
+from bench.controller import session
+from bench.controller.pool import preflight
+from bench.output import console, run_table
+from bench.output.plots import kinds
+from bench.output.progress import Progress
+from bench.record import ceiling, csvfile, layer_times
+from bench.record.layer_times import BACKWARD, SUM
+from bench.record.run import Run
+from bench.stats import descriptive
+from impls.variants import VARIANTS
+
+#: Fewer of everything than a Run of its own would have: a net has some twenty rows.
+RULES = Protocol(name="profile", iterations=6, burn_in=3, gate=False, rounds=3, shared_workers=True)
+#: Columns of a table that are counts, in which unit.
+COUNTS = (("params", 1e6, "M"), ("macs", 1e6, ""))
+#: What a sum of rows over the whole may be before it needs another word.
+AGREES = (0.9, 1.1)
+#: What `run` has options for and a profile has not.
+WHOLE_NETS = {"pass": "all", "protocol": "rounds", "dropout": False, "weights": None, "ab": None, "net": ()}
+
+
+def main(asked: dict[str, Any]) -> int:
+    if asked["run"]:
+        made = Run(Path(asked["run"]))
+        if not made.protocol.shared_workers:
+            raise UsageError(f"{made.folder}: expected a Run of `profile`; of another Run see `plot --kind roofline`")
+        return show(made, "", asked["as_json"])
+    variants = options.several("variant", asked["variant"], list(VARIANTS))
+    wanted = {**asked, **WHOLE_NETS}
+    wanted["batch"] = asked["batch"] or ("32" if "cpu" in options.devices(asked) else "128")
+    protocol, cases = rules(asked), cases_of(variants, wanted)
+    conditions = options.conditions(wanted)
+    preflight(cases, conditions)
+    out, name = Path(asked["out"]), f"profile-{'-'.join(variants)}"
+    with Progress(protocol) as progress:
+        folder, reason = session.measure(
+            cases, protocol, conditions, out, name, progress=progress, waiting=console.tell
+        )
+    return show(Run(folder), reason, asked["as_json"])
+
+
+def rules(asked: Mapping[str, Any]) -> Protocol:
+    changes: dict[str, Any] = {"seed": options.positive("--seed", asked["seed"], least=0)}
+    for name in ("rounds", "iterations", "burn_in"):
+        if asked[name] is not None:
+            changes[name] = options.positive(f"--{name.replace('_', '-')}", asked[name])
+    if asked["max_time"] is not None:
+        changes["max_time_s"] = options.seconds("--max-time", asked["max_time"])
+    return dataclasses.replace(
+        RULES, worker_limit_s=options.seconds("--worker-limit", asked["worker_limit"]), **changes
+    )
+
+
+def cases_of(variants: Sequence[str], asked: dict[str, Any]) -> list[Case]:
+    """The whole net and each of its rows; a dropout that is off does nothing, and is left out."""
+    found, axes = [], options.axes(asked)
+    for variant in variants:
+        parts = [part.name for part in VARIANTS[variant].parts() if not layer_times.idle(part)]
+        found += grid(**axes | {"variants": [variant, *parts]})
+    return found
+
+
+def show(made: Run, reason: str, as_json: bool) -> int:
+    """Write profile.csv and the pictures, print the tables; exit 1 where a case failed, 130 interrupted."""
+    console.tell_problems(made)
+    rows = list(layer_times.of(made))
+    try:
+        made.write()
+        csvfile.write(made.folder / "profile.csv", layer_times.COLUMNS, rows)
+        draw(made)
+    except OSError as error:
+        console.tell(f"cannot write to {made.folder}: {error.strerror}; run.jsonl holds all that was measured")
+    if as_json:
+        console.print_json({"run": made.head, "layers": rows, "cases": made.rows()})
+    else:
+        tables(made, rows)
+        console.where(made.folder, [path.name for path in sorted(made.folder.iterdir()) if path.is_file()])
+    failed = {(row["variant"], row["invalid_reason"]): None for row in made.rows() if not row["valid"]}
+    for variant, why in (one for one in failed if one[1] != "not measured"):
+        console.tell(f"{variant}: {why}")
+    if reason == "interrupted":
+        console.tell(f"interrupted: go on with `alexnet-bench run --resume {made.folder}`")
+    return 130 if reason == "interrupted" else 1 if failed else 0
+
+
+def draw(made: Run) -> None:
+    """layers.png and roofline.png; a Run of which there is too little has none."""
+    for kind in ("layers", "roofline"):
+        try:
+            kinds.KINDS[kind]([made.folder], made.folder / f"{kind}.png")
+        except (UsageError, OSError) as error:
+            console.tell(f"no {kind}.png: {error}")
+
+
+def tables(made: Run, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One table a Worker: a line a layer, forward and backward side by side."""
+    out = console.console()
+    groups: dict[tuple, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in layer_times.AXES), []).append(row)
+    for mine in groups.values():
+        out.print(table(mine))
+        for row in (row for row in mine if row.get("sum_over_whole")):
+            low, high = row["sum_over_whole_low"], row["sum_over_whole_high"]
+            value = run_table.bracketed(descriptive.Interval(row["sum_over_whole"], low, high))
+            apart = (
+                ""
+                if AGREES[0] <= row["sum_over_whole"] <= AGREES[1]
+                else "; more than a tenth apart: fused or dispatched otherwise, or noise"
+            )
+            out.print(f"  {row['pass']}: the rows take {value} of the whole net's time{apart}", soft_wrap=True)
+    for device, precision in dict.fromkeys((case.device, case.precision) for case in made.cases):
+        case = next(case for case in made.cases if (case.device, case.precision) == (device, precision))
+        best = ceiling.ceiling_of(made, case)
+        rates = (
+            (best.matmul_gflop_per_s, "GFLOP/s multiplying matrices"),
+            (best.conv_gflop_per_s, "in a convolution"),
+            (best.copy_gb_per_s, "GB/s copying"),
+        )
+        said = ", ".join(f"{console.number(rate)} {what}" for rate, what in rates if rate)
+        out.print(f"Ceiling in {precision} on {device}, measured in this Run: {said or 'unknown'}.", soft_wrap=True)
+    note = (
+        "of peak: multiply-adds a second over it (GFLOP/s count light rows too). of roof: the least time in which the "
+        "row could be computed, or what it must move be moved, over the time it took."
+    )
+    out.print(note, soft_wrap=True)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Of one Worker and net."""
+    first = rows[0]
+    lrn = f", LRN {first['lrn']}" if first["lrn"] != LRNS[0] else ""
+    who = f"{first['framework']} {first['mode']} ({first['layout']}{lrn})"
+    where = f"{first['device']}, {first['precision']}"
+    shown = console.new_table(f"{first['variant']}, batch {first['batch']}, {where}, {who}")
+    shown.add_column("layer", no_wrap=True)
+    of_pass = ("GFLOP\n/s", "of\npeak", "of\nroof")
+    for heading in ("output", "params", "MMACs", "forward\nms", *of_pass, "backward\nms", *of_pass):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    by_layer: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        by_layer.setdefault(row["layer"], {})[row["pass"]] = row
+    for layer, passes in by_layer.items():
+        if layer == SUM:
+            shown.add_section()
+        forward = passes.get("forward", {})
+        output = shape(forward).replace(" ", "") if "height" in forward else ""
+        counts = [f"{forward[name] / unit:.4g}{mark}" if forward.get(name) else "" for name, unit, mark in COUNTS]
+        shown.add_row(layer, output, *counts, *_cells(forward), *_cells(passes.get(BACKWARD, {})))
+    return shown
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    if not row:
+        return ("",) * 4
+    speed = row.get("gflop_per_s")
+    rates = (console.share(row.get(name)) for name in ("peak_fraction", "of_attainable"))
+    return (console.number(row["center_ms"]), f"{speed:.3g}" if speed else "", *rates)

@@ -1,0 +1,217 @@
+"""What the statistics do on data whose truth is known: coverage, wrong alarms, power, the burn-in gate.
+
+Only the data is made here, in whole arrays; everything is judged by the functions that judge a Run. Seeds are fixed,
+so a figure is the same each time; what a figure has to be is set by what is promised, not by what is found.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+
+from bench.cases.protocol import Protocol
+from bench.stats.descriptive import Interval, Summary
+from bench.stats.ratio import Cycle, Ratio, judge
+from bench.stats.ratio import power as predicted_power
+from bench.worker.timing import steady
+
+PROTOCOL = Protocol()
+BASE_NS = 1e8
+GRID = [(rho, between) for rho in (0.0, 0.3, 0.5, 0.7) for between in (0.0, 0.01, 0.02)]
+CORNERS = [GRID[0], GRID[2], GRID[-3], GRID[-1]]
+CYCLE_LENGTHS = (PROTOCOL.turn_lengths[0], PROTOCOL.turn_lengths[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Shares of simulated comparisons."""
+
+    ratio: float
+    """Where the interval of an A/A ratio has 1 in it."""
+    center: float
+    """Where the interval of a Summary's centre has the truth in it: the mean of ln(Round median) of the same process
+    model, from 100,000 Rounds. That is what the centre estimates; a spike or a drift is part of it, not an error."""
+    trends: float
+    """Where one side was said to be warming or slowing, by itself or beside the other."""
+
+
+def coverage(
+    repeats: int,
+    *,
+    rounds: int = 10,
+    rho: float,
+    between: float,
+    cv: float = 0.03,
+    spikes: float = 0.02,
+    drift: float = 0.1,
+    level: float = 0.95,
+    turn: int = 1,
+    seed: int = 1,
+) -> Coverage:
+    """Of ``repeats`` A/A comparisons. The rest as in ``sample``; ``turn`` is the Turn's length in iterations."""
+    rng = np.random.default_rng(seed)
+    model = partial(sample, rng, rho=rho, between=between, cv=cv, spikes=spikes, drift=drift, turn=turn)
+    truth = float(np.log(np.median(model(50_000), axis=2)).mean())
+    everything = model(repeats * rounds).tolist()
+    ratio_covers = center_covers = trends = 0
+    for start in range(0, len(everything), rounds):
+        data = everything[start : start + rounds]
+        ratio = Ratio.of([_cycles(baseline, candidate, turn) for baseline, candidate in data])
+        summary = Summary.of(*(baseline for baseline, _ in data))
+        found, center = ratio.value, summary.center
+        if level != 0.95:
+            found = Interval.around(ratio.log, ratio.error, ratio.freedom, level)
+            center = Interval.of_logs([math.log(ns) for ns in summary.round_medians_ns], level)
+        ratio_covers += _covers(found, 0.0)
+        center_covers += _covers(center, truth)
+        trends += bool({ratio.trend, summary.trend} & {"warming", "slowing"})
+    return Coverage(ratio_covers / repeats, center_covers / repeats, trends / repeats)
+
+
+def _covers(interval: Interval, log: float) -> bool:
+    return interval.low is not None and interval.high is not None and interval.low <= math.exp(log) <= interval.high
+
+
+def _cycles(baseline: Sequence[int], candidate: Sequence[int], turn: int) -> list[Cycle]:
+    ends = [0]
+    for length in PROTOCOL.cycles(turn):
+        ends.append(ends[-1] + 2 * length)
+    return [(baseline[start:end], candidate[start:end]) for start, end in pairwise(ends)]
+
+
+def sample(
+    rng: np.random.Generator,
+    rounds: int,
+    *,
+    rho: float,
+    between: float,
+    cv: float,
+    spikes: float,
+    drift: float,
+    turn: int,
+) -> np.ndarray:
+    """Two equal processes that take mirrored Turns, anew in each Round.
+
+    Parameters
+    ----------
+    rho, cv : float
+        Noise of a process: AR(1) with this correlation from one sample to the next, and this standard deviation.
+    between : float
+        Standard deviation from process to process, of the logarithm.
+    spikes : float
+        Share of samples that take longer, by 30 % on average.
+    drift : float
+        The machine's speed changes evenly over a Round, by at most this, up or down.
+    turn : int
+        Iterations in a Turn.
+
+    Returns
+    -------
+    ndarray of shape (rounds, 2, iterations), int64, ns; a side's samples in the order they are taken
+    """
+    lengths = PROTOCOL.cycles(turn)
+    n = 2 * sum(lengths)
+    noise = rng.standard_normal((rounds, 2, n))
+    for i in range(1, n):
+        noise[:, :, i] = rho * noise[:, :, i - 1] + math.sqrt(1 - rho**2) * noise[:, :, i]
+    logs = cv * noise + between * rng.standard_normal((rounds, 2, 1))
+    logs += np.log1p(rng.exponential(0.3, logs.shape)) * (rng.random(logs.shape) < spikes)
+    first, second, began = [], [], 0  # when each iteration of a cycle is run, for who comes first and who does not
+    for length in lengths:
+        turns = [began + k * length + np.arange(length) for k in range(4)]
+        first.append(np.concatenate([turns[0], turns[3]]))
+        second.append(np.concatenate([turns[1], turns[2]]))
+        began += 4 * length
+    ahead = np.repeat(rng.random((rounds, 1, len(lengths))) < 0.5, [2 * length for length in lengths], axis=2)
+    ahead = np.concatenate([ahead, ~ahead], axis=1)
+    when = np.where(ahead, np.concatenate(first), np.concatenate(second)) / (2 * n) - 0.5
+    logs += rng.uniform(-drift, drift, (rounds, 1, 1)) * when
+    return np.rint(BASE_NS * np.exp(logs)).astype(np.int64)
+
+
+def family(repeats: int, cases: int = 60, rounds: int = 10, spread: float = 0.019, seed: int = 2) -> float:
+    """How often a Run of equal Cases says SLOWER at least once."""
+    rng = np.random.default_rng(seed)
+    alarms = 0
+    for _ in range(repeats):
+        verdicts = judge(_ratios(rng, np.zeros(cases), rounds, spread))
+        alarms += any(verdict.word == "SLOWER" for verdict in verdicts)
+    return alarms / repeats
+
+
+def power(
+    repeats: int, effect: float, spread: float = 0.019, rounds: int = 10, cases: int = 60, seed: int = 3
+) -> tuple[float, float]:
+    """How often the one slow Case of a Run is called SLOWER, and how often ``ratio.power`` expects it."""
+    rng = np.random.default_rng(seed)
+    true = np.zeros(cases)
+    true[0] = math.log1p(effect)
+    found = sum(judge(_ratios(rng, true, rounds, spread))[0].word == "SLOWER" for _ in range(repeats))
+    return found / repeats, predicted_power(effect, spread, rounds, cases)
+
+
+def _ratios(rng: np.random.Generator, true: np.ndarray, rounds: int, spread: float) -> list[Ratio]:
+    """One ratio a Case, each Round one cycle of one sample a side, whose log ratio is normal."""
+    logs = true[:, None] + spread * rng.standard_normal((len(true), rounds))
+    candidates = np.rint(BASE_NS * np.exp(logs)).astype(np.int64).tolist()
+    return [Ratio.of([[([int(BASE_NS)], [ns])] for ns in case]) for case in candidates]
+
+
+def gate(repeats: int, *, cv: float, rho: float, ramp: float = 0.0, seed: int = 4) -> list[int]:
+    """After how many burn-in iterations the gate opens, for series that start slow by ``ramp`` and lose it evenly over
+    10 iterations."""
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((repeats, PROTOCOL.burn_in_cap))
+    for i in range(1, PROTOCOL.burn_in_cap):
+        noise[:, i] = rho * noise[:, i - 1] + math.sqrt(1 - rho**2) * noise[:, i]
+    slow = ramp * np.clip(1 - np.arange(PROTOCOL.burn_in_cap) / 10, 0, 1)
+    series = np.rint(BASE_NS * (1 + slow) * np.exp(cv * noise)).astype(np.int64).tolist()
+    return [_opens(one) for one in series]
+
+
+def _opens(series: list[int]) -> int:
+    for n in range(PROTOCOL.burn_in, len(series)):
+        if steady(series[:n], window=PROTOCOL.gate_window, ratio=PROTOCOL.gate_ratio):
+            return n
+    return len(series)
+
+
+def report(thorough: bool = False) -> Iterator[dict[str, str | bool]]:
+    """Rows of what, expected, found, ok; ``thorough`` has all cells of the grid, and more repeats."""
+    cells = [(*cell, turn) for cell in GRID for turn in CYCLE_LENGTHS]
+    if not thorough:
+        cells = [(*cell, turn) for cell, turn in zip(CORNERS, CYCLE_LENGTHS * 2, strict=True)]
+    trends = []
+    for number, (rho, between, turn) in enumerate(cells):
+        found = coverage(2000, rho=rho, between=between, turn=turn, seed=10 + number)
+        where = f"rho {rho}, {between:.0%} between processes, Turns of {turn}"
+        yield _share(f"95 % interval of an A/A ratio covers 1: {where}", found.ratio, 0.92, 0.98)
+        yield _share(f"95 % interval of a centre covers it: {where}", found.center, 0.92, 0.98)
+        trends.append(found.trends)
+    yield _share("equal Cases said to be warming or slowing, at worst", max(trends), 0, 0.05)
+    found = coverage(2000, rho=0.3, between=0.01, level=0.99)
+    yield _share("99 % interval of an A/A ratio covers 1", found.ratio, 0.975, 0.998)
+    for spread in (0.019, 0.1):
+        repeats = 2000 if thorough else 300
+        what = f"any SLOWER among 60 equal Cases, 10 Rounds, s = {spread:.1%}"
+        yield _share(what, family(repeats, spread=spread), 0, 0.05)
+    for effect, least in ((0.05, 0.95), (0.03, 0.0)):
+        repeats = 2000 if thorough else 300
+        share, predicted = power(repeats, effect)
+        off = 3 * math.sqrt(predicted * (1 - predicted) / repeats)
+        what = f"one of 60 Cases slower by {effect:.0%} is found, 10 Rounds, s = 1.9% (predicted {predicted:.1%})"
+        yield _share(what, share, max(least, predicted - off), min(1, predicted + off))
+    repeats = 8000 if thorough else 2000
+    for cv, rho in ((0.02, 0.0), (0.05, 0.7)):
+        early = sum(n <= 20 for n in gate(repeats, cv=cv, rho=rho)) / repeats
+        yield _share(f"the gate of a flat series is open after 20, CV {cv:.0%}, rho {rho}", early, 0.99, 1)
+    slow = sum(0.3 * (1 - n / 10) > 0.02 for n in gate(repeats, cv=0.02, rho=0.0, ramp=0.3)) / repeats
+    yield _share("the gate opens while a ramp of 30 % over 10 is still above 2 %", slow, 0, 0)
+
+
+def _share(what: str, found: float, low: float, high: float) -> dict[str, str | bool]:
+    expected = f"{low:.1%} - {high:.1%}" if low and high < 1 else f">= {low:.1%}" if low else f"<= {high:.1%}"
+    return {"what": what, "expected": expected, "found": f"{found:.1%}", "ok": low <= found <= high}

@@ -1,0 +1,1 @@
+"""The controller: starts Workers, proves them, and has them take turns."""

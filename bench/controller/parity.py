@@ -1,0 +1,236 @@
+"""The parity set of a net: weights, tie-free images and the float64 values every framework is held against; the limits.
+
+A gradient jumps where rounding flips a ReLU or the winner of a pool: one flip moves conv1's gradient by 1e-3 to 1e-2 in
+float32, none leaves 1e-6. So an image that comes nearer to a tie than ``TIE`` is rejected, and limits can be strict.
+"""
+
+import functools
+import json
+import sys
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from bench.controller import dump
+from impls import reference
+from impls.layers import BatchNorm
+from impls.variants import VARIANTS, Variant
+from impls.weights import Weights, initial, share
+
+TIE = 3e-6  # share of a layer's RMS; float32 rounding moves a pre-activation by up to about 1e-6 of it
+DRAWS = 200  # how many images are tried where no accepted ones are on file
+
+#: Relative L2 against float64. fp32: measured worst logits 2.2e-6, loss 1.2e-6, gradient 3.3e-6, statistics 1e-7.
+#: tf32 and bf16: three times the worst error of the float64 reference itself when the operands of every convolution and
+#: dense layer are rounded to that precision (`python -m bench.controller.parity rounding`; docs/decisions/0004); there
+#: rounding flips ReLUs and pools whatever the images, so a gradient is held by its length (norm) too.
+LIMITS = {
+    "fp32": {"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "state": 1e-5},
+    "tf32": {"logits": 6e-3, "loss": 2e-3, "gradient": 0.3, "norm": 9e-2, "state": 6e-4},
+    "bf16": {"logits": 4e-2, "loss": 6e-2, "gradient": 0.7, "norm": 0.2, "state": 4e-3},
+}
+#: Without tie-free images float32's rounding flips them too: a gradient moves by up to 2e-2.
+LOOSE = LIMITS["fp32"] | {"gradient": 5e-2, "norm": 5e-3}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One build of a Net that is held against values: at this batch, in this precision, within these limits.
+
+    ``target`` is the folder of the values: reference, or theirs.
+    """
+
+    batch: int
+    precision: str
+    limits: dict[str, float]
+    target: str = "reference"
+
+
+@dataclass(frozen=True)
+class ParitySet:
+    """What a Worker is held against; the arrays lie in ``folder`` as weights/, images.npy and reference/."""
+
+    folder: Path
+    tie_free: bool
+    draws: tuple[int, ...]
+    base: int
+    target: str = "reference"
+
+    def proofs(self, batch: int, precision: str, shown: str | None = None) -> list[Proof]:
+        """What a Case is proven by: itself, and where its precision hides a small fault, first the same net in fp32.
+
+        ``shown`` is the precision that a process in which nothing was set was found to have: its limits stand, and
+        there is no fp32 to be had.
+        """
+        strict = LIMITS["fp32"] if self.tie_free else LOOSE
+        if shown not in (None, "fp32"):
+            strict = LIMITS["tf32" if precision == "bf16" else shown]
+        if precision == "fp32":
+            return [Proof(batch, "fp32", strict, self.target)]
+        return [Proof(self.base, "fp32", strict), Proof(batch, precision, LIMITS[precision], self.target)]
+
+
+def judge(checks: list[dict], limits: dict[str, float]) -> list[dict]:
+    """A Worker's checks with tolerance and verdict; an error of None is a wrong shape, a missing or infinite value."""
+    judged = []
+    for check in checks:
+        norm = check.get("norm") if check["kind"] == "gradient" and "norm" in limits else None
+        judged.append({name: check[name] for name in ("kind", "what", "error")})
+        if norm is not None:
+            judged.append({"kind": "norm", "what": f"norm of {check['what']}", "error": norm})
+    for check in judged:
+        error, tolerance = check["error"], limits[check["kind"]]
+        check |= {"tolerance": tolerance, "ok": error is not None and error <= tolerance}
+    return judged
+
+
+def images(variant: Variant, seed: int, draw: int, count: int) -> np.ndarray:
+    """Draw number ``draw`` of the stream ``seed``: N(0, 1) float32 of shape (count, size, size, channels)."""
+    rng = np.random.Generator(np.random.PCG64([seed, draw]))
+    return rng.standard_normal((count, variant.input_size, variant.input_size, variant.channels), dtype=np.float32)
+
+
+def accepted(variant: Variant, weights: Weights, count: int, seed: int, draws: list[int], most: int) -> list[int]:
+    """The first draws whose images are tie-free, those of ``draws`` tried first and then the stream from 0.
+
+    Images are drawn one by one; where BatchNorm ties them together, the whole batch of ``count`` is one draw.
+    At most ``most`` draws are tried; fewer than asked for come back when that is not enough.
+    """
+    together = count if has_batch_statistics(variant) else 1
+    found: list[int] = []
+    candidates = draws + [draw for draw in range(most) if draw not in draws]
+    for draw in candidates[:most]:
+        if len(found) * together == count:
+            break
+        if reference.clear_of_ties(variant, weights, images(variant, seed, draw, together), TIE):
+            found.append(draw)
+    return found
+
+
+def prepare(variant: Variant, folder: Path, *, batch: int, seed: int = 0, weights: Weights | None = None) -> ParitySet:
+    """Compute the parity set of a variant and write it where Workers can map it.
+
+    The base batch is 2 images, or 1 where ``batch`` is odd; a Worker tiles it to its own batch. ``weights`` are those
+    of a file, else the seed's.
+    """
+    count = 1 if batch % 2 else 2
+    known = _on_file(variant, seed, count) if weights is None else []
+    weights = weights or initial(variant, seed)
+    share(weights, folder / "weights")
+    draws = accepted(variant, weights, count, seed, known, most=max(DRAWS, len(known)))
+    together = has_batch_statistics(variant)
+    wanted = 1 if together else count
+    tie_free = len(draws) == wanted
+    if not tie_free:
+        draws = list(range(wanted))
+    base = np.concatenate([images(variant, seed, draw, count // wanted) for draw in draws])
+    _write_reference(variant, weights, base, folder)
+    return ParitySet(folder, tie_free, tuple(draws), count)
+
+
+def adopt(variant: Variant, folder: Path, theirs: dump.Values, precision: str) -> tuple[ParitySet, list[dict]]:
+    """A parity set of another implementation's values, made in a precision; with it their checks against float64.
+
+    Where theirs and ours differ, the second says who is off.
+    """
+    share(theirs.weights, folder / "weights")
+    trained = _write_reference(variant, theirs.weights, theirs.input, folder)
+    tie_free = reference.margin(variant, trained) >= TIE
+    made = ParitySet(folder, tie_free, (), len(theirs.input), "theirs")
+    (folder / "theirs").mkdir()
+    checks = []
+    for key, array in theirs.results():
+        np.save(folder / "theirs" / f"{key}.npy", array)
+        kind, _, name = key.partition(".")
+        what = f"{kind} {name.replace('.', '/')}".strip()
+        expected = np.load(folder / "reference" / f"{key}.npy")
+        checks.append({"kind": kind, "what": what, **reference.difference(array, expected)})
+    judged = judge(checks, made.proofs(made.base, precision)[-1].limits)
+    return made, [check | {"precision": precision} for check in judged]
+
+
+def _write_reference(variant: Variant, weights: Weights, base: np.ndarray, folder: Path) -> reference.Trace:
+    """Reference values of those images under ``folder``; the forward pass in training form."""
+    target = folder / "reference"
+    target.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "images.npy", base)
+    trained = reference.forward(variant, weights, base, training=True)
+    inferred = reference.forward(variant, weights, base) if trained.statistics else trained
+    np.save(target / "logits.npy", inferred.logits)
+    np.save(target / "loss.npy", reference.loss(trained.logits))
+    for layer, arrays in reference.gradients(variant, weights, trained).items():
+        for name, array in arrays.items():
+            np.save(target / f"gradient.{layer}.{name}.npy", array.astype(np.float32))
+    for layer, (mean, variance) in trained.statistics.items():
+        np.save(target / f"statistics.{layer}.npy", np.stack([mean, variance]))
+    return trained
+
+
+def has_batch_statistics(variant: Variant) -> bool:
+    """Whether the images of a batch depend on each other in training form."""
+    return any(isinstance(layer, BatchNorm) for layer in variant.layers)
+
+
+@functools.cache
+def _file() -> dict[str, dict[str, list[int]]]:
+    data = resources.files("bench.controller").joinpath("tie_free.json")
+    return json.loads(data.read_text()) if data.is_file() else {}
+
+
+def _on_file(variant: Variant, seed: int, count: int) -> list[int]:
+    """Accepted draws of the default weights and sizes; empty elsewhere."""
+    default = VARIANTS.get(variant.name)
+    if default is None or default.hash != variant.hash or seed != 0:
+        return []
+    return _file().get(variant.name, {}).get(str(count), [])
+
+
+def rounding(variant: Variant, precision: str) -> dict[str, float]:
+    """What a precision costs by itself: the worst error of each kind of the float64 reference whose operands of
+    convolutions and dense layers are rounded, against the plain one, on the default parity images."""
+    weights, draws = initial(variant), _on_file(variant, 0, 2)
+    base = np.concatenate([images(variant, 0, draw, 2 // len(draws)) for draw in draws])
+    plain, low = (reference.forward(variant, weights, base, training=True, precision=p) for p in (None, precision))
+    logits = [
+        trace.logits if not plain.statistics else reference.forward(variant, weights, base, precision=p).logits
+        for trace, p in ((low, precision), (plain, None))
+    ]
+    found, expected = (reference.gradients(variant, weights, *of) for of in ((low, precision), (plain, None)))
+    pairs = [(found[layer][name], array) for layer, arrays in expected.items() for name, array in arrays.items()]
+    moved = [
+        (a, b)
+        for layer in plain.statistics
+        for a, b in zip(low.statistics[layer], plain.statistics[layer], strict=True)
+    ]
+    return {
+        "logits": reference.relative_l2(*logits),
+        "loss": abs(reference.loss(low.logits) / reference.loss(plain.logits) - 1),
+        "gradient": max(reference.relative_l2(a, b) for a, b in pairs),
+        "norm": max(abs(float(np.linalg.norm(a) / np.linalg.norm(b)) - 1) for a, b in pairs),
+        "state": max((reference.relative_l2(a, b) for a, b in moved), default=0.0),
+    }
+
+
+def print_rounding() -> None:
+    """Print the errors behind the LIMITS of tf32 and bf16, which are three times the worst of them."""
+    for precision in ("tf32", "bf16"):
+        found = {name: rounding(variant, precision) for name, variant in VARIANTS.items()}
+        worst = {kind: max(errors[kind] for errors in found.values()) for kind in LIMITS[precision]}
+        for name, errors in (found | {"worst": worst, "limit": LIMITS[precision]}).items():
+            print(f"{precision}  {name:12}", *(f"{kind} {errors[kind]:.1e}" for kind in worst), sep="  ", flush=True)
+
+
+def search() -> None:
+    """Rewrite tie_free.json; takes minutes, since one draw in 4 to 600 is accepted."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for name, variant in VARIANTS.items():
+        weights = initial(variant)
+        found[name] = {str(count): accepted(variant, weights, count, 0, [], most=20_000) for count in (1, 2)}
+        print(name, found[name], flush=True)
+        Path(__file__).with_name("tie_free.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    {"search": search, "rounding": print_rounding}[sys.argv[1]]()

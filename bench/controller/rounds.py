@@ -1,0 +1,214 @@
+"""The controller of a Run: groups one after another, each in Rounds, until it is done, interrupted or out of time.
+
+It imports no framework. What it measures is in run.jsonl before it asks for more, so nothing measured is lost; a Run
+that was cut off goes on from there.
+"""
+
+import dataclasses
+import functools
+import itertools
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench import UsageError
+from bench.cases.case import Case, groups
+from bench.cases.protocol import Protocol
+from bench.controller import parity
+from bench.controller.pool import Conditions
+from bench.controller.round import Round
+from bench.controller.worker_process import Child
+from bench.machine import host
+from bench.record import pairs
+from bench.record.journal import Journal
+from bench.record.run import Run
+
+
+class Rounds:
+    """One Run: ``run()`` measures every group and says why it ended. ``earlier`` is what there is of it already."""
+
+    def __init__(
+        self,
+        cases: list[Case],
+        protocol: Protocol,
+        conditions: Conditions,
+        folder: Path,
+        tell: Callable[..., None] = lambda *words, **fields: None,
+        earlier: Run | None = None,
+    ):
+        self.cases, self.protocol, self.folder, self.tell = cases, protocol, folder, tell
+        self.conditions = dataclasses.replace(conditions, cache=folder / "compile_cache")
+        self.journal = Journal(folder)
+        self.earlier = earlier
+        self.failed: dict[str, str] = dict(earlier.failed) if earlier else {}
+        self.began = time.monotonic()
+        self.reason = "planned"
+        self.noise_stays = bool(earlier and earlier.spoilt)
+        self.kept: dict[tuple[str, ...], Child] = {}
+        """Workers that go on to the next group of their device and precision, where the Protocol shares them."""
+
+    def head(self, **fields: Any) -> None:
+        given, ab = self.conditions.given, self.conditions.ab
+        self.journal.add(
+            "run",
+            **fields,
+            threads=self.conditions.threads,
+            env=dict(self.conditions.env),
+            pythons=sorted(self.conditions.pythons),
+            weights=given and {"file": given.file, "sha256": given.sha256},
+            guests=self._guests(),
+            ab=ab and ab.recorded(),
+            cases=[dataclasses.asdict(case) for case in self.cases],
+            protocol=dataclasses.asdict(self.protocol),
+            fingerprint=host.fingerprint(),
+        )
+
+    def go_on(self) -> int:
+        """Take up an earlier Run: what it had not finished when it was cut off is void, and is measured again. The
+        bytes of a last line that was never finished."""
+        dropped = self.journal.cut_torn_line()
+        if self.earlier:
+            self.journal.add("resume", dropped_bytes=dropped, fingerprint=host.fingerprint())
+            for group, round_, attempt in sorted(self.earlier.unfinished):
+                self.journal.add("void", group=group, round=round_, attempt=attempt, reason="the Run was cut off in it")
+        return dropped
+
+    def run(self) -> str:
+        """Measure; the stop reason: planned, target, max_rounds, time_cap, interrupted or, where all cases failed,
+        failed. The journal has an ``end`` in every case but a full disk."""
+        scratch = Path(tempfile.mkdtemp(prefix="alexnet-bench-"))
+        try:
+            if self.protocol.shared_workers:
+                self._all_groups(scratch)
+            else:
+                for number, cases in enumerate(groups(self.cases)):
+                    self._stop(number, self._group(number, cases, scratch))
+                    shutil.rmtree(scratch / str(number), ignore_errors=True)
+        except KeyboardInterrupt:
+            self.reason = "interrupted"
+        except BaseException:
+            self.reason = "failed"
+            raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            if not self.journal.broken:
+                self.journal.add("end", reason=self.reason, failed=self.failed)
+        return self.reason
+
+    def _guests(self) -> list[dict[str, Any]]:
+        """Users' own nets, for the header; the Arms of an --ab may have two of one name."""
+        found = ((self.conditions.guest(case), case.arm) for case in self.cases)
+        once = dict.fromkeys((guest, arm) for guest, arm in found if guest)
+        return [guest.recorded() | {"label": guest.label, "arm": arm} for guest, arm in once]
+
+    def _stop(self, number: int, reason: str) -> None:
+        self.journal.add("stop", group=number, reason=reason)
+        self.reason = "time_cap" if "time_cap" in (reason, self.reason) else reason
+
+    def _proof(self, number: int, cases: list[Case], scratch: Path) -> parity.ParitySet:
+        """What a group is held against: computed once, while the first Round's Workers import."""
+        self.tell("reference", case=cases[0])
+        given = self.conditions.given
+        weights = given.arrays if given else None
+        folder, case = scratch / str(number), cases[0]
+        try:
+            made = parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights)
+        except OSError as error:
+            why = error.strerror or error  # numpy says how much it wrote, and not why
+            raise UsageError(f"cannot write the weights to {scratch}: {why}; make room there, or set TMPDIR") from error
+        ids, draws = [case.id for case in cases], list(made.draws)
+        self.journal.add("parity", group=number, case_ids=ids, tie_free=made.tie_free, draws=draws)
+        return made
+
+    def _group(self, number: int, cases: list[Case], scratch: Path) -> str:
+        """All Rounds of a group; why it stopped."""
+        proof = functools.cache(functools.partial(self._proof, number, cases, scratch))
+        finished = self.earlier.finished(number) if self.earlier else set()
+        began = time.monotonic()
+        for here, round_ in enumerate(round_ for round_ in range(self.protocol.rounds) if round_ not in finished):
+            live = [case for case in cases if case.id not in self.failed]
+            if not live:
+                return "failed"
+            if len(finished) + here and self._target_reached(live):
+                return "target"
+            if here and self._no_time_for((time.monotonic() - began) / here):
+                return "time_cap"
+            self._round({"group": number, "round": round_}, live, proof)
+        if all(case.id in self.failed for case in cases):
+            return "failed"
+        if self.protocol.target_ci is None:
+            return "planned"
+        return "target" if self._target_reached(cases) else "max_rounds"
+
+    def _all_groups(self, scratch: Path) -> None:
+        """Round by Round, one set of Workers for all groups of it."""
+        everything = list(enumerate(groups(self.cases)))
+        proofs = {
+            number: functools.cache(functools.partial(self._proof, number, cases, scratch))
+            for number, cases in everything
+        }
+        finished = {number: self.earlier.finished(number) if self.earlier else set() for number, _ in everything}
+        began, done, reason = time.monotonic(), 0, "planned"
+        for round_ in range(self.protocol.rounds):
+            left = [(number, cases) for number, cases in everything if round_ not in finished[number]]
+            if left and done and self._no_time_for((time.monotonic() - began) / done):
+                reason = "time_cap"
+                break
+            try:
+                for number, cases in left:
+                    if live := [case for case in cases if case.id not in self.failed]:
+                        self._round({"group": number, "round": round_}, live, proofs[number])
+            finally:
+                for worker in self.kept.values():
+                    worker.kill()
+                self.kept.clear()
+            done += bool(left)
+        for number, cases in everything:
+            self._stop(number, "failed" if all(case.id in self.failed for case in cases) else reason)
+
+    def _round(self, place: dict[str, int], cases: list[Case], proof: Callable[[], parity.ParitySet]) -> None:
+        """One Round: once more where a Worker died, and where noise spoilt it, as long as a repeat can be had."""
+        deaths = spoilt = 0
+        for attempt in itertools.count(self.earlier.next_attempt(**place) if self.earlier else 0):
+            cases = [case for case in cases if case.id not in self.failed]
+            if not cases:
+                return
+            at, began = {**place, "attempt": attempt}, time.monotonic()
+            one = Round(self, at, proof, spare=not deaths)
+            if not one.run(cases):
+                deaths += 1
+                continue
+            again = self.protocol.paired and spoilt < self.protocol.noise_repeats and not self.noise_stays
+            if one.spoilt and again and not self._no_time_for(time.monotonic() - began):
+                spoilt += 1
+                self.journal.add("void", **at, reason=one.spoilt)
+                self.tell("spoilt", reason=one.spoilt, **at)
+                continue
+            self.noise_stays |= bool(one.spoilt)  # that is this machine: later Rounds are not repeated for it
+            self.journal.add("round", **at, spoilt=one.spoilt)
+            return
+
+    def _target_reached(self, cases: list[Case]) -> bool:
+        """Whether every interval of the group is as narrow as --target-ci; looked at after whole Rounds only."""
+        target = self.protocol.target_ci
+        if target is None:
+            return False
+        run = Run(self.folder)
+        live = [case for case in cases if case.id not in self.failed]
+        if any(len(run.samples(case)) < self.protocol.target_from for case in live):
+            return False
+        return pairs.widest(run, live) <= target
+
+    def _no_time_for(self, seconds: float) -> bool:
+        """Whether a Round of that length would end after --max-time; every group's first Round is run all the same."""
+        limit = self.protocol.max_time_s
+        return limit is not None and time.monotonic() - self.began + seconds > limit
+
+    def fail(self, case: Case, reason: str) -> None:
+        if case.id not in self.failed:
+            self.failed[case.id] = reason
+            self.journal.add("failed", case_id=case.id, reason=reason)
+            self.tell("failed", case=case, reason=reason)

@@ -1,0 +1,44 @@
+"""A Run from its first Worker to its last event, interruptible and alone on its devices."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.cases.case import Case
+from bench.cases.protocol import Protocol
+from bench.controller.pool import Conditions
+from bench.controller.rounds import Rounds
+from bench.machine.lock import alone
+from bench.record import events, journal, selftest_store
+
+
+def measure(
+    cases: list[Case],
+    protocol: Protocol,
+    conditions: Conditions,
+    out: Path,
+    name: str,
+    *,
+    progress: Callable[..., None] = lambda *words, **fields: None,
+    waiting: Callable[[str], None] = lambda text: None,
+) -> tuple[Path, str]:
+    """Make a Run: its folder, and why it ended. ``waiting`` is told where another Run holds a device."""
+    with interruptible(), alone([case.device for case in cases], waiting):
+        folder = journal.new_folder(out, name)
+        rounds = Rounds(cases, protocol, conditions, folder, progress)
+        rounds.head(run_id=folder.name, name=name, schema=events.SCHEMA, selftest=selftest_store.latest(out))
+        reason = rounds.run()
+    return folder, reason
+
+
+class interruptible:
+    """SIGTERM ends a Run as Ctrl-C does: what was measured is kept."""
+
+    def __enter__(self) -> None:
+        self.before = signal.signal(signal.SIGTERM, self._raise)
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGTERM, self.before)
+
+    def _raise(self, *args: object) -> None:
+        raise KeyboardInterrupt

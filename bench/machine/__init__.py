@@ -1,0 +1,1 @@
+"""What a Run is made on: fingerprint, GPU, noise, locks."""

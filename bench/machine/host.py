@@ -1,0 +1,97 @@
+"""What a Run is made on: the fingerprint of machine and software. No path, no host name in clear."""
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import bench
+from bench.machine import gpu
+
+
+def usable_cores() -> int:
+    """Cores this process may use: its affinity, less what a cgroup quota cuts off; at least 1."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    if (quota := cpu_quota()) is not None:
+        cores = min(cores, quota)
+    return max(1, int(cores))
+
+
+def cpu_quota() -> float | None:
+    """Cores that a cgroup grants; None without a limit."""
+    try:
+        granted, period = (text("/sys/fs/cgroup/cpu.max") or "").split()
+        return int(granted) / int(period)
+    except ValueError:  # absent, or "max"
+        return None
+
+
+def fingerprint() -> dict[str, Any]:
+    """What a Run was made on; None where a source is absent, never 0."""
+    return {
+        "host": hashlib.sha256(platform.node().encode()).hexdigest()[:12],
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "usable_cores": usable_cores(),
+        "affinity": affinity(),
+        "memory_mib": psutil.virtual_memory().total >> 20,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "virtual": virtual(),
+        "governor": text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "gpu_driver": gpu.driver(),
+        "python": platform.python_version(),
+        "alexnet_bench": bench.__version__,
+        "packages": {name: _version(name) for name in ("numpy", "scipy", "pandas", "matplotlib")},
+        "load_1min": os.getloadavg()[0],
+    }
+
+
+def affinity() -> str | None:
+    """The cores that this process is bound to, as ranges: 0-3,8."""
+    return ranges(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Whole numbers as ``taskset`` writes them: 0-3,8."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+def virtual() -> bool | None:
+    """Is this a virtual machine? By the CPU's own flag, which x86 has and other CPUs have not."""
+    for line in (text("/proc/cpuinfo") or "").splitlines():
+        if line.startswith("flags"):
+            return "hypervisor" in line.split()
+    return None
+
+
+def text(path: str) -> str | None:
+    """What a file of the kernel says; None where there is no such file."""
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def _cpu_model() -> str:
+    for line in (text("/proc/cpuinfo") or "").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,34 @@
+"""One at a time on a device: two Runs, or a Run and a self-test, would time each other."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import filelock
+
+from bench import UsageError
+
+
+class alone:
+    """Holds the devices' locks; waits for another alexnet-bench to give them up, and says so by ``waiting``."""
+
+    def __init__(self, devices: Sequence[str], waiting: Callable[[str], None] = lambda text: None):
+        self.waiting = waiting
+        kinds = sorted({device.partition(":")[0] for device in devices})
+        folder = Path(tempfile.gettempdir())
+        self.locks = [filelock.FileLock(folder / f"alexnet-bench-{kind}.lock", mode=0o666) for kind in kinds]
+
+    def __enter__(self) -> None:
+        for lock in self.locks:
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                self.waiting("another alexnet-bench run holds this device: waiting for it to end")
+                lock.acquire()
+            except OSError as error:
+                why = f"{lock.lock_file}: {error.strerror}; set TMPDIR to a folder that can be written"
+                raise UsageError(f"cannot lock {why}") from error
+
+    def __exit__(self, *error: object) -> None:
+        for lock in self.locks:
+            lock.release()

@@ -1,0 +1,57 @@
+"""What every command prints with: stdout tables, stderr lines, JSON. Rounding is for printing only."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.record.run import Run
+
+
+def console() -> Console:
+    """Stdout 100 columns wide, so that a table pastes well and no number is cut off; a narrow terminal wraps it.
+
+    Without markup: brackets are an interval's, or a file name's.
+    """
+    return Console(file=sys.stdout, highlight=False, markup=False, width=100)
+
+
+def new_table(title: str) -> Table:
+    """Narrow enough that six columns stay under 100 characters."""
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+
+
+def share(fraction: float | None) -> str:
+    return "" if fraction is None else f"{fraction:.0%}"
+
+
+def number(value: float) -> str:
+    """Four significant digits, no exponent."""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def where(folder: Path, files: Sequence[str]) -> None:
+    print(f"Results: {folder}/ ({', '.join(files)})")
+
+
+def tell(text: str) -> None:
+    print(f"alexnet-bench: {text}", file=sys.stderr, flush=True)
+
+
+def tell_problems(run: Run, most: int = 5) -> None:
+    """Lines of run.jsonl that were left out."""
+    for problem in run.problems[:most]:
+        tell(problem)
+    if (more := len(run.problems) - most) > 0:
+        tell(f"{run.folder / 'run.jsonl'}: {more} more lines left out")
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(data, indent=1, default=str))

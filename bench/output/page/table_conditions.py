@@ -1,0 +1,129 @@
+"""Tables of conditions: what each Worker was measured under, whether all were alike, and the machine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.cases.case import Case
+from bench.output.page.table import NONE, Cell, Column, Rows, Table
+from bench.output.run_table import words
+from bench.record import rows
+from bench.record.run import Run
+
+#: What a Worker says of itself, or does not: XLA has no oneDNN to switch.
+PROBED = ("Python", "threads", "oneDNN", "TF32", "matmul, probed", "convolution, probed")
+#: What all Workers must share; the rest each has of its own.
+SHARED = (*PROBED, "preset", "environment")
+#: Of the fingerprint, what its names alone do not say well.
+SPOKEN = {"load_1min": "load, 1 minute", "memory_mib": "memory MiB", "alexnet_bench": "alexnet-bench"}
+PARITY = ("logits", "loss", "gradient")
+
+
+def table(run: Run, found: Rows) -> Table:
+    """A line a condition, a column for each Worker that had conditions of its own."""
+    workers: dict[tuple, Case] = {}
+    for case in run.cases:
+        key = (words(case), case.device, case.precision, found[case.id]["conditions_hash"])
+        workers.setdefault(key, case)
+    apart = len({key[1:3] for key in workers}) > 1
+    columns = [Column("condition"), Column("alike")]
+    columns += [Column(f"{key[0]}, {key[1]}, {key[2]}" if apart else key[0], long=True) for key in workers]
+    facts = [_facts(run, case, found[case.id]) for case in workers.values()]
+    body = []
+    for what in facts[0]:
+        values = [one[what] for one in facts]
+        if set(values) != {NONE}:
+            body.append([Cell(what), Cell(_alike(what, values)), *map(Cell, values)])
+    return Table("What each Worker was measured under, as it read it back", columns, body)
+
+
+def _alike(what: str, values: list[str]) -> str:
+    """What a framework does not say is no difference; of what a Worker was given, nothing is a value too."""
+    if len(values) < 2:
+        return NONE
+    if len(set(values)) == 1:
+        return "equal"
+    if what not in SHARED:
+        return "each its own"
+    return "equal where said" if what in PROBED and len(set(values) - {NONE}) == 1 else "unequal"
+
+
+def _facts(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str, str]:
+    """Of one Case's Worker, in words."""
+    held = rows.conditions(run, case)
+    facts = {
+        "versions": _listed(held["versions"]),
+        "Python": held["python"],
+        "device": held["device"],
+        "threads": held["threads"],
+        "oneDNN": _switch(held["onednn"]),
+        "TF32": _switch(held["tf32"]),
+        "matmul, probed": row["precision_matmul"],
+        "convolution, probed": row["precision_conv"],
+        "layout": held["layout"],
+        "LRN": None if case.foreign else case.lrn,
+        "preset": None if case.foreign else case.preset,
+        "environment": _environment(held["env"]),
+        "slowed down on purpose": held["slowdown"] and f"{held['slowdown']} %",
+        **{f"off from float64: {what}": _off(run, case, what) for what in PARITY},
+        "net": held["net"],
+        "file of the net, sha256": held["guest"] and held["guest"][:16],
+        "libraries": ", ".join(str(one.get("name")) for one in held["libraries"] or ()),
+        "conditions hash": row["conditions_hash"],
+    }
+    return {what: NONE if value in (None, "") else str(value) for what, value in facts.items()}
+
+
+def _off(run: Run, case: Case, what: str) -> str | None:
+    """Relative L2 error against float64, the worst of the Worker's Rounds."""
+    known = [one["parity"][what] for one in run.workers(case) if one["parity"].get(what) is not None]
+    return f"{max(known):.1e}" if known else None
+
+
+def _listed(found: Mapping[str, Any] | None) -> str:
+    return ", ".join(f"{name} {value}" for name, value in (found or {}).items() if value is not None)
+
+
+def _environment(given: Mapping[str, str | None]) -> str:
+    """Variables that were let through; of an --ab one side may be without."""
+    return ", ".join(f"without {name}" if value is None else f"{name}={value}" for name, value in given.items())
+
+
+def _switch(value: Any) -> Any:
+    return ("off", "on")[value] if isinstance(value, bool) else value
+
+
+def machine(run: Run) -> list[tuple[str, str]]:
+    """The fingerprint, name and value."""
+    known = {name: value for name, value in run.head["fingerprint"].items() if value is not None}
+    return [(SPOKEN.get(name, name.replace("_", " ")), _words(value)) for name, value in known.items()]
+
+
+def protocol(run: Run) -> list[tuple[str, str]]:
+    """How it was measured, in words, then the hash of all that shapes a sample."""
+    held = run.protocol
+    if "ingested" in run.head:
+        return [("measured by", str(run.head["ingested"]["source"])), ("sessions", str(held.rounds))]
+    turns = "fresh Workers, in mirrored order" if held.paired else "none: one framework after the other (classic)"
+    burn_in = f"at least {held.burn_in}, until steady, at most {held.burn_in_cap}" if held.gate else f"{held.burn_in}"
+    most = "" if held.target_ci is None else "at most "
+    lengths = _words(held.turn_lengths)
+    said = {
+        "turns": "all rows go through the Workers of a Round" if held.shared_workers else turns,
+        "Rounds": f"{most}{held.rounds}, of {held.iterations} iterations a case",
+        "burn-in": f"{burn_in} iterations a case and Round",
+        "length of a turn": f"the fewest of {lengths} iterations that fill {held.turn_ms:g} ms" if held.paired else "",
+        "stops at": "" if held.target_ci is None else f"95 % intervals within ± {100 * held.target_ci:g} %",
+        "longest": "" if held.max_time_s is None else f"{held.max_time_s:g} s",
+        "a Round that noise spoils": f"is measured again, at most {held.noise_repeats} times" if held.paired else "",
+        "seed": str(held.seed),
+        "hash": held.hash,
+    }
+    return [(what, text) for what, text in said.items() if text]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return _listed(value)
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,112 @@
+"""Tables of layers: what each row of a net is, what frameworks reported of it, and of a profile how long it took."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bench.output import console
+from bench.output.console import number
+from bench.output.page.table import NONE, Cell, Column, Table, measured
+from bench.record import ceiling, layer_times
+from bench.record.layer_times import BACKWARD
+from bench.record.run import Run
+
+Row = Mapping[str, Any]
+REPORTED = ("height", "width", "channels", "params", "state")
+
+
+def tables(run: Run) -> list[Table]:
+    """Of a profile a table of times for each Worker and net first; then a table for each net."""
+    return [*(_times(rows) for rows in _by_worker(run)), *_nets(run)]
+
+
+def ceilings(run: Run) -> list[str]:
+    """What each device did at best, a sentence each."""
+    found: dict[str, None] = {}
+    for case in run.cases:
+        best = ceiling.ceiling_of(run, case)
+        rates = (
+            (best.matmul_gflop_per_s, "GFLOP/s multiplying matrices"),
+            (best.conv_gflop_per_s, "GFLOP/s in a convolution"),
+            (best.copy_gb_per_s, "GB/s copying"),
+        )
+        if said := ", ".join(f"{number(rate)} {what}" for rate, what in rates if rate):
+            found[f"{case.precision} on {case.device}: {said}"] = None
+    return list(found)
+
+
+def _nets(run: Run) -> Iterator[Table]:
+    nets: dict[str, dict[str, dict[str, Row]]] = {}
+    for row in (row for event in run.of("layers") for row in event["rows"]):
+        variant, layer, framework = (str(row.get(name)) for name in ("variant", "layer", "framework"))
+        if "." not in variant:
+            nets.setdefault(variant, {}).setdefault(layer, {})[framework] = row
+    for variant, layers in nets.items():
+        columns = [Column("layer"), Column("kind"), Column("output"), Column("params", True), Column("MACs", True)]
+        body = []
+        for layer, theirs in layers.items():
+            row = next(iter(theirs.values()))
+            cells = [Cell(layer), Cell(str(row.get("kind"))), Cell(_shape(row)), _count(row, "params")]
+            body.append([*cells, _count(row, "macs"), Cell(_reported(theirs))])
+        names = ", ".join(dict.fromkeys(name for theirs in layers.values() for name in theirs))
+        caption = f"{variant}: what one image goes through, as counted here, and what {names} reported"
+        yield Table(caption, [*columns, Column("reported", long=True)], body)
+
+
+def _reported(theirs: Mapping[str, Row]) -> str:
+    """What frameworks said of a row: the same, or what else."""
+    unlike = [
+        f"{name}: {what} {said}"
+        for name, row in theirs.items()
+        for what in REPORTED
+        if (said := row.get(f"reported_{what}")) is not None and said != row.get(what)
+    ]
+    return ", ".join(unlike) or "the same"
+
+
+def _by_worker(run: Run) -> list[list[Row]]:
+    if not run.protocol.shared_workers:
+        return []
+    found: dict[tuple, list[Row]] = {}
+    for row in layer_times.of(run):
+        found.setdefault(tuple(row[name] for name in layer_times.AXES), []).append(row)
+    return list(found.values())
+
+
+def _times(rows: Sequence[Row]) -> Table:
+    """One Worker's rows of a net, forward and backward side by side, then their sum and the whole net."""
+    by_layer: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        by_layer.setdefault(row["layer"], {})[row["pass"]] = row
+    columns = [Column("layer"), Column("output")]
+    for pass_ in ("forward", BACKWARD):
+        names = (f"{pass_} ms [95 %]", "share", "GFLOP/s", "of roof")
+        columns += [*(Column(name, True) for name in names), Column("bound by")]
+    body = []
+    for layer, passes in by_layer.items():
+        forward, backward = passes.get("forward", {}), passes.get(BACKWARD, {})
+        body.append([Cell(layer), Cell(_shape(forward)), *_of_pass(forward), *_of_pass(backward)])
+    first = rows[0]
+    net = f"{first['variant']}, batch {first['batch']}, {first['device']}, {first['precision']}"
+    return Table(f"{net}: {first['framework']} {first['mode']}, {first['layout']}, row by row", columns, body)
+
+
+def _of_pass(row: Row) -> list[Cell]:
+    if not row:
+        return [Cell(NONE)] * 5
+    low, middle, high = (row.get(name) for name in ("ci95_low_ms", "center_ms", "ci95_high_ms"))
+    ends = "" if low is None or high is None else f" [{number(low)}, {number(high)}]"
+    share, roof = (
+        Cell(console.share(row.get(name)) or NONE, row.get(name)) for name in ("share_of_sum", "of_attainable")
+    )
+    time = Cell(NONE if middle is None else number(middle) + ends, middle)
+    return [time, share, measured(row.get("gflop_per_s")), roof, Cell(str(row.get("bound") or NONE))]
+
+
+def _shape(row: Row) -> str:
+    sides = [row.get(side) for side in ("height", "width", "channels")]
+    return NONE if None in sides else " × ".join(map(str, sides))
+
+
+def _count(row: Row, what: str) -> Cell:
+    value = row.get(what)
+    return Cell(f"{value:,}", value) if isinstance(value, int | float) else Cell(NONE)

@@ -1,0 +1,34 @@
+"""Table of what was published: what has a number in the history chart, for who reads and does not look."""
+
+import functools
+
+from bench.cases.case import PASSES
+from bench.output.page.table import NONE, Cell, Column, Table, measured
+from bench.output.plots import published
+
+WORDS = ("net", "hardware", "library", "precision", "batch")
+SOURCE = ("date", "source", "caveat")
+CAPTION = (
+    "What has a number in the chart above: the fastest of a year, net, kind of processor and precision in either pass. "
+    "Hardware, libraries and clocks differ: they decide nothing"
+)
+
+
+@functools.cache
+def table() -> Table:
+    """A row a number, with the speed of each pass that the chart has of it."""
+    marks = published.shown(published.published())
+    speeds = [f"{pass_.replace('_', ' + ')} images/s" for pass_ in PASSES]
+    columns = [Column("number", True)]
+    columns += [Column(name, name == "batch", name in ("hardware", "library")) for name in WORDS]
+    columns += [Column(name, True) for name in speeds]
+    columns += [Column(name, long=name != "date", wide=name != "date") for name in SOURCE]
+    body = []
+    for number, both in marks[marks["number"].notna()].groupby("number"):
+        row, value = both.iloc[0], int(str(number))
+        said = {**row[[*WORDS, *SOURCE]], "precision": row["precision"] or "not stated", "batch": f"{row['batch']:g}"}
+        known = dict(zip(both["pass"], both["images_per_s"], strict=True))
+        cells = [Cell(str(value), value), *(Cell(said[name], row[name] if name == "batch" else None) for name in WORDS)]
+        cells += [measured(known[pass_]) if pass_ in known else Cell(NONE) for pass_ in PASSES]
+        body.append([*cells, *(Cell(said[name]) for name in SOURCE)])
+    return Table(CAPTION, columns, body)

@@ -1,0 +1,1 @@
+"""Plots of result CSVs, one module per kind."""

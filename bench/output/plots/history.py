@@ -1,0 +1,288 @@
+"""History plot: a decade of published AlexNet timings on one chart, and a user's rows beside those of the same net."""
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib import patheffects
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
+
+from bench.cases.case import PASSES
+from bench.output.plots import style
+from bench.output.plots.published import BVLC, FILE, NOT_STATED, SHARED, UNSIZED, cut, left_out, marks, ours, speed
+from bench.output.plots.published import names as names_of
+from bench.output.plots.published import published as published
+from bench.output.plots.published import shown as shown
+from impls.variants import VARIANTS
+
+SPOKEN = dict(zip(PASSES, ("forward", "with backward"), strict=True))
+TITLES = dict(zip(PASSES, ("forward (inference)", "forward + backward"), strict=True))
+COLORS = {"fp32": style.INK, "fp16": "#CC79A7", "int8": "#56B4E9", NOT_STATED: "#999933"}
+GREY = "#B5B5B5"
+CONTEXT, TRAIN = "another or unknown net: not comparable", "full training step of such a net"
+MARKERS = dict(zip((*SHARED, *(name for name in VARIANTS if name not in SHARED)), "osD^vph<>", strict=True))
+OTHER_NET, UNSIZED_NET = "P", "X"
+SLOWER = {"markersize": 4.5, "alpha": 0.4}
+RULE = "Numbered: the fastest published of each year, by net, processor, precision and pass; a line joins them."
+OWN_PASS = "Large marks: forward + backward has a loss in it, and neither an optimizer nor the gradient of the images."
+CAFFES = f"{BVLC}: Caffe's bvlc_alexnet, whose own input is 227 px. No published timing is of our original."
+WIDTH, PANELS = 10.0, 6.2  # inches: the figure, and the height of its panels
+SMALL = 7.5  # points
+LINE = SMALL * 1.3 / 72  # inches
+COLUMN, PAGE = 82, 175  # characters a line of small print
+
+
+def history(rows: pd.DataFrame | None, target: Path, published: pd.DataFrame) -> Figure:
+    """Images a second against the date, log scale, a panel a pass; below them source and caveat of each number.
+
+    Marks of one net, processor and precision are a series, SHARED alone; the rest is grey. ``rows`` are summary rows as
+    ``frames.read`` gives them, drawn at their run_id's date, or at the right edge; None or empty: the published alone.
+    UsageError where no row is a valid forward or forward_backward of a whole net.
+    """
+    old = marks(published)
+    new = ours(rows, old["year"].max() + 0.5)
+    columns = _halves([_entry(part) for _, part in old.dropna(subset="number").groupby("number")])
+    notes = [line for note in _notes(published, old, new) for line in textwrap.wrap(note, PAGE)]
+    names = {pass_: names_of(new, pass_) for pass_ in PASSES}
+    side = 0.2 + 0.071 * max(
+        (len(line) for part in names.values() for name in part for line in name.split("\n")), default=-3
+    )  # inches
+    handles = list(_handles(old, new))
+    ncols = _fitting([str(handle.get_label()) for handle in handles])
+    small = max(map(_long, columns)) + len(notes) + 2 * math.ceil(len(handles) / ncols) + 2
+    height = PANELS + small * LINE
+    low = 1 - PANELS / height
+    with style.figure(WIDTH, height, target) as figure:
+        engine: Any = figure.get_layout_engine()
+        engine.set(rect=(0.008, low, 0.984 - side / WIDTH, 1 - low))
+        panels = figure.subplots(2, 1, sharex=True)
+        for panel, pass_ in zip(panels, PASSES, strict=True):
+            with_train = [pass_, "train"] if pass_ == "forward_backward" else [pass_]
+            _published(panel, old[old["pass"].isin(with_train)])
+            _ours(panel, new[new["pass"] == pass_])
+            panel.set(yscale="log", ylabel="images/s")
+            panel.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+            panel.minorticks_off()
+            panel.set_ylim(panel.get_ylim()[0], panel.get_ylim()[1] * 1.5)  # room for a number
+            panel.set_title(TITLES[pass_], loc="left", fontsize=11)
+            style.grid(panel, "both")
+        years = [*old["year"], *new["year"]]
+        first, last = min(years) - 0.3, max(years) + 0.3
+        panels[1].set_xlim(first, last)
+        panels[1].set_xticks(range(math.ceil(first), math.floor(last) + 1, 1 if last - first < 11 else 2))
+        figure.suptitle(_title(old, new), fontsize=13)
+        look: dict[str, Any] = {"ncols": ncols, "frameon": False, "fontsize": 9, "columnspacing": 1.4}
+        figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, low), **look)
+        style.settle(figure)  # what follows is placed by pixels
+        _print(figure, columns, notes)
+        for panel, pass_ in zip(panels, PASSES, strict=True):
+            drawn = [place for part in (old, new) for place in _places(panel, part[part["pass"] == pass_])]
+            taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in drawn]
+            _number(panel, old[old["fastest"] & (old["pass"] == pass_)], taken)
+            _name(panel, new.loc[list(names[pass_].values())], list(names[pass_]))
+    return figure
+
+
+def _published(panel: Any, old: pd.DataFrame) -> None:
+    """Grey context first, then each series: a line through the fastest of its years, and its marks."""
+    grey = old["series"] == ""
+    for (cpu, train), part in old[grey].groupby(["cpu", old["pass"] == "train"]):
+        panel.plot(part["year"], part["images_per_s"], gid="context", **_grey(bool(cpu), bool(train)))
+    for name, part in old[~grey].groupby("series"):
+        look = _look(*part.iloc[0][["net", "cpu", "look"]])
+        best = part[part["fastest"]].sort_values("day")
+        line = {"color": look["markeredgecolor"], "linewidth": 1, "alpha": 0.5}
+        panel.plot(best["year"], best["images_per_s"], gid=f"line {name}", **line)
+        rest = part[~part["fastest"]]
+        panel.plot(rest["year"], rest["images_per_s"], gid=f"published {name}", zorder=3, **look | SLOWER)
+        panel.plot(best["year"], best["images_per_s"], gid=f"published {name}", zorder=4, **look)
+
+
+def _grey(cpu: bool, train: bool) -> dict[str, Any]:
+    look = {"marker": "x" if train else "o", "markersize": 4, "linestyle": "", "color": GREY}
+    return look | {"markerfacecolor": style.PAPER if cpu else GREY}
+
+
+def _look(net: str, cpu: bool, precision: str) -> dict[str, Any]:
+    color = COLORS.get(precision, COLORS[NOT_STATED])
+    look = {"marker": _marker(net), "linestyle": "", "markersize": 7, "markeredgecolor": color}
+    return look | {"markerfacecolor": style.PAPER if cpu else color}
+
+
+def _marker(net: str) -> str:
+    return MARKERS.get(net, UNSIZED_NET if UNSIZED in net else OTHER_NET)
+
+
+def _ours(panel: Any, new: pd.DataFrame) -> None:
+    """Larger, in the framework's colour; hollow on a CPU, as the published are."""
+    for _, row in new.iterrows():
+        color = style.COLORS.get(row["framework"], style.OTHER)
+        look = {"marker": _marker(row["net"]), "markersize": 11, "linestyle": "", "color": color}
+        look |= {"markerfacecolor": style.PAPER if row["device"] == "cpu" else color, "markeredgewidth": 2.5}
+        panel.plot(row["year"], row["images_per_s"], zorder=5, gid=f"ours {row['net']}", **look)
+
+
+def _handles(old: pd.DataFrame, new: pd.DataFrame) -> Iterator[Line2D]:
+    """One for each shape, filling and colour that is there."""
+    drawn = old[old["series"] != ""]
+    for net in dict.fromkeys([*(name for name in SHARED if name in set(drawn["net"])), *new["net"]]):
+        name = net if net in set(drawn["net"]) else f"{net}: nothing published beside it"
+        yield Line2D([], [], label=name, **_look(net, False, "fp32"))
+    for cpu in (False, True):
+        yield Line2D([], [], label="hollow: CPU" if cpu else "filled: GPU", **_look(SHARED[0], cpu, "fp32"))
+    for precision in (name for name in COLORS if name in set(drawn["look"])):
+        yield Line2D([], [], label=precision, color=COLORS[precision], linewidth=5)
+    yield Line2D([], [], label=CONTEXT, **_grey(False, False))
+    yield Line2D([], [], label=TRAIN, **_grey(False, True))
+
+
+def _fitting(names: Sequence[str]) -> int:
+    """The most columns of a legend, four at most, that the page is wide enough for; a column is as wide as its name."""
+    for ncols in range(4, 1, -1):
+        tall = math.ceil(len(names) / ncols)
+        columns = [names[at : at + tall] for at in range(0, len(names), tall)]
+        if sum(0.55 + 0.064 * max(map(len, column)) for column in columns) < WIDTH:  # inches, at 9 points
+            return ncols
+    return 1
+
+
+def _title(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    first, last = (math.floor(year) for year in (old["year"].min(), old["year"].max()))
+    machines = {name for name in new["device_name"] if name} if len(new) else set()
+    beside = f", and on {cut(machines.pop(), 50)}" if len(machines) == 1 else ""
+    return f"AlexNet as published from {first} to {last}{beside}"
+
+
+def _entry(part: pd.DataFrame) -> list[str]:
+    """A number, then its lines of small print; ``part`` are its marks."""
+    row = part.iloc[0]
+    part = part.sort_values("pass")
+    speeds = [f"{SPOKEN[pass_]} {speed(rate)}" for pass_, rate in zip(part["pass"], part["images_per_s"], strict=True)]
+    facts = [row["net"], row["hardware"], row["library"], row["look"], f"batch {row['batch']:g}", row["date"]]
+    text = f"{', '.join([*facts, *speeds])}. [{_short(row['source'])}] {row['caveat']}"
+    return [str(row["number"]), *textwrap.wrap(text, COLUMN, break_on_hyphens=False)]
+
+
+def _short(source: str) -> str:
+    """Owner and repository, or an address without its scheme."""
+    return source.partition("://")[2] if "://" in source else source.partition(":")[0]
+
+
+def _long(column: Sequence[list[str]]) -> int:
+    """Lines of a column: all that an entry has behind its number."""
+    return sum(len(entry) - 1 for entry in column)
+
+
+def _halves(entries: Sequence[list[str]]) -> tuple[Sequence[list[str]], Sequence[list[str]]]:
+    """Two columns, in order, as even as they can be."""
+    splits = [(entries[:at], entries[at:]) for at in range(len(entries) + 1)]
+    return min(splits, key=lambda split: max(map(_long, split)))
+
+
+def _notes(published: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> Iterator[str]:
+    """What is said once for the whole chart."""
+    yield RULE
+    if len(new):
+        yield from _measured(new)
+        yield OWN_PASS
+    drawn = set(old[old["series"] != ""]["net"])
+    for net in dict.fromkeys(net for net in new["net"] if net not in drawn):
+        count = int((published["net"] == net).sum())
+        why = (
+            f"none of the {count} published timings of {net} can be drawn"
+            if count
+            else f"no published timing is of {net}"
+        )
+        if UNSIZED in net:
+            why = f"nothing published is beside {net}"
+        yield f"{why[0].upper()}{why[1:]}: compare its marks with nothing but each other."
+    if BVLC in drawn:
+        yield CAFFES
+    yield "A full training step, with optimizer, is not forward + backward: a grey cross, in no series."
+    why_not = left_out(published)
+    counts = why_not[why_not != ""].value_counts(sort=False)
+    said = ", ".join(f"{count} {why}" for why, count in counts.items())
+    yield (
+        f"Not drawn of {len(published)} published: {said or 'none'}. All, with their sources in full: "
+        f"bench/output/plots/{FILE}"
+    )
+
+
+def _measured(new: pd.DataFrame) -> Iterator[str]:
+    """Where and when a user's rows were measured, a line for each machine."""
+    dates = new["day"].dt.strftime("%Y-%m-%d").where(new["dated"], "at a date not stated (right edge)")
+    machine = new["device_name"].where(new["device_name"] != "", "machine not named")
+    groups = new.assign(when=dates, machine=machine).groupby(["when", "machine", "device"], sort=False)
+    for (when, name, device), part in groups:
+        nets = ", ".join(dict.fromkeys(part["net"]))
+        facts = [nets, f"{cut(str(name), 80)} ({device})"]
+        facts += [f"{one} threads" for one in dict.fromkeys(part["threads"]) if one and device == "cpu"]
+        facts += [one for one in dict.fromkeys(part["precision"]) if one]
+        facts += ["batch " + ", ".join(f"{batch:g}" for batch in sorted(set(part["batch"])))]
+        yield f"Large marks, measured {when}: {', '.join(facts)}."
+
+
+def _print(figure: Figure, columns: Sequence[Sequence[list[str]]], notes: Sequence[str]) -> None:
+    """The key's two columns, and below them the notes, at the bottom of the page."""
+    line = LINE / figure.get_figheight()
+    look: dict[str, Any] = {"fontsize": SMALL, "va": "top", "linespacing": 1.3, "color": style.INK}
+    bottom = line * (len(notes) + 0.6)
+    top = bottom + line * (max(map(_long, columns)) + 0.5)
+    for column, x in zip(columns, (0.012, 0.506), strict=True):
+        at = top
+        for number, *lines in column:
+            figure.text(x + 0.014, at, number, weight="bold", ha="right", **look)
+            figure.text(x + 0.02, at, "\n".join(lines), **look)
+            at -= line * len(lines)
+    figure.text(0.012, bottom, "\n".join(notes), **look)
+
+
+def _places(panel: Any, drawn: pd.DataFrame) -> list[tuple[float, float]]:
+    """Where marks lie on the page, in pixels."""
+    return list(panel.transData.transform(drawn[["year", "images_per_s"]].to_numpy(float)))
+
+
+def _number(panel: Any, old: pd.DataFrame, taken: list[Bbox]) -> None:
+    """Each number as near to its mark as it finds room, the fastest first, with a line to it from farther off."""
+    inside = panel.get_window_extent()
+    facts = old.sort_values("images_per_s", ascending=False)[["number", "year", "images_per_s", "look"]]
+    for number, year, rate, precision in facts.itertuples(index=False):
+        look = {"fontsize": 9, "weight": "bold", "ha": "center", "va": "center", "zorder": 6, "gid": "number"}
+        look["color"] = COLORS.get(precision, COLORS[NOT_STATED])
+        label = panel.annotate(str(number), (year, rate), (0, 0), textcoords="offset points", **look)
+        label.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=style.PAPER)])
+        for away, turn in ((away, turn) for away in range(9, 60, 4) for turn in range(0, 360, 30)):
+            angle = math.radians(90 + turn)
+            label.set_position((away * math.cos(angle), away * math.sin(angle)))
+            box = label.get_window_extent()
+            if inside.y0 < box.y0 and box.y1 < inside.y1 and not box.count_overlaps(taken):
+                break
+        taken.append(box)
+        if away > 12:
+            at = panel.transData.inverted().transform(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
+            panel.plot([year, at[0]], [rate, at[1]], color=style.FAINT, linewidth=0.6, zorder=3, gid="leader")
+
+
+def _name(panel: Any, best: pd.DataFrame, names: Sequence[str]) -> None:
+    """Names to the right of the panel, each as high as its mark or as the others let it be."""
+    box, apart = panel.get_window_extent(), 25  # pixels; 9 points are 19
+    heights = [y for _, y in _places(panel, best)]
+    tall = [apart * (name.count("\n") + 1) for name in names]
+    top = box.y1 + apart / 2
+    for at in range(1, len(heights)):
+        heights[at] = max(heights[at], heights[at - 1] + (tall[at - 1] + tall[at]) / 2)
+    for at in range(len(heights) - 1, -1, -1):
+        heights[at] = min(heights[at], top - tall[at] / 2)
+        top = heights[at] - tall[at] / 2
+    for name, height, (_, row) in zip(names, heights, best.iterrows(), strict=True):
+        color = style.COLORS.get(row["framework"], style.OTHER)
+        arrow = {"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkB": 7, "relpos": (0, 0.5)}
+        look: dict[str, Any] = {"fontsize": 9, "color": color, "va": "center", "gid": "name", "arrowprops": arrow}
+        mark = (row["year"], row["images_per_s"])
+        place = ((box.x1 + 8) * 72 / style.PIXELS, height * 72 / style.PIXELS)  # points: an SVG has other pixels
+        panel.annotate(name, mark, place, textcoords="figure points", **look)

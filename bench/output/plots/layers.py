@@ -1,0 +1,168 @@
+"""Layers plot: where the time of a pass goes, row by row, beside the whole net's."""
+
+import csv
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from bench import UsageError
+from bench.output.plots import style
+from bench.record.layer_times import SUM, WHOLE
+
+NEEDED = ("layer", "kind", "framework", "mode", "pass", "center_ms")
+#: Of Okabe and Ito's colours those that no framework has, and two darker ones.
+KINDS = {
+    "conv": "#56B4E9",
+    "relu": "#F0E442",
+    "lrn": "#882255",
+    "bn": "#555555",
+    "pool": "#CC79A7",
+    "fc": "#E69F00",
+    "dropout": "#BBBBBB",
+    "flatten": "#DDDDDD",
+}
+OTHER = "#F5F5F5"
+DARK = ("lrn", "bn")
+#: Its net is told by the same log's total, which bench/output/plots/published.csv has as one of owt.
+PUBLISHED = "owt, Caffe + cuDNN, Titan X, batch 128 (2016)"
+PUBLISHED_NOTE = " (Caffe's backward of conv1 has the gradient of the images in it)"
+BAR, OUTLINE = 0.56, 0.2  # heights; the outline stands right below the bar
+
+
+def published() -> pd.DataFrame:
+    """The only known row-by-row times of such a net: owt's, another machine's, in the columns that ``layers`` draws.
+
+    Source: soumith/convnet-benchmarks, caffe/output_alexnet.log, 2016.
+    """
+    with resources.files("bench.output.plots").joinpath("published_layers.csv").open(encoding="utf-8") as file:
+        rows = [
+            {"layer": row["layer"], "kind": re.sub(r"\d+$", "", row["layer"]), "pass": pass_, "center_ms": float(ms)}
+            for row in csv.DictReader(file)
+            for pass_, ms in (("forward", row["forward_ms"]), ("backward", row["backward_ms"]))
+        ]
+    return pd.DataFrame(rows)
+
+
+def layers(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | None = None) -> Figure:
+    """Upper panel: a bar of stacked rows for each pass and series, in ms, and outlined below it the whole net's time.
+    Lower panel: the same as shares of their sum, beside the shares that ``published`` rows have of theirs.
+
+    Without a row of ``WHOLE`` there is no outline; rows without a time are left out, and a difference of two times that
+    came out below nothing has no segment, and is named beside its bar.
+    """
+    missing = [name for name in NEEDED if name not in profile_rows]
+    if missing:
+        raise UsageError(f"layers: expected the columns {', '.join(NEEDED)}; missing {', '.join(missing)}")
+    measured = pd.to_numeric(profile_rows["center_ms"], errors="coerce")
+    rows = profile_rows.assign(center_ms=measured.clip(lower=0), measured_ms=measured)
+    rows = rows[rows["center_ms"].notna()]
+    parts = rows[~rows["layer"].isin([WHOLE, SUM])]
+    if parts.empty:
+        raise UsageError("layers: no layer with a center_ms, nothing to draw; run `alexnet-bench profile` first")
+    names = style.named(rows, ("variant", "batch", "device", "precision", *style.APART))
+    twice = pd.DataFrame({"series": names, "pass": rows["pass"], "layer": rows["layer"]}).duplicated()
+    if twice.any():
+        name, layer, pass_ = names[twice].iloc[0], rows["layer"][twice].iloc[0], rows["pass"][twice].iloc[0]
+        raise UsageError(
+            f"layers: {name} has two rows of {layer}, {pass_}, and no column tells them apart; draw one Run"
+        )
+    series = style.series(parts, names[parts.index])
+    passes = list(dict.fromkeys(parts["pass"]))
+    bars = [(pass_, one.name) for pass_ in passes for one in series]
+    shares = [
+        bar for pass_ in passes for bar in ([(pass_, PUBLISHED)] if published is not None else []) + _of(bars, pass_)
+    ]
+    inches = 0.42 * (len(bars) + len(shares)) + 2.6
+    with style.figure(10.0, inches, target) as figure:
+        above, below = figure.subplots(2, 1, height_ratios=(len(bars), len(shares)))
+        stacks: list[tuple[Any, Any, str]] = []
+        for at, bar in enumerate(bars):
+            mine = (rows["pass"] == bar[0]) & (names == bar[1])
+            total = _stack(above, at, parts[mine[parts.index]], 1.0, stacks)
+            _whole(above, at, total, rows[mine])
+        for at, (pass_, name) in enumerate(shares):
+            source = published if name == PUBLISHED and published is not None else parts[names[parts.index] == name]
+            here = source[source["pass"] == pass_]
+            if len(here):
+                _stack(below, at, here, 100 / here["center_ms"].sum(), stacks)
+        _axis(above, bars)
+        _axis(below, shares)
+        above.set_xlabel("ms: rows one after the other; outlined: the whole net")
+        above.set_xlim(0, above.get_xlim()[1] * 1.2)
+        below.set_xlabel("% of the sum of the rows" + (PUBLISHED_NOTE if published is not None else ""))
+        below.set_xlim(0, 100)
+        seen = set(parts["kind"]) | (set(published["kind"]) if published is not None else set())
+        kinds = [kind for kind in KINDS if kind in seen]
+        handles = [Patch(facecolor=KINDS[kind]) for kind in kinds]
+        outline = [Patch(facecolor="none", edgecolor=style.INK)]
+        style.legend(figure, handles + outline, [*kinds, WHOLE])
+        figure.suptitle(_title(parts), fontsize=12)
+        style.settle(figure)  # a name stands where its segment turned out wide enough
+        for panel, segment, name in stacks:
+            _name(panel, segment, name)
+    return figure
+
+
+def _of(bars: Sequence[tuple[str, str]], pass_: str) -> list[tuple[str, str]]:
+    return [bar for bar in bars if bar[0] == pass_]
+
+
+def _stack(panel: Any, at: int, rows: pd.DataFrame, scale: float, stacks: list[tuple[Any, Any, str]]) -> float:
+    """One bar of segments in the order of the rows; its length, in the panel's unit."""
+    left = 0.0
+    for layer, kind, ms in zip(rows["layer"], rows["kind"], rows["center_ms"], strict=True):
+        look = {"color": KINDS.get(kind, OTHER), "edgecolor": "white", "linewidth": 0.6}
+        (segment,) = panel.barh(at, ms * scale, BAR, left=left, **look)
+        stacks.append((panel, segment, str(layer)))
+        left += ms * scale
+    return left
+
+
+def _whole(panel: Any, at: int, total: float, rows: pd.DataFrame) -> None:
+    """The whole net's time with its interval, and in words both times as measured and what came out below nothing."""
+    whole, added = (rows[rows["layer"] == name] for name in (WHOLE, SUM))
+    text = f"rows {style.number(float(added['measured_ms'].iloc[0]) if len(added) else total)}"
+    longest = total
+    if len(whole):
+        ms = float(whole["center_ms"].iloc[0])
+        low, high = (
+            float(whole[name].fillna(ms).iloc[0]) if name in whole else ms for name in ("ci95_low_ms", "ci95_high_ms")
+        )
+        below = at + (BAR + OUTLINE) / 2
+        error = [[max(0.0, ms - low)], [max(0.0, high - ms)]]
+        panel.barh(below, ms, OUTLINE, facecolor="none", edgecolor=style.INK, xerr=error, ecolor=style.INK, capsize=2)
+        text, longest = f"{text}, net {style.number(ms)}", max(total, high)
+    lost = list(rows[(rows["measured_ms"] < 0) & ~rows["layer"].isin([WHOLE, SUM])]["layer"])
+    if lost:
+        text += f"\n{' and '.join(lost) if len(lost) < 3 else f'{lost[0]} and {len(lost) - 1} more'} below 0"
+    panel.annotate(text, (longest, at), (4, 0), textcoords="offset points", va="center", fontsize=9)
+
+
+def _name(panel: Any, segment: Any, name: str) -> None:
+    kind = re.sub(r"\d+$", "", name)
+    box = segment.get_window_extent()
+    middle = (segment.get_x() + segment.get_width() / 2, segment.get_y() + segment.get_height() / 2)
+    text = panel.text(*middle, name, ha="center", va="center", fontsize=8, color="white" if kind in DARK else "black")
+    text.set_in_layout(False)
+    if text.get_window_extent().width + 4 > box.width:
+        text.remove()
+
+
+def _axis(panel: Any, bars: Sequence[tuple[str, str]]) -> None:
+    names = [f"{name}, {pass_}".replace(", batch", ",\nbatch") for pass_, name in bars]
+    panel.set_yticks(range(len(bars)), names)
+    panel.set_ylim(len(bars) - 0.3, -0.6)  # the first on top
+    style.grid(panel, "x")
+
+
+def _title(rows: pd.DataFrame) -> str:
+    nets = ", ".join(rows["variant"].unique()) if "variant" in rows else "AlexNet"
+    if "batch" in rows and rows["batch"].nunique() == 1:
+        nets += f", batch {rows['batch'].iloc[0]}"
+    return ", ".join(part for part in (f"{nets}, layer by layer", style.title(rows, "")) if part)

@@ -1,0 +1,210 @@
+"""Roofline plot: how fast each row and each net ran, under what the machine can compute and move."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib import patheffects
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
+
+from bench import UsageError
+from bench.output.plots import style
+from impls.layers import Conv, Fc
+
+NEEDED = ("name", "framework", "mode", "pass", "intensity", "gflop_per_s", "kind")
+ROOFS = (("matmul_gflop_per_s", "matrix product", "-"), ("conv_gflop_per_s", "convolution", "--"))
+HEAVY = (Conv.kind, Fc.kind)  # rows with MACs: each has its label; of the light kinds, the first
+EDGE = style.INK
+SIZES = {"layer": 5, "net": 9}
+FAR = 22  # points: a name farther off than this has a line to its point
+SAME = 25  # pixels: rows nearer to each other than this share a name
+
+
+def roofline(
+    points: pd.DataFrame | Iterable[Mapping[str, Any]], ceilings: Mapping[str, float | None], target: Path
+) -> Figure:
+    """Log-log, GFLOP/s against FLOP per byte: the forward pass in one panel, the backward passes in the other.
+
+    ``points`` have the columns NEEDED, with ``kind`` layer or net; one without a speed or an intensity is left out.
+    ``ceilings`` are matmul_gflop_per_s, conv_gflop_per_s and copy_gb_per_s; what is None or NaN has no roof.
+    """
+    rows = points if isinstance(points, pd.DataFrame) else pd.DataFrame(list(points))
+    missing = [name for name in NEEDED if name not in rows]
+    if missing and not rows.empty:
+        raise UsageError(f"roofline: expected the columns {', '.join(NEEDED)}; missing {', '.join(missing)}")
+    if not rows.empty:
+        rows = rows.assign(
+            **{name: pd.to_numeric(rows[name], errors="coerce") for name in ("intensity", "gflop_per_s")}
+        )
+        rows = rows[(rows["intensity"] > 0) & (rows["gflop_per_s"] > 0)]
+    if rows.empty:
+        raise UsageError(
+            "roofline: no point with an intensity and a gflop_per_s, nothing to draw; time layers or a net"
+        )
+    names = style.named(rows)
+    series = style.series(rows, names)
+    forward = rows["pass"] == "forward"
+    halves = [(title, rows[part]) for title, part in (("forward", forward), (None, ~forward)) if part.any()]
+    ceilings = {name: None if pd.isna(rate) else rate for name, rate in ceilings.items()}
+    limits = _limits(rows, ceilings)
+    with style.figure(6.2 if len(halves) == 1 else 10.0, 5.4, target) as figure:
+        panels = figure.subplots(1, len(halves), squeeze=False, sharey=True)[0]
+        for panel, (title, half) in zip(panels, halves, strict=True):
+            panel.set(xscale="log", yscale="log", xlim=limits[0], ylim=limits[1], xlabel="FLOP per byte moved at least")
+            panel.set_title(title or _backward_title(half))
+            panel.minorticks_off()
+            style.grid(panel, "both")
+            for one in series:
+                for kind, part in half[names[half.index] == one.name].groupby("kind"):
+                    net = kind == "net"
+                    look = {"marker": one.marker, "color": one.color, "markersize": SIZES[str(kind)], "zorder": 3 + net}
+                    edge = {"markeredgecolor": style.INK if net else "white", "markeredgewidth": 1.2 if net else 0.5}
+                    panel.plot(part["intensity"], part["gflop_per_s"], linestyle="", **look, **edge)
+        panels[0].set_ylabel("GFLOP/s reached")
+        handles = [Line2D([], [], linestyle="", marker=one.marker, color=one.color) for one in series]
+        style.legend(figure, handles, [one.name for one in series])
+        figure.suptitle(style.title(rows, "Rows (small) and nets (large) under the machine's roofs"), fontsize=12)
+        style.settle(figure)  # names are placed by pixels
+        for panel, (_, half) in zip(panels, halves, strict=True):
+            taken = list(_roofs(panel, ceilings, limits[0]))
+            _name_points(panel, half, taken)
+    return figure
+
+
+def _limits(rows: pd.DataFrame, ceilings: Mapping[str, float | None]) -> tuple[tuple[float, float], ...]:
+    """Of both axes: every point and the ridge inside, and room for labels."""
+    tops = [top for name, _, _ in ROOFS if (top := ceilings.get(name))]
+    copy = ceilings.get("copy_gb_per_s")
+    xs, ys = list(rows["intensity"]), [*rows["gflop_per_s"], *tops]
+    if copy and tops:
+        xs += [max(tops) / copy, max(tops) / copy / 12]  # a slope long enough to stand its name beside
+    return (min(xs) / 2.5, max(xs) * 2.5), (min(ys) / 4, max(ys) * 2)
+
+
+def _backward_title(rows: pd.DataFrame) -> str:
+    """Which passes are in the second panel, and of what, where they differ."""
+    kinds = {pass_: sorted(part["kind"].unique()) for pass_, part in rows.groupby("pass")}
+    said = [str(pass_).replace("_", " + ") for pass_ in kinds]
+    if len(kinds) > 1:
+        said = [
+            f"{pass_} ({' and '.join(f'{kind}s' for kind in of)})"
+            for pass_, of in zip(said, kinds.values(), strict=True)
+        ]
+    return ", ".join(said)
+
+
+def _roofs(panel: Any, ceilings: Mapping[str, float | None], xlim: tuple[float, float]) -> Iterator[Bbox]:
+    """Draw what the machine can do, and yield where that lies on the page."""
+    tops = [(top, said, style) for name, said, style in ROOFS if (top := ceilings.get(name))]
+    tops.sort(reverse=True)
+    copy = ceilings.get("copy_gb_per_s")
+    for number, (top, said, dashes) in enumerate(tops):
+        start = top / copy if copy else xlim[0]
+        panel.plot([start, xlim[1]], [top, top], color=EDGE, linestyle=dashes, linewidth=1.5)
+        if copy:  # on to the left edge, where nothing else is, for its name
+            panel.plot([xlim[0], start], [top, top], color=EDGE, linestyle=":", linewidth=0.7)
+        up = 3 if number == 0 else -3  # the lower of two stands below its line, however close they are
+        look = {"va": "bottom" if up > 0 else "top", "fontsize": 9, "color": EDGE, "in_layout": False}
+        text = f"{said} {style.number(top)} GFLOP/s"
+        label = panel.annotate(text, (xlim[0], top), (4, up), textcoords="offset points", **look)
+        yield label.get_window_extent()
+        yield from _along(panel, [(start, top), (xlim[1], top)])
+    if copy:
+        low, high = xlim[0], max((top for top, _, _ in tops), default=xlim[1] * copy) / copy
+        panel.plot([low, high], [low * copy, high * copy], color=EDGE, linewidth=1.5)
+        (x0, y0), (x1, y1) = panel.transData.transform([(low, low * copy), (high, high * copy)])
+        box = panel.get_window_extent()
+        visible = max(x0, box.x0, x0 + (box.y0 - y0) * (x1 - x0) / (y1 - y0))  # where the slope enters the panel
+        along = visible + 0.15 * (x1 - visible)
+        at = panel.transData.inverted().transform((along, y0 + (along - x0) * (y1 - y0) / (x1 - x0)))
+        turn = math.degrees(math.atan2(y1 - y0, x1 - x0))
+        look = {"va": "bottom", "fontsize": 9, "color": EDGE, "in_layout": False}
+        label = panel.annotate(f"copy {style.number(copy)} GB/s", at, (-3, 3), textcoords="offset points", **look)
+        label.set(rotation=turn, rotation_mode="anchor")
+        yield from _along(panel, [(low, low * copy), (high, high * copy)])
+
+
+def _along(panel: Any, ends: Sequence[tuple[float, float]]) -> Iterator[Bbox]:
+    """A straight line on the page as a row of small boxes."""
+    (x0, y0), (x1, y1) = panel.transData.transform(ends)
+    steps = max(1, int(math.dist((x0, y0), (x1, y1)) / 6))
+    for step in range(steps + 1):
+        yield Bbox.from_bounds(x0 + (x1 - x0) * step / steps - 2, y0 + (y1 - y0) * step / steps - 2, 4, 4)
+
+
+def _name_points(panel: Any, rows: pd.DataFrame, taken: list[Bbox]) -> None:
+    """A name below each column of points: nets, rows with MACs (those of one intensity share a line), light kinds.
+
+    All frameworks' points of a row stand in one column, since it is the same work; a name that finds no room near it
+    among points, roofs and other names is left out.
+    """
+    places = panel.transData.transform(rows[["intensity", "gflop_per_s"]].to_numpy())
+    taken = taken + [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in places]
+    inside = panel.get_window_extent()
+    for said, net, x, y in _columns(rows.assign(px=places[:, 0])):
+        look = {"fontsize": 9, "zorder": 5, "weight": "bold" if net else "normal", "in_layout": False}
+        label = panel.annotate(said, (x, y), (0, 0), textcoords="offset points", va="center", **look)
+        label.set_path_effects([patheffects.withStroke(linewidth=2, foreground=style.PAPER)])
+        for across, dx, dy in _offsets(5 if net else 2):
+            label.set(ha=across, position=(dx, dy))
+            box = label.get_window_extent()
+            within = inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
+            if within and not box.count_overlaps(taken):
+                taken.append(box)
+                if math.hypot(dx, dy) > FAR:
+                    at = panel.transData.inverted().transform((box.x0 + box.width / 2, box.y1))
+                    panel.plot([x, at[0]], [y, at[1]], color=style.FAINT, linewidth=0.6, zorder=2)
+                break
+        else:
+            label.remove()
+
+
+def _columns(rows: pd.DataFrame) -> Iterator[tuple[str, bool, float, float]]:
+    """What stands one above the other: its name, whether a net's, its lowest point; nets first, light kinds last."""
+    net = rows["kind"] == "net"
+    kind = rows["name"].map(_kind)
+    rank = (~net).astype(int) + (~net & ~kind.isin(HEAVY))  # 0: a net, 1: a row with MACs, 2: a light one
+    said = rows["name"].where(net, kind.where(rank == 2, rows["name"].map(_row)))
+    keyed = rows.assign(rank=rank, said=said, of=kind.where(~net, "")).sort_values(["rank", "of", "px"])
+    columns = [part for _, part in keyed.groupby(["rank", "said"], sort=False)]
+    while columns:
+        part = columns.pop(0)
+        what, of = int(part["rank"].iloc[0]), str(part["of"].iloc[0])
+        while what == 1 and columns and str(columns[0]["of"].iloc[0]) == of:
+            if columns[0]["px"].mean() - part["px"].max() > SAME:
+                break
+            part = pd.concat([part, columns.pop(0)])
+        lowest = part.sort_values("gflop_per_s").iloc[0]
+        yield _range(sorted(part["said"].unique())), what == 0, lowest["intensity"], lowest["gflop_per_s"]
+
+
+def _range(names: Sequence[str]) -> str:
+    """conv3, conv4, conv5 as conv3–5; those that do not follow each other with commas."""
+    numbers = [int(digits[0]) if (digits := re.findall(r"\d+$", name)) else 0 for name in names]
+    if len(names) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return f"{names[0]}–{numbers[-1]}"
+    return ", ".join(names)
+
+
+def _offsets(radius: float) -> Iterator[tuple[str, float, float]]:
+    """Where a name may stand, in points from its point, the best first: below, then beside, then farther off."""
+    for away in range(12):
+        down = -radius - 9 - 6 * away
+        yield from (("center", 0, down), ("left", -6, down), ("right", 6, down))
+        if not away:
+            yield from (("left", radius + 6, 0), ("right", -radius - 6, 0))
+
+
+def _row(name: str) -> str:
+    """A row without its net's name."""
+    return str(name).rpartition(".")[2]
+
+
+def _kind(name: str) -> str:
+    """Of a row by its name: ``owt.relu3`` is relu."""
+    return re.sub(r"\d+$", "", _row(name))

@@ -1,0 +1,139 @@
+"""Sweep: images a second, and the share of the machine's best rate, against the batch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.output.plots import style
+from bench.stats import roofline
+from impls.layers import LayerError
+from impls.variants import named as net_named
+
+#: A line is one net under one condition: whatever else varies stands in its name.
+APART = ("variant", "size", "device", "device_name", "precision", "threads", *style.APART)
+REACH = 2.0  # of the fastest, how far an axis goes at most
+
+
+def sweep(rows: pd.DataFrame, target: Path) -> Figure:
+    """Images a second against the batch with their 95 % interval, one panel a pass and one line a series; below it the
+    peak fraction, where there is one. A dotted line is the batch from which the arithmetic sets the time.
+
+    ``rows`` are summary rows as ``frames.read`` gives them. Of one batch there are points side by side, and it is said.
+    """
+    batches = sorted(rows["batch"].unique())
+    rows = _with_speed(rows)
+    passes = list(dict.fromkeys(rows["pass"]))
+    names = style.named(rows, APART)
+    repeated = pd.DataFrame({"series": names, "pass": rows["pass"], "batch": rows["batch"]}).duplicated().any()
+    if repeated and "run_id" in rows:
+        names = style.named(rows, (*APART, "run_id"))
+    series = style.series(rows, names)
+    peaks = bool(rows["peak_fraction"].notna().any())
+    with style.figure(4.6 * max(len(passes), 1.3), 6.6 if peaks else 4.6, target) as figure:
+        panels = figure.subplots(1 + peaks, len(passes), squeeze=False, sharex=True, height_ratios=[3, 2][: 1 + peaks])
+        for column, pass_ in zip(panels.T, passes, strict=True):
+            here = rows["pass"] == pass_
+            for number, one in enumerate(series):
+                aside = 1.0 if len(batches) > 1 else 2 ** (0.12 * (number - (len(series) - 1) / 2))
+                _line(column, rows[here & (names == one.name)].sort_values("batch"), one, aside)
+            text = _turn(column, rows[here])
+            column[0].set_title(str(pass_).replace("_", " + "), pad=20 if text else None)
+            # above the panel, where it meets no line
+            column[0].annotate(text, (0.5, 1.02), xycoords="axes fraction", ha="center", fontsize=9, color=style.FAINT)
+            for panel in column:
+                panel.set_xscale("log", base=2)
+                panel.set_xticks(batches, [f"{batch:g}" for batch in batches])
+                panel.set_xticks([], minor=True)
+                style.grid(panel)
+            highest, widest = rows["speed"][here].max(), rows["speed_high"][here].max()
+            if widest > REACH * highest:  # one such interval would leave no room for the rest
+                column[0].set_ylim(0, REACH * highest)
+                column[0].set_title(f"an interval goes on up to {style.number(widest)}", loc="right", fontsize=9)
+            else:
+                column[0].set_ylim(0, column[0].get_ylim()[1] * 1.05)
+            if peaks:
+                column[1].axhline(1, color=style.INK, linestyle="--", linewidth=1)
+                column[1].set_ylim(0, max(1.08, column[1].get_ylim()[1]))
+            column[-1].set_xlabel("batch" if len(batches) > 1 else f"batch: only {batches[0]:g}; run --batch 8,32,128")
+            if len(batches) < 2:
+                column[-1].set_xlim(batches[0] / 2, batches[0] * 2)
+        panels[0, 0].set_ylabel("images/s, 95 % interval\n(more is faster)")
+        if peaks:
+            panels[1, 0].set_ylabel("share of the best\nrate measured here")
+        style.legend(figure, *panels[0, 0].get_legend_handles_labels())
+        figure.suptitle(_title(rows), fontsize=12)
+    return figure
+
+
+def _with_speed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Centre and interval as images a second: its low end is the high end of the time; without a centre, the mean."""
+    known = {name: rows[name] for name in ("center_ms", "ci95_low_ms", "ci95_high_ms", "peak_fraction") if name in rows}
+    numbers = {name: pd.to_numeric(column, errors="coerce") for name, column in known.items()}
+    none = pd.Series(np.nan, rows.index)
+    center = numbers.get("center_ms", none).fillna(rows["mean_ms"])
+    images = rows["batch"] * 1e3
+    return rows.assign(
+        speed=images / center,
+        speed_low=images / numbers.get("ci95_high_ms", none),
+        speed_high=images / numbers.get("ci95_low_ms", none),
+        peak_fraction=numbers.get("peak_fraction", none),
+    )
+
+
+def _line(column: Any, rows: pd.DataFrame, one: style.Series, aside: float) -> None:
+    """``aside`` moves points of one batch apart."""
+    look = {"color": one.color, "marker": one.marker, "linestyle": "--" if one.compiled else "-", "markersize": 6}
+    errors = [rows["speed"] - rows["speed_low"], rows["speed_high"] - rows["speed"]]
+    missing = [error.fillna(0.0).clip(lower=0).to_numpy() for error in errors]
+    column[0].errorbar(rows["batch"] * aside, rows["speed"], yerr=missing, capsize=4, label=one.name, **look)
+    if len(column) > 1 and rows["peak_fraction"].notna().any():
+        column[1].plot(rows["batch"] * aside, rows["peak_fraction"], **look)
+
+
+def _turn(column: Any, rows: pd.DataFrame) -> str:
+    """Draw the turning batch, or from the least to the most where rows have different ceilings; and say it."""
+    turns = _turns(rows)
+    if not turns:
+        return ""
+    low, high = min(turns), max(turns)
+    least, most = rows["batch"].min(), rows["batch"].max()
+    if low > roofline.LARGEST_BATCH:
+        return f"memory-bound up to batch {roofline.LARGEST_BATCH}"
+    if low <= most and high >= least:
+        for panel in column:
+            if low == high:
+                panel.axvline(low, color=style.FAINT, linestyle=":", linewidth=1.5)
+            else:
+                panel.axvspan(low, high, color=style.SHADE, zorder=0)
+    return f"compute-bound from batch {low if low == high else f'{low}–{high}'} on"
+
+
+def _turns(rows: pd.DataFrame) -> list[int]:
+    needed = ("ceiling_gflop_per_s", "copy_gb_per_s")
+    if any(name not in rows for name in needed):
+        return []
+    facts = [rows["variant"], *(pd.to_numeric(rows[name], errors="coerce") for name in needed)]
+    facts += [
+        rows[name] if name in rows else pd.Series(None, rows.index, dtype=object)
+        for name in ("size", "precision", "pass")
+    ]
+    turns = []
+    for variant, ceiling, copy, size, precision, pass_ in set(zip(*facts, strict=True)):
+        if pd.isna(ceiling) or pd.isna(copy) or pd.isna(size) or pass_ not in roofline.PASSES:
+            continue
+        width = roofline.WIDTHS.get(precision, roofline.WIDTH)
+        try:
+            turn = roofline.turning_batch(net_named(variant, int(size)), pass_, ceiling, copy, width=width)
+        except (KeyError, LayerError):  # another program's net
+            continue
+        turns.append(roofline.LARGEST_BATCH + 1 if turn is None else turn)
+    return turns
+
+
+def _title(rows: pd.DataFrame) -> str:
+    nets = rows["variant"].unique()
+    machine = style.title(rows, "")
+    return ", ".join(part for part in (nets[0] if len(nets) == 1 else "AlexNet", machine) if part)

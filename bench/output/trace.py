@@ -1,0 +1,96 @@
+"""A Run as a Chrome trace, for ui.perfetto.dev or chrome://tracing: who computed when, Round by Round."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from bench.record.run import Run
+
+RUN = 0  # the process that holds the Rounds; Workers are counted from 1
+TURNS, ITERATIONS = 1, 2  # tracks of a Worker
+GAP_NS = 10**9  # drawn between two sittings whose clocks do not say how far apart they were
+
+
+def of(run: Run) -> dict[str, Any]:
+    """The trace, for JSON; ``ts`` and ``dur`` in microseconds since the first iteration, to the nanosecond.
+
+    One process a Worker, with its turns on one track and its iterations on another: rounding cannot make a slice stick
+    out of the one around it, which a viewer drops. The Rounds of each group have a track of the process ``Run``.
+    """
+    workers = {name: pid for pid, name in enumerate(dict.fromkeys(case.worker for case in run.cases), 1)}
+    cases = {case.id: case for case in run.cases}
+    usable = {case.id: run.usable(case) for case in run.cases}
+    counted = {id(turn) for turn in run.turns}
+    slices: list[dict[str, Any]] = []
+    rounds: dict[tuple[int, int, int], tuple[int, int]] = {}
+    for event, starts in _since_the_first(run):
+        case, kind = cases[event["case_id"]], event["event"]
+        pid, counts = workers[case.worker], id(event) in counted and event["round"] in usable[case.id]
+        begin, end = starts[0], max(start + max(ns, 0) for start, ns in zip(starts, event["ns"], strict=True))
+        facts = {name: event.get(name) for name in ("case_id", "round", "attempt", "cycle")}
+        slices.append(_slice(f"{case.pass_} {kind}", kind, (pid, TURNS), begin, end - begin, facts))
+        for phase, valid, start, ns in _iterations(run, event, starts, counts):
+            args = {**facts, "phase": phase, "valid": valid}
+            slices.append(_slice(f"{case.pass_} {phase}", phase, (pid, ITERATIONS), start, ns, args))
+        key = event["group"], event["round"], event["attempt"]
+        since, until = rounds.get(key, (begin, end))
+        rounds[key] = min(since, begin), max(until, end)
+    for (group, round_, attempt), (begin, end) in rounds.items():
+        counts = (group, round_, attempt) not in run.voided
+        args = {"group": group, "round": round_, "attempt": attempt, "counts": counts}
+        name = f"Round {round_ + 1}" if counts else f"Round {round_ + 1}, repeated"
+        slices.append(_slice(name, "round", (RUN, group + 1), begin, end - begin, args))
+    about = {"run_id": run.head["run_id"], "made_by": "alexnet-bench export --format trace"}
+    return {"displayTimeUnit": "ms", "traceEvents": [*_names(run, workers), *slices], "otherData": about}
+
+
+def _since_the_first(run: Run) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """Each burn-in and turn of the Run's Cases, with its starts in ns since the first of all.
+
+    A reboot before a `--resume` sets the clock back; what was measured after it is then drawn ``GAP_NS`` later.
+    """
+    known, shift, latest, resumed = {case.id for case in run.cases}, None, 0, False
+    for event in run.events:
+        resumed = resumed or event["event"] == "resume"
+        if event["event"] not in ("burn_in", "turn") or event["case_id"] not in known or not event["ns"]:
+            continue
+        begin = event["start_ns"][0]
+        if shift is None:
+            shift = -begin
+        elif resumed and begin + shift < latest:
+            shift = latest + GAP_NS - begin
+        resumed = False
+        starts = [start + shift for start in event["start_ns"]]
+        latest = max(latest, starts[-1] + event["ns"][-1])
+        yield event, starts
+
+
+def _iterations(run: Run, event: dict[str, Any], starts: list[int], counts: bool) -> Iterator[tuple]:
+    """(phase, valid, start, duration) of each, as in samples.csv."""
+    bad = run.bad_samples.get(id(event), ())
+    lead = event["lead"] if event["event"] == "turn" else len(starts)
+    early = "lead" if event["event"] == "turn" else "burn_in"
+    for i, (start, ns) in enumerate(zip(starts, event["ns"], strict=True)):
+        yield (early, False, start, ns) if i < lead else ("sample", counts and i not in bad, start, ns)
+
+
+def _names(run: Run, workers: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """What a viewer calls the processes and their tracks, the Run's own first."""
+    for name, pid in {"Run": RUN, **workers}.items():
+        yield _metadata("process_name", (pid, 0), {"name": name})
+        yield _metadata("process_sort_index", (pid, 0), {"sort_index": pid})
+    for pid in workers.values():
+        yield _metadata("thread_name", (pid, TURNS), {"name": "turns"})
+        yield _metadata("thread_name", (pid, ITERATIONS), {"name": "iterations"})
+    firsts = {run.group_of[case.id]: case for case in reversed(run.cases)}
+    for group, case in firsts.items():
+        name = f"Rounds of {case.variant} b{case.batch} {case.device} {case.precision}"
+        yield _metadata("thread_name", (RUN, group + 1), {"name": name})
+
+
+def _metadata(name: str, track: tuple[int, int], args: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "ph": "M", "pid": track[0], "tid": track[1], "args": args}
+
+
+def _slice(name: str, kind: str, track: tuple[int, int], at_ns: int, ns: int, args: dict[str, Any]) -> dict[str, Any]:
+    times = {"ts": at_ns / 1e3, "dur": max(ns, 0) / 1e3}
+    return {"name": name, "cat": kind, "ph": "X", **times, "pid": track[0], "tid": track[1], "args": args}

@@ -1,1 +1,0 @@
-"""Page: the parts of the report, one HTML file for a browser."""

@@ -1,1 +1,0 @@
-"""Plots: from the rows of Runs and of CSVs to pictures."""

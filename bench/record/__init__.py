@@ -1,0 +1,1 @@
+"""What a Run records, and what is derived from it."""

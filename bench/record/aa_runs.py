@@ -1,0 +1,54 @@
+"""The A/A Runs stored in a folder."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bench import UsageError
+from bench.record import events, pairs
+from bench.record.run import Run
+from bench.record.spread import Spread, key
+from bench.stats.ratio import MIN_ROUNDS
+
+
+def find(folders: Iterable[Path], but: Iterable[Path] = ()) -> Spread:
+    """The A/A Runs in these folders, by the first line of their run.jsonl; a folder that is none of ours is passed
+    over, and so are those in ``but``."""
+    skipped = {path.resolve() for path in but}
+    runs = []
+    for folder in {folder.resolve() for folder in folders}:
+        for path in sorted(folder.glob("*/run.jsonl")):
+            if path.parent in skipped or not is_aa(path):
+                continue
+            try:
+                runs.append(Run(path.parent))
+            except UsageError:
+                continue
+    return spread_of(runs)
+
+
+def is_aa(path: Path) -> bool:
+    """Whether the Run of a run.jsonl has two equal Arms."""
+    try:
+        with path.open("rb") as file:
+            head = events.parsed(file.readline())
+    except (OSError, events.Foreign):
+        return False
+    return head["event"] == "run" and head["schema"] == events.SCHEMA and bool((head["ab"] or {}).get("identical"))
+
+
+def spread_of(runs: Sequence[Run]) -> Spread:
+    """What these A/A Runs show. A Run that noise spoilt, or of fewer Rounds than decide anything, is left out."""
+    furthest: dict[str, float] = {}
+    centers: dict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        by_id = {case.id: case for case in run.cases}
+        for pair in pairs.within(run):
+            if pair.ratio and not pair.differs and not pair.why and pair.ratio.rounds >= MIN_ROUNDS:
+                group = key(run, by_id[pair.candidate])
+                off = math.expm1(abs(math.log(pair.ratio.value.center)))
+                furthest[group] = max(off, furthest.get(group, 0.0))
+                if summary := run.summary(by_id[pair.baseline]):
+                    centers[group].append(math.log(summary.center.center))
+    return Spread(furthest, dict(centers))

@@ -1,0 +1,162 @@
+"""Layer times: what a profile's Run says of each row of a net, forward and backward, beside the whole net's time."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from bench.cases.case import LRNS, PASSES, Case
+from bench.record import ceiling
+from bench.record.run import Run
+from bench.stats import descriptive, roofline
+from impls.layers import Dropout, Placed
+from impls.variants import Variant
+
+WHOLE, SUM, BACKWARD = "whole net", "sum of layers", "backward"
+COLUMNS = (
+    "variant layer kind height width channels params macs framework mode device precision layout lrn preset batch pass "
+    "rounds center_ms ci95_low_ms ci95_high_ms share_of_sum flop bytes intensity gflop_per_s gb_per_s peak_fraction "
+    "bound attainable_ms of_attainable sum_over_whole sum_over_whole_low sum_over_whole_high"
+).split()
+AXES = ("variant", "batch", "framework", "mode", "device", "precision", "layout", "lrn", "preset")
+
+Row = dict[str, Any]
+Medians = dict[str, dict[int, float]]  # ns, by pass and Round
+
+
+def of(run: Run) -> Iterator[Row]:
+    """A row for each layer, Worker, batch and pass (forward, backward), then the sum of them and the whole net."""
+    for wholes in _wholes(run):
+        yield from Times(run, wholes).rows()
+
+
+class Times:
+    """One Worker's times of one net: of both passes of the whole, and of each row."""
+
+    def __init__(self, run: Run, wholes: Mapping[str, Case]):
+        self.case = wholes["forward"]
+        self.net, self.best = self.case.net, ceiling.ceiling_of(run, self.case)
+        self.whole = _medians(run, wholes)
+        self.parts = {part.name.partition(".")[2]: part for part in self.net.parts()}
+        self.layers: dict[str, Medians] = {}
+        for layer, part in self.parts.items():
+            found = _medians(run, {pass_: _part(run, case, part.name) for pass_, case in wholes.items()})
+            if found[BACKWARD]:
+                self.layers[layer] = found
+        self.about = {name: getattr(self.case, name) for name in AXES}
+        self.width = roofline.WIDTHS.get(self.case.precision, roofline.WIDTH)
+
+    def rows(self) -> Iterator[Row]:
+        for placed in self.net.placed():
+            if placed.layer.name in self.layers:
+                yield from self._of_layer(placed)
+        for pass_ in ("forward", BACKWARD, "forward_backward"):
+            yield from self._totals(pass_)
+
+    def sums(self, pass_: str) -> dict[int, float]:
+        """ns, by Round, of all rows; nothing where one of them is missing."""
+        missing = [one for one in self.parts if one not in self.layers and not idle(self.parts[one])]
+        if missing:
+            return {}
+        rounds = _common([found[pass_] for found in self.layers.values()])
+        return {round_: sum(found[pass_][round_] for found in self.layers.values()) for round_ in rounds}
+
+    def _of_layer(self, placed: Placed) -> Iterator[Row]:
+        part, (height, width, channels) = self.parts[placed.layer.name], placed.output
+        facts = {"layer": placed.layer.name, "kind": placed.layer.kind, "height": height, "width": width}
+        facts |= {"channels": channels, "params": placed.params, "macs": placed.macs}
+        for pass_, macs in (("forward", placed.macs), (BACKWARD, part.backward_macs)):
+            inside = part.input_gradient
+            work = roofline.work(placed, self.case.batch, pass_, input_gradient=inside, width=self.width)
+            times = _times(self.layers[placed.layer.name][pass_], differences=pass_ == BACKWARD)
+            total = self.sums(pass_)
+            whole_ns = fmean(total.values()) if total else 0.0
+            share = times["center_ms"] * 1e6 / whole_ns if whole_ns > 0 else None
+            yield self.about | facts | {"pass": pass_, "share_of_sum": share} | times | self._speed(times, work, macs)
+
+    def _totals(self, pass_: str) -> Iterator[Row]:
+        net, whole, total = self.net, self.whole[pass_], self.sums(pass_)
+        work = roofline.net_work(net, self.case.batch, pass_, width=self.width)
+        macs = (net.macs if pass_ != BACKWARD else 0) + (net.backward_macs if pass_ != "forward" else 0)
+        both = [total[round_] / whole[round_] if whole[round_] > 0 else 0.0 for round_ in _common([total, whole])]
+        for layer, found in ((SUM, total), (WHOLE, whole)):
+            if found:
+                times = _times(found, differences=pass_ == BACKWARD)
+                row = self.about | {"layer": layer, "pass": pass_, "params": net.params, "macs": net.macs}
+                yield row | times | self._speed(times, work, macs) | (_over_whole(both) if layer == SUM else {})
+
+    def _speed(self, times: Row, work: roofline.Work, macs: int) -> Row:
+        """Rates, and what the roofline lets a row reach. A backward pass that is lost in noise has none."""
+        ms, best = times["center_ms"], self.best
+        facts: Row = {"flop": work.flop, "bytes": work.bytes, "intensity": work.intensity}
+        if ms <= 0:
+            return facts
+        facts |= {"gflop_per_s": work.flop / ms / 1e6, "gb_per_s": work.bytes / ms / 1e6}
+        if best.gflop_per_s and macs:
+            facts["peak_fraction"] = 2 * macs * self.case.batch / ms / 1e6 / best.gflop_per_s
+        if best.gflop_per_s and best.copy_gb_per_s and work.flop:
+            least_ms = roofline.attainable(work, best.gflop_per_s, best.copy_gb_per_s)
+            bound = roofline.bound(work, best.gflop_per_s, best.copy_gb_per_s)
+            facts |= {"bound": bound, "attainable_ms": least_ms, "of_attainable": least_ms / ms}
+        return facts
+
+
+def idle(part: Variant) -> bool:
+    """Whether a row alone does nothing: a dropout that is off."""
+    return isinstance(part.layers[0], Dropout)
+
+
+def _wholes(run: Run) -> Iterator[dict[str, Case]]:
+    """Both passes of each whole net's Worker."""
+    found: dict[tuple, dict[str, Case]] = {}
+    for case in run.cases:
+        if "." not in case.variant:
+            found.setdefault((case.group, case.worker), {})[case.pass_] = case
+    yield from (both for both in found.values() if len(both) == len(PASSES))
+
+
+def _part(run: Run, whole: Case, variant: str) -> Case:
+    """The same Case of one row alone, with the whole net's LRN where the row has one to choose."""
+    case = dataclasses.replace(whole, variant=variant)
+    return case if case in run.cases else dataclasses.replace(case, lrn=LRNS[0])
+
+
+def _medians(run: Run, both: Mapping[str, Case]) -> Medians:
+    """ns, by pass and Round; the backward pass is what the second pass takes longer than the first."""
+    known = {
+        pass_: run.round_medians_ns(case) if case in run.cases and not run.invalid_reason(case) else {}
+        for pass_, case in both.items()
+    }
+    rounds = _common([known[pass_] for pass_ in PASSES])
+    return known | {BACKWARD: {one: known["forward_backward"][one] - known["forward"][one] for one in rounds}}
+
+
+def _common(found: Sequence[Mapping[int, float]]) -> list[int]:
+    """Rounds that all of them have."""
+    return sorted(set.intersection(*(set(one) for one in found))) if found else []
+
+
+def _times(medians: Mapping[int, float], *, differences: bool) -> Row:
+    """Centre and interval over Rounds; of differences, which may be near 0 or below, the mean and not a geometric
+    one."""
+    values = [medians[round_] for round_ in sorted(medians)]
+    if differences:
+        found = descriptive.backward([0.0] * len(values), values)
+        center, low, high = found.mean_ns, found.low_ns, found.high_ns
+    else:
+        interval = descriptive.Interval.of_logs([math.log(value) for value in values])
+        center, low, high = interval.center, interval.low, interval.high
+    named = {"center_ms": center, "ci95_low_ms": low, "ci95_high_ms": high}
+    return {"rounds": len(values)} | {name: None if value is None else value / 1e6 for name, value in named.items()}
+
+
+def _over_whole(both: Sequence[float]) -> Row:
+    """The sum of the rows over the whole net, from one ratio a Round, with its interval; none of what noise hides."""
+    if not both or min(both) <= 0:
+        return {}
+    found = descriptive.Interval.of_logs([math.log(value) for value in both])
+    names = ("sum_over_whole", "sum_over_whole_low", "sum_over_whole_high")
+    return dict(zip(names, (found.center, found.low, found.high), strict=True))

@@ -1,0 +1,244 @@
+"""Pairs: two Cases, or two Arms of one, side by side, each with its Ratio and Verdict.
+
+Within a Run the two took turns, so a Ratio is from mirrored cycles. Between two Runs it is from their Rounds' medians,
+and needs what A/A Runs of the same machine showed two Runs to differ by.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.cases import arm
+from bench.cases.case import LABELS, PRESETS, Case
+from bench.record import rows, validity
+from bench.record.run import Run
+from bench.record.spread import Spread
+from bench.stats import ratio
+from bench.stats.ratio import Ratio, Verdict
+from impls import FRAMEWORKS
+
+MARGIN = ratio.MARGIN
+#: Below this share of Rounds that noise left alone, nothing is decided.
+VALID_SHARE = 0.8
+
+
+@dataclass
+class Pair:
+    """``verdict`` is INCOMPARABLE with ``differs``, or MISSING with ``why``, where there is nothing to judge."""
+
+    case_id: str
+    pass_: str
+    baseline: str
+    candidate: str
+    ratio: Ratio | None = None
+    margin: float = MARGIN
+    differs: list[str] = field(default_factory=list)
+    why: str = ""
+    verdict: Verdict | None = None
+
+    @property
+    def word(self) -> str:
+        return self.verdict.word if self.verdict else "INCOMPARABLE" if self.differs else "MISSING"
+
+    @property
+    def reason(self) -> str:
+        if self.differs:
+            return "; ".join(self.differs)
+        return self.why or (self.verdict.reason if self.verdict else "")
+
+    def as_json(self) -> dict[str, Any]:
+        value, verdict = (self.ratio.value if self.ratio else None), self.verdict
+        return {
+            "case_id": self.case_id,
+            "pass": self.pass_,
+            "baseline": self.baseline,
+            "candidate": self.candidate,
+            "ratio": value.center if value else None,
+            "ci95_low": value.low if value else None,
+            "ci95_high": value.high if value else None,
+            "verdict": self.word,
+            "reason": self.reason,
+            "rounds": self.ratio.rounds if self.ratio else None,
+            "paired": self.ratio.paired if self.ratio else None,
+            "margin": self.margin,
+            "minimum_detectable": verdict.detectable if verdict else None,
+            "rounds_needed": verdict.rounds_needed if verdict else None,
+            "differs": self.differs,
+        }
+
+
+def within(run: Run, spread: Spread | None = None, margin: float = MARGIN) -> list[Pair]:
+    """Each Case against the one it is most like in its group and pass, or against its own Arm A, from Rounds that both
+    completed; MISSING where there is none, or where one is not valid. ``differs`` beside a Ratio is what they were not
+    alike in; then the Ratio is not judged."""
+    pairs = []
+    for baseline, case in _partners(run):
+        pair = Pair(case.id, case.pass_, baseline.id, case.id)
+        pairs.append(pair)
+        invalid = {one.id: reason for one in (baseline, case) if (reason := run.invalid_reason(one))}
+        cycles = [] if invalid else _cycles(run, baseline, case)
+        if not cycles:
+            pair.why = "; ".join(f"{name} is not valid: {reason}" for name, reason in invalid.items())
+            pair.why = pair.why or "no Round has a whole cycle of both"
+            continue
+        pair.ratio = Ratio.of(cycles)
+        pair.differs = validity.differing(run.workers(baseline), run.workers(case), _meant(run, baseline, case))
+        pair.margin = max(margin, spread.margin(run, case) if spread else 0.0)
+        share = max(run.spoilt_share(baseline), run.spoilt_share(case))
+        if 1 - share < VALID_SHARE:
+            pair.why = _spoilt(share)
+    return judged(pairs)
+
+
+def _spoilt(share: float) -> str:
+    return f"noise spoilt {share:.0%} of its Rounds"
+
+
+def judged(pairs: list[Pair]) -> list[Pair]:
+    """Verdicts for all that can be compared, as one family."""
+    family = [pair for pair in pairs if pair.ratio and not pair.differs and not pair.verdict]
+    verdicts = ratio.judge([pair.ratio for pair in family if pair.ratio], margins=[pair.margin for pair in family])
+    for pair, verdict in zip(family, verdicts, strict=True):
+        if pair.why:
+            verdict = Verdict("INCONCLUSIVE", pair.why, pair.margin, None, None)
+        pair.verdict = verdict
+    return pairs
+
+
+def widest(run: Run, cases: Sequence[Case]) -> float:
+    """The widest 95 % half-width among the Ratios of these Cases, or of their centres where there is no Ratio."""
+    ids = {case.id for case in cases}
+    values = [pair.ratio.value for pair in within(run) if pair.ratio and pair.candidate in ids]
+    if not values:
+        values = [summary.center for case in cases if (summary := run.summary(case))]
+    return max(
+        (math.sqrt(one.high / one.low) - 1 if one.low and one.high else math.inf for one in values), default=math.inf
+    )
+
+
+def _partners(run: Run) -> Iterator[tuple[Case, Case]]:
+    """(baseline, candidate) of a Run: the first one that is valid is the baseline, where one is."""
+    if not run.protocol.paired:
+        return
+    valid_first = sorted(run.cases, key=lambda case: bool(run.invalid_reason(case)))
+    sides = [case for case in valid_first if case.arm in (None, LABELS[0])]
+    for case in run.cases:
+        for key in _nearest(run):
+            baseline = next((one for one in sides if key(one) == key(case)), None)
+            if baseline and baseline is not case:
+                yield baseline, case
+                break
+
+
+def _nearest(run: Run) -> list[Callable[[Case], tuple]]:
+    """Whom a Case is held against, nearest first: the first of its Run that is equal in one of these.
+
+    Of two Arms the other one. Else the first of the same framework and mode, which differs in layout, LRN, preset or
+    whose net it is; then the first that compiles as it does, its fair peer; then the first of all.
+    """
+
+    def same(case: Case) -> tuple:
+        return case.group, case.pass_
+
+    ab = run.head["ab"]
+    if not ab:
+        return [
+            lambda case: (*same(case), case.framework, case.mode),
+            lambda case: (*same(case), case.compiled),
+            same,
+        ]
+    if ab["key"] == "net":  # two nets may be of two frameworks
+        return [same]
+    # Arms of the same framework; of the same mode and the rest too, where those are not what the Arms differ in
+    settings = [what for what in (*arm.AXES, "guest") if ab["key"] != what]
+    return [lambda case: (*same(case), case.framework, *(getattr(case, what) for what in settings))]
+
+
+def _meant(run: Run, *both: Case) -> tuple[str, ...]:
+    """What two Cases may differ in, being what is compared: its consequences too. What a framework does where nothing
+    is set is its own affair."""
+    ab = run.head["ab"]
+    if any(case.preset != PRESETS[0] for case in both):
+        return tuple(validity.ALIKE)
+    if not ab:
+        return ()
+    everything = ("python", "net", "env", "slowdown")
+    return tuple(validity.ALIKE) if ab["key"].partition(":")[0] in everything else (ab["key"],)
+
+
+def _cycles(run: Run, baseline: Case, candidate: Case) -> list[list[ratio.Cycle]]:
+    """For each Round that counts for both, its whole cycles: the samples of either side, in the order taken."""
+    usable = run.usable(baseline) & run.usable(candidate)
+    cells: dict[tuple[int, int], dict[str, list[list[int]]]] = {}
+    for turn in [*run.turns_of(baseline), *run.turns_of(candidate)]:
+        if turn["round"] in usable:
+            cell = cells.setdefault((turn["round"], turn["cycle"]), {})
+            cell.setdefault(turn["case_id"], []).append(run.valid_ns(turn))
+    rounds: dict[int, list[ratio.Cycle]] = {}
+    for (round_, _), cell in sorted(cells.items()):
+        both = [cell.get(case.id, []) for case in (baseline, candidate)]
+        if all(len(turns) == 2 and all(turns) for turns in both):  # a cycle cut short is not mirrored
+            rounds.setdefault(round_, []).append((both[0][0] + both[0][1], both[1][0] + both[1][1]))
+    return [rounds[key] for key in sorted(rounds)]
+
+
+def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = (), margin: float = MARGIN) -> list[Pair]:
+    """Every Case of either Run, by its id. ``allow`` names conditions that may differ, being what is compared."""
+    theirs, ours = ({case.id: case for case in run.cases} for run in (base, candidate))
+    pairs = []
+    for case_id in dict.fromkeys([*theirs, *ours]):
+        case = theirs.get(case_id) or ours[case_id]
+        pair = Pair(case_id, case.pass_, case_id, case_id)
+        pairs.append(pair)
+        for run, which, cases in ((base, "the baseline", theirs), (candidate, "the candidate", ours)):
+            if case_id not in cases:
+                pair.why = f"{which} {run.folder} lacks this case"
+            elif reason := run.invalid_reason(cases[case_id]):
+                pair.why = f"not valid in {which}: {reason}"
+        if pair.why:
+            continue
+        pair.differs = rows.differing(base, candidate, case, allow)
+        if pair.differs:
+            continue
+        pair.margin = max(margin, spread.margin(candidate, case), spread.margin(base, case))
+        medians = [list(run.round_medians_ns(case).values()) for run in (base, candidate)]
+        if 1 - (share := max(run.spoilt_share(case) for run in (base, candidate))) < VALID_SHARE:
+            pair.why = _spoilt(share)
+        for run, which in ((base, "the baseline"), (candidate, "the candidate")):
+            if (summary := run.summary(case)) and summary.trend in ("warming", "slowing"):
+                pair.why = f"{which} was {summary.trend} within its Rounds"
+        run_spread, runs = spread.between_runs(candidate, case) or spread.between_runs(base, case) or (None, 0)
+        if taken_in_turn(base, candidate):
+            pair.ratio = Ratio.of(_sessions(base, candidate, case))
+        else:
+            pair.ratio = Ratio.unpaired(*medians, run_spread=run_spread, runs=runs)
+    return judged(pairs)
+
+
+def taken_in_turn(base: Run, candidate: Run) -> bool:
+    """Whether two Runs of another program's sessions were taken side by side and mirrored (base, candidate, candidate,
+    base, and so on), so that a steady drift of the machine cancels. Mere alternation leaves it in every pair alike."""
+    taken = [run.head.get("ingested", {}).get("taken", []) for run in (base, candidate)]
+    if not all(taken) or not all(all(side) for side in taken) or len(taken[0]) != len(taken[1]):
+        return False
+    order = sorted((when, side) for side, times in enumerate(taken) for when in times)
+    pairs = [(one[1], other[1]) for one, other in zip(order[::2], order[1::2], strict=True)]
+    return pairs[0] in ((0, 1), (1, 0)) and all(one == other[::-1] for one, other in itertools.pairwise(pairs))
+
+
+def _sessions(base: Run, candidate: Run, case: Case) -> list[list[ratio.Cycle]]:
+    """Each pair of neighbouring sessions as one cycle."""
+    theirs, ours = base.samples_by_round(case), candidate.samples_by_round(case)
+    return [[(theirs[number], ours[number])] for number in sorted(theirs.keys() & ours.keys())]
+
+
+def spoken(run: Run, label: str) -> str:
+    """What an Arm is, in words; of an interpreter its versions, since a path is not stored."""
+    words = arm.said(run.head["ab"], label)
+    if run.head["ab"]["key"] != "python":
+        return words
+    workers = [worker for case in run.cases if case.arm == label for worker in run.workers(case)]
+    known = {f"{name} {version}" for one in workers for name, version in one["versions"].items() if name in FRAMEWORKS}
+    return ", ".join([*(f"Python {version}" for version in sorted({one["python"] for one in workers})), *sorted(known)])

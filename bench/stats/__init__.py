@@ -1,0 +1,1 @@
+"""Statistics of durations. They know nothing of files, processes or frameworks."""

@@ -1,0 +1,1 @@
+"""What runs in a Worker process: standard library, numpy and impls only."""

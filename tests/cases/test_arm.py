@@ -1,0 +1,395 @@
+"""Two Arms: what --ab may ask for, and what becomes of it."""
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+
+import pytest
+from click.testing import CliRunner
+from conftest import NULL, ROOT
+from runs import A, B, make
+
+from bench import UsageError
+from bench.cases import arm
+from bench.cases.case import groups
+from bench.commands import options
+from bench.commands.cli import main
+from bench.controller.pool import Conditions, preflight
+from bench.output import verdicts
+from bench.record import pairs
+from bench.record.run import Run
+
+TORCH = ["torch"]
+KEYS = "impls, python, net, threads, mode, layout, lrn, preset, env:NAME or slowdown"
+
+
+def dry_run(*args, **env):
+    return CliRunner().invoke(main, ["run", "--framework", "null", "--pass", "forward", "--dry-run", *args], env=env)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "values"),
+    [
+        ("threads=1,2", "threads", ("1", "2")),
+        ("threads= 1 , 2", "threads", ("1", "2")),
+        ("layout=nchw,nchw", "layout", ("nchw", "nchw")),
+        ("mode=eager,eager", "mode", ("eager", "eager")),
+        ("env:OMP_WAIT_POLICY=ACTIVE,PASSIVE", "env:OMP_WAIT_POLICY", ("ACTIVE", "PASSIVE")),
+        ("env:X=,1", "env:X", ("", "1")),
+        ("env:X=a=1,b=2", "env:X", ("a=1", "b=2")),
+        ("slowdown=0,2.5", "slowdown", ("0", "2.5")),
+        (f"python={sys.executable},{sys.executable}", "python", (sys.executable, sys.executable)),
+    ],
+)
+def test_every_key_is_read(text, key, values):
+    assert arm.parsed(text, TORCH) == arm.Ab(key, values)
+
+
+def test_two_modes_are_read_where_a_framework_has_two():
+    assert arm.parsed("mode=noop,part", ["null"]).values == ("noop", "part")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("speed=1,2", f"--ab: expected KEY=A,B with KEY {KEYS}, found 'speed=1,2'"),
+        ("threads", f"--ab: expected KEY=A,B with KEY {KEYS}, found 'threads'"),
+        ("", f"--ab: expected KEY=A,B with KEY {KEYS}, found ''"),
+        ("env=1,2", f"--ab: expected KEY=A,B with KEY {KEYS}, found 'env=1,2'"),
+        ("threads:x=1,2", f"--ab: expected KEY=A,B with KEY {KEYS}, found 'threads:x=1,2'"),
+        ("Threads=1,2", f"--ab: expected KEY=A,B with KEY {KEYS}, found 'Threads=1,2'"),
+        ("threads=1", "--ab threads: expected two sides, A,B, found '1'"),
+        ("threads=1,2,3", "--ab threads: expected two sides, A,B, found '1,2,3'"),
+        ("env:X=", "--ab env:X: expected two sides, A,B, found ''"),
+        ("env:=1,2", "--ab env:NAME=A,B: expected the name of a variable, found ''"),
+        ("env:1X=1,2", "--ab env:NAME=A,B: expected the name of a variable, found '1X'"),
+        ("env:A B=1,2", "--ab env:NAME=A,B: expected the name of a variable, found 'A B'"),
+        ("threads=0,1", "--ab threads: expected a whole number, at least 1, found '0'"),
+        ("threads=1,", "--ab threads: expected a whole number, at least 1, found ''"),
+        ("threads=1,two", "--ab threads: expected a whole number, at least 1, found 'two'"),
+        ("mode=eager,xla", "torch has no mode 'xla': choose eager or compile"),
+        ("mode=eager,", "torch has no mode '': choose eager or compile"),
+        ("mode=all,eager", "--ab mode: expected one a side, found 'all'"),
+        ("layout=nchw,nwhc", "torch has no layout 'nwhc': choose nchw or channels_last"),
+        ("layout=all,all", "--ab layout: expected one a side, found 'all'"),
+        ("slowdown=0,fast", "--ab slowdown: expected percent, 0 to 1000, found 'fast'"),
+        ("slowdown=-1,0", "--ab slowdown: expected percent, 0 to 1000, found '-1'"),
+        ("slowdown=0,1001", "--ab slowdown: expected percent, 0 to 1000, found '1001'"),
+        ("slowdown=0,nan", "--ab slowdown: expected percent, 0 to 1000, found 'nan'"),
+        ("slowdown=0,5%", "--ab slowdown: expected percent, 0 to 1000, found '5%'"),
+        ("python=/nowhere/python,/nowhere/python", "--ab python: no interpreter at '/nowhere/python'"),
+        (f"python={sys.executable},", "--ab python: no interpreter at ''"),
+        (f"python={sys.executable},/tmp", "--ab python: no interpreter at '/tmp'"),
+        (f"impls={ROOT}", f"--ab impls: expected two sides, A,B, found '{ROOT}'"),
+        (
+            f"impls={ROOT},{ROOT / 'bench'}",
+            f"--ab impls: expected a checkout or its folder impls, found no impls/__init__.py in '{ROOT / 'bench'}'",
+        ),
+        (
+            f"impls={ROOT},/nowhere/impls",
+            "--ab impls: expected a checkout or its folder impls, found no impls/__init__.py in '/nowhere/impls'",
+        ),
+        (
+            f"impls={ROOT},",
+            "--ab impls: expected a checkout or its folder impls, found no impls/__init__.py in ''",
+        ),
+    ],
+)
+def test_a_mistake_says_what_was_expected_and_what_was_found(text, message):
+    with pytest.raises(UsageError) as error:
+        arm.parsed(text, TORCH)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--ab", "threads=1,2", "--threads", "2"), "--ab threads and --threads: expected one of them"),
+        (("--ab", "mode=noop,part", "--mode", "part"), "--ab mode and --mode: expected one of them"),
+        (("--ab", "layout=nhwc,nhwc", "--layout", "nhwc"), "--ab layout and --layout: expected one of them"),
+        (
+            ("--ab", f"python={sys.executable},{sys.executable}", "--python", f"null={sys.executable}"),
+            "--ab python and --python: expected one of them",
+        ),
+        (("--ab", "env:X=1,2", "--env", "X=3"), "--ab env:X and --env X: expected one of them"),
+        (
+            ("--ab", "slowdown=0,0", "--protocol", "classic"),
+            "--ab: the classic protocol takes no turns; leave --protocol out",
+        ),
+        (("--ab", "mode=noop,eager"), "null has no mode 'eager': choose noop or part"),
+    ],
+)
+def test_what_cannot_stand_beside_it_is_one_line_and_exit_2(args, message):
+    result = dry_run(*args)
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"alexnet-bench: {message}\n")
+
+
+def test_an_option_of_the_environment_is_no_way_round():
+    result = dry_run("--ab", "threads=1,2", ALEXNET_BENCH_THREADS="2")
+    assert (result.exit_code, result.stderr) == (2, "alexnet-bench: --ab threads and --threads: expected one of them\n")
+
+
+def test_a_mode_that_one_of_two_frameworks_lacks_is_a_mistake():
+    with pytest.raises(UsageError, match="tensorflow has no mode 'eager': choose graph"):
+        arm.parsed("mode=eager,eager", ["torch", "tensorflow"])
+
+
+class TestCases:
+    def test_both_arms_of_every_case_stand_together_and_their_ids_end_in_a_and_b(self):
+        cases = arm.Ab("slowdown", ("0", "5")).cases([A, B])
+        assert [case.id for case in cases] == [f"{A.id}-A", f"{A.id}-B", f"{B.id}-A", f"{B.id}-B"]
+        assert len({case.worker for case in cases}) == 4
+
+    @pytest.mark.parametrize(
+        ("key", "values", "field"),
+        [("threads", ("1", "2"), "threads"), ("layout", ("nchw", "nhwc"), "layout")],
+    )
+    def test_arms_of_different_settings_take_turns_in_one_group(self, key, values, field):
+        both = arm.Ab(key, values).cases([A])
+        assert [str(getattr(case, field)) for case in both] == list(values)
+        assert groups(both) == [both]
+
+    def test_the_dry_run_names_both(self):
+        lines = dry_run("--ab", "threads=1,2").stdout.splitlines()
+        assert lines[:2] == [
+            f"tutorial-null-noop-cpu-fp32-b8-forward-t{n}-{label}" for n, label in ((1, "A"), (2, "B"))
+        ]
+
+    def test_only_two_equal_sides_are_identical(self):
+        assert arm.Ab("threads", ("2", "2")).identical
+        assert not arm.Ab("threads", ("1", "2")).identical
+
+
+class TestWorkers:
+    def environments(self, *values):
+        ab = arm.Ab("env:X", values)
+        conditions = Conditions(1, 60.0, env={"X": "0", "Y": "9"}, ab=ab)
+        return [conditions.environment(case) for case in ab.cases([A])]
+
+    def test_each_arm_has_its_own_value_of_a_variable(self):
+        assert self.environments("1", "2") == [{"X": "1", "Y": "9"}, {"X": "2", "Y": "9"}]
+
+    def test_an_empty_side_takes_the_variable_away(self):
+        unset, set_ = self.environments("", "1")
+        assert (unset["X"], set_["X"]) == (None, "1")
+
+    def test_a_variable_of_the_whitelist_can_be_taken_away(self, tmp_path):
+        from bench.controller.worker_process import environment
+
+        ab = arm.Ab("env:TF_ENABLE_ONEDNN_OPTS", ("", "0"))
+        a, b = (environment("cpu", 1, "fp32", ab.env(label), tmp_path) for label in "AB")
+        assert "TF_ENABLE_ONEDNN_OPTS" not in a
+        assert b["TF_ENABLE_ONEDNN_OPTS"] == "0"
+
+    def test_each_arm_runs_under_its_own_interpreter(self, tmp_path):
+        other = tmp_path / "python9"
+        other.symlink_to(sys.executable)
+        ab = arm.parsed(f"python={sys.executable},{other}", TORCH)
+        conditions = Conditions(1, 60.0, pythons={"torch": "/elsewhere"}, ab=ab)
+        assert [conditions.python(case) for case in ab.cases([A])] == [sys.executable, str(other)]
+
+    def test_other_keys_leave_the_interpreter_alone(self):
+        ab = arm.Ab("threads", ("1", "2"))
+        conditions = Conditions(1, 60.0, pythons={"torch": "/elsewhere"}, ab=ab)
+        assert {conditions.python(case) for case in ab.cases([A])} == {"/elsewhere"}
+
+    def test_only_a_slowdown_slows_down(self):
+        ab = arm.Ab("slowdown", ("0", "5"))
+        assert [ab.slowdown(case.arm) for case in ab.cases([A])] == [0.0, 0.05]
+        assert arm.Ab("threads", ("1", "2")).slowdown("B") == 0.0
+
+
+class TestRecord:
+    def test_of_an_interpreter_the_file_name_alone_is_kept(self, tmp_path):
+        other = tmp_path / "python9"
+        other.symlink_to(sys.executable)
+        recorded = arm.parsed(f"python={other},{other}", TORCH).recorded()
+        assert recorded == {"key": "python", "values": ["python9", "python9"], "identical": True}
+
+    @pytest.mark.parametrize(
+        ("key", "values", "said"),
+        [
+            ("threads", ("1", "2"), ["threads 1", "threads 2"]),
+            ("slowdown", ("0", "5"), ["slowdown 0 %", "slowdown 5 %"]),
+            ("env:X", ("", "1"), ["without X", "X=1"]),
+            ("python", ("/a/python3.11", "/b/python3.12"), ["python python3.11", "python python3.12"]),
+        ],
+    )
+    def test_each_side_is_said_in_words(self, key, values, said):
+        assert [arm.said(arm.Ab(key, values).recorded(), label) for label in "AB"] == said
+
+    def test_what_is_recorded_makes_the_same_arms_again(self):
+        ab = arm.Ab("env:X", ("", "1"))
+        again = arm.Ab(ab.recorded()["key"], tuple(ab.recorded()["values"]))
+        assert again == ab
+        assert again.cases([A]) == ab.cases([dataclasses.replace(A)])
+
+
+def test_frameworks_of_an_interpreters_arms_need_not_be_installed_here(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    asked = {"ab": f"python={sys.executable},{sys.executable}", "framework": "jax", "python": ()}
+    assert options.frameworks(asked) == ["jax"]
+
+
+def test_an_interpreter_named_from_here_is_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    link = tmp_path / "bin" / "python"
+    link.symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    assert arm.interpreter("bin/python") == str(link)
+    assert os.path.isabs(arm.interpreter("python3"))
+
+
+PASSES = """    def forward(self) -> Any:
+        return None
+
+    def forward_backward(self) -> Any:
+        return None
+"""
+SPINNING = """    def forward(self) -> Any:
+        until = time.perf_counter_ns() + 4_000_000
+        while time.perf_counter_ns() < until:
+            pass
+
+    forward_backward = forward
+"""
+RIGHT = "images, precision=self.precision).logits"
+
+
+def revision(folder, file="null_alexnet.py", old="", new=""):
+    """A checkout that holds this revision's impls, one of its files changed."""
+    shutil.copytree(ROOT / "impls", folder / "impls", ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / "impls" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return folder
+
+
+def null_arms(a, b):
+    """The Arms' Cases, and the Conditions of their Workers."""
+    ab = arm.parsed(f"impls={a},{b}", ["null"])
+    case = dataclasses.replace(A, framework="null", mode="noop", layout="nhwc")
+    return ab.cases([case]), Conditions(1, 60.0, ab=ab)
+
+
+class TestRevisions:
+    """Two packages impls, one harness."""
+
+    def test_a_checkout_and_its_impls_folder_are_the_same(self, tmp_path, monkeypatch):
+        revision(tmp_path / "base")
+        monkeypatch.chdir(tmp_path)
+        folders = [arm.package(text) for text in ("base", "base/impls", str(tmp_path / "base"))]
+        assert set(folders) == {tmp_path / "base" / "impls"}
+
+    def test_each_arm_has_its_own_package_and_other_keys_leave_it_alone(self, tmp_path):
+        a, b = (revision(tmp_path / name) for name in "ab")
+        cases, conditions = null_arms(a, b)
+        assert [conditions.package(case) for case in cases] == [a / "impls", b / "impls"]
+        assert Conditions(1, 60.0, ab=arm.Ab("threads", ("1", "2"))).package(cases[0]) is None
+
+    def test_the_record_holds_what_the_packages_hold_and_not_where_they_are(self, tmp_path):
+        a, b = revision(tmp_path / "a"), revision(tmp_path / "b", old="None", new="None  # new")
+        recorded = arm.parsed(f"impls={a},{b}", TORCH).recorded()
+        assert recorded["key"] == "impls"
+        assert recorded["values"] == [arm.digest(a / "impls"), arm.digest(b / "impls")]
+        assert str(tmp_path) not in json.dumps(recorded)
+        assert not recorded["identical"]
+        assert [arm.said(recorded, label) for label in "AB"] == [f"impls {value}" for value in recorded["values"]]
+
+    def test_two_folders_that_hold_the_same_make_an_aa(self, tmp_path):
+        a, b = (revision(tmp_path / name) for name in "ab")
+        (b / "impls" / "__pycache__").mkdir()
+        assert arm.parsed(f"impls={a},{b}", TORCH).identical
+
+    @pytest.mark.parametrize("change", ["text", "name", "folder"])
+    def test_a_file_of_another_text_name_or_folder_is_another_revision(self, tmp_path, change):
+        folder = revision(tmp_path) / "impls"
+        before = arm.digest(folder)
+        if change == "text":
+            (folder / "net.py").write_text("")
+        elif change == "name":
+            (folder / "net.py").rename(folder / "met.py")
+        else:
+            (folder / "more").mkdir()
+            (folder / "more" / "net.py").write_text("")
+        assert arm.digest(folder) != before
+
+    def test_a_package_that_was_changed_since_is_not_timed(self, tmp_path):
+        a = revision(tmp_path)
+        cases, conditions = null_arms(a, a)
+        then = arm.digest(a / "impls")
+        (a / "impls" / "net.py").write_text("")
+        with pytest.raises(UsageError) as error:
+            conditions.package(cases[1])
+        assert str(error.value) == (
+            f"--ab impls: '{a}' was changed since the Run began: expected {then}, found {arm.digest(a / 'impls')}; "
+            "start anew, and leave it alone"
+        )
+
+    @pytest.mark.parametrize(
+        ("file", "old", "new", "why"),
+        [
+            (
+                "net.py",
+                "    lrn: str",
+                "    LRN: str",
+                "failed in probe: TypeError: Build.__init__() got",
+            ),
+            ("net.py", "def resident_batches", "def batches_", "ImportError: cannot import name 'resident_batches'"),
+            ("null_alexnet.py", "import Build", "import Built", "failed in configure: ImportError: cannot import name"),
+            (
+                "null_alexnet.py",
+                "from impls.layers",
+                "from impls.rows",
+                "ModuleNotFoundError: No module named 'impls.rows",
+            ),
+            ("null_alexnet.py", "def configure", "def set_up", "failed in configure: AttributeError: module"),
+        ],
+    )
+    def test_one_that_this_harness_cannot_drive_is_one_line_that_names_the_arm(self, tmp_path, file, old, new, why):
+        cases, conditions = null_arms(revision(tmp_path, file, old, new), ROOT)
+        with pytest.raises(UsageError) as error:
+            preflight(cases, conditions)
+        message = str(error.value)
+        assert message.startswith(f"arm A (impls {arm.digest(tmp_path / 'impls')}) cannot run a Worker for null: ")
+        assert why in message
+        assert message.endswith("; choose a revision nearer to this one")
+        assert "\n" not in message
+
+    def test_a_framework_that_is_missing_is_no_fault_of_a_revision(self, tmp_path):
+        cases, conditions = null_arms(revision(tmp_path, old="import numpy as np", new="import torch_of_2031"), ROOT)
+        with pytest.raises(UsageError, match=r"framework 'null' is not installed: pip install .*torch_of_2031"):
+            preflight(cases, conditions)
+
+    def test_arms_of_two_revisions_are_compared_and_the_title_says_which(self, tmp_path):
+        ab = arm.parsed(f"impls={revision(tmp_path / 'base', old='None', new='None  # new')},{ROOT}", TORCH)
+        run = make(tmp_path / "run", ab.cases([A]), ab=ab, rounds=10, noise_sd=0.001, cycles=4)
+        (pair,) = pairs.within(run)
+        assert (pair.word, pair.baseline, pair.candidate) == ("SLOWER", f"{A.id}-A", f"{A.id}-B")
+        old, new = ab.digests()
+        assert verdicts.title(run, None) == f"run: B (impls {new}) over A (impls {old})"
+
+    def test_arms_that_found_other_conditions_are_not_judged(self, tmp_path):
+        """A revision that switches something on is faster for that, not by what it computes."""
+        ab = arm.Ab("impls", (str(ROOT), str(ROOT)))
+        run = make(tmp_path / "run", ab.cases([A]), ab=ab, rounds=10, unlike={"tf32": True})
+        (pair,) = pairs.within(run)
+        assert (pair.word, pair.reason) == ("INCOMPARABLE", "TF32 on, off in the baseline")
+
+    def test_each_revision_is_timed_and_proven_by_itself(self, tmp_path, command):
+        """The older one is slower; the newer one is wrong, so its time is worth nothing."""
+        base = revision(tmp_path / "base", old=PASSES, new=SPINNING)
+        head = revision(tmp_path / "head", old=RIGHT, new=f"{RIGHT} * (1 + 1e-3 * (len(self.variant.layers) > 5))")
+        done = command("run", *NULL, "--rounds", "1", "--pass", "forward", "--ab", f"impls={base},{head / 'impls'}")
+        assert done.code == 1, done.err
+        a, b = Run(done.folder).rows()
+        assert a["valid"]
+        assert a["median_ms"] >= 4
+        assert "disagrees with the float64 reference" in b["invalid_reason"]
+        header = done.of("run")[0]
+        assert header["ab"]["values"] == [arm.digest(base / "impls"), arm.digest(head / "impls")]
+        assert str(tmp_path) not in json.dumps(header)
+        assert f"{b['case_id']} is not valid" in done.out

@@ -1,0 +1,158 @@
+"""Cases: ids, the grid, groups, and what a user may not ask for."""
+
+import dataclasses
+
+import pytest
+
+from bench import UsageError
+from bench.cases.case import Case, checked, device, grid, groups, modes, one_of, positive, several
+from impls import FRAMEWORKS
+from impls.variants import VARIANTS
+
+DEFAULTS = {
+    "variants": ["tutorial"],
+    "modes": {"torch": ["eager"], "tensorflow": ["graph"]},
+    "layouts": {"torch": ["nchw"], "tensorflow": ["nhwc"]},
+    "devices": ["cpu"],
+    "precisions": ["fp32"],
+    "batches": [32],
+    "passes": ["forward", "forward_backward"],
+}
+
+
+def test_an_id_leaves_out_every_axis_at_its_default():
+    case = Case("tutorial", "torch", "eager", "cpu", "fp32", "nchw", 32, "forward")
+    assert case.id == "tutorial-torch-eager-cpu-fp32-b32-forward"
+
+
+def test_an_id_appends_every_axis_that_is_not():
+    case = Case(
+        "owt", "torch", "eager", "cuda:1", "fp32", "channels_last", 8, "forward_backward", 2, 67, dropout=True, seed=3
+    )
+    assert case.id == "owt-torch-eager-cuda:1-fp32-b8-forward_backward-channels_last-t2-s67-dropout-seed3"
+
+
+def test_ids_of_a_grid_are_all_different():
+    cases = grid(**DEFAULTS | {"variants": list(VARIANTS), "batches": [1, 2, 8]})
+    assert len({case.id for case in cases}) == len(cases) == 8 * 3 * 2 * 2
+
+
+def test_the_default_grid_is_four_cases_in_one_group():
+    (group,) = groups(grid(**DEFAULTS))
+    assert [(case.framework, case.pass_) for case in group] == [
+        ("torch", "forward"),
+        ("tensorflow", "forward"),
+        ("torch", "forward_backward"),
+        ("tensorflow", "forward_backward"),
+    ]
+
+
+def test_variants_and_batches_are_groups_of_their_own():
+    cases = grid(**DEFAULTS | {"variants": ["owt", "bvlc"], "batches": [1, 2]})
+    assert len(groups(cases)) == 4
+
+
+def test_the_variants_own_size_is_no_axis():
+    assert grid(**DEFAULTS, size=224)[0].id == grid(**DEFAULTS)[0].id
+    assert grid(**DEFAULTS, size=96)[0].id.endswith("-s96")
+
+
+def test_forward_backward_counts_three_forwards_less_the_images_gradient():
+    cases = grid(**DEFAULTS | {"variants": ["owt"]})
+    assert [case.macs for case in cases] == [714_188_480, 714_188_480, 2_072_288_640, 2_072_288_640]
+
+
+def test_all_is_every_choice_and_a_name_twice_is_one():
+    assert several("pass", "all", ("a", "b")) == ["a", "b"]
+    assert several("pass", "b,a,b", ("a", "b")) == ["b", "a"]
+
+
+def test_modes_go_to_the_framework_that_has_them():
+    assert modes(["torch", "tensorflow"], "eager,graph") == {"torch": ["eager"], "tensorflow": ["graph"]}
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (
+            lambda: several("variant", "alexnet", list(VARIANTS)),
+            "unknown variant 'alexnet': choose tutorial, caffenet, bvlc, original, single_tower, keras_bn, half_width "
+            "or owt",
+        ),
+        (
+            lambda: several("framework", "caffe", list(FRAMEWORKS)),
+            "unknown framework 'caffe': choose torch, tensorflow, jax or null",
+        ),
+        (lambda: modes(["torch"], "xla"), "torch has no mode 'xla': choose eager or compile"),
+        (
+            lambda: modes(["torch", "tensorflow"], "jit"),
+            "unknown mode 'jit': torch has eager, compile; tensorflow has graph, xla",
+        ),
+        (
+            lambda: modes(["torch", "tensorflow"], "graph"),
+            "torch has no mode 'graph': choose eager or compile, or leave torch out",
+        ),
+        (lambda: device("gpu"), "unknown device 'gpu': choose cpu, cuda, or one GPU such as cuda:1"),
+        (lambda: device("cuda:x"), "unknown device 'cuda:x': choose cpu, cuda, or one GPU such as cuda:1"),
+        (
+            lambda: one_of("pass", "backward", ("forward", "forward_backward")),
+            "unknown pass 'backward': choose forward or forward_backward",
+        ),
+        (lambda: positive("--batch", "0"), "--batch: expected a whole number, at least 1, found '0'"),
+        (lambda: positive("--batch", "-3"), "--batch: expected a whole number, at least 1, found '-3'"),
+        (lambda: positive("--rounds", "many"), "--rounds: expected a whole number, at least 1, found 'many'"),
+        (lambda: positive("--rounds", "1.5"), "--rounds: expected a whole number, at least 1, found '1.5'"),
+        (
+            lambda: grid(**DEFAULTS, size=10),
+            "tutorial at 10 pixels: pool1: a 3x3 window needs at least 3 pixels, found 2; choose a larger input size",
+        ),
+    ],
+)
+def test_a_mistake_says_what_was_expected_and_what_was_found(ask, message):
+    with pytest.raises(UsageError) as error:
+        ask()
+    assert str(error.value) == message
+
+
+class TestChecked:
+    """Cases that were read from a file: what nobody could have asked for is refused before it is used."""
+
+    CASE = Case("owt", "torch", "eager", "cpu", "fp32", "nchw", 8, "forward")
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"variant": "alexnet"}, "unknown variant 'alexnet': choose tutorial, "),
+            ({"framework": "caffe"}, "unknown framework 'caffe': choose torch, tensorflow, jax or null"),
+            ({"pass_": "backward"}, "unknown pass 'backward': choose forward or forward_backward"),
+            ({"precision": "fp8"}, "unknown precision 'fp8': choose fp32, tf32 or bf16"),
+            ({"device": "a|b"}, "unknown device 'a|b': choose cpu, cuda, or one GPU such as cuda:1"),
+            ({"arm": "C"}, "unknown arm 'C': choose A or B"),
+            ({"mode": "a b"}, "mode: expected a word, found 'a b'"),
+            ({"layout": "\x1b[2J"}, "layout: expected a word, found '\\x1b[2J'"),
+            ({"weights": "<script>"}, "weights: expected a word, found '<script>'"),
+            ({"batch": 0}, "batch: expected a whole number, at least 1, found 0"),
+            ({"size": -5}, "size: expected a whole number, at least 1, found -5"),
+            ({"size": 1}, "owt at 1 pixels: "),
+        ],
+    )
+    def test_what_it_cannot_be_is_said(self, changes, message):
+        with pytest.raises(UsageError) as error:
+            checked([self.CASE, dataclasses.replace(self.CASE, **changes)])
+        assert str(error.value).startswith(message)
+
+    def test_a_case_twice_is_a_mistake(self):
+        with pytest.raises(UsageError, match="a case stands there twice"):
+            checked([self.CASE, self.CASE])
+
+    def test_every_case_of_a_grid_passes(self):
+        cases = grid(**DEFAULTS | {"variants": list(VARIANTS), "batches": [1, 8]}, size=224, seed=3, weights="01234567")
+        assert checked(cases) == cases
+
+
+def test_an_id_and_a_worker_end_in_their_arm_and_arms_share_a_group_though_threads_differ():
+    case = TestChecked.CASE
+    a, b = (dataclasses.replace(case, arm=label, threads=n) for n, label in ((1, "A"), (2, "B")))
+    assert (a.id, b.id) == (f"{case.id}-t1-A", f"{case.id}-t2-B")
+    assert (a.worker, b.worker) == ("torch-eager-A", "torch-eager-B")
+    assert groups([a, b]) == [[a, b]]

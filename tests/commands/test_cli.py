@@ -1,0 +1,319 @@
+"""The command line: bad input in one line and exit 2, JSON shapes, a cheap --help."""
+
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from conftest import NULL, ROOT, SMALL, Command
+
+from bench.commands.cli import main
+from bench.record.run import Run
+from impls.variants import VARIANTS
+
+RATIO = set(
+    "case_id pass baseline candidate ratio ci95_low ci95_high verdict reason rounds paired margin minimum_detectable "
+    "rounds_needed differs".split()
+)
+SPIN = (*NULL, "--mode", "part", "--env", "NULL_NET=spin=5", "--pass", "forward", "--rounds", "6", "--json")
+
+
+def invoke(*args, **env):
+    return CliRunner().invoke(main, args, env=env)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ("run", "--variant", "alexnet"),
+            "unknown variant 'alexnet': choose tutorial, caffenet, bvlc, original, single_tower, keras_bn, "
+            "half_width or owt",
+        ),
+        (("run", "--framework", "caffe"), "unknown framework 'caffe': choose torch, tensorflow, jax or null"),
+        (("run", "--framework", "torch", "--mode", "xla"), "torch has no mode 'xla': choose eager or compile"),
+        (("run", "--device", "gpu"), "unknown device 'gpu': choose cpu, cuda, or one GPU such as cuda:1"),
+        (("run", "--pass", "backward"), "unknown pass 'backward': choose forward or forward_backward"),
+        (("run", "--precision", "fp8"), "unknown precision 'fp8': choose fp32, tf32 or bf16"),
+        (("run", "--protocol", "quick"), "unknown protocol 'quick': choose rounds or classic"),
+        (("run", "--batch", "0"), "--batch: expected a whole number, at least 1, found '0'"),
+        (("run", "--batch", "8,-1"), "--batch: expected a whole number, at least 1, found '-1'"),
+        (("run", "--burn-in", "0"), "--burn-in: expected a whole number, at least 1, found '0'"),
+        (("run", "--iterations", "ten"), "--iterations: expected a whole number, at least 1, found 'ten'"),
+        (("run", "--rounds", "-2"), "--rounds: expected a whole number, at least 1, found '-2'"),
+        (("run", "--threads", "0"), "--threads: expected a whole number, at least 1, found '0'"),
+        (("run", "--seed", "-1"), "--seed: expected a whole number, at least 0, found '-1'"),
+        (("run", "--max-time", "nan"), "--max-time: expected seconds above 0, found 'nan'"),
+        (("run", "--worker-limit", "0"), "--worker-limit: expected seconds above 0, found '0'"),
+        (("run", "--size", "10"), "pool1: a 3x3 window needs at least 3 pixels, found 2; choose a larger input size"),
+        (("run", "--python", "torch"), "--python: expected FRAMEWORK=PATH, found 'torch'"),
+        (
+            ("run", "--env", "NOT_SET_ANYWHERE"),
+            "--env NOT_SET_ANYWHERE: not set here; pass --env NOT_SET_ANYWHERE=VALUE",
+        ),
+        (("run", "--env", "=3"), "--env: expected NAME or NAME=VALUE, found '=3'"),
+        (("run", "--protocol", "classic", "--rounds", "3"), "--rounds: the classic protocol has one Round"),
+        (("run", "--target-ci", "0"), "--target-ci: expected percent, above 0 and below 100, found '0'"),
+        (("run", "--target-ci", "2", "--protocol", "classic"), "--target-ci: the classic protocol has one Round"),
+        (
+            ("run", "--ab", "speed=1,2"),
+            "--ab: expected KEY=A,B with KEY impls, python, net, threads, mode, layout, lrn, preset, env:NAME or "
+            "slowdown, found 'speed=1,2'",
+        ),
+        (("run", "--resume", "nowhere"), "nowhere: cannot read run.jsonl: No such file or directory"),
+        (("compare", "nowhere"), "nowhere: cannot read run.jsonl: No such file or directory"),
+        (("verify", "--batch", "two"), "--batch: expected a whole number, at least 1, found 'two'"),
+        (("verify", "--variant", "vgg"), "unknown variant 'vgg'"),
+        (("layers", "--framework", "caffe"), "unknown framework 'caffe'"),
+        (("plot", "no_such.csv"), "no_such.csv: cannot read: No such file or directory"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(args, message):
+    result = invoke(*args)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("alexnet-bench: ")
+    assert message in line
+
+
+def test_an_unknown_option_is_exit_2():
+    assert invoke("run", "--batches", "3").exit_code == 2
+
+
+def test_a_framework_that_is_not_installed_names_its_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = invoke("run", "--framework", "torch")
+    assert result.exit_code == 2
+    assert result.stderr == ("alexnet-bench: framework 'torch' is not installed: pip install 'alexnet-bench[torch]'\n")
+
+
+def test_no_framework_at_all_is_a_mistake(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = invoke("run")
+    assert result.exit_code == 2
+    assert "no framework is installed: pip install 'alexnet-bench[torch,tensorflow]'" in result.stderr
+
+
+def test_a_missing_gpu_is_exit_2_and_never_the_cpu(command):
+    run = command("run", "--framework", "null", "--device", "cuda")
+    assert run.code == 2
+    assert run.err == (
+        "alexnet-bench: device 'cuda' asked for, the null Net has cpu only: pass --device cpu, or a "
+        "GPU build (make setup DEVICE=cuda, or --python null=PATH)\n"
+    )
+    assert not run.results.exists()
+
+
+def test_a_framework_that_sees_no_gpu_is_exit_2_in_one_line(command):
+    run = command("run", "--framework", "jax", "--device", "cuda", env={"CUDA_VISIBLE_DEVICES": ""})
+    assert run.code == 2
+    (line,) = run.err.splitlines()
+    assert line.startswith("alexnet-bench: device 'cuda' asked for, jax ")
+    assert "sees cpu only: pass --device cpu, or a GPU build" in line
+    assert not run.results.exists()
+
+
+def test_an_output_folder_that_cannot_be_written_is_exit_2(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = invoke("run", *NULL, "--out", str(tmp_path / "file"))
+    assert result.exit_code == 2
+    assert f"cannot write to {tmp_path / 'file'}: Not a directory; choose another folder with --out" in result.stderr
+
+
+def test_options_come_from_the_environment_too():
+    result = invoke("run", "--framework", "null", "--dry-run", ALEXNET_BENCH_BATCH="32", ALEXNET_BENCH_PASS="forward")
+    assert result.stdout.splitlines()[0] == "tutorial-null-noop-cpu-fp32-b32-forward"
+
+
+def test_a_batch_named_twice_is_one_case():
+    result = invoke("run", "--framework", "null", "--batch", "2,2", "--pass", "forward", "--dry-run")
+    assert result.stdout.count("-b2-forward") == 1
+
+
+def test_the_table_of_layers_needs_no_framework(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert invoke("layers", "--variant", "owt").exit_code == 0
+
+
+class TestDryRun:
+    def test_it_prints_the_cases_and_the_expected_time(self):
+        result = invoke("run", "--framework", "null", "--dry-run")
+        assert result.exit_code == 0
+        *ids, last = result.stdout.splitlines()
+        assert ids == ["tutorial-null-noop-cpu-fp32-b8-forward", "tutorial-null-noop-cpu-fp32-b8-forward_backward"]
+        assert "2 cases; 5 Rounds of 10 iterations after 10 burn-in; expected: about" in last
+
+    def test_it_writes_nothing(self, tmp_path):
+        invoke("run", "--framework", "null", "--dry-run", "--out", str(tmp_path / "results"))
+        assert not (tmp_path / "results").exists()
+
+    def test_more_work_is_expected_to_take_longer(self):
+        def seconds(*args):
+            return json.loads(invoke("run", "--framework", "null", "--dry-run", "--json", *args).stdout)["expected_s"]
+
+        assert seconds("--batch", "64") > seconds("--batch", "8")
+
+
+@pytest.fixture(scope="module")
+def json_run(tmp_path_factory):
+    return Command(tmp_path_factory.mktemp("json"))("run", *NULL, "--mode", "noop,part", "--rounds", "3", "--json")
+
+
+class TestRunJson:
+    def test_stdout_holds_nothing_but_the_json(self, json_run):
+        assert json_run.code == 0, json_run.err
+        assert set(json.loads(json_run.out)) == {"run", "cases", "ratios"}
+
+    def test_the_cases_are_the_rows_of_summary_csv(self, json_run):
+        with open(json_run.folder / "summary.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        cases = json.loads(json_run.out)["cases"]
+        assert [row["case_id"] for row in rows] == [case["case_id"] for case in cases]
+        assert [float(row["mean_ms"]) for row in rows] == [case["mean_ms"] for case in cases]  # unrounded
+
+    def test_each_ratio_has_its_interval_and_verdict(self, json_run):
+        ratios = json.loads(json_run.out)["ratios"]
+        assert [ratio["pass"] for ratio in ratios] == ["forward", "forward_backward"]
+        for ratio in ratios:
+            assert set(ratio) == RATIO
+            assert ratio["ci95_low"] <= ratio["ratio"] <= ratio["ci95_high"]
+            assert "-noop-" in ratio["baseline"]
+            assert "-part-" in ratio["candidate"]
+
+
+@pytest.fixture(scope="module")
+def two_arms(tmp_path_factory):
+    """A real A/A, and the same with one side slowed by a known share; 5 ms a pass."""
+    command = Command(tmp_path_factory.mktemp("ab"))
+    both = {"slowdown=0,0": "aa", "slowdown=0,30": "power"}
+    return {text: command("run", *SPIN, "--ab", text, "--name", name) for text, name in both.items()}
+
+
+class TestRunAb:
+    """Both sides in one Run, with the exit code of `compare`."""
+
+    @pytest.mark.parametrize(("text", "code"), [("slowdown=0,0", 0), ("slowdown=0,30", 1)])
+    def test_the_exit_code_is_that_of_the_verdict(self, two_arms, text, code):
+        run = two_arms[text]
+        assert run.code == code, run.err
+        (ratio,) = json.loads(run.out)["ratios"]
+        assert (ratio["verdict"] == "SLOWER") == (code == 1)
+        assert set(ratio) == RATIO
+        assert (ratio["paired"], ratio["differs"]) == (True, [])
+        assert [ratio[side][-2:] for side in ("baseline", "candidate")] == ["-A", "-B"]
+
+    def test_the_known_share_is_found_again(self, two_arms):
+        (ratio,) = json.loads(two_arms["slowdown=0,30"].out)["ratios"]
+        assert ratio["ci95_low"] > 1.05
+
+    def test_every_event_of_a_real_run_is_one_that_is_read(self, two_arms):
+        for path in two_arms["slowdown=0,0"].results.iterdir():
+            assert Run(path).problems == []
+
+    def test_the_header_says_what_the_arms_were(self, two_arms):
+        got = json.loads(two_arms["slowdown=0,30"].out)
+        assert got["run"]["ab"] == {"key": "slowdown", "values": ["0", "30"], "identical": False}
+        assert ["slowed_down" in case["flags"] for case in got["cases"]] == [False, True]
+
+    def test_compare_says_of_the_folder_what_the_run_said(self, two_arms):
+        (path,) = two_arms["slowdown=0,30"].results.glob("*-power")
+        result = invoke("compare", str(path), "--json")
+        assert result.exit_code == 1
+        assert [case["verdict"] for case in json.loads(result.stdout)["cases"]] == ["SLOWER"]
+
+
+@pytest.mark.parametrize("module", ["bench.commands.cli", "bench.commands.layers"])
+def test_ctrl_c_while_it_still_imports_is_one_line_and_130(module):
+    code = f"""
+import os, signal, sys
+class Press:
+    def find_spec(self, name, *rest):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Press())
+sys.argv = ["alexnet-bench", "layers"]
+from bench.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "alexnet-bench: interrupted\n")
+
+
+class TestLayers:
+    def test_json_is_layers_csv(self):
+        rows = json.loads(invoke("layers", "--json").stdout)
+        with open(ROOT / "tests/data/layers.csv", newline="") as file:
+            witness = list(csv.DictReader(file))
+        assert sorted([[str(value) for value in row.values()] for row in rows]) == sorted(
+            [list(row.values()) for row in witness]
+        )
+        assert list(rows[0]) == list(witness[0])
+
+    def test_the_table_has_every_variant_and_its_total(self):
+        out = invoke("layers").stdout
+        for variant in VARIANTS.values():
+            assert f"{variant.name}, {variant.input_size} px" in out
+            assert f"{variant.params:,}" in out
+
+    def test_a_framework_is_asked_and_agrees(self, command):
+        got = command("layers", "--variant", "owt", "--framework", "null", "--json")
+        assert got.code == 0, got.err
+        assert json.loads(got.out)[0]["reported"] == {
+            "null": {"height": 55, "width": 55, "channels": 64, "params": 23296, "state": 0}
+        }
+
+    def test_a_difference_is_named_and_exit_1(self, monkeypatch):
+        wrong = [
+            {"layer": row["layer"]} | row for row in json.loads(invoke("layers", "--variant", "owt", "--json").stdout)
+        ]
+        wrong[2] |= {"height": 28}
+        monkeypatch.setattr("bench.commands.layers.ask", lambda cases, conditions: {case.id: wrong for case in cases})
+        result = invoke("layers", "--variant", "owt", "--framework", "null")
+        assert result.exit_code == 1
+        assert "owt on null, pool1: height expected 27, found 28; run `alexnet-bench verify`" in result.stderr
+
+
+class TestVerify:
+    def test_json_has_every_check(self, command):
+        got = command("verify", *SMALL, "--json")
+        assert got.code == 0, got.err
+        checks = json.loads(got.out)["checks"]
+        assert len(checks) == 2 + 2 * 9  # logits, loss, kernel and bias of nine layers
+        assert all({"variant", "framework", "what", "error", "tolerance", "ok"} <= set(check) for check in checks)
+
+    @pytest.mark.parametrize("part", ["wrong", "nan"])
+    def test_what_differs_is_named_and_exit_1(self, command, part):
+        got = command("verify", *SMALL, "--mode", "part", "--env", f"NULL_NET={part}")
+        assert got.code == 1
+        assert "DIFFERS" in got.out
+        assert "half_width on null part: gradient conv1/bias" in got.out
+
+
+class TestHelp:
+    def test_it_imports_no_framework_and_nothing_heavy(self):
+        code = "import sys, bench.commands.cli; print(*sys.modules)"
+        modules = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        loaded = {name.partition(".")[0] for name in modules.stdout.split()}
+        heavy = {"numpy", "pandas", "matplotlib", "scipy", "torch", "tensorflow", "keras", "jax", "rich", "msgspec"}
+        assert not loaded & heavy
+
+    def test_every_command_has_help(self):
+        for name in main.commands:
+            assert invoke(name, "--help").exit_code == 0
+
+    def test_it_prints_what_it_costs(self, capsys):
+        """CPU time is printed, not asserted: the count of modules above is what a machine's noise cannot move."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-m", "bench", "--help"], cwd=ROOT, capture_output=True, check=True, env=os.environ
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        with capsys.disabled():
+            print(f"\nalexnet-bench --help: {1000 * cpu_s:.0f} ms of CPU (goal: 150)")
+        assert cpu_s > 0

@@ -1,0 +1,291 @@
+"""`env`: the facts it gathers in real Workers, the advice it makes of them, and what it prints."""
+
+import copy
+import json
+import sys
+
+import pytest
+
+from bench import UsageError
+from bench.commands import env, options
+
+ASKED = {
+    "framework": None,
+    "mode": None,
+    "device": "cpu",
+    "size": None,
+    "threads": "2",
+    "seed": "0",
+    "python": (),
+    "env": (),
+    "worker_limit": "60",
+    "as_json": True,
+}
+QUIET = {
+    "device": "cpu",
+    "threads": 2,
+    "machine": {
+        "cores": 2,
+        "usable_cores": 2,
+        "affinity": "0-1",
+        "quota": None,
+        "load_1min": 0.5,
+        "governor": None,
+    },
+    "shell": {"let_through": [], "ignored": []},
+    "gpu": {"present": False, "driver": None, "nvml": False, "cards": []},
+    "noise": {"steal_pct": 0.2, "throttled": None, "controls": 30, "controls_off": 3},
+    "frameworks": {
+        "torch": {
+            "installed": True,
+            "failed": None,
+            "pip": "pip",
+            "version": "2.13.0",
+            "versions": {"torch": "2.13.0", "cuda": None},
+            "libraries": [{"name": "libgomp.so.1", "inside": True}, {"name": "libtorch_cpu.so", "inside": True}],
+            "other_frameworks": [],
+            "settings": {"threads": 2, "onednn": True, "tf32": False},
+            "owned_twice": [],
+            "precision": {"matmul": {"error": 3e-7, "precision": "fp32"}},
+        },
+        "jax": {"installed": False, "failed": None, "install": "pip install 'alexnet-bench[jax]'"},
+    },
+}
+
+
+LACKING = """
+import sys
+class Lacking:
+    def find_spec(self, name, *rest):
+        if name == "jax":
+            raise ModuleNotFoundError("No module named 'jax'")
+sys.meta_path.insert(0, Lacking())
+"""
+
+
+def advice(*path: str, **changes: object) -> list[str]:
+    """Advice for a quiet machine but for these changes to the facts at ``path``."""
+    found = copy.deepcopy(QUIET)
+    at = found
+    for key in path:
+        at = at[key]
+    at.update(changes)
+    return list(env.advice(found))
+
+
+class TestAdvice:
+    def test_on_a_quiet_machine_there_is_none(self):
+        assert advice() == []
+
+    @pytest.mark.parametrize(
+        ("at", "changes", "line"),
+        [
+            ("machine", {"load_1min": 1.1}, "load 1.1 on 2 cores: let what runs here end first, see `top`"),
+            (
+                "machine",
+                {"governor": "powersave"},
+                "governor 'powersave' lets clocks wander: sudo cpupower frequency-set -g performance",
+            ),
+            (
+                "machine",
+                {"cores": 8, "affinity": "0,4"},
+                "2 of 8 cores usable (affinity 0,4): lift it, unless these are the cores to be timed",
+            ),
+            (
+                "machine",
+                {"cores": 8, "quota": 2.5},
+                "2 of 8 cores usable (a CPU quota of 2.5): lift it, unless these are the cores to be timed",
+            ),
+            (
+                "noise",
+                {"steal_pct": 1.2},
+                "other virtual machines took 1.2 % of the CPU time: take more Rounds (--rounds 20), or a quieter host",
+            ),
+            ("noise", {"throttled": 3.0}, "the CPU quota stopped a process 3 times: raise the container's limit"),
+            (
+                "noise",
+                {"controls_off": 7},
+                "7 of 30 controls were more than 5 % off their median: the speed is not steady; end other work, or "
+                "take more Rounds (--rounds 20)",
+            ),
+            (
+                "shell",
+                {"let_through": ["LD_PRELOAD", "NULL_NET"]},
+                "--env lets LD_PRELOAD through, which can change every time: leave out what is not under test",
+            ),
+            (
+                "gpu",
+                {"present": True, "nvml": True},
+                "a GPU is here, and a Worker for the CPU does not see it: `alexnet-bench env --device cuda` does",
+            ),
+        ],
+    )
+    def test_what_is_to_be_done_is_one_line(self, at, changes, line):
+        assert advice(at, **changes) == [line]
+
+    def test_the_performance_governor_is_what_is_wanted(self):
+        assert advice("machine", governor="performance") == []
+
+    def test_more_threads_than_cores_wait_for_each_other(self):
+        (line, other) = advice(threads=4)
+        assert line == "--threads 4 on 2 usable cores: they would wait for each other; pass 2 or fewer"
+        assert other == "torch runs 2 threads, 4 were asked for: look for what sets them"
+
+    def test_a_gpu_that_is_busy_or_slowed_down_comes_first(self):
+        card = {"index": 1, "pids": [7, 8], "reasons": 0x44}
+        lines = advice(device="cuda", gpu={"present": True, "driver": "570", "nvml": True, "cards": [card]})
+        assert lines == [
+            "GPU 1: 2 others compute on it, see `nvidia-smi`: end them first",
+            "GPU 1 runs slowed down (thermal slowdown by hardware): see to its cooling and power first",
+        ]
+
+    def test_a_gpu_without_nvml_leaves_no_evidence(self):
+        (line,) = advice(device="cuda", gpu={"present": True, "driver": None, "nvml": False, "cards": []})
+        assert line.endswith("pip install nvidia-ml-py")
+
+    @pytest.mark.parametrize(
+        ("changes", "line"),
+        [
+            (
+                {"versions": {"cuda": "13.0"}, "version": "2.13.0+cu130"},
+                "torch 2.13.0+cu130 is a build for CUDA and no GPU is here; the build for CPUs is smaller: "
+                "pip install torch --index-url https://download.pytorch.org/whl/cpu",
+            ),
+            (
+                {
+                    "owned_twice": [
+                        {"file": f"libcudnn{part}.so.9", "owners": ["nvidia-cudnn-cu12", "nvidia-cudnn-cu13"]}
+                        for part in ("", "_cnn", "_ops")
+                    ]
+                },
+                "torch: libcudnn.so.9 and 2 more belong to nvidia-cudnn-cu12 and to nvidia-cudnn-cu13, whichever was "
+                "installed last: pip uninstall -y nvidia-cudnn-cu12 nvidia-cudnn-cu13, then pip install "
+                "'alexnet-bench[torch]'",
+            ),
+            (
+                {"libraries": [{"name": name, "inside": True} for name in ("libgomp-24e2.so.1", "libiomp5.so")]},
+                "torch: 2 OpenMP runtimes in one process (libgomp-24e2.so.1, libiomp5.so), their threads compete for "
+                "the same cores: give it an environment of its own, --python torch=PATH",
+            ),
+            (
+                {"other_frameworks": ["jax"]},
+                "torch: jax got into its process, threads and memory and all: give it an environment of its own, "
+                "--python torch=PATH",
+            ),
+            (
+                {"settings": {"threads": 1, "onednn": None}},
+                "torch runs 1 threads, 2 were asked for: look for what sets them",
+            ),
+            (
+                {"settings": {"threads": 2, "onednn": False}},
+                "torch computes without oneDNN, which its usual build has: pip install 'alexnet-bench[torch]'",
+            ),
+            (
+                {"precision": {"conv": {"error": 2e-3, "precision": "bf16"}}},
+                "torch: a conv asked for in fp32 shows bf16: the Run would flag it; see --env",
+            ),
+            ({"failed": "killed by SIGILL"}, "torch cannot start: killed by SIGILL"),
+        ],
+    )
+    def test_a_framework_is_told_what_to_mend(self, changes, line):
+        assert advice("frameworks", "torch", **changes) == [line]
+
+    def test_the_parts_of_one_library_are_one_runtime(self):
+        names = ("libmkl_core.so.2", "libmkl_intel_lp64.so.2", "libgomp.so.1", "libomptarget.so")
+        found = env.runtimes({"libraries": [{"name": name, "inside": True} for name in names]})
+        assert found == {"OpenMP": ["libgomp.so.1"], "BLAS": ["mkl"]}
+
+    def test_where_no_framework_is_installed_the_extras_are_named(self):
+        found = copy.deepcopy(QUIET) | {"frameworks": {"jax": QUIET["frameworks"]["jax"]}}
+        assert list(env.advice(found)) == ["no framework is installed: pip install 'alexnet-bench[torch,tensorflow]'"]
+
+
+class TestCommand:
+    def test_json_is_one_object_on_stdout_with_every_fact_and_the_shells_variables_by_name_only(
+        self, capsys, monkeypatch
+    ):
+        monkeypatch.setenv("OMP_NUM_THREADS", "secret")
+        monkeypatch.setenv("TF_CLI_ARGS", "for another TF")
+        assert env.main(ASKED | {"framework": "null"}) == 0
+        out = capsys.readouterr().out
+        found = json.loads(out)
+        assert set(found) == {"device", "threads", "machine", "shell", "gpu", "frameworks", "noise", "advice"}
+        assert {"OMP_NUM_THREADS", "PATH", "TF_CLI_ARGS"} & set(found["shell"]["ignored"]) == {"OMP_NUM_THREADS"}
+        assert "secret" not in out
+        null = found["frameworks"]["null"]
+        assert (null["installed"], null["failed"], null["devices"]) == (True, None, ["cpu"])
+        assert null["precision"]["conv"]["precision"] == "fp32"
+        assert found["noise"]["wall_s"] >= 1
+        assert found["noise"]["controls"] > 3
+
+    def test_torch_says_its_threads_and_the_libraries_that_decide_its_speed(self, capsys):
+        pytest.importorskip("torch")
+        assert env.main(ASKED | {"framework": "torch"}) == 0
+        torch = json.loads(capsys.readouterr().out)["frameworks"]["torch"]
+        assert torch["settings"]["threads"] == 2
+        assert torch["version"] == torch["versions"]["torch"]
+        assert {"name": "libtorch_cpu.so", "inside": True} in torch["libraries"]
+        assert torch["owned_twice"] == []
+
+    def test_a_framework_that_is_installed_and_cannot_start_is_advice_and_exit_1(self, capsys, tmp_path):
+        (tmp_path / "jax").mkdir()
+        (tmp_path / "jax" / "__init__.py").write_text('raise RuntimeError("jaxlib is too old")')
+        asked = ASKED | {"framework": "jax", "env": (f"PYTHONPATH={tmp_path}",), "as_json": False}
+        assert env.main(asked) == 1
+        out = capsys.readouterr().out
+        assert "- jax cannot start: failed in configure: RuntimeError: jaxlib is too old\n" in out
+        assert "cannot start" in out.partition("Advice")[0]
+
+    def test_a_process_that_dies_leaves_its_last_line(self, capsys, tmp_path):
+        (tmp_path / "jax").mkdir()
+        (tmp_path / "jax" / "__init__.py").write_text(
+            "import os, sys; print('no AVX2 here', file=sys.stderr, flush=True); os._exit(3)"
+        )
+        assert env.main(ASKED | {"framework": "jax", "env": (f"PYTHONPATH={tmp_path}",)}) == 1
+        failed = json.loads(capsys.readouterr().out)["frameworks"]["jax"]["failed"]
+        assert failed == "ended by itself with exit code 3 (it wrote: no AVX2 here)"
+
+    def test_a_device_that_is_not_there_is_shown_not_refused(self, capsys):
+        assert env.main(ASKED | {"framework": "null", "device": "cuda"}) == 1
+        found = json.loads(capsys.readouterr().out)
+        assert found["frameworks"]["null"]["failed"].startswith("device 'cuda' asked for, the null Net has cpu only")
+
+    @pytest.mark.parametrize(
+        ("asked", "message"),
+        [
+            ({"framework": "caffe"}, "unknown framework 'caffe': choose torch, tensorflow, jax or null"),
+            ({"framework": "null", "device": "cpu,cuda"}, "--device: expected one, found cpu, cuda"),
+            ({"framework": "null", "python": ("null=/no/python",)}, "cannot start /no/python for null"),
+            ({"framework": "null", "threads": "0"}, "--threads: expected a whole number, at least 1, found '0'"),
+        ],
+    )
+    def test_a_users_mistake_is_a_line(self, asked, message):
+        with pytest.raises(UsageError) as error:
+            env.main(ASKED | asked)
+        assert str(error.value).startswith(message)
+
+    def test_a_named_framework_that_is_missing_is_a_mistake_and_an_unnamed_one_a_fact(self, capsys, monkeypatch):
+        monkeypatch.setattr(env, "find_spec", lambda name: None)
+        monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(UsageError, match="framework 'jax' is not installed: pip install"):
+            env.main(ASKED | {"framework": "jax"})
+        assert env.main(ASKED | {"as_json": False}) == 0
+        out = capsys.readouterr().out
+        assert "torch is not installed: pip install 'alexnet-bench[torch]'\n" in out
+        assert "- no framework is installed: pip install 'alexnet-bench[torch,tensorflow]'\n" in out
+
+    def test_an_interpreter_that_lacks_the_framework_it_was_named_for_is_a_mistake(self, tmp_path):
+        (tmp_path / "prelude").write_text(LACKING)
+        python = tmp_path / "python"
+        body = f'code="$(cat {tmp_path}/prelude)\n$2"\nshift 2\nexec {sys.executable} -c "$code" "$@"\n'
+        python.write_text(f"#!/bin/sh\n{body}")
+        python.chmod(0o755)
+        with pytest.raises(UsageError, match="framework 'jax' is not installed for"):
+            env.main(ASKED | {"framework": "jax", "python": (f"jax={python}",)})
+
+    def test_no_line_of_the_tables_is_longer_than_100(self, capsys):
+        env.main(ASKED | {"framework": "null", "as_json": False})
+        facts = capsys.readouterr().out.partition("Advice")[0]
+        assert "machine" in facts
+        assert "frameworks, each in a Worker of its own for cpu" in facts
+        assert max(len(line) for line in facts.splitlines() if not line.startswith("set here")) <= 100

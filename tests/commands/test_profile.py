@@ -1,0 +1,345 @@
+"""`profile`: what it says of each row from known times, and small ones of the null Net end to end."""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import tempfile
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from conftest import Command
+from runs import make
+
+from bench import UsageError
+from bench.cases.case import Case, grid
+from bench.cases.protocol import Protocol
+from bench.commands import profile
+from bench.commands.cli import main
+from bench.controller.pool import Conditions
+from bench.controller.rounds import Rounds
+from bench.output.plots import kinds
+from bench.record import layer_times
+from bench.record.events import SCHEMA
+from bench.record.journal import Journal
+from bench.record.layer_times import BACKWARD, SUM, WHOLE
+from bench.record.run import Run
+from bench.stats import roofline
+from bench.worker.guest import Guest
+from impls.variants import Variant, named
+
+ROWS = 4  # of half_width, in most tests: conv1, relu1, conv2, relu2
+FEW = ("--framework", "null", "--variant", "half_width", "--size", "67", "--batch", "2", "--iterations", "2")
+NULL = Case("half_width", "null", "noop", "cpu", "fp32", "nhwc", 2, "forward", size=67)
+#: A user's own net whose file decides what becomes of it.
+NET = """
+import os
+from impls import null_alexnet
+def spent():
+    raise MemoryError("it is spent")
+def build(variant, weights, how):
+    net = null_alexnet.Net(variant, weights, how)
+    {}
+    return net
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_rows():
+    """A net of fewer rows than it has, in this process: Workers know them all."""
+    parts = Variant.parts
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Variant, "parts", lambda self: parts(self)[:ROWS])
+        yield
+
+
+def command(folder, *args: str):
+    """The command in this very process, with a lock of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        return CliRunner().invoke(main, args)
+
+
+def table(folder) -> list[dict]:
+    return list(csv.DictReader((folder / "profile.csv").read_text().splitlines()))
+
+
+def fields(rows, *names):
+    return [tuple(row.get(name) for name in names) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def cases(few_rows):
+    names = ["half_width", *(part.name for part in named("half_width").parts())]
+    axes = {"modes": {"torch": ["eager"]}, "layouts": {"torch": ["nchw"]}, "devices": ["cpu"]}
+    axes |= {"precisions": ["fp32"], "batches": [8], "passes": ["forward", "forward_backward"]}
+    return grid(variants=names, **axes)
+
+
+def known(folder, cases, ceilings=True, rounds=3):
+    layers = [part.name for part in named("half_width").parts()]
+    forward = {"half_width": 10.0} | {name: 1.0 + n for n, name in enumerate(layers)}
+    both = {"half_width": 36.0} | {name: 3 * forward[name] for name in layers}
+    slower = {case.id: (both if "backward" in case.pass_ else forward)[case.variant] for case in cases}
+    run = make(folder, cases, slower=slower, base_ns=10**8, rounds=rounds, protocol=profile.RULES)
+    if ceilings:
+        rates = {"matmul_gflop_per_s": 100.0, "conv_gflop_per_s": 400.0, "copy_gb_per_s": 40.0}
+        place = {"group": 0, "round": 0, "attempt": 0, "worker": cases[0].worker}
+        Journal(run.folder).add("ceiling", **place, precision="fp32", device="cpu", **rates)
+    return Run(run.folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, cases):
+    return known(tmp_path_factory.mktemp("times"), cases)
+
+
+@pytest.fixture(scope="module")
+def rows(made):
+    return list(layer_times.of(made))
+
+
+class TestTimes:
+    """Forward 1, 2, 3 and 4 tenths of a second, both passes 3 times as long; the whole 1 s and 3.6 s."""
+
+    def test_a_row_has_its_forward_time_and_what_both_passes_take_longer(self, rows):
+        found = [row for row in rows if "height" in row]
+        assert fields(found, "layer", "pass") == [
+            (layer, pass_) for layer in ("conv1", "relu1", "conv2", "relu2") for pass_ in ("forward", BACKWARD)
+        ]
+        assert [row["center_ms"] for row in found] == pytest.approx([100, 200, 200, 400, 300, 600, 400, 800], rel=1e-5)
+        assert all(row["ci95_low_ms"] < row["center_ms"] < row["ci95_high_ms"] for row in found)
+
+    def test_shares_are_of_the_sum_of_the_rows_in_that_pass(self, rows):
+        for pass_ in ("forward", BACKWARD):
+            shares = [row["share_of_sum"] for row in rows if row["pass"] == pass_ and "height" in row]
+            assert shares == pytest.approx([0.1, 0.2, 0.3, 0.4], rel=1e-5)
+
+    def test_the_sum_of_the_rows_is_held_against_the_whole_round_by_round(self, rows):
+        sums = {row["pass"]: row for row in rows if row["layer"] == SUM}
+        wholes = {row["pass"]: row for row in rows if row["layer"] == WHOLE}
+        for pass_, total, whole in (("forward", 1000, 1000), (BACKWARD, 2000, 2600), ("forward_backward", 3000, 3600)):
+            assert sums[pass_]["center_ms"] == pytest.approx(total, rel=1e-5)
+            assert wholes[pass_]["center_ms"] == pytest.approx(whole, rel=1e-5)
+            center, low, high = (sums[pass_][f"sum_over_whole{end}"] for end in ("", "_low", "_high"))
+            assert center == pytest.approx(total / whole, rel=1e-5)
+            assert low <= center <= high < low + 1e-4
+            assert "sum_over_whole" not in wholes[pass_]
+
+    def test_a_row_of_compute_and_a_row_of_memory_have_their_place_under_the_roof(self, rows):
+        conv1, relu1 = (named(f"half_width.{layer}").placed()[0] for layer in ("conv1", "relu1"))
+        found = {(row["layer"], row["pass"]): row for row in rows}
+        row, work = found["conv1", BACKWARD], roofline.work(conv1, 8, "backward", input_gradient=False)
+        assert (row["flop"], row["bytes"], row["bound"]) == (work.flop, work.bytes, "compute")
+        assert row["flop"] == 2 * conv1.macs * 8
+        assert row["peak_fraction"] == pytest.approx(work.flop / 200e6 / 400, rel=1e-5)
+        assert row["of_attainable"] == pytest.approx(row["attainable_ms"] / 200, rel=1e-5)
+        row, work = found["relu1", "forward"], roofline.work(relu1, 8, "forward", input_gradient=True)
+        assert (row["bound"], row["gb_per_s"]) == ("memory", pytest.approx(work.bytes / 200e6, rel=1e-5))
+        assert row["attainable_ms"] == pytest.approx(work.bytes / 40 / 1e6)
+        assert "peak_fraction" not in row  # no multiply-adds
+
+    def test_without_a_ceiling_there_are_times_and_no_shares_of_a_roof(self, tmp_path, cases):
+        for row in layer_times.of(known(tmp_path, cases, ceilings=False, rounds=1)):
+            assert row["center_ms"] > 0
+            assert not row.keys() & {"peak_fraction", "bound", "attainable_ms", "of_attainable"}
+
+    def test_where_a_row_is_missing_there_is_no_sum_and_no_share(self, made, tmp_path):
+        (tmp_path / "run.jsonl").write_bytes((made.folder / "run.jsonl").read_bytes())
+        failed = next(case for case in made.cases if case.variant == "half_width.relu1")
+        Journal(tmp_path).add("failed", case_id=failed.id, reason="killed by SIGKILL")
+        rows = list(layer_times.of(Run(tmp_path)))
+        found = {(row["layer"], row.get("share_of_sum")) for row in rows}
+        assert found == {(layer, None) for layer in ("conv1", "conv2", "relu2", WHOLE)}
+
+    def test_a_backward_that_is_lost_in_noise_has_a_time_and_no_speed(self, tmp_path, cases):
+        run = make(tmp_path, cases, slower={}, base_ns=1000, rounds=1, protocol=profile.RULES)  # both take as long
+        for row in (row for row in layer_times.of(run) if row["pass"] == BACKWARD):
+            assert (row["center_ms"], row.get("share_of_sum"), row.get("gflop_per_s")) == (0, None, None)
+
+    def test_precisions_are_tables_of_their_own(self, tmp_path, cases):
+        low = [dataclasses.replace(case, precision="bf16") for case in cases]
+        found = list(layer_times.of(known(tmp_path, [*cases, *low], rounds=1)))
+        assert len({tuple(row[name] for name in layer_times.AXES) for row in found}) == 2
+        widths = {
+            row["precision"]: row["bytes"] for row in found if (row["layer"], row["pass"]) == ("relu1", "forward")
+        }
+        assert widths["fp32"] == 2 * widths["bf16"]
+
+    def test_the_command_shows_it_again(self, made, rows):
+        shown = command(made.folder, "profile", str(made.folder))
+        assert shown.exit_code == 0, shown.output
+        assert "forward: the rows take 1.000 [1.000, 1.000] of the whole net's time" in shown.stdout
+        assert "400 in a convolution" in shown.stdout
+        assert {"profile.csv", "layers.png", "roofline.png"} <= {path.name for path in made.folder.iterdir()}
+        assert [float(row["center_ms"]) for row in table(made.folder)] == [row["center_ms"] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def profiled(few_rows, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("profile")
+    done = command(folder, "profile", *FEW, "--rounds", "2", "--burn-in", "1", "--out", str(folder / "results"))
+    assert done.exit_code == 0, done.output
+    return next((folder / "results").iterdir())
+
+
+class TestCommand:
+    def test_workers_are_started_once_a_round_and_go_from_row_to_row(self, profiled):
+        logs = sorted(path.name for path in (profiled / "workers").glob("*.stderr"))
+        assert logs == ["g0-r0-a0-null-noop.stderr", "g0-r1-a0-null-noop.stderr"]
+        events = Run(profiled).counted("worker")
+        assert len(events) == 2 * (1 + ROWS)
+        assert all(one["parity"]["logits"] <= 1e-5 and one["parity"]["gradient"] <= 1e-4 for one in events)
+
+    def test_its_table_has_every_row_the_sum_and_the_whole(self, profiled):
+        forward = [row for row in table(profiled) if row["pass"] == "forward"]
+        assert fields(forward, "layer", "rounds", "framework", "batch") == [
+            (layer, "2", "null", "2") for layer in ("conv1", "relu1", "conv2", "relu2", SUM, WHOLE)
+        ]
+
+    def test_its_folder_alone_gives_the_same_table(self, profiled):
+        before = (profiled / "profile.csv").read_bytes()
+        again = command(profiled.parent, "profile", str(profiled), "--json")
+        assert (profiled / "profile.csv").read_bytes() == before
+        assert len(json.loads(again.stdout)["layers"]) == before.count(b"\n") - 1
+
+    def test_one_that_was_cut_off_goes_on_where_it_was(self, profiled, tmp_path):
+        lines = (profiled / "run.jsonl").read_bytes().splitlines(keepends=True)
+        places = [tuple(json.loads(line).get(what) for what in ("event", "group", "round")) for line in lines]
+        last = places.index(("round", 2, 1)) + 1
+        (tmp_path / "run.jsonl").write_bytes(b"".join(lines[:last]) + lines[last][:20])
+        assert command(tmp_path, "run", "--resume", str(tmp_path)).exit_code == 0
+        run = Run(tmp_path)
+        assert all(run.finished(group) == {0, 1} for group in range(1 + ROWS))
+        assert [path.name for path in (tmp_path / "workers").glob("*.stderr")] == ["g3-r1-a0-null-noop.stderr"]
+        assert command(tmp_path, "profile", str(tmp_path)).exit_code == 0
+        assert fields(table(tmp_path), "layer", "pass", "rounds") == fields(table(profiled), "layer", "pass", "rounds")
+
+    def test_what_is_no_profile_is_a_mistake(self, tmp_path):
+        make(tmp_path)
+        for folder, message in (
+            (tmp_path, f"{tmp_path}: expected a Run of `profile`; of another Run see `plot --kind roofline`"),
+            (tmp_path / "none", f"{tmp_path / 'none'}: cannot read run.jsonl: No such file or directory"),
+        ):
+            done = command(tmp_path, "profile", str(folder))
+            assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"alexnet-bench: {message}\n")
+
+    @pytest.mark.slow
+    def test_a_whole_net_by_the_program_itself(self, tmp_path):
+        done = (run := Command(tmp_path))("profile", *FEW, "--rounds", "1", "--out", str(run.results))
+        assert done.code == 0, done.err
+        rows = [row for row in named("half_width").layers if row.kind != "dropout"]
+        assert len(table(done.folder)) == 2 * len(rows) + 3 * 2
+
+
+def rounds(folder, cases, net=None, **rules):
+    """A Run of Cases in this very process, of a user's own net where its file says something."""
+    guests = {}
+    if net:
+        (file := folder / "net.py").write_text(NET.format(net))
+        guests["net"] = Guest(str(file), "build", "null", hashlib.sha256(file.read_bytes()).hexdigest(), True)
+        cases = [dataclasses.replace(case, guest="net") for case in cases]
+    (folder / "run").mkdir()
+    protocol = Protocol(**{"rounds": 2, "burn_in": 1, "gate": False, "iterations": 2, "noise_repeats": 0} | rules)
+    run = Rounds(cases, protocol, Conditions(1, 60, guests=guests), folder / "run")
+    run.head(run_id="r", schema=SCHEMA)
+    run.run()
+    return Run(folder / "run")
+
+
+def test_precisions_have_workers_of_their_own_each_proven_to_have_it(tmp_path):
+    rows = [dataclasses.replace(NULL, variant=f"half_width.{row}") for row in ("relu1", "relu2")]
+    cases = [dataclasses.replace(row, precision=precision) for row in rows for precision in ("fp32", "bf16")]
+    run = rounds(tmp_path, cases, shared_workers=True)
+    assert run.failed == {}
+    shown = [(one["group"], one["precision"]["conv"]["precision"]) for one in run.of("worker") if one["round"] == 0]
+    assert shown == [(0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "bf16")]
+    logs = sorted(path.name[:5] for path in (run.folder / "workers").glob("*.stderr"))
+    assert logs == ["g0-r0", "g0-r1", "g1-r0", "g1-r1"]
+
+
+class TestFaults:
+    def test_a_worker_that_dies_in_one_row_takes_no_other_row_with_it(self, tmp_path):
+        rows = [dataclasses.replace(NULL, variant=f"half_width.{row}") for row in ("conv1", "relu1", "relu2")]
+        run = rounds(tmp_path, rows, "if variant.name.endswith('relu1'): os._exit(9)", shared_workers=True)
+        finished = {case.variant: sorted(run.finished(run.group_of[case.id])) for case in run.cases}
+        assert finished["half_width.conv1"] == finished["half_width.relu2"] == [0, 1]
+        assert run.failed == {run.cases[1].id: "ended by itself with exit code 9"}
+        assert [(one["group"], one["round"], one["attempt"]) for one in run.of("fault")] == [(1, 0, 0), (1, 0, 1)]
+        assert {one["round"] for one in run.of("ceiling")} == {0, 1}
+
+    def test_out_of_memory_at_one_batch_is_recorded_at_once_and_the_others_go_on(self, tmp_path):
+        cases = [dataclasses.replace(NULL, variant="half_width.relu1", batch=batch) for batch in (4, 2)]
+        run = rounds(tmp_path, cases, "net.forward = net.forward if how.batch == 2 else spent", rounds=1)
+        rows = {row["batch"]: row for row in run.rows()}
+        assert (rows[4]["rounds"], rows[4]["invalid_reason"]) == (0, "ran out of memory: MemoryError: it is spent")
+        assert (rows[2]["rounds"], rows[2]["invalid_reason"]) == (1, "")
+        assert [one["kind"] for one in run.of("fault")] == ["memory"]
+        assert run.of("void") == []
+
+
+class TestPictures:
+    def run(self, folder, ceilings):
+        torch = dataclasses.replace(NULL, framework="torch", mode="eager", layout="nchw", size=None)
+        cases = [dataclasses.replace(torch, batch=batch) for batch in (2, 4)]
+        run = make(folder, cases, rounds=3, base_ns=10**8)
+        if ceilings:
+            place = {"group": 0, "round": 0, "attempt": 0, "worker": torch.worker, "precision": "fp32", "device": "cpu"}
+            rates = {"matmul_gflop_per_s": 100.0, "conv_gflop_per_s": None, "copy_gb_per_s": 10.0}
+            Journal(folder).add("ceiling", **place, **rates)
+        run = Run(run.folder)
+        run.write()
+        kinds.of_run(run)
+        return {path.name for path in folder.glob("*.png")}
+
+    def test_several_batches_have_their_throughput_and_a_known_ceiling_its_roofline(self, tmp_path):
+        assert self.run(tmp_path, ceilings=True) == {"times.png", "throughput.png", "roofline.png"}
+
+    def test_without_a_ceiling_there_is_no_roofline(self, tmp_path):
+        assert self.run(tmp_path, ceilings=False) == {"times.png", "throughput.png"}
+
+    def test_what_has_other_roofs_is_left_out_and_said(self, tmp_path, capsys, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(
+            "bench.output.plots.roofline.roofline", lambda points, rates, target: drawn.append((list(points), rates))
+        )
+        row = {"case_id": "a", "variant": "owt", "framework": "torch", "mode": "eager", "device": "cpu", "batch": 8}
+        row |= {"pass": "forward", "mean_ms": 10.0, "device_name": "a CPU", "matmul_gflop_per_s": 10.0, "threads": 1}
+        row["size"] = 224
+        both = [row, row | {"case_id": "b", "threads": 2, "matmul_gflop_per_s": 20.0}]
+        pd.DataFrame(both).to_csv(tmp_path / "a.csv", index=False)
+        kinds.draw_roofline([tmp_path / "a.csv"], tmp_path / "r.png")
+        ((points, rates),) = drawn
+        assert ([point["case_id"] for point in points], rates["matmul_gflop_per_s"]) == (["a"], 10.0)
+        assert "roofline: under the roofs of threads 1" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", ["a folder", "x", "-", "x.docx"])
+    def test_a_picture_goes_to_a_file_that_says_what_it_is(self, tmp_path, name, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "a folder").mkdir()
+        done = CliRunner().invoke(main, ["plot", "--output", name])
+        assert (done.exit_code, done.stderr) == (
+            2,
+            f"alexnet-bench: --output: expected a file that ends in .png, .svg or .pdf, found {name!r}\n",
+        )
+
+    def test_the_rows_of_a_profile_are_left_to_their_own_plot(self):
+        rows = pd.DataFrame({"variant": ["owt", "owt.conv1", "a.b"]})
+        assert list(kinds.whole_nets(rows)["variant"]) == ["owt", "a.b"]
+        assert list(kinds.whole_nets(rows[1:2])["variant"]) == ["owt.conv1"]
+
+    def test_one_picture_that_cannot_be_drawn_takes_no_other_with_it(self, tmp_path, monkeypatch):
+        def never(paths, target):
+            raise UsageError("too many bars")
+
+        monkeypatch.setitem(kinds.KINDS, "times", never)
+        with pytest.raises(UsageError, match="too many bars"):
+            self.run(tmp_path, ceilings=True)
+        assert {path.name for path in tmp_path.glob("*.png")} == {"throughput.png", "roofline.png"}
+
+    def test_an_unknown_kind_says_which_there_are(self, tmp_path):
+        done = CliRunner().invoke(main, ["plot", str(tmp_path), "--kind", "pie"])
+        kinds = "times, throughput, distribution, series, layers, roofline or history"
+        message = f"alexnet-bench: unknown kind 'pie': choose {kinds}\n"
+        assert (done.exit_code, done.stderr) == (2, message)

@@ -1,0 +1,178 @@
+"""`selftest`: what is known beforehand comes out, and what is broken is found. The null Net stands in for cases."""
+
+import dataclasses
+import json
+
+import pytest
+from click.testing import CliRunner
+from conftest import SMALL
+
+from bench.commands.cli import main
+from bench.commands.selftest import checks, real_cases
+from bench.commands.selftest.fakes import FakeDevice
+from bench.commands.selftest.real_cases import Known, of_equals, of_slower
+from bench.record import selftest_store
+from bench.record.pairs import Pair
+from bench.stats.ratio import Ratio, judge
+from bench.worker import timing
+
+
+def failed(rows):
+    return [row["what"] for row in rows if not row["ok"]]
+
+
+class TestChecks:
+    def test_on_a_scripted_clock_every_figure_is_exact(self):
+        rows = list(checks.fake_clock())
+        assert len(rows) >= 9
+        assert failed(rows) == []
+
+    def test_a_loop_that_loses_an_iteration_is_found(self, monkeypatch):
+        def short(run, wait, n, *, clock):
+            start_ns, ns = timing.measure(run, wait, n, clock=clock)
+            return start_ns[:-1], ns[:-1]
+
+        monkeypatch.setattr(checks, "measure", short)
+        assert failed(checks.fake_clock())[0] == "100 iterations of 7 ns on a scripted clock"
+
+    def test_a_loop_that_adds_to_every_sample_is_found(self, monkeypatch):
+        def slow(run, wait, n):
+            start_ns, ns = timing.measure(run, wait, min(n, 3))
+            return start_ns, [one + 600_000 for one in ns]
+
+        monkeypatch.setattr(checks, "measure", slow)
+        assert len(failed(checks.spins())) == 4
+
+    def test_a_proof_of_waiting_that_sees_nothing_is_found(self, monkeypatch):
+        monkeypatch.setattr(checks, "sync_lag", lambda *args: {"copy_ns": 0, "allowed_ns": 1})
+        assert failed(checks.missing_sync()) == ["the same without its wait: caught, of 100"]
+
+    def test_the_null_cost_is_that_of_a_real_worker(self):
+        median, p99 = checks.null_cost()
+        assert 0 < float(median["found"].split()[0]) <= float(p99["found"].split()[0])
+
+    def test_a_fake_device_does_one_iteration_after_the_other(self):
+        device = FakeDevice(5.0)
+        _, ns = timing.measure(lambda: [device.run() for _ in range(3)][-1], device.wait, 1)
+        assert ns[0] >= 15e6
+
+
+class TestCommand:
+    @pytest.fixture
+    def few(self, monkeypatch):
+        row = {"what": "one", "expected": "1", "found": "1", "ok": True}
+        monkeypatch.setattr(checks, "checks", lambda thorough: iter([row, row | {"what": "two"}]))
+        return row
+
+    def test_its_result_is_kept_where_runs_are_and_said(self, few, tmp_path):
+        got = CliRunner().invoke(main, ["selftest", "--out", str(tmp_path / "results")])
+        assert got.exit_code == 0, got.output
+        assert "2 checks, all passed; kept in" in got.stdout
+        kept = json.loads((tmp_path / "results" / "selftest.json").read_text())
+        assert (kept["harness"]["ok"], [row["what"] for row in kept["harness"]["checks"]]) == (True, ["one", "two"])
+        assert selftest_store.latest(tmp_path / "results")["harness"].keys() == {"made", "alexnet_bench", "host", "ok"}
+
+    def test_its_parts_are_kept_side_by_side(self, tmp_path):
+        selftest_store.store(tmp_path, "harness", True, [])
+        selftest_store.store(tmp_path, "aa", False, [])
+        assert {what: part["ok"] for what, part in selftest_store.latest(tmp_path).items()} == {
+            "harness": True,
+            "aa": False,
+        }
+
+    def test_one_failed_check_is_exit_1_and_is_named(self, few, tmp_path, monkeypatch):
+        monkeypatch.setattr(checks, "checks", lambda thorough: iter([few, few | {"what": "bad", "ok": False}]))
+        got = CliRunner().invoke(main, ["selftest", "--out", str(tmp_path)])
+        assert got.exit_code == 1
+        assert "FAIL  bad: 1 (1)" in got.stdout
+        assert "2 checks, 1 failed" in got.stdout
+        assert selftest_store.latest(tmp_path)["harness"]["ok"] is False
+
+    def test_json_is_alone_on_stdout(self, few, tmp_path):
+        got = CliRunner().invoke(main, ["selftest", "--json", "--out", str(tmp_path)])
+        assert json.loads(got.stdout)["ok"] is True
+
+    def test_what_is_no_result_of_it_is_no_result(self, tmp_path):
+        assert selftest_store.latest(tmp_path) == {}
+        for text in ("[1, 2", "[1, 2]", '{"harness": 3}'):
+            (tmp_path / "selftest.json").write_text(text)
+            assert selftest_store.latest(tmp_path) == {}
+
+    def test_a_folder_that_cannot_be_written_is_a_mistake(self, few, tmp_path):
+        (tmp_path / "file").touch()
+        got = CliRunner().invoke(main, ["selftest", "--out", str(tmp_path / "file")])
+        assert got.exit_code == 2
+        assert "choose another folder with --out" in got.stderr
+
+    def test_it_does_one_thing_at_a_time(self, tmp_path):
+        got = CliRunner().invoke(main, ["selftest", "--aa", "--power", "5", "--out", str(tmp_path)])
+        assert got.exit_code == 2
+        assert "expected one of --aa, --power and folders of Runs" in got.stderr
+
+    def test_a_run_that_is_not_of_a_known_slowdown_is_a_mistake(self, command, tmp_path):
+        made = command("run", *SMALL, "--rounds", "1", "--no-gate", "--burn-in", "2")
+        got = CliRunner().invoke(main, ["selftest", str(made.folder)])
+        assert got.exit_code == 2
+        assert "expected a Run of --ab slowdown=0,PERCENT" in got.stderr
+
+    @pytest.mark.slow
+    def test_the_real_one_passes(self, command, tmp_path):
+        done = command("selftest", "--out", str(tmp_path / "kept"))
+        assert done.code == 0, done.out
+        assert "all passed" in done.out
+
+
+def known(true, *logs):
+    """One comparison whose Rounds gave these ratios."""
+    made = Ratio.of([[([10**9], [round(10**9 * value)])] for value in logs])
+    pair = Pair("case", "forward", "case-A", "case-B", made)
+    (pair.verdict,) = judge([made])
+    return Known(pair, true, 1)
+
+
+class TestKnownCases:
+    EQUAL = known(1.0, 1.001, 0.999, 1.002, 0.998, 1.0)
+    OFF = known(1.0, 1.051, 1.049, 1.052, 1.048, 1.05)
+
+    def test_equal_cases_that_come_out_equal_pass(self):
+        assert failed(of_equals([self.EQUAL] * 20)) == []
+
+    def test_equal_cases_that_come_out_apart_fail(self):
+        assert failed(of_equals([self.OFF] * 20)) == [
+            "A/A: |ratio - 1| at most 1.5%",
+            "A/A: the 95 % interval covers 1",
+            "A/A: called SLOWER or FASTER, of 20",
+        ]
+
+    def test_one_alarm_is_enough_and_few_shares_are_not_judged(self):
+        assert failed(of_equals([self.EQUAL, self.OFF])) == ["A/A: called SLOWER or FASTER, of 2"]
+
+    def test_a_slowdown_that_is_found_passes_and_one_that_is_not_fails(self):
+        found = dataclasses.replace(self.OFF, true=1.05)
+        missed = dataclasses.replace(self.EQUAL, true=1.05)
+        assert failed(of_slower([found] * 20, 0.05)) == []
+        assert failed(of_slower([missed] * 20, 0.05)) == ["slowed by 5.0%: called SLOWER"]
+
+    def test_a_slowdown_that_should_have_been_found_fails_with_few_comparisons_too(self):
+        missed = known(1.05, 1.0491, 1.0489, 1.0492, 1.0488, 1.049)
+        missed.pair.verdict = dataclasses.replace(missed.pair.verdict, word="INCONCLUSIVE")
+        assert failed(of_slower([missed] * 4, 0.05)) == ["slowed by 5.0%: called SLOWER"]
+
+    def test_the_predicted_share_stands_beside_what_was_found(self):
+        row = next(of_slower([dataclasses.replace(self.OFF, true=1.03)] * 20, 0.03))
+        assert row["found"] == "20 of 20 (100%); predicted 100%"
+
+    def test_no_comparison_at_all_is_a_failure(self):
+        assert failed(real_cases.report([])) == ["comparisons"]
+
+    @pytest.mark.slow
+    def test_real_workers_are_told_apart_by_what_they_were_slowed_by(self, command, tmp_path):
+        spin = ("--mode", "part", "--env", "NULL_NET=spin=5", "--pass", "forward", "--rounds", "5")
+        made = command("selftest", "--power", "20", *SMALL, *spin, "--json", "--out", str(tmp_path / "runs"))
+        assert made.code == 0, made.err
+        got = json.loads(made.out)
+        (pair,) = got["comparisons"]
+        assert (pair["true"], pair["verdict"]) == (1.2, "SLOWER")
+        assert selftest_store.latest(tmp_path / "runs")["power"]["ok"]
+        again = CliRunner().invoke(main, ["selftest", "--json", *map(str, (tmp_path / "runs").glob("*/"))])
+        assert json.loads(again.stdout) == got

@@ -1,0 +1,121 @@
+"""A user's own net beside ours in one Run: proven, timed, compared, or refused in one line."""
+
+import json
+
+import pytest
+from conftest import NULL, Command
+from test_crash import resume
+
+from bench.record.run import Run
+
+#: The null Net's values, and passes that take a while, since one that takes no time is not believed.
+MINE = """
+import time
+from impls import null_alexnet
+def build({parameters}):
+    net = null_alexnet.Net(variant, {weights}, how)
+    net.forward = lambda: time.sleep({ms} / 1e3)
+    net.forward_backward = lambda: time.sleep(2 * {ms} / 1e3)
+    {more}
+    return net
+"""
+
+
+def write(folder, name="mine.py", parameters="variant, weights, how", weights="weights", ms=5, more="pass"):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(MINE.format(parameters=parameters, weights=weights, ms=ms, more=more))
+    return f"{path}:build"
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory):
+    """Ours beside one that is proven, one that takes no weights, one that is off and one that is no net."""
+    folder = tmp_path_factory.mktemp("beside")
+    own = "dict(__import__('impls.weights').weights.initial(variant))"
+    off = "old = net.logits; net.logits = lambda handles: old(handles) + 1"
+    nets = (
+        write(folder, "right.py"),
+        write(folder, "unproven.py", parameters="variant, how", weights=own),
+        write(folder, "off.py", more=off),
+        write(folder, "none.py", more="net = [net]"),
+    )
+    words = [word for net in nets for word in ("--net", net)]
+    return Command(folder)("run", *NULL, *words)
+
+
+def test_every_net_is_proven_that_takes_our_weights_and_the_rest_go_on(beside):
+    rows = {(row["net"], row["pass"]): row for row in Run(beside.folder).rows()}
+    assert beside.code == 1
+    assert [rows[net, "forward"]["valid"] for net in (None, "right", "unproven", "off", "none")] == [
+        *(True, True, True),
+        *(False, False),
+    ]
+    assert rows["right", "forward"]["parity_logits"] < 1e-6
+    assert rows["unproven", "forward"]["parity_logits"] is None
+    assert "not_proven" in rows["unproven", "forward"]["flags"]
+    assert "not_proven" not in rows["right", "forward"]["flags"]
+    assert "disagrees with the float64 reference" in rows["off", "forward"]["invalid_reason"]
+    lacks = "none.py:build returned a list, which lacks load, forward, forward_backward, wait, logits, gradients"
+    assert rows["none", "forward"]["invalid_reason"] == f"{lacks}: expected a Net (impls/net.py)"
+
+
+def test_what_is_no_net_costs_no_round_and_no_traceback(beside):
+    assert beside.of("void") == []
+    assert "Traceback" not in beside.err
+
+
+def test_its_time_is_its_own(beside):
+    rows = {(row["net"], row["pass"]): row for row in Run(beside.folder).rows()}
+    assert 5 <= rows["right", "forward"]["median_ms"] < 10 <= rows["right", "forward_backward"]["median_ms"]
+
+
+def test_the_table_says_ours_over_theirs_and_the_header_whose_they_are(beside):
+    assert "forward: ours over right: 0.000" in beside.out
+    assert "ours over off" not in beside.out
+    heads = {one["label"]: one for one in Run(beside.folder).head["guests"]}
+    assert set(heads) == {"right", "unproven", "off", "none"}
+    assert (heads["right"]["file"], heads["right"]["takes_weights"]) == ("right.py", True)
+    assert str(beside.folder.parent) not in json.dumps(heads)
+
+
+@pytest.mark.slow
+def test_two_nets_of_one_name_are_two_arms_and_a_slower_one_is_found(tmp_path):
+    old, new = write(tmp_path / "old", ms=5), write(tmp_path / "new", ms=8)
+    finished = Command(tmp_path)("run", *NULL, "--rounds", "5", "--pass", "forward", "--ab", f"net={old},{new}")
+    assert finished.code == 1, finished.err
+    run = Run(finished.folder)
+    assert [row["valid"] for row in run.rows()] == [True, True]
+    assert len({row["conditions_hash"] for row in run.rows()}) == 2
+    assert "SLOWER" in finished.out
+    assert "ours over" not in finished.out
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_only_with_the_file_it_was_made_with(tmp_path):
+    net, command = write(tmp_path), Command(tmp_path)
+    there = command("run", *NULL, "--pass", "forward", "--net", net).folder
+    lines = (there / "run.jsonl").read_text().splitlines()
+    later = ('"round":1', '"event":"end"', '"event":"stop"')
+    kept = [line for line in lines if not any(sign in line for sign in later)]
+    (there / "run.jsonl").write_text("\n".join(kept) + "\n")
+    write(tmp_path, ms=6)
+    for words in ((), ("--net", net)):
+        refused = resume(command, there, *words)
+        made = "the Run was made with --net mine.py:build, by their contents; expected the same"
+        assert (refused.code, refused.err) == (2, f"alexnet-bench: --resume: {made}\n")
+    write(tmp_path)
+    resumed = resume(command, there, "--net", net)
+    assert resumed.code == 0, resumed.err
+    assert [row["rounds"] for row in Run(there).rows()] == [2, 2]
+
+
+def test_a_net_that_is_not_there_is_one_line_before_anything_is_made(tmp_path):
+    write(tmp_path)
+    for net, says in (
+        ("/nowhere/a.py:build", "cannot read '/nowhere/a.py': No such file or directory; check its path"),
+        (f"{tmp_path}/mine.py:buidl", "mine.py has no function 'buidl': it has build"),
+    ):
+        finished = Command(tmp_path)("run", *NULL, "--net", net)
+        assert (finished.code, finished.out, finished.err) == (2, "", f"alexnet-bench: --net: {says}\n")
+        assert not finished.results.exists()

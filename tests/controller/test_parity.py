@@ -1,0 +1,179 @@
+"""The parity set: tie-free images, kept or drawn, and the float64 values beside them."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.controller import parity
+from bench.controller.parity import LIMITS, Proof
+from impls import reference
+from impls.layers import BatchNorm, Conv, Fc, Flatten, Pool, Relu
+from impls.variants import VARIANTS, Variant
+from impls.weights import initial, shared
+
+CONV, BN = Conv("conv", 4, 3), BatchNorm("bn", eps=1e-3, momentum=0.1)
+REST = (Relu("relu"), Pool("pool", 3, stride=2), Flatten("flatten"), Fc("fc", 3))
+TINY = Variant("tiny", input_size=7, source="", note="", layers=(CONV, *REST))
+TINY_BN = Variant("tiny_bn", input_size=7, source="", note="", layers=(CONV, BN, *REST))
+STRICT = {"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "state": 1e-5}
+LOOSE = STRICT | {"gradient": 5e-2, "norm": 5e-3}
+ON_FILE = json.loads(Path(parity.__file__).with_name("tie_free.json").read_text())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    yield tmp_path
+    shutil.rmtree(tmp_path)  # a full-size set is hundreds of MB, and pytest keeps three runs
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """The draws that were looked at, in order."""
+    found = []
+
+    def images(variant, seed, draw, count, drawn=parity.images):
+        found.append(draw)
+        return drawn(variant, seed, draw, count)
+
+    monkeypatch.setattr(parity, "images", images)
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_accepted_draws_are_on_file(name, count):
+    draws = ON_FILE[name][str(count)]
+    assert len(set(draws)) == (1 if name == "keras_bn" else count)  # its batch is one draw
+
+
+@pytest.mark.parametrize("name", ["half_width", "keras_bn"])
+def test_the_draws_on_file_are_still_tie_free_and_no_other_is_tried(name, folder, tried):
+    found = parity.prepare(VARIANTS[name], folder, batch=8)
+    assert (found.tie_free, list(found.draws)) == (True, ON_FILE[name]["2"])
+    assert tried == ON_FILE[name]["2"] * 2  # each once to check it, once to keep it
+    assert found.proofs(2, "fp32") == [Proof(2, "fp32", STRICT)]
+
+
+def test_another_size_draws_its_own_tie_free_images(folder):
+    resized = VARIANTS["tutorial"].resized(67)
+    found = parity.prepare(resized, folder, batch=2)
+    images = np.load(folder / "images.npy")
+    assert found.tie_free
+    assert images.shape == (2, 67, 67, 3)
+    assert list(found.draws) == parity.accepted(resized, initial(resized), 2, 0, [], most=parity.DRAWS)
+    trace = reference.forward(resized, initial(resized), images, training=True)
+    assert reference.margin(resized, trace) >= parity.TIE
+
+
+@pytest.mark.parametrize("variant", [TINY, TINY_BN], ids=["one by one", "the batch together"])
+def test_a_planted_near_tie_is_rejected(variant):
+    weights = initial(variant)
+    kept = parity.accepted(variant, weights, 2, 0, [], most=50)
+    bad = kept[0]
+    together = 2 if variant is TINY_BN else 1
+    trace = reference.forward(variant, weights, parity.images(variant, 0, bad, together), training=True)
+    x = trace.inputs[variant.layers.index(Relu("relu"))]
+    near = x[-1, 2, 2, 0] - 1e-7 * np.sqrt(np.mean(x**2))  # what is left of the pre-activation is far below TIE
+    layer, name = ("bn", "beta") if variant is TINY_BN else ("conv", "bias")
+    weights[layer][name] = weights[layer][name] - np.eye(4)[0] * near
+    again = parity.accepted(variant, weights, 2, 0, kept, most=50)
+    assert len(again) == len(kept)
+    assert bad not in again
+
+
+def test_images_are_looked_at_row_by_row_and_given_up_at_the_first_tie(monkeypatch):
+    seen = []
+    forward = dict(reference.OPS)
+    monkeypatch.setitem(reference.OPS, Fc, (lambda *args: seen.append(args) or forward[Fc][0](*args), None))
+    weights, near = initial(TINY), parity.images(TINY, 0, 0, 1)
+    assert reference.clear_of_ties(TINY, weights, near, 0.0)
+    assert len(seen) == 1
+    assert not reference.clear_of_ties(TINY, weights, near, 1e9)
+    assert len(seen) == 1
+
+
+def test_fewer_draws_come_back_where_no_more_may_be_tried():
+    assert parity.accepted(TINY, initial(TINY), 2, 0, [7], most=1) == [7]
+
+
+def test_where_nothing_is_found_the_limits_are_loose_and_it_is_said(monkeypatch, tmp_path, tried):
+    monkeypatch.setattr(parity, "TIE", 1e9)
+    found = parity.prepare(TINY, tmp_path, batch=2)
+    assert (found.tie_free, found.draws) == (False, (0, 1))
+    assert found.proofs(2, "fp32") == [Proof(2, "fp32", LOOSE)]
+    assert tried == [*range(parity.DRAWS), 0, 1]
+    assert np.load(tmp_path / "images.npy").shape == (2, 7, 7, 3)
+
+
+@pytest.mark.parametrize("variant", [TINY, TINY_BN])
+def test_a_batch_is_proven_strictly_and_in_another_precision_after_its_base_batch_in_fp32(variant, tmp_path):
+    found = parity.prepare(variant, tmp_path, batch=8)
+    assert found.proofs(8, "fp32") == [Proof(8, "fp32", STRICT)]
+    assert found.proofs(8, "bf16") == [Proof(2, "fp32", STRICT), Proof(8, "bf16", LIMITS["bf16"])]
+    assert found.proofs(8, "tf32") == [Proof(2, "fp32", STRICT), Proof(8, "tf32", LIMITS["tf32"])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_a_low_precisions_limits_are_three_times_what_rounded_operands_cost_the_reference(precision):
+    found = [parity.rounding(variant, precision) for variant in VARIANTS.values()]
+    for kind, limit in LIMITS[precision].items():
+        worst = max(errors[kind] for errors in found)
+        digit = 10.0 ** math.floor(math.log10(3 * worst))
+        assert limit == pytest.approx(math.ceil(3 * worst / digit) * digit), (kind, worst)
+
+
+@pytest.mark.slow
+def test_rounding_to_a_precision_costs_the_reference_what_its_bits_say():
+    """8 bits and 11: an eighth of the error, in a net with no tie near enough to flip."""
+    tf32, bf16 = (parity.rounding(VARIANTS["half_width"], precision)["logits"] for precision in ("tf32", "bf16"))
+    assert 4 < bf16 / tf32 < 16
+    assert LIMITS["bf16"]["logits"] / 12 < bf16 < LIMITS["bf16"]["logits"]
+
+
+@pytest.mark.parametrize(("error", "ok"), [(1e-4, True), (2e-4, False), (np.nan, False), (None, False)])
+def test_a_check_is_ok_within_its_tolerance_and_never_where_it_has_no_finite_error(error, ok):
+    check = {"kind": "gradient", "what": "gradient conv1 bias", "error": error}
+    assert parity.judge([check | {"norm": 1.0}], STRICT) == [check | {"tolerance": 1e-4, "ok": ok}]
+
+
+def test_where_rounding_may_move_a_gradient_far_its_length_is_held_too():
+    """Half of a gradient is off by 0.5, which bf16 allows; its length tells."""
+    check = {"kind": "gradient", "what": "gradient fc6/kernel", "error": 0.5, "norm": 0.5}
+    value, norm = parity.judge([check], LIMITS["bf16"])
+    assert value["ok"]
+    assert (norm["what"], norm["error"], norm["ok"]) == ("norm of gradient fc6/kernel", 0.5, False)
+
+
+@pytest.mark.parametrize(("batch", "count"), [(1, 1), (2, 2), (7, 1), (8, 2)])
+def test_the_base_batch_tiles_any_batch(batch, count, tmp_path):
+    parity.prepare(TINY, tmp_path, batch=batch)
+    assert len(np.load(tmp_path / "images.npy")) == count
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_workers_find_the_weights_the_images_and_the_reference_of_the_seed(seed, tmp_path):
+    found = parity.prepare(TINY_BN, tmp_path, batch=2, seed=seed)
+    weights, images = initial(TINY_BN, seed), parity.images(TINY_BN, seed, found.draws[0], 2)
+    mapped = shared(tmp_path / "weights")
+    assert all(
+        np.array_equal(mapped[layer][name], array) for layer, of in weights.items() for name, array in of.items()
+    )
+    assert np.array_equal(np.load(tmp_path / "images.npy"), images)
+    assert images.dtype == np.float32
+
+    trained = reference.forward(TINY_BN, weights, images, training=True)
+    expected = {
+        "logits": reference.forward(TINY_BN, weights, images).logits,
+        "loss": reference.loss(trained.logits),
+        "statistics.bn": np.stack(trained.statistics["bn"]),
+    }
+    for layer, arrays in reference.gradients(TINY_BN, weights, trained).items():
+        expected |= {f"gradient.{layer}.{name}": array for name, array in arrays.items()}
+    assert {path.stem for path in (tmp_path / "reference").iterdir()} == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(np.load(tmp_path / "reference" / f"{name}.npy"), array, rtol=1e-6, err_msg=name)

@@ -1,0 +1,151 @@
+"""One Round with the null Net: what its Workers may do wrong, and what it costs. Real processes, real signals."""
+
+import json
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from conftest import NULL
+
+from bench.cases.case import Case
+from bench.cases.protocol import Protocol
+from bench.controller.pool import Conditions
+from bench.controller.rounds import Rounds
+from bench.record.events import SCHEMA
+from bench.record.run import Run
+
+TWO = (*NULL, "--mode", "noop,part")  # two Workers that take turns; the second plays the part in NULL_NET
+
+
+def wait_for_worker(process, code, seconds=60):
+    """The Worker process of a running command whose bootstrap was given this framework."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            if code in " ".join(child.cmdline()):
+                return child
+        time.sleep(0.02)
+    raise AssertionError("no Worker came up")
+
+
+def wait_for_event(command, event, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for path in command.results.glob("*/run.jsonl"):
+            if f'"event":"{event}"' in path.read_text():
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"no {event} event came")
+
+
+class TestFaults:
+    def test_a_worker_killed_once_costs_a_repeat_and_no_case(self, command):
+        process = command.start("run", *TWO, "--env", "NULL_NET=spin=20")
+        wait_for_event(command, "turn")
+        os.kill(wait_for_worker(process, "null").pid, signal.SIGKILL)
+        run = command.finish(process)
+        assert run.code == 0, run.err
+        assert "killed by SIGKILL; the kernel does that when memory runs out; the Round is repeated" in run.err
+        (fault,) = run.of("fault")
+        assert (fault["round"], fault["kind"]) == (0, "died")
+        assert len(run.of("void")) == 1
+        assert [end["reason"] for end in run.of("end")] == ["planned"]
+
+        # samples of the void Round are kept and not counted
+        assert [turn for turn in run.of("turn") if turn["round"] == 0 and turn["attempt"] == 0]
+        rows = (run.folder / "samples.csv").read_text().splitlines()
+        assert any(row.endswith("False") and ",sample," in row for row in rows)
+        assert all(",20," in row for row in (run.folder / "summary.csv").read_text().splitlines()[1:])
+
+    @pytest.mark.parametrize(
+        ("part", "reason", "deaths"),
+        [
+            ("die=3", "ended by itself with exit code 9", 2),
+            pytest.param("die=7", "ended by itself with exit code 9", 2, marks=pytest.mark.slow),
+            # what did not fit will not fit again
+            pytest.param(
+                *("memory=5", "ran out of memory: MemoryError: the null Net was told to run out of memory", 1),
+                marks=pytest.mark.slow,
+            ),
+            ("hang=5", "hung: no answer to measure within 3 s (--worker-limit)", 2),
+        ],
+    )
+    def test_its_last_death_fails_its_cases_and_the_others_finish(self, command, part, reason, deaths):
+        run = command("run", *TWO, "--worker-limit", "3", "--env", f"NULL_NET={part}")
+        assert run.code == 1, run.err
+        assert run.err.count(f"null-part {reason}; the Round is repeated") == deaths - 1
+        assert run.err.count(f"null-part {reason}; its cases fail") == 1
+        assert (len(run.of("fault")), len(run.of("void"))) == (deaths, deaths - 1)
+        assert {event["reason"] for event in run.of("failed")} == {reason}
+        lines = (run.folder / "summary.csv").read_text().splitlines()[1:]
+        assert [",True," in line for line in lines] == [True, False, True, False]
+        assert sum(",20," in line for line in lines) == 2  # both Rounds of both passes of the survivor
+
+    @pytest.mark.parametrize(
+        ("part", "words"),
+        [("wrong", "worst gradient conv1/bias: off by"), ("nan", "worst gradient conv1/bias is not finite")],
+    )
+    def test_what_disagrees_or_is_not_finite_is_never_timed(self, command, part, words):
+        run = command("run", *TWO, "--env", f"NULL_NET={part}")
+        assert run.code == 1
+        assert words in run.err
+        assert not [turn for turn in run.of("turn") if "-part-" in turn["case_id"]]
+        assert [turn for turn in run.of("turn") if "-noop-" in turn["case_id"]]
+
+    def test_another_precision_than_was_asked_for_is_never_timed(self, command):
+        run = command("run", *TWO, "--env", "NULL_NET=low")
+        assert run.code == 1
+        assert "asked for fp32, but a matmul ran in bf16 precision" in run.err
+        assert not [turn for turn in run.of("turn") if "-part-" in turn["case_id"]]
+
+    def test_what_retraced_has_no_valid_row_and_no_ratio(self, command):
+        run = command("run", *TWO, "--env", "NULL_NET=retrace", "--json")
+        assert run.code == 1, run.err
+        got = json.loads(run.out)
+        bad = [case for case in got["cases"] if not case["valid"]]
+        assert [case["mode"] for case in bad] == ["part", "part"]
+        reason = "conditions changed while it was timed: traces {'forward': "
+        assert all(reason in case["invalid_reason"] for case in bad)
+        assert got["ratios"] == []
+
+    def test_a_run_whose_every_worker_dies_ends_and_says_so(self, command):
+        run = command("run", *NULL, "--mode", "part", "--env", "NULL_NET=die=3")
+        assert run.code == 1, run.err
+        assert "its cases fail" in run.err
+        assert "Traceback" not in run.err
+        assert (run.folder / "summary.csv").read_text().count(",False,ended by itself with exit code 9") == 2
+
+    def test_a_wait_that_does_not_wait_is_never_timed(self, command):
+        run = command("run", *TWO, "--rounds", "1", "--env", "NULL_NET=unsynced=50")
+        assert run.code == 1, run.err
+        assert "its wait returns before the device is done (sync_check)" in run.err
+        assert not [turn for turn in run.of("turn") if "-part-" in turn["case_id"]]
+        assert [turn for turn in run.of("turn") if "-noop-" in turn["case_id"]]
+
+    def test_a_wait_that_waits_passes_and_its_time_is_in_the_sample(self, command):
+        run = command("run", *TWO, "--rounds", "1", "--pass", "forward", "--env", "NULL_NET=async=50")
+        assert run.code == 0, run.err
+        samples = [ns for turn in run.of("turn") if "-part-" in turn["case_id"] for ns in turn["ns"]]
+        assert len(samples) >= 10
+        assert min(samples) >= 50e6
+
+
+class TestPrecision:
+    def test_tf32_is_proven_in_fp32_by_a_worker_of_its_own(self, tmp_path):
+        """tf32 is a switch of a whole process. The null Net rounds on a CPU what only a GPU would."""
+        case = Case("half_width", "null", "noop", "cpu", "tf32", "nhwc", 4, "forward_backward", size=67)
+        rules = Protocol(rounds=1, burn_in=2, gate=False, iterations=2)
+        rounds = Rounds([case], rules, Conditions(threads=1, limit_s=60), tmp_path)
+        rounds.head(run_id="r", schema=SCHEMA)
+        assert rounds.run() == "planned"
+        run = Run(tmp_path)
+        (worker,) = run.of("worker")
+        assert {one["precision"] for one in worker["precision"].values()} == {"tf32"}
+        assert worker["parity_fp32"]["logits"] < 1e-6 < 1e-4 < worker["parity"]["logits"] < 6e-3
+        assert {path.name for path in (tmp_path / "workers").glob("*.stderr")} == {
+            "g0-r0-a0-null-noop.stderr",
+            "g0-r0-a0-null-noop-fp32.stderr",
+        }
+        assert run.row(case)["valid"]

@@ -1,0 +1,257 @@
+"""Whole Runs with the null Net: schedule, noise, and what ends a Run."""
+
+import itertools
+
+import psutil
+import pytest
+from conftest import NULL, SMALL, Command
+
+from bench.cases.case import Case
+from bench.cases.protocol import Protocol
+from bench.controller.pool import Conditions
+from bench.controller.rounds import Rounds
+from bench.machine import noise
+from bench.record.events import SCHEMA
+from bench.record.run import Run
+from impls.variants import VARIANTS
+
+TWO = (*NULL, "--mode", "noop,part")  # two Workers that take turns; the second plays the part in NULL_NET
+CASE = Case("half_width", "null", "part", "cpu", "fp32", "nhwc", 2, "forward", size=67)
+
+
+def measured(folder, part, tell=lambda *words, **fields: None, earlier=None, **rules):
+    """A Run of one Case in this very process: why it ended, and itself."""
+    protocol = Protocol(**{"rounds": 1, "burn_in": 2, "gate": False, "iterations": 2} | rules)
+    rounds = Rounds([CASE], protocol, Conditions(1, 60, env={"NULL_NET": part}), folder, tell, earlier)
+    rounds.go_on() if earlier else rounds.head(run_id="r", schema=SCHEMA)
+    return rounds.run(), Run(folder)
+
+
+@pytest.fixture(scope="module")
+def scheduled(tmp_path_factory):
+    run = Command(tmp_path_factory.mktemp("run"))("run", *TWO, "--rounds", "3", "--env", "NULL_NET=spin=2")
+    assert run.code == 0, run.err
+    return run
+
+
+@pytest.fixture(scope="module")
+def classic(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classic")
+    return Command(folder)("run", *SMALL, "--protocol", "classic", "--iterations", "25")
+
+
+class TestSchedule:
+    def test_every_case_has_its_iterations_in_every_round(self, scheduled):
+        for case in scheduled.of("run")[0]["cases"]:
+            turns = [turn for turn in scheduled.of("turn") if f"-{case['mode']}-" in turn["case_id"]]
+            turns = [turn for turn in turns if turn["case_id"].endswith(f"-{case['pass_']}-s67")]
+            assert [turn["round"] for turn in turns] == [0, 0, 1, 1, 2, 2]
+            assert all(len(turn["ns"]) - turn["lead"] == 5 for turn in turns)
+
+    def test_a_cycle_is_an_order_and_its_mirror(self, scheduled):
+        for _, turns in itertools.groupby(scheduled.of("turn"), key=lambda turn: (turn["round"], turn["cycle"])):
+            order = [turn["case_id"] for turn in turns]
+            assert len(order) == 8
+            assert order == order[::-1]
+
+    def test_those_that_are_compared_stand_side_by_side(self, scheduled):
+        for _, turns in itertools.groupby(scheduled.of("turn"), key=lambda turn: (turn["round"], turn["cycle"])):
+            passes = ["backward" in turn["case_id"] for turn in turns]
+            assert passes[0] == passes[1] != passes[2] == passes[3]
+
+    def test_who_is_built_first_is_turned_round_in_every_other_round(self, scheduled):
+        built = [[one["worker"] for one in scheduled.of("worker") if one["round"] == round_] for round_ in range(2)]
+        assert built[0] == built[1][::-1]
+
+    def test_orders_differ_from_round_to_round(self, scheduled):
+        orders = {
+            tuple(turn["case_id"] for turn in turns)
+            for _, turns in itertools.groupby(scheduled.of("turn"), key=lambda turn: turn["round"])
+        }
+        assert len(orders) > 1
+
+    def test_one_worker_computes_at_a_time(self, scheduled):
+        spans = sorted(
+            (start, start + ns)
+            for turn in scheduled.of("turn")
+            for start, ns in zip(turn["start_ns"], turn["ns"], strict=True)
+        )
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+
+    def test_workers_are_fresh_in_every_round(self, scheduled):
+        assert len(scheduled.of("worker")) == 6
+        assert {worker["round"] for worker in scheduled.of("worker")} == {0, 1, 2}
+
+    def test_burn_in_comes_first_and_is_never_a_sample(self, scheduled):
+        for burn_in in scheduled.of("burn_in"):
+            assert len(burn_in["ns"]) == 2
+            turns = [
+                t for t in scheduled.of("turn") if (t["case_id"], t["round"]) == (burn_in["case_id"], burn_in["round"])
+            ]
+            assert max(burn_in["start_ns"]) < min(turns[0]["start_ns"])
+
+    def test_the_proof_comes_before_the_clock_in_every_worker(self, scheduled):
+        for worker in scheduled.of("worker"):
+            assert worker["parity"]["logits"] <= 1e-5
+            assert worker["parity"]["gradient"] <= 1e-4
+        names = [event["event"] for event in scheduled.events]
+        assert names.index("worker") < names.index("burn_in") < names.index("turn")
+
+    def test_every_worker_records_what_it_computed_with_and_which_net(self, scheduled):
+        net = VARIANTS["half_width"].resized(67)
+        for worker in scheduled.of("worker"):
+            assert worker["identity"] == {"hash": net.hash, "params": net.params, "macs": net.macs}
+            assert {what: one["precision"] for what, one in worker["precision"].items()} == dict.fromkeys(
+                ("matmul", "conv"), "fp32"
+            )
+            assert worker["gradients"] == {"parameters": 18, "others": 0, "finite": True}
+            assert worker["conditions"].keys() >= {
+                "threads",
+                "onednn",
+                "tf32",
+                "device",
+                "layout",
+                "traces",
+                "libraries",
+            }
+            assert worker["conditions"]["other_frameworks"] == []
+            assert worker["numpy_gflop_per_s"] is None  # the null Net does nothing: there is nothing to judge
+            assert worker["proven"] is True
+            assert worker["compile_cache"] is None
+            assert worker["first_call_ns"].keys() == {"forward", "forward_backward"}
+        assert scheduled.of("ceiling") == []
+        assert all(turn["allocator_peak"] is None and turn["process_peak"] > 0 for turn in scheduled.of("turn"))
+        assert all((block["changed"], block["fault"]) == ({}, "") for block in scheduled.of("block"))
+
+    def test_no_worker_and_no_scratch_file_is_left_behind(self, scheduled):
+        for process in psutil.process_iter(["cwd"]):
+            assert str(scheduled.folder) not in (process.info["cwd"] or "")
+        left = [path.name for path in (scheduled.results.parent / "scratch").iterdir()]
+        assert left in ([], ["alexnet-bench-cpu.lock"])
+
+
+class TestGate:
+    def test_burn_in_is_never_fewer_than_asked_for(self, command):
+        run = command("run", *NULL[:-3], "--burn-in", "12", "--rounds", "1")
+        assert run.code == 0, run.err
+        assert all(len(burn_in["ns"]) >= 12 for burn_in in run.of("burn_in"))
+
+    def test_without_the_gate_it_is_exactly_that(self, command):
+        run = command("run", *NULL, "--burn-in", "7", "--rounds", "1")
+        assert [(len(one["ns"]), one["stop"]) for one in run.of("burn_in")] == [(7, "count")] * 2
+
+
+class TestNoise:
+    @pytest.fixture
+    def noisy(self, tmp_path, monkeypatch):
+        """Measures with the machine suspended during each attempt, (round, attempt), that a test says."""
+        now, real = {}, noise.between
+
+        def tell(what, **fields):
+            if what == "start":
+                now.update(place=(fields["round"], fields["attempt"]))
+
+        def run(when, **rules):
+            quiet = {"steal_s": 0.0, "throttled": None}
+            monkeypatch.setattr(
+                noise, "between", lambda *ends: real(*ends) | quiet | {"suspended_s": 2.0 * when(*now["place"])}
+            )
+            return measured(tmp_path, "spin=2", tell, **rules)[1]
+
+        return run
+
+    def attempts(self, run, event):
+        return [(one["round"], one["attempt"]) for one in run.of(event)]
+
+    def test_a_spoilt_round_is_repeated_and_its_samples_stay_and_do_not_count(self, noisy):
+        run = noisy(lambda round_, attempt: attempt == 0, rounds=2)
+        assert self.attempts(run, "void") == [(0, 0), (1, 0)]
+        why = f"the machine was suspended for 2 s ({CASE.id})"
+        assert {void["reason"] for void in run.of("void")} == {why}
+        assert self.attempts(run, "round") == [(0, 1), (1, 1)]
+        assert self.attempts(run, "turn") == [(0, 0)] * 2 + [(0, 1)] * 2 + [(1, 0)] * 2 + [(1, 1)] * 2
+        assert [len(ns) for ns in run.samples(CASE)] == [2, 2]
+        run.write()
+        samples = [row.split(",") for row in (run.folder / "samples.csv").read_text().splitlines()[1:]]
+        counted = {(row[1], row[2]) for row in samples if row[-1] == "True"}
+        assert counted == {("0", "1"), ("1", "1")}
+        assert {(row[1], row[2]) for row in samples if row[3] == "sample"} - counted == {("0", "0"), ("1", "0")}
+
+    def test_it_is_repeated_at_most_twice_and_later_rounds_then_no_more(self, noisy):
+        run = noisy(lambda round_, attempt: round_ < 2, rounds=3)
+        assert self.attempts(run, "void") == [(0, 0), (0, 1)]
+        assert self.attempts(run, "round") == [(0, 2), (1, 0), (2, 0)]
+        assert [bool(one["spoilt"]) for one in run.of("round")] == [True, True, False]
+        assert list(run.samples_by_round(CASE)) == [2]
+        row = run.row(CASE)
+        assert (row["rounds"], row["rounds_spoilt"]) == (1, 2)
+        assert "rounds_spoilt" in row["flags"].split()
+
+    def test_where_every_round_is_spoilt_all_count_and_the_row_says_so(self, noisy):
+        run = noisy(lambda round_, attempt: True, rounds=2)
+        assert self.attempts(run, "round") == [(0, 2), (1, 0)]
+        row = run.row(CASE)
+        assert (row["rounds"], row["rounds_spoilt"], row["valid"]) == (2, 2, True)
+        assert "every_round_spoilt" in row["flags"].split()
+
+    def test_a_run_that_goes_on_knows_that_its_machine_is_noisy(self, noisy):
+        first = noisy(lambda round_, attempt: True, rounds=1)
+        run = noisy(lambda round_, attempt: True, rounds=2, earlier=first)
+        assert self.attempts(run, "void") == [(0, 0), (0, 1)]
+        assert self.attempts(run, "round") == [(0, 2), (1, 0)]
+
+
+class TestStops:
+    @pytest.mark.slow
+    def test_a_target_is_looked_at_from_eight_rounds_on(self, tmp_path):
+        reason, run = measured(tmp_path, "spin=4", rounds=10, target_ci=0.9)
+        assert reason == run.row(CASE)["stop_reason"] == "target"
+        assert len(run.of("round")) == 8
+
+    def test_a_target_that_is_never_reached_ends_at_the_most_rounds(self, tmp_path):
+        reason, run = measured(tmp_path, "spin=2", rounds=3, target_ci=1e-9, target_from=2)
+        assert reason == run.row(CASE)["stop_reason"] == "max_rounds"
+        assert len(run.of("round")) == 3
+
+    def test_a_block_ends_when_its_time_is_up(self, tmp_path):
+        _, run = measured(tmp_path, "spin=20", iterations=100, turn_lengths=(1,), block_cap_s=0.1)
+        assert [block["stop"] for block in run.of("block")] == ["time_cap"]
+        assert 4 <= len(run.turns) <= 6  # whole cycles of two, until 100 ms are over
+
+    def test_all_planned_rounds_are_said_to_be_planned(self, scheduled):
+        assert {row["stop_reason"] for row in Run(scheduled.folder).rows()} == {"planned"}
+
+    def test_max_time_leaves_every_group_its_first_round(self, command):
+        run = command("run", *NULL, "--batch", "2,4", "--rounds", "30", "--max-time", "0.001")
+        assert run.code == 0, run.err
+        assert {(turn["group"], turn["round"]) for turn in run.of("turn")} == {(0, 0), (1, 0)}
+        assert "another Round would not have ended in time" in run.err
+        assert [end["reason"] for end in run.of("end")] == ["time_cap"]
+        assert {row["stop_reason"] for row in Run(run.folder).rows()} == {"time_cap"}
+
+
+class TestAb:
+    def test_a_variable_is_set_for_one_arm_and_taken_away_for_the_other(self, command):
+        run = command("run", *NULL, "--mode", "part", "--pass", "forward", "--ab", "env:NULL_NET=,spin=20")
+        assert run.code == 0, run.err  # two Rounds are too few for `compare` to say slower
+        a, b = Run(run.folder).cases
+        assert (a.arm, b.arm) == ("A", "B")
+        for case, least, most in ((a, 0, 5e6), (b, 20e6, float("inf"))):
+            samples = [ns for of in Run(run.folder).samples(case) for ns in of]
+            assert len(samples) == 20
+            assert least <= min(samples) <= most
+
+
+class TestClassic:
+    def test_a_line_every_ten_iterations(self, classic):
+        steps = [line.split("step ")[1].split(",")[0] for line in classic.err.splitlines() if " step " in line]
+        assert steps == ["0", "10", "20"] * 2
+
+    def test_burn_in_is_exactly_ten_and_iterations_are_as_asked(self, classic):
+        assert [len(one["ns"]) for one in classic.of("burn_in")] == [10, 10]
+        assert sum(len(turn["ns"]) for turn in classic.of("turn")) == 50
+
+    def test_no_ratio_is_drawn_from_what_was_not_paired(self, classic):
+        assert "classic protocol" in classic.out
+        assert "No ratio: timed one after the other" in classic.out
+        assert classic.code == 0

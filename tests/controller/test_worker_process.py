@@ -1,0 +1,137 @@
+"""A Worker as the controller sees it: real processes, the null Net, every way to fail."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from bench import UsageError
+from bench.commands.options import plain_cases
+from bench.controller.pool import building
+from bench.controller.worker_process import Child, WorkerDied, configured, environment, launch
+from impls import weights
+
+ASKED = {"framework": "null", "mode": "part", "device": "cpu", "threads": None, "size": "67", "seed": "0", "python": ()}
+(CASE,) = plain_cases(["half_width"], ASKED, batch=2)
+
+
+def worker(folder, part="", limit_s=60.0, python=None):
+    child = launch(
+        "w",
+        "null",
+        device="cpu",
+        threads=1,
+        preset="equal",
+        python=python,
+        env={"NULL_NET": part},
+        precision="fp32",
+        cache=folder / "cache",
+        logs=folder / "logs",
+        limit_s=limit_s,
+    )
+    ready = configured(child, "cpu")
+    weights.share(weights.initial(CASE.net), folder / "weights")
+    child.ask("build", **building(CASE, folder))
+    return child, ready
+
+
+def test_a_worker_measures_what_it_is_told_to(tmp_path):
+    child, ready = worker(tmp_path, "spin=1")
+    got = child.ask("measure", pass_="forward", n=5)
+    assert ready["devices"] == ["cpu"]
+    assert len(got["ns"]) == len(got["start_ns"]) == 5
+    assert min(got["ns"]) >= 1_000_000
+    assert got["start_ns"] == sorted(got["start_ns"])
+    child.end()
+    assert child.process.returncode == 0
+
+
+def test_its_memory_is_its_own_and_not_its_parents(tmp_path):
+    held = bytearray(1 << 30)  # a child's ru_maxrss would start here
+    child, _ = worker(tmp_path)
+    peak = child.ask("measure", pass_="forward", n=1)["process_peak"]
+    child.kill()
+    assert 1 << 20 < peak < 1 << 29 < len(held)
+
+
+def test_its_environment_is_the_whitelist_and_nothing_of_a_poisoned_parent(tmp_path, monkeypatch):
+    poison = {
+        "OMP_WAIT_POLICY": "ACTIVE",
+        "KMP_AFFINITY": "x",
+        "XLA_FLAGS": "x",
+        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
+    }
+    for name, value in poison.items():
+        monkeypatch.setenv(name, value)
+    child, _ = worker(tmp_path)
+    with open(f"/proc/{child.process.pid}/environ") as file:
+        seen = dict(line.split("=", 1) for line in file.read().split("\0") if line)
+    child.kill()
+    assert seen == environment("cpu", 1, "fp32", {"NULL_NET": ""}, tmp_path / "cache")
+    assert not poison.keys() & seen.keys()
+    assert seen["CUDA_VISIBLE_DEVICES"] == ""
+    assert seen["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_killed_worker_is_reported_with_its_signal(tmp_path):
+    child, _ = worker(tmp_path)
+    os.kill(child.process.pid, signal.SIGKILL)
+    with pytest.raises(WorkerDied, match=r"w: killed by SIGKILL; the kernel does that when memory runs out") as died:
+        child.ask("measure", pass_="forward", n=1)
+    assert died.value.kind == "died"
+
+
+def test_a_worker_that_ends_by_itself_is_reported_with_its_code(tmp_path):
+    child, _ = worker(tmp_path, "die=1")
+    with pytest.raises(WorkerDied, match="w: ended by itself with exit code 9"):
+        child.ask("measure", pass_="forward", n=1)
+
+
+def test_a_worker_out_of_memory_says_so_and_its_stderr_has_the_rest(tmp_path):
+    child, _ = worker(tmp_path, "memory=1")
+    with pytest.raises(WorkerDied, match="w: ran out of memory: MemoryError: the null Net was told to") as died:
+        child.ask("measure", pass_="forward", n=1)
+    assert died.value.kind == "memory"
+    assert "Traceback" in died.value.tail
+
+
+def test_a_worker_that_hangs_is_killed_at_its_limit(tmp_path):
+    child, _ = worker(tmp_path, "hang=1", limit_s=10)
+    child.limit_s = 0.5
+    with pytest.raises(WorkerDied, match=r"w: hung: no answer to measure within 0.5 s \(--worker-limit\)"):
+        child.ask("measure", pass_="forward", n=1)
+    assert child.process.returncode == -signal.SIGKILL
+
+
+def test_a_framework_that_another_interpreter_lacks_names_its_extra(tmp_path):
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    python = str(bare / "bin" / "python")
+    with pytest.raises(
+        UsageError, match=r"framework 'null' is not installed for .*python: pip install .*No module named"
+    ):
+        worker(tmp_path, python=python)
+
+
+def test_an_interpreter_that_is_not_there_is_a_mistake(tmp_path):
+    with pytest.raises(
+        UsageError, match="cannot start /nowhere/python for null: No such file or directory; check --python"
+    ):
+        worker(tmp_path, python="/nowhere/python")
+
+
+def test_a_worker_leaves_when_the_controller_is_gone(tmp_path):
+    child, _ = worker(tmp_path)
+    os.close(child.requests)
+    child.requests = -1
+    assert child.process.wait(10) == 0
+
+
+def test_children_are_started_in_a_session_of_their_own(tmp_path):
+    """Ctrl-C in a terminal reaches the controller alone, which ends its Workers itself."""
+    child, _ = worker(tmp_path)
+    assert os.getsid(child.process.pid) == child.process.pid
+    assert isinstance(child, Child)
+    child.kill()

@@ -1,0 +1,139 @@
+"""What NVML says of a GPU, on a stand-in for its binding: no GPU is needed here."""
+
+import sys
+import types
+
+import pytest
+
+from bench.machine import gpu
+
+
+@pytest.fixture(autouse=True)
+def asked_afresh(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    gpu._nvml.cache_clear()
+    yield
+    gpu._nvml.cache_clear()
+
+
+class NVMLError(Exception):
+    pass
+
+
+def binding(**changes):
+    """pynvml for two cards; a handle is the card's index."""
+
+    def unsupported(*args):
+        raise NVMLError("not supported")
+
+    module = types.ModuleType("pynvml")
+    module.__dict__.update(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda index: index if index < 2 else unsupported(),
+        nvmlDeviceGetHandleByUUID=unsupported,
+        nvmlDeviceGetUUID=lambda handle: ("GPU-aaaa-1", "GPU-abcd-2")[handle],
+        nvmlDeviceGetName=lambda handle: "NVIDIA H100",
+        nvmlSystemGetDriverVersion=lambda: "570.86.15",
+        nvmlDeviceGetClockInfo=lambda handle, kind: (1410, 1980)[handle] if kind == 1 else 0,
+        nvmlDeviceGetTemperature=lambda handle, sensor: 41 + handle,
+        nvmlDeviceGetPowerUsage=lambda handle: 312_345,
+        nvmlDeviceGetCurrentClocksEventReasons=lambda handle: 0x4,
+        nvmlDeviceGetComputeRunningProcesses=lambda handle: [types.SimpleNamespace(pid=pid) for pid in (20, 10, 20)],
+        NVML_CLOCK_SM=1,
+        NVML_TEMPERATURE_GPU=0,
+        unsupported=unsupported,
+    )
+    module.__dict__.update(changes)
+    return module
+
+
+class TestWithoutADriver:
+    @pytest.mark.parametrize("module", [None, "no driver"])
+    def test_everything_is_none_and_nothing_raises(self, monkeypatch, module):
+        it = binding(nvmlInit=binding().unsupported) if module else None
+        monkeypatch.setitem(sys.modules, "pynvml", it)
+        assert gpu.read("cuda:1") == dict.fromkeys(gpu.FACTS)
+        assert gpu.cards() == []
+        assert not gpu.answers()
+
+    def test_the_kernel_modules_word_stands_in_for_the_version(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pynvml", None)
+        said = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023"
+        monkeypatch.setattr(gpu.Path, "read_text", lambda path: said)
+        assert gpu.driver() == "535.104.05"
+
+    def test_the_cpu_asks_nobody(self, monkeypatch):
+        monkeypatch.setattr(gpu, "_nvml", lambda: pytest.fail("asked"))
+        monkeypatch.setattr(gpu._nvml, "cache_clear", lambda: None, raising=False)
+        assert gpu.read("cpu") == dict.fromkeys(gpu.FACTS)
+
+
+class TestReading:
+    def test_a_card_is_read_in_mhz_watts_and_degrees(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pynvml", binding())
+        read = {"sm_mhz": 1980, "watts": 312.345, "temp_c": 42, "reasons": 4, "pids": [10, 20]}
+        assert gpu.read("cuda:1") == read
+        assert gpu.cards()[1] == {"index": 1, "name": "NVIDIA H100", **read}
+        assert (gpu.driver(), gpu.present(), gpu.answers()) == ("570.86.15", True, True)
+
+    def test_the_cards_that_a_worker_sees_are_counted_as_it_counts_them(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pynvml", binding())
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+        assert [gpu.read(device)["temp_c"] for device in ("cuda", "cuda:0", "cuda:1")] == [42, 42, 41]
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-ab")
+        assert gpu.read("cuda")["temp_c"] == 42
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        assert gpu.read("cuda") == dict.fromkeys(gpu.FACTS)
+
+    def test_a_card_that_is_not_there_is_silent(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pynvml", binding())
+        assert gpu.read("cuda:7") == dict.fromkeys(gpu.FACTS)
+
+    def test_a_figure_that_a_card_lacks_is_none_and_the_others_are_read(self, monkeypatch):
+        none = binding().unsupported
+        monkeypatch.setitem(sys.modules, "pynvml", binding(nvmlDeviceGetPowerUsage=none, nvmlDeviceGetTemperature=none))
+        found = gpu.read("cuda")
+        assert (found["watts"], found["temp_c"], found["sm_mhz"]) == (None, None, 1410)
+
+    @pytest.mark.parametrize("newer", ["absent", "unsupported"])
+    def test_an_older_driver_or_binding_is_asked_by_the_older_name(self, monkeypatch, newer):
+        it = binding(nvmlDeviceGetCurrentClocksThrottleReasons=lambda handle: 0x40)
+        if newer == "absent":
+            del it.nvmlDeviceGetCurrentClocksEventReasons
+        else:
+            it.nvmlDeviceGetCurrentClocksEventReasons = it.unsupported
+        monkeypatch.setitem(sys.modules, "pynvml", it)
+        assert gpu.read("cuda")["reasons"] == 0x40
+
+
+class TestJudging:
+    @pytest.mark.parametrize(
+        ("device", "visible", "card"),
+        [
+            ("cuda", None, 0),
+            ("cuda:3", None, 3),
+            ("cuda", "2", 2),
+            ("cuda:1", "2, 0", 0),
+            ("cuda:1", "GPU-12,GPU-34", "GPU-34"),
+            ("cuda", "", None),
+            ("cuda:2", "0,1", None),
+            ("cuda:2", "0,2,-1,1", None),
+        ],
+    )
+    def test_a_device_is_a_place_in_the_list_of_visible_ones(self, device, visible, card):
+        assert gpu.chosen(device, visible) == card
+
+    def test_other_processes_are_those_that_are_not_ours(self):
+        assert gpu.others([1, 2, 3], {2}) == 2
+        assert gpu.others([2], {2, 4}) == 0
+        assert gpu.others([], {2}) == 0
+
+    def test_in_another_pid_namespace_nobody_can_be_told_apart(self):
+        assert gpu.others([4711], {2}) is None
+        assert gpu.others(None, {2}) is None
+
+    def test_reasons_are_spoken_bit_by_bit(self):
+        assert gpu.words(0x4 | 0x80) == ["power cap", "power brake"]
+        assert gpu.words(0) == gpu.words(None) == []
+        assert gpu.SLOWDOWN == 0xE8

@@ -1,0 +1,181 @@
+"""Evidence of noise: what is read, how two readings are held together, and what it makes of a Block."""
+
+import os
+import time
+
+import pytest
+
+from bench.machine import gpu, noise
+
+STILL = {
+    "wall_s": 100.0,
+    "steal_s": 10.0,
+    "busy_s": 50.0,
+    "psi_s": 1.0,
+    "throttled": 3.0,
+    "suspended_s": 7.0,
+    "sm_mhz": None,
+    "watts": None,
+    "temp_c": None,
+    "reasons": None,
+    "others": None,
+}
+CORES = os.cpu_count() or 1
+
+
+def turn(own_s: float = 0.0, **moved: object) -> dict:
+    """A Turn of 2 s in which nothing happened but what is named, as what the second snapshot says more."""
+    moved = {"wall_s": 2.0} | moved
+    after = {name: STILL[name] + moved.get(name, 0.0) if STILL[name] is not None else None for name in STILL}
+    return noise.between(STILL, after, own_s) | {name: moved[name] for name in moved if STILL.get(name) is None}
+
+
+class TestReading:
+    def test_a_cpu_has_no_gpu_facts_and_none_of_them_is_zero(self):
+        found = noise.snapshot("cpu")
+        assert [found[name] for name in ("sm_mhz", "watts", "temp_c", "reasons", "others")] == [None] * 5
+
+    def test_two_snapshots_and_their_difference_have_the_same_counters(self):
+        first = noise.snapshot("cpu")
+        assert set(first) == set(STILL)
+        moved = noise.between(first, noise.snapshot("cpu"), 0.0)
+        assert 0 < moved["wall_s"] < 5
+        assert moved["suspended_s"] is None or abs(moved["suspended_s"]) < noise.SUSPENDED_S
+
+    def test_a_system_without_a_clock_that_counts_sleep_says_none(self, monkeypatch):
+        monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
+        assert noise.snapshot("cpu")["suspended_s"] is None
+
+    def test_a_preemption_between_two_clocks_does_not_look_like_sleep(self, monkeypatch):
+        if not hasattr(time, "CLOCK_BOOTTIME"):
+            pytest.skip("this system has no CLOCK_BOOTTIME")
+        readings = iter(
+            [0, 50_000_000, 50_000_001, 60_000_000, 60_000_100, 60_000_200, 70_000_000, 99_000_000, 99_000_100]
+        )
+        monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: next(readings))
+        assert noise.snapshot("cpu")["suspended_s"] == 100 / 1e9
+
+    def test_what_a_gpu_reads_goes_into_the_snapshot_and_our_own_process_is_no_other(self, monkeypatch):
+        read = {"sm_mhz": 1400, "watts": 300.5, "temp_c": 61, "reasons": 4, "pids": [os.getpid(), 1]}
+        monkeypatch.setattr(gpu, "read", lambda device: dict(read))
+        found = noise.snapshot("cuda")
+        assert (found["sm_mhz"], found["reasons"], found["others"]) == (1400, 4, 1)
+
+
+class TestDifference:
+    def test_the_workers_own_cpu_time_is_not_anothers(self):
+        assert turn(busy_s=3.0, own_s=1.0)["foreign_s"] == 2.0
+        assert turn(busy_s=1.0, own_s=1.5)["foreign_s"] == 0.0
+
+    @pytest.mark.parametrize("name", ["steal_s", "psi_s", "throttled", "suspended_s"])
+    def test_a_source_that_is_absent_stays_none(self, name):
+        assert noise.between(STILL | {name: None}, STILL | {name: None}, 0.0)[name] is None
+
+    def test_a_gpu_is_judged_by_both_ends(self):
+        first = STILL | {"sm_mhz": 1400, "watts": 300.0, "temp_c": 60, "reasons": 0x4, "others": 0}
+        last = STILL | {"sm_mhz": 1200, "watts": 200.0, "temp_c": 70, "reasons": 0x21, "others": 2}
+        for found in (noise.between(first, last, 0.0), noise.between(last, first, 0.0)):
+            assert (found["sm_mhz"], found["watts"], found["temp_c"]) == (1200, 250.0, 70)
+            assert (found["reasons"], found["others"]) == (0x25, 2)
+
+    def test_one_silent_end_leaves_the_others_word(self):
+        found = noise.between(STILL | {"reasons": 0x8, "sm_mhz": None}, STILL, 0.0)
+        assert (found["reasons"], found["sm_mhz"]) == (0x8, None)
+
+
+class TestPercent:
+    def test_percent_are_of_all_cores_over_the_turns_own_time(self):
+        found = noise.percent([turn(steal_s=0.2 * CORES), turn(), turn(), turn(busy_s=0.4 * CORES, psi_s=1.0)])
+        assert found == pytest.approx({"steal_pct": 2.5, "foreign_cpu_pct": 5.0, "psi_some_pct": 12.5})
+
+    def test_less_than_a_second_says_nothing(self):
+        assert set(noise.percent([turn(wall_s=0.5, steal_s=0.5)]).values()) == {None}
+
+    def test_one_turn_without_a_source_is_enough_to_say_nothing(self):
+        assert noise.percent([turn(), turn() | {"steal_s": None}])["steal_pct"] is None
+
+
+class TestJudgement:
+    def test_a_quiet_block_is_valid_and_not_noisy(self):
+        assert noise.invalid([turn(), turn()]) == ""
+        assert noise.noisy([turn(), turn()]) == []
+
+    @pytest.mark.parametrize(
+        ("moved", "why"),
+        [
+            ({"steal_s": 0.3 * CORES}, "other virtual machines took 15 % of the CPU time (limit 10 %)"),
+            ({"throttled": 2.0}, "the CPU quota stopped it 2 times"),
+            ({"suspended_s": 0.0011}, "the machine was suspended for 0.0011 s"),
+            ({"reasons": 0x8}, "the GPU slowed down: hardware slowdown (0x8)"),
+            ({"reasons": 0x20}, "the GPU slowed down: thermal slowdown by software (0x20)"),
+            ({"reasons": 0x40}, "the GPU slowed down: thermal slowdown by hardware (0x40)"),
+            ({"reasons": 0x85}, "the GPU slowed down: power brake (0x80)"),
+            ({"others": 1}, "1 other process computed on the GPU"),
+            ({"others": 3}, "3 other processes computed on the GPU"),
+        ],
+    )
+    def test_a_block_is_not_to_be_trusted_for_one_turn_and_says_why(self, moved, why):
+        assert noise.invalid([turn(**moved)]) == why
+        assert noise.invalid([turn(wall_s=0.01), turn(**moved), turn(wall_s=0.01)]) == why
+
+    @pytest.mark.parametrize(
+        "moved",
+        [
+            {"steal_s": 0.19 * CORES},
+            {"suspended_s": 0.0009},
+            {"reasons": 0x1 | 0x2 | 0x4 | 0x10 | 0x100},
+            {"others": 0},
+            {"psi_s": 2.0},
+            {"busy_s": 2.0 * CORES},
+        ],
+    )
+    def test_what_is_below_a_limit_or_has_none_leaves_it_valid(self, moved):
+        assert noise.invalid([turn(**moved)]) == ""
+
+    def test_two_reasons_are_both_in_the_line(self):
+        assert noise.invalid([turn(throttled=1.0, others=1)]).count("; ") == 1
+
+    def test_a_long_series_of_tiny_clock_errors_is_no_suspension(self):
+        assert noise.invalid([turn(suspended_s=1e-5) for _ in range(1000)]) == ""
+
+    @pytest.mark.parametrize(
+        ("moved", "names"),
+        [
+            ({"steal_s": 0.03 * CORES}, ["steal_pct"]),
+            ({"steal_s": 0.01 * CORES}, []),
+            ({"busy_s": 0.12 * CORES}, ["foreign_cpu_pct"]),
+            ({"busy_s": 0.08 * CORES}, []),
+            ({"psi_s": 2.0}, []),
+            ({"reasons": 0x4 | 0x1}, ["gpu_power_cap"]),
+            ({"reasons": 0x1 | 0x2}, []),
+        ],
+    )
+    def test_softer_evidence_is_named(self, moved, names):
+        assert noise.noisy([turn(**moved)]) == names
+
+    def test_turns_of_an_older_run_which_know_less_are_judged_by_what_they_know(self):
+        old = {"wall_s": 2.0, "steal_s": 0.0, "foreign_s": 0.0, "psi_s": 0.0, "throttled": None}
+        assert noise.invalid([old]) == ""
+        assert noise.noisy([old]) == []
+
+
+class TestControl:
+    def test_a_control_is_two_times_and_the_state_of_the_machine(self):
+        found = noise.control()
+        assert set(found) == {"control_cpu_ns", "control_mem_ns", "load1", "mhz", "temp_c"}
+        assert found["control_cpu_ns"] > 1_000_000
+        assert found["control_mem_ns"] > 100_000
+
+    def test_the_copy_is_of_64_mib_between_pages_of_their_own(self):
+        source, target = noise._buffers()
+        assert source.nbytes == target.nbytes == 64 << 20
+        assert not (source == 0).any()
+        assert source.ctypes.data != target.ctypes.data
+
+    def test_a_control_off_the_median_of_all_is_found_by_either_of_its_times(self):
+        controls = [{"control_cpu_ns": 100, "control_mem_ns": 1000} for _ in range(6)]
+        controls[1] = {"control_cpu_ns": 106, "control_mem_ns": 1000}
+        controls[2] = {"control_cpu_ns": 105, "control_mem_ns": 950}
+        controls[4] = {"control_cpu_ns": 100, "control_mem_ns": 940}
+        assert noise.control_off(controls) == {1, 4}
+        assert noise.control_off([]) == set()

@@ -1,0 +1,139 @@
+"""The line that measures a Case once more: it parses, and asks for exactly that Case under that Protocol."""
+
+import dataclasses
+import json
+import shlex
+
+import pytest
+from click.testing import CliRunner
+from runs import A, B, arms, make
+
+from bench.cases.arm import Ab
+from bench.cases.case import Case, grid
+from bench.cases.protocol import CLASSIC, Protocol
+from bench.commands import options, profile
+from bench.commands.cli import main
+from bench.commands.profile import RULES
+from bench.controller import estimate
+from bench.output import reproduce
+from impls.variants import named
+
+NULL = Case("half_width", "null", "noop", "cpu", "fp32", "nhwc", 2, "forward_backward", size=67, seed=3)
+OTHERS = [
+    A,
+    B,
+    NULL,
+    dataclasses.replace(
+        A, mode="compile", layout="channels_last", precision="bf16", dropout=True, pass_="forward_backward"
+    ),
+    dataclasses.replace(A, variant="original", lrn="fast", threads=1),
+    dataclasses.replace(B, mode="xla", preset="default", batch=32),
+]
+PROTOCOLS = [
+    Protocol(),
+    CLASSIC,
+    dataclasses.replace(CLASSIC, iterations=20, burn_in=3),
+    Protocol(rounds=7, iterations=30, burn_in=2, gate=False, max_time_s=290.0, worker_limit_s=60.0),
+    Protocol(rounds=30, target_ci=0.015),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_clock(monkeypatch):
+    """A dry run would time this machine."""
+    monkeypatch.setattr(estimate, "matrix_flops", lambda: 1e11)
+
+
+def asked(line: str) -> tuple[str, dict]:
+    """The command of a line, and its options as click parses them."""
+    program, name, *words = shlex.split(line)
+    assert program == "alexnet-bench"
+    return name, main.commands[name].make_context(name, words).params
+
+
+def cases(line: str) -> list[str]:
+    """What `run --dry-run --json` says a line would measure."""
+    result = CliRunner().invoke(main, [*shlex.split(line)[1:], "--dry-run", "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)["cases"]
+
+
+@pytest.mark.parametrize("case", OTHERS, ids=lambda case: case.id)
+def test_it_asks_for_exactly_that_case(tmp_path, case):
+    run = make(tmp_path, [case], protocol=Protocol(seed=case.seed), rounds=1)
+    assert cases(reproduce.reproduce(run, case)) == [case.id]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=range(len(PROTOCOLS)))
+def test_it_asks_for_exactly_that_protocol(tmp_path, protocol):
+    run = make(tmp_path, [NULL], protocol=dataclasses.replace(protocol, seed=3), rounds=1)
+    assert options.protocol(asked(reproduce.reproduce(run, NULL))[1]) == run.protocol
+
+
+@pytest.mark.parametrize(
+    "ab",
+    [
+        Ab("slowdown", ("0", "5")),
+        Ab("threads", ("1", "2")),
+        Ab("mode", ("eager", "compile")),
+        Ab("env:OMP_WAIT_POLICY", ("", "ACTIVE")),
+    ],
+    ids=lambda ab: ab.key,
+)
+def test_both_arms_come_with_either(tmp_path, ab):
+    both = arms(A, ab=ab)
+    run = make(tmp_path, both, ab=ab, rounds=1)
+    for case in both:
+        assert cases(reproduce.reproduce(run, case)) == [one.id for one in both]
+    assert reproduce.whole(run) == reproduce.reproduce(run, both[0])
+
+
+def test_what_was_given_from_outside_is_said_with_placeholders(tmp_path):
+    guest = {"file": "my net.py", "function": "build", "sha256": "0", "label": "my_net", "arm": None}
+    case = dataclasses.replace(A, guest="my_net", weights="0123")
+    header = {
+        "env": {"A": "b c"},
+        "pythons": ["torch"],
+        "weights": {"file": "w.npy", "sha256": "0123"},
+        "guests": [guest],
+    }
+    run = make(tmp_path, [case], rounds=1, **header)
+    name, found = asked(reproduce.reproduce(run, case))
+    assert name == "run"
+    assert found["net"] == ("PATH/my net.py:build",)
+    assert (found["env"], found["python"], found["weights"]) == (("A=b c",), ("torch=PATH/python",), "PATH/w.npy")
+
+
+@pytest.mark.parametrize("key", ["python", "net"])
+def test_the_files_that_two_arms_differ_in_are_placeholders(tmp_path, key):
+    ab = Ab(key, ("a.py:f", "b.py:f") if key == "net" else ("python3.11", "python3.12"))
+    both = [dataclasses.replace(A, arm=arm) for arm in "AB"]
+    run = make(tmp_path, both, ab=ab, rounds=1)
+    assert asked(reproduce.reproduce(run, both[0]))[1]["ab"] == f"{key}=PATH/{ab.values[0]},PATH/{ab.values[1]}"
+
+
+def test_the_whole_run_is_one_line_where_its_cases_are_a_grid(tmp_path):
+    run = make(tmp_path / "grid", [A, B], rounds=1)
+    assert cases(reproduce.whole(run)) == [A.id, B.id]
+    corner = make(tmp_path / "corner", [A, B, dataclasses.replace(A, batch=1)], rounds=1)
+    assert reproduce.whole(corner) == ""
+
+
+def test_a_row_of_a_profile_comes_with_its_net(tmp_path):
+    names = ["half_width", *(part.name for part in named("half_width").parts()[:2])]
+    axes = {"modes": {"null": ["noop"]}, "layouts": {"null": ["nhwc"]}, "devices": ["cpu"], "precisions": ["fp32"]}
+    both = ["forward", "forward_backward"]
+    made = grid(variants=names, **axes, batches=[4], passes=both, size=67)
+    run = make(tmp_path, made, protocol=dataclasses.replace(RULES, iterations=2), rounds=1)
+    for case in (made[0], made[-1]):
+        name, found = asked(reproduce.reproduce(run, case))
+        assert name == "profile"
+        assert profile.rules(found) == run.protocol
+        assert case in profile.cases_of([found["variant"]], {**found, **profile.WHOLE_NETS})
+    assert reproduce.whole(run) == reproduce.reproduce(run, made[0])
+
+
+def test_what_another_program_measured_has_no_line_of_ours(tmp_path):
+    case = dataclasses.replace(A, foreign="test_a.py::test_b")
+    run = make(tmp_path, [case], rounds=1)
+    assert reproduce.reproduce(run, case) == reproduce.whole(run) == ""

@@ -1,0 +1,89 @@
+"""Figures of the stored Runs are to the last digit those that version 0.1.0 of schema 4 derived from them."""
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+import shutil
+
+import pytest
+from click.testing import CliRunner
+from conftest import ROOT
+
+from bench.commands.cli import main
+from bench.output import formats, run_table
+from bench.record import aa_runs
+from bench.record.pairs import within
+from bench.record.run import Run
+
+BEFORE = json.loads((ROOT / "tests/data/figures_before.json").read_text())
+SINGLE = [name for name in BEFORE if " " not in name]
+#: Columns, and flags, whose name changed since: the old name to the new one.
+RENAMED: dict[str, str] = {}
+
+
+def numbers(text):
+    return re.findall(r"\d[\d,]*\.?\d*%?", text)
+
+
+def renamed(row):
+    flags = " ".join(RENAMED.get(flag, flag) for flag in row["flags"].split())
+    return {RENAMED.get(name, name): value for name, value in (row | {"flags": flags}).items()}
+
+
+def compared(*folders):
+    result = CliRunner().invoke(main, ["compare", *map(str, folders), "--json"])
+    answer = json.loads(result.stdout.replace(f"{folders[0].parent}/", ""))
+    del answer["aa_command"]
+    return [result.exit_code, answer]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures") / "reference"
+    shutil.copytree(ROOT / "results/reference", folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=SINGLE)
+def run(request, reference):
+    run = Run(reference / request.param)
+    run.write()
+    return run
+
+
+def pairs(run):
+    return within(run, aa_runs.find([run.folder.parent], but=[run.folder]))
+
+
+def test_a_summary_has_the_figures_it_had(run):
+    rows = json.loads(json.dumps(run.rows(), default=str))
+    assert rows == [renamed(row) for row in BEFORE[run.folder.name]["summary"]]
+
+
+def test_samples_and_layers_are_byte_for_byte_the_same(run):
+    before = BEFORE[run.folder.name]
+    _, lines = (run.folder / "samples.csv").read_text().split("\n", 1)
+    assert hashlib.sha256(lines.encode()).hexdigest() == before["samples_sha256"]
+    assert (run.folder / "layers.csv").read_text() == before["layers"]
+
+
+def test_ratios_and_verdicts_within_a_run_are_the_same(run):
+    before = BEFORE[run.folder.name]
+    assert json.loads(json.dumps([pair.as_json() for pair in pairs(run)])) == before["pairs"]
+    assert compared(run.folder) == before["compare"]
+
+
+def test_the_terminal_markdown_and_bencher_show_the_same_numbers(run):
+    before = BEFORE[run.folder.name]
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        run_table.run_table(run, pairs(run))
+    assert numbers(shown.getvalue()) == before["terminal"]
+    assert numbers(formats.markdown(run)) == before["markdown"]
+    assert json.loads(formats.bencher(run)) == before["bencher"]
+
+
+@pytest.mark.parametrize("names", [name for name in BEFORE if " " in name])
+def test_verdicts_between_two_runs_are_the_same(reference, names):
+    assert compared(*(reference / name for name in names.split())) == BEFORE[names]["compare"]

@@ -1,0 +1,328 @@
+"""A user's own net: how its file is read, and what a Worker makes of what it returns."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT
+from test_imports import FRAMEWORKS, TABLES, loaded
+
+from bench import UsageError
+from bench.worker.guest import Filled, Guest, NotANet, build, parsed
+from impls.net import Build
+from impls.variants import VARIANTS
+
+HOW = Build(2, "cuda", "fp32", "eager", "channels_last")
+BUILD = "def build(variant, weights, how):\n    return None\n"
+ODD = r"x = '\d'"
+METHODS = "load forward forward_backward wait logits gradients".split()
+NET = "\n".join(
+    [
+        "class Net:",
+        "    def __init__(self, *given):",
+        "        self.given = given",
+        *(f"    def {name}(self, *given):\n        return {name!r}" for name in METHODS),
+    ]
+)
+PLAIN = f"{NET}\ndef build(variant, how):\n    return Net(variant, how)\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write a file of that text; its path."""
+
+    def file(text: str | bytes, name: str = "mine.py") -> Path:
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return file
+
+
+@pytest.fixture
+def guest(file):
+    """What is read of a file of that text."""
+    return lambda text, frameworks=(): parsed(f"{file(text)}:build", frameworks)
+
+
+def made(path, function="build", **changes):
+    """What a Worker gets of a guest, from weights that are a word."""
+    return build(str(path), function, VARIANTS["owt"], "ours", HOW, **changes)
+
+
+class TestReading:
+    def test_a_guest_is_read_whole(self, file):
+        path = file(f"import torch\n{BUILD}")
+        guest = parsed(f"{path}:build")
+        assert guest == Guest(str(path), "build", "torch", hashlib.sha256(path.read_bytes()).hexdigest(), True)
+
+    def test_its_path_stands_from_any_folder(self, file, monkeypatch):
+        path = file(BUILD)
+        monkeypatch.chdir(path.parent)
+        assert parsed("mine.py:build").path == str(path)
+        monkeypatch.setenv("HOME", str(path.parent))
+        assert parsed("~/mine.py:build").path == str(path)
+
+    def test_a_colon_in_a_folder_is_none_before_the_function(self, file, tmp_path):
+        (tmp_path / "a:b").mkdir()
+        assert parsed(f"{file(BUILD, 'a:b/mine.py')}:build").function == "build"
+
+    def test_its_record_has_no_path(self, file):
+        guest = parsed(f"{file(BUILD)}:build")
+        assert guest.recorded() == {
+            "file": "mine.py",
+            "function": "build",
+            "sha256": guest.sha256,
+            "takes_weights": True,
+            "framework": "null",
+        }
+
+    @pytest.mark.parametrize(
+        ("name", "function", "label"),
+        [
+            ("mine.py", "build", "mine"),
+            ("mine.py", "fast", "mine.fast"),
+            ("my net-2 (new).py", "build", "my_net_2_new_"),
+            ("v1.5.py", "build", "v1.5"),
+        ],
+    )
+    def test_its_label_is_the_files_name_and_the_functions_unless_that_is_build(self, file, name, function, label):
+        path = file(BUILD.replace("build", function), name)
+        assert parsed(f"{path}:{function}").label == label
+
+    def test_its_file_is_never_run(self, guest):
+        assert guest(f"raise SystemExit\n{BUILD}").framework == "null"
+
+    def test_an_odd_backslash_in_it_is_not_spoken_of(self, guest, recwarn):
+        guest(BUILD + ODD)
+        assert not recwarn.list
+
+    @pytest.mark.parametrize(
+        ("parameters", "takes_weights"),
+        [
+            ("variant, weights, how", True),
+            ("variant, how", False),
+            ("variant, weights, how, /", True),
+            ("variant, weights=None, how=None", True),
+            ("variant, how, scale=2, *, fast=False", False),
+            ("variant, weights, how, *more, **named", True),
+            ("variant: 'Variant', weights: dict, how: object", True),
+        ],
+    )
+    def test_it_takes_weights_where_a_parameter_is_called_so(self, guest, parameters, takes_weights):
+        assert guest(f"def build({parameters}): ...").takes_weights is takes_weights
+
+
+class TestItsFramework:
+    @pytest.mark.parametrize(
+        ("imports", "framework"),
+        [
+            ("", "null"),
+            ("import numpy, onnxruntime", "null"),
+            ("import torch", "torch"),
+            ("import torch.nn.functional as F", "torch"),
+            ("from torch import nn", "torch"),
+            ("from torchvision.models import alexnet", "torch"),
+            ("import tensorflow as tf", "tensorflow"),
+            ("import keras", "tensorflow"),
+            ("from tensorflow import keras\nimport keras", "tensorflow"),
+            ("from jax import lax", "jax"),
+            ("import impls.torch_alexnet", "torch"),
+            ("from impls import net, torch_alexnet as ours", "torch"),
+            ("from impls.tf_alexnet import lrn", "tensorflow"),
+            ("import impls.null_alexnet, impls.net", "null"),
+            ("import torch\nfrom impls import null_alexnet", "torch"),
+            ("from . import torch\nfrom .jax import x", "null"),
+            ("import torchlike, jaxon", "null"),
+            ("def late():\n    if True:\n        import jax", "jax"),
+        ],
+    )
+    def test_it_is_the_one_the_file_imports(self, guest, imports, framework):
+        assert guest(f"{imports}\n{BUILD}").framework == framework
+
+    @pytest.mark.parametrize("asked", [["jax"], ["jax", "tensorflow"]])
+    def test_of_several_it_is_the_one_that_was_asked_for(self, guest, asked):
+        assert guest(f"import jax, torch\n{BUILD}", asked).framework == "jax"
+
+    @pytest.mark.parametrize("asked", [[], ["tensorflow"], ["jax", "torch"]])
+    def test_several_are_a_mistake_where_none_of_them_or_more_were_asked_for(self, guest, asked):
+        with pytest.raises(UsageError) as error:
+            guest(f"import jax, torch\n{BUILD}", asked)
+        message = "--net: mine.py imports torch and jax: name the one it runs in with --framework"
+        assert str(error.value) == message
+
+    def test_one_that_was_not_asked_for_is_the_files_own_all_the_same(self, guest):
+        assert guest(f"import jax\n{BUILD}", ["torch"]).framework == "jax"
+
+
+class TestMistakes:
+    @pytest.mark.parametrize("text", ["", "mine.py", "mine.py:", ":build", "mine:build", "mine.py:a b", "mine.py:1"])
+    def test_it_is_a_file_and_a_function(self, text):
+        with pytest.raises(UsageError) as error:
+            parsed(text)
+        assert str(error.value) == f"--net: expected FILE.py:FUNCTION, found {text!r}"
+
+    def test_its_file_is_there(self):
+        with pytest.raises(UsageError) as error:
+            parsed("no/where.py:build")
+        assert str(error.value) == "--net: cannot read 'no/where.py': No such file or directory; check its path"
+
+    def test_its_file_is_no_folder(self, tmp_path):
+        (tmp_path / "net.py").mkdir()
+        with pytest.raises(UsageError, match=r"^--net: cannot read '.*net.py': Is a directory; check its path$"):
+            parsed(f"{tmp_path / 'net.py'}:build")
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("x = 1\nx = = 2\n", "mine.py, line 2: expected Python, found invalid syntax"),
+            (b"x = 1\0", "mine.py: expected Python, found source code string cannot contain null bytes"),
+            ("x = " + "(" * 5000, "mine.py, line 1: expected Python, found too many nested parentheses"),
+            ("", "mine.py has no function 'build': it has none"),
+            (
+                "def main(): ...\nclass build: ...\ndef biuld(variant, how): ...",
+                "mine.py has no function 'build': it has main, biuld",
+            ),
+            ("def f():\n    def build(variant, how): ...", "mine.py has no function 'build': it has f"),
+            *(
+                (
+                    f"def build({given}): ...",
+                    f"mine.py:build: expected parameters (variant, weights, how) or (variant, how), found ({given})",
+                )
+                for given in (
+                    "",
+                    "net, how",
+                    "variant",
+                    "variant, weights",
+                    "how, variant",
+                    "variant, how, weights=None",
+                    "variant, weights, how, more",
+                    "variant, how, *, more",
+                    "*args, **kwargs",
+                )
+            ),
+        ],
+    )
+    def test_a_file_that_cannot_be_built_says_why(self, guest, text, message):
+        with pytest.raises(UsageError) as error:
+            guest(text)
+        assert str(error.value) == f"--net: {message}"
+
+
+class TestBuilding:
+    def test_one_of_weights_is_given_ours(self, file):
+        text = f"{NET}\ndef build(variant, weights, how):\n    return Net(variant, weights, how)"
+        assert made(file(text)).given == (VARIANTS["owt"], "ours", HOW)
+
+    def test_one_without_is_given_none_and_needs_no_values(self, file):
+        text = PLAIN.replace("logits", "x").replace("gradients", "y")
+        assert made(file(text)).given == (VARIANTS["owt"], HOW)
+
+    def test_a_pass_is_the_guests_own_method_with_nothing_around_it(self, file):
+        net = made(file(PLAIN))
+        for name in METHODS:
+            assert getattr(net, name).__self__ is net.net
+            assert getattr(net, name)() == name
+
+    def test_a_pass_that_the_guest_replaces_while_loading_is_the_one_that_runs(self, file):
+        """One that captures its graph when it has images, say."""
+        text = f"{NET}\n    def load(self, batches):\n        self.forward = lambda: 'captured'\n"
+        net = made(file(f"{text}def build(variant, how):\n    return Net()"))
+        net.load([])
+        assert net.forward() == "captured"
+
+    def test_what_it_leaves_out_has_an_honest_default(self, file):
+        net = made(file(PLAIN))
+        assert net.filled == ("fetch", "state", "layers", "device", "layout", "traces", "peak_memory")
+        assert net.fetch("handles") == "wait"
+        assert (net.state(), net.layers(), net.traces(), net.peak_memory()) == ({}, [], {}, None)
+        assert (net.device(), net.layout()) == ("cuda:0", "channels_last")
+
+    def test_what_it_has_is_its_own(self, file):
+        text = f"{NET}\n    def device(self):\n        return 'tpu'\n    layers = []\n"
+        net = made(file(f"{text}def build(variant, how):\n    return Net()"))
+        assert net.device() == "tpu"
+        assert net.layers() == []  # a Keras model has a list of that name
+        assert "device" not in net.filled
+
+    def test_modules_beside_its_file_are_found(self, file, monkeypatch):
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        file(NET, "sibling_of_a_guest.py")
+        path = file("from sibling_of_a_guest import Net\ndef build(variant, how):\n    return Net()")
+        assert type(made(path).net).__module__ == "sibling_of_a_guest"
+
+    def test_its_file_is_run_once_in_a_process_and_not_as_a_program(self, file):
+        text = f"{NET}\nbuilt = []\ndef build(variant, how):\n    built.append(__name__)\n    return Net(*built)\n"
+        path = file(f"{text}if __name__ == '__main__':\n    raise SystemExit")
+        made(path)
+        assert made(path).given == ("guest_mine", "guest_mine")
+
+    def test_a_dataclass_in_it_finds_its_module(self, file):
+        text = f"from __future__ import annotations\nfrom dataclasses import dataclass\n{NET}\n"
+        path = file(f"{text}@dataclass\nclass Mine(Net):\n    x: int = 1\ndef build(variant, how):\n    return Mine()")
+        assert made(path).x == 1
+
+    def test_a_file_that_fails_says_so_itself_and_leaves_nothing(self, file):
+        path = file(f"1 / 0\n{BUILD}", "failing.py")
+        with pytest.raises(ZeroDivisionError):
+            made(path)
+        assert "guest_failing" not in sys.modules
+
+    def test_a_file_that_was_edited_since_is_refused(self, file):
+        path = file(PLAIN)
+        guest = parsed(f"{path}:build")
+        made(path, sha256=guest.sha256)
+        path.write_text(path.read_text() + "\n")
+        with pytest.raises(RuntimeError, match=r"^mine.py has changed since the Run began: expected sha256 \w+, found"):
+            made(path, sha256=guest.sha256)
+
+    @pytest.mark.parametrize(
+        ("parameters", "returned", "message"),
+        [
+            (
+                "variant, weights, how",
+                "None",
+                "mine.py:build returned None: expected a Net (impls/net.py); it needs a return",
+            ),
+            (
+                "variant, weights, how",
+                "Sequential()",
+                "mine.py:build returned a Sequential, which lacks load, forward_backward, wait, logits, gradients: "
+                "expected a Net (impls/net.py)",
+            ),
+            (
+                "variant, how",
+                "Sequential()",
+                "mine.py:build returned a Sequential, which lacks load, forward_backward, wait: "
+                "expected a Net (impls/net.py)",
+            ),
+            (
+                "variant, how",
+                "1",
+                "mine.py:build returned an int, which lacks load, forward, forward_backward, wait: "
+                "expected a Net (impls/net.py)",
+            ),
+        ],
+    )
+    def test_what_is_no_net_says_what_it_lacks(self, file, parameters, returned, message):
+        text = "class Sequential:\n    wait = 1\n    def forward(self): ...\n"
+        with pytest.raises(NotANet) as error:
+            made(file(f"{text}def build({parameters}):\n    return {returned}"))
+        assert str(error.value) == message
+
+    def test_an_attribute_that_nobody_has_is_missing_as_ever(self):
+        net = Filled(SimpleNamespace(wait=print), HOW)
+        with pytest.raises(AttributeError, match="speed"):
+            _ = net.speed
+
+
+def test_it_imports_no_framework_and_no_numpy():
+    assert not loaded("import bench.worker.guest") & (FRAMEWORKS | TABLES)
+
+
+def test_it_needs_nothing_from_outside():
+    code = "import sys; sys.path[:0] = ['.']; import bench.worker.guest"
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], cwd=ROOT, check=True)
