@@ -18,7 +18,7 @@ from bench import UsageError
 from bench.cases.case import Case
 from bench.commands import options
 from bench.controller import pool, worker_process
-from bench.controller.pool import Conditions
+from bench.controller.pool import WorkerSettings
 from bench.controller.worker_process import WorkerDied
 from bench.machine import gpu, host, noise
 from bench.output import console
@@ -102,7 +102,7 @@ def absent(framework: str) -> dict[str, Any]:
     return {"installed": False, "failed": None, "install": f"pip install 'alexnet-bench[{framework}]'"}
 
 
-def ask(case: Case, conditions: Conditions) -> dict[str, Any]:
+def ask(case: Case, conditions: WorkerSettings) -> dict[str, Any]:
     """What a Worker of the framework says of its process, once it has computed something: a library that is loaded late
     is loaded then. ``failed`` is why it could not, with the last line that it wrote."""
     framework, python = case.framework, conditions.pythons.get(case.framework)

@@ -8,7 +8,7 @@ from typing import Any
 from bench.cases.case import Case
 from bench.cases.layer_table import REPORTED, differences, shape, table
 from bench.commands import options
-from bench.controller.pool import Conditions, Crew, building
+from bench.controller.pool import WorkerPool, WorkerSettings, building
 from bench.output import console
 from impls import weights
 from impls.variants import VARIANTS, Variant
@@ -34,11 +34,11 @@ def main(asked: dict[str, Any]) -> int:
     return 1 if wrong else 0
 
 
-def ask(cases: Sequence[Case], conditions: Conditions) -> dict[str, list[dict[str, Any]]]:
+def ask(cases: Sequence[Case], conditions: WorkerSettings) -> dict[str, list[dict[str, Any]]]:
     """What each framework reports of its own net, by Case id; one Worker a framework."""
     found = {}
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
-        with Crew(conditions, Path(scratch) / "workers") as crew:
+        with WorkerPool(conditions, Path(scratch) / "workers") as crew:
             for variant in dict.fromkeys(case.variant for case in cases):
                 here = [case for case in cases if case.variant == variant]
                 with tempfile.TemporaryDirectory(dir=scratch) as folder:

@@ -1,4 +1,4 @@
-"""What a user asked for: options to Cases, Protocol and Conditions, each mistake a UsageError in one line."""
+"""What a user asked for: options to Cases, Protocol and WorkerSettings, each mistake a UsageError in one line."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ from bench.cases import arm, case
 from bench.cases.arm import AXES, Ab
 from bench.cases.case import LABELS, LRNS, PASSES, PRECISIONS, PRESETS, Case, positive, several
 from bench.cases.protocol import CLASSIC, Protocol
-from bench.controller.pool import Conditions, Given
+from bench.controller.pool import GivenWeights, WorkerSettings
 from bench.machine import host
 from bench.worker import guest
 from bench.worker.guest import Guest
@@ -56,7 +56,7 @@ def frameworks(asked: dict[str, Any]) -> list[str]:
     return named
 
 
-def cases(asked: dict[str, Any], given: Given | None = None) -> list[Case]:
+def cases(asked: dict[str, Any], given: GivenWeights | None = None) -> list[Case]:
     """The grid of `run`, both Arms of each where there is an --ab."""
     sides, found = ab(asked), case.grid(**axes(asked, given))
     if sides and sides.key == "lrn":
@@ -65,7 +65,7 @@ def cases(asked: dict[str, Any], given: Given | None = None) -> list[Case]:
     return sides.cases(found) if sides else found
 
 
-def axes(asked: dict[str, Any], given: Given | None = None) -> dict[str, Any]:
+def axes(asked: dict[str, Any], given: GivenWeights | None = None) -> dict[str, Any]:
     """What ``case.grid`` spreads."""
     names = frameworks(asked)
     own = guests(asked, names)
@@ -171,7 +171,7 @@ def protocol(asked: dict[str, Any]) -> Protocol:
     return dataclasses.replace(base, worker_limit_s=seconds("--worker-limit", asked["worker_limit"]), **changes)
 
 
-def given(asked: dict[str, Any], variants: Sequence[str], pixels: int | None = None) -> Given | None:
+def given(asked: dict[str, Any], variants: Sequence[str], pixels: int | None = None) -> GivenWeights | None:
     """The file of --weights, read and held against every variant; UsageError says which layer is wrong."""
     if asked["weights"] is None:
         return None
@@ -179,12 +179,12 @@ def given(asked: dict[str, Any], variants: Sequence[str], pixels: int | None = N
     try:
         (weights, *_) = [load(path, VARIANTS[name].resized(pixels or size(asked))) for name in variants]
         with open(path, "rb") as file:
-            return Given(path.name, hashlib.file_digest(file, "sha256").hexdigest(), weights)
+            return GivenWeights(path.name, hashlib.file_digest(file, "sha256").hexdigest(), weights)
     except (WeightsError, OSError) as error:
         raise UsageError(f"--weights: {error}") from error
 
 
-def conditions(asked: dict[str, Any], given: Given | None = None) -> Conditions:
+def conditions(asked: dict[str, Any], given: GivenWeights | None = None) -> WorkerSettings:
     env = {}
     for word in asked["env"]:
         name, equals, value = word.partition("=")
@@ -195,7 +195,7 @@ def conditions(asked: dict[str, Any], given: Given | None = None) -> Conditions:
         env[name] = value if equals else os.environ[name]
     limit_s = seconds("--worker-limit", asked["worker_limit"])
     own = {one.label: one for one in guests(asked, frameworks(asked) if asked.get("net") else ())}
-    return Conditions(threads(asked) or host.usable_cores(), limit_s, pythons(asked), env, given, ab(asked), own)
+    return WorkerSettings(threads(asked) or host.usable_cores(), limit_s, pythons(asked), env, given, ab(asked), own)
 
 
 def pythons(asked: dict[str, Any]) -> dict[str, str]:

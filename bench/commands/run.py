@@ -12,7 +12,7 @@ from bench.cases.case import LABELS, Case, groups
 from bench.cases.protocol import Protocol
 from bench.commands import options
 from bench.controller import estimate
-from bench.controller.pool import Conditions, preflight
+from bench.controller.pool import WorkerSettings, preflight
 from bench.controller.rounds import Rounds
 from bench.controller.session import interruptible, measure
 from bench.controller.worker_process import WorkerDied
@@ -88,8 +88,8 @@ def ended(run: Run) -> str:
     return last["reason"] if all_stopped and last["event"] == "end" and last["reason"] != "interrupted" else ""
 
 
-def as_before(run: Run, asked: dict[str, Any], named: set[str]) -> Conditions:
-    """The Conditions of a Run; what it does not store (paths of interpreters and weights) must be said once more."""
+def as_before(run: Run, asked: dict[str, Any], named: set[str]) -> WorkerSettings:
+    """The WorkerSettings of a Run; paths of interpreters and weights, which it does not store, must be given again."""
     head, asked = run.head, {**asked, "framework": ",".join(dict.fromkeys(case.framework for case in run.cases))}
     pythons = options.pythons(asked)
     if sorted(pythons) != head["pythons"]:
@@ -118,10 +118,10 @@ def as_before(run: Run, asked: dict[str, Any], named: set[str]) -> Conditions:
     limit_s = run.protocol.worker_limit_s
     if "worker_limit" in named:
         limit_s = options.seconds("--worker-limit", asked["worker_limit"])
-    return Conditions(head["threads"], limit_s, pythons, head["env"], given, sides, own)
+    return WorkerSettings(head["threads"], limit_s, pythons, head["env"], given, sides, own)
 
 
-def same_machine(run: Run, conditions: Conditions) -> None:
+def same_machine(run: Run, conditions: WorkerSettings) -> None:
     """A Run is of one machine and of one version of everything; UsageError names what is another now."""
     then, now = run.head["fingerprint"], host.fingerprint()
     for what in (*rows.MACHINE, "memory_mib", "alexnet_bench"):

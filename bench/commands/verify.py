@@ -18,7 +18,7 @@ from bench import UsageError
 from bench.cases.case import Case
 from bench.commands import options
 from bench.controller import dump, gate, parity
-from bench.controller.pool import Conditions, Crew, building, how, preflight
+from bench.controller.pool import WorkerPool, WorkerSettings, building, how, preflight
 from bench.controller.worker_process import WorkerDied
 from bench.output import console
 from impls import weights
@@ -118,7 +118,7 @@ class Verify:
 
     def __init__(
         self,
-        conditions: Conditions,
+        conditions: WorkerSettings,
         theirs: Theirs | None = None,
         target: Path | None = None,
         weights_target: Path | None = None,
@@ -133,7 +133,7 @@ class Verify:
         tolerance, ok.
         """
         with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
-            with Crew(self.conditions, Path(scratch) / "workers") as crew:
+            with WorkerPool(self.conditions, Path(scratch) / "workers") as crew:
                 for variant in dict.fromkeys(case.variant for case in cases):
                     here = [case for case in cases if case.variant == variant]
                     names = ", ".join(dict.fromkeys(case.framework for case in here))
@@ -141,7 +141,7 @@ class Verify:
                     with tempfile.TemporaryDirectory(dir=scratch) as folder:
                         yield from self._of_variant(here, crew, Path(folder))
 
-    def _of_variant(self, cases: Sequence[Case], crew: Crew, folder: Path) -> Iterator[dict[str, Any]]:
+    def _of_variant(self, cases: Sequence[Case], crew: WorkerPool, folder: Path) -> Iterator[dict[str, Any]]:
         parity_set = self._parity_set(cases[0], folder)
         if not parity_set.tie_free and any(case.precision == "fp32" for case in cases):
             why = "its input comes nearer to a tie" if self.theirs else f"no tie-free images in {parity.DRAWS} draws"
@@ -174,14 +174,14 @@ class Verify:
         weights = given.arrays if given else None
         return parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights)
 
-    def _values(self, case: Case, crew: Crew, folder: Path, target: str) -> list[dict[str, Any]]:
+    def _values(self, case: Case, crew: WorkerPool, folder: Path, target: str) -> list[dict[str, Any]]:
         keep = folder / "values"
         keep.mkdir(exist_ok=True)
         crew.ask(case, "build", **building(case, folder))
         asked = {"what": ["logits", "gradients"], "target": target, "keep": str(keep) if self.target else None}
         return crew.ask(case, "verify", thorough=True, **asked)["checks"]
 
-    def _conditions(self, case: Case, crew: Crew) -> list[dict[str, Any]]:
+    def _conditions(self, case: Case, crew: WorkerPool) -> list[dict[str, Any]]:
         """Once a Worker and precision: what it really computes with, kept; a check for each fault."""
         where = {name: getattr(case, name) for name in ("framework", "mode", "worker", "precision")}
         if any(where.items() <= worker.items() for worker in self.workers):

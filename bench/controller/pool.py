@@ -1,4 +1,4 @@
-"""Conditions that all Workers share, and a crew of Workers for commands that time nothing."""
+"""Settings that all Workers share, and a pool of Workers for commands that time nothing."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from bench import UsageError
 from bench.cases.arm import Ab, said
 from bench.cases.case import PRESETS, Case
 from bench.controller import worker_process
-from bench.controller.worker_process import Child, WorkerDied
+from bench.controller.worker_process import WorkerDied, WorkerProcess
 from bench.worker.guest import Guest
 from impls.weights import Weights
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenWeights:
     """Weights from a file: its name without a path, its hash, and the arrays, which fit every variant asked for."""
 
     file: str
@@ -30,14 +30,14 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Conditions:
+class WorkerSettings:
     """What every Worker of an invocation shares."""
 
     threads: int
     limit_s: float
     pythons: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
-    given: Given | None = None
+    given: GivenWeights | None = None
     ab: Ab | None = None
     guests: Mapping[str, Guest] = field(default_factory=dict)
     """Users' own nets, by label."""
@@ -75,7 +75,7 @@ class Conditions:
         """How many threads a Case's Worker is given, None where the framework chooses."""
         return case.threads or (self.threads if case.preset == PRESETS[0] else None)
 
-    def launch(self, name: str, case: Case, logs: Path, cache: str = "") -> Child:
+    def launch(self, name: str, case: Case, logs: Path, cache: str = "") -> WorkerProcess:
         """Start the Case's Worker; ``configured`` waits for it. ``cache`` names what it compiles into."""
         return worker_process.launch(
             name,
@@ -92,7 +92,7 @@ class Conditions:
             package=self.package(case),
         )
 
-    def start(self, name: str, case: Case, logs: Path) -> tuple[Child, dict[str, Any]]:
+    def start(self, name: str, case: Case, logs: Path) -> tuple[WorkerProcess, dict[str, Any]]:
         """Start a Worker and wait until it is configured; with what it says of itself."""
         running = self.launch(name, case, logs)
         return running, worker_process.configured(running, case.device)
@@ -111,7 +111,7 @@ def building(case: Case, folder: Path, theirs: Guest | None = None, **changes: A
     return {"variant": case.variant, "size": case.size, "folder": str(folder), "how": how(case, **changes), "net": net}
 
 
-def preflight(cases: Sequence[Case], conditions: Conditions) -> None:
+def preflight(cases: Sequence[Case], conditions: WorkerSettings) -> None:
     """Ask for GPUs, other interpreters and other revisions before anything is made: what is missing is a mistake, not a
     fault."""
 
@@ -134,7 +134,7 @@ def preflight(cases: Sequence[Case], conditions: Conditions) -> None:
             running.kill()
 
 
-def _unfit(case: Case, conditions: Conditions, died: WorkerDied) -> str:
+def _unfit(case: Case, conditions: WorkerSettings, died: WorkerDied) -> str:
     """Why the revision of an Arm cannot be timed by this one's harness, in one line."""
     side = said(conditions.ab.recorded(), case.arm) if conditions.ab and case.arm else ""
     why = died.last_words if died.kind == "died" and died.last_words else died.reason
@@ -143,16 +143,16 @@ def _unfit(case: Case, conditions: Conditions, died: WorkerDied) -> str:
     )
 
 
-class Crew:
+class WorkerPool:
     """One Worker a framework, mode and process-wide precision, kept from variant to variant; a dead one is started
     afresh for the next."""
 
-    def __init__(self, conditions: Conditions, logs: Path):
+    def __init__(self, conditions: WorkerSettings, logs: Path):
         self.conditions, self.logs = conditions, logs
-        self.running: dict[str, Child] = {}
+        self.running: dict[str, WorkerProcess] = {}
         self.said: dict[str, dict[str, Any]] = {}
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -162,7 +162,7 @@ class Crew:
     def name(self, case: Case) -> str:
         return f"{case.worker}-{case.process_precision}"
 
-    def worker(self, case: Case) -> Child:
+    def worker(self, case: Case) -> WorkerProcess:
         """The running Worker of a Case, started where there is none; ``said`` keeps what it said of itself."""
         name = self.name(case)
         if name not in self.running:

@@ -12,8 +12,8 @@ from typing import Any
 from bench.cases import layer_table
 from bench.cases.case import Case
 from bench.controller import gate, parity
-from bench.controller.pool import Conditions, building, how
-from bench.controller.worker_process import Child
+from bench.controller.pool import WorkerSettings, building, how
+from bench.controller.worker_process import WorkerProcess
 from impls import FRAMEWORKS
 
 #: What a group is held against, computed when it is first asked for.
@@ -33,7 +33,13 @@ class Proven:
 
 
 def prove(
-    running: Child, cases: list[Case], parity_set: parity.ParitySet, conditions: Conditions, logs: Path, *, first: bool
+    running: WorkerProcess,
+    cases: list[Case],
+    parity_set: parity.ParitySet,
+    conditions: WorkerSettings,
+    logs: Path,
+    *,
+    first: bool,
 ) -> Proven:
     """Probe, build, first call, and hold every value against the reference; Disagrees where something is not as asked.
 
@@ -99,7 +105,7 @@ def judged_by_numpy(case: Case) -> bool:
 
 
 @contextmanager
-def prover_for(running: Child, case: Case, conditions: Conditions, logs: Path) -> Iterator[Child]:
+def prover_for(running: WorkerProcess, case: Case, conditions: WorkerSettings, logs: Path) -> Iterator[WorkerProcess]:
     """The Worker itself; for the fp32 proof of a tf32 one a Worker of its own, since tf32 is set for a process."""
     if case.process_precision == running.precision:
         yield running

@@ -15,7 +15,7 @@ from bench.controller import gate, parity, worker_process
 from bench.controller.gate import Disagrees
 from bench.controller.pool import how
 from bench.controller.proof import Reference, prove
-from bench.controller.worker_process import Child, WorkerDied
+from bench.controller.worker_process import WorkerDied, WorkerProcess
 from bench.machine import noise
 from bench.worker.timing import steady
 from impls import FRAMEWORKS
@@ -29,7 +29,7 @@ class Slot:
     """One Pass of one running Worker."""
 
     case: Case
-    child: Child
+    child: WorkerProcess
     burn_in_ns: list[int] = field(default_factory=list)
     spin_ns: int = 0
     """Added to every pass: the known slowdown of an --ab."""
@@ -53,7 +53,7 @@ class Round:
         self.place, self.proof, self.spare = place, proof, spare
         self.logs = owner.folder / "workers"
         self.random = random.Random(f"{self.protocol.seed} {place['group']} {place['round']} {place['attempt']}")
-        self.children: dict[str, Child] = {}
+        self.children: dict[str, WorkerProcess] = {}
         self.conditions: dict[str, dict[str, Any]] = {}
         self.slots: list[Slot] = []
         self.dead: set[str] = set()

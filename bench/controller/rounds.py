@@ -18,9 +18,9 @@ from bench import UsageError
 from bench.cases.case import Case, groups
 from bench.cases.protocol import Protocol
 from bench.controller import parity
-from bench.controller.pool import Conditions
+from bench.controller.pool import WorkerSettings
 from bench.controller.round import Round
-from bench.controller.worker_process import Child
+from bench.controller.worker_process import WorkerProcess
 from bench.machine import host
 from bench.record import pairs
 from bench.record.journal import Journal
@@ -34,7 +34,7 @@ class Rounds:
         self,
         cases: list[Case],
         protocol: Protocol,
-        conditions: Conditions,
+        conditions: WorkerSettings,
         folder: Path,
         tell: Callable[..., None] = lambda *words, **fields: None,
         earlier: Run | None = None,
@@ -47,7 +47,7 @@ class Rounds:
         self.began = time.monotonic()
         self.reason = "planned"
         self.noise_stays = bool(earlier and earlier.spoilt)
-        self.kept: dict[tuple[str, ...], Child] = {}
+        self.kept: dict[tuple[str, ...], WorkerProcess] = {}
         """Workers that go on to the next group of their device and precision, where the Protocol shares them."""
 
     def head(self, **fields: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
-from bench.controller.pool import Conditions
+from bench.controller.pool import WorkerSettings
 from bench.controller.rounds import Rounds
 from bench.machine.lock import alone
 from bench.record import events, journal, selftest_store
@@ -15,7 +15,7 @@ from bench.record import events, journal, selftest_store
 def measure(
     cases: list[Case],
     protocol: Protocol,
-    conditions: Conditions,
+    conditions: WorkerSettings,
     out: Path,
     name: str,
     *,

@@ -29,7 +29,7 @@ main(sys.argv[3], *map(int, sys.argv[4:7]))
 """
 #: How frameworks and their libraries are told a number of threads.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC", "PJRT_NPROC")
-#: Conditions that a user who sets nothing does not have.
+#: Settings that a user who sets nothing does not have.
 PINNED = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CUDNN_USE_AUTOTUNE": "1", "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT"}
 #: Where compilers keep what they made, and what has them keep all of it.
 CACHES = {
@@ -95,7 +95,7 @@ def environment(
     return {name: value for name, value in inherited.items() if value is not None}
 
 
-class Child:
+class WorkerProcess:
     """One running Worker. ``ask`` raises WorkerDied for whatever keeps an answer from coming."""
 
     precision = "fp32"
@@ -241,18 +241,18 @@ def launch(
     logs: Path,
     limit_s: float,
     package: Path | None = None,
-) -> Child:
+) -> WorkerProcess:
     """Start a Worker, under this interpreter where ``python`` is None and with the ``impls`` of this process where
     ``package`` is, and have it configure itself; ``configured`` waits for that."""
     inherited = environment(device, threads, precision, env, cache.absolute(), preset)
-    child = Child(name, framework, python or sys.executable, inherited, logs, limit_s, package)
+    child = WorkerProcess(name, framework, python or sys.executable, inherited, logs, limit_s, package)
     child.precision = precision
     settings = {"device": device, "threads": threads, "precision": precision, "preset": preset}
     child.send("configure", settings=settings)
     return child
 
 
-def configured(child: Child, device: str) -> dict[str, Any]:
+def configured(child: WorkerProcess, device: str) -> dict[str, Any]:
     """What a launched Worker says of itself, once it has imported its framework.
 
     UsageError where the framework or the device is missing: that is the user's to mend, not a fault.

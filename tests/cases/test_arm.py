@@ -16,7 +16,7 @@ from bench.cases import arm
 from bench.cases.case import groups
 from bench.commands import options
 from bench.commands.cli import main
-from bench.controller.pool import Conditions, preflight
+from bench.controller.pool import WorkerSettings, preflight
 from bench.output import verdicts
 from bench.record import pairs
 from bench.record.run import Run
@@ -165,7 +165,7 @@ class TestCases:
 class TestWorkers:
     def environments(self, *values):
         ab = arm.Ab("env:X", values)
-        conditions = Conditions(1, 60.0, env={"X": "0", "Y": "9"}, ab=ab)
+        conditions = WorkerSettings(1, 60.0, env={"X": "0", "Y": "9"}, ab=ab)
         return [conditions.environment(case) for case in ab.cases([A])]
 
     def test_each_arm_has_its_own_value_of_a_variable(self):
@@ -187,12 +187,12 @@ class TestWorkers:
         other = tmp_path / "python9"
         other.symlink_to(sys.executable)
         ab = arm.parsed(f"python={sys.executable},{other}", TORCH)
-        conditions = Conditions(1, 60.0, pythons={"torch": "/elsewhere"}, ab=ab)
+        conditions = WorkerSettings(1, 60.0, pythons={"torch": "/elsewhere"}, ab=ab)
         assert [conditions.python(case) for case in ab.cases([A])] == [sys.executable, str(other)]
 
     def test_other_keys_leave_the_interpreter_alone(self):
         ab = arm.Ab("threads", ("1", "2"))
-        conditions = Conditions(1, 60.0, pythons={"torch": "/elsewhere"}, ab=ab)
+        conditions = WorkerSettings(1, 60.0, pythons={"torch": "/elsewhere"}, ab=ab)
         assert {conditions.python(case) for case in ab.cases([A])} == {"/elsewhere"}
 
     def test_only_a_slowdown_slows_down(self):
@@ -269,10 +269,10 @@ def revision(folder, file="null_alexnet.py", old="", new=""):
 
 
 def null_arms(a, b):
-    """The Arms' Cases, and the Conditions of their Workers."""
+    """The Arms' Cases, and the WorkerSettings of their Workers."""
     ab = arm.parsed(f"impls={a},{b}", ["null"])
     case = dataclasses.replace(A, framework="null", mode="noop", layout="nhwc")
-    return ab.cases([case]), Conditions(1, 60.0, ab=ab)
+    return ab.cases([case]), WorkerSettings(1, 60.0, ab=ab)
 
 
 class TestRevisions:
@@ -288,7 +288,7 @@ class TestRevisions:
         a, b = (revision(tmp_path / name) for name in "ab")
         cases, conditions = null_arms(a, b)
         assert [conditions.package(case) for case in cases] == [a / "impls", b / "impls"]
-        assert Conditions(1, 60.0, ab=arm.Ab("threads", ("1", "2"))).package(cases[0]) is None
+        assert WorkerSettings(1, 60.0, ab=arm.Ab("threads", ("1", "2"))).package(cases[0]) is None
 
     def test_the_record_holds_what_the_packages_hold_and_not_where_they_are(self, tmp_path):
         a, b = revision(tmp_path / "a"), revision(tmp_path / "b", old="None", new="None  # new")

@@ -11,7 +11,7 @@ from bench import UsageError
 from bench.cases import arm, case
 from bench.cases.case import checked, grid, groups
 from bench.commands.cli import main
-from bench.controller.pool import Conditions
+from bench.controller.pool import WorkerSettings
 from bench.controller.worker_process import CACHES, PINNED, THREADS, environment
 from bench.record import pairs
 
@@ -208,7 +208,7 @@ class TestGuests:
         a, b = ab.cases([dataclasses.replace(A, mode="compile", layout="channels_last")])
         assert (a.framework, a.mode, a.layout, a.guest) == ("torch", "compile", "channels_last", "torched")
         assert (b.framework, b.mode, b.layout, b.guest) == ("null", "noop", "nhwc", "mine")
-        assert [Conditions(1, 60.0, ab=ab).guest(one).label for one in (a, b)] == ["torched", "mine"]
+        assert [WorkerSettings(1, 60.0, ab=ab).guest(one).label for one in (a, b)] == ["torched", "mine"]
         assert ab.recorded()["values"] == ["torched.py:build", "mine.py:build"]
 
 
@@ -301,7 +301,7 @@ class TestEnvironment:
     def test_a_worker_is_given_threads_only_where_they_are_pinned_or_asked_for(self):
         default = dataclasses.replace(A, preset="default")
         cases = (A, default, dataclasses.replace(default, threads=1))
-        assert [Conditions(2, 60.0).pinned_threads(one) for one in cases] == [2, None, 1]
+        assert [WorkerSettings(2, 60.0).pinned_threads(one) for one in cases] == [2, None, 1]
 
     @pytest.mark.parametrize("preset", ["equal", "default"])
     def test_all_that_is_compiled_lies_under_the_folder_it_was_given(self, preset):

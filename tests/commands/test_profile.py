@@ -17,7 +17,7 @@ from bench.cases.case import Case, grid
 from bench.cases.protocol import Protocol
 from bench.commands import profile
 from bench.commands.cli import main
-from bench.controller.pool import Conditions
+from bench.controller.pool import WorkerSettings
 from bench.controller.rounds import Rounds
 from bench.output.plots import kinds
 from bench.record import layer_times
@@ -242,7 +242,7 @@ def rounds(folder, cases, net=None, **rules):
         cases = [dataclasses.replace(case, guest="net") for case in cases]
     (folder / "run").mkdir()
     protocol = Protocol(**{"rounds": 2, "burn_in": 1, "gate": False, "iterations": 2, "noise_repeats": 0} | rules)
-    run = Rounds(cases, protocol, Conditions(1, 60, guests=guests), folder / "run")
+    run = Rounds(cases, protocol, WorkerSettings(1, 60, guests=guests), folder / "run")
     run.head(run_id="r", schema=SCHEMA)
     run.run()
     return Run(folder / "run")

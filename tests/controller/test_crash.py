@@ -24,13 +24,13 @@ ROUNDS, SAMPLES = 3, 8
 DRIVER = f"""
 import json, sys
 from pathlib import Path
-from bench import noise
-from bench.case import Case
-from bench.crew import Conditions
-from bench.events import SCHEMA
-from bench.protocol import Protocol
-from bench.results import Run
-from bench.rounds import Rounds
+from bench.machine import noise
+from bench.cases.case import Case
+from bench.controller.pool import WorkerSettings
+from bench.record.events import SCHEMA
+from bench.cases.protocol import Protocol
+from bench.record.run import Run
+from bench.controller.rounds import Rounds
 
 def tell(what, case=None, **fields):
     print(json.dumps([what, case and case.id, fields]), flush=True)
@@ -40,7 +40,7 @@ folder, do, part = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 cases = [Case("half_width", "null", mode, "cpu", "fp32", "nhwc", 2, "forward", size=67) for mode in ("noop", "part")]
 rules = Protocol(rounds={ROUNDS}, burn_in=2, gate=False, iterations={SAMPLES}, turn_lengths=(2,))
 earlier = Run(folder) if do == "resume" else None
-rounds = Rounds(cases, rules, Conditions(1, 60, env={{"NULL_NET": part}}), folder, tell, earlier)
+rounds = Rounds(cases, rules, WorkerSettings(1, 60, env={{"NULL_NET": part}}), folder, tell, earlier)
 rounds.go_on() if earlier else rounds.head(run_id="r", schema=SCHEMA)
 print(json.dumps([rounds.run(), None, {{}}]), flush=True)
 """

@@ -11,7 +11,7 @@ from conftest import NULL
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
-from bench.controller.pool import Conditions
+from bench.controller.pool import WorkerSettings
 from bench.controller.rounds import Rounds
 from bench.record.events import SCHEMA
 from bench.record.run import Run
@@ -137,7 +137,7 @@ class TestPrecision:
         """tf32 is a switch of a whole process. The null Net rounds on a CPU what only a GPU would."""
         case = Case("half_width", "null", "noop", "cpu", "tf32", "nhwc", 4, "forward_backward", size=67)
         rules = Protocol(rounds=1, burn_in=2, gate=False, iterations=2)
-        rounds = Rounds([case], rules, Conditions(threads=1, limit_s=60), tmp_path)
+        rounds = Rounds([case], rules, WorkerSettings(threads=1, limit_s=60), tmp_path)
         rounds.head(run_id="r", schema=SCHEMA)
         assert rounds.run() == "planned"
         run = Run(tmp_path)

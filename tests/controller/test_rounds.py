@@ -8,7 +8,7 @@ from conftest import NULL, SMALL, Command
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
-from bench.controller.pool import Conditions
+from bench.controller.pool import WorkerSettings
 from bench.controller.rounds import Rounds
 from bench.machine import noise
 from bench.record.events import SCHEMA
@@ -22,7 +22,7 @@ CASE = Case("half_width", "null", "part", "cpu", "fp32", "nhwc", 2, "forward", s
 def measured(folder, part, tell=lambda *words, **fields: None, earlier=None, **rules):
     """A Run of one Case in this very process: why it ended, and itself."""
     protocol = Protocol(**{"rounds": 1, "burn_in": 2, "gate": False, "iterations": 2} | rules)
-    rounds = Rounds([CASE], protocol, Conditions(1, 60, env={"NULL_NET": part}), folder, tell, earlier)
+    rounds = Rounds([CASE], protocol, WorkerSettings(1, 60, env={"NULL_NET": part}), folder, tell, earlier)
     rounds.go_on() if earlier else rounds.head(run_id="r", schema=SCHEMA)
     return rounds.run(), Run(folder)
 

@@ -10,7 +10,7 @@ import pytest
 from bench import UsageError
 from bench.commands.options import plain_cases
 from bench.controller.pool import building
-from bench.controller.worker_process import Child, WorkerDied, configured, environment, launch
+from bench.controller.worker_process import WorkerDied, WorkerProcess, configured, environment, launch
 from impls import weights
 
 ASKED = {"framework": "null", "mode": "part", "device": "cpu", "threads": None, "size": "67", "seed": "0", "python": ()}
@@ -133,5 +133,5 @@ def test_children_are_started_in_a_session_of_their_own(tmp_path):
     """Ctrl-C in a terminal reaches the controller alone, which ends its Workers itself."""
     child, _ = worker(tmp_path)
     assert os.getsid(child.process.pid) == child.process.pid
-    assert isinstance(child, Child)
+    assert isinstance(child, WorkerProcess)
     child.kill()

@@ -17,7 +17,7 @@ from bench.cases.case import Case
 from bench.cases.protocol import Protocol
 from bench.commands.selftest import simulate
 from bench.commands.selftest.fakes import FakeClock, FakeDevice
-from bench.controller.pool import Conditions, building
+from bench.controller.pool import WorkerSettings, building
 from bench.controller.worker_process import WorkerDied
 from bench.machine import host
 from bench.machine.lock import alone
@@ -128,7 +128,7 @@ def null_cost() -> Iterator[Row]:
         folder = Path(scratch)
         try:
             weights.share(weights.initial(case.net, 0), folder / "weights")
-            running, _ = Conditions(host.usable_cores(), 60.0).start("null", case, folder / "workers")
+            running, _ = WorkerSettings(host.usable_cores(), 60.0).start("null", case, folder / "workers")
             running.ask("build", **building(case, folder))
             ns = sorted(running.ask("overhead", n=1000)["ns"])
             running.kill()
