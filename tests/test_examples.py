@@ -21,7 +21,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 import impls
-from bench import guest, probe
+from bench.worker import guest, probe
 from impls.net import Build, Settings, gradients_of, logits_of
 from impls.variants import VARIANTS
 from impls.weights import shared

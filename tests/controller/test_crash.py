@@ -13,37 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import NULL, ROOT, Command, Finished
+from driver import ROUNDS, SAMPLES
 
 from bench import UsageError
 from bench.record.run import Run
 
 TWO = (*NULL, "--mode", "noop,part", "--env", "NULL_NET=spin=2")
-ROUNDS, SAMPLES = 3, 8
-
-# A whole Run without its table; each thing that it tells is a line on stdout, a Turn with its samples.
-DRIVER = f"""
-import json, sys
-from pathlib import Path
-from bench.machine import noise
-from bench.cases.case import Case
-from bench.controller.pool import WorkerSettings
-from bench.record.events import SCHEMA
-from bench.cases.protocol import Protocol
-from bench.record.run import Run
-from bench.controller.rounds import Rounds
-
-def tell(what, case=None, **fields):
-    print(json.dumps([what, case and case.id, fields]), flush=True)
-
-noise.invalid = lambda turns: ""  # a busy machine must not add Rounds
-folder, do, part = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-cases = [Case("half_width", "null", mode, "cpu", "fp32", "nhwc", 2, "forward", size=67) for mode in ("noop", "part")]
-rules = Protocol(rounds={ROUNDS}, burn_in=2, gate=False, iterations={SAMPLES}, turn_lengths=(2,))
-earlier = Run(folder) if do == "resume" else None
-rounds = Rounds(cases, rules, WorkerSettings(1, 60, env={{"NULL_NET": part}}), folder, tell, earlier)
-rounds.go_on() if earlier else rounds.head(run_id="r", schema=SCHEMA)
-print(json.dumps([rounds.run(), None, {{}}]), flush=True)
-"""
 
 
 class Driven:
@@ -55,9 +30,9 @@ class Driven:
         self.scratch.mkdir(exist_ok=True)
         with self.out.open("wb") as out, (folder / f"{do}.err").open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", DRIVER, str(self.folder), do, part],
+                [sys.executable, str(ROOT / "tests/driver.py"), str(self.folder), do, part],
                 cwd=ROOT,
-                env={**os.environ, "TMPDIR": str(self.scratch)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.scratch)},
                 stdout=out,
                 stderr=err,
             )

@@ -181,7 +181,8 @@ ALONE = """
 import sys
 from pathlib import Path
 import numpy as np
-from bench import dump, UsageError
+from bench import UsageError
+from bench.controller import dump
 folder, values = map(Path, sys.argv[1:])
 try:
     dump.write(folder / "net.npz", np.zeros((1 << 20,), np.float32), {}, values)

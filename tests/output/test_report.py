@@ -387,8 +387,8 @@ class TestPage:
         code = f"""
 from pathlib import Path
 from bench.output.page import chapter
-from bench.page import figures
-from bench.results import Run
+from bench.output.page import figures
+from bench.record.run import Run
 made, pool = [], figures.ProcessPoolExecutor
 figures.MANY, figures.ProcessPoolExecutor = 1, lambda *how: made.append(how) or pool(*how)
 print(hash(chapter.rendered([Run(Path({str(run.folder)!r}))])), len(made))
