@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 AXE = ROOT / ".venv/browser/node_modules/axe-core/axe.min.js"
 FLAGS = (

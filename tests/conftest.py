@@ -1,70 +1,10 @@
-"""Shared by tests that run the real command with the null Net, or with real frameworks, in processes of their own."""
+"""Fixtures that tests of several packages share."""
 
-import functools
-import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
-
-import impls
-from impls.net import Build, Settings
-
-ROOT = Path(__file__).parents[1]
-#: A small net and few iterations: these tests are about the harness, the proof runs all the same.
-SMALL = ("--framework", "null", "--variant", "half_width", "--size", "67", "--batch", "2")
-NULL = (*SMALL, "--rounds", "2", "--no-gate", "--burn-in", "2")
-
-
-@dataclass
-class Finished:
-    code: int
-    out: str
-    err: str
-    results: Path
-
-    @property
-    def folder(self) -> Path:
-        (folder,) = self.results.iterdir()
-        return folder
-
-    @property
-    def events(self) -> list[dict]:
-        return [json.loads(line) for line in (self.folder / "run.jsonl").read_text().splitlines()]
-
-    def of(self, event: str) -> list[dict]:
-        return [one for one in self.events if one["event"] == event]
-
-
-class Command:
-    """`python -m bench` in a child process, results under a folder of the test's own."""
-
-    def __init__(self, folder: Path):
-        self.results, self.scratch = folder / "results", folder / "scratch"
-
-    def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen:
-        self.scratch.mkdir(parents=True, exist_ok=True)
-        out = ("--out", str(self.results)) if args[:1] == ("run",) else ()
-        return subprocess.Popen(
-            [sys.executable, "-m", "bench", *args, *out],
-            cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(self.scratch), **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def finish(self, process: subprocess.Popen) -> Finished:
-        out, err = process.communicate(timeout=800)
-        return Finished(process.returncode, out, err, self.results)
-
-    def __call__(self, *args: str, env: dict[str, str] | None = None) -> Finished:
-        return self.finish(self.start(*args, env=env))
+from command import Command
+from nets import PEERS, configured
 
 
 @pytest.fixture
@@ -72,25 +12,7 @@ def command(tmp_path: Path) -> Command:
     return Command(tmp_path)
 
 
-PEERS = [name for name, it in impls.FRAMEWORKS.items() if it.peer]
-
-
-@functools.cache
-def configured(framework: str) -> ModuleType:
-    """An adapter in this very process, configured once: threads can be set only before the first operation."""
-    pytest.importorskip(impls.FRAMEWORKS[framework].package)
-    adapter = impls.load(framework)
-    adapter.configure(Settings("cpu", 2, "fp32"))
-    return adapter
-
-
 @pytest.fixture(scope="module", params=PEERS)
 def framework(request: pytest.FixtureRequest) -> str:
     configured(request.param)
     return request.param
-
-
-def how(framework: str, batch: int = 2, precision: str = "fp32", **changes: Any) -> Build:
-    """A Build in the framework's default mode and layout."""
-    it = impls.FRAMEWORKS[framework]
-    return Build(batch, "cpu", precision, it.modes[0], it.layouts[0], **changes)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -178,3 +179,12 @@ def aa_runs(
         base_ns = round(1_000_000 * (1 + sd * (number - (count - 1) / 2)))
         made.append(make(folder / f"aa{number}", both, ab=AA, slower=factors, base_ns=base_ns, **settings))
     return made
+
+
+def changed(run: Run, *added: dict, without: tuple[str, ...] = ()) -> Run:
+    """The same Run with these events before its last stop, and without others."""
+    events = [one for one in run.events if one["event"] not in without]
+    at = next((i for i, one in enumerate(events) if one["event"] == "stop"), len(events))
+    lines = [json.dumps(one) + "\n" for one in [*events[:at], *added, *events[at:]]]
+    (run.folder / "run.jsonl").write_text("".join(lines))
+    return Run(run.folder)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import ROOT
+from paths import ROOT
 
 from bench.cases.protocol import Protocol
 from bench.commands.cli import main

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 import impls
 from bench.controller import parity

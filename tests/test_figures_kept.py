@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 from click.testing import CliRunner
-from conftest import ROOT
+from paths import ROOT
 
 from bench.commands.cli import main
 from bench.output import formats, run_table

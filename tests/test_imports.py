@@ -1,24 +1,10 @@
 """Arrows: what each part may import, looked at in a child's own sys.modules."""
 
-import subprocess
-import sys
+import re
 
 import pytest
-from conftest import ROOT
-
-FRAMEWORKS = {"torch", "tensorflow", "keras", "jax"}
-TABLES = {"numpy", "pandas", "matplotlib", "scipy"}
-
-
-def loaded(code):
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {name.partition(".")[0] for name in done.stdout.split()}
+from imports import FRAMEWORKS, TABLES, loaded
+from paths import ROOT
 
 
 def test_the_command_line_imports_no_framework_and_no_tables():
@@ -67,3 +53,11 @@ def test_an_adapter_imports_its_own_framework_only(name, others):
 
 def test_available_imports_no_framework():
     assert not loaded("import impls; assert impls.available() and impls.version('torch')") & FRAMEWORKS
+
+
+def test_no_test_file_imports_another_and_each_lies_in_a_folder_named_as_its_package():
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    assert [path.name for path in files if re.search(r"^(from|import) test_", path.read_text(), re.MULTILINE)] == []
+    folders = {path.parent.relative_to(ROOT / "tests").as_posix() for path in files}
+    packages = {path.parent.relative_to(ROOT / "bench").as_posix() for path in (ROOT / "bench").rglob("__init__.py")}
+    assert folders - packages == {"impls", "speed"}

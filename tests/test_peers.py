@@ -4,7 +4,7 @@ import dataclasses
 import importlib.util
 
 import pytest
-from conftest import ROOT
+from paths import ROOT
 from runs import A, make
 
 from bench.stats.descriptive import Interval

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from paths import ROOT
+from revisions import PASSES, SPINNING, revision
 from runs import arms, make
-from test_arm import PASSES, SPINNING, revision
 
 from bench import UsageError
 from bench.cases.arm import Ab

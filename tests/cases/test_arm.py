@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import os
-import shutil
 import sys
 
 import pytest
 from click.testing import CliRunner
-from conftest import NULL, ROOT
+from command import NULL
+from paths import ROOT
+from revisions import PASSES, SPINNING, revision
 from runs import A, B, make
 
 from bench import UsageError
@@ -242,30 +243,7 @@ def test_an_interpreter_named_from_here_is_found_from_anywhere(tmp_path, monkeyp
     assert os.path.isabs(arm.interpreter("python3"))
 
 
-PASSES = """    def forward(self) -> Any:
-        return None
-
-    def forward_backward(self) -> Any:
-        return None
-"""
-SPINNING = """    def forward(self) -> Any:
-        until = time.perf_counter_ns() + 4_000_000
-        while time.perf_counter_ns() < until:
-            pass
-
-    forward_backward = forward
-"""
 RIGHT = "images, precision=self.precision).logits"
-
-
-def revision(folder, file="null_alexnet.py", old="", new=""):
-    """A checkout that holds this revision's impls, one of its files changed."""
-    shutil.copytree(ROOT / "impls", folder / "impls", ignore=shutil.ignore_patterns("__pycache__"))
-    path = folder / "impls" / file
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-    return folder
 
 
 def null_arms(a, b):

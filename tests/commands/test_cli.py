@@ -9,7 +9,8 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from conftest import NULL, ROOT, SMALL, Command
+from command import NULL, SMALL, Command
+from paths import ROOT
 
 from bench.commands.cli import main
 from bench.record.run import Run

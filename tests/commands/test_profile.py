@@ -2,47 +2,30 @@
 
 import csv
 import dataclasses
-import hashlib
 import json
 import tempfile
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import Command
+from command import Command
+from null_runs import NULL_CASE, run_cases
 from runs import make
 
 from bench import UsageError
-from bench.cases.case import Case, grid
-from bench.cases.protocol import Protocol
+from bench.cases.case import grid
 from bench.commands import profile
 from bench.commands.cli import main
-from bench.controller.pool import WorkerSettings
-from bench.controller.rounds import Rounds
 from bench.output.plots import kinds
 from bench.record import layer_times
-from bench.record.events import SCHEMA
 from bench.record.journal import Journal
 from bench.record.layer_times import BACKWARD, SUM, WHOLE
 from bench.record.run import Run
 from bench.stats import roofline
-from bench.worker.guest import Guest
 from impls.variants import Variant, named
 
 ROWS = 4  # of half_width, in most tests: conv1, relu1, conv2, relu2
 FEW = ("--framework", "null", "--variant", "half_width", "--size", "67", "--batch", "2", "--iterations", "2")
-NULL = Case("half_width", "null", "noop", "cpu", "fp32", "nhwc", 2, "forward", size=67)
-#: A user's own net whose file decides what becomes of it.
-NET = """
-import os
-from impls import null_alexnet
-def spent():
-    raise MemoryError("it is spent")
-def build(variant, weights, how):
-    net = null_alexnet.Net(variant, weights, how)
-    {}
-    return net
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -233,25 +216,10 @@ class TestCommand:
         assert len(table(done.folder)) == 2 * len(rows) + 3 * 2
 
 
-def rounds(folder, cases, net=None, **rules):
-    """A Run of Cases in this very process, of a user's own net where its file says something."""
-    guests = {}
-    if net:
-        (file := folder / "net.py").write_text(NET.format(net))
-        guests["net"] = Guest(str(file), "build", "null", hashlib.sha256(file.read_bytes()).hexdigest(), True)
-        cases = [dataclasses.replace(case, guest="net") for case in cases]
-    (folder / "run").mkdir()
-    protocol = Protocol(**{"rounds": 2, "burn_in": 1, "gate": False, "iterations": 2, "noise_repeats": 0} | rules)
-    run = Rounds(cases, protocol, WorkerSettings(1, 60, guests=guests), folder / "run")
-    run.head(run_id="r", schema=SCHEMA)
-    run.run()
-    return Run(folder / "run")
-
-
 def test_precisions_have_workers_of_their_own_each_proven_to_have_it(tmp_path):
-    rows = [dataclasses.replace(NULL, variant=f"half_width.{row}") for row in ("relu1", "relu2")]
+    rows = [dataclasses.replace(NULL_CASE, variant=f"half_width.{row}") for row in ("relu1", "relu2")]
     cases = [dataclasses.replace(row, precision=precision) for row in rows for precision in ("fp32", "bf16")]
-    run = rounds(tmp_path, cases, shared_workers=True)
+    run = run_cases(tmp_path, cases, shared_workers=True)
     assert run.failed == {}
     shown = [(one["group"], one["precision"]["conv"]["precision"]) for one in run.of("worker") if one["round"] == 0]
     assert shown == [(0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "bf16")]
@@ -261,8 +229,8 @@ def test_precisions_have_workers_of_their_own_each_proven_to_have_it(tmp_path):
 
 class TestFaults:
     def test_a_worker_that_dies_in_one_row_takes_no_other_row_with_it(self, tmp_path):
-        rows = [dataclasses.replace(NULL, variant=f"half_width.{row}") for row in ("conv1", "relu1", "relu2")]
-        run = rounds(tmp_path, rows, "if variant.name.endswith('relu1'): os._exit(9)", shared_workers=True)
+        rows = [dataclasses.replace(NULL_CASE, variant=f"half_width.{row}") for row in ("conv1", "relu1", "relu2")]
+        run = run_cases(tmp_path, rows, "if variant.name.endswith('relu1'): os._exit(9)", shared_workers=True)
         finished = {case.variant: sorted(run.finished(run.group_of[case.id])) for case in run.cases}
         assert finished["half_width.conv1"] == finished["half_width.relu2"] == [0, 1]
         assert run.failed == {run.cases[1].id: "ended by itself with exit code 9"}
@@ -270,8 +238,8 @@ class TestFaults:
         assert {one["round"] for one in run.of("ceiling")} == {0, 1}
 
     def test_out_of_memory_at_one_batch_is_recorded_at_once_and_the_others_go_on(self, tmp_path):
-        cases = [dataclasses.replace(NULL, variant="half_width.relu1", batch=batch) for batch in (4, 2)]
-        run = rounds(tmp_path, cases, "net.forward = net.forward if how.batch == 2 else spent", rounds=1)
+        cases = [dataclasses.replace(NULL_CASE, variant="half_width.relu1", batch=batch) for batch in (4, 2)]
+        run = run_cases(tmp_path, cases, "net.forward = net.forward if how.batch == 2 else spent", rounds=1)
         rows = {row["batch"]: row for row in run.rows()}
         assert (rows[4]["rounds"], rows[4]["invalid_reason"]) == (0, "ran out of memory: MemoryError: it is spent")
         assert (rows[2]["rounds"], rows[2]["invalid_reason"]) == (1, "")
@@ -281,7 +249,7 @@ class TestFaults:
 
 class TestPictures:
     def run(self, folder, ceilings):
-        torch = dataclasses.replace(NULL, framework="torch", mode="eager", layout="nchw", size=None)
+        torch = dataclasses.replace(NULL_CASE, framework="torch", mode="eager", layout="nchw", size=None)
         cases = [dataclasses.replace(torch, batch=batch) for batch in (2, 4)]
         run = make(folder, cases, rounds=3, base_ns=10**8)
         if ceilings:

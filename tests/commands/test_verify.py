@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import NULL, SMALL
+from command import NULL, SMALL
 
 from bench.commands.cli import main
 from impls import reference, weights

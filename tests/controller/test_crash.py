@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import NULL, ROOT, Command, Finished
+from command import NULL
 from driver import ROUNDS, SAMPLES
+from paths import ROOT
 
 from bench import UsageError
 from bench.record.run import Run
@@ -177,19 +178,6 @@ def test_a_worker_in_the_middle_of_a_pass_ends_with_its_controller(tmp_path, par
     assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
 
 
-def resume(command: Command, folder: Path, *args: str) -> Finished:
-    """`run --resume FOLDER`, which takes no --out."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench", "run", "--resume", str(folder), *args],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(command.scratch)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    return command.finish(process)
-
-
 @contextlib.contextmanager
 def mounted(folder: Path, mount: str):
     """A file system that this test alone sees, by its path from out here; skips where nobody may mount one."""
@@ -238,13 +226,13 @@ class TestDisk:
             )
             assert_nothing_is_left_behind(tmp_path)
             if not room:
-                assert_one_line(resume(command, run.folder), f"{run.folder}: no Run there, run.jsonl has no header")
+                assert_one_line(command.resume(run.folder), f"{run.folder}: no Run there, run.jsonl has no header")
                 return
             before = Run(run.folder)
             assert before.problems == []
             assert before.turns
             filler.unlink()
-            again = resume(command, run.folder)
+            again = command.resume(run.folder)
             assert again.code == 0, again.err
             after = Run(run.folder)
             assert after.events[: len(before.events)] == before.events
@@ -267,6 +255,6 @@ class TestDisk:
             command.results = read_only
             assert_one_line(command("run", *TWO), f"cannot write to {read_only}: Read-only file system; choose another")
             folder = read_only / whole.folder.name
-            run = resume(command, folder)
+            run = command.resume(folder)
             assert_one_line(run, f"cannot write to {folder / 'run.jsonl'}: Read-only file system")
         assert_nothing_is_left_behind(tmp_path)

@@ -12,7 +12,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 from bench import UsageError
 from bench.controller import dump

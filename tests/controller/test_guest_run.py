@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from conftest import NULL, Command
-from test_crash import resume
+from command import NULL, Command
 
 from bench.record.run import Run
 
@@ -101,11 +100,11 @@ def test_a_run_goes_on_only_with_the_file_it_was_made_with(tmp_path):
     (there / "run.jsonl").write_text("\n".join(kept) + "\n")
     write(tmp_path, ms=6)
     for words in ((), ("--net", net)):
-        refused = resume(command, there, *words)
+        refused = command.resume(there, *words)
         made = "the Run was made with --net mine.py:build, by their contents; expected the same"
         assert (refused.code, refused.err) == (2, f"alexnet-bench: --resume: {made}\n")
     write(tmp_path)
-    resumed = resume(command, there, "--net", net)
+    resumed = command.resume(there, "--net", net)
     assert resumed.code == 0, resumed.err
     assert [row["rounds"] for row in Run(there).rows()] == [2, 2]
 

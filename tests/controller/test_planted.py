@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 FEW = ("--size", "99", "--batch", "4", "--rounds", "1", "--iterations", "2", "--no-gate", "--burn-in", "2")
 PLANTED = {

@@ -7,7 +7,7 @@ import time
 
 import psutil
 import pytest
-from conftest import NULL
+from command import NULL
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol

@@ -4,7 +4,7 @@ import itertools
 
 import psutil
 import pytest
-from conftest import NULL, SMALL, Command
+from command import NULL, SMALL, Command
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol

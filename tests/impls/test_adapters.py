@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from conftest import configured, how
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from nets import MANY, configured, error, far_from_ties, how
 
 import impls
 from bench.controller import parity
@@ -39,23 +39,8 @@ def tiny(size: int, *rows: Layer, last: tuple[Layer, ...] = (Flatten("flatten"),
     return Variant("tiny", input_size=size, source="", note="", layers=(*rows, *last))
 
 
-def far_from_ties(variant, weights, scale=1.0):
-    """The first of 100 batches of two where float32 cannot flip a ReLU or a pool; None where there is none."""
-    for draw in range(100):
-        images = np.float32(scale) * parity.images(variant, 0, draw, 2)
-        if reference.margin(variant, reference.forward(variant, weights, images, training=True)) > 1e-4:
-            return images
-    return None
-
-
 def identity(units):
     return {"fc": {"kernel": np.eye(units, dtype=np.float32), "bias": np.zeros(units, np.float32)}}
-
-
-def error(found, expected) -> float:
-    """Relative L2; where all that is expected is 0 (a dead ReLU), anything else is far off."""
-    assert np.shape(found) == np.shape(expected)
-    return float(np.linalg.norm(np.subtract(found, expected)) / max(np.linalg.norm(expected), 1e-30))
 
 
 def assert_equal_to_the_reference(build, variant, weights, images):
@@ -75,10 +60,7 @@ def assert_equal_to_the_reference(build, variant, weights, images):
     assert [tuple(row[name] for name in names) for row in net.layers()] == rows
 
 
-MANY, FOUR = (
-    Conv("many", 13, 1),
-    Conv("four", 4, 1),
-)  # four channels, some of them negative: no ReLU hides a padding that wins
+FOUR = Conv("four", 4, 1)  # four channels, some of them negative: no ReLU hides a padding that wins
 NETS = {
     "conv 11/4 SAME, even": tiny(16, Conv("conv", 4, 11, stride=4, pad=(3, 4))),
     "conv 11/4 SAME, odd": tiny(15, Conv("conv", 4, 11, stride=4, pad=(4, 4))),

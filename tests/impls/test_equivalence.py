@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import PEERS
+from nets import PEERS
 
 from impls.variants import VARIANTS
 from impls.weights import initial

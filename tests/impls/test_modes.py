@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PEERS, configured
+from nets import PEERS, configured
 
 import impls
 from bench.controller import parity

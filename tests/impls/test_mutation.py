@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import PEERS, configured, how
+from nets import PEERS, configured, how
 
 from bench.controller import parity
 from bench.worker.main import Worker

@@ -4,8 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import configured, how
-from test_adapters import MANY, error, far_from_ties
+from nets import MANY, configured, error, far_from_ties, how
 
 import impls
 from impls import reference

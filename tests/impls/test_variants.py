@@ -5,7 +5,7 @@ import dataclasses
 import math
 
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 from impls.layers import BatchNorm, Conv, Dropout, Lrn, Relu
 from impls.variants import VARIANTS, Variant

@@ -12,8 +12,8 @@ from collections import Counter
 import jsonschema
 import pytest
 from click.testing import CliRunner
-from conftest import ROOT
 from markdown_it import MarkdownIt
+from paths import ROOT
 from pytest_benchmark.stats import Stats
 from runs import A, B, arms, head, make, turn, worker
 

@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from null_runs import NULL_CASE, run_cases
 from runs import A, B, head, make, turn, worker
-from test_profile import NULL, rounds
 
 from bench.cases.arm import Ab
 from bench.cases.protocol import Protocol
@@ -89,8 +89,8 @@ class TestOf:
 
 def test_workers_that_go_on_are_asked_once_a_round_and_once_more_where_that_was_void(tmp_path, monkeypatch):
     monkeypatch.setattr(noise, "invalid", lambda around: "the machine was suspended")
-    cases = [dataclasses.replace(NULL, variant=f"half_width.relu{number}") for number in (1, 2)]
-    run = rounds(tmp_path, cases, "pass", rounds=1, shared_workers=True, noise_repeats=1)
+    cases = [dataclasses.replace(NULL_CASE, variant=f"half_width.relu{number}") for number in (1, 2)]
+    run = run_cases(tmp_path, cases, "pass", rounds=1, shared_workers=True, noise_repeats=1)
     assert [(one["group"], one["attempt"]) for one in run.of("ceiling")] == [(0, 0), (0, 1)]
     assert [(one["group"], one["attempt"]) for one in run.of("void")] == [(0, 0)]
 

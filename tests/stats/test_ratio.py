@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import ROOT
 
 from bench.stats.descriptive import Interval
 from bench.stats.ratio import Ratio, detectable, holm, judge, plan_rounds, power

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
-from test_imports import FRAMEWORKS, TABLES, loaded
+from imports import FRAMEWORKS, TABLES, loaded
+from paths import ROOT
 
 from bench import UsageError
 from bench.worker.guest import Filled, Guest, NotANet, build, parsed

@@ -7,7 +7,8 @@ import sys
 import types
 
 import pytest
-from conftest import PEERS, ROOT, configured, how
+from nets import PEERS, configured, how
+from paths import ROOT
 
 from bench.worker import probe
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 from browser import Browser, browser  # noqa: F401 (a fixture)
-from conftest import ROOT
-from test_report import HOSTILE, run_that_says
+from hostile import HOSTILE, run_that_says
+from paths import ROOT
 
 from bench.output.page import chapter
 from bench.output.plots import kinds

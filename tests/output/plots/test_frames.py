@@ -4,26 +4,14 @@ import html
 import os
 from xml.etree import ElementTree
 
-import pandas as pd
 import pytest
+from csvs import ROW, csv
 from runs import A, B, make
 
 from bench import UsageError
 from bench.output.plots import frames, times
 from bench.record.events import SCHEMA
 
-ROW = {
-    "case_id": "a",
-    "variant": "owt",
-    "framework": "torch",
-    "mode": "eager",
-    "device": "cpu",
-    "batch": 8,
-    "pass": "forward",
-    "mean_ms": 12.5,
-    "stddev_ms": 1.0,
-    "device_name": "a CPU",
-}
 SAMPLE = {"case_id": "a", "round": 0, "phase": "sample", "start_ns": 10**15, "duration_ns": 1250, "valid": True}
 LAYER = {"variant": "owt", "layer": "conv1", "kind": "conv", "framework": "torch", "mode": "eager", "pass": "forward"}
 HOSTILE = [
@@ -38,12 +26,6 @@ HOSTILE = [
     "--><b>",
     "n" * 5000,
 ]
-
-
-def csv(folder, *rows, name="summary.csv", **options):
-    path = folder / name
-    pd.DataFrame(list(rows)).to_csv(path, index=False, **options)
-    return path
 
 
 def written(folder, text, encoding="utf-8", name="summary.csv"):

@@ -6,14 +6,14 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from csvs import ROW as CSV_ROW
+from csvs import csv
 from matplotlib.image import imread
-from test_frames import ROW as frames_row
-from test_frames import csv
 
 from bench import UsageError
 from bench.output.plots import frames, layers, roofline, style, throughput, times
 
-ROW = frames_row | {"threads": 2}
+ROW = CSV_ROW | {"threads": 2}
 SIX = [
     *(("jax", "jit", "nhwc"), ("torch", "compile", "nchw"), ("torch", "eager", "nchw")),
     *(("tensorflow", "xla", "nhwc"), ("torch", "eager", "channels_last"), ("tensorflow", "graph", "nhwc")),

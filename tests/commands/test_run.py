@@ -10,8 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from click.testing import CliRunner
-from conftest import NULL, Command
-from test_crash import resume
+from command import NULL, Command
 
 from bench.commands import cli
 from bench.record.run import Run
@@ -75,7 +74,7 @@ class TestGoingOn:
         assert (before.finished(0), before.unfinished) == ({0}, {(0, 1, 0)})
         with (there / "run.jsonl").open("a") as file:
             file.write('{"event":"turn","group":0,"rou')
-        finished = resume(command, there)
+        finished = command.resume(there)
         assert finished.code == 0, finished.err
         assert f"{there / 'run.jsonl'}: the last line was cut off; its 30 bytes are taken away\n" in finished.err
         assert "left out" not in finished.err
@@ -102,7 +101,7 @@ class TestGoingOn:
 
         # and there is nothing more to do
         journal = (there / "run.jsonl").read_bytes()
-        again = resume(command, there)
+        again = command.resume(there)
         assert again.code == 0, again.err
         assert "half_width" in again.out
         assert "round " not in again.err
@@ -114,7 +113,7 @@ class TestGoingOn:
         with (there / "run.jsonl").open("a") as file:
             file.write('{"event":"round","group":0,"round":1,"attempt":0,"spoilt":""}')
         assert Run(there).finished(0) == {0}
-        again = resume(command, there)
+        again = command.resume(there)
         assert again.code == 0, again.err
         assert lengths(Run(there)) == [[10] * 4] * 2
 
@@ -123,7 +122,7 @@ class TestGoingOn:
         first = cut_off(command, *SHORT, sign=signal.SIGINT)
         assert first.code == 130
         assert f"go on with `alexnet-bench run --resume {first.folder}`" in first.err
-        again = resume(command, first.folder)
+        again = command.resume(first.folder)
         assert again.code == 0, again.err
         assert lengths(Run(first.folder)) == [[10] * 3] * 2
         assert [end["reason"] for end in first.of("end")] == ["interrupted", "planned"]
@@ -133,7 +132,7 @@ class TestGoingOn:
         first = command("run", *SHORT, "--max-time", "0.001")
         assert first.code == 0
         assert Run(first.folder).finished(0) == {0}
-        again = resume(command, first.folder, "--max-time", "1000")
+        again = command.resume(first.folder, "--max-time", "1000")
         assert again.code == 0, again.err
         assert lengths(Run(first.folder)) == [[10] * 3] * 2
         assert [one["stop_reason"] for one in Run(first.folder).rows()] == ["planned"] * 2
@@ -142,7 +141,7 @@ class TestGoingOn:
     def test_both_arms_of_an_ab_go_on(self, command):
         args = (*NULL, "--mode", "part", "--pass", "forward", "--ab", "env:NULL_NET=spin=4,spin=8")
         first = cut_off(command, *args)
-        finished = resume(command, first.folder)
+        finished = command.resume(first.folder)
         assert finished.code in (0, 1), finished.err  # what `compare` says of them
         run = Run(first.folder)
         assert lengths(run) == [[10] * 2] * 2
@@ -154,7 +153,7 @@ class TestGoingOn:
     def test_a_failed_case_stays_failed(self, command):
         first = cut_off(command, *PART[:-1], "--pass", "forward_backward", "--env", "NULL_NET=wrong")
         assert len(first.of("failed")) == 1
-        assert resume(command, first.folder).code == 1
+        assert command.resume(first.folder).code == 1
         run = Run(first.folder)
         assert len(run.of("failed")) == 1
         assert lengths(run) == [[10] * 4, []]

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import ROOT
-from runs import AA, HOST, QUIET, A, B, aa_runs, arms, make
+from hostile import HOSTILE, run_that_says
+from paths import ROOT
+from runs import AA, HOST, QUIET, A, B, aa_runs, arms, changed, make
 
 from bench import UsageError
 from bench.cases.arm import Ab
@@ -33,14 +34,6 @@ from impls import FRAMEWORKS
 from impls.variants import named
 
 REFERENCE = ROOT / "results/reference"
-HOSTILE = (
-    "<script>document['title']='ran'</script>",
-    '"><img src=x onerror="document[\'title\']=1">',
-    "javascript:document['title']='ran'",
-    "</style><b id=x>&amp;",
-    "{{ 7 * 7 }}",
-    "`<i>`",
-)
 DRAWN = '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" viewBox="0 0 72 72"><path id="p" d="M 0 0 L 9 9"/></svg>'
 VOID = {"meta", "link", "img", "br", "input"}
 
@@ -105,15 +98,6 @@ def said(run: Run) -> list[findings.Finding]:
 
 def cautions(run: Run) -> str:
     return " ".join(findings.cautions(run, by_id(run), pairs.within(run)))
-
-
-def changed(run: Run, *added: dict, without: tuple[str, ...] = ()) -> Run:
-    """The same Run with these events before its last stop, and without others."""
-    events = [one for one in run.events if one["event"] not in without]
-    at = next((i for i, one in enumerate(events) if one["event"] == "stop"), len(events))
-    lines = [json.dumps(one) + "\n" for one in [*events[:at], *added, *events[at:]]]
-    (run.folder / "run.jsonl").write_text("".join(lines))
-    return Run(run.folder)
 
 
 class TestVerdict:
@@ -550,21 +534,6 @@ class TestHostileText:
         assert template.prose("`make x` <i> `<i>`") == "<code>make x</code> &lt;i&gt; `&lt;i&gt;`"
         assert template.prose("5 % in 3 Rounds") == "5\u00a0% in 3\u00a0Rounds"
         assert template.prose("in 0.5 [0.4, 0.6] of") == "in 0.5\u00a0[0.4,\u00a00.6] of"
-
-
-def run_that_says(folder: Path, text: str) -> Run:
-    """A Run with a text from a file wherever there can be one."""
-    cpu = {"host": text, "cpu": text, "system": text, "usable_cores": 2, "packages": {text: text}}
-    versions = {"versions": {"tensorflow": text, "device_name": text}, "python": text, "layout": text, "device": text}
-    header = {"run_id": text, "fingerprint": cpu, "env": {"A": text}, "weights": {"file": text, "sha256": text}}
-    header["guests"] = [{"file": text, "function": text, "sha256": text, "label": text, "arm": None}]
-    third = dataclasses.replace(A, framework="jax", mode="jit", layout="nhwc")
-    made = make(folder, [A, B, third], unlike=versions, spoilt=[1], **header)
-    fault = {"event": "fault", "group": 0, "round": 0, "attempt": 0, "worker": text, "kind": text, "reason": text}
-    layer = {"variant": text, "layer": text, "kind": text, "framework": text, "reported_height": text, "height": 1}
-    void = {"event": "void", "group": 0, "round": 7, "attempt": 0, "reason": text}
-    failed = {"event": "failed", "case_id": third.id, "reason": text}
-    return changed(made, fault | {"stderr_tail": text}, {"event": "layers", "rows": [layer]}, void, failed)
 
 
 class TestFiles:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from conftest import SMALL
+from command import SMALL
 
 from bench.commands.cli import main
 from bench.commands.selftest import checks, real_cases

@@ -1,0 +1,26 @@
+"""CSVs for plots: a row of summary.csv, and a file of such rows."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+#: One timed Case, as few columns as a plot needs.
+ROW = {
+    "case_id": "a",
+    "variant": "owt",
+    "framework": "torch",
+    "mode": "eager",
+    "device": "cpu",
+    "batch": 8,
+    "pass": "forward",
+    "mean_ms": 12.5,
+    "stddev_ms": 1.0,
+    "device_name": "a CPU",
+}
+
+
+def csv(folder: Path, *rows: dict[str, Any], name: str = "summary.csv", **options: Any) -> Path:
+    path = folder / name
+    pd.DataFrame(list(rows)).to_csv(path, index=False, **options)
+    return path

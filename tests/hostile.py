@@ -1,0 +1,32 @@
+"""Text that a page must not run, in every field of a Run that can hold text."""
+
+import dataclasses
+from pathlib import Path
+
+from runs import A, B, changed, make
+
+from bench.record.run import Run
+
+HOSTILE = (
+    "<script>document['title']='ran'</script>",
+    '"><img src=x onerror="document[\'title\']=1">',
+    "javascript:document['title']='ran'",
+    "</style><b id=x>&amp;",
+    "{{ 7 * 7 }}",
+    "`<i>`",
+)
+
+
+def run_that_says(folder: Path, text: str) -> Run:
+    """A Run with a text from a file wherever there can be one."""
+    cpu = {"host": text, "cpu": text, "system": text, "usable_cores": 2, "packages": {text: text}}
+    versions = {"versions": {"tensorflow": text, "device_name": text}, "python": text, "layout": text, "device": text}
+    header = {"run_id": text, "fingerprint": cpu, "env": {"A": text}, "weights": {"file": text, "sha256": text}}
+    header["guests"] = [{"file": text, "function": text, "sha256": text, "label": text, "arm": None}]
+    third = dataclasses.replace(A, framework="jax", mode="jit", layout="nhwc")
+    made = make(folder, [A, B, third], unlike=versions, spoilt=[1], **header)
+    fault = {"event": "fault", "group": 0, "round": 0, "attempt": 0, "worker": text, "kind": text, "reason": text}
+    layer = {"variant": text, "layer": text, "kind": text, "framework": text, "reported_height": text, "height": 1}
+    void = {"event": "void", "group": 0, "round": 7, "attempt": 0, "reason": text}
+    failed = {"event": "failed", "case_id": third.id, "reason": text}
+    return changed(made, fault | {"stderr_tail": text}, {"event": "layers", "rows": [layer]}, void, failed)

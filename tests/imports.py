@@ -1,0 +1,21 @@
+"""What a program imports, looked at in a child's own sys.modules."""
+
+import subprocess
+import sys
+
+from paths import ROOT
+
+FRAMEWORKS = {"torch", "tensorflow", "keras", "jax"}
+TABLES = {"numpy", "pandas", "matplotlib", "scipy"}
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level names of all modules that a child has loaded once it ran the code."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name.partition(".")[0] for name in done.stdout.split()}

@@ -1,0 +1,31 @@
+"""Checkouts of impls that differ from this one, for tests that compare two revisions."""
+
+import shutil
+from pathlib import Path
+
+from paths import ROOT
+
+#: The passes of the null Net, and passes of 4 ms to put in their place.
+PASSES = """    def forward(self) -> Any:
+        return None
+
+    def forward_backward(self) -> Any:
+        return None
+"""
+SPINNING = """    def forward(self) -> Any:
+        until = time.perf_counter_ns() + 4_000_000
+        while time.perf_counter_ns() < until:
+            pass
+
+    forward_backward = forward
+"""
+
+
+def revision(folder: Path, file: str = "null_alexnet.py", old: str = "", new: str = "") -> Path:
+    """A checkout that holds this revision's impls, one of its files changed."""
+    shutil.copytree(ROOT / "impls", folder / "impls", ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / "impls" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return folder
