@@ -13,10 +13,11 @@ SHAPING := $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET NET BATCH PA
   SEED WEIGHTS MAX_TIME TARGET_CI AB)
 PASSED = $(SHAPING) $(call passed,OUT NAME)
 # GPU builds of torch and tensorflow own the same cuDNN files, so each has an environment of its own
-# (jax's too, where it is asked for: make setup DEVICE=cuda FRAMEWORK=jax)
-GPU_NAMES := torch tensorflow $(findstring jax,$(FRAMEWORK))
-GPU_PYTHONS := $(if $(findstring cuda,$(DEVICE)),$(foreach name,$(GPU_NAMES),\
-  $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python)))
+# (that of a framework outside the default run, where it is asked for: make setup DEVICE=cuda FRAMEWORK=jax)
+GPU_NAMES := $(if $(findstring cuda,$(DEVICE)),$(shell $(PYTHON) -c "from impls import PEERS; \
+  print(*(it.name for it in PEERS.values() if it.gpu_build and (it.in_default_run or it.name in '$(FRAMEWORK)')))"))
+GPU_PYTHONS := $(foreach name,$(GPU_NAMES),\
+  $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python))
 
 .PHONY: bench classic layers verify compare selftest env profile peers plot report export ci-bench ingest browser test \
   test-all lint setup clean help
@@ -93,19 +94,17 @@ lint: .venv/ready ## format, lint, types, arrows
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-setup: .venv/ready $(if $(findstring cuda,$(DEVICE)),$(GPU_NAMES:%=.venvs/%/ready)) ## make .venv (DEVICE=cuda: GPU environments too)
+setup: .venv/ready $(GPU_NAMES:%=.venvs/%/ready) ## make .venv (DEVICE=cuda: GPU environments too)
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,tensorflow,jax,gpu,weights,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]"
 	@touch $@
 
-GPU_torch := "torch>=2.6"
-GPU_tensorflow := "tensorflow[and-cuda]>=2.18"
-GPU_jax := "jax[cuda13]>=0.7"
 .venvs/%/ready: pyproject.toml
 	$(PYTHON) -m venv .venvs/$*
-	.venvs/$*/bin/pip install --quiet --disable-pip-version-check numpy $(GPU_$*)
+	.venvs/$*/bin/pip install --quiet --disable-pip-version-check numpy \
+	  "$$($(PYTHON) -c 'from impls import PEERS; print(PEERS["$*"].gpu_build)')"
 	@touch $@
 
 clean: ## remove environments and caches; results stay

@@ -1,14 +1,13 @@
-"""What a framework must provide: the Net that ``build`` returns, and the functions beside it in each adapter.
-
-An adapter is one module with ``configure(settings)``, ``devices()``, ``versions()``, ``conditions()`` and
-``build(...)``, in that order of use; see CONTRIBUTING.md, "Adding a framework".
-"""
+"""What a framework must provide: an Adapter, the module with its functions, and the Net that its ``build`` returns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+
+from impls.variants import Variant
+from impls.weights import Weights
 
 Gradients = dict[str, dict[str, np.ndarray]]
 
@@ -99,6 +98,26 @@ class Net(Protocol):
 
     def peak_memory(self) -> int | None:
         """Most bytes the device's allocator held since the last call, None where it does not count them."""
+
+
+class Adapter(Protocol):
+    """The module of one framework; its functions are called in this order. It imports that framework alone."""
+
+    def configure(self, settings: Settings) -> None:
+        """Set up the process, before anything else is computed in it; DeviceMissing where the device is not there."""
+
+    def devices(self) -> list[str]:
+        """The devices that the framework sees: ``cpu``, ``cuda:0`` ..."""
+
+    def versions(self) -> dict[str, Any]:
+        """Versions of the framework, by its name, and of its libraries; ``device_name``, None on a CPU."""
+
+    def conditions(self) -> dict[str, Any]:
+        """Settings read back from the framework: ``threads``, ``onednn``, ``tf32`` and ``bf16``, None where it has no
+        such setting; more where they matter."""
+
+    def build(self, variant: Variant, weights: Weights, how: Build) -> Net:
+        """Build a Variant with these canonical weights. A kind of layer that the adapter does not know raises."""
 
 
 def resident_batches(build: Build, size: int, channels: int = 3) -> list[np.ndarray]:

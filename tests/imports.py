@@ -5,7 +5,9 @@ import sys
 
 from paths import ROOT
 
-FRAMEWORKS = {"torch", "tensorflow", "keras", "jax"}
+from impls import PEERS
+
+FRAMEWORKS = {package for it in PEERS.values() for package in (it.package, *it.also)}
 TABLES = {"numpy", "pandas", "matplotlib", "scipy"}
 
 

@@ -15,7 +15,7 @@ from impls.net import Build, Settings
 from impls.variants import Variant
 from impls.weights import Weights
 
-PEERS = [name for name, it in impls.FRAMEWORKS.items() if it.peer]
+PEERS = list(impls.PEERS)
 
 
 @functools.cache

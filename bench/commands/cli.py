@@ -8,7 +8,7 @@ import click
 
 import bench
 from bench import UsageError
-from impls import FRAMEWORKS
+from impls import PEERS
 
 
 class Commands(click.Group):
@@ -41,8 +41,7 @@ def options(*chosen: Any) -> Any:
     return apply
 
 
-PEERS = {name: it for name, it in FRAMEWORKS.items() if it.peer}
-UNASKED = ", ".join(name for name, it in PEERS.items() if it.unasked)
+UNASKED = ", ".join(name for name, it in PEERS.items() if it.in_default_run)
 MODES = "; ".join(f"{name}: {', '.join(it.modes)}" for name, it in PEERS.items())
 LAYOUTS = "; ".join(f"{name}: {', '.join(it.layouts)}" for name, it in PEERS.items())
 

@@ -22,17 +22,16 @@ from bench.controller.pool import WorkerSettings
 from bench.controller.worker_process import WorkerDied
 from bench.machine import gpu, host, noise
 from bench.output import console
-from impls import FRAMEWORKS
+from impls import FRAMEWORKS, PEERS
 
 #: Variables that change how fast a framework is; a Worker gets none of the caller's unless --env names it.
-SPEED = re.compile(
-    r"(OMP|GOMP|KMP|MKL|OPENBLAS|ONEDNN|DNNL|TF(?!_CLI|_VAR)|XLA|JAX|CUDNN|NVIDIA|TORCH|PYTORCH|LD|MALLOC)_\w+"
-)
+LIBRARIES = ("OMP", "GOMP", "KMP", "MKL", "OPENBLAS", "ONEDNN", "DNNL", "CUDNN", "NVIDIA", "LD", "MALLOC")
+SPEED = re.compile(rf"({'|'.join((*LIBRARIES, *(one for it in FRAMEWORKS.values() for one in it.prefixes)))})_\w+")
 #: Variables that make it slow, or other than it is by default, whatever their value.
 SWITCHES = re.compile(
-    r"CUDA_LAUNCH_BLOCKING|JAX_(DISABLE_JIT|DEBUG_NANS|DEBUG_INFS|ENABLE_CHECKS|LOG_COMPILES)|TF_DETERMINISTIC_OPS"
-    r"|TF_ENABLE_ONEDNN_OPTS|XLA_FLAGS|TORCH_SHOW_CPP_STACKTRACES|TORCH_LOGS|ONEDNN_VERBOSE|DNNL_VERBOSE|MKL_VERBOSE"
-    r"|(MALLOC|LD)_\w+|PYTHON(DEVMODE|MALLOC|TRACEMALLOC|ASYNCIODEBUG)|(OMP|GOMP|KMP|MKL|OPENBLAS)_\w+"
+    r"CUDA_LAUNCH_BLOCKING|ONEDNN_VERBOSE|DNNL_VERBOSE|(MALLOC|LD|OMP|GOMP|KMP|MKL|OPENBLAS)_\w+"
+    r"|PYTHON(DEVMODE|MALLOC|TRACEMALLOC|ASYNCIODEBUG)|"
+    + "|".join(switch for framework in FRAMEWORKS.values() for switch in framework.switches)
 )
 LOAD = 0.5  # a core, above which somebody else is at work
 UNSTEADY = 0.2  # of the controls more than 5 % off: a quiet machine has a few
@@ -78,7 +77,7 @@ def facts(asked: dict[str, Any]) -> dict[str, Any]:
     """Machine, shell, gpu, frameworks and noise; None where a source is absent."""
     conditions = options.conditions(asked)
     named = options.frameworks(asked) if asked["framework"] else None
-    names = named or [name for name, it in FRAMEWORKS.items() if it.peer]
+    names = named or list(PEERS)
     here = named or [name for name in names if name in conditions.pythons or find_spec(FRAMEWORKS[name].package)]
     cases = options.plain_cases(["tutorial"], asked | {"framework": ",".join(here)}, batch=1) if here else []
     found: dict[str, Any] = {
@@ -99,7 +98,7 @@ def facts(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def absent(framework: str) -> dict[str, Any]:
-    return {"installed": False, "failed": None, "install": f"pip install 'alexnet-bench[{framework}]'"}
+    return {"installed": False, "failed": None, "install": f"pip install {impls.requirement(framework)}"}
 
 
 def ask(case: Case, conditions: WorkerSettings) -> dict[str, Any]:
@@ -166,8 +165,7 @@ def advice(found: dict[str, Any]) -> Iterator[str]:
     if switches := [name for name in found["shell"]["let_through"] if SWITCHES.fullmatch(name)]:
         yield f"--env lets {', '.join(switches)} through, which can change every time: leave out what is not under test"
     if not any(one["installed"] for one in found["frameworks"].values()):
-        extras = ",".join(name for name, it in FRAMEWORKS.items() if it.unasked)
-        yield f"no framework is installed: pip install 'alexnet-bench[{extras}]'"
+        yield f"no framework is installed: pip install {impls.requirement()}"
     for name, one in found["frameworks"].items():
         if one["failed"]:
             yield f"{name} cannot start: {one['failed']}"
@@ -212,15 +210,14 @@ def _of_a_framework(name: str, one: dict[str, Any], found: dict[str, Any]) -> It
     """Of what its Worker said, as far as it came."""
     apart = f"give it an environment of its own, --python {name}=PATH"
     if one.get("versions", {}).get("cuda") and not found["gpu"]["present"]:
-        build = {"torch": "torch --index-url https://download.pytorch.org/whl/cpu", "tensorflow": "tensorflow-cpu"}
-        how = f": {one['pip']} install {build[name]}" if name in build else ""
+        how = f": {one['pip']} install {build}" if (build := FRAMEWORKS[name].cpu_build) else ""
         yield f"{name} {one['version']} is a build for CUDA and no GPU is here; the build for CPUs is smaller{how}"
     files: dict[tuple[str, ...], list[str]] = {}
     for twice in one.get("owned_twice", ()):
         files.setdefault(tuple(twice["owners"]), []).append(twice["file"])
     for owners, names in files.items():
         which = names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-        mend = f"{one['pip']} uninstall -y {' '.join(owners)}, then {one['pip']} install 'alexnet-bench[{name}]'"
+        mend = f"{one['pip']} uninstall -y {' '.join(owners)}, then {one['pip']} install {impls.requirement(name)}"
         yield f"{name}: {which} belong to {' and to '.join(owners)}, whichever was installed last: {mend}"
     for what, several in runtimes(one).items():
         if len(several) > 1:
@@ -232,7 +229,8 @@ def _of_a_framework(name: str, one: dict[str, Any], found: dict[str, Any]) -> It
     if settings.get("threads") not in (None, 0, found["threads"]):
         yield f"{name} runs {settings['threads']} threads, {found['threads']} were asked for: look for what sets them"
     if settings.get("onednn") is False and found["device"] == "cpu":
-        yield f"{name} computes without oneDNN, which its usual build has: {one['pip']} install 'alexnet-bench[{name}]'"
+        usual = f"{one['pip']} install {impls.requirement(name)}"
+        yield f"{name} computes without oneDNN, which its usual build has: {usual}"
     for what, shown in one.get("precision", {}).items():
         if shown["precision"] != "fp32":
             yield f"{name}: a {what} asked for in fp32 shows {shown['precision']}: the Run would flag it; see --env"

@@ -19,7 +19,7 @@ from bench.controller.pool import GivenWeights, WorkerSettings
 from bench.machine import host
 from bench.worker import guest
 from bench.worker.guest import Guest
-from impls import FRAMEWORKS
+from impls import FRAMEWORKS, PEERS
 from impls.variants import VARIANTS
 from impls.weights import WeightsError, load
 
@@ -35,7 +35,7 @@ def frameworks(asked: dict[str, Any]) -> list[str]:
         first = arm.parsed(asked["ab"], ()).guest(LABELS[0])
         return [first.framework] if first else []
     if (asked.get("ab") or "").startswith("python="):  # both sides have an interpreter of their own
-        wanted = asked["framework"] or ",".join(name for name, it in FRAMEWORKS.items() if it.unasked)
+        wanted = asked["framework"] or ",".join(name for name, it in FRAMEWORKS.items() if it.in_default_run)
         return several("framework", wanted, [name for name, it in FRAMEWORKS.items() if it.peer or wanted == name])
     theirs = [
         one.framework for one in guests(asked, (asked["framework"] or "").split(",")) if FRAMEWORKS[one.framework].peer
@@ -45,14 +45,12 @@ def frameworks(asked: dict[str, Any]) -> list[str]:
     if asked["framework"] is None:
         found = [name for name in impls.available() if name not in known] + list(known)
         if not found:
-            extras = ",".join(name for name, it in FRAMEWORKS.items() if it.unasked)
-            raise UsageError(f"no framework is installed: pip install 'alexnet-bench[{extras}]'")
+            raise UsageError(f"no framework is installed: pip install {impls.requirement()}")
         return [name for name in FRAMEWORKS if name in found]
-    peers = [name for name, it in FRAMEWORKS.items() if it.peer]
-    named = several("framework", asked["framework"], peers if asked["framework"] == "all" else list(FRAMEWORKS))
+    named = several("framework", asked["framework"], list(PEERS) if asked["framework"] == "all" else list(FRAMEWORKS))
     for name in named:
         if name not in known and importlib.util.find_spec(FRAMEWORKS[name].package) is None:
-            raise UsageError(f"framework {name!r} is not installed: pip install 'alexnet-bench[{name}]'")
+            raise UsageError(f"framework {name!r} is not installed: pip install {impls.requirement(name)}")
     return named
 
 

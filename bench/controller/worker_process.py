@@ -27,21 +27,8 @@ for name, path in (("impls", sys.argv[1]), ("bench", sys.argv[2])):
 from bench.worker.main import main
 main(sys.argv[3], *map(int, sys.argv[4:7]))
 """
-#: How frameworks and their libraries are told a number of threads.
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC", "PJRT_NPROC")
-#: Settings that a user who sets nothing does not have.
-PINNED = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CUDNN_USE_AUTOTUNE": "1", "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT"}
-#: Where compilers keep what they made, and what has them keep all of it.
-CACHES = {
-    "TORCHINDUCTOR_CACHE_DIR": "inductor",
-    "TRITON_CACHE_DIR": "triton",
-    "CUDA_CACHE_PATH": "cuda",
-    "JAX_COMPILATION_CACHE_DIR": "jax",
-}
-CACHING = {
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
+#: What libraries that several frameworks share take a number of threads from.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 KEPT = ("PATH", "HOME", "TMPDIR", "SYSTEMROOT")
 TAIL_LINES = 15
 
@@ -79,17 +66,11 @@ def environment(
         **(visible if on_gpu else {"CUDA_VISIBLE_DEVICES": ""}),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_CACHE_MAXSIZE": "4294967296",
-        "TF_CPP_MIN_LOG_LEVEL": "1",
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # several frameworks share the GPU, whatever the preset
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        "JAX_PLATFORMS": "cuda" if on_gpu else "cpu",
-        "KERAS_BACKEND": "tensorflow",
-        **{name: str(cache / folder) for name, folder in CACHES.items()},
-        **CACHING,
-        **({} if on_gpu else {"TF_XLA_FLAGS": f'--tf_xla_persistent_cache_directory="{cache / "xla"}"'}),
+        "CUDA_CACHE_PATH": str(cache / "cuda"),
         **({} if threads is None else dict.fromkeys(THREADS, str(threads))),
-        **(PINNED if preset == "equal" else {}),
+        **({"ONEDNN_DEFAULT_FPMATH_MODE": "STRICT"} if preset == "equal" else {}),
         **({} if precision == "tf32" or preset != "equal" else {"NVIDIA_TF32_OVERRIDE": "0"}),
+        **impls.environment(device, threads, preset, str(cache)),
         **extra,
     }
     return {name: value for name, value in inherited.items() if value is not None}
@@ -266,7 +247,7 @@ def configured(child: WorkerProcess, device: str) -> dict[str, Any]:
             raise  # its own impls do not fit: no framework is missing
         if died.kind == "missing" or "ModuleNotFoundError" in died.tail:
             raise UsageError(
-                f"framework {framework!r} is not installed{where}: pip install 'alexnet-bench[{framework}]' "
+                f"framework {framework!r} is not installed{where}: pip install {impls.requirement(framework)} "
                 f"({died.last_words})"
             ) from died
         if died.kind == "device":

@@ -31,8 +31,6 @@ if TYPE_CHECKING:  # numpy with them
 PROVEN, UNPROVEN = ("variant", "weights", "how"), ("variant", "how")  # what FUNCTION may be called with, in order
 NEEDED = ("load", "forward", "forward_backward", "wait")
 NEEDED_FOR_PROOF = ("logits", "gradients")
-#: A framework under another name. Its Worker is the only one that lets it in.
-ALSO = {"keras": "tensorflow", "torchvision": "torch"}
 
 
 class NotANet(TypeError):
@@ -192,19 +190,18 @@ def _takes_weights(tree: ast.Module, name: str, function: str) -> bool:
 
 def _framework(tree: ast.Module, name: str, frameworks: Sequence[str]) -> str:
     """Whose Worker the file runs in: that of the one framework it imports, anywhere; ``null`` where it imports none."""
-    peers = {it.package: framework for framework, it in impls.FRAMEWORKS.items() if it.peer}
-    adapters = {it.adapter: framework for framework, it in impls.FRAMEWORKS.items() if it.peer}
+    packages = {package: name for name, it in impls.PEERS.items() for package in (it.package, *it.also)}
+    adapters = {it.adapter: name for name, it in impls.PEERS.items()}
     modules = set(_modules(tree))
-    packages = {module.partition(".")[0] for module in modules}
-    found = {(peers | ALSO)[package] for package in packages & (peers | ALSO).keys()}
-    found |= {framework for adapter, framework in adapters.items() if adapter in modules}
+    found = {packages[top] for module in modules if (top := module.partition(".")[0]) in packages}
+    found |= {adapters[module] for module in modules & adapters.keys()}
     if len(found) > 1:
         asked = found & set(frameworks)
         if len(asked) != 1:
             several = " and ".join(framework for framework in impls.FRAMEWORKS if framework in found)
             raise UsageError(f"--net: {name} imports {several}: name the one it runs in with --framework")
         found = asked
-    named = set(frameworks) & set(peers.values())
+    named = set(frameworks) & impls.PEERS.keys()
     if not found and len(named) == 1:  # a file beside it may import that one
         found = named
     return found.pop() if found else "null"

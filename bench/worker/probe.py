@@ -30,10 +30,9 @@ PRECISION = (
     Variant("conv", 16, "", "3x3, 64 to 64 on 16x16", (Conv("widen", 64, 1), Conv("conv", 64, 3, pad=(1, 1)))),
 )
 #: Libraries whose copy or version decides how fast a pass is.
-LIBRARY = re.compile(
-    r"lib(cudnn|cublas|nccl|gomp|iomp|omp|mkl|dnnl|onednn|openblas|torch_cpu|torch_cuda|tensorflow_cc|tensorflow_framework"
-    r"|jax_common)[\w.+-]*\.so[\d.]*$"
-)
+SHARED = ("cudnn", "cublas", "nccl", "gomp", "iomp", "omp", "mkl", "dnnl", "onednn", "openblas")
+OWN = (library for framework in impls.FRAMEWORKS.values() for library in framework.libraries)
+LIBRARY = re.compile(rf"lib({'|'.join((*SHARED, *OWN))})[\w.+-]*\.so[\d.]*$")
 
 
 def precision(build: Builder, how: Callable[[int], Build]) -> dict[str, dict[str, Any]]:
@@ -157,14 +156,13 @@ def libraries() -> list[dict[str, Any]]:
 
 def strangers(framework: str) -> list[str]:
     """Frameworks in this process beside its own."""
-    peers = {name: it.package for name, it in impls.FRAMEWORKS.items() if it.peer and name != framework}
-    return [name for name, package in peers.items() if sys.modules.get(package)]
+    return [name for name, it in impls.PEERS.items() if name != framework and sys.modules.get(it.package)]
 
 
 def keep_out(framework: str) -> None:
     """Let no other framework in: TensorFlow would import jax where it finds it, threads, memory and all."""
-    for name, it in impls.FRAMEWORKS.items():
-        if it.peer and name != framework:
+    for name, it in impls.PEERS.items():
+        if name != framework:
             sys.modules.setdefault(it.package, None)  # type: ignore[arg-type]
 
 

@@ -1,7 +1,6 @@
 """Modes, layouts, LRN, presets and users' own nets as axes of the grid, and whom each is held against."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -12,7 +11,6 @@ from bench.cases import arm, case
 from bench.cases.case import checked, grid, groups
 from bench.commands.cli import main
 from bench.controller.pool import WorkerSettings
-from bench.controller.worker_process import CACHES, PINNED, THREADS, environment
 from bench.record import pairs
 
 ALL = ["torch", "tensorflow", "jax"]
@@ -286,26 +284,7 @@ class TestPartners:
 
 
 class TestEnvironment:
-    def test_equal_pins_threads_onednn_and_tf32(self):
-        found = environment("cpu", 3, "fp32", {}, Path("/c"))
-        assert {name: found[name] for name in THREADS} == dict.fromkeys(THREADS, "3")
-        assert {name: found[name] for name in PINNED} == PINNED
-        assert (found["TF_ENABLE_ONEDNN_OPTS"], found["NVIDIA_TF32_OVERRIDE"]) == ("1", "0")
-        assert "NVIDIA_TF32_OVERRIDE" not in environment("cuda", 3, "tf32", {}, Path("/c"))
-
-    def test_default_pins_nothing(self, monkeypatch):
-        monkeypatch.setenv("OMP_NUM_THREADS", "9")
-        found = environment("cpu", None, "fp32", {}, Path("/c"), "default")
-        assert not found.keys() & {*THREADS, *PINNED, "NVIDIA_TF32_OVERRIDE"}
-
     def test_a_worker_is_given_threads_only_where_they_are_pinned_or_asked_for(self):
         default = dataclasses.replace(A, preset="default")
         cases = (A, default, dataclasses.replace(default, threads=1))
         assert [WorkerSettings(2, 60.0).pinned_threads(one) for one in cases] == [2, None, 1]
-
-    @pytest.mark.parametrize("preset", ["equal", "default"])
-    def test_all_that_is_compiled_lies_under_the_folder_it_was_given(self, preset):
-        found = environment("cpu", 1, "fp32", {}, Path("/a/cache"), preset)
-        assert {found[name] for name in CACHES} == {f"/a/cache/{folder}" for folder in CACHES.values()}
-        assert found["TF_XLA_FLAGS"] == '--tf_xla_persistent_cache_directory="/a/cache/xla"'
-        assert found["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] == "0"

@@ -9,6 +9,8 @@ from bench.cases.case import Case, checked, device, grid, groups, modes, one_of,
 from impls import FRAMEWORKS
 from impls.variants import VARIANTS
 
+*FIRST, LAST = FRAMEWORKS
+NO_CAFFE = f"unknown framework 'caffe': choose {', '.join(FIRST)} or {LAST}"
 DEFAULTS = {
     "variants": ["tutorial"],
     "modes": {"torch": ["eager"], "tensorflow": ["graph"]},
@@ -81,7 +83,7 @@ def test_modes_go_to_the_framework_that_has_them():
         ),
         (
             lambda: several("framework", "caffe", list(FRAMEWORKS)),
-            "unknown framework 'caffe': choose torch, tensorflow, jax or null",
+            NO_CAFFE,
         ),
         (lambda: modes(["torch"], "xla"), "torch has no mode 'xla': choose eager or compile"),
         (
@@ -123,7 +125,7 @@ class TestChecked:
         ("changes", "message"),
         [
             ({"variant": "alexnet"}, "unknown variant 'alexnet': choose tutorial, "),
-            ({"framework": "caffe"}, "unknown framework 'caffe': choose torch, tensorflow, jax or null"),
+            ({"framework": "caffe"}, NO_CAFFE),
             ({"pass_": "backward"}, "unknown pass 'backward': choose forward or forward_backward"),
             ({"precision": "fp8"}, "unknown precision 'fp8': choose fp32, tf32 or bf16"),
             ({"device": "a|b"}, "unknown device 'a|b': choose cpu, cuda, or one GPU such as cuda:1"),

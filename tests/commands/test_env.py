@@ -200,6 +200,27 @@ class TestAdvice:
         assert list(env.advice(found)) == ["no framework is installed: pip install 'alexnet-bench[torch,tensorflow]'"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "names", "others"),
+    [
+        (
+            env.SPEED,
+            "TORCH_LOGS PYTORCH_ALLOC_CONF TF_ENABLE_ONEDNN_OPTS XLA_FLAGS JAX_PLATFORMS OMP_NUM_THREADS CUDNN_LOGINFO",
+            "TF_CLI_ARGS TF_VAR_region TORCHX NPROC PATH",
+        ),
+        (
+            env.SWITCHES,
+            "JAX_DISABLE_JIT JAX_DEBUG_NANS XLA_FLAGS TF_DETERMINISTIC_OPS TORCH_LOGS MKL_VERBOSE "
+            "ONEDNN_VERBOSE LD_PRELOAD PYTHONMALLOC CUDA_LAUNCH_BLOCKING",
+            "JAX_PLATFORMS JAX_DISABLE TF_CPP_MIN_LOG_LEVEL TORCHINDUCTOR_CACHE_DIR NVIDIA_TF32_OVERRIDE",
+        ),
+    ],
+    ids=["change the speed", "whatever their value"],
+)
+def test_variables_that_matter_are_those_of_shared_libraries_and_of_every_framework(pattern, names, others):
+    assert [name for name in f"{names} {others}".split() if pattern.fullmatch(name)] == names.split()
+
+
 class TestCommand:
     def test_json_is_one_object_on_stdout_with_every_fact_and_the_shells_variables_by_name_only(
         self, capsys, monkeypatch

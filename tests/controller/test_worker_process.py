@@ -1,11 +1,14 @@
 """A Worker as the controller sees it: real processes, the null Net, every way to fail."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from bench import UsageError
 from bench.commands.options import plain_cases
@@ -15,6 +18,7 @@ from impls import weights
 
 ASKED = {"framework": "null", "mode": "part", "device": "cpu", "threads": None, "size": "67", "seed": "0", "python": ()}
 (CASE,) = plain_cases(["half_width"], ASKED, batch=2)
+ENVIRONMENTS = json.loads((ROOT / "tests" / "data" / "worker_environment.json").read_text())
 
 
 def worker(folder, part="", limit_s=60.0, python=None):
@@ -73,6 +77,20 @@ def test_its_environment_is_the_whitelist_and_nothing_of_a_poisoned_parent(tmp_p
     assert not poison.keys() & seen.keys()
     assert seen["CUDA_VISIBLE_DEVICES"] == ""
     assert seen["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(("device", "threads", "precision", "preset", "more"), ENVIRONMENTS["cases"])
+def test_what_a_worker_inherits_is_held_by_values(device, threads, precision, preset, more, monkeypatch):
+    """Of every framework's variables, and of its own: conditions that would change with no other sign."""
+    monkeypatch.setattr(os, "environ", ENVIRONMENTS["environ"])
+    found = environment(device, threads, precision, {}, Path("/a/cache"), preset)
+    assert found == ENVIRONMENTS["always"] | more
+
+
+def test_what_a_user_adds_or_takes_away_comes_last():
+    extra = {"TF_XLA_FLAGS": None, "JAX_PLATFORMS": "tpu"}
+    found = environment("cpu", 1, "fp32", extra, Path("/a/cache"))
+    assert ("TF_XLA_FLAGS" in found, found["JAX_PLATFORMS"]) == (False, "tpu")
 
 
 def test_a_killed_worker_is_reported_with_its_signal(tmp_path):

@@ -5,6 +5,7 @@ and judged by what `verify` and `run` ask of a Worker, against a reference that 
 """
 
 import dataclasses
+import importlib
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from nets import PEERS, configured, how
 
 from bench.controller import parity
 from bench.worker.main import Worker
+from impls import FRAMEWORKS
 from impls.layers import BatchNorm, Conv, Fc, Flatten, Lrn, Pool, Relu
 from impls.variants import VARIANTS, Variant
 
@@ -39,28 +41,26 @@ SHAPES = (RuntimeError, ValueError, TypeError)
 SMALL = 99  # pixels: the last pool still gives 2x2 in every variant, so that a wrong flatten order shows
 
 
-def rolled(framework, x, by):
-    """Channels moved round by ``by``: with two groups, each gets the other's half."""
-    if framework == "torch":
-        return x.roll(by, 1)
-    if framework == "jax":
-        import jax.numpy as jnp
+def operations(framework):
+    """The namespace of a framework that has numpy's names, roll and transpose (torch: permute)."""
+    return importlib.import_module({"jax": "jax.numpy"}.get(framework, FRAMEWORKS[framework].package))
 
-        return jnp.roll(x, by, 3)
-    import tensorflow as tf
 
-    return tf.roll(x, by, 3)
+def channels_first(framework):
+    return FRAMEWORKS[framework].layouts[0] == "nchw"
+
+
+def rolled(framework, x):
+    """Channels moved round by half of them: with two groups, each gets the other's half."""
+    axis = 1 if channels_first(framework) else 3
+    return operations(framework).roll(x, x.shape[axis] // 2, axis)
 
 
 def reordered(framework, x):
-    """(c, h, w) where (h, w, c) is flattened; for torch, whose weights are made for c, h, w, the other way round."""
-    if framework == "torch":
-        return x.permute(0, 2, 3, 1)
-    if framework == "jax":
-        return x.transpose(0, 3, 1, 2)
-    import tensorflow as tf
-
-    return tf.transpose(x, (0, 3, 1, 2))
+    """(c, h, w) where (h, w, c) is flattened; where weights are made for c, h, w, the other way round."""
+    if channels_first(framework):
+        return operations(framework).permute(x, (0, 2, 3, 1))
+    return operations(framework).transpose(x, (0, 3, 1, 2))
 
 
 def moved(pad):
@@ -73,7 +73,7 @@ def faults(framework, layer):
     if isinstance(layer, Conv | Pool):
         yield "pad moved by one", dataclasses.replace(layer, pad=moved(layer.pad))
     if isinstance(layer, Conv) and layer.groups > 1:
-        yield "group order swapped", lambda x: rolled(framework, x, x.shape[1 if framework == "torch" else 3] // 2)
+        yield "group order swapped", lambda x: rolled(framework, x)
     if isinstance(layer, Lrn):
         size = 2 * layer.radius + 1
         yield "alpha divided once too often", dataclasses.replace(layer, alpha=layer.alpha / size)

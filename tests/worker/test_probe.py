@@ -84,6 +84,13 @@ def test_no_other_framework_gets_into_a_worker_and_libraries_are_named_without_a
         assert library["inside"] is True
 
 
+def test_libraries_that_decide_speed_are_shared_ones_and_every_frameworks_own():
+    decide = "libtorch_cpu.so libtorch_cuda.so libtensorflow_cc.so.2 libtensorflow_framework.so.2 libjax_common.so "
+    decide += "libcudnn_ops.so.9 libcublasLt.so.12 libgomp-a34b3233.so.1 libmkl_core.so.2 libopenblas64_p-r0.so"
+    others = "libtorch_python.so libc.so.6 libstdc++.so.6 mytorch_cpu.so libtorch_cpu.so.old"
+    assert [name for name in f"{decide} {others}".split() if probe.LIBRARY.search(name)] == decide.split()
+
+
 def test_a_framework_that_got_in_is_named(monkeypatch):
     for name in PEERS:
         monkeypatch.setitem(sys.modules, name, None)

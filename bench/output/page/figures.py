@@ -24,7 +24,7 @@ from bench.output.plots import kinds
 from bench.output.run_table import words
 from bench.record import csvfile, layer_times
 from bench.record.run import Run
-from impls import FRAMEWORKS
+from impls import PEERS
 
 #: What a plot is called, and how it is read; in the order of a page.
 CAPTIONS = {
@@ -99,7 +99,7 @@ def of(run: Run, rows: Rows, prefix: str) -> list[Figure]:
 
 def _may_fork() -> bool:
     """Not where a thread runs, a framework's own too, whose lock a fork would copy."""
-    frameworks = any(it.package in sys.modules for it in FRAMEWORKS.values() if it.peer)
+    frameworks = any(it.package in sys.modules for it in PEERS.values())
     return sys.platform == "linux" and threading.active_count() == 1 and not frameworks
 
 

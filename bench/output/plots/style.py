@@ -16,7 +16,7 @@ from bench import UsageError
 from impls import FRAMEWORKS
 
 #: Okabe and Ito's colours, told apart by colour-blind readers; one framework, one colour, everywhere.
-COLORS = {"torch": "#D55E00", "tensorflow": "#0072B2", "jax": "#009E73"}
+COLORS = {name: framework.color for name, framework in FRAMEWORKS.items() if framework.color}
 OTHER = "#7F7F7F"
 #: Of frameworks that are not ours, in the order of their names; beyond them all are OTHER.
 OTHERS = (OTHER, "#CC79A7", "#E69F00", "#56B4E9")

@@ -1,0 +1,88 @@
+"""A framework is its adapter, its record, its lines in pyproject.toml and its pins: what lacks one is named here."""
+
+import dataclasses
+import fnmatch
+import re
+import tomllib
+
+import pytest
+from paths import ROOT
+
+import impls
+from impls import FRAMEWORKS, PEERS, Framework
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PINS = (ROOT / "constraints.txt").read_text()
+CARROT = Framework("carrot", "impls.carrot_alexnet", "carrot", ("carrot-dl",), ("plain",), ("nhwc",), also=("turnip",))
+
+
+def lacking(framework, pyproject=PYPROJECT, pins=PINS):
+    """Lines that pyproject.toml and constraints.txt should have for a framework and have not."""
+    extras, tools = pyproject["project"]["optional-dependencies"], pyproject["tool"]
+    lint, contracts = tools["ruff"]["lint"], {it["name"]: it for it in tools["importlinter"]["contracts"]}
+    forbidden = contracts["bench imports no framework and no adapter"]["forbidden_modules"]
+    independent = contracts["each adapter imports its own framework only"]["modules"]
+    untyped = [module for override in tools["mypy"]["overrides"] for module in override["module"]]
+    path, packages = f"{framework.adapter.replace('.', '/')}.py", (framework.package, *framework.also)
+    if framework.adapter not in forbidden:
+        yield f"importlinter, bench imports no framework and no adapter: forbidden_modules: {framework.adapter}"
+    if framework.adapter not in independent:
+        yield f"importlinter, each adapter imports its own framework only: modules: {framework.adapter}"
+    if not framework.peer:
+        return
+    if framework.name not in extras:
+        yield f"project.optional-dependencies: {framework.name} = [...]"
+    if framework.name not in re.split(r"[\[\],]", extras["all"][0]):
+        yield f"project.optional-dependencies: all: {framework.name}"
+    for package in packages:
+        if package not in lint["flake8-tidy-imports"]["banned-api"]:
+            yield f"ruff.lint.flake8-tidy-imports.banned-api: {package}"
+        if package not in forbidden:
+            yield f"importlinter, bench imports no framework and no adapter: forbidden_modules: {package}"
+    if not any("TID251" in codes for glob, codes in lint["per-file-ignores"].items() if fnmatch.fnmatch(path, glob)):
+        yield f"ruff.lint.per-file-ignores: {path} = TID251"
+    if f"{framework.package}.*" not in untyped:
+        yield f"mypy.overrides: {framework.package}.*"
+    if not re.search(rf"^({'|'.join(framework.distributions)})==", pins, flags=re.MULTILINE):
+        yield f"constraints.txt: {framework.distributions[0]}=="
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_pyproject_and_constraints_have_every_line_of_a_framework(name):
+    assert list(lacking(FRAMEWORKS[name])) == []
+
+
+def test_a_framework_that_is_in_no_list_is_told_each_line_that_it_lacks():
+    assert list(lacking(CARROT)) == [
+        "importlinter, bench imports no framework and no adapter: forbidden_modules: impls.carrot_alexnet",
+        "importlinter, each adapter imports its own framework only: modules: impls.carrot_alexnet",
+        "project.optional-dependencies: carrot = [...]",
+        "project.optional-dependencies: all: carrot",
+        "ruff.lint.flake8-tidy-imports.banned-api: carrot",
+        "importlinter, bench imports no framework and no adapter: forbidden_modules: carrot",
+        "ruff.lint.flake8-tidy-imports.banned-api: turnip",
+        "importlinter, bench imports no framework and no adapter: forbidden_modules: turnip",
+        "ruff.lint.per-file-ignores: impls/carrot_alexnet.py = TID251",
+        "mypy.overrides: carrot.*",
+        "constraints.txt: carrot-dl==",
+    ]
+
+
+def test_what_pip_installs_is_the_extras_of_frameworks_and_of_the_null_net_none():
+    assert impls.requirement() == "'alexnet-bench[torch,tensorflow]'"
+    assert impls.requirement("jax") == "'alexnet-bench[jax]'"
+    assert impls.requirement("null") == "alexnet-bench"
+
+
+def test_no_framework_gives_a_variable_of_another_another_value():
+    """A Worker gets the variables of all frameworks."""
+    values = {}
+    for framework in FRAMEWORKS.values():
+        for variable in framework.environment:
+            fields = dataclasses.replace(variable, value="")
+            assert values.setdefault(fields, variable.value) == variable.value
+
+
+def test_every_peer_has_a_color_of_its_own_and_a_build_for_a_gpu():
+    assert len({framework.color for framework in PEERS.values()} - {""}) == len(PEERS)
+    assert all(framework.gpu_build.startswith(framework.distributions) for framework in PEERS.values())
