@@ -324,7 +324,7 @@ VARIANTS = {
 }
 
 
-def named(name: str, size: int | None = None) -> Variant:
+def variant_named(name: str, size: int | None = None) -> Variant:
     """A Variant by its name, at an input size; ``owt.conv1`` is that row alone. KeyError where there is none."""
     net, dot, _ = name.partition(".")
     variant = VARIANTS[net].resized(size)

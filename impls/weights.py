@@ -175,16 +175,16 @@ def _cut_off(data: bytes) -> str:
     return f"the file is cut off within {name}: expected {end:,} bytes up to its end, found {len(data):,}"
 
 
-def share(weights: Weights, folder: Path) -> None:
-    """Write each array as ``<layer>.<name>.npy``, for ``shared`` to map."""
+def write_shared(weights: Weights, folder: Path) -> None:
+    """Write each array as ``<layer>.<name>.npy``, for ``map_shared``."""
     folder.mkdir(parents=True, exist_ok=True)
     for layer, arrays in weights.items():
         for name, array in arrays.items():
             np.save(folder / f"{layer}.{name}.npy", array)
 
 
-def shared(folder: Path) -> Weights:
-    """Map what ``share`` wrote, read-only: Workers of one machine keep one copy in memory."""
+def map_shared(folder: Path) -> Weights:
+    """Map what ``write_shared`` wrote, read-only: Workers of one machine keep one copy in memory."""
     weights: Weights = {}
     for path in sorted(folder.glob("*.npy")):
         layer, name, _ = path.name.split(".")

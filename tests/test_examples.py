@@ -24,7 +24,7 @@ import impls
 from bench.worker import guest, probe
 from impls.net import Build, Settings, gradients_of, logits_of
 from impls.variants import VARIANTS
-from impls.weights import shared
+from impls.weights import map_shared
 
 path, framework, folder, out, wanted = *map(Path, sys.argv[1:2]), *sys.argv[2:3], *map(Path, sys.argv[3:5]), sys.argv[5]
 asked = json.loads(wanted)
@@ -33,11 +33,11 @@ impls.load(framework).configure(Settings("cpu", 2, "fp32"))
 refused = []
 for variant, size, how in asked["refused"]:
     try:
-        guest.build(str(path), "build", VARIANTS[variant].resized(size), shared(folder / "weights"), Build(**how))
+        guest.build(str(path), "build", VARIANTS[variant].resized(size), map_shared(folder / "weights"), Build(**how))
     except guest.NotANet as error:
         refused.append(str(error))
 variant, size, how = asked["built"]
-net = guest.build(str(path), "build", VARIANTS[variant].resized(size), shared(folder / "weights"), Build(**how))
+net = guest.build(str(path), "build", VARIANTS[variant].resized(size), map_shared(folder / "weights"), Build(**how))
 images = np.load(folder / "images.npy")
 net.load([images, 2 * images])
 alternated = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench import UsageError
 from impls import FRAMEWORKS
 from impls.layers import LayerError, Lrn
-from impls.variants import VARIANTS, Variant, named
+from impls.variants import VARIANTS, Variant, variant_named
 
 PASSES = ("forward", "forward_backward")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -111,7 +111,7 @@ class Case:
     def net(self) -> Variant:
         if self.foreign:
             return Variant(self.variant, 0, source="another program", note="", layers=())
-        return named(self.variant, self.size)
+        return variant_named(self.variant, self.size)
 
     @property
     def macs(self) -> int:
@@ -235,7 +235,7 @@ def grid(
         raise UsageError("precision 'tf32' asked for, which only a GPU has: choose fp32 or bf16 on the cpu")
     cases = []
     for variant, device, precision, batch in itertools.product(variants, devices, precisions, batches):
-        own_size = None if size == named(variant.partition(".")[0]).input_size else size
+        own_size = None if size == variant_named(variant.partition(".")[0]).input_size else size
         nets: list[tuple[str, str | None, str]] = [
             (framework, None, lrn)
             for framework in (modes if ours is None else ours)
@@ -256,7 +256,7 @@ def grid(
 
 def has_lrn(variant: str) -> bool:
     """Whether there is an LRN to choose."""
-    return any(isinstance(layer, Lrn) for layer in named(variant).layers)
+    return any(isinstance(layer, Lrn) for layer in variant_named(variant).layers)
 
 
 def checked(cases: list[Case]) -> list[Case]:

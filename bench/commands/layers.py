@@ -42,7 +42,7 @@ def ask(cases: Sequence[Case], conditions: WorkerSettings) -> dict[str, list[dic
             for variant in dict.fromkeys(case.variant for case in cases):
                 here = [case for case in cases if case.variant == variant]
                 with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                    weights.share(weights.initial(here[0].net, here[0].seed), Path(folder) / "weights")
+                    weights.write_shared(weights.initial(here[0].net, here[0].seed), Path(folder) / "weights")
                     for case in here:
                         console.tell(f"{variant}: asking {case.framework}")
                         crew.ask(case, "build", **building(case, Path(folder)))

@@ -200,12 +200,12 @@ class Verify:
         assert self.target
         base = np.load(folder / "images.npy")
         images = np.tile(base, (batch // len(base), 1, 1, 1))
-        dump.write(self.target, images, weights.shared(folder / "weights"), folder / "values")
+        dump.write(self.target, images, weights.map_shared(folder / "weights"), folder / "values")
 
     def _save_weights(self, folder: Path) -> None:
         assert self.weights_target
         try:
-            weights.save(weights.shared(folder / "weights"), self.weights_target)
+            weights.save(weights.map_shared(folder / "weights"), self.weights_target)
         except (OSError, weights.WeightsError) as error:
             raise UsageError(f"--save-weights: cannot write {self.weights_target}: {error}") from error
 

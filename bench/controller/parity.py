@@ -17,7 +17,7 @@ from bench.controller import dump
 from impls import reference
 from impls.layers import BatchNorm
 from impls.variants import VARIANTS, Variant
-from impls.weights import Weights, initial, share
+from impls.weights import Weights, initial, write_shared
 
 TIE = 3e-6  # share of a layer's RMS; float32 rounding moves a pre-activation by up to about 1e-6 of it
 DRAWS = 200  # how many images are tried where no accepted ones are on file
@@ -118,7 +118,7 @@ def prepare(variant: Variant, folder: Path, *, batch: int, seed: int = 0, weight
     count = 1 if batch % 2 else 2
     known = _on_file(variant, seed, count) if weights is None else []
     weights = weights or initial(variant, seed)
-    share(weights, folder / "weights")
+    write_shared(weights, folder / "weights")
     draws = accepted(variant, weights, count, seed, known, most=max(DRAWS, len(known)))
     together = has_batch_statistics(variant)
     wanted = 1 if together else count
@@ -135,7 +135,7 @@ def adopt(variant: Variant, folder: Path, theirs: dump.Values, precision: str) -
 
     Where theirs and ours differ, the second says who is off.
     """
-    share(theirs.weights, folder / "weights")
+    write_shared(theirs.weights, folder / "weights")
     trained = _write_reference(variant, theirs.weights, theirs.input, folder)
     tie_free = reference.margin(variant, trained) >= TIE
     made = ParitySet(folder, tie_free, (), len(theirs.input), "theirs")

@@ -26,8 +26,8 @@ from bench.worker import guest, ownership, probe
 from bench.worker.checks import check, gradient_checks, state_checks
 from bench.worker.timing import measure, no_garbage_collection, spin, sync_lag
 from impls.net import Build, DeviceMissing, Settings, gradients_of, logits_of, resident_batches
-from impls.variants import named
-from impls.weights import shared
+from impls.variants import variant_named
+from impls.weights import map_shared
 
 PR_SET_PDEATHSIG = 1
 #: In what frameworks say when memory ran out.
@@ -62,8 +62,8 @@ class Worker:
     ) -> dict[str, Any]:
         """Ours, or the user's own ``net``: the path of a file and the name of a function."""
         self.release()
-        self.variant, self.how, self.folder = named(variant, size), Build(**how), Path(folder)
-        weights = shared(self.folder / "weights")
+        self.variant, self.how, self.folder = variant_named(variant, size), Build(**how), Path(folder)
+        weights = map_shared(self.folder / "weights")
         if net:
             self.net = guest.build(**net, variant=self.variant, weights=weights, how=self.how)
         else:

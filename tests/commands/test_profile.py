@@ -22,7 +22,7 @@ from bench.record.journal import Journal
 from bench.record.layer_times import BACKWARD, SUM, WHOLE
 from bench.record.run import Run
 from bench.stats import roofline
-from impls.variants import Variant, named
+from impls.variants import Variant, variant_named
 
 ROWS = 4  # of half_width, in most tests: conv1, relu1, conv2, relu2
 FEW = ("--framework", "null", "--variant", "half_width", "--size", "67", "--batch", "2", "--iterations", "2")
@@ -54,14 +54,14 @@ def fields(rows, *names):
 
 @pytest.fixture(scope="module")
 def cases(few_rows):
-    names = ["half_width", *(part.name for part in named("half_width").parts())]
+    names = ["half_width", *(part.name for part in variant_named("half_width").parts())]
     axes = {"modes": {"torch": ["eager"]}, "layouts": {"torch": ["nchw"]}, "devices": ["cpu"]}
     axes |= {"precisions": ["fp32"], "batches": [8], "passes": ["forward", "forward_backward"]}
     return grid(variants=names, **axes)
 
 
 def known(folder, cases, ceilings=True, rounds=3):
-    layers = [part.name for part in named("half_width").parts()]
+    layers = [part.name for part in variant_named("half_width").parts()]
     forward = {"half_width": 10.0} | {name: 1.0 + n for n, name in enumerate(layers)}
     both = {"half_width": 36.0} | {name: 3 * forward[name] for name in layers}
     slower = {case.id: (both if "backward" in case.pass_ else forward)[case.variant] for case in cases}
@@ -111,7 +111,7 @@ class TestTimes:
             assert "sum_over_whole" not in wholes[pass_]
 
     def test_a_row_of_compute_and_a_row_of_memory_have_their_place_under_the_roof(self, rows):
-        conv1, relu1 = (named(f"half_width.{layer}").placed()[0] for layer in ("conv1", "relu1"))
+        conv1, relu1 = (variant_named(f"half_width.{layer}").placed()[0] for layer in ("conv1", "relu1"))
         found = {(row["layer"], row["pass"]): row for row in rows}
         row, work = found["conv1", BACKWARD], roofline.work(conv1, 8, "backward", input_gradient=False)
         assert (row["flop"], row["bytes"], row["bound"]) == (work.flop, work.bytes, "compute")
@@ -212,7 +212,7 @@ class TestCommand:
     def test_a_whole_net_by_the_program_itself(self, tmp_path):
         done = (run := Command(tmp_path))("profile", *FEW, "--rounds", "1", "--out", str(run.results))
         assert done.code == 0, done.err
-        rows = [row for row in named("half_width").layers if row.kind != "dropout"]
+        rows = [row for row in variant_named("half_width").layers if row.kind != "dropout"]
         assert len(table(done.folder)) == 2 * len(rows) + 3 * 2
 
 

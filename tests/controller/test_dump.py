@@ -18,7 +18,7 @@ from bench import UsageError
 from bench.controller import dump
 from impls.layers import BatchNorm, Conv, Fc, Flatten
 from impls.variants import Variant
-from impls.weights import initial, share, shared
+from impls.weights import initial, map_shared, write_shared
 
 ROWS = (Conv("conv1", 4, 3), BatchNorm("bn1", eps=1e-3, momentum=0.1), Flatten("flatten"), Fc("fc6", 3))
 NET = Variant("tiny", input_size=5, source="", note="", layers=ROWS)
@@ -148,10 +148,10 @@ class TestWrite:
             assert {one.compress_type for one in archive.infolist()} == {zipfile.ZIP_STORED}
 
     def test_arrays_that_are_mapped_from_files_are_written_too(self, tmp_path, kept):
-        share(WEIGHTS, tmp_path / "weights")
+        write_shared(WEIGHTS, tmp_path / "weights")
         large = np.arange(1 << 19, dtype=np.float32)  # 2 MiB, mapped when read
         np.save(kept / "gradient.fc6.kernel.npy", large)
-        dump.write(tmp_path / "net.npz", good()["input"], shared(tmp_path / "weights"), kept)
+        dump.write(tmp_path / "net.npz", good()["input"], map_shared(tmp_path / "weights"), kept)
         found = dump.read(tmp_path / "net.npz")
         assert_same_bits(found, good() | {"gradients/fc6/kernel": large})
 

@@ -13,7 +13,7 @@ from bench.controller.parity import LIMITS, Proof
 from impls import reference
 from impls.layers import BatchNorm, Conv, Fc, Flatten, Pool, Relu
 from impls.variants import VARIANTS, Variant
-from impls.weights import initial, shared
+from impls.weights import initial, map_shared
 
 CONV, BN = Conv("conv", 4, 3), BatchNorm("bn", eps=1e-3, momentum=0.1)
 REST = (Relu("relu"), Pool("pool", 3, stride=2), Flatten("flatten"), Fc("fc", 3))
@@ -159,7 +159,7 @@ def test_the_base_batch_tiles_any_batch(batch, count, tmp_path):
 def test_workers_find_the_weights_the_images_and_the_reference_of_the_seed(seed, tmp_path):
     found = parity.prepare(TINY_BN, tmp_path, batch=2, seed=seed)
     weights, images = initial(TINY_BN, seed), parity.images(TINY_BN, seed, found.draws[0], 2)
-    mapped = shared(tmp_path / "weights")
+    mapped = map_shared(tmp_path / "weights")
     assert all(
         np.array_equal(mapped[layer][name], array) for layer, of in weights.items() for name, array in of.items()
     )

@@ -36,7 +36,7 @@ def worker(folder, part="", limit_s=60.0, python=None):
         limit_s=limit_s,
     )
     ready = configured(child, "cpu")
-    weights.share(weights.initial(CASE.net), folder / "weights")
+    weights.write_shared(weights.initial(CASE.net), folder / "weights")
     child.ask("build", **building(CASE, folder))
     return child, ready
 

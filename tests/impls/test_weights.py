@@ -11,7 +11,7 @@ import pytest
 
 from impls.layers import BatchNorm, Conv, Fc, Flatten
 from impls.variants import Variant
-from impls.weights import WeightsError, check, initial, load, save, share, shared
+from impls.weights import WeightsError, check, initial, load, map_shared, save, write_shared
 
 CONV, GROUPED = Conv("conv", 2000, 5, pad=(2, 2)), Conv("grouped", 20, 3, stride=8, pad=(1, 1), groups=4)
 ROWS = (CONV, BatchNorm("bn", eps=1e-3, momentum=0.1), GROUPED, Flatten("flatten"), Fc("fc", 2000))
@@ -71,8 +71,8 @@ def test_values_are_drawn_row_by_row_from_pcg64_of_the_seed():
 
 
 def test_workers_map_exactly_what_was_shared_and_cannot_change_it(tmp_path):
-    share(initial(NET), tmp_path / "run" / "weights")
-    mapped = flat(shared(tmp_path / "run" / "weights"))
+    write_shared(initial(NET), tmp_path / "run" / "weights")
+    mapped = flat(map_shared(tmp_path / "run" / "weights"))
     assert mapped.keys() == WEIGHTS.keys()
     for key, array in WEIGHTS.items():
         assert isinstance(mapped[key], np.memmap)
@@ -332,8 +332,8 @@ class TestSafetensors:
         assert_bit_for_bit(load(tmp_path / "net.safetensors", SMALL), small())
 
     def test_what_workers_map_can_be_saved(self, tmp_path):
-        share(small(), tmp_path / "weights")
-        save(shared(tmp_path / "weights"), tmp_path / "net.safetensors")
+        write_shared(small(), tmp_path / "weights")
+        save(map_shared(tmp_path / "weights"), tmp_path / "net.safetensors")
         assert_bit_for_bit(load(tmp_path / "net.safetensors", SMALL), small())
 
     def test_a_file_that_cannot_be_written_is_an_error_of_the_system(self, tmp_path):

@@ -16,7 +16,7 @@ from bench.commands.cli import main
 from bench.commands.profile import RULES
 from bench.controller import estimate
 from bench.output import reproduce
-from impls.variants import named
+from impls.variants import variant_named
 
 NULL = Case("half_width", "null", "noop", "cpu", "fp32", "nhwc", 2, "forward_backward", size=67, seed=3)
 OTHERS = [
@@ -120,7 +120,7 @@ def test_the_whole_run_is_one_line_where_its_cases_are_a_grid(tmp_path):
 
 
 def test_a_row_of_a_profile_comes_with_its_net(tmp_path):
-    names = ["half_width", *(part.name for part in named("half_width").parts()[:2])]
+    names = ["half_width", *(part.name for part in variant_named("half_width").parts()[:2])]
     axes = {"modes": {"null": ["noop"]}, "layouts": {"null": ["nhwc"]}, "devices": ["cpu"], "precisions": ["fp32"]}
     both = ["forward", "forward_backward"]
     made = grid(variants=names, **axes, batches=[4], passes=both, size=67)

@@ -4,7 +4,7 @@ import pytest
 
 from bench.stats.roofline import NOTHING, Work, attainable, bound, net_work, ridge, turning_batch, work
 from impls.layers import BatchNorm, Conv, Dropout, Flatten, Pool, Relu, place
-from impls.variants import OWT, TUTORIAL, Variant, named
+from impls.variants import OWT, TUTORIAL, Variant, variant_named
 
 CONV1 = OWT.placed()[0]
 CONV1_MACS = 55 * 55 * 64 * 11 * 11 * 3
@@ -86,9 +86,9 @@ def test_no_row_up_to_the_first_with_params_has_an_input_gradient():
 
 
 def test_a_row_that_is_asked_for_its_input_gradient_alone_has_it_in_its_work():
-    (conv2,) = named("owt.conv2").placed()
-    assert net_work(named("owt.conv2"), 4, "backward") == work(conv2, 4, "backward", input_gradient=True)
-    assert net_work(named("owt.conv1"), 4, "backward") == work(CONV1, 4, "backward", input_gradient=False)
+    (conv2,) = variant_named("owt.conv2").placed()
+    assert net_work(variant_named("owt.conv2"), 4, "backward") == work(conv2, 4, "backward", input_gradient=True)
+    assert net_work(variant_named("owt.conv1"), 4, "backward") == work(CONV1, 4, "backward", input_gradient=False)
 
 
 def test_the_time_at_best_is_the_longer_of_computing_and_moving():

@@ -127,7 +127,7 @@ def null_cost() -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
         folder = Path(scratch)
         try:
-            weights.share(weights.initial(case.net, 0), folder / "weights")
+            weights.write_shared(weights.initial(case.net, 0), folder / "weights")
             running, _ = WorkerSettings(host.usable_cores(), 60.0).start("null", case, folder / "workers")
             running.ask("build", **building(case, folder))
             ns = sorted(running.ask("overhead", n=1000)["ns"])

@@ -18,7 +18,7 @@ from bench.record.layer_times import BACKWARD, SUM, WHOLE
 from bench.record.run import Run
 from bench.stats import roofline as work
 from impls.layers import LayerError
-from impls.variants import VARIANTS, named
+from impls.variants import VARIANTS, variant_named
 
 ENDINGS = (".png", ".svg", ".pdf")
 #: What a roof is of, beside the machine.
@@ -132,7 +132,7 @@ def of_summary(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
         if part:
             continue
         try:
-            variant = named(net, int(row.get("size", math.nan)))  # ValueError where nobody says on what
+            variant = variant_named(net, int(row.get("size", math.nan)))  # ValueError where nobody says on what
             width = work.WIDTHS.get(str(row.get("precision")), work.WIDTH)
             done = work.net_work(variant, int(row["batch"]), row["pass"], width=width)
         except (KeyError, ValueError, LayerError):

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from bench.output.plots import style
 from bench.stats import roofline
 from impls.layers import LayerError
-from impls.variants import named as net_named
+from impls.variants import variant_named
 
 #: A line is one net under one condition: whatever else varies stands in its name.
 APART = ("variant", "size", "device", "device_name", "precision", "threads", *style.APART)
@@ -126,7 +126,7 @@ def _turns(rows: pd.DataFrame) -> list[int]:
             continue
         width = roofline.WIDTHS.get(precision, roofline.WIDTH)
         try:
-            turn = roofline.turning_batch(net_named(variant, int(size)), pass_, ceiling, copy, width=width)
+            turn = roofline.turning_batch(variant_named(variant, int(size)), pass_, ceiling, copy, width=width)
         except (KeyError, LayerError):  # another program's net
             continue
         turns.append(roofline.LARGEST_BATCH + 1 if turn is None else turn)

@@ -31,7 +31,7 @@ from bench.output.plots import kinds, style
 from bench.record import pairs
 from bench.record.run import Run
 from impls import FRAMEWORKS
-from impls.variants import named
+from impls.variants import variant_named
 
 REFERENCE = ROOT / "results/reference"
 DRAWN = '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" viewBox="0 0 72 72"><path id="p" d="M 0 0 L 9 9"/></svg>'
@@ -445,7 +445,7 @@ print(hash(chapter.rendered([Run(Path({str(run.folder)!r}))])), len(made))
         assert "Published timings" not in shown(make(tmp_path / "without")).text()
 
     def test_a_profile_has_its_rows_by_time(self, tmp_path):
-        names = ["half_width", *(part.name for part in named("half_width").parts()[:2])]
+        names = ["half_width", *(part.name for part in variant_named("half_width").parts()[:2])]
         axes = {"modes": {"torch": ["eager"]}, "layouts": {"torch": ["nchw"]}, "devices": ["cpu"]}
         cases = grid(variants=names, **axes, precisions=["fp32"], batches=[2], passes=["forward", "forward_backward"])
         made = make(tmp_path / "r", cases, rounds=3, protocol=dataclasses.replace(RULES, rounds=3), slower=2.0)
