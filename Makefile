@@ -20,7 +20,7 @@ GPU_PYTHONS := $(foreach name,$(GPU_NAMES),\
   $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python))
 
 .PHONY: bench classic layers verify compare selftest env profile peers plot report export ci-bench ingest browser test \
-  test-all lint setup clean help
+  test-all columns lint setup clean help
 
 # the plain `make bench` answers within 5 minutes: on a machine too noisy for that it stops after fewer Rounds
 GUARD := $(if $(strip $(SHAPING) $(filter-out tutorial,$(VARIANT)) $(filter-out cpu,$(DEVICE))),,--max-time 290)
@@ -87,6 +87,9 @@ test: .venv/ready ## all tests but the slow ones
 
 test-all: .venv/ready ## all tests
 	$(TESTS)
+
+columns: .venv/ready ## write the tables of columns in results/README.md from the columns' records
+	$(PY) -m bench.output.column_help
 
 lint: .venv/ready ## format, lint, types, arrows
 	$(BIN)/ruff format --check .

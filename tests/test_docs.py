@@ -22,10 +22,10 @@ from paths import ROOT
 from bench.cases.protocol import Protocol
 from bench.commands.cli import main
 from bench.controller import parity
-from bench.output import formats, run_table
+from bench.output import column_help, formats, run_table
 from bench.output.plots import kinds
+from bench.record.columns import COLUMNS, names
 from bench.record.pairs import within
-from bench.record.rows import COLUMNS
 from bench.record.run import Run
 from bench.worker.guest import parsed
 from impls.variants import VARIANTS
@@ -302,9 +302,12 @@ class TestFigures:
             cells = " | ".join(f"{allowed[kind]:g}" if kind in allowed else "" for kind in kinds)
             assert f"| {name} | {cells} |".replace("|  |", "| |") in EQUIVALENCE
 
+    def test_the_tables_of_columns_are_written_from_the_columns(self):
+        assert column_help.documented(TEXT["results/README.md"]) == TEXT["results/README.md"], "run `make columns`"
+
     def test_every_column_of_a_summary_is_explained(self):
         text = TEXT["results/README.md"]
-        assert [column for column in COLUMNS if not re.search(rf"\b{column}\b", text)] == []
+        assert [name for name in names(COLUMNS) if not re.search(rf"\b{name}\b", text)] == []
 
 
 class TestLinks:

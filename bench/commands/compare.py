@@ -8,7 +8,7 @@ from bench.cases.case import one_of
 from bench.commands import options
 from bench.output import console, reproduce
 from bench.output.verdicts import exit_code, markdown, show, spread_unknown
-from bench.record import aa_runs, rows
+from bench.record import aa_runs, conditions
 from bench.record.pairs import between, within
 from bench.record.run import Run
 
@@ -19,7 +19,7 @@ def main(asked: dict[str, Any]) -> int:
     runs = [run for run in (base, candidate) if run]
     margin = options.percent("--margin", asked["margin"])
     words = [word.strip() for word in (asked["allow"] or "").split(",") if word.strip()]
-    allow = [one_of("condition to --allow", word, rows.comparable()) for word in words]
+    allow = [one_of("condition to --allow", word, conditions.COMPARABLE) for word in words]
     if allow and not candidate:
         raise UsageError("--allow: within one Run nothing else may differ; leave it out, or name a second Run")
     if asked["spread"] and not Path(asked["spread"]).is_dir():

@@ -24,6 +24,7 @@ from bench.output import console, run_table
 from bench.output.plots import kinds
 from bench.output.progress import Progress
 from bench.record import ceiling, csvfile, layer_times
+from bench.record.columns import names
 from bench.record.layer_times import BACKWARD, SUM
 from bench.record.run import Run
 from bench.stats import descriptive
@@ -86,7 +87,7 @@ def show(made: Run, reason: str, as_json: bool) -> int:
     rows = list(layer_times.of(made))
     try:
         made.write()
-        csvfile.write(made.folder / "profile.csv", layer_times.COLUMNS, rows)
+        csvfile.write(made.folder / "profile.csv", names(layer_times.COLUMNS), rows)
         draw(made)
     except OSError as error:
         console.tell(f"cannot write to {made.folder}: {error.strerror}; run.jsonl holds all that was measured")

@@ -21,7 +21,8 @@ from bench.machine.lock import alone
 from bench.output import console, run_table, verdicts
 from bench.output.plots import kinds
 from bench.output.progress import Progress
-from bench.record import aa_runs, rows
+from bench.record import aa_runs
+from bench.record.conditions import MACHINE
 from bench.record.pairs import within
 from bench.record.run import Run
 
@@ -124,7 +125,7 @@ def as_before(run: Run, asked: dict[str, Any], named: set[str]) -> WorkerSetting
 def same_machine(run: Run, conditions: WorkerSettings) -> None:
     """A Run is of one machine and of one version of everything; UsageError names what is another now."""
     then, now = run.head["fingerprint"], host.fingerprint()
-    for what in (*rows.MACHINE, "memory_mib", "alexnet_bench"):
+    for what in (*MACHINE, "memory_mib", "alexnet_bench"):
         if then.get(what) != now.get(what):
             raise UsageError(
                 f"--resume: the Run was made with {what} {then.get(what)}, found {now.get(what)}: start anew"

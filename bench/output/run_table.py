@@ -11,8 +11,8 @@ from rich.text import Text
 from bench.cases.case import LABELS, Case
 from bench.cases.protocol import Protocol
 from bench.output.console import console, new_table, number, share
+from bench.record.conditions import IN_THE_CLOCK
 from bench.record.pairs import Pair, spoken
-from bench.record.rows import IN_THE_CLOCK
 from bench.record.run import Run
 from bench.stats import roofline
 from bench.stats.descriptive import Interval

@@ -10,17 +10,45 @@ from typing import Any
 
 from bench.cases.case import LRNS, PASSES, Case
 from bench.record import ceiling
+from bench.record.columns import CsvColumn
 from bench.record.run import Run
 from bench.stats import descriptive, roofline
 from impls.layers import Dropout, Placed
 from impls.variants import Variant
 
 WHOLE, SUM, BACKWARD = "whole net", "sum of layers", "backward"
+AXES_HELP = "whose layer it is, and how the net was run"
+LAYER = "the layer of the net, its output and what it holds"
+TIMES = (
+    "forward: geometric mean over Rounds. backward: both passes less forward, mean over Rounds; may be near 0, or "
+    "below it in noise"
+)
+WORK = (
+    "operations of the whole batch, those of light layers too (in summary.csv gflop_per_s counts multiply-adds alone); "
+    "what has to be moved at least; the first over the second"
+)
+RATES = "flop and bytes over the time"
+PEAK = "multiply-adds only, over the ceiling; empty for a layer without any"
+BOUND = "compute or memory: which of the two takes longer at best"
+ATTAINABLE = "the longer of the two; that over the time taken"
+OVER_WHOLE = "in `sum of layers`: over the whole net's time, Round by Round, and its 95 % interval"
 COLUMNS = (
-    "variant layer kind height width channels params macs framework mode device precision layout lrn preset batch pass "
-    "rounds center_ms ci95_low_ms ci95_high_ms share_of_sum flop bytes intensity gflop_per_s gb_per_s peak_fraction "
-    "bound attainable_ms of_attainable sum_over_whole sum_over_whole_low sum_over_whole_high"
-).split()
+    CsvColumn("variant", str, AXES_HELP),
+    *(CsvColumn(name, str, LAYER) for name in ("layer", "kind")),
+    *(CsvColumn(name, int, LAYER) for name in ("height", "width", "channels", "params", "macs")),
+    *(CsvColumn(name, str, AXES_HELP) for name in "framework mode device precision layout lrn preset".split()),
+    CsvColumn("batch", int, AXES_HELP),
+    CsvColumn("pass", str, AXES_HELP),
+    CsvColumn("rounds", int, TIMES),
+    *(CsvColumn(name, float, TIMES) for name in ("center_ms", "ci95_low_ms", "ci95_high_ms")),
+    CsvColumn("share_of_sum", float, "of the time of all layers in this pass"),
+    *(CsvColumn(name, float, WORK) for name in ("flop", "bytes", "intensity")),
+    *(CsvColumn(name, float, RATES) for name in ("gflop_per_s", "gb_per_s")),
+    CsvColumn("peak_fraction", float, PEAK),
+    CsvColumn("bound", str, BOUND),
+    *(CsvColumn(name, float, ATTAINABLE) for name in ("attainable_ms", "of_attainable")),
+    *(CsvColumn(f"sum_over_whole{end}", float, OVER_WHOLE) for end in ("", "_low", "_high")),
+)
 AXES = ("variant", "batch", "framework", "mode", "device", "precision", "layout", "lrn", "preset")
 
 Row = dict[str, Any]

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.cases import arm
 from bench.cases.case import LABELS, PRESETS, Case
-from bench.record import rows, validity
+from bench.record import conditions, validity
 from bench.record.run import Run
 from bench.record.spread import Spread
 from bench.stats import ratio
@@ -199,7 +199,7 @@ def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = ()
                 pair.why = f"not valid in {which}: {reason}"
         if pair.why:
             continue
-        pair.differs = rows.differing(base, candidate, case, allow)
+        pair.differs = conditions.differing(base, candidate, case, allow)
         if pair.differs:
             continue
         pair.margin = max(margin, spread.margin(candidate, case), spread.margin(base, case))

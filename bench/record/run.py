@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench.cases.case import Case
-from bench.record import csvfile, rows, validity
+from bench.record import columns, csvfile, validity
+from bench.record.columns import COLUMNS, CsvColumn, names
 from bench.record.recording import Recording, once
 
 
@@ -21,18 +22,18 @@ class Run(Recording):
 
     @once
     def _row(self, case: Case) -> dict[str, Any]:
-        return rows.row(self, case)
+        return columns.row(self, case)
 
     def rows(self) -> list[dict[str, Any]]:
         return [self.row(case) for case in self.cases]
 
     def write(self) -> None:
         """Derive summary.csv, samples.csv and layers.csv from run.jsonl."""
-        csvfile.write(self.folder / "summary.csv", rows.COLUMNS, self.rows())
-        csvfile.lines(self.folder / "samples.csv", SAMPLE_COLUMNS, self._sample_rows())
+        csvfile.write(self.folder / "summary.csv", names(COLUMNS), self.rows())
+        csvfile.lines(self.folder / "samples.csv", names(SAMPLE_COLUMNS), self._sample_rows())
         layers = [row for event in self.of("layers") for row in event["rows"]]
-        once = {tuple(row.get(name) for name in LAYER_COLUMNS): row for row in layers}  # two Arms, one net
-        csvfile.write(self.folder / "layers.csv", LAYER_COLUMNS, once.values())
+        once = {tuple(row.get(name) for name in names(LAYER_COLUMNS)): row for row in layers}  # two Arms, one net
+        csvfile.write(self.folder / "layers.csv", names(LAYER_COLUMNS), once.values())
 
     def _sample_rows(self) -> Iterator[Sequence[Any]]:
         """In the order of SAMPLE_COLUMNS."""
@@ -53,8 +54,27 @@ class Run(Recording):
                 )
 
 
-SAMPLE_COLUMNS = "case_id round attempt phase cycle start_ns duration_ns valid".split()
+ROUND = "the Case and its Round; attempt is above 0 where the Round was repeated"
+START = "start, by a clock that all Workers share, and length of the iteration"
+SAMPLE_COLUMNS = (
+    CsvColumn("case_id", str, ROUND),
+    CsvColumn("round", int, ROUND),
+    CsvColumn("attempt", int, ROUND),
+    CsvColumn("phase", str, "burn_in, lead or sample"),
+    CsvColumn("cycle", int, "an order of turns and its mirror; empty in burn-in"),
+    CsvColumn("start_ns", int, START),
+    CsvColumn("duration_ns", int, START),
+    CsvColumn(
+        "valid",
+        bool,
+        "False for lead iterations, Rounds that were repeated or spoilt, and samples that overlap another Worker's",
+    ),
+)
+LAYER = "the layer of the net, its output and what it holds, as counted here"
+REPORTED = "what the framework reports of the same layer"
 LAYER_COLUMNS = (
-    "variant layer kind height width channels params state macs framework reported_height reported_width "
-    "reported_channels reported_params reported_state"
-).split()
+    *(CsvColumn(name, str, LAYER) for name in ("variant", "layer", "kind")),
+    *(CsvColumn(name, int, LAYER) for name in ("height", "width", "channels", "params", "state", "macs")),
+    CsvColumn("framework", str, REPORTED),
+    *(CsvColumn(f"reported_{name}", int, REPORTED) for name in ("height", "width", "channels", "params", "state")),
+)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.cases.case import Case
 from bench.cases.protocol import digest
-from bench.record import rows
+from bench.record import conditions
 from bench.record.recording import Recording
 from bench.stats import descriptive
 from bench.stats.ratio import LEAST_RUNS
@@ -33,4 +33,4 @@ class Spread:
 def key(run: Recording, case: Case) -> str:
     """The same for one Case in an A/A Run and in any other: its id without its Arm, work and conditions."""
     plain = dataclasses.replace(case, arm=None).id
-    return digest([plain, rows.work(case), rows.conditions(run, case)])
+    return digest([plain, conditions.work(case), conditions.conditions(run, case)])

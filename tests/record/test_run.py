@@ -13,9 +13,9 @@ from bench.cases.protocol import Protocol
 from bench.commands import run as command
 from bench.output import run_table
 from bench.record import csvfile
+from bench.record.columns import COLUMNS, names
 from bench.record.journal import Journal, new_folder
 from bench.record.pairs import within
-from bench.record.rows import COLUMNS
 from bench.record.run import Run
 
 journal = functools.partial(make, rounds=3)
@@ -50,7 +50,7 @@ def test_the_summary_csv_is_unrounded_and_has_every_column(tmp_path):
     run.write()
     row = table(tmp_path / "summary.csv")[0]
     samples = [1000.0] * 4 + [1001.0] * 4 + [1002.0] * 4
-    assert list(row) == COLUMNS
+    assert list(row) == names(COLUMNS)
     assert float(row["mean_ms"]) == statistics.fmean(samples) / 1e6
     assert float(row["stddev_ms"]) == pytest.approx(statistics.stdev(samples) / 1e6, rel=1e-12)
     assert (row["rounds"], row["iterations"], row["valid"], row["trend"]) == ("3", "12", "True", "steady")

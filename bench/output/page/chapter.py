@@ -22,7 +22,8 @@ from bench.output.page import (
     table_published,
     template,
 )
-from bench.record import aa_runs, csvfile, journal, pairs, rows
+from bench.record import aa_runs, conditions, csvfile, journal, pairs
+from bench.record.columns import COLUMNS, names
 from bench.record.pairs import MARGIN, Pair
 from bench.record.run import Run
 
@@ -134,7 +135,7 @@ def _clock(run: Run) -> list[tuple[str, str]]:
     if "ingested" in run.head:
         return [("inside the clock", "whatever the benchmark called; proven equal to nothing")]
     passes = {case.pass_ for case in run.cases}
-    inside = [(name.replace("_", " + "), what) for name, what in rows.IN_THE_CLOCK.items() if name in passes]
+    inside = [(name.replace("_", " + "), what) for name, what in conditions.IN_THE_CLOCK.items() if name in passes]
     return [*inside, ("outside the clock", run_table.OUT_OF_THE_CLOCK.removeprefix("outside it: ").rstrip("."))]
 
 
@@ -180,7 +181,7 @@ def _with_path(line: str) -> bool:
 
 def _files(run: Run, values: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Raw data for download: name, data as gzip in base64, and what it is."""
-    table = csvfile.text(rows.COLUMNS, values)
+    table = csvfile.text(names(COLUMNS), values)
     summary = base64.b64encode(gzip.compress(table.encode("utf-8"), mtime=0)).decode("ascii")
     return [
         {"name": "run.jsonl", "data": journal.packed(run.folder), "what": "every event, the truth all else is from"},

@@ -23,6 +23,7 @@ from bench.output.page.table import Rows, whole_nets
 from bench.output.plots import kinds
 from bench.output.run_table import words
 from bench.record import csvfile, layer_times
+from bench.record.columns import names
 from bench.record.run import Run
 from impls import PEERS
 
@@ -138,7 +139,7 @@ def _derived(run: Run, scratch: Path) -> Path:
     there.folder = folder
     there.write()
     if run.protocol.shared_workers:
-        csvfile.write(folder / "profile.csv", layer_times.COLUMNS, layer_times.of(run))
+        csvfile.write(folder / "profile.csv", names(layer_times.COLUMNS), layer_times.of(run))
     return folder
 
 

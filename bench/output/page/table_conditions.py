@@ -6,7 +6,7 @@ from typing import Any
 from bench.cases.case import Case
 from bench.output.page.table import NONE, Cell, Column, Rows, Table
 from bench.output.run_table import words
-from bench.record import rows
+from bench.record import conditions
 from bench.record.run import Run
 
 #: What a Worker says of itself, or does not: XLA has no oneDNN to switch.
@@ -49,7 +49,7 @@ def _alike(what: str, values: list[str]) -> str:
 
 def _facts(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str, str]:
     """Of one Case's Worker, in words."""
-    held = rows.conditions(run, case)
+    held = conditions.conditions(run, case)
     facts = {
         "versions": _listed(held["versions"]),
         "Python": held["python"],

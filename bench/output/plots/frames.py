@@ -20,7 +20,8 @@ import pandas as pd
 
 from bench import UsageError
 from bench.output import console
-from bench.record import layer_times, rows, run
+from bench.record import layer_times, run
+from bench.record.columns import COLUMNS
 
 NEEDED = ("case_id", "variant", "framework", "mode", "device", "batch", "pass", "mean_ms")
 SAMPLED = ("case_id", "round", "phase", "start_ns", "duration_ns")
@@ -29,14 +30,11 @@ PROFILED = ("variant", "layer", "kind", "framework", "mode", "pass", "center_ms"
 AXES = (
     "run_id variant framework mode device device_name precision layout lrn preset net batch pass threads size arm"
 ).split()
+KNOWN = (*COLUMNS, *run.SAMPLE_COLUMNS, *layer_times.COLUMNS)
 #: Columns that hold text, whatever it looks like; all others of ours hold numbers.
-TEXT = frozenset(
-    "run_id case_id variant framework framework_version mode device device_name precision layout lrn preset net pass "
-    "steady_at arm trend flags work_hash conditions_hash protocol_hash compile_cache variant_hash precision_matmul "
-    "precision_conv onednn stop_reason valid invalid_reason phase layer kind bound".split()
-)
-NUMBERS = frozenset({*rows.COLUMNS, *run.SAMPLE_COLUMNS, *layer_times.COLUMNS} - TEXT)
-WHOLE = ("batch", "round", "attempt", "start_ns", "duration_ns")
+TEXT = frozenset(column.name for column in KNOWN if column.type in (str, bool))
+NUMBERS = frozenset(column.name for column in KNOWN) - TEXT
+WHOLE = frozenset(column.name for column in KNOWN if column.type is int)
 FALSE = frozenset("false falsch faux falso onwaar 0".split())  # as spreadsheets save it in their own language
 HUGE = 9e18  # of any unit; below it a whole number fits in 64 bits
 LONGEST = {"case_id": 120}  # characters; ours have up to 70

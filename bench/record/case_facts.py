@@ -1,0 +1,145 @@
+"""What several columns of summary.csv need of one Case, each computed once."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+from bench.cases.case import Case
+from bench.machine import noise
+from bench.record import ceiling, flags, validity
+from bench.record.ceiling import Ceiling
+from bench.record.recording import Recording
+from bench.stats import descriptive
+from bench.stats.descriptive import Backward, Summary
+
+
+class CaseFacts:
+    """What several columns need of one Case, each computed once."""
+
+    def __init__(self, run: Recording, case: Case):
+        self.run, self.case = run, case
+        self.turns = run.turns_of(case)
+        self.workers = run.workers(case)
+        self.worker: Mapping[str, Any] = self.workers[0] if self.workers else {}
+        self.conditions: Mapping[str, Any] = self.worker.get("conditions", {})
+        self.versions: Mapping[str, Any] = self.worker.get("versions", {})
+        self.burn_in = [event for event in run.counted("burn_in") if event["case_id"] == case.id]
+        self.invalid_reason = validity.invalid_reason(run, case)
+
+    @property
+    def summary(self) -> Summary | None:
+        return self.run.summary(self.case)
+
+    @property
+    def ceiling(self) -> Ceiling:
+        return ceiling.ceiling_of(self.run, self.case)
+
+    @cached_property
+    def backward(self) -> Backward | None:
+        return derived_backward(self.run, self.case)
+
+    @cached_property
+    def noise(self) -> Mapping[str, float | None]:
+        """Percent, by kind of evidence."""
+        return noise.percent([turn["noise"] for turn in self.turns]) if self.turns else {}
+
+    @property
+    def device_name(self) -> str:
+        return self.versions.get("device_name") or self.run.head["fingerprint"]["cpu"]
+
+    @property
+    def threads(self) -> int | None:
+        found = self.conditions.get("threads") or self.case.threads
+        return found or (None if self.case.foreign else self.run.head["threads"])
+
+    @property
+    def rounds_spoilt(self) -> int:
+        return sum(group == self.run.group_of[self.case.id] for group, _ in self.run.spoilt)
+
+    @property
+    def steady_at(self) -> str:
+        return " ".join("-" if event["steady_at"] is None else str(event["steady_at"]) for event in self.burn_in)
+
+    def per_ns(self, amount: float, scale: float = 1.0) -> float | None:
+        """An amount per nanosecond of the center, times ``scale``; nothing is known of another program's work."""
+        return amount * scale / self.summary.center.center if self.summary and not self.case.foreign else None
+
+    @property
+    def peak_fraction(self) -> float | None:
+        return ceiling.share(self.run, self.case, self.summary) if self.summary else None
+
+    @property
+    def first_call_ms(self) -> float | None:
+        """In Round 0, where nothing else runs."""
+        cold = [ns for event, ns in self._first_calls if not _finds_compiled(event)]
+        return max(cold) / 1e6 if cold else None
+
+    @property
+    def first_call_warm_ms(self) -> float | None:
+        """In later Rounds, where what was compiled before may lie in the Run's folder."""
+        warm = [ns for event, ns in self._first_calls if _finds_compiled(event)]
+        return median(warm) / 1e6 if warm else None
+
+    @property
+    def compile_cache(self) -> str | None:
+        """What was there to find, Round by Round."""
+        found = (event["compile_cache"] or "none" for event, _ in self._first_calls)
+        return " ".join(found) if self.case.compiled else None
+
+    @cached_property
+    def _first_calls(self) -> list[tuple[Mapping[str, Any], int]]:
+        """Workers that made a first call of the pass, with its ns; those of repeated Rounds too."""
+        workers = (event for event in self.run.of("worker") if self.case.id in event["case_ids"])
+        calls = ((event, event["first_call_ns"].get(self.case.pass_)) for event in workers)
+        return [(event, ns) for event, ns in calls if ns is not None]
+
+    @property
+    def flags(self) -> str:
+        return " ".join(flags.of(self.run, self.case, self.turns, self.burn_in, self.summary))
+
+    @property
+    def cores_used(self) -> float | None:
+        """CPU seconds of the Worker's own process per second of its turns: what its threads really did."""
+        wall = sum(turn["noise"]["wall_s"] for turn in self.turns)
+        known = [turn["cpu_s"] for turn in self.turns if turn["cpu_s"] is not None]
+        return sum(known) / wall if wall and known else None
+
+    @property
+    def stop_reason(self) -> str:
+        failed = self.invalid_reason not in ("", "not measured")
+        return "failed" if failed else self.run.stop_reason(self.case)
+
+    def gpu(self, name: str, fold: Callable[[list[float]], float]) -> float | None:
+        """Of what a GPU read in each turn."""
+        known = [value for turn in self.turns if (value := turn["noise"].get(name))]
+        return fold(known) if known else None
+
+    def most_mib(self, name: str) -> float | None:
+        return max((turn[name] / 2**20 for turn in self.turns if turn[name] is not None), default=None)
+
+    def most_us(self, name: str) -> float | None:
+        return max((worker[name] / 1e3 for worker in self.workers), default=None)
+
+    def worst_parity(self, kind: str) -> float | None:
+        if kind not in self.worker.get("parity", ()):
+            return None
+        return max(worker["parity"].get(kind, 0.0) for worker in self.workers)
+
+    def probed(self, kind: str) -> str | None:
+        return self.worker.get("precision", {}).get(kind, {}).get("precision")
+
+
+def _finds_compiled(worker: Mapping[str, Any]) -> bool:
+    return worker["round"] > 0 or worker["compile_cache"] == "warm"
+
+
+def derived_backward(run: Recording, case: Case) -> Backward | None:
+    """forward_backward less forward in the same Worker, Round by Round; what training mode itself adds is in it."""
+    forward = dataclasses.replace(case, pass_="forward")
+    if case.pass_ != "forward_backward" or forward not in run.cases or validity.invalid_reason(run, forward):
+        return None
+    both = [run.round_medians_ns(case_) for case_ in (forward, case)]
+    rounds = sorted(both[0].keys() & both[1].keys())
+    return descriptive.backward(*([medians[number] for number in rounds] for medians in both)) if rounds else None

@@ -1,0 +1,252 @@
+"""The columns of summary.csv: one record each, from which its dtypes, its documentation and headings follow.
+
+A new column is one record here; ``make columns`` then writes its line in results/README.md.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from bench.cases.case import Case
+from bench.cases.protocol import digest
+from bench.record import conditions
+from bench.record.case_facts import CaseFacts
+from bench.record.recording import Recording
+from bench.stats.descriptive import Backward, Summary
+from impls.variants import Variant
+
+UNITS = {
+    "images_per_s": "images/s",
+    "gflop_per_s": "GFLOP/s",
+    "gb_per_s": "GB/s",
+    "_ms": "ms",
+    "_us": "µs",
+    "_ns": "ns",
+    "_pct": "%",
+    "_mib": "MiB",
+    "_mhz": "MHz",
+    "_temp_c": "°C",
+    "_watts": "W",
+}
+
+
+@dataclass(frozen=True)
+class CsvColumn:
+    """A column of a CSV. Columns of the same ``help`` share a line of results/README.md."""
+
+    name: str
+    type: type[str | int | float | bool]
+    """Of a cell that is not empty."""
+    help: str
+
+    @property
+    def unit(self) -> str:
+        """What the end of the name says; empty for text and for numbers without a unit."""
+        return next((unit for ending, unit in UNITS.items() if self.name.endswith(ending)), "")
+
+
+@dataclass(frozen=True)
+class Column(CsvColumn):
+    """A column of summary.csv: ``value`` computes a cell, None for an empty one."""
+
+    value: Callable[[CaseFacts], Any]
+    heading: str = ""
+
+    @property
+    def title(self) -> str:
+        """The heading with its unit, for a table that a person reads."""
+        return f"{self.heading} {self.unit}".strip()
+
+
+def _ms(ns: float | None) -> float | None:
+    return None if ns is None else ns / 1e6
+
+
+def _summary(value: Callable[[Summary], Any]) -> Callable[[CaseFacts], Any]:
+    """A figure of the Summary; empty where no sample counts."""
+    return lambda facts: value(facts.summary) if facts.summary else None
+
+
+def _summary_ms(value: Callable[[Summary], float | None]) -> Callable[[CaseFacts], Any]:
+    return _summary(lambda summary: _ms(value(summary)))
+
+
+def _backward_ms(value: Callable[[Backward], float | None]) -> Callable[[CaseFacts], Any]:
+    return lambda facts: _ms(value(facts.backward)) if facts.backward else None
+
+
+def _net(value: Callable[[Variant], Any]) -> Callable[[CaseFacts], Any]:
+    """A fact of the net; empty for another program's benchmark, whose net is not known."""
+    return lambda facts: None if facts.case.foreign else value(facts.case.net)
+
+
+IDS = "the folder's name; the Case with every axis that is not at its default"
+AXES = "the axes, and what they were run on"
+DONE = (
+    "what was done: Rounds that count, Rounds that noise spoilt, valid samples over all Rounds that count, burn-in "
+    "iterations over all Rounds"
+)
+SAMPLES = "over all valid samples; stddev has ddof 1 and is empty for one sample"
+OUTLIERS = "samples beyond 1.5 and 3 interquartile ranges; counted, never dropped"
+CENTER = "geometric mean of the Rounds' medians and its 95 % interval (Student's t over Rounds; empty below 3 Rounds)"
+VARIATION = "relative spread of samples inside Rounds (pooled), and of the Rounds' medians (stddev of logarithms)"
+BACKWARD = (
+    "in rows of forward_backward: its median less forward's in the same Worker, mean over Rounds and its interval; "
+    "backward_ms is empty where that reaches 0. What training mode itself adds is in it"
+)
+FLAGS = (
+    "noisy (more than 1 % of the CPU stolen, or 5 % used by others), uneven (more than a fifth of the controls around "
+    "its Rounds took 5 % more or less time than usual), rounds_spoilt, every_round_spoilt (then all are used, and "
+    "nothing is decided from them), short_burn_in, burn_in_cap, overhead (the harness adds more than 0.1 %), "
+    "slowed_down (on purpose: `--ab slowdown`), warming or slowing (the trend), block_time_cap (a Round's share was "
+    "cut at 60 s), cut_off (all there is of it is a Round that was cut off; nothing is decided), mixed_conditions (not "
+    "every Round's Worker was alike), gpu_power_cap, gpu_not_watched (no NVML); loose_parity (no tie-free images), "
+    "not_proven (a user's net that does not take our weights, or another program's benchmark), sync_not_checked (one "
+    "without a fetch, so whether its wait waits was not seen), above_ceiling (peak_fraction above 1: a cleverer "
+    "algorithm than multiplying matrices, or a machine that sped up meanwhile), bf16_emulated (the device has no bf16 "
+    "of its own), unknown_precision (the probe cannot tell), other_frameworks (in the process), outside_libraries "
+    "(loaded from outside its environment)"
+)
+NOISE = "CPU time stolen by the hypervisor, used by others, under pressure during the Case's own turns"
+GPU = (
+    "at the ends of the Case's own turns: lowest clock, highest temperature, mean power; empty without the `gpu` extra"
+)
+HASHES = "equal only for rows whose work, conditions or protocol are"
+SPEEDS = "batch over center_ms; algorithmic FLOP (2 per MAC, counted from the layers) over center_ms"
+CEILINGS = (
+    "what the device did at best in this Run, in the row's precision and with its threads: a product of 2048^3 (8192^3 "
+    "on a GPU), a 3x3 convolution of 256 channels, a copy (what is read and what is written); of each Worker the "
+    "median over Rounds of medians of five, then the best Worker's"
+)
+FIRST_CALL = (
+    "the first call (tracing, compiling, tuning) in the first Round, where nothing else runs, with nothing of this net "
+    "compiled before (small nets for the probes were); not a sample"
+)
+LATER_CALL = (
+    "the same in later Rounds, median: other Workers may be starting meanwhile, and what was compiled before lies in "
+    "the Run's folder"
+)
+PEAK_MEMORY = (
+    "most that the device's allocator held in this pass; empty on a CPU. JAX cannot reset its mark, so there it is of "
+    "the process so far, the operands that the ceiling was measured with too"
+)
+PEAK_RSS = (
+    "most memory that the Worker's process held in this pass, less what importing its framework took. What its "
+    "allocator keeps from the other pass is in it (so TensorFlow's two passes read the same); empty where the system "
+    "does not let the mark be reset"
+)
+NET = "of the net: a hash of its layers and size; MACs of one image's forward pass"
+PARITY = "relative L2 error against float64, worst array of the worst of its Workers, in the row's precision"
+PROBED = "what a probe found them to run in: fp32, tf32, bf16 or unknown"
+OVERHEAD = (
+    "what the harness adds to an iteration: median and 99th percentile of 1,000 that do nothing; never subtracted"
+)
+USERS_NET = "whose net it is: the name of a user's own (`--net`), empty for ours"
+STEADY_AT = (
+    "for each Round the burn-in iteration after which times were steady; - where they were not by the cap, or nobody "
+    "looked"
+)
+WITHIN = "stddev of samples about their own Round's mean, pooled over Rounds"
+TREND = "warming, slowing, steady or unresolved, from a 99 % interval over Rounds"
+CACHE = "of a mode that compiles, Round by Round: cold, or warm where there was something to find"
+STOP_REASON = "planned, target (`--target-ci`), max_rounds, time_cap, interrupted, failed"
+PEAK = "gflop_per_s over ceiling_gflop_per_s; not clamped"
+CEILING = "the larger of matmul_gflop_per_s and conv_gflop_per_s"
+ONEDNN = "True or False where the framework has it, else empty"
+CORES_USED = "CPU seconds of the Worker's process per second of its turns"
+VALID = "True, or False and why"
+
+COLUMNS: Sequence[Column] = (
+    Column("run_id", str, IDS, lambda facts: facts.run.head["run_id"]),
+    Column("case_id", str, IDS, lambda facts: facts.case.id),
+    Column("variant", str, AXES, lambda facts: facts.case.variant),
+    Column("framework", str, AXES, lambda facts: facts.case.framework),
+    Column("framework_version", str, AXES, lambda facts: facts.versions.get(facts.case.framework)),
+    Column("mode", str, AXES, lambda facts: facts.case.mode),
+    Column("device", str, AXES, lambda facts: facts.case.device),
+    Column("device_name", str, AXES, lambda facts: facts.device_name),
+    Column("precision", str, AXES, lambda facts: facts.case.precision),
+    Column("layout", str, AXES, lambda facts: facts.case.layout),
+    Column("lrn", str, AXES, lambda facts: facts.case.lrn),
+    Column("preset", str, AXES, lambda facts: facts.case.preset),
+    Column("net", str, USERS_NET, lambda facts: facts.case.guest),
+    Column("batch", int, AXES, lambda facts: facts.case.batch),
+    Column("pass", str, AXES, lambda facts: facts.case.pass_),
+    Column("threads", int, AXES, lambda facts: facts.threads),
+    Column("size", int, AXES, lambda facts: facts.case.net.input_size or None),
+    Column("rounds", int, DONE, lambda facts: len(facts.run.samples_by_round(facts.case)), "Rounds"),
+    Column("rounds_spoilt", int, DONE, lambda facts: facts.rounds_spoilt, "spoilt"),
+    Column("iterations", int, DONE, lambda facts: facts.summary.n if facts.summary else 0),
+    Column("burn_in", int, DONE, lambda facts: sum(len(event["ns"]) for event in facts.burn_in)),
+    Column("steady_at", str, STEADY_AT, lambda facts: facts.steady_at),
+    Column("arm", str, "A or B, the side of an `--ab`; else empty", lambda facts: facts.case.arm),
+    Column("mean_ms", float, SAMPLES, _summary_ms(lambda summary: summary.mean_ns)),
+    Column("stddev_ms", float, SAMPLES, _summary_ms(lambda summary: summary.stddev_ns)),
+    Column("median_ms", float, SAMPLES, _summary_ms(lambda summary: summary.median_ns), "median"),
+    Column("min_ms", float, SAMPLES, _summary_ms(lambda summary: summary.min_ns)),
+    Column("q1_ms", float, SAMPLES, _summary_ms(lambda summary: summary.q1_ns)),
+    Column("q3_ms", float, SAMPLES, _summary_ms(lambda summary: summary.q3_ns)),
+    Column("p95_ms", float, SAMPLES, _summary_ms(lambda summary: summary.p95_ns), "p95"),
+    Column("max_ms", float, SAMPLES, _summary_ms(lambda summary: summary.max_ns)),
+    Column("outliers_mild", int, OUTLIERS, _summary(lambda summary: summary.outliers_mild)),
+    Column("outliers_severe", int, OUTLIERS, _summary(lambda summary: summary.outliers_severe)),
+    Column("center_ms", float, CENTER, _summary_ms(lambda summary: summary.center.center)),
+    Column("ci95_low_ms", float, CENTER, _summary_ms(lambda summary: summary.center.low)),
+    Column("ci95_high_ms", float, CENTER, _summary_ms(lambda summary: summary.center.high)),
+    Column("stddev_within_ms", float, WITHIN, _summary_ms(lambda summary: summary.stddev_within_ns)),
+    Column("cv_within", float, VARIATION, _summary(lambda summary: summary.cv_within), "spread within"),
+    Column("cv_between", float, VARIATION, _summary(lambda summary: summary.cv_between), "between Rounds"),
+    Column("trend", str, TREND, _summary(lambda summary: summary.trend), "trend"),
+    Column("backward_ms", float, BACKWARD, _backward_ms(lambda found: found.mean_ns if found.resolved else None)),
+    Column("backward_ci95_low_ms", float, BACKWARD, _backward_ms(lambda found: found.low_ns)),
+    Column("backward_ci95_high_ms", float, BACKWARD, _backward_ms(lambda found: found.high_ns)),
+    Column("flags", str, FLAGS, lambda facts: facts.flags, "flags"),
+    Column("steal_pct", float, NOISE, lambda facts: facts.noise.get("steal_pct"), "stolen"),
+    Column("foreign_cpu_pct", float, NOISE, lambda facts: facts.noise.get("foreign_cpu_pct"), "used by others"),
+    Column("psi_some_pct", float, NOISE, lambda facts: facts.noise.get("psi_some_pct"), "under pressure"),
+    Column("gpu_mhz", float, GPU, lambda facts: facts.gpu("sm_mhz", min), "lowest GPU clock"),
+    Column("gpu_temp_c", float, GPU, lambda facts: facts.gpu("temp_c", max), "highest GPU temperature"),
+    Column("gpu_watts", float, GPU, lambda facts: facts.gpu("watts", fmean), "mean GPU power"),
+    Column("work_hash", str, HASHES, lambda facts: digest(conditions.work(facts.case))),
+    Column("conditions_hash", str, HASHES, lambda facts: digest(conditions.conditions(facts.run, facts.case))),
+    Column("protocol_hash", str, HASHES, lambda facts: facts.run.protocol.hash),
+    Column("images_per_s", float, SPEEDS, lambda facts: facts.per_ns(facts.case.batch, 1e9)),
+    Column("gflop_per_s", float, SPEEDS, lambda facts: facts.per_ns(2 * facts.case.macs * facts.case.batch)),
+    Column("peak_fraction", float, PEAK, lambda facts: facts.peak_fraction, "of peak"),
+    Column("ceiling_gflop_per_s", float, CEILING, lambda facts: facts.ceiling.gflop_per_s),
+    Column("matmul_gflop_per_s", float, CEILINGS, lambda facts: facts.ceiling.matmul_gflop_per_s),
+    Column("conv_gflop_per_s", float, CEILINGS, lambda facts: facts.ceiling.conv_gflop_per_s),
+    Column("copy_gb_per_s", float, CEILINGS, lambda facts: facts.ceiling.copy_gb_per_s),
+    Column("first_call_ms", float, FIRST_CALL, lambda facts: facts.first_call_ms, "first call"),
+    Column("first_call_warm_ms", float, LATER_CALL, lambda facts: facts.first_call_warm_ms, "first call, later Rounds"),
+    Column("compile_cache", str, CACHE, lambda facts: facts.compile_cache, "compile cache"),
+    Column("peak_memory_mib", float, PEAK_MEMORY, lambda facts: facts.most_mib("allocator_peak"), "device memory"),
+    Column("peak_rss_mib", float, PEAK_RSS, lambda facts: facts.most_mib("process_peak"), "process memory"),
+    Column("variant_hash", str, NET, _net(lambda net: net.hash)),
+    Column("params", int, NET, _net(lambda net: net.params)),
+    Column("macs", int, NET, _net(lambda net: net.macs)),
+    Column("parity_logits", float, PARITY, lambda facts: facts.worst_parity("logits")),
+    Column("parity_loss", float, PARITY, lambda facts: facts.worst_parity("loss")),
+    Column("parity_gradients", float, PARITY, lambda facts: facts.worst_parity("gradient")),
+    Column("precision_matmul", str, PROBED, lambda facts: facts.probed("matmul")),
+    Column("precision_conv", str, PROBED, lambda facts: facts.probed("conv")),
+    Column("onednn", bool, ONEDNN, lambda facts: facts.conditions.get("onednn")),
+    Column("cores_used", float, CORES_USED, lambda facts: facts.cores_used, "cores used"),
+    Column("overhead_us", float, OVERHEAD, lambda facts: facts.most_us("overhead_ns"), "harness adds"),
+    Column("overhead_p99_us", float, OVERHEAD, lambda facts: facts.most_us("overhead_p99_ns")),
+    Column("stop_reason", str, STOP_REASON, lambda facts: facts.stop_reason),
+    Column("valid", bool, VALID, lambda facts: not facts.invalid_reason),
+    Column("invalid_reason", str, VALID, lambda facts: facts.invalid_reason),
+)
+BY_NAME = {column.name: column for column in COLUMNS}
+
+
+def names(columns: Sequence[CsvColumn]) -> list[str]:
+    return [column.name for column in columns]
+
+
+def row(run: Recording, case: Case) -> dict[str, Any]:
+    """One row of summary.csv: unrounded, None where there is nothing to say."""
+    facts = CaseFacts(run, case)
+    return {column.name: column.value(facts) for column in COLUMNS}

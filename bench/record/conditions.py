@@ -1,0 +1,80 @@
+"""Work and conditions of a Case, and the hashes by which rows of two Runs are comparable."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from bench.cases.arm import Ab
+from bench.cases.case import Case
+from bench.cases.protocol import digest
+from bench.record.recording import Recording
+
+IN_THE_CLOCK = {
+    "forward": "inference mode to the logits, dropout off",
+    "forward_backward": "training mode, loss 0.5 * sum(logits^2), every parameter's gradient, none for the images",
+}
+#: Facts of the fingerprint that may decide how fast a pass is.
+MACHINE = ("host", "cpu", "system", "usable_cores", "affinity", "governor", "gpu_driver")
+#: Fields of a Protocol that shape a sample. How many Rounds there are, and when to stop, does not.
+SHAPING = "name burn_in iterations paired gate gate_window gate_ratio burn_in_cap turn_ms turn_lengths".split()
+#: The fields that --allow may name.
+COMPARABLE = (
+    *MACHINE,
+    *"device threads onednn tf32 layout libraries env slowdown versions python precision net guest".split(),
+    *(f"protocol {name}" for name in SHAPING),
+)
+
+
+def work(case: Case) -> dict[str, Any]:
+    """What is inside the clock, by field; rows are comparable only where it is equal."""
+    net = case.net
+    facts = dataclasses.asdict(case) | {"net": net.hash, "params": net.params, "macs": case.macs}
+    for name in "framework mode layout lrn preset guest device threads variant size arm foreign".split():
+        del facts[name]
+    return facts | {"size": net.input_size, "clock": IN_THE_CLOCK.get(case.pass_)}
+
+
+def conditions(run: Recording, case: Case) -> dict[str, Any]:
+    """The settings in force while a Case was timed, by field; a difference in one may explain a ratio."""
+    fingerprint, workers = run.head["fingerprint"], run.workers(case)
+    worker = workers[0] if workers else {}
+    in_force = worker.get("conditions", {})
+    facts = {name: fingerprint.get(name) for name in MACHINE}
+    facts |= {name: in_force.get(name) for name in ("device", "threads", "onednn", "tf32", "layout", "libraries")}
+    ab = run.head["ab"] and Ab(run.head["ab"]["key"], tuple(run.head["ab"]["values"]))
+    slowed, owner = ab and ab.slowdown(case.arm), (case.guest, case.arm)
+    return facts | {
+        "env": run.head["env"] | (ab.env(case.arm) if ab else {}),
+        "slowdown": ab.value(case.arm) if slowed else None,
+        "versions": worker.get("versions"),
+        "python": fingerprint.get("python") if case.foreign else worker.get("python"),
+        "precision": {kind: probed["precision"] for kind, probed in worker.get("precision", {}).items()},
+        "net": worker.get("identity", {}).get("hash"),
+        "guest": next(
+            (guest["sha256"] for guest in run.head["guests"] if (guest["label"], guest["arm"]) == owner), None
+        ),
+    }
+
+
+def differing(base: Recording, candidate: Recording, case: Case, allow: Sequence[str] = ()) -> list[str]:
+    """The conditions in which a Case of two Runs differs, one text per field, without those in ``allow``."""
+    before, after = (_comparable(run, case) for run in (base, candidate))
+    return [
+        f"{name}: {_short(after[name])}, {_short(before[name])} in the baseline"
+        for name in before
+        if before[name] != after[name] and name not in allow
+    ]
+
+
+def _comparable(run: Recording, case: Case) -> dict[str, Any]:
+    """Conditions, and the fields of the Protocol that shape a sample."""
+    protocol = dataclasses.asdict(run.protocol)
+    if case.foreign:  # pytest-benchmark calibrates how many iterations a session has
+        del protocol["iterations"]
+    return conditions(run, case) | {f"protocol {name}": protocol[name] for name in SHAPING if name in protocol}
+
+
+def _short(value: Any) -> str:
+    """A fact as text; a long one (the libraries) as its hash."""
+    text = str(value) if not isinstance(value, dict) else " ".join(f"{name} {item}" for name, item in value.items())
+    return text if len(text) <= 80 else f"(hash {digest(value)[:8]})"

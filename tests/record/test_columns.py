@@ -1,0 +1,60 @@
+"""Columns of the CSVs: each cell has the type that its column's record states, so that plots read it as that."""
+
+import csv
+
+import pytest
+from paths import ROOT
+
+from bench.output.plots import frames
+from bench.record import run
+from bench.record.columns import BY_NAME, COLUMNS, CsvColumn, names
+from bench.record.run import Run
+
+REFERENCE = ROOT / "results/reference"
+RUNS = ["cpu-2-cores", "slowdown-5-percent"]
+
+
+def of_its_type(column, value):
+    return value is None or isinstance(value, (int, float) if column.type is float else column.type)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_summary_cell_has_the_type_of_its_column(name):
+    for row in Run(REFERENCE / name).rows():
+        assert [column.name for column in COLUMNS if not of_its_type(column, row[column.name])] == []
+
+
+@pytest.mark.parametrize(("name", "columns"), [("samples.csv", run.SAMPLE_COLUMNS), ("layers.csv", run.LAYER_COLUMNS)])
+def test_a_stored_csv_has_its_columns_in_order_and_their_types(tmp_path, name, columns):
+    (tmp_path / "run.jsonl").write_bytes((REFERENCE / "cpu-2-cores/run.jsonl").read_bytes())
+    Run(tmp_path).write()
+    with (tmp_path / name).open() as file:
+        header, *rows = csv.reader(file)
+    assert header == names(columns)
+    parse = {str: str, int: int, float: float, bool: lambda cell: ["False", "True"].index(cell)}
+    for row in rows:
+        for column, cell in zip(columns, row, strict=True):
+            assert cell == "" or parse[column.type](cell) is not None
+
+
+def test_every_number_of_a_summary_is_read_as_a_number():
+    frame = frames.read([REFERENCE / "cpu-2-cores"])
+    numbers = {column.name for column in COLUMNS if column.type in (int, float)}
+    assert set(frame.select_dtypes("number")) >= {name for name in numbers if frame[name].notna().any()}
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("first_call_ms", "first call ms"),
+        ("images_per_s", "images/s"),
+        ("gpu_temp_c", "highest GPU temperature °C"),
+        ("cores_used", "cores used"),
+    ],
+)
+def test_a_title_is_the_heading_and_the_unit_of_the_name(name, title):
+    assert BY_NAME[name].title == title
+
+
+def test_a_name_without_a_unit_has_none():
+    assert [CsvColumn(name, str, "").unit for name in ("case_id", "valid", "params")] == ["", "", ""]
