@@ -8,6 +8,7 @@ import click
 
 import bench
 from bench import UsageError
+from bench.output.plots.kinds import KINDS
 from impls import PEERS
 
 
@@ -236,34 +237,20 @@ def env(**asked: Any) -> None:
     sys.exit(command.main(asked))
 
 
-@main.command()
+PLOT_HELP = f"""Draw result CSVs or Run folders; default: the newest Run.
+
+{" ".join(f"{kind.name}: {kind.help}." for kind in KINDS.values())}
+"""
+
+
+@main.command(help=PLOT_HELP)
 @click.argument("results", nargs=-1, metavar="[CSV_OR_RUN...]", type=click.Path())
-@option(
-    "--kind",
-    default="times",
-    show_default=True,
-    metavar="KIND",
-    help="times, throughput, distribution, series, layers, roofline or history",
-)
+@option("--kind", default="times", show_default=True, metavar="KIND", help=f"one of {', '.join(KINDS)}")
 @option("--output", metavar="FILE", help="PNG, SVG or PDF by its ending; default: KIND.png")
 def plot(results: tuple[str, ...], kind: str, output: str | None) -> None:
-    """Draw result CSVs or Run folders; default: the newest Run.
+    from bench.commands import plot as command
 
-    times: each case, with intervals. throughput: images/s and share of the ceiling against the batch. distribution:
-    where the samples of each case lie. series: every iteration in the order taken, burn-in and turns. layers: the rows
-    of a `profile`. roofline: what is reached of what the machine can do. history: beside what was published since 2014.
-    """
-
-    from pathlib import Path
-
-    from bench.cases.case import one_of
-    from bench.output import console
-    from bench.output.plots import kinds
-
-    target = kinds.target(output or f"{kind}.png")
-    draw = kinds.KINDS[one_of("kind", kind, kinds.KINDS)]
-    draw([Path(path) for path in results] or kinds.unnamed(kind), target)
-    console.tell(f"wrote {target}")
+    sys.exit(command.main(results, kind, output))
 
 
 @main.command()

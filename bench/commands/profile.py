@@ -21,7 +21,7 @@ from bench.commands import options
 from bench.controller import session
 from bench.controller.pool import preflight
 from bench.output import console, run_table
-from bench.output.plots import kinds
+from bench.output.plots.kinds import draw_run_folder
 from bench.output.progress import Progress
 from bench.record import ceiling, csvfile, layer_times
 from bench.record.columns import names
@@ -88,7 +88,8 @@ def show(made: Run, reason: str, as_json: bool) -> int:
     try:
         made.write()
         csvfile.write(made.folder / "profile.csv", names(layer_times.COLUMNS), rows)
-        draw(made)
+        for problem in draw_run_folder(made.folder, made.rows(), profile=True):
+            console.tell(problem)
     except OSError as error:
         console.tell(f"cannot write to {made.folder}: {error.strerror}; run.jsonl holds all that was measured")
     if as_json:
@@ -102,15 +103,6 @@ def show(made: Run, reason: str, as_json: bool) -> int:
     if reason == "interrupted":
         console.tell(f"interrupted: go on with `alexnet-bench run --resume {made.folder}`")
     return 130 if reason == "interrupted" else 1 if failed else 0
-
-
-def draw(made: Run) -> None:
-    """layers.png and roofline.png; a Run of which there is too little has none."""
-    for kind in ("layers", "roofline"):
-        try:
-            kinds.KINDS[kind]([made.folder], made.folder / f"{kind}.png")
-        except (UsageError, OSError) as error:
-            console.tell(f"no {kind}.png: {error}")
 
 
 def tables(made: Run, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -7,13 +7,13 @@ from bench import UsageError
 from bench.commands import options
 from bench.output import console, formats
 from bench.output.page.chapter import rendered
-from bench.record.run import Run
+from bench.record.run import Run, find_newest
 
 
 def main(asked: dict[str, Any]) -> int:
     margin = options.percent("--margin", asked["margin"])
-    folders = [Path(name) for name in asked["runs"]] or [latest()]
-    runs = [opened(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    folders = [Path(name) for name in asked["runs"]] or [default_folder()]
+    runs = [open_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     target = Path(asked["output"]) if asked["output"] else folders[0] / "report.html"
     for run in runs:
         console.tell_problems(run)
@@ -22,15 +22,14 @@ def main(asked: dict[str, Any]) -> int:
     return 0
 
 
-def latest(folder: Path = Path("results")) -> Path:
-    """The newest Run, for a report of nothing named: folders begin with their time."""
-    found = sorted(path.parent for path in folder.glob("*/run.jsonl"))
-    if not found:
-        raise UsageError(f"no Run under {folder}/: run `make bench` first, or name a Run folder")
-    return found[-1]
+def default_folder() -> Path:
+    """The newest Run, for a report of nothing named."""
+    if not (newest := find_newest("run.jsonl")):
+        raise UsageError("no Run under results/: run `make bench` first, or name a Run folder")
+    return newest
 
 
-def opened(folder: Path) -> Run:
+def open_run(folder: Path) -> Run:
     """A Run; UsageError for what is none, which `plot` may be able to draw."""
     if not (folder / "run.jsonl").is_file():
         found = "a file" if folder.is_file() else "no run.jsonl there" if folder.is_dir() else "no such folder"

@@ -19,7 +19,7 @@ from bench.controller.worker_process import WorkerDied
 from bench.machine import host
 from bench.machine.lock import alone
 from bench.output import console, run_table, verdicts
-from bench.output.plots import kinds
+from bench.output.plots.kinds import draw_run_folder
 from bench.output.progress import Progress
 from bench.record import aa_runs
 from bench.record.conditions import MACHINE
@@ -158,13 +158,12 @@ def show(run: Run, reason: str, as_json: bool) -> int:
     console.tell_problems(run)
     try:
         run.write()
-        kinds.of_run(run)
+        for problem in draw_run_folder(run.folder, run.rows(), profile=False):
+            console.tell(f"{problem}; run.jsonl holds all that was measured")
     except OSError as error:
         console.tell(
             f"cannot write the tables to {run.folder}: {error.strerror}; run.jsonl holds all that was measured"
         )
-    except UsageError as error:  # a picture that could not be drawn
-        console.tell(f"{error}; run.jsonl holds all that was measured")
     if as_json:
         ratios = [pair.as_json() for pair in pairs if pair.ratio or run.head["ab"]]
         console.print_json({"run": run.head, "cases": run.rows(), "ratios": ratios})

@@ -1,6 +1,7 @@
 """Run: a Run folder read back, what may be said of its Cases, and the CSVs derived from run.jsonl."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.cases.case import Case
@@ -52,6 +53,11 @@ class Run(Recording):
                     *(case_id, round_, event["attempt"], "lead" if i < leads else phase, cycle),
                     *(start_ns, ns, valid),
                 )
+
+
+def find_newest(*files: str, under: Path = Path("results")) -> Path | None:
+    """The newest Run folder that has one of these files; None without any. A folder's name begins with its time."""
+    return max((path.parent for name in files for path in under.glob(f"*/{name}")), default=None)
 
 
 ROUND = "the Case and its Round; attempt is above 0 where the Round was repeated"

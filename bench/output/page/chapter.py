@@ -60,7 +60,7 @@ def chapter(run: Run, id_: str, margin: float = MARGIN) -> dict[str, Any]:
     found = {row["case_id"]: row for row in run.rows()}
     compared = pairs.within(run, aa_runs.find([run.folder.parent], but=[run.folder]), margin)
     said = findings.of(run, found, compared)
-    plots, lines = figures.of(run, found, id_), _lines(run)
+    plots, lines = figures.draw_figures(run, found, id_), _lines(run)
     return {
         "id": id_,
         "name": run.folder.resolve().name,

@@ -17,7 +17,7 @@ CAPTION = (
 @functools.cache
 def table() -> Table:
     """A row a number, with the speed of each pass that the chart has of it."""
-    marks = published.shown(published.published())
+    marks = published.select_marks(published.read_timings())
     speeds = [f"{pass_.replace('_', ' + ')} images/s" for pass_ in PASSES]
     columns = [Column("number", True)]
     columns += [Column(name, name == "batch", name in ("hardware", "library")) for name in WORDS]

@@ -1,7 +1,7 @@
 """Distribution: where the samples of each Case lie, Round beside Round; and what plots of samples share."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench import UsageError
-from bench.output.plots import style
+from bench.output.plots import frames, style
 from impls import FRAMEWORKS
 
 #: Beside drawing's own, what tells two Cases apart where it varies.
@@ -26,7 +26,11 @@ WIDE = 5.0  # medians of a panel that are so many times apart stand on a logarit
 GOLDEN = 0.6180339887  # multiples of it, less their whole part, fill 0 to 1 evenly
 
 
-def distribution(rows: pd.DataFrame, target: Path) -> Figure:
+def draw_files(paths: Sequence[Path], target: Path) -> None:
+    draw(frames.whole_nets(frames.samples(paths)), target)
+
+
+def draw(rows: pd.DataFrame, target: Path) -> Figure:
     """Every valid sample of each Case in a strip, a lane a Round with a tick at its median, and below the lanes the
     quartiles and p95 of them all; one panel a pass, in ms.
 

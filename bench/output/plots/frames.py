@@ -22,6 +22,7 @@ from bench import UsageError
 from bench.output import console
 from bench.record import layer_times, run
 from bench.record.columns import COLUMNS
+from impls.variants import VARIANTS
 
 NEEDED = ("case_id", "variant", "framework", "mode", "device", "batch", "pass", "mean_ms")
 SAMPLED = ("case_id", "round", "phase", "start_ns", "duration_ns")
@@ -113,12 +114,13 @@ def profile(path: Path) -> pd.DataFrame:
     return _joined([frame], notes, f"{file}: no row with a center_ms, nothing to draw")
 
 
-def latest(folder: Path = Path("results")) -> list[Path]:
-    """The newest Run, for a plot of nothing named: folders begin with their time."""
-    found = sorted({path.parent for name in ("summary.csv", "run.jsonl") for path in folder.glob(f"*/{name}")})
-    if not found:
-        raise UsageError(f"no summary.csv under {folder}/: run `make bench` first, or name a CSV file")
-    return [found[-1]]
+def whole_nets(rows: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the layers that a profile timed as nets of their own; keep all rows if there are no others."""
+    if "variant" not in rows:
+        return rows
+    net = rows["variant"].astype(str).str.split(".", n=1).str
+    parts = net[0].isin(list(VARIANTS)) & net[1].notna()
+    return rows[~parts] if not parts.all() else rows
 
 
 def _file(path: Path, name: str) -> Path:

@@ -13,11 +13,21 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from bench.cases.case import PASSES
-from bench.output.plots import style
-from bench.output.plots.published import BVLC, FILE, NOT_STATED, SHARED, UNSIZED, cut, left_out, marks, ours, speed
-from bench.output.plots.published import names as names_of
-from bench.output.plots.published import published as published
-from bench.output.plots.published import shown as shown
+from bench.output.plots import frames, style
+from bench.output.plots.published import (
+    BVLC,
+    FILE,
+    NOT_STATED,
+    SHARED,
+    UNSIZED,
+    choose_names,
+    cut,
+    format_speed,
+    marks_of_rows,
+    marks_of_timings,
+    read_timings,
+    reasons_left_out,
+)
 from impls.variants import VARIANTS
 
 SPOKEN = dict(zip(PASSES, ("forward", "with backward"), strict=True))
@@ -37,18 +47,22 @@ LINE = SMALL * 1.3 / 72  # inches
 COLUMN, PAGE = 82, 175  # characters a line of small print
 
 
-def history(rows: pd.DataFrame | None, target: Path, published: pd.DataFrame) -> Figure:
+def draw_files(paths: Sequence[Path], target: Path) -> None:
+    draw(frames.read(paths) if paths else None, target, read_timings())
+
+
+def draw(rows: pd.DataFrame | None, target: Path, timings: pd.DataFrame) -> Figure:
     """Images a second against the date, log scale, a panel a pass; below them source and caveat of each number.
 
     Marks of one net, processor and precision are a series, SHARED alone; the rest is grey. ``rows`` are summary rows as
     ``frames.read`` gives them, drawn at their run_id's date, or at the right edge; None or empty: the published alone.
     UsageError where no row is a valid forward or forward_backward of a whole net.
     """
-    old = marks(published)
-    new = ours(rows, old["year"].max() + 0.5)
+    old = marks_of_timings(timings)
+    new = marks_of_rows(rows, old["year"].max() + 0.5)
     columns = _halves([_entry(part) for _, part in old.dropna(subset="number").groupby("number")])
-    notes = [line for note in _notes(published, old, new) for line in textwrap.wrap(note, PAGE)]
-    names = {pass_: names_of(new, pass_) for pass_ in PASSES}
+    notes = [line for note in _notes(timings, old, new) for line in textwrap.wrap(note, PAGE)]
+    names = {pass_: choose_names(new, pass_) for pass_ in PASSES}
     side = 0.2 + 0.071 * max(
         (len(line) for part in names.values() for name in part for line in name.split("\n")), default=-3
     )  # inches
@@ -162,7 +176,8 @@ def _entry(part: pd.DataFrame) -> list[str]:
     """A number, then its lines of small print; ``part`` are its marks."""
     row = part.iloc[0]
     part = part.sort_values("pass")
-    speeds = [f"{SPOKEN[pass_]} {speed(rate)}" for pass_, rate in zip(part["pass"], part["images_per_s"], strict=True)]
+    rates = zip(part["pass"], part["images_per_s"], strict=True)
+    speeds = [f"{SPOKEN[pass_]} {format_speed(rate)}" for pass_, rate in rates]
     facts = [row["net"], row["hardware"], row["library"], row["look"], f"batch {row['batch']:g}", row["date"]]
     text = f"{', '.join([*facts, *speeds])}. [{_short(row['source'])}] {row['caveat']}"
     return [str(row["number"]), *textwrap.wrap(text, COLUMN, break_on_hyphens=False)]
@@ -184,7 +199,7 @@ def _halves(entries: Sequence[list[str]]) -> tuple[Sequence[list[str]], Sequence
     return min(splits, key=lambda split: max(map(_long, split)))
 
 
-def _notes(published: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> Iterator[str]:
+def _notes(timings: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> Iterator[str]:
     """What is said once for the whole chart."""
     yield RULE
     if len(new):
@@ -192,7 +207,7 @@ def _notes(published: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> Ite
         yield OWN_PASS
     drawn = set(old[old["series"] != ""]["net"])
     for net in dict.fromkeys(net for net in new["net"] if net not in drawn):
-        count = int((published["net"] == net).sum())
+        count = int((timings["net"] == net).sum())
         why = (
             f"none of the {count} published timings of {net} can be drawn"
             if count
@@ -204,11 +219,11 @@ def _notes(published: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> Ite
     if BVLC in drawn:
         yield CAFFES
     yield "A full training step, with optimizer, is not forward + backward: a grey cross, in no series."
-    why_not = left_out(published)
+    why_not = reasons_left_out(timings)
     counts = why_not[why_not != ""].value_counts(sort=False)
     said = ", ".join(f"{count} {why}" for why, count in counts.items())
     yield (
-        f"Not drawn of {len(published)} published: {said or 'none'}. All, with their sources in full: "
+        f"Not drawn of {len(timings)} published: {said or 'none'}. All, with their sources in full: "
         f"bench/output/plots/{FILE}"
     )
 

@@ -1,161 +1,155 @@
-"""Pictures: the kinds there are, what each is drawn from, and those that a Run's folder gets."""
+"""Kinds of plots: one record per kind, without importing what draws it.
 
-from __future__ import annotations
+To add one, write the module ``<name>.py`` with ``draw_files(paths, target)``, and its record here: `plot` and its help,
+the report and the pictures of a Run's folder follow from the record.
+"""
 
-import math
+import importlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import pandas as pd
-
 from bench import UsageError
-from bench.cases.case import spoken
-from bench.output import console
-from bench.output.plots import distribution, frames, history, layers, roofline, series, throughput, times
-from bench.record import ceiling
-from bench.record.layer_times import BACKWARD, SUM, WHOLE
-from bench.record.run import Run
-from bench.stats import roofline as work
-from impls.layers import LayerError
-from impls.variants import VARIANTS, variant_named
 
-ENDINGS = (".png", ".svg", ".pdf")
-#: What a roof is of, beside the machine.
-UNDER = ("device", "precision", "threads")
+#: Rows of a Run's summary.csv.
+Rows = Sequence[Mapping[str, Any]]
+SUMMARY, SAMPLES, PROFILE = "summary.csv", "samples.csv", "profile.csv"
 
 
-def draw_times(paths: Sequence[Path], target: Path) -> None:
-    times.bars(whole_nets(frames.read(paths)), target)
+def _always(rows: Rows) -> str:
+    return ""
 
 
-def draw_throughput(paths: Sequence[Path], target: Path) -> None:
-    throughput.sweep(whole_nets(frames.read(paths)), target)
+def _needs_batches(rows: Rows) -> str:
+    several = len({row["batch"] for row in rows}) > 1
+    return "" if several else "there is one batch; `alexnet-bench run --batch 8,32,128` measures several"
 
 
-def draw_distribution(paths: Sequence[Path], target: Path) -> None:
-    distribution.distribution(whole_nets(frames.samples(paths)), target)
+def _needs_ceiling(rows: Rows) -> str:
+    known = any(row["ceiling_gflop_per_s"] and row["copy_gb_per_s"] for row in rows)
+    return "" if known else "this Run has no ceiling, so there is no roof"
 
 
-def draw_series(paths: Sequence[Path], target: Path) -> None:
-    series.series(whole_nets(frames.samples(paths)), target)
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of plot; its ``name`` is its module's too."""
+
+    name: str
+    help: str
+    """What it shows, for `plot --help`."""
+    title: str
+    caption: str
+    """How to read it, below it in the report."""
+    reads: tuple[str, ...]
+    """Tables of a Run, of which it takes those that there are."""
+    in_run_folder: bool = False
+    """Whether `run` or `profile` leaves it in the Run's folder."""
+    needs_run: bool = True
+    """Whether `plot` needs a Run or a CSV to draw it."""
+    unfit: Callable[[Rows], str] = _always
+    """Why it would show nothing of a Run that has these rows; empty where it shows something."""
+
+    def load(self) -> ModuleType:
+        return importlib.import_module(f"bench.output.plots.{self.name}")
+
+    def draw(self, paths: Sequence[Path], target: Path) -> None:
+        """Draw Run folders or CSVs; UsageError where they hold nothing to draw, or ``target`` cannot be written."""
+        self.load().draw_files(paths, target)
+
+    def why_not(self, rows: Rows, profile: bool) -> str:
+        """Why a report leaves it out; empty where it is drawn. ``profile``: of a Run of `profile`."""
+        if self.reads == (PROFILE,) and not profile:
+            return "this Run is no profile; `alexnet-bench profile` times the rows of a net one by one"
+        return self.unfit(rows)
 
 
-def whole_nets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Without the rows of a profile's nets, one by one, which have a plot of their own: all where there is no other."""
-    if "variant" not in rows:
-        return rows
-    net = rows["variant"].astype(str).str.split(".", n=1).str
-    parts = net[0].isin(list(VARIANTS)) & net[1].notna()
-    return rows[~parts] if not parts.all() else rows
+_KINDS = (
+    Kind(
+        "times",
+        help="each case, with intervals",
+        title="Times",
+        caption="Bar: the mean of a case; shorter is faster. Whisker: ± one standard deviation of its samples, how "
+        "they scatter. Diamond: the centre of its Rounds and its 95 % interval, how sure it is.",
+        reads=(SUMMARY,),
+        in_run_folder=True,
+    ),
+    Kind(
+        "distribution",
+        help="where the samples of each case lie",
+        title="Distribution",
+        caption="Every sample of a case in a strip, a lane a Round with a tick at its median; below the lanes "
+        "quartiles and p95 of them all. Rounds that lie apart from each other say that the machine changed, "
+        "not the net.",
+        reads=(SAMPLES,),
+    ),
+    Kind(
+        "series",
+        help="every iteration in the order taken, burn-in and turns",
+        title="Series",
+        caption="Every iteration in the order it was taken, burn-in on grey, and one Round with its turns. A steady "
+        "case is a level band; a slope is warming or slowing, a step that all cases share is the machine’s.",
+        reads=(SAMPLES,),
+    ),
+    Kind(
+        "throughput",
+        help="images/s and share of the ceiling against the batch",
+        title="Throughput",
+        caption="Images a second against the batch, and the share of what the device does at best. Where a line goes "
+        "flat, a larger batch gains nothing.",
+        reads=(SUMMARY,),
+        in_run_folder=True,
+        unfit=_needs_batches,
+    ),
+    Kind(
+        "roofline",
+        help="what is reached of what the machine can do",
+        title="Roofline",
+        caption="Each point is a pass: how much it computes for each byte it must move, and how fast. The line above "
+        "is what this machine does at best, measured in this Run; the nearer a point is to it, the less there "
+        "is to gain.",
+        reads=(SUMMARY, PROFILE),
+        in_run_folder=True,
+        unfit=_needs_ceiling,
+    ),
+    Kind(
+        "layers",
+        help="the rows of a `profile`",
+        title="Layers by time",
+        caption="Each segment is a row of the net, timed as a net of its own; the outline below is the whole net. "
+        "Where the two differ in length, it is fusion, or noise.",
+        reads=(PROFILE,),
+        in_run_folder=True,
+    ),
+    Kind(
+        "history",
+        help="beside what was published since 2014",
+        title="A decade",
+        caption="Published timings of such nets since 2014, and this Run’s where it timed the same. Hardware, "
+        "libraries and clocks differ: this shows a decade, and decides nothing. Sources and caveats stand "
+        "below the marks.",
+        reads=(SUMMARY,),
+        needs_run=False,
+    ),
+)
+#: By name, in the order of the report.
+KINDS = {kind.name: kind for kind in _KINDS}
 
 
-def draw_history(paths: Sequence[Path], target: Path) -> None:
-    history.history(frames.read(paths) if paths else None, target, history.published())
+def draw_run_folder(folder: Path, rows: Rows, profile: bool) -> list[str]:
+    """Draw the pictures that a Run's folder gets, and say which could not be drawn.
 
-
-def draw_layers(paths: Sequence[Path], target: Path) -> None:
-    frame = pd.concat([frames.profile(path) for path in paths], ignore_index=True)
-    layers.layers(frame[frame["pass"] != "forward_backward"], target, layers.published())
-
-
-def draw_roofline(paths: Sequence[Path], target: Path) -> None:
-    """Every row and whole net of a profile, every pass of another Run: those that have the first one's roofs, which are
-    of one machine, precision and number of threads; stderr says what is left out."""
-    points: list[Mapping[Any, Any]] = []
-    for path in paths:
-        if path.is_dir() and (path / "profile.csv").exists():
-            machine = frames.read([path]).iloc[0][["device_name", "threads"]].to_dict()
-            points += [{**point, **machine} for point in of_profile(frames.profile(path).to_dict("records"))]
-        else:
-            points += of_summary(frames.read([path]).to_dict("records"))
-    rows = frames.read(paths)
-    if "device_name" in rows and rows["device_name"].nunique() > 1:
-        found = " and ".join(sorted(set(rows["device_name"])))
-        raise UsageError(f"roofline: expected one device_name, found {found}: roofs differ")
-    apart = [what for what in UNDER if what in rows and rows[what].nunique() > 1]
-    first = rows.iloc[0]
-    under = rows[(rows[apart] == first[apart]).all(axis=1)]
-    here = [point for point in points if all(point.get(what) == first[what] for what in apart)]
-    if apart and len(here) < len(points):
-        said = ", ".join(f"{what} {first[what]}" for what in apart)
-        console.tell(f"roofline: under the roofs of {said}; {len(points) - len(here)} of {len(points)} points left out")
-    best = under[[name for name in ceiling.RATES if name in rows]].apply(pd.to_numeric, errors="coerce").max()
-    roofline.roofline(here, {name: best.get(name) for name in ceiling.RATES}, target)
-
-
-KINDS: dict[str, Callable[[Sequence[Path], Path], None]] = {
-    "times": draw_times,
-    "throughput": draw_throughput,
-    "distribution": draw_distribution,
-    "series": draw_series,
-    "layers": draw_layers,
-    "roofline": draw_roofline,
-    "history": draw_history,
-}
-
-
-def target(name: str) -> Path:
-    """The file that a picture goes to; UsageError for a name that does not say what it is."""
-    path = Path(name)
-    if path.suffix.lower() not in ENDINGS or path.is_dir():
-        raise UsageError(f"--output: expected a file that ends in {spoken(ENDINGS)}, found {name!r}")
-    return path
-
-
-def unnamed(kind: str) -> list[Path]:
-    """What is drawn where nothing is named: the newest Run; what was published needs none."""
-    try:
-        return frames.latest()
-    except UsageError:
-        if kind == "history":
-            return []
-        raise
-
-
-def of_profile(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
-    """Points of the roofline: rows of the net, and the whole, in forward and both passes."""
-    found: list[Mapping[Any, Any]] = []
-    for row in rows:
-        whole = row["layer"] == WHOLE
-        if row["layer"] != SUM and not (whole and row["pass"] == BACKWARD) and not (not whole and "height" not in row):
-            name = row["variant"] if whole else f"{row['variant']}.{row['layer']}"
-            found.append({**row, "name": name, "kind": "net" if whole else "layer"})
-    return found
-
-
-def of_summary(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
-    """Points of the roofline: a pass each. Work of the rows is counted as in a profile: light rows have theirs."""
-    found: list[Mapping[Any, Any]] = []
-    for row in rows:
-        net, _, part = str(row["variant"]).partition(".")
-        if part:
+    ``rows`` are those of its summary.csv. Of a Run of `profile` they are the kinds that read its profile.csv.
+    """
+    valid = [row for row in rows if row["valid"]]
+    chosen = [kind for kind in KINDS.values() if kind.in_run_folder and (PROFILE in kind.reads or not profile)]
+    problems = []
+    for kind in chosen if valid else ():
+        if kind.why_not(valid, profile):
             continue
         try:
-            variant = variant_named(net, int(row.get("size", math.nan)))  # ValueError where nobody says on what
-            width = work.WIDTHS.get(str(row.get("precision")), work.WIDTH)
-            done = work.net_work(variant, int(row["batch"]), row["pass"], width=width)
-        except (KeyError, ValueError, LayerError):
-            continue  # of another program, or another version's net
-        center = row.get("center_ms")
-        speed = done.flop / float(row["mean_ms"] if pd.isna(center) else center) / 1e6
-        name = f"{net} b{row['batch']}"
-        found.append({**row, "name": name, "kind": "net", "intensity": done.intensity, "gflop_per_s": speed})
-    return found
-
-
-def of_run(run: Run) -> None:
-    """What a Run's folder gets: times always, throughput where there are several batches, the roofline where the
-    ceiling is known. UsageError, once all are tried, or OSError where one cannot be drawn."""
-    rows = [row for row in run.rows() if row["valid"]]
-    kinds = ["times"] if rows else []
-    kinds += ["throughput"] if len({row["batch"] for row in rows}) > 1 else []
-    kinds += ["roofline"] if any(row["ceiling_gflop_per_s"] and row["copy_gb_per_s"] for row in rows) else []
-    problems = []
-    for kind in kinds:
-        try:
-            KINDS[kind]([run.folder], run.folder / f"{kind}.png")
+            kind.draw([folder], folder / f"{kind.name}.png")
         except UsageError as error:
-            problems.append(str(error))
-    if problems:
-        raise UsageError("; ".join(problems))
+            problems.append(f"no {kind.name}.png: {error}")
+    return problems

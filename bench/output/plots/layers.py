@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from bench import UsageError
-from bench.output.plots import style
+from bench.output.plots import frames, style
 from bench.record.layer_times import SUM, WHOLE
 
 NEEDED = ("layer", "kind", "framework", "mode", "pass", "center_ms")
@@ -35,8 +35,8 @@ PUBLISHED_NOTE = " (Caffe's backward of conv1 has the gradient of the images in 
 BAR, OUTLINE = 0.56, 0.2  # heights; the outline stands right below the bar
 
 
-def published() -> pd.DataFrame:
-    """The only known row-by-row times of such a net: owt's, another machine's, in the columns that ``layers`` draws.
+def read_published() -> pd.DataFrame:
+    """The only known row-by-row times of such a net: owt's, another machine's, in the columns that ``draw`` needs.
 
     Source: soumith/convnet-benchmarks, caffe/output_alexnet.log, 2016.
     """
@@ -49,7 +49,12 @@ def published() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def layers(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | None = None) -> Figure:
+def draw_files(paths: Sequence[Path], target: Path) -> None:
+    rows = pd.concat([frames.profile(path) for path in paths], ignore_index=True)
+    draw(rows[rows["pass"] != "forward_backward"], target, read_published())
+
+
+def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | None = None) -> Figure:
     """Upper panel: a bar of stacked rows for each pass and series, in ms, and outlined below it the whole net's time.
     Lower panel: the same as shares of their sum, beside the shares that ``published`` rows have of theirs.
 

@@ -25,7 +25,7 @@ MOST, LONGEST = 15, 46  # lines of names that a panel has room for, and characte
 NOT_STATED, UNSIZED = "precision not stated", "size not stated"
 
 
-def published() -> pd.DataFrame:
+def read_timings() -> pd.DataFrame:
     """The published timings, one row each; milliseconds a batch, and ``day`` (NaT where no date is stated).
 
     Source rule: every row carries the source it was read from and the caveat that stands wherever its figures do.
@@ -54,40 +54,40 @@ def _day(date: str) -> pd.Timestamp | None:
     return pd.Timestamp(year, month or 7, day or (16 if month else 2))
 
 
-def shown(published: pd.DataFrame) -> pd.DataFrame:
+def select_marks(timings: pd.DataFrame) -> pd.DataFrame:
     """The published marks that the chart has, with the columns SHOWN, those that have a number in its key first.
 
     A row that was timed both ways has a mark in each panel; ``number`` is <NA> where there is none, ``pass`` is train
     for a full training step, and ``images_per_s`` is batch over time where it was not published itself.
     """
-    return marks(published).sort_values(["number", "row", "pass"])[SHOWN].reset_index(drop=True)
+    return marks_of_timings(timings).sort_values(["number", "row", "pass"])[SHOWN].reset_index(drop=True)
 
 
-def left_out(published: pd.DataFrame) -> pd.Series:
+def reasons_left_out(timings: pd.DataFrame) -> pd.Series:
     """Why each row is not drawn, the first reason that holds; empty where it is."""
     reasons = {
-        "without a date": published["day"].isna(),
-        "without a batch": published["batch"].isna() & published["images_per_s"].isna(),
-        "of several GPUs at once": published["hardware"].str.contains(r", (?:[2-9]|\d{2,}) x "),
-        "whose loss was nan": published["caveat"].str.startswith("loss was nan"),
+        "without a date": timings["day"].isna(),
+        "without a batch": timings["batch"].isna() & timings["images_per_s"].isna(),
+        "of several GPUs at once": timings["hardware"].str.contains(r", (?:[2-9]|\d{2,}) x "),
+        "whose loss was nan": timings["caveat"].str.startswith("loss was nan"),
     }
-    return pd.Series(np.select(list(reasons.values()), list(reasons), ""), published.index)
+    return pd.Series(np.select(list(reasons.values()), list(reasons), ""), timings.index)
 
 
-def marks(published: pd.DataFrame) -> pd.DataFrame:
+def marks_of_timings(timings: pd.DataFrame) -> pd.DataFrame:
     """One row a mark: the published columns, with the ``pass`` and its images_per_s, and besides
 
-    ``row`` (of ``published``), ``year`` (decimal), ``cpu``, ``look`` (its precision in words), ``series`` (net,
+    ``row`` (of ``timings``), ``year`` (decimal), ``cpu``, ``look`` (its precision in words), ``series`` (net,
     processor and precision; empty for what is in none: nets other than SHARED, full training steps), ``fastest`` (of
     its year, series and pass), ``number`` (of a row that is fastest somewhere, by date; else <NA>).
     """
-    inference = published["kind"] == "inference"
-    ms = published["forward_backward_ms"].where(~inference, published["forward_ms"])
-    rate = published["images_per_s"].fillna(published["batch"] * 1e3 / ms)
-    own = published.assign(images_per_s=rate, **{"pass": published["kind"].map(PASS_OF)})
-    inner = published.assign(images_per_s=published["batch"] * 1e3 / published["forward_ms"], **{"pass": "forward"})
-    drawn = left_out(published) == ""
-    both = [own[drawn], inner[drawn & ~inference & published["forward_ms"].notna()]]
+    inference = timings["kind"] == "inference"
+    ms = timings["forward_backward_ms"].where(~inference, timings["forward_ms"])
+    rate = timings["images_per_s"].fillna(timings["batch"] * 1e3 / ms)
+    own = timings.assign(images_per_s=rate, **{"pass": timings["kind"].map(PASS_OF)})
+    inner = timings.assign(images_per_s=timings["batch"] * 1e3 / timings["forward_ms"], **{"pass": "forward"})
+    drawn = reasons_left_out(timings) == ""
+    both = [own[drawn], inner[drawn & ~inference & timings["forward_ms"].notna()]]
     found = pd.concat(both).rename_axis("row").reset_index()
     found["year"] = decimal(found["day"])
     found["cpu"] = found["hardware"].str.startswith("CPU")
@@ -106,7 +106,7 @@ def decimal(days: pd.Series) -> pd.Series:
     return days.dt.year + (days.dt.day_of_year - 1) / 366
 
 
-def ours(rows: pd.DataFrame | None, edge: float) -> pd.DataFrame:
+def marks_of_rows(rows: pd.DataFrame | None, edge: float) -> pd.DataFrame:
     """A user's summary rows, one a mark: what they came with, and besides
 
     ``net`` (the Variant's name, and more where it is another net than that), ``guest`` (a user's own net's name),
@@ -150,7 +150,7 @@ def _net(variant: str, size: str, flags: str) -> str:
     return f"{variant}, not proven" if "not_proven" in flags else variant
 
 
-def names(new: pd.DataFrame, pass_: str) -> dict[str, Any]:
+def choose_names(new: pd.DataFrame, pass_: str) -> dict[str, Any]:
     """Names of ours, from the slowest up, each with its mark's row: the fastest of each framework, net and machine.
     A name too long for a line has its net, whole, in a second."""
     groups = new[new["pass"] == pass_].groupby(["framework", "net", "guest", "device", "device_name"])
@@ -160,7 +160,8 @@ def names(new: pd.DataFrame, pass_: str) -> dict[str, Any]:
         said = " ".join(
             filter(None, [row["guest"] or row["framework"], row["mode"], row["precision"].replace("fp32", "")])
         )
-        rate, net = f", {row['device']}: {speed(row['images_per_s'])}", row["net"] if new["net"].nunique() > 1 else ""
+        rate = f", {row['device']}: {format_speed(row['images_per_s'])}"
+        net = row["net"] if new["net"].nunique() > 1 else ""
         name = f"{said} {net}".strip() + rate
         if len(name) > LONGEST:
             name = cut(said, LONGEST - len(rate)) + rate + (f"\n{net}" if net else "")
@@ -174,5 +175,5 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def speed(images_per_s: float) -> str:
+def format_speed(images_per_s: float) -> str:
     return f"{images_per_s:,.0f}/s" if images_per_s >= 100 else f"{images_per_s:.3g}/s"

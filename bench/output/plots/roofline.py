@@ -13,8 +13,13 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from bench import UsageError
-from bench.output.plots import style
-from impls.layers import Conv, Fc
+from bench.output import console
+from bench.output.plots import frames, style
+from bench.record import ceiling
+from bench.record.layer_times import BACKWARD, SUM, WHOLE
+from bench.stats import roofline as work
+from impls.layers import Conv, Fc, LayerError
+from impls.variants import variant_named
 
 NEEDED = ("name", "framework", "mode", "pass", "intensity", "gflop_per_s", "kind")
 ROOFS = (("matmul_gflop_per_s", "matrix product", "-"), ("conv_gflop_per_s", "convolution", "--"))
@@ -23,9 +28,70 @@ EDGE = style.INK
 SIZES = {"layer": 5, "net": 9}
 FAR = 22  # points: a name farther off than this has a line to its point
 SAME = 25  # pixels: rows nearer to each other than this share a name
+#: What a roof depends on, besides the machine.
+UNDER = ("device", "precision", "threads")
 
 
-def roofline(
+def draw_files(paths: Sequence[Path], target: Path) -> None:
+    """Draw each layer and net of a profile, and each pass of another Run, under the roofs of the first one.
+
+    Roofs are those of one machine, precision and number of threads; points with others are left out, with a line on
+    stderr.
+    """
+    points: list[Mapping[Any, Any]] = []
+    for path in paths:
+        if path.is_dir() and (path / "profile.csv").exists():
+            machine = frames.read([path]).iloc[0][["device_name", "threads"]].to_dict()
+            points += [{**point, **machine} for point in profile_points(frames.profile(path).to_dict("records"))]
+        else:
+            points += summary_points(frames.read([path]).to_dict("records"))
+    rows = frames.read(paths)
+    if "device_name" in rows and rows["device_name"].nunique() > 1:
+        machines = " and ".join(sorted(set(rows["device_name"])))
+        raise UsageError(f"roofline: expected one device_name, found {machines}: roofs differ")
+    apart = [what for what in UNDER if what in rows and rows[what].nunique() > 1]
+    first = rows.iloc[0]
+    under = rows[(rows[apart] == first[apart]).all(axis=1)]
+    here = [point for point in points if all(point.get(what) == first[what] for what in apart)]
+    if apart and len(here) < len(points):
+        roofs, others = ", ".join(f"{what} {first[what]}" for what in apart), len(points) - len(here)
+        console.tell(f"roofline: under the roofs of {roofs}; {others} of {len(points)} points left out")
+    best = under[[name for name in ceiling.RATES if name in rows]].apply(pd.to_numeric, errors="coerce").max()
+    draw(here, {name: best.get(name) for name in ceiling.RATES}, target)
+
+
+def profile_points(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
+    """Points of a profile: each layer, and the whole net in forward and in both passes."""
+    points: list[Mapping[Any, Any]] = []
+    for row in rows:
+        whole = row["layer"] == WHOLE
+        if row["layer"] != SUM and not (whole and row["pass"] == BACKWARD) and not (not whole and "height" not in row):
+            name = row["variant"] if whole else f"{row['variant']}.{row['layer']}"
+            points.append({**row, "name": name, "kind": "net" if whole else "layer"})
+    return points
+
+
+def summary_points(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
+    """Points of summary rows: one per pass of a whole net. Work is counted as in a profile, light layers included."""
+    points: list[Mapping[Any, Any]] = []
+    for row in rows:
+        net, _, part = str(row["variant"]).partition(".")
+        if part:
+            continue
+        try:
+            variant = variant_named(net, int(row.get("size", math.nan)))  # ValueError where the size is not known
+            width = work.WIDTHS.get(str(row.get("precision")), work.WIDTH)
+            done = work.net_work(variant, int(row["batch"]), row["pass"], width=width)
+        except (KeyError, ValueError, LayerError):
+            continue  # of another program, or another version's net
+        center = row.get("center_ms")
+        speed = done.flop / float(row["mean_ms"] if pd.isna(center) else center) / 1e6
+        name = f"{net} b{row['batch']}"
+        points.append({**row, "name": name, "kind": "net", "intensity": done.intensity, "gflop_per_s": speed})
+    return points
+
+
+def draw(
     points: pd.DataFrame | Iterable[Mapping[str, Any]], ceilings: Mapping[str, float | None], target: Path
 ) -> Figure:
     """Log-log, GFLOP/s against FLOP per byte: the forward pass in one panel, the backward passes in the other.

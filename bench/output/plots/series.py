@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench import UsageError
-from bench.output.plots import distribution, style
+from bench.output.plots import distribution, frames, style
 
 MOST_BANDS = 100  # Rounds, up to which a line stands where each begins
 BURNING = 2.0  # where burn-in is shown, at least so many times the highest p95
@@ -18,7 +18,11 @@ PAUSE = 0.005  # of all time in iterations: what is left on the axis of a longer
 LINES = (("-", ":"), ("--", "-."))  # not compiled and compiled, as drawing's markers
 
 
-def series(rows: pd.DataFrame, target: Path) -> Figure:
+def draw_files(paths: Sequence[Path], target: Path) -> None:
+    draw(frames.whole_nets(frames.samples(paths)), target)
+
+
+def draw(rows: pd.DataFrame, target: Path) -> Figure:
     """Every iteration of a Run in the order taken, in ms: one panel a pass, and one of a single Round and its turns.
 
     ``rows`` are as ``frames.samples`` gives them; UsageError where they are of several Runs, which have no clock in

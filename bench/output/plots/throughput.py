@@ -1,5 +1,6 @@
 """Sweep: images a second, and the share of the machine's best rate, against the batch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.output.plots import style
+from bench.output.plots import frames, style
 from bench.stats import roofline
 from impls.layers import LayerError
 from impls.variants import variant_named
@@ -17,7 +18,11 @@ APART = ("variant", "size", "device", "device_name", "precision", "threads", *st
 REACH = 2.0  # of the fastest, how far an axis goes at most
 
 
-def sweep(rows: pd.DataFrame, target: Path) -> Figure:
+def draw_files(paths: Sequence[Path], target: Path) -> None:
+    draw(frames.whole_nets(frames.read(paths)), target)
+
+
+def draw(rows: pd.DataFrame, target: Path) -> Figure:
     """Images a second against the batch with their 95 % interval, one panel a pass and one line a series; below it the
     peak fraction, where there is one. A dotted line is the batch from which the arithmetic sets the time.
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from bench import UsageError
-from bench.output.plots import style
+from bench.output.plots import frames, style
 from impls.variants import VARIANTS
 
 WIDEST = 10.0  # inches of panels beside each other that a page still shows legibly
@@ -37,7 +37,11 @@ DIAMOND: dict[str, Any] = {
 }
 
 
-def bars(rows: pd.DataFrame, target: Path) -> Figure:
+def draw_files(paths: Sequence[Path], target: Path) -> None:
+    draw(frames.whole_nets(frames.read(paths)), target)
+
+
+def draw(rows: pd.DataFrame, target: Path) -> Figure:
     """Mean of each Case with its stddev as thin error bar, and over it, where there is one, the centre with its 95 %
     interval.
 
@@ -47,7 +51,7 @@ def bars(rows: pd.DataFrame, target: Path) -> Figure:
     if len(rows) > MOST:
         raise UsageError(f"nothing to draw: expected at most {MOST} rows as bars, found {len(rows)}; name fewer CSVs")
     passes = list(dict.fromkeys(rows["pass"]))
-    names, labels = style.named(rows), _labels(rows)
+    names, labels = style.named(rows), label_rows(rows)
     series = style.series(rows, names)
     groups = [_groups(labels[rows["pass"] == pass_], names, series) for pass_ in passes]
     most = max(len(those) for one in groups for those in one.values())
@@ -167,7 +171,7 @@ def _legend(series: Sequence[style.Series], intervals: bool, letters: int) -> tu
     return handles, names
 
 
-def _labels(rows: pd.DataFrame) -> pd.Series:
+def label_rows(rows: pd.DataFrame) -> pd.Series:
     """Net and batch, with every axis that varies, and the Run, or at last the row, where one Case is there twice."""
     names = style.named(rows)
     where = ", " + rows["device"]

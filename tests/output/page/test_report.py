@@ -27,7 +27,7 @@ from bench.commands.cli import main
 from bench.commands.profile import RULES
 from bench.machine import noise
 from bench.output.page import chapter, figures, findings, glossary, svg, table, table_conditions, template
-from bench.output.plots import kinds, style
+from bench.output.plots import kinds, series, style, times
 from bench.record import pairs
 from bench.record.run import Run
 from impls import FRAMEWORKS
@@ -75,8 +75,8 @@ class Page(HTMLParser):
 def quick(request, monkeypatch):
     """A plot that costs nothing in place of each, but for a test that asks for real ones."""
     if "real_plots" not in request.fixturenames:
-        drawn = {kind: lambda paths, target: target.write_text(DRAWN) for kind in kinds.KINDS}
-        monkeypatch.setattr(kinds, "KINDS", drawn)
+        for name in kinds.KINDS:
+            monkeypatch.setattr(f"bench.output.plots.{name}.draw_files", lambda paths, target: target.write_text(DRAWN))
 
 
 @pytest.fixture
@@ -320,7 +320,7 @@ class TestPage:
         monkeypatch.setattr(kinds, "KINDS", few)
         run = make(tmp_path / "r", base_ns=10**6, noise_sd=0.01)
         rows = by_id(run)
-        first, second = figures.of(run, rows, "a"), figures.of(run, rows, "a")
+        first, second = figures.draw_figures(run, rows, "a"), figures.draw_figures(run, rows, "a")
         assert first == second
         assert [one.kind for one in first if one.markup] == ["times", "series"]
 
@@ -338,14 +338,15 @@ class TestPage:
         def refuse(paths, target):
             raise UsageError(f"{paths[0]}: nothing there")
 
-        monkeypatch.setitem(kinds.KINDS, "roofline", refuse)
+        monkeypatch.setattr(series, "draw_files", refuse)
         text = shown(make(tmp_path / "r")).text()
-        assert "Roofline not drawn: r: nothing there." in text
+        assert "Series not drawn: r: nothing there." in text
+        assert "Roofline not drawn: this Run has no ceiling, so there is no roof." in text
         assert "Throughput not drawn: there is one batch;" in text
         assert "Layers by time not drawn: this Run is no profile;" in text
 
     def test_a_fault_of_ours_is_no_plot_that_was_not_drawn(self, tmp_path, monkeypatch):
-        monkeypatch.setitem(kinds.KINDS, "roofline", lambda paths, target: int("a bug"))
+        monkeypatch.setattr(series, "draw_files", lambda paths, target: int("a bug"))
         with pytest.raises(ValueError, match="a bug"):
             chapter.rendered([make(tmp_path / "r")])
 
@@ -355,14 +356,12 @@ class TestPage:
                 figure.text(0, 0, r"$\frac$")
                 style.settle(figure)
 
-        monkeypatch.setitem(kinds.KINDS, "roofline", formula)
-        assert (
-            "Roofline not drawn: a text in it looks like a formula, and is none." in shown(make(tmp_path / "r")).text()
-        )
+        monkeypatch.setattr(series, "draw_files", formula)
+        assert "Series not drawn: a text in it looks like a formula, and is none." in shown(make(tmp_path / "r")).text()
 
     def test_a_plot_is_drawn_from_tables_that_the_run_gives(self, tmp_path, monkeypatch):
         seen = []
-        monkeypatch.setitem(kinds.KINDS, "times", lambda paths, target: seen.extend(paths[0].iterdir()))
+        monkeypatch.setattr(times, "draw_files", lambda paths, target: seen.extend(paths[0].iterdir()))
         chapter.rendered([make(tmp_path / "r")])
         assert sorted(path.name for path in seen) == ["layers.csv", "samples.csv", "summary.csv"]
 
@@ -389,12 +388,12 @@ print(hash(chapter.rendered([Run(Path({str(run.folder)!r}))])), len(made))
         monkeypatch.setattr(threading, "active_count", lambda: 1)
         for it in (it for it in FRAMEWORKS.values() if it.peer):
             monkeypatch.delitem(sys.modules, it.package, raising=False)
-        assert figures._may_fork()
+        assert figures.may_fork()
         monkeypatch.setitem(sys.modules, "jax", sys)
-        assert not figures._may_fork()
+        assert not figures.may_fork()
         monkeypatch.delitem(sys.modules, "jax")
         monkeypatch.setattr(threading, "active_count", lambda: 2)
-        assert not figures._may_fork()
+        assert not figures.may_fork()
 
     def test_memory_and_first_calls_are_there_as_far_as_they_are_known(self, tmp_path):
         unlike = {"first_call_ns": {"forward": 5_000_000}, "compile_cache": "cold"}
@@ -456,7 +455,7 @@ print(hash(chapter.rendered([Run(Path({str(run.folder)!r}))])), len(made))
         assert not re.search(r"half_width\.conv1", text)
 
     def test_a_line_is_said_to_measure_what_it_does(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(figures, "of", lambda *of: [])
+        monkeypatch.setattr(figures, "draw_figures", lambda *of: [])
 
         def lines(run: Run) -> str:
             return shown(run).text().rpartition("Reproduce")[2]
@@ -591,9 +590,10 @@ class TestCommand:
         said = f"report needs a Run folder, found {found}; `alexnet-bench plot` draws CSVs\n"
         assert result.stderr == f"alexnet-bench: {tmp_path / name}: {said}"
 
-    def test_nothing_measured_yet_says_how_to_begin(self, tmp_path):
+    def test_nothing_measured_yet_says_how_to_begin(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
         with pytest.raises(UsageError, match="run `make bench` first, or name a Run folder"):
-            report.latest(tmp_path)
+            report.default_folder()
 
     def test_a_margin_that_is_none_is_a_mistake(self, tmp_path):
         run = make(tmp_path / "r", slower=1.03)

@@ -85,7 +85,7 @@ def medians(panel, color=style.INK):
 class TestDistribution:
     def test_every_valid_sample_is_a_dot_in_its_frameworks_colour(self, tmp_path):
         rows = taken(TORCH, JAX, TORCH | {"case_id": "both", "pass": "forward_backward"})
-        figure = distribution.distribution(rows, tmp_path / "d.png")
+        figure = distribution.draw(rows, tmp_path / "d.png")
         forward, both = figure.axes
         assert [panel.get_title() for panel in figure.axes] == ["forward", "forward + backward"]
         counts = [len(dots(forward, style.COLORS[name])) for name in ("torch", "jax")]
@@ -97,7 +97,7 @@ class TestDistribution:
     def test_each_round_has_a_lane_with_its_median_above_the_quartiles_of_all(self, tmp_path):
         rows = taken(TORCH)
         rows["duration_ns"] += rows["round"] * 100 * MS
-        (panel,) = distribution.distribution(rows, tmp_path / "d.png").axes
+        (panel,) = distribution.draw(rows, tmp_path / "d.png").axes
         lanes = [(x, y) for x, y in medians(panel)]
         assert [x for x, _ in lanes] == [11.0, 111.0, 211.0, 111.0]
         assert sorted(y for _, y in lanes) == [y for _, y in lanes]
@@ -112,13 +112,13 @@ class TestDistribution:
         assert any(x == pytest.approx(p95) for x, _ in medians(panel, style.COLORS["torch"]))
 
     def test_one_run_drawn_twice_looks_the_same(self, tmp_path):
-        first, second = (distribution.distribution(taken(TORCH), tmp_path / "d.png").axes[0] for _ in range(2))
+        first, second = (distribution.draw(taken(TORCH), tmp_path / "d.png").axes[0] for _ in range(2))
         assert (dots(first, style.COLORS["torch"]) == dots(second, style.COLORS["torch"])).all()
 
     def test_a_severe_outlier_does_not_squash_the_rest_and_is_said(self, tmp_path):
         rows = taken(TORCH, ms=(10.0, 11.0, 12.0, 13.0, 12.0, 11.0, 10.0, 11.0))
         rows.loc[[25, 45], "duration_ns"] = [1234 * MS, 2345 * MS]
-        (panel,) = distribution.distribution(rows, tmp_path / "d.png").axes
+        (panel,) = distribution.draw(rows, tmp_path / "d.png").axes
         left, right = panel.get_xlim()
         assert 0 < left < 10 < 13 < right < 20
         assert [text.get_text() for text in panel.texts] == ["2 beyond, up to 2345 ms"]
@@ -126,20 +126,20 @@ class TestDistribution:
         assert len(dots(panel, style.COLORS["torch"])) == 48
 
     def test_without_an_outlier_the_axis_shows_all(self, tmp_path):
-        (panel,) = distribution.distribution(taken(TORCH), tmp_path / "d.png").axes
+        (panel,) = distribution.draw(taken(TORCH), tmp_path / "d.png").axes
         assert not panel.texts
         assert panel.get_xlim()[0] < 10 < 12 < panel.get_xlim()[1]
 
     def test_cases_far_apart_stand_on_a_logarithmic_axis(self, tmp_path):
         rows = taken(TORCH, JAX)
         rows.loc[rows["case_id"] == "j", "duration_ns"] *= 20
-        (panel,) = distribution.distribution(rows, tmp_path / "d.png").axes
+        (panel,) = distribution.draw(rows, tmp_path / "d.png").axes
         assert panel.get_xscale() == "log"
-        assert distribution.distribution(taken(TORCH, JAX), tmp_path / "d.png").axes[0].get_xscale() == "linear"
+        assert distribution.draw(taken(TORCH, JAX), tmp_path / "d.png").axes[0].get_xscale() == "linear"
 
     def test_runs_batches_variants_and_arms_are_told_apart(self, tmp_path):
         def labels(*cases):
-            figure = distribution.distribution(taken(*cases, rounds=1), tmp_path / "d.png")
+            figure = distribution.draw(taken(*cases, rounds=1), tmp_path / "d.png")
             return [label.rsplit("\n", 1)[0] for label in ticks(figure.axes[0])]
 
         assert labels(TORCH, TORCH | {"run_id": "s"}) == ["torch eager r", "torch eager s"]
@@ -156,14 +156,14 @@ class TestDistribution:
         rows["duration_ns"] = rows["duration_ns"].astype(float)
         rows.loc[[0, 3, 4], "duration_ns"] = [np.nan, -1.0, np.inf]
         rows.loc[[1], "phase"] = "cooling"
-        (panel,) = distribution.distribution(rows, tmp_path / "d.png").axes
+        (panel,) = distribution.draw(rows, tmp_path / "d.png").axes
         assert panel.get_xlabel() == (
             "ms (less is faster)\nleft out: 3 without a duration, 1 of an unknown phase, 6 not valid"
         )
         assert ticks(panel) == ["torch eager\n10 samples, 2 Rounds"]
 
     def test_another_programs_rows_are_named_by_their_case(self, tmp_path):
-        figure = distribution.distribution(taken(TORCH, JAX, rounds=1)[FEW], tmp_path / "d.png")
+        figure = distribution.draw(taken(TORCH, JAX, rounds=1)[FEW], tmp_path / "d.png")
         (panel,) = figure.axes
         assert ticks(panel) == ["j\n6 samples, 1 Round", "t\n6 samples, 1 Round"]
         assert len(dots(panel, style.OTHER)) == 12
@@ -171,7 +171,7 @@ class TestDistribution:
 
     def test_rows_of_ours_and_of_another_program_share_a_picture(self, tmp_path):
         rows = pd.concat([taken(TORCH), taken(JAX | {"case_id": "theirs", "run_id": "s"})[[*FEW, "run_id"]]])
-        figure = distribution.distribution(rows, tmp_path / "d.png")
+        figure = distribution.draw(rows, tmp_path / "d.png")
         names = [label.split("\n")[0] for panel in figure.axes for label in ticks(panel)]
         assert names == ["torch eager", "theirs"]
 
@@ -183,9 +183,9 @@ class TestDistribution:
             "found invalid sample 6, burn-in 2, lead iteration 2; name a Run that came to the end of a Round"
         )
         with pytest.raises(UsageError, match=expected):
-            distribution.distribution(rows, tmp_path / "d.png")
+            distribution.draw(rows, tmp_path / "d.png")
         with pytest.raises(UsageError, match="found no row; name a Run"):
-            distribution.distribution(rows[:0], tmp_path / "d.png")
+            distribution.draw(rows[:0], tmp_path / "d.png")
 
 
 @pytest.mark.usefixtures("unsaved")
@@ -193,7 +193,7 @@ class TestSeries:
     def test_every_iteration_is_drawn_once_in_its_passes_panel_as_what_it_is(self, tmp_path):
         rows = taken(TORCH, TORCH | {"case_id": "both", "pass": "forward_backward"}, JAX)
         rows.loc[rows["round"] == 2, "valid"] = False
-        figure = series.series(rows, tmp_path / "s.png")
+        figure = series.draw(rows, tmp_path / "s.png")
         forward, both, alone = figure.axes
         assert [panel.get_title(loc="left") for panel in figure.axes] == [
             "forward",
@@ -213,7 +213,7 @@ class TestSeries:
 
     def test_x_is_the_time_since_the_first_iteration(self, tmp_path):
         rows = taken(TORCH, JAX, rounds=1).sample(frac=1, random_state=0)
-        (panel,) = series.series(rows, tmp_path / "s.png").axes
+        (panel,) = series.draw(rows, tmp_path / "s.png").axes
         ordered = rows.sort_values("start_ns")
         since = (ordered["start_ns"] - ordered["start_ns"].min()) / 1e9
         for name, case in (("torch", "t"), ("jax", "j")):
@@ -223,23 +223,23 @@ class TestSeries:
         assert panel.get_xlabel() == "s since the first iteration"
 
     def test_a_turn_is_a_line_of_its_own(self, tmp_path):
-        (panel,) = series.series(taken(TORCH, JAX, rounds=1), tmp_path / "s.png").axes
+        (panel,) = series.draw(taken(TORCH, JAX, rounds=1), tmp_path / "s.png").axes
         lines = [line for line in panel.lines if line.get_linestyle() == "-"]
         pieces = [np.isnan(line.get_ydata()).sum() + 1 for line in lines]
         assert pieces == [3, 3]  # burn-in and two turns: the lead iteration parts jax's, which nothing stands between
         rows = taken(TORCH, rounds=1)
-        (panel,) = series.series(rows[rows["phase"] != "lead"], tmp_path / "s.png").axes
+        (panel,) = series.draw(rows[rows["phase"] != "lead"], tmp_path / "s.png").axes
         assert np.isnan(panel.lines[0].get_ydata()).sum() == 1
 
     def test_pauses_are_cut_short_and_said(self, tmp_path):
-        forward, _ = series.series(taken(TORCH, pause_s=100.0), tmp_path / "s.png").axes
+        forward, _ = series.draw(taken(TORCH, pause_s=100.0), tmp_path / "s.png").axes
         assert forward.get_xlim()[1] < 1
         assert _.get_xlabel() == "s since the first iteration, without 200 s of pauses"
 
     def test_rounds_are_bounded_and_named_and_burn_in_is_on_grey(self, tmp_path):
         rows = taken(TORCH)
         again = rows[rows["round"] == 2].assign(attempt=1, start_ns=lambda those: those["start_ns"] + 10**10)
-        forward, _ = series.series(pd.concat([rows, again]), tmp_path / "s.png").axes
+        forward, _ = series.draw(pd.concat([rows, again]), tmp_path / "s.png").axes
         assert [text.get_text() for text in forward.texts] == ["Round 1", "Round 2", "Round 3", "Round 3 again"]
         bands = next(one for one in forward.collections if isinstance(one, PolyCollection))
         assert to_hex(bands.get_facecolor()[0]) == style.SHADE.lower()
@@ -249,7 +249,7 @@ class TestSeries:
         assert all(any(low <= x <= high for low, high in spans) for x in hollow.get_xdata())
 
     def test_labels_of_many_rounds_do_not_touch(self, tmp_path):
-        figure = series.series(taken(TORCH, rounds=40), tmp_path / "s.png")
+        figure = series.draw(taken(TORCH, rounds=40), tmp_path / "s.png")
         style.settle(figure)
         boxes = [text.get_window_extent() for text in figure.axes[0].texts]
         assert 5 < len(boxes) < 40
@@ -259,13 +259,13 @@ class TestSeries:
         rows = taken(TORCH)
         rows["duration_ns"] += rows["round"] * MS
         rows.loc[rows["round"] == 1, "valid"] = False
-        forward, _ = series.series(rows, tmp_path / "s.png").axes
+        forward, _ = series.draw(rows, tmp_path / "s.png").axes
         assert [y for _, y in medians(forward, style.COLORS["torch"])] == [11.0, 13.0]
 
     def test_two_arms_have_markers_and_lines_of_their_own(self, tmp_path):
         run = make(tmp_path / "aa", arms(A), rounds=2)
         run.write()
-        figure = series.series(frames.samples([run.folder]), tmp_path / "s.png")
+        figure = series.draw(frames.samples([run.folder]), tmp_path / "s.png")
         looks = [(one.get_marker(), one.get_linestyle()) for one in figure.legends[0].get_lines()[:2]]
         assert legend(figure)[:2] == ["torch eager A", "torch eager B"]
         assert looks == [("o", "-"), ("v", ":")]
@@ -277,7 +277,7 @@ class TestSeries:
     def test_what_is_far_beyond_stands_at_the_axis_end_and_is_said(self, tmp_path):
         rows = taken(TORCH)
         rows.loc[1, "duration_ns"] = 9999 * MS
-        forward, _ = series.series(rows, tmp_path / "s.png").axes
+        forward, _ = series.draw(rows, tmp_path / "s.png").axes
         assert forward.get_title(loc="right") == "1 beyond, up to 9999 ms"
         assert forward.get_ylim()[1] < 30
         assert len(dots(forward, style.COLORS["torch"])) == 30
@@ -287,51 +287,51 @@ class TestSeries:
         ("start", "why"), [(7, "all rows have one start_ns"), (None, "not every row has a start_ns")]
     )
     def test_without_start_times_x_is_the_number_of_the_iteration(self, tmp_path, start, why):
-        (panel,) = series.series(taken(TORCH, rounds=1).assign(start_ns=start), tmp_path / "s.png").axes
+        (panel,) = series.draw(taken(TORCH, rounds=1).assign(start_ns=start), tmp_path / "s.png").axes
         assert sorted(dots(panel, style.COLORS["torch"])[:, 0]) == list(range(1, 11))
         assert panel.get_xlabel() == f"iteration, as they stand in the table: {why}"
 
     def test_a_run_that_went_on_after_a_restart_keeps_its_order(self, tmp_path):
         rows = taken(TORCH)
         rows.loc[rows["round"] == 2, "start_ns"] -= 5 * 10**12
-        forward, _ = series.series(rows, tmp_path / "s.png").axes
+        forward, _ = series.draw(rows, tmp_path / "s.png").axes
         assert [text.get_text() for text in forward.texts] == ["Round 1", "Round 2", "Round 3"]
 
     def test_few_columns_and_no_burn_in_are_enough(self, tmp_path):
         rows = taken(TORCH, JAX, burn_in=0)[FEW]
-        figure = series.series(rows[rows["phase"] == "sample"], tmp_path / "s.png")
+        figure = series.draw(rows[rows["phase"] == "sample"], tmp_path / "s.png")
         assert len(dots(figure.axes[0], style.OTHER)) == 36
         assert legend(figure) == ["j", "t", "median of a Round"]
 
     @pytest.mark.filterwarnings("error")
     def test_one_iteration_is_a_picture(self, tmp_path):
         rows = taken(TORCH, rounds=1)
-        (panel,) = series.series(rows[-1:], tmp_path / "s.png").axes
+        (panel,) = series.draw(rows[-1:], tmp_path / "s.png").axes
         assert len(dots(panel, style.COLORS["torch"])) == 1
 
     def test_a_run_whose_samples_are_all_invalid_is_still_drawn(self, tmp_path):
-        figure = series.series(taken(TORCH).assign(valid=False), tmp_path / "s.png")
+        figure = series.draw(taken(TORCH).assign(valid=False), tmp_path / "s.png")
         assert len(dots(figure.axes[0], style.COLORS["torch"], "x")) == 18
         assert "median of a Round" not in legend(figure)
 
     def test_several_runs_have_no_clock_in_common(self, tmp_path):
         rows = pd.concat([taken(TORCH), taken(TORCH | {"run_id": "s"})])
         with pytest.raises(UsageError, match=r"series: expected one Run, found 2 \(r, s\): draw each by itself"):
-            series.series(rows, tmp_path / "s.png")
+            series.draw(rows, tmp_path / "s.png")
 
     def test_without_any_duration_it_says_so(self, tmp_path):
         rows = taken(TORCH, rounds=1).assign(duration_ns=-1)
         with pytest.raises(UsageError, match="a row with a duration_ns above 0, found without a duration 10; name"):
-            series.series(rows, tmp_path / "s.png")
+            series.draw(rows, tmp_path / "s.png")
 
 
 def test_a_run_is_painted(tmp_path):
     run = make(tmp_path / "run", [A, B, replace(A, pass_="forward_backward")], rounds=2, spoilt=[1], base_ns=10**7)
-    series.series(frames.samples([run.folder]), tmp_path / "series.svg")
+    series.draw(frames.samples([run.folder]), tmp_path / "series.svg")
     assert "torch eager" in (tmp_path / "series.svg").read_text()
 
 
-@pytest.mark.parametrize("draw", [distribution.distribution, series.series])
+@pytest.mark.parametrize("draw", [distribution.draw, series.draw])
 def test_many_samples_are_pixels_in_a_small_file_and_no_global_setting_changes(tmp_path, draw):
     dice, before = np.random.default_rng(0), dict(matplotlib.rcParams)
     draw(taken(TORCH, rounds=2, ms=10 + dice.random(1000)), tmp_path / "many.svg")

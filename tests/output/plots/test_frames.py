@@ -2,6 +2,7 @@
 
 import html
 import os
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -9,7 +10,9 @@ from csvs import ROW, csv
 from runs import A, B, make
 
 from bench import UsageError
+from bench.commands import plot
 from bench.output.plots import frames, times
+from bench.output.plots.kinds import KINDS
 from bench.record.events import SCHEMA
 
 SAMPLE = {"case_id": "a", "round": 0, "phase": "sample", "start_ns": 10**15, "duration_ns": 1250, "valid": True}
@@ -44,17 +47,20 @@ def test_several_files_become_one_chart(tmp_path):
     assert list(frames.read([first, second])["batch"]) == [8, 32]
 
 
-def test_without_a_run_plot_says_how_to_make_one(tmp_path):
+def test_without_a_run_plot_says_how_to_make_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="run `make bench` first, or name a CSV file"):
-        frames.latest(tmp_path)
+        plot.default_paths(KINDS["times"])
+    assert plot.default_paths(KINDS["history"]) == []
 
 
-def test_the_latest_is_the_folder_of_the_newest_run_with_a_summary(tmp_path):
+def test_plot_takes_the_newest_run_with_a_summary(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for name, has in (("20260101T000000Z-a", True), ("20260102T000000Z-b", True), ("20260103T000000Z-c", False)):
-        (tmp_path / name).mkdir()
+        (tmp_path / "results" / name).mkdir(parents=True)
         if has:
-            csv(tmp_path / name, ROW)
-    assert frames.latest(tmp_path) == [tmp_path / "20260102T000000Z-b"]
+            csv(tmp_path / "results" / name, ROW)
+    assert plot.default_paths(KINDS["times"]) == [Path("results/20260102T000000Z-b")]
 
 
 class TestSpreadsheets:
@@ -181,7 +187,7 @@ class TestMissing:
         assert rows["peak_fraction"].isna().tolist() == rows["net"].isna().tolist() == [True, False]
         assert rows["size"].tolist()[1] == 96
         assert rows["arm"].tolist() == ["", ""]
-        times.bars(rows, tmp_path / "times.png")
+        times.draw(rows, tmp_path / "times.png")
 
     def test_a_run_of_an_older_schema_is_drawn_from_its_csvs(self, tmp_path):
         folder = make(tmp_path / "old", rounds=2).folder
@@ -342,7 +348,7 @@ class TestHostileNames:
     def test_each_is_drawn_literally_wherever_it_stands(self, tmp_path, where):
         """In a label, a legend, and (all rows alike but for it) below a label."""
         rows = frames.read([csv(tmp_path, *(ROW | {"device_name": HOSTILE[2], where: text} for text in HOSTILE))])
-        figure = times.bars(rows, tmp_path / "times.svg")
+        figure = times.draw(rows, tmp_path / "times.svg")
         ElementTree.parse(tmp_path / "times.svg")
         said = html.unescape((tmp_path / "times.svg").read_text())
         for shown in (
@@ -356,7 +362,7 @@ class TestHostileNames:
 
     def test_so_are_the_machine_and_the_pass(self, tmp_path):
         rows = frames.read([csv(tmp_path, *(ROW | {"device_name": HOSTILE[3], "pass": text} for text in HOSTILE[2:4]))])
-        times.bars(rows, tmp_path / "times.svg")
+        times.draw(rows, tmp_path / "times.svg")
         assert (tmp_path / "times.svg").read_text().count("5 $ and $x^2$") >= 2
 
     def test_two_long_names_do_not_become_one(self, tmp_path):

@@ -11,8 +11,8 @@ from bench.output.plots import frames, history, published, style
 
 with (Path(published.__file__).with_name("published.csv")).open(encoding="utf-8") as file:
     CSV = list(csv.DictReader(file))
-PUBLISHED = history.published()
-MARKS = published.marks(PUBLISHED)
+PUBLISHED = published.read_timings()
+MARKS = published.marks_of_timings(PUBLISHED)
 ROW = {
     "run_id": "20261126T063215Z-reference",
     "variant": "owt",
@@ -38,12 +38,12 @@ OURS = pd.DataFrame(
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    return history.history(None, tmp_path_factory.mktemp("history") / "history.png", PUBLISHED)
+    return history.draw(None, tmp_path_factory.mktemp("history") / "history.png", PUBLISHED)
 
 
 @pytest.fixture(scope="module")
 def beside(tmp_path_factory):
-    return history.history(OURS, tmp_path_factory.mktemp("history") / "history.svg", PUBLISHED)
+    return history.draw(OURS, tmp_path_factory.mktemp("history") / "history.svg", PUBLISHED)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def many(tmp_path_factory):
     rows = [
         ROW | {"framework": "tensorflow", "mode": "graph", "mean_ms": 300.0 + at} | net for at, net in enumerate(nets)
     ]
-    return history.history(pd.DataFrame(rows), tmp_path_factory.mktemp("history") / "history.png", PUBLISHED)
+    return history.draw(pd.DataFrame(rows), tmp_path_factory.mktemp("history") / "history.png", PUBLISHED)
 
 
 def several(row):
@@ -84,7 +84,7 @@ def words(figure):
 
 
 def ours(*changes):
-    return published.ours(pd.DataFrame([ROW | change for change in changes]), 2024.0)
+    return published.marks_of_rows(pd.DataFrame([ROW | change for change in changes]), 2024.0)
 
 
 class TestPublished:
@@ -114,7 +114,7 @@ class TestPublished:
         pd.DataFrame([CSV[0], CSV[1] | {column: value}]).to_csv(broken, index=False)
         monkeypatch.setattr(published, "FILE", broken)
         with pytest.raises(ValueError, match=f"row 2: no {column}, or one that is not known"):
-            history.published()
+            published.read_timings()
 
 
 class TestMarks:
@@ -140,7 +140,7 @@ class TestMarks:
 
     def test_a_full_training_step_is_in_no_series(self):
         step = PUBLISHED[PUBLISHED["net"] == "owt"].iloc[:1].assign(kind="train")
-        found = published.marks(pd.concat([PUBLISHED, step], ignore_index=True))
+        found = published.marks_of_timings(pd.concat([PUBLISHED, step], ignore_index=True))
         train = found[found["pass"] == "train"]
         assert set(train["series"]) == {""}
         assert set(train["kind"]) == {"train"}
@@ -158,7 +158,7 @@ class TestMarks:
         assert fastest["images_per_s"].max() == pytest.approx(1e3 * best)
 
     def test_what_is_left_out_is_counted_with_its_reason(self):
-        assert published.left_out(PUBLISHED).value_counts().to_dict() == {
+        assert published.reasons_left_out(PUBLISHED).value_counts().to_dict() == {
             "": sum(bool(drawable(row)) for row in CSV),
             "without a date": 11,
             "without a batch": sum(bool(row["date"]) and not (row["batch"] or row["images_per_s"]) for row in CSV),
@@ -187,7 +187,7 @@ class TestOurs:
         found = ours({"size": None}, {"size": "", "variant": published.BVLC}, {"size": None, "variant": "my own"})
         assert list(found["net"]) == names
         row = {name: value for name, value in ROW.items() if name != "size"}
-        assert list(published.ours(pd.DataFrame([row]), 2024.0)["net"]) == names[:1]
+        assert list(published.marks_of_rows(pd.DataFrame([row]), 2024.0)["net"]) == names[:1]
 
     def test_parts_and_what_was_slowed_down_and_what_is_not_valid_are_left_out(self):
         other = ({"variant": "owt.conv2"}, {"flags": "slowed_down"}, {"valid": False}, {"pass": "backward"})
@@ -200,7 +200,7 @@ class TestOurs:
 
     def test_few_columns_are_enough(self):
         few = ("variant", "framework", "mode", "device", "batch", "pass", "mean_ms")
-        found = published.ours(pd.DataFrame([{name: ROW[name] for name in few}]), 2024.0)
+        found = published.marks_of_rows(pd.DataFrame([{name: ROW[name] for name in few}]), 2024.0)
         assert list(found["images_per_s"]) == [100.0]
         assert list(found["device_name"]) == [""]
 
@@ -315,7 +315,7 @@ class TestFigure:
         assert beside.get_suptitle() == "AlexNet as published from 2014 to 2023, and on a fast CPU"
 
     def test_shown_are_exactly_the_marks_that_were_drawn(self, alone):
-        shown = history.shown(PUBLISHED)
+        shown = published.select_marks(PUBLISHED)
         assert list(shown.columns) == published.SHOWN
         drawn = [line for panel in alone.axes for kind in ("published", "context") for line in lines(panel, kind)]
         assert speeds(drawn) == pytest.approx(sorted(shown["images_per_s"]))
@@ -327,5 +327,5 @@ def test_a_formula_in_a_name_is_drawn_as_it_stands(tmp_path):
     row = {"case_id": "a", "variant": "owt", "framework": r"$\frac$", "mode": "call", "device": "cpu", "batch": 8}
     row |= {"pass": "forward", "mean_ms": 10.0, "device_name": r"a $\frac$ CPU", "run_id": "20260101T000000Z-a"}
     pd.DataFrame([row]).to_csv(tmp_path / "a.csv", index=False)
-    history.history(frames.read([tmp_path / "a.csv"]), tmp_path / "h.svg", PUBLISHED)
+    history.draw(frames.read([tmp_path / "a.csv"]), tmp_path / "h.svg", PUBLISHED)
     assert r"a $\frac$ CPU" in (tmp_path / "h.svg").read_text()

@@ -29,7 +29,7 @@ def test_a_chart_is_drawn_in_the_frameworks_own_colours(tmp_path):
         for name, mode in (("torch", "eager"), ("tensorflow", "graph"))
         for pass_ in ("forward", "forward_backward")
     ]
-    times.bars(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png")
+    times.draw(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png")
     pixels = (imread(tmp_path / "times.png")[..., :3] * 255).round().astype(int)
     for color in (style.COLORS["torch"], style.COLORS["tensorflow"]):
         wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
@@ -38,29 +38,29 @@ def test_a_chart_is_drawn_in_the_frameworks_own_colours(tmp_path):
 
 def test_results_of_other_programs_need_few_columns(tmp_path):
     few = {name: ROW[name] for name in frames.NEEDED} | {"framework": "mxnet"}
-    times.bars(frames.read([csv(tmp_path, few)]), tmp_path / "times.svg")
+    times.draw(frames.read([csv(tmp_path, few)]), tmp_path / "times.svg")
     assert "mxnet" in (tmp_path / "times.svg").read_text()
 
 
 def test_global_settings_stay_as_they_were(tmp_path):
     before = dict(matplotlib.rcParams)
-    times.bars(frames.read([csv(tmp_path, ROW)]), tmp_path / "times.png")
+    times.draw(frames.read([csv(tmp_path, ROW)]), tmp_path / "times.png")
     assert dict(matplotlib.rcParams) == before
 
 
 def test_one_case_of_two_runs_is_two_groups_of_bars(tmp_path):
     rows = frames.read([csv(tmp_path, ROW | {"run_id": "a"}, ROW | {"run_id": "b"})])
-    assert times._labels(rows).nunique() == 2
+    assert times.label_rows(rows).nunique() == 2
 
 
 def test_two_sizes_of_one_net_are_told_apart(tmp_path):
     rows = frames.read([csv(tmp_path, ROW | {"size": 224}, ROW | {"size": 96})])
-    assert list(times._labels(rows)) == ["owt\nbatch 8, cpu\n224 px", "owt\nbatch 8, cpu\n96 px"]
+    assert list(times.label_rows(rows)) == ["owt\nbatch 8, cpu\n224 px", "owt\nbatch 8, cpu\n96 px"]
 
 
 def test_an_unknown_picture_format_says_so(tmp_path):
     with pytest.raises(UsageError, match=r"cannot write .*times.docx: Format 'docx' is not supported"):
-        times.bars(frames.read([csv(tmp_path, ROW)]), tmp_path / "times.docx")
+        times.draw(frames.read([csv(tmp_path, ROW)]), tmp_path / "times.docx")
 
 
 def test_the_two_arms_of_a_case_are_two_bars(tmp_path):
@@ -70,7 +70,7 @@ def test_the_two_arms_of_a_case_are_two_bars(tmp_path):
     axes_bar = matplotlib.axes.Axes.bar
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(matplotlib.axes.Axes, "bar", lambda *a, **k: drawn.append((a[1], k)) or axes_bar(*a, **k))
-        times.bars(rows, tmp_path / "arms.png")
+        times.draw(rows, tmp_path / "arms.png")
     assert [look["label"] for _, look in drawn] == ["torch eager A", "torch eager B"]
     assert len({at[0] for at, _ in drawn}) == 2
     assert [look.get("hatch") for _, look in drawn] == [None, "//"]
@@ -135,7 +135,7 @@ def unsaved(monkeypatch):
 
 @pytest.mark.usefixtures("unsaved")
 def test_bars_of_fair_peers_stand_together(tmp_path):
-    figure = times.bars(frames.read([csv(tmp_path, *SERIES)]), tmp_path / "times.png")
+    figure = times.draw(frames.read([csv(tmp_path, *SERIES)]), tmp_path / "times.png")
     (panel,) = figure.axes
     places = [bar[0].get_x() + bar[0].get_width() / 2 for bar in panel.containers if hasattr(bar, "patches")]
     steps = np.diff(places)
@@ -146,7 +146,7 @@ def test_bars_of_fair_peers_stand_together(tmp_path):
 
 def drawn_bars(folder, *rows, target="times.png"):
     """What is drawn of those rows, and its only or first panel."""
-    figure = times.bars(frames.read([csv(folder, *rows)]), folder / target)
+    figure = times.draw(frames.read([csv(folder, *rows)]), folder / target)
     return figure, figure.axes[0]
 
 
@@ -231,13 +231,13 @@ class TestBars:
 
     def test_a_case_that_is_there_twice_is_two_groups(self, tmp_path):
         rows = frames.read([csv(tmp_path, ROW | {"run_id": "a"}, ROW | {"run_id": "a", "mean_ms": 13.0})])
-        assert list(times._labels(rows)) == [f"owt\nbatch 8, cpu\na\nrow {number}" for number in (1, 2)]
+        assert list(times.label_rows(rows)) == [f"owt\nbatch 8, cpu\na\nrow {number}" for number in (1, 2)]
 
     def test_a_column_that_only_some_rows_have_is_named_where_it_is(self, tmp_path):
         rows = frames.read(
             [csv(tmp_path, ROW | {"size": 224}, ROW | {"size": 96}, ROW | {"variant": "b", "size": None})]
         )
-        assert list(times._labels(rows)) == [
+        assert list(times.label_rows(rows)) == [
             "owt\nbatch 8, cpu\n224 px",
             "owt\nbatch 8, cpu\n96 px",
             "b\nbatch 8, cpu",
@@ -257,7 +257,7 @@ class TestBars:
 @pytest.mark.usefixtures("unsaved")
 def test_many_bars_stand_one_pass_below_the_other(tmp_path):
     rows = [one | {"pass": pass_} for pass_ in ("forward", "forward_backward") for one in SERIES]
-    upper, lower = times.bars(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
+    upper, lower = times.draw(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
     assert upper.get_position().y0 > lower.get_position().y1
 
 
@@ -273,7 +273,7 @@ class TestSweep:
         return frames.read([csv(folder, *made)])
 
     def test_a_line_for_each_series_in_a_panel_for_each_pass(self, tmp_path):
-        figure = throughput.sweep(self.rows(tmp_path), tmp_path / "sweep.png")
+        figure = throughput.draw(self.rows(tmp_path), tmp_path / "sweep.png")
         assert [panel.get_title() for panel in figure.axes] == ["forward", "forward + backward"]
         for panel in figure.axes:
             assert panel.get_legend_handles_labels()[1] == ["torch eager", "tensorflow xla"]
@@ -282,14 +282,14 @@ class TestSweep:
 
     def test_the_interval_of_the_time_is_turned_over(self, tmp_path):
         rows = self.rows(tmp_path, passes=["forward"], series=SERIES[2:3])
-        (panel,) = throughput.sweep(rows, tmp_path / "sweep.png").axes
+        (panel,) = throughput.draw(rows, tmp_path / "sweep.png").axes
         ((line, _, (bars,)),) = panel.containers
         assert list(line.get_ydata()) == [100, 400, 3200]
         assert [[low, high] for (_, low), (_, high) in bars.get_segments()] == [[80, 125], [320, 500], [2560, 4000]]
 
     def test_the_peak_fraction_stands_below_with_a_line_at_one(self, tmp_path):
         rows = self.rows(tmp_path, peak_fraction=0.4, passes=["forward"])
-        upper, lower = throughput.sweep(rows, tmp_path / "sweep.png").axes
+        upper, lower = throughput.draw(rows, tmp_path / "sweep.png").axes
         assert upper.get_ylabel().startswith("images/s")
         assert lower.get_ylabel().startswith("share of the best")
         assert [list(line.get_ydata()) for line in lower.lines] == [[0.4] * 3, [0.4] * 3, [1, 1]]
@@ -297,7 +297,7 @@ class TestSweep:
 
     def test_a_dotted_line_at_the_turning_batch(self, tmp_path):
         rows = self.rows(tmp_path, ceiling_gflop_per_s=100.0, copy_gb_per_s=5.0, size=224, precision="fp32")
-        for panel in throughput.sweep(rows, tmp_path / "sweep.png").axes:
+        for panel in throughput.draw(rows, tmp_path / "sweep.png").axes:
             assert words(panel) == ["compute-bound from batch 4 on"]
             assert [list(line.get_xdata()) for line in panel.lines if line.get_linestyle() == ":"] == [[4, 4]]
 
@@ -306,30 +306,30 @@ class TestSweep:
     )
     def test_a_turning_batch_that_is_not_in_the_picture_is_said(self, tmp_path, ceiling, said):
         rows = self.rows(tmp_path, batches=(2, 4), ceiling_gflop_per_s=ceiling, copy_gb_per_s=10.0)
-        for panel in throughput.sweep(rows, tmp_path / "sweep.png").axes:
+        for panel in throughput.draw(rows, tmp_path / "sweep.png").axes:
             assert words(panel) == [said]
             assert not [line for line in panel.lines if line.get_linestyle() == ":"]
 
     def test_ceilings_that_differ_turn_over_a_range(self, tmp_path):
         rows = self.rows(tmp_path, copy_gb_per_s=5.0)
         rows["ceiling_gflop_per_s"] = rows["framework"].map({"torch": 100.0, "tensorflow": 200.0})
-        assert words(throughput.sweep(rows, tmp_path / "sweep.png").axes[0]) == ["compute-bound from batch 4–10 on"]
+        assert words(throughput.draw(rows, tmp_path / "sweep.png").axes[0]) == ["compute-bound from batch 4–10 on"]
 
     @pytest.mark.parametrize("unknown", [{"size": None}, {"size": 5}, {"variant": "half_width.conv1", "size": 5}])
     def test_a_net_of_no_known_size_has_no_turning_batch(self, tmp_path, unknown):
         rows = self.rows(tmp_path, ceiling_gflop_per_s=100.0, copy_gb_per_s=5.0, **unknown)
-        assert not words(throughput.sweep(rows, tmp_path / "sweep.png").axes[0])
+        assert not words(throughput.draw(rows, tmp_path / "sweep.png").axes[0])
 
     def test_one_wide_interval_leaves_room_for_the_rest(self, tmp_path):
         rows = self.rows(tmp_path)
         rows.loc[0, "ci95_low_ms"] = 0.001
-        panel = throughput.sweep(rows, tmp_path / "sweep.png").axes[0]
+        panel = throughput.draw(rows, tmp_path / "sweep.png").axes[0]
         assert panel.get_ylim()[1] == pytest.approx(2 * 32e3 / 10)
         assert panel.get_title(loc="right") == "an interval goes on up to 1,000,000"
 
     def test_another_programs_net_has_no_turning_batch(self, tmp_path):
         rows = self.rows(tmp_path, variant="vgg", ceiling_gflop_per_s=100.0, copy_gb_per_s=5.0)
-        assert not words(throughput.sweep(rows, tmp_path / "sweep.png").axes[0])
+        assert not words(throughput.draw(rows, tmp_path / "sweep.png").axes[0])
 
     def test_two_nets_and_two_arms_are_four_lines(self, tmp_path):
         made = [
@@ -338,23 +338,23 @@ class TestSweep:
             for net in ("owt", "tutorial")
             for arm in ("A", "B")
         ]
-        panel = throughput.sweep(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
+        panel = throughput.draw(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
         assert panel.get_legend_handles_labels()[1] == [
             f"torch eager {net} {arm}" for net in ("owt", "tutorial") for arm in ("A", "B")
         ]
 
     def test_the_batch_of_two_runs_is_two_lines(self, tmp_path):
         made = [SERIES[2] | {"run_id": name} for name in ("first", "second")]
-        panel = throughput.sweep(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
+        panel = throughput.draw(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
         assert panel.get_legend_handles_labels()[1] == ["torch eager first", "torch eager second"]
 
     def test_two_machines_are_two_lines(self, tmp_path):
         made = [SERIES[2] | {"device_name": name} for name in ("a Xeon", "a Ryzen")]
-        panel = throughput.sweep(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
+        panel = throughput.draw(self.rows(tmp_path, series=made), tmp_path / "sweep.png").axes[0]
         assert panel.get_legend_handles_labels()[1] == ["torch eager a Xeon", "torch eager a Ryzen"]
 
     def test_points_of_one_batch_stand_side_by_side_and_say_how_to_get_more(self, tmp_path):
-        panel = throughput.sweep(self.rows(tmp_path, batches=[8]), tmp_path / "sweep.png").axes[0]
+        panel = throughput.draw(self.rows(tmp_path, batches=[8]), tmp_path / "sweep.png").axes[0]
         places = [line.get_xdata()[0] for line in panel.lines if len(line.get_xdata()) == 1]
         assert len(set(places)) == 2  # two series; a point with the ends of its interval each
         assert all(7 < place < 9 for place in places)
@@ -378,7 +378,7 @@ def points(*names, series=SERIES[2:4], passes=("forward", "backward"), kind="lay
 class TestRoofline:
     def test_forward_and_backward_have_a_panel_each_with_the_roofs(self, tmp_path):
         rows = points("conv1") + points("owt", kind="net", passes=("forward", "forward_backward"))
-        figure = roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png")
+        figure = roofline.draw(rows, CEILINGS, tmp_path / "roofline.png")
         assert [panel.get_title() for panel in figure.axes] == [
             "forward",
             "backward (layers), forward + backward (nets)",
@@ -391,7 +391,7 @@ class TestRoofline:
 
     def test_rows_with_macs_are_named_and_a_light_kind_once(self, tmp_path):
         rows = points("owt.conv1", "owt.conv2", "owt.conv3", "owt.relu1", "owt.relu2", "owt.fc6")
-        for panel in roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes:
+        for panel in roofline.draw(rows, CEILINGS, tmp_path / "roofline.png").axes:
             known = {"matrix product 120 GFLOP/s", "convolution 100 GFLOP/s", "copy 10 GB/s"}
             assert sorted(set(words(panel)) - known) == ["conv1", "conv2–3", "fc6", "relu"]
             assert len(words(panel)) == 7
@@ -399,12 +399,12 @@ class TestRoofline:
 
     def test_rows_of_one_intensity_share_a_name(self, tmp_path):
         rows = points("conv2", "conv3", "conv5", passes=["forward"])
-        (panel,) = roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes
+        (panel,) = roofline.draw(rows, CEILINGS, tmp_path / "roofline.png").axes
         assert "conv2, conv3, conv5" in words(panel)
 
     def test_nets_are_larger_and_stand_in_their_frameworks_colours(self, tmp_path):
         rows = points("conv1") + points("owt", kind="net")
-        panel = roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes[0]
+        panel = roofline.draw(rows, CEILINGS, tmp_path / "roofline.png").axes[0]
         marks = [(line.get_color(), line.get_markersize()) for line in panel.lines if line.get_marker() in ("o", "s")]
         both = [style.COLORS["torch"], style.COLORS["tensorflow"]]
         assert marks == [(color, roofline.SIZES[kind]) for color in both for kind in ("layer", "net")]
@@ -412,7 +412,7 @@ class TestRoofline:
 
     def test_crowded_names_do_not_lie_on_each_other(self, tmp_path):
         rows = points("conv1", "conv2", "fc6", "relu1", series=SERIES) + points("owt", "tutorial", kind="net")
-        for panel in roofline.roofline(rows, CEILINGS, tmp_path / "roofline.png").axes:
+        for panel in roofline.draw(rows, CEILINGS, tmp_path / "roofline.png").axes:
             assert {"owt", "tutorial", "conv1", "conv2", "fc6", "relu"} < set(words(panel))
             assert not overlapping(panel)
 
@@ -420,7 +420,7 @@ class TestRoofline:
     @pytest.mark.parametrize("missing", [CEILINGS, ["conv_gflop_per_s"], ["copy_gb_per_s"]])
     def test_what_was_not_measured_has_no_roof(self, tmp_path, missing, nothing):
         known = CEILINGS | dict.fromkeys(missing, nothing)
-        panel = roofline.roofline(points("conv1"), known, tmp_path / "roofline.png").axes[0]
+        panel = roofline.draw(points("conv1"), known, tmp_path / "roofline.png").axes[0]
         said = [one.split()[0] for one in words(panel) if one.endswith("/s")]
         names = {"matmul_gflop_per_s": "matrix", "conv_gflop_per_s": "convolution", "copy_gb_per_s": "copy"}
         assert said == [names[name] for name in known if name not in missing]
@@ -428,15 +428,15 @@ class TestRoofline:
     def test_a_row_that_computes_nothing_is_left_out(self, tmp_path):
         nothing = points("flatten")[0] | {"intensity": 0.0, "gflop_per_s": 0.0}
         with pytest.raises(UsageError, match="no point with an intensity and a gflop_per_s, nothing to draw"):
-            roofline.roofline([nothing], CEILINGS, tmp_path / "roofline.png")
+            roofline.draw([nothing], CEILINGS, tmp_path / "roofline.png")
         with pytest.raises(UsageError, match="nothing to draw"):
-            roofline.roofline([], CEILINGS, tmp_path / "roofline.png")
+            roofline.draw([], CEILINGS, tmp_path / "roofline.png")
 
     def test_a_missing_column_is_named(self, tmp_path):
         with pytest.raises(
             UsageError, match=r"roofline: expected the columns .*; missing name, intensity, gflop_per_s"
         ):
-            roofline.roofline([ROW | {"kind": "net"}], CEILINGS, tmp_path / "roofline.png")
+            roofline.draw([ROW | {"kind": "net"}], CEILINGS, tmp_path / "roofline.png")
 
 
 def profile(*layers, series=SERIES[2:4], passes=("forward", "backward"), whole=7.0):
@@ -467,7 +467,7 @@ def spans(panel):
 @pytest.mark.usefixtures("unsaved")
 class TestLayers:
     def test_a_bar_of_segments_for_each_pass_and_series(self, tmp_path):
-        above, below = layers.layers(profile(*ROWS), tmp_path / "layers.png").axes
+        above, below = layers.draw(profile(*ROWS), tmp_path / "layers.png").axes
         names = ["torch eager, forward", "tensorflow xla, forward", "torch eager, backward", "tensorflow xla, backward"]
         for panel in (above, below):
             assert [label.get_text() for label in panel.get_yticklabels()] == names
@@ -477,7 +477,7 @@ class TestLayers:
         assert [sum(width for _, width in bar) for bar in spans(below).values()] == pytest.approx([100] * 4)
 
     def test_a_kind_has_one_colour_that_no_framework_has(self, tmp_path):
-        above, _ = layers.layers(profile(*ROWS), tmp_path / "layers.png").axes
+        above, _ = layers.draw(profile(*ROWS), tmp_path / "layers.png").axes
         filled = [
             matplotlib.colors.to_hex(patch.get_facecolor()).upper() for patch in above.patches if patch.get_fill()
         ]
@@ -485,42 +485,42 @@ class TestLayers:
         assert not {*layers.KINDS.values()} & {*style.COLORS.values()}
 
     def test_the_whole_net_is_outlined_and_both_lengths_are_said(self, tmp_path):
-        above, below = layers.layers(profile(*ROWS), tmp_path / "layers.png").axes
+        above, below = layers.draw(profile(*ROWS), tmp_path / "layers.png").axes
         outlined = [patch.get_width() for patch in above.patches if not patch.get_facecolor()[3]]
         assert outlined == [7] * 4
         assert words(above)[:4] == ["rows 8.01, net 7"] * 4
         assert all(patch.get_facecolor()[3] for patch in below.patches)
 
     def test_without_a_whole_net_there_is_no_outline(self, tmp_path):
-        above, _ = layers.layers(profile(*ROWS, whole=None), tmp_path / "layers.png").axes
+        above, _ = layers.draw(profile(*ROWS, whole=None), tmp_path / "layers.png").axes
         assert len(above.patches) == 12
         assert words(above)[:4] == ["rows 8.01"] * 4
 
     def test_a_backward_time_below_nothing_moves_no_segment_back(self, tmp_path):
         rows = profile(ROWS[0], ("relu1", "relu", -0.5), ROWS[2], series=SERIES[2:3], passes=["backward"])
-        above, _ = layers.layers(rows, tmp_path / "layers.png").axes
+        above, _ = layers.draw(rows, tmp_path / "layers.png").axes
         assert spans(above) == {0: [(0, 6), (6, 0), (6, 2)]}
         assert words(above)[0] == "rows 7.5, net 7\nrelu1 below 0"
 
     def test_the_sum_of_the_rows_is_the_profiles_own(self, tmp_path):
         rows = profile(*ROWS, series=SERIES[2:3], passes=["forward"])
         rows.loc[rows["layer"] == "sum of layers", "center_ms"] = 9.25
-        above, _ = layers.layers(rows, tmp_path / "layers.png").axes
+        above, _ = layers.draw(rows, tmp_path / "layers.png").axes
         assert words(above)[0] == "rows 9.25, net 7"
 
     def test_of_many_rows_below_nothing_the_first_is_named(self, tmp_path):
         below_nothing = [(name, "relu", -0.5) for name in ("relu1", "relu2", "relu3")]
         rows = profile(ROWS[0], *below_nothing, series=SERIES[2:3], passes=["backward"], whole=None)
-        above, _ = layers.layers(rows, tmp_path / "layers.png").axes
+        above, _ = layers.draw(rows, tmp_path / "layers.png").axes
         assert words(above)[0] == "rows 4.5\nrelu1 and 2 more below 0"
 
     def test_a_segment_is_named_where_the_name_has_room(self, tmp_path):
-        above, _ = layers.layers(profile(*ROWS), tmp_path / "layers.png").axes
+        above, _ = layers.draw(profile(*ROWS), tmp_path / "layers.png").axes
         assert words(above)[4:] == ["conv1", "fc6"] * 4
         assert not overlapping(above)
 
     def test_the_published_times_are_drawn_as_shares(self, tmp_path):
-        above, below = layers.layers(profile(*ROWS), tmp_path / "layers.png", layers.published()).axes
+        above, below = layers.draw(profile(*ROWS), tmp_path / "layers.png", layers.read_published()).axes
         names = [label.get_text() for label in below.get_yticklabels()]
         assert names[::3] == [
             f"owt, Caffe + cuDNN, Titan X,\nbatch 128 (2016), {pass_}" for pass_ in ("forward", "backward")
@@ -532,7 +532,7 @@ class TestLayers:
         assert "gradient of the images" in below.get_xlabel()
 
     def test_the_published_times_add_up(self):
-        theirs = layers.published()
+        theirs = layers.read_published()
         assert theirs.groupby("pass")["center_ms"].sum().to_dict() == pytest.approx(
             {"forward": 42.286545, "backward": 86.137701}
         )
@@ -542,21 +542,21 @@ class TestLayers:
         with pytest.raises(
             UsageError, match="torch eager has two rows of conv1, forward, and no column tells them apart"
         ):
-            layers.layers(profile(*ROWS, ROWS[0], series=SERIES[2:3]), tmp_path / "layers.png")
+            layers.draw(profile(*ROWS, ROWS[0], series=SERIES[2:3]), tmp_path / "layers.png")
 
     def test_nothing_to_stack_says_what_to_do(self, tmp_path):
         with pytest.raises(UsageError, match="no layer with a center_ms, nothing to draw; run `alexnet-bench profile`"):
-            layers.layers(profile(), tmp_path / "layers.png")
+            layers.draw(profile(), tmp_path / "layers.png")
         with pytest.raises(UsageError, match=r"layers: expected the columns .*; missing layer, kind, center_ms"):
-            layers.layers(pd.DataFrame([ROW]), tmp_path / "layers.png")
+            layers.draw(pd.DataFrame([ROW]), tmp_path / "layers.png")
 
 
 def test_every_kind_of_plot_is_saved_and_changes_no_global_settings(tmp_path):
     before = dict(matplotlib.rcParams)
     speeds = [SERIES[2] | {"batch": batch} for batch in (1, 8)]
-    throughput.sweep(frames.read([csv(tmp_path, *speeds)]), tmp_path / "sweep.svg")
-    roofline.roofline(points("conv1"), CEILINGS, tmp_path / "roofline.svg")
-    layers.layers(profile(*ROWS), tmp_path / "layers.svg")
+    throughput.draw(frames.read([csv(tmp_path, *speeds)]), tmp_path / "sweep.svg")
+    roofline.draw(points("conv1"), CEILINGS, tmp_path / "roofline.svg")
+    layers.draw(profile(*ROWS), tmp_path / "layers.svg")
     assert dict(matplotlib.rcParams) == before
     for kind in ("sweep", "roofline", "layers"):
         assert "torch eager" in (tmp_path / f"{kind}.svg").read_text()
@@ -566,7 +566,7 @@ def test_every_kind_of_plot_is_saved_and_changes_no_global_settings(tmp_path):
 def test_one_run_is_one_file_to_the_byte(tmp_path, ending, monkeypatch):
     for epoch, name in (("1", "a"), ("900000000", "b")):
         monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)  # what matplotlib would date a file by
-        times.bars(frames.read([csv(tmp_path, ROW)]), tmp_path / f"{name}.{ending}")
+        times.draw(frames.read([csv(tmp_path, ROW)]), tmp_path / f"{name}.{ending}")
     assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
 
 
@@ -583,7 +583,7 @@ def test_frameworks_that_are_not_ours_are_told_apart(tmp_path):
 
 def test_bars_of_two_machines_say_which(tmp_path):
     rows = [ROW | {"batch": batch, "device_name": name} for batch, name in ((8, "a Xeon"), (32, "a Ryzen"))]
-    (panel,) = times.bars(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
+    (panel,) = times.draw(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
     said = " ".join(label.get_text() for label in panel.get_xticklabels())
     assert "a Xeon" in said
     assert "a Ryzen" in said
@@ -592,7 +592,7 @@ def test_bars_of_two_machines_say_which(tmp_path):
 def test_a_pass_has_the_nets_that_were_timed_in_it_and_a_group_its_own_bars(tmp_path):
     rows = [ROW, ROW | {"variant": "bvlc", "framework": "jax", "mode": "jit"}]
     rows += [ROW | {"pass": "forward_backward", "mean_ms": 40.0}]
-    panels = times.bars(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
+    panels = times.draw(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
     assert [[label.get_text().split()[0] for label in panel.get_xticklabels()] for panel in panels] == [
         ["owt", "bvlc"],
         ["owt"],
@@ -602,11 +602,11 @@ def test_a_pass_has_the_nets_that_were_timed_in_it_and_a_group_its_own_bars(tmp_
 
 def test_one_wide_interval_ends_in_an_arrow_and_leaves_room_for_the_rest(tmp_path):
     rows = [ROW | {"center_ms": 12.0, "ci95_low_ms": 0.1, "ci95_high_ms": 5000.0}]
-    (panel,) = times.bars(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
+    (panel,) = times.draw(frames.read([csv(tmp_path, *rows)]), tmp_path / "times.png").axes
     assert panel.get_ylim()[1] < 4 * 12.5
     assert [list(line.get_ydata()) for line in panel.lines if line.get_marker() == "^"] == [[37.5]]
 
 
 def test_a_size_that_is_not_the_variants_own_is_said(tmp_path):
     rows = frames.read([csv(tmp_path, ROW | {"size": 67}, ROW | {"variant": "bvlc", "size": 227})])
-    assert list(times._labels(rows)) == ["owt\nbatch 8, cpu\n67 px", "bvlc\nbatch 8, cpu"]
+    assert list(times.label_rows(rows)) == ["owt\nbatch 8, cpu\n67 px", "bvlc\nbatch 8, cpu"]
