@@ -27,7 +27,7 @@ from bench.output.plots import kinds
 from bench.record.columns import COLUMNS, names
 from bench.record.pairs import within
 from bench.record.run import Run
-from bench.worker.guest import parsed
+from bench.worker.guest import read_nets
 from impls.variants import VARIANTS
 
 PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))]
@@ -209,7 +209,8 @@ class TestPython:
     def test_the_net_of_the_page_can_be_timed(self, folder, monkeypatch):
         pytest.importorskip("torch")
         monkeypatch.chdir(folder)
-        mine = parsed("mine.py:build")
+        (net,) = read_nets(["mine.py:build"])
+        mine = net.guest()
         assert (mine.framework, mine.takes_weights) == ("torch", False)
         assert run_apart([TIMED]) == ["(2, 1000) 5\n"]
 

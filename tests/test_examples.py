@@ -11,7 +11,7 @@ from paths import ROOT
 
 import impls
 from bench.controller import parity
-from bench.worker.guest import parsed
+from bench.worker.guest import read_nets
 from impls import reference
 from impls.variants import VARIANTS
 
@@ -85,7 +85,8 @@ def how(framework, **changes):
 
 def ran(example, folder, out, refused=(), **changes):
     """What a child says of an example that it built, with those changes to its Build; its values lie in ``out``."""
-    guest = parsed(f"{ROOT / 'examples' / example}.py:build")
+    (net,) = read_nets([f"{ROOT / 'examples' / example}.py:build"])
+    guest = net.guest()
     pytest.importorskip(impls.FRAMEWORKS[guest.framework].package)
     assert guest.takes_weights
     variant = EXAMPLES[example]

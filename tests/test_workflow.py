@@ -18,7 +18,7 @@ from runs import arms, make
 
 from bench import UsageError
 from bench.cases.arm import Ab
-from bench.commands import options
+from bench.cases.parse import parse_percent
 from bench.commands.cli import main
 
 FOLDER = ROOT / ".github" / "workflows"
@@ -196,7 +196,7 @@ class TestAsking:
         said = f"::error::margin: expected percent, above 0 and below 100, found '{margin}'\n"
         assert (done.returncode, done.stdout) == ((0, "") if good else (2, said))
         with contextlib.nullcontext() if good else pytest.raises(UsageError, match="expected percent"):
-            options.percent("--margin", margin)
+            parse_percent("--margin", margin)
 
     def test_the_base_is_the_one_that_is_named(self, runner):
         assert runner("Find the base", BASE="v1.2").returncode == 0

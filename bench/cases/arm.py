@@ -1,10 +1,8 @@
 """Arm: one side of an ``--ab``. Two Workers alike in all but one thing, taking turns in one Run."""
 
 import dataclasses
-import functools
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from bench import UsageError
-from bench.cases.case import LABELS, LRNS, PRESETS, Case, layouts, modes, one_of, positive
-from bench.worker import guest
-from bench.worker.guest import Guest
+from bench.cases.case import LABELS, LRNS, PRESETS, Case
+from bench.cases.parse import is_variable, parse_choice, parse_count, parse_layouts, parse_modes, parse_number
+from bench.worker.guest import Guest, read_nets
 from impls import FRAMEWORKS
 
 KINDS = ("impls", "python", "net", "threads", "mode", "layout", "lrn", "preset", "env", "slowdown")
 KEYS = "impls, python, net, threads, mode, layout, lrn, preset, env:NAME or slowdown"
 AXES = ("mode", "layout", "lrn", "preset")  # of a Case, each with an option of its own
+
+
+@dataclass(frozen=True)
+class Package:
+    """An Arm's own ``impls``: its folder, and the digest of what it held when it was first read."""
+
+    folder: Path
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,15 @@ class Ab:
     ``slowdown`` is percent of its own burn-in median that a Worker spins inside the clock after every pass: a known
     difference, to see what is found. ``impls`` is two revisions of what is timed; one harness times both. Two equal
     values make an A/A, and so do two folders that hold the same.
+
+    ``guests`` are the nets of the two values of ``net``, ``packages`` the folders of those of ``impls``: what
+    ``parse_ab`` read of them, once. One made of a Run's header has neither.
     """
 
     key: str
     values: tuple[str, str]
+    guests: tuple[Guest, ...] = ()
+    packages: tuple[Package, ...] = ()
 
     @property
     def identical(self) -> bool:
@@ -49,28 +60,30 @@ class Ab:
 
     def python(self, arm: str | None) -> str | None:
         """The Arm's own interpreter, None where both run under the same."""
-        return interpreter(self.value(arm)) if self.key == "python" else None
+        return resolve_interpreter(self.value(arm)) if self.key == "python" else None
 
     def package(self, arm: str | None) -> Path | None:
-        """The folder of the Arm's own ``impls``, None where both have the controller's; UsageError where it no longer
-        holds what it held when it was first looked at."""
-        if self.key != "impls":
+        """The folder of the Arm's own ``impls``, None where both have the controller's.
+
+        Raises UsageError where it no longer holds what it held when it was first read.
+        """
+        if not self.packages:
             return None
-        folder = package(self.value(arm))
-        if (found := digest(folder)) != (then := _first_digest(folder)):
+        package = self.packages[LABELS.index(arm or LABELS[0])]
+        if (now := digest(package.folder)) != package.digest:
             raise UsageError(
-                f"--ab impls: {self.value(arm)!r} was changed since the Run began: expected {then}, found {found}; "
-                "start anew, and leave it alone"
+                f"--ab impls: {self.value(arm)!r} was changed since the Run began: expected {package.digest}, found "
+                f"{now}; start anew, and leave it alone"
             )
-        return folder
+        return package.folder
 
     def digests(self) -> list[str]:
-        """What the two packages held when they were first looked at; empty where both Arms have the controller's."""
-        return [_first_digest(package(value)) for value in self.values] if self.key == "impls" else []
+        """What the two packages held when they were first read; empty where both Arms have the controller's."""
+        return [package.digest for package in self.packages]
 
     def guest(self, arm: str | None) -> Guest | None:
         """The Arm's own net, None where both have the same."""
-        return _guest(self.value(arm)) if self.key == "net" else None
+        return self.guests[LABELS.index(arm or LABELS[0])] if self.guests else None
 
     def slowdown(self, arm: str | None) -> float:
         """The share of a pass that is added to it."""
@@ -81,11 +94,11 @@ class Ab:
         changes: dict[str, Any] = {"arm": arm}
         if self.key in AXES:
             changes[self.key] = self.value(arm)
-        if theirs := self.guest(arm):
-            it = FRAMEWORKS[theirs.framework]
-            changes |= {"framework": theirs.framework, "guest": theirs.label, "lrn": LRNS[0]}
-            if theirs.framework != case.framework:
-                changes |= {"mode": it.modes[0], "layout": it.layouts[0]}
+        if guest := self.guest(arm):
+            framework = FRAMEWORKS[guest.framework]
+            changes |= {"framework": guest.framework, "guest": guest.label, "lrn": LRNS[0]}
+            if guest.framework != case.framework:
+                changes |= {"mode": framework.modes[0], "layout": framework.layouts[0]}
         if self.key == "threads":
             changes["threads"] = int(self.value(arm))
         return dataclasses.replace(case, **changes)
@@ -93,6 +106,16 @@ class Ab:
     def cases(self, cases: Sequence[Case]) -> list[Case]:
         """Both Arms of every Case, each pair together."""
         return list(dict.fromkeys(self.case(case, arm) for case in cases for arm in LABELS))
+
+    def check(self, frameworks: Sequence[str], devices: Sequence[str]) -> None:
+        """Raise UsageError where one of these frameworks has not both modes or layouts, on these devices."""
+        for value in self.values:
+            if self.key == "mode":
+                parse_modes(frameworks, value, devices)
+            elif self.key == "layout":
+                parse_layouts(frameworks, value)
+                for name in (name for name in frameworks if value not in FRAMEWORKS[name].layouts):
+                    raise UsageError(f"--ab layout: {name} has no layout {value!r}; leave {name} out")
 
     def recorded(self) -> dict[str, Any]:
         """For the Run's header; of a file its name alone, of a folder what it holds, since a Run may be published."""
@@ -102,7 +125,7 @@ class Ab:
         return {"key": self.key, "values": self.digests() or values, "identical": self.identical}
 
 
-def said(recorded: Mapping[str, Any], arm: str) -> str:
+def describe_arm(recorded: Mapping[str, Any], arm: str) -> str:
     """One side in words, from a Run's header: ``threads 2``, ``slowdown 5 %``, ``impls 3fa9c2d1``."""
     key, value = recorded["key"], recorded["values"][LABELS.index(arm)]
     kind, _, name = key.partition(":")
@@ -111,8 +134,11 @@ def said(recorded: Mapping[str, Any], arm: str) -> str:
     return f"slowdown {value} %" if key == "slowdown" else f"{'LRN' if key == 'lrn' else key} {value}"
 
 
-def parsed(text: str, frameworks: Sequence[str], devices: Sequence[str] = ("cpu",)) -> Ab:
-    """``KEY=A,B``; UsageError where a side cannot be."""
+def parse_ab(text: str) -> Ab:
+    """``KEY=A,B``, with the files that it names read; ``Ab.check`` says whether frameworks have both sides.
+
+    Raises UsageError where a side cannot be.
+    """
     key, equals, rest = text.partition("=")
     values = [value.strip() for value in rest.split(",")]
     kind, _, name = key.partition(":")
@@ -120,49 +146,35 @@ def parsed(text: str, frameworks: Sequence[str], devices: Sequence[str] = ("cpu"
         raise UsageError(f"--ab: expected KEY=A,B with KEY {KEYS}, found {text!r}")
     if len(values) != 2:
         raise UsageError(f"--ab {key}: expected two sides, A,B, found {rest!r}")
-    if kind == "env" and not re.fullmatch(r"[A-Za-z_]\w*", name):
+    if kind == "env" and not is_variable(name):
         raise UsageError(f"--ab env:NAME=A,B: expected the name of a variable, found {name!r}")
     for value in values:
         if key == "threads":
-            positive("--ab threads", value)
+            parse_count("--ab threads", value)
         elif key in AXES and value == "all":
             raise UsageError(f"--ab {key}: expected one a side, found 'all'")
-        elif key == "mode":
-            modes(frameworks, value, devices)
         elif key in ("lrn", "preset"):
-            one_of("LRN" if key == "lrn" else key, value, LRNS if key == "lrn" else PRESETS)
-        elif key == "net":
-            _guest(value)
-        elif key == "impls":
-            _first_digest(package(value))
-        elif key == "layout":
-            layouts(frameworks, value)
-            for name in (name for name in frameworks if value not in FRAMEWORKS[name].layouts):
-                raise UsageError(f"--ab layout: {name} has no layout {value!r}; leave {name} out")
-        elif key == "slowdown":
-            _percent(value)
-        elif key == "python" and shutil.which(interpreter(value)) is None:
+            parse_choice("LRN" if key == "lrn" else key, value, LRNS if key == "lrn" else PRESETS)
+        elif key == "slowdown" and not 0 <= parse_number(value) <= 1000:
+            raise UsageError(f"--ab slowdown: expected percent, 0 to 1000, found {value!r}")
+        elif key == "python" and shutil.which(resolve_interpreter(value)) is None:
             raise UsageError(f"--ab python: no interpreter at {value!r}")
-    return Ab(key, (values[0], values[1]))
+    guests = tuple(net.guest() for net in read_nets(values)) if key == "net" else ()
+    packages = tuple(map(read_package, values)) if key == "impls" else ()
+    return Ab(key, (values[0], values[1]), guests, packages)
 
 
-@functools.cache
-def _guest(text: str) -> Guest:
-    """Read once: a Worker refuses a file that is another by then."""
-    return guest.parsed(text)
-
-
-def package(text: str) -> Path:
-    """The folder of a package ``impls``, from its own path or from that of the checkout around it."""
-    named = Path(os.path.abspath(os.path.expanduser(text)))
-    for folder in (named, named / "impls") if text else ():
+def read_package(text: str) -> Package:
+    """A package ``impls``, from its own path or from that of the checkout around it."""
+    path = Path(os.path.abspath(os.path.expanduser(text)))
+    for folder in (path, path / "impls") if text else ():
         if folder.name == "impls" and (folder / "__init__.py").is_file():
-            return folder
+            return Package(folder, digest(folder))
     raise UsageError(f"--ab impls: expected a checkout or its folder impls, found no impls/__init__.py in {text!r}")
 
 
 def digest(folder: Path) -> str:
-    """What the *.py files below a folder hold, names and all, in eight hex digits."""
+    """Hash of the names and contents of all *.py files below a folder, in eight hex digits."""
     whole = hashlib.sha256()
     try:
         for path in sorted(folder.rglob("*.py")):
@@ -173,19 +185,7 @@ def digest(folder: Path) -> str:
     return whole.hexdigest()[:8]
 
 
-_first_digest = functools.cache(digest)  # what a folder held when it was first looked at
-
-
-def _percent(text: str) -> None:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1000:
-        raise UsageError(f"--ab slowdown: expected percent, 0 to 1000, found {text!r}")
-
-
-def interpreter(text: str) -> str:
+def resolve_interpreter(text: str) -> str:
     """A path that stands from any folder: a Worker has one of its own."""
     path = os.path.expanduser(text)
     return os.path.abspath(shutil.which(path) or path)  # links stay: an environment's python is one

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import UsageError
-from bench.cases.case import one_of
-from bench.commands import options
+from bench.cases.parse import parse_choice, parse_percent
 from bench.output import console, reproduce
 from bench.output.verdicts import exit_code, markdown, show, spread_unknown
 from bench.record import aa_runs, conditions
@@ -17,9 +16,9 @@ def main(asked: dict[str, Any]) -> int:
     base = Run(Path(asked["base"]))
     candidate = Run(Path(asked["candidate"])) if asked["candidate"] else None
     runs = [run for run in (base, candidate) if run]
-    margin = options.percent("--margin", asked["margin"])
+    margin = parse_percent("--margin", asked["margin"])
     words = [word.strip() for word in (asked["allow"] or "").split(",") if word.strip()]
-    allow = [one_of("condition to --allow", word, conditions.COMPARABLE) for word in words]
+    allow = [parse_choice("condition to --allow", word, conditions.COMPARABLE) for word in words]
     if allow and not candidate:
         raise UsageError("--allow: within one Run nothing else may differ; leave it out, or name a second Run")
     if asked["spread"] and not Path(asked["spread"]).is_dir():

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from bench import UsageError
-from bench.cases.case import one_of
+from bench.cases.parse import parse_choice
 from bench.output import console
 from bench.output.formats import FORMATS, WHOLE, _plain, write
 from bench.record.run import Run
 
 
 def main(asked: dict[str, Any]) -> int:
-    name = one_of("format", asked["format"], FORMATS)
+    name = parse_choice("format", asked["format"], FORMATS)
     run = Run(Path(asked["run"]))
     console.tell_problems(run)
     invalid = {case.id: reason for case in run.cases if (reason := run.invalid_reason(case))}

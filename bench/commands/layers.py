@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.cases.case import Case
 from bench.cases.layer_table import REPORTED, differences, shape, table
+from bench.cases.parse import parse_choices
 from bench.commands import options
 from bench.controller.pool import WorkerPool, WorkerSettings, building
 from bench.output import console
@@ -15,7 +16,7 @@ from impls.variants import VARIANTS, Variant
 
 
 def main(asked: dict[str, Any]) -> int:
-    variants = options.several("variant", asked["variant"], list(VARIANTS))
+    variants = parse_choices("variant", asked["variant"], list(VARIANTS))
     cases = options.plain_cases(variants, asked, batch=1) if asked["framework"] else []  # the table needs none
     reported = ask(cases, options.conditions(asked)) if cases else {}
     tables = []

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import UsageError
-from bench.cases.case import one_of, spoken
+from bench.cases.parse import join_or, parse_choice
 from bench.output import console
 from bench.output.plots.kinds import KINDS, SUMMARY, Kind
 from bench.record.run import find_newest
@@ -14,7 +14,7 @@ ENDINGS = (".png", ".svg", ".pdf")
 
 def main(results: Sequence[str], kind: str, output: str | None) -> int:
     target = parse_target(output or f"{kind}.png")
-    chosen = KINDS[one_of("kind", kind, KINDS)]
+    chosen = KINDS[parse_choice("kind", kind, KINDS)]
     chosen.draw([Path(path) for path in results] or default_paths(chosen), target)
     console.tell(f"wrote {target}")
     return 0
@@ -24,7 +24,7 @@ def parse_target(name: str) -> Path:
     """The file that a picture goes to; UsageError for an ending that names no format."""
     path = Path(name)
     if path.suffix.lower() not in ENDINGS or path.is_dir():
-        raise UsageError(f"--output: expected a file that ends in {spoken(ENDINGS)}, found {name!r}")
+        raise UsageError(f"--output: expected a file that ends in {join_or(ENDINGS)}, found {name!r}")
     return path
 
 

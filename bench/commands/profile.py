@@ -14,8 +14,9 @@ from typing import Any
 from rich.table import Table
 
 from bench import UsageError
-from bench.cases.case import LRNS, Case, grid
+from bench.cases.case import LRNS, Case
 from bench.cases.layer_table import shape
+from bench.cases.parse import parse_choices, parse_count, parse_seconds
 from bench.cases.protocol import Protocol
 from bench.commands import options
 from bench.controller import session
@@ -46,7 +47,7 @@ def main(asked: dict[str, Any]) -> int:
         if not made.protocol.shared_workers:
             raise UsageError(f"{made.folder}: expected a Run of `profile`; of another Run see `plot --kind roofline`")
         return show(made, "", asked["as_json"])
-    variants = options.several("variant", asked["variant"], list(VARIANTS))
+    variants = parse_choices("variant", asked["variant"], list(VARIANTS))
     wanted = {**asked, **WHOLE_NETS}
     wanted["batch"] = asked["batch"] or ("32" if "cpu" in options.devices(asked) else "128")
     protocol, cases = rules(asked), cases_of(variants, wanted)
@@ -61,15 +62,13 @@ def main(asked: dict[str, Any]) -> int:
 
 
 def rules(asked: Mapping[str, Any]) -> Protocol:
-    changes: dict[str, Any] = {"seed": options.positive("--seed", asked["seed"], least=0)}
+    changes: dict[str, Any] = {"seed": parse_count("--seed", asked["seed"], least=0)}
     for name in ("rounds", "iterations", "burn_in"):
         if asked[name] is not None:
-            changes[name] = options.positive(f"--{name.replace('_', '-')}", asked[name])
+            changes[name] = parse_count(f"--{name.replace('_', '-')}", asked[name])
     if asked["max_time"] is not None:
-        changes["max_time_s"] = options.seconds("--max-time", asked["max_time"])
-    return dataclasses.replace(
-        RULES, worker_limit_s=options.seconds("--worker-limit", asked["worker_limit"]), **changes
-    )
+        changes["max_time_s"] = parse_seconds("--max-time", asked["max_time"])
+    return dataclasses.replace(RULES, worker_limit_s=parse_seconds("--worker-limit", asked["worker_limit"]), **changes)
 
 
 def cases_of(variants: Sequence[str], asked: dict[str, Any]) -> list[Case]:
@@ -77,7 +76,7 @@ def cases_of(variants: Sequence[str], asked: dict[str, Any]) -> list[Case]:
     found, axes = [], options.axes(asked)
     for variant in variants:
         parts = [part.name for part in VARIANTS[variant].parts() if not layer_times.idle(part)]
-        found += grid(**axes | {"variants": [variant, *parts]})
+        found += dataclasses.replace(axes, variants=[variant, *parts]).cases()
     return found
 
 

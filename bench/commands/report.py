@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from bench import UsageError
-from bench.commands import options
+from bench.cases.parse import parse_percent
 from bench.output import console, formats
 from bench.output.page.chapter import rendered
 from bench.record.run import Run, find_newest
 
 
 def main(asked: dict[str, Any]) -> int:
-    margin = options.percent("--margin", asked["margin"])
+    margin = parse_percent("--margin", asked["margin"])
     folders = [Path(name) for name in asked["runs"]] or [default_folder()]
     runs = [open_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     target = Path(asked["output"]) if asked["output"] else folders[0] / "report.html"

@@ -9,6 +9,7 @@ from typing import Any
 from bench import UsageError
 from bench.cases.arm import Ab
 from bench.cases.case import LABELS, Case, groups
+from bench.cases.parse import parse_seconds
 from bench.cases.protocol import Protocol
 from bench.commands import options
 from bench.controller import estimate
@@ -62,7 +63,7 @@ def resume(asked: dict[str, Any], named: set[str]) -> int:
         same_machine(run, conditions)
         protocol = run.protocol
         if asked["max_time"] is not None:
-            protocol = dataclasses.replace(protocol, max_time_s=options.seconds("--max-time", asked["max_time"]))
+            protocol = dataclasses.replace(protocol, max_time_s=parse_seconds("--max-time", asked["max_time"]))
         progress = Progress(protocol)
         rounds = Rounds(run.cases, protocol, conditions, folder, progress, earlier=run)
         if dropped := rounds.go_on():
@@ -118,7 +119,7 @@ def as_before(run: Run, asked: dict[str, Any], named: set[str]) -> WorkerSetting
         raise UsageError(f"--resume: the Run was made with weights from {wanted}; expected the same with --weights")
     limit_s = run.protocol.worker_limit_s
     if "worker_limit" in named:
-        limit_s = options.seconds("--worker-limit", asked["worker_limit"])
+        limit_s = parse_seconds("--worker-limit", asked["worker_limit"])
     return WorkerSettings(head["threads"], limit_s, pythons, head["env"], given, sides, own)
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from bench import UsageError
 from bench.cases.case import Case
+from bench.cases.parse import parse_choices, parse_count
 from bench.commands import options
 from bench.controller import dump, gate, parity
 from bench.controller.pool import WorkerPool, WorkerSettings, building, how, preflight
@@ -35,10 +36,10 @@ class Theirs:
 
 
 def main(asked: dict[str, Any]) -> int:
-    variants = options.several("variant", asked["variant"], list(VARIANTS))
+    variants = parse_choices("variant", asked["variant"], list(VARIANTS))
     theirs = against(asked, variants)
     given = options.given(asked, variants)
-    batch = options.positive("--batch", asked["batch"] or "2")
+    batch = parse_count("--batch", asked["batch"] or "2")
     cases = options.plain_cases(variants, asked, batch=batch, precisions=options.precisions(asked))
     target, weights_target = targets(asked, cases)
     conditions = options.conditions(asked, given)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import UsageError
-from bench.cases.arm import Ab, said
+from bench.cases.arm import Ab, describe_arm
 from bench.cases.case import PRESETS, Case
 from bench.controller import worker_process
 from bench.controller.worker_process import WorkerDied, WorkerProcess
@@ -136,7 +136,7 @@ def preflight(cases: Sequence[Case], conditions: WorkerSettings) -> None:
 
 def _unfit(case: Case, conditions: WorkerSettings, died: WorkerDied) -> str:
     """Why the revision of an Arm cannot be timed by this one's harness, in one line."""
-    side = said(conditions.ab.recorded(), case.arm) if conditions.ab and case.arm else ""
+    side = describe_arm(conditions.ab.recorded(), case.arm) if conditions.ab and case.arm else ""
     why = died.last_words if died.kind == "died" and died.last_words else died.reason
     return (
         f"arm {case.arm} ({side}) cannot run a Worker for {case.framework}: {why}; choose a revision nearer to this one"

@@ -5,7 +5,9 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from bench.cases.case import LABELS, LRNS, PRESETS, Case, grid, layouts, modes
+from bench.cases.axes import Axes
+from bench.cases.case import LABELS, LRNS, PRESETS, Case
+from bench.cases.parse import parse_layouts, parse_modes
 from bench.cases.protocol import Protocol
 from bench.record.run import Run
 from bench.stats.ratio import MIN_ROUNDS
@@ -140,10 +142,10 @@ def _grid(cases: Sequence[Case]) -> list[Case]:
     names = axes["framework"]
     said = {axis: None if all(_value(case, axis) == _usual(case, axis) for case in cases) else ",".join(axes[axis])
             for axis in ("mode", "layout")}  # fmt: skip
-    return grid(
+    return Axes(
         variants=axes["variant"],
-        modes=modes(names, said["mode"], axes["device"]),
-        layouts=layouts(names, said["layout"]),
+        modes=parse_modes(names, said["mode"], axes["device"]),
+        layouts=parse_layouts(names, said["layout"]),
         devices=axes["device"],
         precisions=axes["precision"],
         batches=axes["batch"],
@@ -152,4 +154,4 @@ def _grid(cases: Sequence[Case]) -> list[Case]:
         presets=axes["preset"],
         weights=cases[0].weights,
         **one,
-    )
+    ).cases()

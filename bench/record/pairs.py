@@ -236,7 +236,7 @@ def _sessions(base: Run, candidate: Run, case: Case) -> list[list[ratio.Cycle]]:
 
 def spoken(run: Run, label: str) -> str:
     """What an Arm is, in words; of an interpreter its versions, since a path is not stored."""
-    words = arm.said(run.head["ab"], label)
+    words = arm.describe_arm(run.head["ab"], label)
     if run.head["ab"]["key"] != "python":
         return words
     workers = [worker for case in run.cases if case.arm == label for worker in run.workers(case)]

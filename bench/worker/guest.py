@@ -68,20 +68,55 @@ class Guest:
         }
 
 
-def parsed(text: str, frameworks: Sequence[str] = ()) -> Guest:
-    """``FILE.py:FUNCTION``; UsageError where it cannot be built. ``frameworks`` are those that --framework names, asked
-    only where FILE imports several."""
-    file, colon, function = text.rpartition(":")
-    if not colon or not file.endswith(".py") or not function.isidentifier():
-        raise UsageError(f"--net: expected FILE.py:FUNCTION, found {text!r}")
-    path = Path(os.path.abspath(os.path.expanduser(file)))
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"--net: cannot read {file!r}: {error.strerror or error}; check its path") from error
-    tree = _tree(source, path.name)
-    takes_weights = _takes_weights(tree, path.name, function)
-    return Guest(str(path), function, _framework(tree, path.name, frameworks), _digest(source), takes_weights)
+@dataclass(frozen=True)
+class NetFile:
+    """What a user's file says of FUNCTION in it, read once; ``frameworks`` are those that it imports, anywhere."""
+
+    path: str
+    function: str
+    sha256: str
+    takes_weights: bool
+    frameworks: frozenset[str]
+
+    def guest(self, frameworks: Sequence[str] = ()) -> Guest:
+        """The net in the Worker of the one framework that the file imports.
+
+        Where it imports several, that of those which is among ``frameworks`` (that --framework names), else UsageError;
+        where it imports none, that of ``frameworks`` if it is one alone (a file beside it may import that), else
+        ``null``.
+        """
+        found = self.frameworks
+        if len(found) > 1:
+            found &= set(frameworks)
+            if len(found) != 1:
+                several = " and ".join(framework for framework in impls.FRAMEWORKS if framework in self.frameworks)
+                name = Path(self.path).name
+                raise UsageError(f"--net: {name} imports {several}: name the one it runs in with --framework")
+        elif not found and len(peers := frozenset(impls.PEERS.keys() & set(frameworks))) == 1:
+            found = peers
+        (framework,) = found or ("null",)
+        return Guest(self.path, self.function, framework, self.sha256, self.takes_weights)
+
+
+def read_nets(texts: Sequence[str]) -> list[NetFile]:
+    """Read each ``FILE.py:FUNCTION``, a FILE once whatever is named of it; UsageError where one cannot be a net."""
+    trees: dict[Path, tuple[str, ast.Module]] = {}
+    nets = []
+    for text in texts:
+        file, colon, function = text.rpartition(":")
+        if not colon or not file.endswith(".py") or not function.isidentifier():
+            raise UsageError(f"--net: expected FILE.py:FUNCTION, found {text!r}")
+        path = Path(os.path.abspath(os.path.expanduser(file)))
+        if path not in trees:
+            try:
+                source = path.read_bytes()
+            except OSError as error:
+                raise UsageError(f"--net: cannot read {file!r}: {error.strerror or error}; check its path") from error
+            trees[path] = _digest(source), _tree(source, path.name)
+        sha256, tree = trees[path]
+        takes_weights = _takes_weights(tree, path.name, function)
+        nets.append(NetFile(str(path), function, sha256, takes_weights, _frameworks(tree)))
+    return nets
 
 
 def build(
@@ -188,23 +223,13 @@ def _takes_weights(tree: ast.Module, name: str, function: str) -> bool:
     return call is PROVEN
 
 
-def _framework(tree: ast.Module, name: str, frameworks: Sequence[str]) -> str:
-    """Whose Worker the file runs in: that of the one framework it imports, anywhere; ``null`` where it imports none."""
+def _frameworks(tree: ast.Module) -> frozenset[str]:
+    """The frameworks that a file imports, anywhere, by their packages or our adapters."""
     packages = {package: name for name, it in impls.PEERS.items() for package in (it.package, *it.also)}
     adapters = {it.adapter: name for name, it in impls.PEERS.items()}
     modules = set(_modules(tree))
     found = {packages[top] for module in modules if (top := module.partition(".")[0]) in packages}
-    found |= {adapters[module] for module in modules & adapters.keys()}
-    if len(found) > 1:
-        asked = found & set(frameworks)
-        if len(asked) != 1:
-            several = " and ".join(framework for framework in impls.FRAMEWORKS if framework in found)
-            raise UsageError(f"--net: {name} imports {several}: name the one it runs in with --framework")
-        found = asked
-    named = set(frameworks) & impls.PEERS.keys()
-    if not found and len(named) == 1:  # a file beside it may import that one
-        found = named
-    return found.pop() if found else "null"
+    return frozenset(found | {adapters[module] for module in modules & adapters.keys()})
 
 
 def _modules(tree: ast.Module) -> Iterator[str]:

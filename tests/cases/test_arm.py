@@ -45,11 +45,13 @@ def dry_run(*args, **env):
     ],
 )
 def test_every_key_is_read(text, key, values):
-    assert arm.parsed(text, TORCH) == arm.Ab(key, values)
+    ab = arm.parse_ab(text)
+    ab.check(TORCH, ["cpu"])
+    assert ab == arm.Ab(key, values)
 
 
 def test_two_modes_are_read_where_a_framework_has_two():
-    assert arm.parsed("mode=noop,part", ["null"]).values == ("noop", "part")
+    assert arm.parse_ab("mode=noop,part").values == ("noop", "part")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_two_modes_are_read_where_a_framework_has_two():
 )
 def test_a_mistake_says_what_was_expected_and_what_was_found(text, message):
     with pytest.raises(UsageError) as error:
-        arm.parsed(text, TORCH)
+        arm.parse_ab(text).check(TORCH, ["cpu"])
     assert str(error.value) == message
 
 
@@ -134,7 +136,7 @@ def test_an_option_of_the_environment_is_no_way_round():
 
 def test_a_mode_that_one_of_two_frameworks_lacks_is_a_mistake():
     with pytest.raises(UsageError, match="tensorflow has no mode 'eager': choose graph"):
-        arm.parsed("mode=eager,eager", ["torch", "tensorflow"])
+        arm.parse_ab("mode=eager,eager").check(["torch", "tensorflow"], ["cpu"])
 
 
 class TestCases:
@@ -187,7 +189,7 @@ class TestWorkers:
     def test_each_arm_runs_under_its_own_interpreter(self, tmp_path):
         other = tmp_path / "python9"
         other.symlink_to(sys.executable)
-        ab = arm.parsed(f"python={sys.executable},{other}", TORCH)
+        ab = arm.parse_ab(f"python={sys.executable},{other}")
         conditions = WorkerSettings(1, 60.0, pythons={"torch": "/elsewhere"}, ab=ab)
         assert [conditions.python(case) for case in ab.cases([A])] == [sys.executable, str(other)]
 
@@ -206,7 +208,7 @@ class TestRecord:
     def test_of_an_interpreter_the_file_name_alone_is_kept(self, tmp_path):
         other = tmp_path / "python9"
         other.symlink_to(sys.executable)
-        recorded = arm.parsed(f"python={other},{other}", TORCH).recorded()
+        recorded = arm.parse_ab(f"python={other},{other}").recorded()
         assert recorded == {"key": "python", "values": ["python9", "python9"], "identical": True}
 
     @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ class TestRecord:
         ],
     )
     def test_each_side_is_said_in_words(self, key, values, said):
-        assert [arm.said(arm.Ab(key, values).recorded(), label) for label in "AB"] == said
+        assert [arm.describe_arm(arm.Ab(key, values).recorded(), label) for label in "AB"] == said
 
     def test_what_is_recorded_makes_the_same_arms_again(self):
         ab = arm.Ab("env:X", ("", "1"))
@@ -239,8 +241,8 @@ def test_an_interpreter_named_from_here_is_found_from_anywhere(tmp_path, monkeyp
     link = tmp_path / "bin" / "python"
     link.symlink_to(sys.executable)
     monkeypatch.chdir(tmp_path)
-    assert arm.interpreter("bin/python") == str(link)
-    assert os.path.isabs(arm.interpreter("python3"))
+    assert arm.resolve_interpreter("bin/python") == str(link)
+    assert os.path.isabs(arm.resolve_interpreter("python3"))
 
 
 RIGHT = "images, precision=self.precision).logits"
@@ -248,7 +250,7 @@ RIGHT = "images, precision=self.precision).logits"
 
 def null_arms(a, b):
     """The Arms' Cases, and the WorkerSettings of their Workers."""
-    ab = arm.parsed(f"impls={a},{b}", ["null"])
+    ab = arm.parse_ab(f"impls={a},{b}")
     case = dataclasses.replace(A, framework="null", mode="noop", layout="nhwc")
     return ab.cases([case]), WorkerSettings(1, 60.0, ab=ab)
 
@@ -259,7 +261,7 @@ class TestRevisions:
     def test_a_checkout_and_its_impls_folder_are_the_same(self, tmp_path, monkeypatch):
         revision(tmp_path / "base")
         monkeypatch.chdir(tmp_path)
-        folders = [arm.package(text) for text in ("base", "base/impls", str(tmp_path / "base"))]
+        folders = [arm.read_package(text).folder for text in ("base", "base/impls", str(tmp_path / "base"))]
         assert set(folders) == {tmp_path / "base" / "impls"}
 
     def test_each_arm_has_its_own_package_and_other_keys_leave_it_alone(self, tmp_path):
@@ -270,17 +272,19 @@ class TestRevisions:
 
     def test_the_record_holds_what_the_packages_hold_and_not_where_they_are(self, tmp_path):
         a, b = revision(tmp_path / "a"), revision(tmp_path / "b", old="None", new="None  # new")
-        recorded = arm.parsed(f"impls={a},{b}", TORCH).recorded()
+        recorded = arm.parse_ab(f"impls={a},{b}").recorded()
         assert recorded["key"] == "impls"
         assert recorded["values"] == [arm.digest(a / "impls"), arm.digest(b / "impls")]
         assert str(tmp_path) not in json.dumps(recorded)
         assert not recorded["identical"]
-        assert [arm.said(recorded, label) for label in "AB"] == [f"impls {value}" for value in recorded["values"]]
+        assert [arm.describe_arm(recorded, label) for label in "AB"] == [
+            f"impls {value}" for value in recorded["values"]
+        ]
 
     def test_two_folders_that_hold_the_same_make_an_aa(self, tmp_path):
         a, b = (revision(tmp_path / name) for name in "ab")
         (b / "impls" / "__pycache__").mkdir()
-        assert arm.parsed(f"impls={a},{b}", TORCH).identical
+        assert arm.parse_ab(f"impls={a},{b}").identical
 
     @pytest.mark.parametrize("change", ["text", "name", "folder"])
     def test_a_file_of_another_text_name_or_folder_is_another_revision(self, tmp_path, change):
@@ -343,7 +347,7 @@ class TestRevisions:
             preflight(cases, conditions)
 
     def test_arms_of_two_revisions_are_compared_and_the_title_says_which(self, tmp_path):
-        ab = arm.parsed(f"impls={revision(tmp_path / 'base', old='None', new='None  # new')},{ROOT}", TORCH)
+        ab = arm.parse_ab(f"impls={revision(tmp_path / 'base', old='None', new='None  # new')},{ROOT}")
         run = make(tmp_path / "run", ab.cases([A]), ab=ab, rounds=10, noise_sd=0.001, cycles=4)
         (pair,) = pairs.within(run)
         assert (pair.word, pair.baseline, pair.candidate) == ("SLOWER", f"{A.id}-A", f"{A.id}-B")

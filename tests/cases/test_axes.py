@@ -7,8 +7,11 @@ from click.testing import CliRunner
 from runs import A, B, make
 
 from bench import UsageError
-from bench.cases import arm, case
-from bench.cases.case import checked, grid, groups
+from bench.cases import case
+from bench.cases.arm import parse_ab
+from bench.cases.axes import Axes
+from bench.cases.case import checked, groups
+from bench.cases.parse import parse_layouts, parse_modes
 from bench.commands.cli import main
 from bench.controller.pool import WorkerSettings
 from bench.record import pairs
@@ -51,14 +54,14 @@ def nets(tmp_path):
 
 class TestLayouts:
     def test_where_none_is_asked_for_each_framework_has_its_own(self):
-        assert case.layouts(ALL, None) == {"torch": ["nchw"], "tensorflow": ["nhwc"], "jax": ["nhwc"]}
+        assert parse_layouts(ALL, None) == {"torch": ["nchw"], "tensorflow": ["nhwc"], "jax": ["nhwc"]}
 
     def test_a_framework_that_has_no_choice_keeps_its_own(self):
-        found = case.layouts(ALL, "channels_last,nchw")
+        found = parse_layouts(ALL, "channels_last,nchw")
         assert found == {"torch": ["channels_last", "nchw"], "tensorflow": ["nhwc"], "jax": ["nhwc"]}
 
     def test_all_is_every_layout_of_each(self):
-        assert case.layouts(ALL[:2], "all") == {"torch": ["nchw", "channels_last"], "tensorflow": ["nhwc"]}
+        assert parse_layouts(ALL[:2], "all") == {"torch": ["nchw", "channels_last"], "tensorflow": ["nhwc"]}
 
     @pytest.mark.parametrize(
         ("frameworks", "text", "message"),
@@ -72,29 +75,29 @@ class TestLayouts:
     )
     def test_one_that_a_framework_lacks_is_refused(self, frameworks, text, message):
         with pytest.raises(UsageError) as error:
-            case.layouts(frameworks, text)
+            parse_layouts(frameworks, text)
         assert str(error.value) == message
 
 
 class TestModes:
     def test_those_that_need_a_gpu_are_left_out_of_all_on_the_cpu(self):
-        assert case.modes(["torch"], "all") == {"torch": ["eager", "compile"]}
-        assert case.modes(["torch"], "all", ["cuda:1"]) == {"torch": ["eager", "compile", "cudagraphs"]}
+        assert parse_modes(["torch"], "all") == {"torch": ["eager", "compile"]}
+        assert parse_modes(["torch"], "all", ["cuda:1"]) == {"torch": ["eager", "compile", "cudagraphs"]}
 
     @pytest.mark.parametrize("devices", [["cpu"], ["cuda", "cpu"]])
     def test_one_that_needs_a_gpu_is_refused_on_the_cpu(self, devices):
         with pytest.raises(UsageError) as error:
-            case.modes(ALL, "jit,xla,cudagraphs", devices)
+            parse_modes(ALL, "jit,xla,cudagraphs", devices)
         assert str(error.value) == "torch's mode 'cudagraphs' needs a GPU: choose eager or compile on the cpu"
 
     def test_a_framework_that_is_left_without_one_is_a_mistake(self):
         with pytest.raises(UsageError, match="tensorflow has no mode 'compile': choose graph or xla, or leave tensor"):
-            case.modes(["torch", "tensorflow"], "compile")
+            parse_modes(["torch", "tensorflow"], "compile")
 
 
 class TestLrn:
     def test_both_kinds_are_two_cases_of_a_net_that_has_such_rows(self):
-        found = grid(variants=["tutorial"], lrns=["native", "fast"], **GRID)
+        found = Axes(variants=["tutorial"], lrns=["native", "fast"], **GRID).cases()
         assert [(one.framework, one.lrn) for one in found] == [
             ("torch", "native"),
             ("torch", "fast"),
@@ -105,10 +108,10 @@ class TestLrn:
     @pytest.mark.parametrize("variant", ["owt", "tutorial.conv1"])
     @pytest.mark.parametrize("lrns", [["native", "fast"], ["fast"]])
     def test_a_net_without_such_rows_is_one_case_all_the_same(self, variant, lrns):
-        assert [one.lrn for one in grid(variants=[variant], lrns=lrns, **GRID)] == ["native", "native"]
+        assert [one.lrn for one in Axes(variants=[variant], lrns=lrns, **GRID).cases()] == ["native", "native"]
 
     def test_a_row_alone_has_both(self):
-        assert [one.lrn for one in grid(variants=["tutorial.lrn2"], lrns=["fast"], **GRID)] == ["fast", "fast"]
+        assert [one.lrn for one in Axes(variants=["tutorial.lrn2"], lrns=["fast"], **GRID).cases()] == ["fast", "fast"]
 
 
 class TestNames:
@@ -125,7 +128,7 @@ class TestNames:
     def test_ids_of_the_whole_grid_are_all_different_and_read_back(self):
         axes = {"lrns": case.LRNS, "presets": case.PRESETS, "guests": [("torch", "mine"), ("torch", "yours")]}
         layouts = {"torch": ["nchw", "channels_last"], "tensorflow": ["nhwc"]}
-        found = grid(variants=["tutorial", "tutorial.lrn1"], **GRID | {"layouts": layouts}, **axes)
+        found = Axes(variants=["tutorial", "tutorial.lrn1"], **GRID | {"layouts": layouts}, **axes).cases()
         assert len({one.id for one in found}) == len(found) == 2 * (2 * 2 * 2 + 2 * 2 + 2 * 2 * 2)
         assert checked(found) == found
 
@@ -179,7 +182,7 @@ class TestGuests:
         assert both == [f"half_width-torch-eager-cpu-fp32-b8-forward{end}" for end in ("", "-torched")]
 
     def test_it_has_no_lrn_to_choose(self, nets):
-        found = grid(variants=["tutorial"], lrns=["native", "fast"], guests=[("torch", "mine")], **GRID)
+        found = Axes(variants=["tutorial"], lrns=["native", "fast"], guests=[("torch", "mine")], **GRID).cases()
         assert [one.lrn for one in found if one.guest] == ["native"]
 
     def test_two_of_one_name_are_refused(self, nets):
@@ -202,7 +205,7 @@ class TestGuests:
         assert both == [f"half_width-null-noop-cpu-fp32-b8-forward-{end}" for end in ("mine-A", "yours-B")]
 
     def test_arms_of_two_frameworks_have_each_its_own_mode_and_layout(self, nets):
-        ab = arm.parsed(f"net={nets}/torched.py:build,{nets}/mine.py:build", ())
+        ab = parse_ab(f"net={nets}/torched.py:build,{nets}/mine.py:build")
         a, b = ab.cases([dataclasses.replace(A, mode="compile", layout="channels_last")])
         assert (a.framework, a.mode, a.layout, a.guest) == ("torch", "compile", "channels_last", "torched")
         assert (b.framework, b.mode, b.layout, b.guest) == ("null", "noop", "nhwc", "mine")

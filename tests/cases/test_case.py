@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 
 from bench import UsageError
-from bench.cases.case import Case, checked, device, grid, groups, modes, one_of, positive, several
+from bench.cases.axes import Axes
+from bench.cases.case import Case, checked, groups
+from bench.cases.parse import parse_choice, parse_choices, parse_count, parse_device, parse_modes
 from impls import FRAMEWORKS
 from impls.variants import VARIANTS
 
@@ -35,12 +37,12 @@ def test_an_id_appends_every_axis_that_is_not():
 
 
 def test_ids_of_a_grid_are_all_different():
-    cases = grid(**DEFAULTS | {"variants": list(VARIANTS), "batches": [1, 2, 8]})
+    cases = Axes(**DEFAULTS | {"variants": list(VARIANTS), "batches": [1, 2, 8]}).cases()
     assert len({case.id for case in cases}) == len(cases) == 8 * 3 * 2 * 2
 
 
 def test_the_default_grid_is_four_cases_in_one_group():
-    (group,) = groups(grid(**DEFAULTS))
+    (group,) = groups(Axes(**DEFAULTS).cases())
     assert [(case.framework, case.pass_) for case in group] == [
         ("torch", "forward"),
         ("tensorflow", "forward"),
@@ -50,62 +52,62 @@ def test_the_default_grid_is_four_cases_in_one_group():
 
 
 def test_variants_and_batches_are_groups_of_their_own():
-    cases = grid(**DEFAULTS | {"variants": ["owt", "bvlc"], "batches": [1, 2]})
+    cases = Axes(**DEFAULTS | {"variants": ["owt", "bvlc"], "batches": [1, 2]}).cases()
     assert len(groups(cases)) == 4
 
 
 def test_the_variants_own_size_is_no_axis():
-    assert grid(**DEFAULTS, size=224)[0].id == grid(**DEFAULTS)[0].id
-    assert grid(**DEFAULTS, size=96)[0].id.endswith("-s96")
+    assert Axes(**DEFAULTS, size=224).cases()[0].id == Axes(**DEFAULTS).cases()[0].id
+    assert Axes(**DEFAULTS, size=96).cases()[0].id.endswith("-s96")
 
 
 def test_forward_backward_counts_three_forwards_less_the_images_gradient():
-    cases = grid(**DEFAULTS | {"variants": ["owt"]})
+    cases = Axes(**DEFAULTS | {"variants": ["owt"]}).cases()
     assert [case.macs for case in cases] == [714_188_480, 714_188_480, 2_072_288_640, 2_072_288_640]
 
 
 def test_all_is_every_choice_and_a_name_twice_is_one():
-    assert several("pass", "all", ("a", "b")) == ["a", "b"]
-    assert several("pass", "b,a,b", ("a", "b")) == ["b", "a"]
+    assert parse_choices("pass", "all", ("a", "b")) == ["a", "b"]
+    assert parse_choices("pass", "b,a,b", ("a", "b")) == ["b", "a"]
 
 
 def test_modes_go_to_the_framework_that_has_them():
-    assert modes(["torch", "tensorflow"], "eager,graph") == {"torch": ["eager"], "tensorflow": ["graph"]}
+    assert parse_modes(["torch", "tensorflow"], "eager,graph") == {"torch": ["eager"], "tensorflow": ["graph"]}
 
 
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
         (
-            lambda: several("variant", "alexnet", list(VARIANTS)),
+            lambda: parse_choices("variant", "alexnet", list(VARIANTS)),
             "unknown variant 'alexnet': choose tutorial, caffenet, bvlc, original, single_tower, keras_bn, half_width "
             "or owt",
         ),
         (
-            lambda: several("framework", "caffe", list(FRAMEWORKS)),
+            lambda: parse_choices("framework", "caffe", list(FRAMEWORKS)),
             NO_CAFFE,
         ),
-        (lambda: modes(["torch"], "xla"), "torch has no mode 'xla': choose eager or compile"),
+        (lambda: parse_modes(["torch"], "xla"), "torch has no mode 'xla': choose eager or compile"),
         (
-            lambda: modes(["torch", "tensorflow"], "jit"),
+            lambda: parse_modes(["torch", "tensorflow"], "jit"),
             "unknown mode 'jit': torch has eager, compile; tensorflow has graph, xla",
         ),
         (
-            lambda: modes(["torch", "tensorflow"], "graph"),
+            lambda: parse_modes(["torch", "tensorflow"], "graph"),
             "torch has no mode 'graph': choose eager or compile, or leave torch out",
         ),
-        (lambda: device("gpu"), "unknown device 'gpu': choose cpu, cuda, or one GPU such as cuda:1"),
-        (lambda: device("cuda:x"), "unknown device 'cuda:x': choose cpu, cuda, or one GPU such as cuda:1"),
+        (lambda: parse_device("gpu"), "unknown device 'gpu': choose cpu, cuda, or one GPU such as cuda:1"),
+        (lambda: parse_device("cuda:x"), "unknown device 'cuda:x': choose cpu, cuda, or one GPU such as cuda:1"),
         (
-            lambda: one_of("pass", "backward", ("forward", "forward_backward")),
+            lambda: parse_choice("pass", "backward", ("forward", "forward_backward")),
             "unknown pass 'backward': choose forward or forward_backward",
         ),
-        (lambda: positive("--batch", "0"), "--batch: expected a whole number, at least 1, found '0'"),
-        (lambda: positive("--batch", "-3"), "--batch: expected a whole number, at least 1, found '-3'"),
-        (lambda: positive("--rounds", "many"), "--rounds: expected a whole number, at least 1, found 'many'"),
-        (lambda: positive("--rounds", "1.5"), "--rounds: expected a whole number, at least 1, found '1.5'"),
+        (lambda: parse_count("--batch", "0"), "--batch: expected a whole number, at least 1, found '0'"),
+        (lambda: parse_count("--batch", "-3"), "--batch: expected a whole number, at least 1, found '-3'"),
+        (lambda: parse_count("--rounds", "many"), "--rounds: expected a whole number, at least 1, found 'many'"),
+        (lambda: parse_count("--rounds", "1.5"), "--rounds: expected a whole number, at least 1, found '1.5'"),
         (
-            lambda: grid(**DEFAULTS, size=10),
+            lambda: Axes(**DEFAULTS, size=10).cases(),
             "tutorial at 10 pixels: pool1: a 3x3 window needs at least 3 pixels, found 2; choose a larger input size",
         ),
     ],
@@ -148,7 +150,9 @@ class TestChecked:
             checked([self.CASE, self.CASE])
 
     def test_every_case_of_a_grid_passes(self):
-        cases = grid(**DEFAULTS | {"variants": list(VARIANTS), "batches": [1, 8]}, size=224, seed=3, weights="01234567")
+        cases = Axes(
+            **DEFAULTS | {"variants": list(VARIANTS), "batches": [1, 8]}, size=224, seed=3, weights="01234567"
+        ).cases()
         assert checked(cases) == cases
 
 

@@ -13,7 +13,7 @@ from null_runs import NULL_CASE, run_cases
 from runs import make
 
 from bench import UsageError
-from bench.cases.case import grid
+from bench.cases.axes import Axes
 from bench.commands import profile
 from bench.commands.cli import main
 from bench.output.plots import frames, kinds, times
@@ -57,7 +57,7 @@ def cases(few_rows):
     names = ["half_width", *(part.name for part in variant_named("half_width").parts())]
     axes = {"modes": {"torch": ["eager"]}, "layouts": {"torch": ["nchw"]}, "devices": ["cpu"]}
     axes |= {"precisions": ["fp32"], "batches": [8], "passes": ["forward", "forward_backward"]}
-    return grid(variants=names, **axes)
+    return Axes(variants=names, **axes).cases()
 
 
 def known(folder, cases, ceilings=True, rounds=3):

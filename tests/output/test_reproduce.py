@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from runs import A, B, arms, make
 
 from bench.cases.arm import Ab
-from bench.cases.case import Case, grid
+from bench.cases.axes import Axes
+from bench.cases.case import Case
 from bench.cases.protocol import CLASSIC, Protocol
 from bench.commands import options, profile
 from bench.commands.cli import main
@@ -123,7 +124,7 @@ def test_a_row_of_a_profile_comes_with_its_net(tmp_path):
     names = ["half_width", *(part.name for part in variant_named("half_width").parts()[:2])]
     axes = {"modes": {"null": ["noop"]}, "layouts": {"null": ["nhwc"]}, "devices": ["cpu"], "precisions": ["fp32"]}
     both = ["forward", "forward_backward"]
-    made = grid(variants=names, **axes, batches=[4], passes=both, size=67)
+    made = Axes(variants=names, **axes, batches=[4], passes=both, size=67).cases()
     run = make(tmp_path, made, protocol=dataclasses.replace(RULES, iterations=2), rounds=1)
     for case in (made[0], made[-1]):
         name, found = asked(reproduce.reproduce(run, case))

@@ -11,7 +11,7 @@ from imports import FRAMEWORKS, TABLES, loaded
 from paths import ROOT
 
 from bench import UsageError
-from bench.worker.guest import Filled, Guest, NotANet, build, parsed
+from bench.worker.guest import Filled, Guest, NotANet, build, read_nets
 from impls.net import Build
 from impls.variants import VARIANTS
 
@@ -30,6 +30,12 @@ NET = "\n".join(
 PLAIN = f"{NET}\ndef build(variant, how):\n    return Net(variant, how)\n"
 
 
+def read(text, frameworks=()):
+    """The guest of one FILE.py:FUNCTION."""
+    (net,) = read_nets([text])
+    return net.guest(frameworks)
+
+
 @pytest.fixture
 def file(tmp_path):
     """Write a file of that text; its path."""
@@ -45,7 +51,7 @@ def file(tmp_path):
 @pytest.fixture
 def guest(file):
     """What is read of a file of that text."""
-    return lambda text, frameworks=(): parsed(f"{file(text)}:build", frameworks)
+    return lambda text, frameworks=(): read(f"{file(text)}:build", frameworks)
 
 
 def made(path, function="build", **changes):
@@ -56,22 +62,22 @@ def made(path, function="build", **changes):
 class TestReading:
     def test_a_guest_is_read_whole(self, file):
         path = file(f"import torch\n{BUILD}")
-        guest = parsed(f"{path}:build")
+        guest = read(f"{path}:build")
         assert guest == Guest(str(path), "build", "torch", hashlib.sha256(path.read_bytes()).hexdigest(), True)
 
     def test_its_path_stands_from_any_folder(self, file, monkeypatch):
         path = file(BUILD)
         monkeypatch.chdir(path.parent)
-        assert parsed("mine.py:build").path == str(path)
+        assert read("mine.py:build").path == str(path)
         monkeypatch.setenv("HOME", str(path.parent))
-        assert parsed("~/mine.py:build").path == str(path)
+        assert read("~/mine.py:build").path == str(path)
 
     def test_a_colon_in_a_folder_is_none_before_the_function(self, file, tmp_path):
         (tmp_path / "a:b").mkdir()
-        assert parsed(f"{file(BUILD, 'a:b/mine.py')}:build").function == "build"
+        assert read(f"{file(BUILD, 'a:b/mine.py')}:build").function == "build"
 
     def test_its_record_has_no_path(self, file):
-        guest = parsed(f"{file(BUILD)}:build")
+        guest = read(f"{file(BUILD)}:build")
         assert guest.recorded() == {
             "file": "mine.py",
             "function": "build",
@@ -91,7 +97,7 @@ class TestReading:
     )
     def test_its_label_is_the_files_name_and_the_functions_unless_that_is_build(self, file, name, function, label):
         path = file(BUILD.replace("build", function), name)
-        assert parsed(f"{path}:{function}").label == label
+        assert read(f"{path}:{function}").label == label
 
     def test_its_file_is_never_run(self, guest):
         assert guest(f"raise SystemExit\n{BUILD}").framework == "null"
@@ -162,18 +168,18 @@ class TestMistakes:
     @pytest.mark.parametrize("text", ["", "mine.py", "mine.py:", ":build", "mine:build", "mine.py:a b", "mine.py:1"])
     def test_it_is_a_file_and_a_function(self, text):
         with pytest.raises(UsageError) as error:
-            parsed(text)
+            read(text)
         assert str(error.value) == f"--net: expected FILE.py:FUNCTION, found {text!r}"
 
     def test_its_file_is_there(self):
         with pytest.raises(UsageError) as error:
-            parsed("no/where.py:build")
+            read("no/where.py:build")
         assert str(error.value) == "--net: cannot read 'no/where.py': No such file or directory; check its path"
 
     def test_its_file_is_no_folder(self, tmp_path):
         (tmp_path / "net.py").mkdir()
         with pytest.raises(UsageError, match=r"^--net: cannot read '.*net.py': Is a directory; check its path$"):
-            parsed(f"{tmp_path / 'net.py'}:build")
+            read(f"{tmp_path / 'net.py'}:build")
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -273,7 +279,7 @@ class TestBuilding:
 
     def test_a_file_that_was_edited_since_is_refused(self, file):
         path = file(PLAIN)
-        guest = parsed(f"{path}:build")
+        guest = read(f"{path}:build")
         made(path, sha256=guest.sha256)
         path.write_text(path.read_text() + "\n")
         with pytest.raises(RuntimeError, match=r"^mine.py has changed since the Run began: expected sha256 \w+, found"):

@@ -13,6 +13,7 @@ from typing import Any
 from scipy.special import bdtr  # cumulative binomial
 
 from bench import UsageError
+from bench.cases.parse import parse_count, parse_percent
 from bench.commands import options
 from bench.commands.selftest import checks
 from bench.controller import session
@@ -86,8 +87,8 @@ def main(asked: dict[str, Any]) -> int:
 
 def measured(asked: dict[str, Any]) -> list[Path]:
     """Make the Runs."""
-    slowdown = "0" if asked["aa"] else f"{100 * options.percent('--power', asked['power']):g}"
-    repeat = options.positive("--repeat", asked["repeat"])
+    slowdown = "0" if asked["aa"] else f"{100 * parse_percent('--power', asked['power']):g}"
+    repeat = parse_count("--repeat", asked["repeat"])
     wanted = {**asked, **REST, "ab": f"slowdown=0,{slowdown}"}
     protocol, cases, conditions = options.protocol(wanted), options.cases(wanted), options.conditions(wanted)
     preflight(cases, conditions)

@@ -20,7 +20,8 @@ from runs import AA, HOST, QUIET, A, B, aa_runs, arms, changed, make
 
 from bench import UsageError
 from bench.cases.arm import Ab
-from bench.cases.case import Case, grid
+from bench.cases.axes import Axes
+from bench.cases.case import Case
 from bench.cases.protocol import CLASSIC, Protocol
 from bench.commands import report
 from bench.commands.cli import main
@@ -446,7 +447,9 @@ print(hash(chapter.rendered([Run(Path({str(run.folder)!r}))])), len(made))
     def test_a_profile_has_its_rows_by_time(self, tmp_path):
         names = ["half_width", *(part.name for part in variant_named("half_width").parts()[:2])]
         axes = {"modes": {"torch": ["eager"]}, "layouts": {"torch": ["nchw"]}, "devices": ["cpu"]}
-        cases = grid(variants=names, **axes, precisions=["fp32"], batches=[2], passes=["forward", "forward_backward"])
+        cases = Axes(
+            variants=names, **axes, precisions=["fp32"], batches=[2], passes=["forward", "forward_backward"]
+        ).cases()
         made = make(tmp_path / "r", cases, rounds=3, protocol=dataclasses.replace(RULES, rounds=3), slower=2.0)
         text = shown(made).text()
         assert "All of it, ratios too:" in text

@@ -1,0 +1,91 @@
+"""Axes: the values of every axis of a grid, and the Cases that they make."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench import UsageError
+from bench.cases.case import LRNS, PRESETS, Case, check_size
+from impls.layers import Lrn
+from impls.variants import variant_named
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axes:
+    """The values of each axis. ``modes`` and ``layouts`` are those of each framework.
+
+    ``ours`` are the frameworks that time our net, None for all that have modes; ``guests`` are (framework, label) of
+    users' nets, which come after ours and have no LRN to choose.
+    """
+
+    variants: Sequence[str]
+    modes: Mapping[str, Sequence[str]]
+    layouts: Mapping[str, Sequence[str]]
+    devices: Sequence[str]
+    precisions: Sequence[str]
+    batches: Sequence[int]
+    passes: Sequence[str]
+    lrns: Sequence[str] = LRNS[:1]
+    presets: Sequence[str] = PRESETS[:1]
+    threads: int | None = None
+    size: int | None = None
+    dropout: bool = False
+    seed: int = 0
+    weights: str | None = None
+    ours: Sequence[str] | None = None
+    guests: Sequence[tuple[str, str]] = ()
+
+    def cases(self) -> list[Case]:
+        """Every Case, group by group.
+
+        Raises UsageError where a net does not fit the size, or a device or preset lacks tf32.
+        """
+        if "tf32" in self.precisions and PRESETS[1] in self.presets:
+            raise UsageError(
+                "precision 'tf32' with --preset default: only `equal` sets switches; leave one of them out"
+            )
+        if "tf32" in self.precisions and "cpu" in self.devices:
+            raise UsageError("precision 'tf32' asked for, which only a GPU has: choose fp32 or bf16 on the cpu")
+        cases = []
+        for variant, device, precision, batch, pass_ in itertools.product(
+            self.variants, self.devices, self.precisions, self.batches, self.passes
+        ):
+            own_size = variant_named(variant.partition(".")[0]).input_size
+            for framework, guest, lrn in self._nets(variant):
+                for mode, layout, preset in itertools.product(
+                    self.modes[framework], self.layouts[framework], self.presets
+                ):
+                    case = Case(
+                        variant=variant,
+                        framework=framework,
+                        mode=mode,
+                        device=device,
+                        precision=precision,
+                        layout=layout,
+                        batch=batch,
+                        pass_=pass_,
+                        threads=self.threads,
+                        size=None if self.size == own_size else self.size,
+                        dropout=self.dropout,
+                        seed=self.seed,
+                        weights=self.weights,
+                        lrn=lrn,
+                        preset=preset,
+                        guest=guest,
+                    )
+                    check_size(case)
+                    cases.append(case)
+        return cases
+
+    def _nets(self, variant: str) -> Iterator[tuple[str, str | None, str]]:
+        """Framework, guest and LRN of each net of a variant: ours, then users'."""
+        for framework in self.modes if self.ours is None else self.ours:
+            for lrn in self.lrns if has_lrn(variant) else LRNS[:1]:
+                yield framework, None, lrn
+        for framework, label in self.guests:
+            yield framework, label, LRNS[0]
+
+
+def has_lrn(variant: str) -> bool:
+    """Whether a variant has a row whose LRN can be chosen."""
+    return any(isinstance(layer, Lrn) for layer in variant_named(variant).layers)

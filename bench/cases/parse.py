@@ -1,0 +1,131 @@
+"""Parse what a user writes: one function per kind of value, each returning it or raising UsageError in one line.
+
+``what`` names the option or the kind of value in the message.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from bench import UsageError
+from impls import FRAMEWORKS
+
+
+def parse_choice(what: str, text: str, choices: Iterable[str]) -> str:
+    """``text`` if it is a choice, else UsageError naming them all."""
+    choices = list(choices)
+    if text in choices:
+        return text
+    raise UsageError(f"unknown {what} {text!r}: choose {join_or(choices)}")
+
+
+def parse_choices(what: str, text: str, choices: Iterable[str]) -> list[str]:
+    """A comma-separated list of choices, or ``all``; each once, in the order given."""
+    choices = list(choices)
+    if text == "all":
+        return choices
+    return list(dict.fromkeys(parse_choice(what, word, choices) for word in split_list(text)))
+
+
+def parse_count(what: str, text: str | int, least: int = 1) -> int:
+    """A whole number, at least ``least``."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise UsageError(f"{what}: expected a whole number, at least {least}, found {text!r}")
+    return number
+
+
+def parse_number(text: str) -> float:
+    """A float; NaN, which is within no limits, where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def parse_seconds(what: str, text: str) -> float:
+    if not 0 < (number := parse_number(text)) < math.inf:
+        raise UsageError(f"{what}: expected seconds above 0, found {text!r}")
+    return number
+
+
+def parse_percent(what: str, text: str) -> float:
+    """A share, from percent."""
+    if not 0 < (number := parse_number(text.removesuffix("%"))) < 100:
+        raise UsageError(f"{what}: expected percent, above 0 and below 100, found {text!r}")
+    return number / 100
+
+
+def parse_device(text: str) -> str:
+    """cpu, cuda, or cuda with the number of the GPU."""
+    kind, _, number = text.partition(":")
+    if text == "cpu" or (kind == "cuda" and (number.isdecimal() or text == "cuda")):
+        return text
+    raise UsageError(f"unknown device {text!r}: choose cpu, cuda, or one GPU such as cuda:1")
+
+
+def parse_modes(frameworks: Sequence[str], text: str | None, devices: Sequence[str] = ("cpu",)) -> dict[str, list[str]]:
+    """The modes of each framework: its default one, or those of the list that it has on these devices.
+
+    A mode that no framework has, or a framework left without one, is a mistake.
+    """
+    if text is None:
+        return {name: [FRAMEWORKS[name].modes[0]] for name in frameworks}
+    choices = {
+        name: [mode for mode in FRAMEWORKS[name].modes if mode not in FRAMEWORKS[name].gpu_only or "cpu" not in devices]
+        for name in frameworks
+    }
+    for name, modes in choices.items():
+        for word in split_list(text):
+            if word in FRAMEWORKS[name].gpu_only and word not in modes:
+                raise UsageError(f"{name}'s mode {word!r} needs a GPU: choose {join_or(modes)} on the cpu")
+    return _choices_per_framework("mode", text, choices)
+
+
+def parse_layouts(frameworks: Sequence[str], text: str | None) -> dict[str, list[str]]:
+    """The layouts of each framework: its default, or those of the list that it has; one that has no choice keeps its
+    own."""
+    if text is None:
+        return {name: [FRAMEWORKS[name].layouts[0]] for name in frameworks}
+    choices = {name: FRAMEWORKS[name].layouts for name in frameworks}
+    return _choices_per_framework("layout", text, choices, keep_sole=True)
+
+
+def _choices_per_framework(
+    what: str, text: str, choices: Mapping[str, Sequence[str]], keep_sole: bool = False
+) -> dict[str, list[str]]:
+    """The words of a list that each framework has; with ``keep_sole`` one that has no choice keeps the one there is."""
+    if text == "all":
+        return {name: list(own) for name, own in choices.items()}
+    words = list(dict.fromkeys(split_list(text)))
+    for word in words:
+        if not any(word in own for own in choices.values()):
+            if len(choices) == 1:
+                ((name, own),) = choices.items()
+                raise UsageError(f"{name} has no {what} {word!r}: choose {join_or(own)}")
+            known = "; ".join(f"{name} has {', '.join(own)}" for name, own in choices.items())
+            raise UsageError(f"unknown {what} {word!r}: {known}")
+    chosen: dict[str, list[str]] = {}
+    for name, own in choices.items():
+        chosen[name] = [word for word in words if word in own] or (list(own) if keep_sole and len(own) == 1 else [])
+        if not chosen[name]:
+            raise UsageError(f"{name} has no {what} {text!r}: choose {join_or(own)}, or leave {name} out")
+    return chosen
+
+
+def is_variable(name: str) -> bool:
+    """Whether an environment variable can have this name."""
+    return bool(re.fullmatch(r"[A-Za-z_]\w*", name))
+
+
+def split_list(text: str) -> list[str]:
+    """The words of a comma-separated list."""
+    return [word.strip() for word in text.split(",")]
+
+
+def join_or(choices: Sequence[str]) -> str:
+    """Choices in a message: ``a, b or c``."""
+    return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
