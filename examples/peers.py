@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from bench import UsageError
-from bench.cases.case import PASSES, Case
+from bench.cases.case import Case
+from bench.cases.passes import PASSES
 from bench.commands import cli, options
 from bench.controller import session
 from bench.controller.pool import preflight

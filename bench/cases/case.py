@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from bench import UsageError
 from bench.cases.parse import parse_choice, parse_count, parse_device
+from bench.cases.passes import PASSES
 from impls import FRAMEWORKS
 from impls.layers import LayerError
 from impls.variants import VARIANTS, Variant, variant_named
 
-PASSES = ("forward", "forward_backward")
 PRECISIONS = ("fp32", "tf32", "bf16")
 LRNS = ("native", "fast")
 #: equal: every condition pinned, alike in all frameworks; default: what a user of the framework gets who sets nothing.
@@ -116,8 +116,7 @@ class Case:
     @property
     def macs(self) -> int:
         """Multiply-adds of one image in this Pass, counted from the rows."""
-        net = self.net
-        return net.macs + (net.backward_macs if self.pass_ == "forward_backward" else 0)
+        return 0 if self.foreign else PASSES[self.pass_].macs(self.net)
 
 
 def checked(cases: list[Case]) -> list[Case]:

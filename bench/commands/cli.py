@@ -8,8 +8,11 @@ import click
 
 import bench
 from bench import UsageError
+from bench.cases.passes import PASSES
 from bench.output.plots.kinds import KINDS
 from impls import PEERS
+
+TRAINING = " and ".join(each.name for each in PASSES.values() if each.training)
 
 
 class Commands(click.Group):
@@ -90,7 +93,7 @@ def main() -> None:
 @lrn_option
 @preset_option
 @option("--batch", metavar="LIST", help="default: 8 on a CPU, 128 on a GPU")
-@option("--pass", default="all", show_default=True, metavar="LIST", help="forward, forward_backward, or all")
+@option("--pass", default="all", show_default=True, metavar="LIST", help=f"{', '.join(PASSES)}, or all")
 @option("--rounds", metavar="N", help="fresh Workers each; default 5")
 @option("--burn-in", metavar="N", help="the fewest; default 10, more until times are steady")
 @option("--iterations", metavar="N", help="samples of a case in a Round; default 10, on a GPU 20")
@@ -100,7 +103,7 @@ def main() -> None:
 @option(
     "--ab", metavar="KEY=A,B", help="two sides, turn by turn; KEY: impls, python, net, threads, mode, layout, lrn ..."
 )
-@option("--dropout", is_flag=True, help="dropout on in forward_backward")
+@option("--dropout", is_flag=True, help=f"dropout on in {TRAINING}")
 @option("--protocol", default="rounds", show_default=True, metavar="NAME", help="rounds, or classic (the article's)")
 @weights_option
 @option("--out", default="results", show_default=True, metavar="DIR", help="where the Run folder is made")

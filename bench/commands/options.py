@@ -12,7 +12,7 @@ import impls
 from bench import UsageError
 from bench.cases.arm import AXES, Ab, parse_ab, resolve_interpreter
 from bench.cases.axes import Axes, has_lrn
-from bench.cases.case import LABELS, LRNS, PASSES, PRECISIONS, PRESETS, Case
+from bench.cases.case import LABELS, LRNS, PRECISIONS, PRESETS, Case
 from bench.cases.parse import (
     is_variable,
     parse_choice,
@@ -24,6 +24,7 @@ from bench.cases.parse import (
     parse_percent,
     parse_seconds,
 )
+from bench.cases.passes import PASSES
 from bench.cases.protocol import CLASSIC, Protocol
 from bench.controller.pool import GivenWeights, WorkerSettings
 from bench.machine import host
@@ -91,7 +92,7 @@ def axes(asked: dict[str, Any], given: GivenWeights | None = None) -> Axes:
         devices=devices(asked),
         precisions=precisions(asked),
         batches=list(dict.fromkeys(parse_count("--batch", word.strip()) for word in batch.split(","))),
-        passes=parse_choices("pass", asked["pass"], PASSES),
+        passes=parse_choices("pass", asked["pass"], list(PASSES)),
         threads=threads(asked),
         size=size(asked),
         dropout=asked["dropout"],
@@ -152,7 +153,7 @@ def plain_cases(
         devices=where,
         precisions=precisions,
         batches=[batch],
-        passes=["forward_backward"],
+        passes=list(PASSES)[:1],
         threads=threads(asked),
         size=size(asked),
         seed=parse_count("--seed", asked["seed"], least=0),

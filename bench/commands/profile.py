@@ -17,6 +17,7 @@ from bench import UsageError
 from bench.cases.case import LRNS, Case
 from bench.cases.layer_table import shape
 from bench.cases.parse import parse_choices, parse_count, parse_seconds
+from bench.cases.passes import profiled
 from bench.cases.protocol import Protocol
 from bench.commands import options
 from bench.controller import session
@@ -26,7 +27,7 @@ from bench.output.plots.kinds import draw_run_folder
 from bench.output.progress import Progress
 from bench.record import ceiling, csvfile, layer_times
 from bench.record.columns import names
-from bench.record.layer_times import BACKWARD, SUM
+from bench.record.layer_times import SUM
 from bench.record.run import Run
 from bench.stats import descriptive
 from impls.variants import VARIANTS
@@ -38,7 +39,14 @@ COUNTS = (("params", 1e6, "M"), ("macs", 1e6, ""))
 #: What a sum of rows over the whole may be before it needs another word.
 AGREES = (0.9, 1.1)
 #: What `run` has options for and a profile has not.
-WHOLE_NETS = {"pass": "all", "protocol": "rounds", "dropout": False, "weights": None, "ab": None, "net": ()}
+WHOLE_NETS = {
+    "pass": ",".join(each.name for each in profiled()),
+    "protocol": "rounds",
+    "dropout": False,
+    "weights": None,
+    "ab": None,
+    "net": (),
+}
 
 
 def main(asked: dict[str, Any]) -> int:
@@ -105,7 +113,7 @@ def show(made: Run, reason: str, as_json: bool) -> int:
 
 
 def tables(made: Run, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One table a Worker: a line a layer, forward and backward side by side."""
+    """One table a Worker: a line a layer, its passes side by side."""
     out = console.console()
     groups: dict[tuple, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -147,7 +155,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     shown = console.new_table(f"{first['variant']}, batch {first['batch']}, {where}, {who}")
     shown.add_column("layer", no_wrap=True)
     of_pass = ("GFLOP\n/s", "of\npeak", "of\nroof")
-    for heading in ("output", "params", "MMACs", "forward\nms", *of_pass, "backward\nms", *of_pass):
+    timed = layer_times.of_layers(row["pass"] for row in rows)
+    headings = [heading for figure in timed for heading in (f"{figure.title}\nms", *of_pass)]
+    for heading in ("output", "params", "MMACs", *headings):
         shown.add_column(heading, justify="right", no_wrap=True)
     by_layer: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in rows:
@@ -155,10 +165,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for layer, passes in by_layer.items():
         if layer == SUM:
             shown.add_section()
-        forward = passes.get("forward", {})
-        output = shape(forward).replace(" ", "") if "height" in forward else ""
-        counts = [f"{forward[name] / unit:.4g}{mark}" if forward.get(name) else "" for name, unit, mark in COUNTS]
-        shown.add_row(layer, output, *counts, *_cells(forward), *_cells(passes.get(BACKWARD, {})))
+        first_pass = next(iter(passes.values()))
+        output = shape(first_pass).replace(" ", "") if "height" in first_pass else ""
+        counts = [f"{first_pass[name] / unit:.4g}{mark}" if first_pass.get(name) else "" for name, unit, mark in COUNTS]
+        cells = [cell for figure in timed for cell in _cells(passes.get(figure.name, {}))]
+        shown.add_row(layer, output, *counts, *cells)
     return shown
 
 

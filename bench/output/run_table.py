@@ -9,16 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.cases.case import LABELS, Case
+from bench.cases.passes import PASSES, outside_the_clock
 from bench.cases.protocol import Protocol
 from bench.output.console import console, new_table, number, share
-from bench.record.conditions import IN_THE_CLOCK
 from bench.record.pairs import Pair, spoken
 from bench.record.run import Run
 from bench.stats import roofline
 from bench.stats.descriptive import Interval
 from impls import FRAMEWORKS
-
-OUT_OF_THE_CLOCK = "outside it: input copies, optimizer step, fetching results, burn-in, the first call."
 
 
 def run_table(run: Run, pairs: Sequence[Pair]) -> None:
@@ -69,8 +67,8 @@ def in_the_clock(run: Run) -> list[str]:
     """What was timed; of another program's benchmarks nobody knows."""
     if "ingested" in run.head:
         return ["Inside the clock: whatever the benchmark called; proven equal to nothing."]
-    inside = [f"  {pass_}: {what}." for pass_, what in IN_THE_CLOCK.items()]
-    return ["Inside the clock", *inside, f"  {OUT_OF_THE_CLOCK}"]
+    inside = [f"  {each.name}: {each.inside}." for each in PASSES.values()]
+    return ["Inside the clock", *inside, f"  outside it: {outside_the_clock(PASSES)}."]
 
 
 def _turning_batches(run: Run, rows: Mapping[str, Any]) -> Iterator[str]:

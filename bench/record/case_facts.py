@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from bench.cases.case import Case
+from bench.cases.passes import BACKWARD, PASSES
 from bench.machine import noise
 from bench.record import ceiling, flags, validity
 from bench.record.ceiling import Ceiling
@@ -136,10 +137,10 @@ def _finds_compiled(worker: Mapping[str, Any]) -> bool:
 
 
 def derived_backward(run: Recording, case: Case) -> Backward | None:
-    """forward_backward less forward in the same Worker, Round by Round; what training mode itself adds is in it."""
-    forward = dataclasses.replace(case, pass_="forward")
-    if case.pass_ != "forward_backward" or forward not in run.cases or validity.invalid_reason(run, forward):
+    """The difference BACKWARD in one Worker, Round by Round; what training mode itself adds is in it."""
+    timed, less = PASSES.get(case.pass_), dataclasses.replace(case, pass_=BACKWARD.less)
+    if not timed or timed.difference is not BACKWARD or less not in run.cases or validity.invalid_reason(run, less):
         return None
-    both = [run.round_medians_ns(case_) for case_ in (forward, case)]
+    both = [run.round_medians_ns(case_) for case_ in (less, case)]
     rounds = sorted(both[0].keys() & both[1].keys())
     return descriptive.backward(*([medians[number] for number in rounds] for medians in both)) if rounds else None

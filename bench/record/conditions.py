@@ -6,13 +6,10 @@ from typing import Any
 
 from bench.cases.arm import Ab
 from bench.cases.case import Case
+from bench.cases.passes import PASSES
 from bench.cases.protocol import digest
 from bench.record.recording import Recording
 
-IN_THE_CLOCK = {
-    "forward": "inference mode to the logits, dropout off",
-    "forward_backward": "training mode, loss 0.5 * sum(logits^2), every parameter's gradient, none for the images",
-}
 #: Facts of the fingerprint that may decide how fast a pass is.
 MACHINE = ("host", "cpu", "system", "usable_cores", "affinity", "governor", "gpu_driver")
 #: Fields of a Protocol that shape a sample. How many Rounds there are, and when to stop, does not.
@@ -31,7 +28,8 @@ def work(case: Case) -> dict[str, Any]:
     facts = dataclasses.asdict(case) | {"net": net.hash, "params": net.params, "macs": case.macs}
     for name in "framework mode layout lrn preset guest device threads variant size arm foreign".split():
         del facts[name]
-    return facts | {"size": net.input_size, "clock": IN_THE_CLOCK.get(case.pass_)}
+    timed = PASSES.get(case.pass_)
+    return facts | {"size": net.input_size, "clock": timed and timed.inside}
 
 
 def conditions(run: Recording, case: Case) -> dict[str, Any]:

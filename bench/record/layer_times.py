@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from bench.cases.case import LRNS, PASSES, Case
+from bench.cases.case import LRNS, Case
+from bench.cases.passes import Difference, Figure, profiled
 from bench.record import ceiling
 from bench.record.columns import CsvColumn
 from bench.record.run import Run
@@ -16,7 +17,7 @@ from bench.stats import descriptive, roofline
 from impls.layers import Dropout, Placed
 from impls.variants import Variant
 
-WHOLE, SUM, BACKWARD = "whole net", "sum of layers", "backward"
+WHOLE, SUM = "whole net", "sum of layers"
 AXES_HELP = "whose layer it is, and how the net was run"
 LAYER = "the layer of the net, its output and what it holds"
 TIMES = (
@@ -56,23 +57,28 @@ Medians = dict[str, dict[int, float]]  # ns, by pass and Round
 
 
 def of(run: Run) -> Iterator[Row]:
-    """A row for each layer, Worker, batch and pass (forward, backward), then the sum of them and the whole net."""
+    """A row for each layer, Worker, batch and pass or difference, then the sum of them and the whole net."""
     for wholes in _wholes(run):
         yield from Times(run, wholes).rows()
 
 
+def of_layers(passes: Iterable[str]) -> list[Figure]:
+    """What a layer has a time of, of these passes and differences: of a pass with a difference the difference."""
+    return [figure for figure in (each.difference or each for each in profiled()) if figure.name in set(passes)]
+
+
 class Times:
-    """One Worker's times of one net: of both passes of the whole, and of each row."""
+    """One Worker's times of one net: of each pass of the whole, and of each row."""
 
     def __init__(self, run: Run, wholes: Mapping[str, Case]):
-        self.case = wholes["forward"]
+        self.case = next(iter(wholes.values()))
         self.net, self.best = self.case.net, ceiling.ceiling_of(run, self.case)
         self.whole = _medians(run, wholes)
         self.parts = {part.name.partition(".")[2]: part for part in self.net.parts()}
         self.layers: dict[str, Medians] = {}
         for layer, part in self.parts.items():
             found = _medians(run, {pass_: _part(run, case, part.name) for pass_, case in wholes.items()})
-            if found[BACKWARD]:
+            if all(found[figure.name] for figure in of_layers(found)):
                 self.layers[layer] = found
         self.about = {name: getattr(self.case, name) for name in AXES}
         self.width = roofline.WIDTHS.get(self.case.precision, roofline.WIDTH)
@@ -81,8 +87,10 @@ class Times:
         for placed in self.net.placed():
             if placed.layer.name in self.layers:
                 yield from self._of_layer(placed)
-        for pass_ in ("forward", BACKWARD, "forward_backward"):
-            yield from self._totals(pass_)
+        for each in profiled():
+            for figure in (each.difference, each):
+                if figure and figure.name in self.whole:
+                    yield from self._totals(figure)
 
     def sums(self, pass_: str) -> dict[int, float]:
         """ns, by Round, of all rows; nothing where one of them is missing."""
@@ -96,23 +104,24 @@ class Times:
         part, (height, width, channels) = self.parts[placed.layer.name], placed.output
         facts = {"layer": placed.layer.name, "kind": placed.layer.kind, "height": height, "width": width}
         facts |= {"channels": channels, "params": placed.params, "macs": placed.macs}
-        for pass_, macs in (("forward", placed.macs), (BACKWARD, part.backward_macs)):
-            inside = part.input_gradient
+        for figure in of_layers(self.whole):
+            pass_, inside = figure.name, part.input_gradient
             work = roofline.work(placed, self.case.batch, pass_, input_gradient=inside, width=self.width)
-            times = _times(self.layers[placed.layer.name][pass_], differences=pass_ == BACKWARD)
-            total = self.sums(pass_)
+            times = _times(self.layers[placed.layer.name][pass_], differences=isinstance(figure, Difference))
+            total, macs = self.sums(pass_), figure.macs(part)
             whole_ns = fmean(total.values()) if total else 0.0
             share = times["center_ms"] * 1e6 / whole_ns if whole_ns > 0 else None
             yield self.about | facts | {"pass": pass_, "share_of_sum": share} | times | self._speed(times, work, macs)
 
-    def _totals(self, pass_: str) -> Iterator[Row]:
-        net, whole, total = self.net, self.whole[pass_], self.sums(pass_)
+    def _totals(self, figure: Figure) -> Iterator[Row]:
+        pass_, net = figure.name, self.net
+        whole, total = self.whole[pass_], self.sums(pass_)
         work = roofline.net_work(net, self.case.batch, pass_, width=self.width)
-        macs = (net.macs if pass_ != BACKWARD else 0) + (net.backward_macs if pass_ != "forward" else 0)
+        macs = figure.macs(net)
         both = [total[round_] / whole[round_] if whole[round_] > 0 else 0.0 for round_ in _common([total, whole])]
         for layer, found in ((SUM, total), (WHOLE, whole)):
             if found:
-                times = _times(found, differences=pass_ == BACKWARD)
+                times = _times(found, differences=isinstance(figure, Difference))
                 row = self.about | {"layer": layer, "pass": pass_, "params": net.params, "macs": net.macs}
                 yield row | times | self._speed(times, work, macs) | (_over_whole(both) if layer == SUM else {})
 
@@ -138,12 +147,13 @@ def idle(part: Variant) -> bool:
 
 
 def _wholes(run: Run) -> Iterator[dict[str, Case]]:
-    """Both passes of each whole net's Worker."""
+    """The passes that were profiled of each whole net's Worker that has them all."""
     found: dict[tuple, dict[str, Case]] = {}
+    names = [each.name for each in profiled() if any(case.pass_ == each.name for case in run.cases)]
     for case in run.cases:
-        if "." not in case.variant:
+        if "." not in case.variant and case.pass_ in names:
             found.setdefault((case.group, case.worker), {})[case.pass_] = case
-    yield from (both for both in found.values() if len(both) == len(PASSES))
+    yield from (each for each in found.values() if len(each) == len(names))
 
 
 def _part(run: Run, whole: Case, variant: str) -> Case:
@@ -152,14 +162,17 @@ def _part(run: Run, whole: Case, variant: str) -> Case:
     return case if case in run.cases else dataclasses.replace(case, lrn=LRNS[0])
 
 
-def _medians(run: Run, both: Mapping[str, Case]) -> Medians:
-    """ns, by pass and Round; the backward pass is what the second pass takes longer than the first."""
+def _medians(run: Run, cases: Mapping[str, Case]) -> Medians:
+    """ns, by pass and Round; with them those of each difference of two passes."""
     known = {
         pass_: run.round_medians_ns(case) if case in run.cases and not run.invalid_reason(case) else {}
-        for pass_, case in both.items()
+        for pass_, case in cases.items()
     }
-    rounds = _common([known[pass_] for pass_ in PASSES])
-    return known | {BACKWARD: {one: known["forward_backward"][one] - known["forward"][one] for one in rounds}}
+    for pass_, less in ((each.name, each.difference) for each in profiled() if each.difference):
+        if pass_ in cases and less.less in cases:
+            rounds = _common([known[pass_], known[less.less]])
+            known[less.name] = {number: known[pass_][number] - known[less.less][number] for number in rounds}
+    return known
 
 
 def _common(found: Sequence[Mapping[int, float]]) -> list[int]:

@@ -7,10 +7,10 @@ import bisect
 import math
 from dataclasses import dataclass
 
+from bench.cases.passes import figures
 from impls.layers import Placed
 from impls.variants import Variant
 
-PASSES = ("forward", "backward", "forward_backward")
 LARGEST_BATCH = 4096
 WIDTH = 4
 #: Bytes of a value in these precisions; WIDTH in others.
@@ -37,25 +37,30 @@ NOTHING = Work(0, 0)
 
 
 def work(placed: Placed, batch: int, pass_: str, *, input_gradient: bool, width: int = 4) -> Work:
-    """Work of one row by itself, with values of ``width`` bytes (4: float32, 2: bf16).
+    """Work of one row by itself in a pass or a difference of two, with values of ``width`` bytes (4: float32, 2: bf16).
 
     Each array is moved once, as if the caches held it for as long as it is needed. Forward reads the input and, once a
     batch, params and state, and writes the output. Backward reads the gradient that arrives and the input (a ReLU: its
     output, as large), writes the gradient of the params, and, where ``input_gradient``, reads the params and writes
-    the gradient of the input. A row that computes nothing moves nothing. ValueError for another pass.
+    the gradient of the input. A row that computes nothing moves nothing. ValueError for an unknown pass.
     """
-    if pass_ not in PASSES:
-        raise ValueError(f"unknown pass {pass_!r}: expected {', '.join(PASSES)}")
-    if pass_ == "forward_backward":
-        forward = work(placed, batch, "forward", input_gradient=input_gradient, width=width)
-        return forward + work(placed, batch, "backward", input_gradient=input_gradient, width=width)
+    known = figures()
+    if pass_ not in known:
+        raise ValueError(f"unknown pass {pass_!r}: expected {', '.join(known)}")
+    stages = known[pass_].stages
+    return sum((_stage(placed, batch, stage, input_gradient, width) for stage in stages), NOTHING)
+
+
+def _stage(placed: Placed, batch: int, stage: str, input_gradient: bool, width: int) -> Work:
     read, written = math.prod(placed.input), math.prod(placed.output)
-    if pass_ == "forward":
+    if stage == "forward":
         flop, values = placed.flop, batch * (read + written) + placed.params + placed.state
-    else:
+    elif stage == "backward":
         flop = placed.backward_flop(input_gradient)
         values = batch * (written + read) + placed.params
         values += (batch * read + placed.params) if input_gradient else 0
+    else:
+        raise ValueError(f"unknown stage {stage!r}: expected forward or backward")
     return Work(batch * flop, width * values) if flop else NOTHING
 
 

@@ -19,7 +19,7 @@ from bench.commands.cli import main
 from bench.output.plots import frames, kinds, times
 from bench.record import layer_times
 from bench.record.journal import Journal
-from bench.record.layer_times import BACKWARD, SUM, WHOLE
+from bench.record.layer_times import SUM, WHOLE
 from bench.record.run import Run
 from bench.stats import roofline
 from impls.variants import Variant, variant_named
@@ -89,20 +89,24 @@ class TestTimes:
     def test_a_row_has_its_forward_time_and_what_both_passes_take_longer(self, rows):
         found = [row for row in rows if "height" in row]
         assert fields(found, "layer", "pass") == [
-            (layer, pass_) for layer in ("conv1", "relu1", "conv2", "relu2") for pass_ in ("forward", BACKWARD)
+            (layer, pass_) for layer in ("conv1", "relu1", "conv2", "relu2") for pass_ in ("forward", "backward")
         ]
         assert [row["center_ms"] for row in found] == pytest.approx([100, 200, 200, 400, 300, 600, 400, 800], rel=1e-5)
         assert all(row["ci95_low_ms"] < row["center_ms"] < row["ci95_high_ms"] for row in found)
 
     def test_shares_are_of_the_sum_of_the_rows_in_that_pass(self, rows):
-        for pass_ in ("forward", BACKWARD):
+        for pass_ in ("forward", "backward"):
             shares = [row["share_of_sum"] for row in rows if row["pass"] == pass_ and "height" in row]
             assert shares == pytest.approx([0.1, 0.2, 0.3, 0.4], rel=1e-5)
 
     def test_the_sum_of_the_rows_is_held_against_the_whole_round_by_round(self, rows):
         sums = {row["pass"]: row for row in rows if row["layer"] == SUM}
         wholes = {row["pass"]: row for row in rows if row["layer"] == WHOLE}
-        for pass_, total, whole in (("forward", 1000, 1000), (BACKWARD, 2000, 2600), ("forward_backward", 3000, 3600)):
+        for pass_, total, whole in (
+            ("forward", 1000, 1000),
+            ("backward", 2000, 2600),
+            ("forward_backward", 3000, 3600),
+        ):
             assert sums[pass_]["center_ms"] == pytest.approx(total, rel=1e-5)
             assert wholes[pass_]["center_ms"] == pytest.approx(whole, rel=1e-5)
             center, low, high = (sums[pass_][f"sum_over_whole{end}"] for end in ("", "_low", "_high"))
@@ -113,7 +117,7 @@ class TestTimes:
     def test_a_row_of_compute_and_a_row_of_memory_have_their_place_under_the_roof(self, rows):
         conv1, relu1 = (variant_named(f"half_width.{layer}").placed()[0] for layer in ("conv1", "relu1"))
         found = {(row["layer"], row["pass"]): row for row in rows}
-        row, work = found["conv1", BACKWARD], roofline.work(conv1, 8, "backward", input_gradient=False)
+        row, work = found["conv1", "backward"], roofline.work(conv1, 8, "backward", input_gradient=False)
         assert (row["flop"], row["bytes"], row["bound"]) == (work.flop, work.bytes, "compute")
         assert row["flop"] == 2 * conv1.macs * 8
         assert row["peak_fraction"] == pytest.approx(work.flop / 200e6 / 400, rel=1e-5)
@@ -138,7 +142,7 @@ class TestTimes:
 
     def test_a_backward_that_is_lost_in_noise_has_a_time_and_no_speed(self, tmp_path, cases):
         run = make(tmp_path, cases, slower={}, base_ns=1000, rounds=1, protocol=profile.RULES)  # both take as long
-        for row in (row for row in layer_times.of(run) if row["pass"] == BACKWARD):
+        for row in (row for row in layer_times.of(run) if row["pass"] == "backward"):
             assert (row["center_ms"], row.get("share_of_sum"), row.get("gflop_per_s")) == (0, None, None)
 
     def test_precisions_are_tables_of_their_own(self, tmp_path, cases):

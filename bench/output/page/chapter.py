@@ -11,7 +11,8 @@ from typing import Any
 
 import bench
 from bench.cases.case import LABELS
-from bench.output import reproduce, run_table, verdicts
+from bench.cases.passes import PASSES, outside_the_clock
+from bench.output import reproduce, verdicts
 from bench.output.page import (
     figures,
     findings,
@@ -22,7 +23,7 @@ from bench.output.page import (
     table_published,
     template,
 )
-from bench.record import aa_runs, conditions, csvfile, journal, pairs
+from bench.record import aa_runs, csvfile, journal, pairs
 from bench.record.columns import COLUMNS, names
 from bench.record.pairs import MARGIN, Pair
 from bench.record.run import Run
@@ -135,8 +136,8 @@ def _clock(run: Run) -> list[tuple[str, str]]:
     if "ingested" in run.head:
         return [("inside the clock", "whatever the benchmark called; proven equal to nothing")]
     passes = {case.pass_ for case in run.cases}
-    inside = [(name.replace("_", " + "), what) for name, what in conditions.IN_THE_CLOCK.items() if name in passes]
-    return [*inside, ("outside the clock", run_table.OUT_OF_THE_CLOCK.removeprefix("outside it: ").rstrip("."))]
+    inside = [(each.title, each.inside) for each in PASSES.values() if each.name in passes]
+    return [*inside, ("outside the clock", outside_the_clock(passes))]
 
 
 def _spoilt(run: Run) -> Iterator[str]:
@@ -164,7 +165,7 @@ def _row_by_row(run: Run) -> str:
     if run.head["ab"]:
         said = "Row by row, each with its other side, so with its ratio"
     elif run.protocol.shared_workers:
-        said = f"Net by net, each with all of its rows, in both passes; {alone}"
+        said = f"Net by net, each with all of its rows, in every pass; {alone}"
     elif any(case.guest for case in run.cases):
         said = f"Row by row: a user’s own net with ours beside it, so with its ratio; of ours {alone}"
     else:

@@ -16,6 +16,7 @@ from pathlib import Path
 import matplotlib
 
 from bench import UsageError
+from bench.cases.passes import pass_title
 from bench.output.console import number
 from bench.output.page import svg
 from bench.output.page.table import Rows, whole_nets
@@ -102,8 +103,6 @@ def _derived(run: Run, scratch: Path) -> Path:
 def _spoken(run: Run, rows: Rows) -> str:
     """What is read out in place of a plot: the figures behind it."""
     valid = [case for case in whole_nets(run) if rows[case.id]["valid"]]
-    said = [
-        f"{words(case)} {case.pass_.replace('_', ' + ')} {number(rows[case.id]['mean_ms'])} ms" for case in valid[:MOST]
-    ]
+    said = [f"{words(case)} {pass_title(case.pass_)} {number(rows[case.id]['mean_ms'])} ms" for case in valid[:MOST]]
     more = f"; and {len(valid) - MOST} more" if len(valid) > MOST else ""
     return f"Mean times: {'; '.join(said)}{more}. The table of results has them all."

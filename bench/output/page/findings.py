@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.cases.case import LABELS, PRESETS, Case
+from bench.cases.passes import PASSES, pass_title
 from bench.machine import noise
 from bench.output import verdicts
 from bench.output.console import number
@@ -16,7 +17,6 @@ from bench.record.run import Run
 from bench.stats.descriptive import LEAST_ROUNDS
 
 DECIDED = ("SLOWER", "FASTER", "SAME")
-PASSES = {"forward": "the forward pass", "forward_backward": "the forward and backward passes"}
 FEW = 6  # comparisons that all get a sentence
 
 
@@ -106,7 +106,8 @@ def _work(run: Run, case: Case) -> str:
     beside = [f"at batch {case.batch}"]
     beside += [f"in {case.precision}"] if len({one.precision for one in run.cases}) > 1 else []
     beside += [f"on {case.device}"] if len({one.device for one in run.cases}) > 1 else []
-    return f"{PASSES.get(case.pass_, case.pass_)} of {case.variant} {' '.join(beside)}"
+    phrase = PASSES[case.pass_].phrase if case.pass_ in PASSES else case.pass_
+    return f"{phrase} of {case.variant} {' '.join(beside)}"
 
 
 def _by(run: Run, case: Case) -> str:
@@ -215,7 +216,7 @@ def _left_out(run: Run, most: int = 5) -> Iterator[str]:
 
 
 def named(case: Case) -> str:
-    return f"{words(case)}, {case.pass_.replace('_', ' + ')} of {case.variant} at batch {case.batch}"
+    return f"{words(case)}, {pass_title(case.pass_)} of {case.variant} at batch {case.batch}"
 
 
 def listed(names: Iterable[str], most: int = 4) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.cases.case import Case
+from bench.cases.passes import pass_title
 from bench.machine import noise
 from bench.output import console, run_table
 from bench.output.console import number
@@ -185,7 +186,7 @@ def _names(beside: Iterable[str]) -> list[Column]:
 
 def _named(case: Case, beside: Iterable[str]) -> list[Cell]:
     color = COLORS.get(case.framework, OTHER)
-    pass_, name = Cell(case.pass_.replace("_", " + ")), Cell(words(case), color=color)
+    pass_, name = Cell(pass_title(case.pass_)), Cell(words(case), color=color)
     return [pass_, name, *(plain(getattr(case, axis)) for axis in beside)]
 
 

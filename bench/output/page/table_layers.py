@@ -7,7 +7,6 @@ from bench.output import console
 from bench.output.console import number
 from bench.output.page.table import NONE, Cell, Column, Table, measured
 from bench.record import ceiling, layer_times
-from bench.record.layer_times import BACKWARD
 from bench.record.run import Run
 
 Row = Mapping[str, Any]
@@ -73,18 +72,19 @@ def _by_worker(run: Run) -> list[list[Row]]:
 
 
 def _times(rows: Sequence[Row]) -> Table:
-    """One Worker's rows of a net, forward and backward side by side, then their sum and the whole net."""
+    """One Worker's rows of a net, its passes side by side, then their sum and the whole net."""
     by_layer: dict[str, dict[str, Row]] = {}
     for row in rows:
         by_layer.setdefault(row["layer"], {})[row["pass"]] = row
     columns = [Column("layer"), Column("output")]
-    for pass_ in ("forward", BACKWARD):
-        names = (f"{pass_} ms [95 %]", "share", "GFLOP/s", "of roof")
+    shown = layer_times.of_layers(row["pass"] for row in rows)
+    for figure in shown:
+        names = (f"{figure.title} ms [95 %]", "share", "GFLOP/s", "of roof")
         columns += [*(Column(name, True) for name in names), Column("bound by")]
     body = []
     for layer, passes in by_layer.items():
-        forward, backward = passes.get("forward", {}), passes.get(BACKWARD, {})
-        body.append([Cell(layer), Cell(_shape(forward)), *_of_pass(forward), *_of_pass(backward)])
+        cells = [cell for figure in shown for cell in _of_pass(passes.get(figure.name, {}))]
+        body.append([Cell(layer), Cell(_shape(next(iter(passes.values())))), *cells])
     first = rows[0]
     net = f"{first['variant']}, batch {first['batch']}, {first['device']}, {first['precision']}"
     return Table(f"{net}: {first['framework']} {first['mode']}, {first['layout']}, row by row", columns, body)

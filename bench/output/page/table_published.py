@@ -2,7 +2,7 @@
 
 import functools
 
-from bench.cases.case import PASSES
+from bench.cases.passes import pass_title
 from bench.output.page.table import NONE, Cell, Column, Table, measured
 from bench.output.plots import published
 
@@ -18,7 +18,7 @@ CAPTION = (
 def table() -> Table:
     """A row a number, with the speed of each pass that the chart has of it."""
     marks = published.select_marks(published.read_timings())
-    speeds = [f"{pass_.replace('_', ' + ')} images/s" for pass_ in PASSES]
+    speeds = [f"{pass_title(pass_)} images/s" for pass_ in published.PUBLISHED_PASSES]
     columns = [Column("number", True)]
     columns += [Column(name, name == "batch", name in ("hardware", "library")) for name in WORDS]
     columns += [Column(name, True) for name in speeds]
@@ -29,6 +29,6 @@ def table() -> Table:
         said = {**row[[*WORDS, *SOURCE]], "precision": row["precision"] or "not stated", "batch": f"{row['batch']:g}"}
         known = dict(zip(both["pass"], both["images_per_s"], strict=True))
         cells = [Cell(str(value), value), *(Cell(said[name], row[name] if name == "batch" else None) for name in WORDS)]
-        cells += [measured(known[pass_]) if pass_ in known else Cell(NONE) for pass_ in PASSES]
+        cells += [measured(known[pass_]) if pass_ in known else Cell(NONE) for pass_ in published.PUBLISHED_PASSES]
         body.append([*cells, *(Cell(said[name]) for name in SOURCE)])
     return Table(CAPTION, columns, body)

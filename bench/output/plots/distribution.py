@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench import UsageError
+from bench.cases.passes import pass_title
 from bench.output.plots import frames, style
 from impls import FRAMEWORKS
 
@@ -53,7 +54,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
             of = [here[here["series"] == one.name] for one in those]
             for at, one in enumerate(those):
                 _strip(panel, of[at], at, one, reach)
-            panel.set_title(str(pass_).replace("_", " + "))
+            panel.set_title(pass_title(str(pass_)))
             panel.set_yticks(range(len(those)), [_counted(one.name, mine) for one, mine in zip(those, of, strict=True)])
             panel.set_ylim(len(those) - 0.42, -0.55)
             if reach < here["ms"].max():

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
-from bench.cases.case import PASSES
 from bench.output.plots import frames, style
 from bench.output.plots.published import (
     BVLC,
     FILE,
     NOT_STATED,
+    PUBLISHED_PASSES,
     SHARED,
     UNSIZED,
     choose_names,
@@ -30,8 +30,6 @@ from bench.output.plots.published import (
 )
 from impls.variants import VARIANTS
 
-SPOKEN = dict(zip(PASSES, ("forward", "with backward"), strict=True))
-TITLES = dict(zip(PASSES, ("forward (inference)", "forward + backward"), strict=True))
 COLORS = {"fp32": style.INK, "fp16": "#CC79A7", "int8": "#56B4E9", NOT_STATED: "#999933"}
 GREY = "#B5B5B5"
 CONTEXT, TRAIN = "another or unknown net: not comparable", "full training step of such a net"
@@ -52,7 +50,8 @@ def draw_files(paths: Sequence[Path], target: Path) -> None:
 
 
 def draw(rows: pd.DataFrame | None, target: Path, timings: pd.DataFrame) -> Figure:
-    """Images a second against the date, log scale, a panel a pass; below them source and caveat of each number.
+    """Images a second against the date, log scale, a panel per published pass; below them source and caveat of each
+    number.
 
     Marks of one net, processor and precision are a series, SHARED alone; the rest is grey. ``rows`` are summary rows as
     ``frames.read`` gives them, drawn at their run_id's date, or at the right edge; None or empty: the published alone.
@@ -62,7 +61,7 @@ def draw(rows: pd.DataFrame | None, target: Path, timings: pd.DataFrame) -> Figu
     new = marks_of_rows(rows, old["year"].max() + 0.5)
     columns = _halves([_entry(part) for _, part in old.dropna(subset="number").groupby("number")])
     notes = [line for note in _notes(timings, old, new) for line in textwrap.wrap(note, PAGE)]
-    names = {pass_: choose_names(new, pass_) for pass_ in PASSES}
+    names = {pass_: choose_names(new, pass_) for pass_ in PUBLISHED_PASSES}
     side = 0.2 + 0.071 * max(
         (len(line) for part in names.values() for name in part for line in name.split("\n")), default=-3
     )  # inches
@@ -74,27 +73,26 @@ def draw(rows: pd.DataFrame | None, target: Path, timings: pd.DataFrame) -> Figu
     with style.figure(WIDTH, height, target) as figure:
         engine: Any = figure.get_layout_engine()
         engine.set(rect=(0.008, low, 0.984 - side / WIDTH, 1 - low))
-        panels = figure.subplots(2, 1, sharex=True)
-        for panel, pass_ in zip(panels, PASSES, strict=True):
-            with_train = [pass_, "train"] if pass_ == "forward_backward" else [pass_]
-            _published(panel, old[old["pass"].isin(with_train)])
+        panels = figure.subplots(len(PUBLISHED_PASSES), 1, sharex=True)
+        for panel, (pass_, about) in zip(panels, PUBLISHED_PASSES.items(), strict=True):
+            _published(panel, old[old["pass"].isin(about.marks)])
             _ours(panel, new[new["pass"] == pass_])
             panel.set(yscale="log", ylabel="images/s")
             panel.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
             panel.minorticks_off()
             panel.set_ylim(panel.get_ylim()[0], panel.get_ylim()[1] * 1.5)  # room for a number
-            panel.set_title(TITLES[pass_], loc="left", fontsize=11)
+            panel.set_title(about.title, loc="left", fontsize=11)
             style.grid(panel, "both")
         years = [*old["year"], *new["year"]]
         first, last = min(years) - 0.3, max(years) + 0.3
-        panels[1].set_xlim(first, last)
-        panels[1].set_xticks(range(math.ceil(first), math.floor(last) + 1, 1 if last - first < 11 else 2))
+        panels[-1].set_xlim(first, last)
+        panels[-1].set_xticks(range(math.ceil(first), math.floor(last) + 1, 1 if last - first < 11 else 2))
         figure.suptitle(_title(old, new), fontsize=13)
         look: dict[str, Any] = {"ncols": ncols, "frameon": False, "fontsize": 9, "columnspacing": 1.4}
         figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, low), **look)
         style.settle(figure)  # what follows is placed by pixels
         _print(figure, columns, notes)
-        for panel, pass_ in zip(panels, PASSES, strict=True):
+        for panel, pass_ in zip(panels, PUBLISHED_PASSES, strict=True):
             drawn = [place for part in (old, new) for place in _places(panel, part[part["pass"] == pass_])]
             taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in drawn]
             _number(panel, old[old["fastest"] & (old["pass"] == pass_)], taken)
@@ -177,7 +175,7 @@ def _entry(part: pd.DataFrame) -> list[str]:
     row = part.iloc[0]
     part = part.sort_values("pass")
     rates = zip(part["pass"], part["images_per_s"], strict=True)
-    speeds = [f"{SPOKEN[pass_]} {format_speed(rate)}" for pass_, rate in rates]
+    speeds = [f"{PUBLISHED_PASSES[pass_].words} {format_speed(rate)}" for pass_, rate in rates]
     facts = [row["net"], row["hardware"], row["library"], row["look"], f"batch {row['batch']:g}", row["date"]]
     text = f"{', '.join([*facts, *speeds])}. [{_short(row['source'])}] {row['caveat']}"
     return [str(row["number"]), *textwrap.wrap(text, COLUMN, break_on_hyphens=False)]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from bench import UsageError
+from bench.cases.passes import PASSES, pass_title
 from bench.output.plots import frames, style
 from bench.record.layer_times import SUM, WHOLE
 
@@ -51,7 +52,8 @@ def read_published() -> pd.DataFrame:
 
 def draw_files(paths: Sequence[Path], target: Path) -> None:
     rows = pd.concat([frames.profile(path) for path in paths], ignore_index=True)
-    draw(rows[rows["pass"] != "forward_backward"], target, read_published())
+    split = [each.name for each in PASSES.values() if each.difference]  # drawn as that and what it is taken from
+    draw(rows[~rows["pass"].isin(split)], target, read_published())
 
 
 def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | None = None) -> Figure:
@@ -79,10 +81,9 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
         )
     series = style.series(parts, names[parts.index])
     passes = list(dict.fromkeys(parts["pass"]))
+    known = set() if published is None else set(published["pass"])
     bars = [(pass_, one.name) for pass_ in passes for one in series]
-    shares = [
-        bar for pass_ in passes for bar in ([(pass_, PUBLISHED)] if published is not None else []) + _of(bars, pass_)
-    ]
+    shares = [bar for pass_ in passes for bar in [(pass_, PUBLISHED)] * (pass_ in known) + _of(bars, pass_)]
     inches = 0.42 * (len(bars) + len(shares)) + 2.6
     with style.figure(10.0, inches, target) as figure:
         above, below = figure.subplots(2, 1, height_ratios=(len(bars), len(shares)))
@@ -160,7 +161,7 @@ def _name(panel: Any, segment: Any, name: str) -> None:
 
 
 def _axis(panel: Any, bars: Sequence[tuple[str, str]]) -> None:
-    names = [f"{name}, {pass_}".replace(", batch", ",\nbatch") for pass_, name in bars]
+    names = [f"{name}, {pass_title(pass_)}".replace(", batch", ",\nbatch") for pass_, name in bars]
     panel.set_yticks(range(len(bars)), names)
     panel.set_ylim(len(bars) - 0.3, -0.6)  # the first on top
     style.grid(panel, "x")

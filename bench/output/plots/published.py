@@ -1,17 +1,30 @@
 """History: the published AlexNet timings of 2014 to 2023 as marks of a chart, and a user's rows beside them."""
 
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from bench import UsageError
-from bench.cases.case import PASSES
 from impls.variants import VARIANTS
 
 FILE = "published.csv"
 NUMBERS = ("batch", "forward_ms", "backward_ms", "forward_backward_ms", "images_per_s")
+
+
+class Panel(NamedTuple):
+    """A pass of ours of which something is published: its heading, its words in a speed, and the marks under it."""
+
+    title: str
+    words: str
+    marks: tuple[str, ...]
+
+
+PUBLISHED_PASSES = {
+    "forward": Panel("forward (inference)", "forward", ("forward",)),
+    "forward_backward": Panel("forward + backward", "with backward", ("forward_backward", "train")),
+}
 #: What a published row timed, and the pass of ours that this is; a full training step is none.
 PASS_OF = {"inference": "forward", "forward_backward": "forward_backward", "train": "train"}
 SHOWN = "number net hardware library precision batch pass images_per_s date source caveat".split()
@@ -120,10 +133,12 @@ def marks_of_rows(rows: pd.DataFrame | None, edge: float) -> pd.DataFrame:
     if "center_ms" in rows:
         ms = pd.to_numeric(rows["center_ms"], errors="coerce").fillna(ms)
     rate = pd.to_numeric(rows["batch"], errors="coerce") * 1e3 / ms
-    good = rows["pass"].isin(PASSES) & (said["valid"] != "False") & np.isfinite(rate) & (rate > 0)
+    good = rows["pass"].isin(PUBLISHED_PASSES) & (said["valid"] != "False") & np.isfinite(rate) & (rate > 0)
     good &= ~said["variant"].str.contains(".", regex=False) & ~said["flags"].str.contains("slowed_down")
     if not good.any():
-        raise UsageError("history: expected a valid forward or forward_backward of a whole net, found none; time a net")
+        raise UsageError(
+            f"history: expected a valid {' or '.join(PUBLISHED_PASSES)} of a whole net, found none; time a net"
+        )
     net = [_net(*facts) for facts in zip(said["variant"], said["size"], said["flags"], strict=True)]
     day = pd.to_datetime(said["run_id"].str.extract(r"^(\d{8})T\d{6}Z")[0], format="%Y%m%d", errors="coerce")
     years = decimal(day).astype(float)

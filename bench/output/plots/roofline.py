@@ -13,10 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from bench import UsageError
+from bench.cases.passes import Difference, figures, pass_title
 from bench.output import console
 from bench.output.plots import frames, style
 from bench.record import ceiling
-from bench.record.layer_times import BACKWARD, SUM, WHOLE
+from bench.record.layer_times import SUM, WHOLE
 from bench.stats import roofline as work
 from impls.layers import Conv, Fc, LayerError
 from impls.variants import variant_named
@@ -61,11 +62,12 @@ def draw_files(paths: Sequence[Path], target: Path) -> None:
 
 
 def profile_points(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
-    """Points of a profile: each layer, and the whole net in forward and in both passes."""
+    """Points of a profile: each layer, and the whole net in each pass that was measured."""
     points: list[Mapping[Any, Any]] = []
+    derived = [name for name, figure in figures().items() if isinstance(figure, Difference)]
     for row in rows:
         whole = row["layer"] == WHOLE
-        if row["layer"] != SUM and not (whole and row["pass"] == BACKWARD) and not (not whole and "height" not in row):
+        if row["layer"] != SUM and not (whole and row["pass"] in derived) and not (not whole and "height" not in row):
             name = row["variant"] if whole else f"{row['variant']}.{row['layer']}"
             points.append({**row, "name": name, "kind": "net" if whole else "layer"})
     return points
@@ -94,7 +96,7 @@ def summary_points(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]
 def draw(
     points: pd.DataFrame | Iterable[Mapping[str, Any]], ceilings: Mapping[str, float | None], target: Path
 ) -> Figure:
-    """Log-log, GFLOP/s against FLOP per byte: the forward pass in one panel, the backward passes in the other.
+    """Log-log, GFLOP/s against FLOP per byte: passes without a backward part in one panel, those with one in the other.
 
     ``points`` have the columns NEEDED, with ``kind`` layer or net; one without a speed or an intensity is left out.
     ``ceilings`` are matmul_gflop_per_s, conv_gflop_per_s and copy_gb_per_s; what is None or NaN has no roof.
@@ -114,15 +116,15 @@ def draw(
         )
     names = style.named(rows)
     series = style.series(rows, names)
-    forward = rows["pass"] == "forward"
-    halves = [(title, rows[part]) for title, part in (("forward", forward), (None, ~forward)) if part.any()]
+    forward = rows["pass"].isin([figure.name for figure in figures().values() if "backward" not in figure.stages])
+    halves = [rows[part] for part in (forward, ~forward) if part.any()]
     ceilings = {name: None if pd.isna(rate) else rate for name, rate in ceilings.items()}
     limits = _limits(rows, ceilings)
     with style.figure(6.2 if len(halves) == 1 else 10.0, 5.4, target) as figure:
         panels = figure.subplots(1, len(halves), squeeze=False, sharey=True)[0]
-        for panel, (title, half) in zip(panels, halves, strict=True):
+        for panel, half in zip(panels, halves, strict=True):
             panel.set(xscale="log", yscale="log", xlim=limits[0], ylim=limits[1], xlabel="FLOP per byte moved at least")
-            panel.set_title(title or _backward_title(half))
+            panel.set_title(_passes_title(half))
             panel.minorticks_off()
             style.grid(panel, "both")
             for one in series:
@@ -136,7 +138,7 @@ def draw(
         style.legend(figure, handles, [one.name for one in series])
         figure.suptitle(style.title(rows, "Rows (small) and nets (large) under the machine's roofs"), fontsize=12)
         style.settle(figure)  # names are placed by pixels
-        for panel, (_, half) in zip(panels, halves, strict=True):
+        for panel, half in zip(panels, halves, strict=True):
             taken = list(_roofs(panel, ceilings, limits[0]))
             _name_points(panel, half, taken)
     return figure
@@ -152,10 +154,10 @@ def _limits(rows: pd.DataFrame, ceilings: Mapping[str, float | None]) -> tuple[t
     return (min(xs) / 2.5, max(xs) * 2.5), (min(ys) / 4, max(ys) * 2)
 
 
-def _backward_title(rows: pd.DataFrame) -> str:
-    """Which passes are in the second panel, and of what, where they differ."""
+def _passes_title(rows: pd.DataFrame) -> str:
+    """Which passes are in a panel, and of what, where they differ."""
     kinds = {pass_: sorted(part["kind"].unique()) for pass_, part in rows.groupby("pass")}
-    said = [str(pass_).replace("_", " + ") for pass_ in kinds]
+    said = [pass_title(str(pass_)) for pass_ in kinds]
     if len(kinds) > 1:
         said = [
             f"{pass_} ({' and '.join(f'{kind}s' for kind in of)})"

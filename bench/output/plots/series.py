@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench import UsageError
+from bench.cases.passes import pass_title
 from bench.output.plots import distribution, frames, style
 
 MOST_BANDS = 100  # Rounds, up to which a line stands where each begins
@@ -37,7 +38,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
         raise UsageError(distribution.nothing("a row with a duration_ns above 0", rows, left_out))
     rows, axis = _placed(rows)
     bands = _bands(rows)
-    panes = [(str(pass_).replace("_", " + "), here) for pass_, here in rows.groupby("pass", sort=False)]
+    panes = [(pass_title(str(pass_)), here) for pass_, here in rows.groupby("pass", sort=False)]
     heights = [2.0] * len(panes) + [2.6] * (len(bands) > 1)
     with style.figure(8.0, 1.4 + sum(heights) + 0.3 * len(heights), target) as figure:
         panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights).flatten()

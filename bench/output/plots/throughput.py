@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench.cases.passes import figures, pass_title
 from bench.output.plots import frames, style
 from bench.stats import roofline
 from impls.layers import LayerError
@@ -45,7 +46,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
                 aside = 1.0 if len(batches) > 1 else 2 ** (0.12 * (number - (len(series) - 1) / 2))
                 _line(column, rows[here & (names == one.name)].sort_values("batch"), one, aside)
             text = _turn(column, rows[here])
-            column[0].set_title(str(pass_).replace("_", " + "), pad=20 if text else None)
+            column[0].set_title(pass_title(str(pass_)), pad=20 if text else None)
             # above the panel, where it meets no line
             column[0].annotate(text, (0.5, 1.02), xycoords="axes fraction", ha="center", fontsize=9, color=style.FAINT)
             for panel in column:
@@ -127,7 +128,7 @@ def _turns(rows: pd.DataFrame) -> list[int]:
     ]
     turns = []
     for variant, ceiling, copy, size, precision, pass_ in set(zip(*facts, strict=True)):
-        if pd.isna(ceiling) or pd.isna(copy) or pd.isna(size) or pass_ not in roofline.PASSES:
+        if pd.isna(ceiling) or pd.isna(copy) or pd.isna(size) or pass_ not in figures():
             continue
         width = roofline.WIDTHS.get(precision, roofline.WIDTH)
         try:

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from bench import UsageError
+from bench.cases.passes import pass_title
 from bench.output.plots import frames, style
 from impls.variants import VARIANTS
 
@@ -72,7 +73,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
                     chosen = (rows["pass"] == pass_) & (names == one.name) & labels.isin(part)
                     at = [(number := part.index(label)) + places[number][one.name] for label in labels[chosen]]
                     _bars(panel, rows[chosen], at, one, 0.74 / (most + 0.5), upright=upright, reach=reach)
-                panel.set_title(str(pass_).replace("_", " + "))
+                panel.set_title(pass_title(str(pass_)))
                 panel.set_xticks(range(len(part)), part)
                 panel.set_xlim(-0.5, few - 0.5)
                 style.grid(panel)

@@ -1,0 +1,131 @@
+"""Passes: what of a Net is timed, one record per pass; whatever times, proves, counts or names a pass reads it here.
+
+To add a pass: its record, its method in impls/net.py and each adapter, and, where no proof there is fits, its values in
+impls/reference.py and controller/parity.py and its check in the Worker. A new stage of work has its bytes in
+stats/roofline.py.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+OUTSIDE = "input copies, optimizer step, fetching results, burn-in, the first call"
+
+
+class Counted(Protocol):
+    """A Variant, which `--help` does without."""
+
+    @property
+    def macs(self) -> int: ...
+    @property
+    def backward_macs(self) -> int: ...
+
+
+#: Multiply-adds of one image in each stage of work.
+MACS: dict[str, Callable[[Counted], int]] = {
+    "forward": lambda net: net.macs,
+    "backward": lambda net: net.backward_macs,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """What has a time: ``name`` is its key in ids, CSVs and JSON, ``title`` its heading, ``stages`` its work."""
+
+    name: str
+    title: str
+    stages: tuple[str, ...]
+
+    def macs(self, net: Counted) -> int:
+        """Multiply-adds of one image."""
+        return sum(MACS[stage](net) for stage in self.stages)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference(Figure):
+    """A time that is never measured: that of a pass less that of the pass ``less``, in the same Worker."""
+
+    less: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass(Figure):
+    """A pass of a Net."""
+
+    phrase: str
+    """Its name in a sentence."""
+    method: str
+    """The method of a Net that runs it."""
+    proof: str
+    """The values that prove it: what a Worker's `verify` is asked for, and the method of a Net that reads them."""
+    inside: str
+    """What the clock holds; part of the work hash."""
+    outside: str = OUTSIDE
+    training: bool
+    """In training mode: it moves the moving statistics, and with dropout on it has no one right answer."""
+    profiled: bool = True
+    """Whether `profile` times it layer by layer."""
+    difference: Difference | None = None
+    """What it takes longer than another pass."""
+
+
+BACKWARD = Difference(name="backward", title="backward", stages=("backward",), less="forward")
+PASSES = {
+    each.name: each
+    for each in (
+        Pass(
+            name="forward",
+            title="forward",
+            phrase="the forward pass",
+            stages=("forward",),
+            method="forward",
+            proof="logits",
+            inside="inference mode to the logits, dropout off",
+            training=False,
+        ),
+        Pass(
+            name="forward_backward",
+            title="forward + backward",
+            phrase="the forward and backward passes",
+            stages=("forward", "backward"),
+            method="forward_backward",
+            proof="gradients",
+            inside="training mode, loss 0.5 * sum(logits^2), every parameter's gradient, none for the images",
+            training=True,
+            difference=BACKWARD,
+        ),
+    )
+}
+
+
+def figures() -> dict[str, Figure]:
+    """All passes and differences by name, each difference before the pass that it is taken from."""
+    known: dict[str, Figure] = {}
+    for each in PASSES.values():
+        known |= {figure.name: figure for figure in (each.difference, each) if figure}
+    return known
+
+
+def pass_title(name: str) -> str:
+    """The heading of a pass or difference; the name itself of another program's."""
+    return figures()[name].title if name in figures() else name
+
+
+def proving_order() -> list[Pass]:
+    """Inference first: a pass in training mode moves the moving statistics, on which logits depend."""
+    return sorted(PASSES.values(), key=lambda each: each.training)
+
+
+def profiled() -> list[Pass]:
+    """The passes that `profile` times."""
+    return [each for each in PASSES.values() if each.profiled]
+
+
+def outside_the_clock(names: Iterable[str]) -> str:
+    """What the clocks of these passes leave out, and by which pass where they differ."""
+    titles: dict[str, list[str]] = {}
+    for each in (PASSES[name] for name in PASSES if name in set(names)):
+        titles.setdefault(each.outside, []).append(each.title)
+    if len(titles) == 1:
+        return next(iter(titles))
+    return "; ".join(f"{', '.join(those)}: {text}" for text, those in titles.items())
