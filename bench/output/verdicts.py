@@ -11,8 +11,7 @@ from bench.record.pairs import MARGIN, Pair, spoken
 from bench.record.run import Run
 from bench.stats.descriptive import LEAST_ROUNDS
 from bench.stats.ratio import LEAST_RUNS, MIN_ROUNDS
-
-SIGNS = {"SLOWER": "🔴", "FASTER": "🟢", "SAME": "⚪", "INCONCLUSIVE": "🟡", "INCOMPARABLE": "⛔", "MISSING": "⛔"}
+from bench.stats.verdict import Word
 
 
 def show(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float = MARGIN) -> None:
@@ -23,14 +22,9 @@ def show(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float 
 
 
 def exit_code(pairs: Iterable[Pair], strict: bool = False) -> int:
-    """1 a case is slower, 4 incomparable or missing, 3 inconclusive where that is asked for, else 0; in this order, so
-    that a missing case does not hide a slow one."""
-    words = {pair.word for pair in pairs}
-    if "SLOWER" in words:
-        return 1
-    if words & {"INCOMPARABLE", "MISSING"}:
-        return 4
-    return 3 if strict and "INCONCLUSIVE" in words else 0
+    """The exit code of all pairs: 1 before any other, so that a missing case does not hide a slower one."""
+    codes = {pair.word.strict_exit_code if strict else pair.word.exit_code for pair in pairs}
+    return 1 if 1 in codes else max(codes, default=0)
 
 
 def print_table(base: Run, candidate: Run | None, pairs: Sequence[Pair]) -> None:
@@ -116,13 +110,12 @@ def spread_unknown(pairs: Sequence[Pair]) -> bool:
 
 def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float = MARGIN) -> str:
     """For a pull request: what is slower first."""
-    order = list(SIGNS)
     lines = [f"**{summary(pairs)}**: {cell(title(base, candidate))}", ""]
     lines += ["| | case | ratio [95 %] | verdict | finds |", "|---|---|---|---|---|"]
-    for pair in sorted(pairs, key=lambda pair: order.index(pair.word)):
+    for pair in sorted(pairs, key=lambda pair: list(Word).index(pair.word)):
         name = cell(label(pair, candidate is None))
         words = pair.word + (f": {cell(because(pair))}" if pair.reason else "")
-        lines.append(f"| {SIGNS[pair.word]} | {name} | {run_table.interval(pair, False)} | {words} | {finds(pair)} |")
+        lines.append(f"| {pair.word.sign} | {name} | {run_table.interval(pair, False)} | {words} | {finds(pair)} |")
     run = candidate or base
     table = run.rows()
     noise = ", noisy" if any("noisy" in row["flags"] for row in table) else ""
@@ -135,7 +128,7 @@ def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: fl
 
 
 def summary(pairs: Sequence[Pair]) -> str:
-    counts = {word: sum(pair.word == word for pair in pairs) for word in SIGNS}
+    counts = {word: sum(pair.word == word for pair in pairs) for word in Word}
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing to compare"
 
 

@@ -17,6 +17,7 @@ from bench.record.run import Run
 from bench.record.spread import Spread
 from bench.stats import ratio
 from bench.stats.ratio import Ratio, Verdict
+from bench.stats.verdict import Word
 from impls import FRAMEWORKS
 
 MARGIN = ratio.MARGIN
@@ -39,8 +40,8 @@ class Pair:
     verdict: Verdict | None = None
 
     @property
-    def word(self) -> str:
-        return self.verdict.word if self.verdict else "INCOMPARABLE" if self.differs else "MISSING"
+    def word(self) -> Word:
+        return self.verdict.word if self.verdict else Word.INCOMPARABLE if self.differs else Word.MISSING
 
     @property
     def reason(self) -> str:
@@ -102,7 +103,7 @@ def judged(pairs: list[Pair]) -> list[Pair]:
     verdicts = ratio.judge([pair.ratio for pair in family if pair.ratio], margins=[pair.margin for pair in family])
     for pair, verdict in zip(family, verdicts, strict=True):
         if pair.why:
-            verdict = Verdict("INCONCLUSIVE", pair.why, pair.margin, None, None)
+            verdict = Verdict(Word.INCONCLUSIVE, pair.why, pair.margin, None, None)
         pair.verdict = verdict
     return pairs
 

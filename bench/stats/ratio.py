@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import gammaincinv, nctdtrinc, ndtr, ndtri, stdtr  # scipy.stats takes a second to import
 
 from bench.stats.descriptive import Interval, half_difference, mean_log, standard_error, stddev, t_quantile, trend_of
+from bench.stats.verdict import Word
 
 MARGIN = 0.02  # a ratio nearer to 1 than this is called the same
 TAIL = 0.025  # of wrong alarms per direction, for an interval and for a family
@@ -112,8 +113,7 @@ def _half_difference(cycles: Sequence[Cycle]) -> float | None:
 class Verdict:
     """What a ratio allows to be said."""
 
-    word: str
-    """SLOWER, FASTER, SAME or INCONCLUSIVE."""
+    word: Word
     reason: str
     """Why INCONCLUSIVE; else empty."""
     margin: float
@@ -145,10 +145,10 @@ def _verdict(ratio: Ratio, margin: float, family: int, slower: bool, faster: boo
     if ratio.rounds < MIN_ROUNDS:
         planned = MIN_ROUNDS if ratio.spread is None else plan_rounds(ratio.spread, math.log1p(margin))
         reason = f"{ratio.rounds} {'Round' if ratio.rounds == 1 else 'Rounds'}, it takes {MIN_ROUNDS}"
-        return Verdict("INCONCLUSIVE", reason, margin, None, _planned(planned) if ratio.paired else None)
+        return Verdict(Word.INCONCLUSIVE, reason, margin, None, _planned(planned) if ratio.paired else None)
     if ratio.error is None:
         return Verdict(
-            "INCONCLUSIVE",
+            Word.INCONCLUSIVE,
             f"how far whole Runs lie apart is not known, it takes {LEAST_RUNS} A/A Runs",
             margin,
             None,
@@ -157,12 +157,12 @@ def _verdict(ratio: Ratio, margin: float, family: int, slower: bool, faster: boo
     edge, half = math.log1p(margin), t_quantile(1 - TAIL, ratio.freedom) * ratio.error
     found = detectable(ratio.error, ratio.freedom, family=family, margin=margin)
     if ratio.trend in TRENDS:
-        return Verdict("INCONCLUSIVE", TRENDS[ratio.trend], margin, found, None)
+        return Verdict(Word.INCONCLUSIVE, TRENDS[ratio.trend], margin, found, None)
     if -edge <= ratio.log - half and ratio.log + half <= edge:
-        return Verdict("SAME", "", margin, found, None)
+        return Verdict(Word.SAME, "", margin, found, None)
     beyond = abs(ratio.log) - half > edge
     if beyond and (slower if ratio.log > 0 else faster):
-        return Verdict("SLOWER" if ratio.log > 0 else "FASTER", "", margin, found, None)
+        return Verdict(Word.SLOWER if ratio.log > 0 else Word.FASTER, "", margin, found, None)
     if beyond:
         reason = f"beyond the margin, but not confirmed among {family} ratios"
         width, tail = abs(ratio.log), TAIL / family
@@ -170,7 +170,7 @@ def _verdict(ratio: Ratio, margin: float, family: int, slower: bool, faster: boo
         reason = "the interval is too wide" if half > edge else "the ratio is too near to the margin"
         width, tail = abs(edge - abs(ratio.log)), TAIL
     needed = None if ratio.spread is None or not width else plan_rounds(ratio.spread, width, tail)
-    return Verdict("INCONCLUSIVE", reason, margin, found, _planned(needed))
+    return Verdict(Word.INCONCLUSIVE, reason, margin, found, _planned(needed))
 
 
 def _planned(rounds: int | None) -> int | None:

@@ -16,6 +16,7 @@ from bench.record.events import SCHEMA
 from bench.record.journal import Journal
 from bench.record.pairs import Pair
 from bench.stats.ratio import Verdict
+from bench.stats.verdict import Word
 
 BIG = {"base_ns": 1_000_000}
 TRAINING = dataclasses.replace(A, pass_="forward_backward")
@@ -84,7 +85,7 @@ class TestExitCodes:
         for word in words.split():
             pair = Pair("c", "forward", "a", "b", differs=["x"] if word == "INCOMPARABLE" else [])
             if word not in ("INCOMPARABLE", "MISSING"):
-                pair.verdict = Verdict(word, "", 0.02, None, None)
+                pair.verdict = Verdict(Word(word), "", 0.02, None, None)
             found.append(pair)
             assert pair.word == word
         assert (verdicts.exit_code(found), verdicts.exit_code(found, strict=True)) == (code, strict)

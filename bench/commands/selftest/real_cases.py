@@ -24,6 +24,7 @@ from bench.record import selftest_store
 from bench.record.pairs import Pair, within
 from bench.record.run import Run
 from bench.stats import ratio
+from bench.stats.verdict import Word
 
 CLOSE = 0.015  # an A/A ratio further from 1 than this is a bad one
 ENOUGH = 20  # comparisons; of fewer no share is judged
@@ -136,7 +137,7 @@ def of_equals(here: Sequence[Known]) -> Iterator[checks.Row]:
     furthest = f"; median {statistics.median(off):.2%}, furthest {off[-1]:.2%}"
     yield _share(f"A/A: |ratio - 1| at most {CLOSE:.1%}", [one.off <= CLOSE for one in here], 0.95, furthest)
     yield _share("A/A: the 95 % interval covers 1", [one.covers for one in here], 0.85)
-    alarms = [one.pair.word for one in here if one.pair.word in ("SLOWER", "FASTER")]
+    alarms = [one.pair.word for one in here if one.pair.word in (Word.SLOWER, Word.FASTER)]
     yield {
         "what": f"A/A: called SLOWER or FASTER, of {len(here)}",
         "expected": "0",
@@ -152,7 +153,7 @@ def of_slower(here: Sequence[Known], effect: float) -> Iterator[checks.Row]:
         for one in here
         if one.pair.ratio and one.pair.ratio.spread is not None
     ]
-    found = [one.pair.word == "SLOWER" for one in here]
+    found = [one.pair.word == Word.SLOWER for one in here]
     chance = statistics.fmean(chances) if chances else 0.0
     least = 0.9 if effect >= 0.05 - 1e-9 else 0.0
     row = _share(f"slowed by {effect:.1%}: called SLOWER", found, least, f"; predicted {chance:.0%}")

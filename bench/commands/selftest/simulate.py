@@ -16,6 +16,7 @@ from bench.cases.protocol import Protocol
 from bench.stats.descriptive import Interval, Summary
 from bench.stats.ratio import Cycle, Ratio, judge
 from bench.stats.ratio import power as predicted_power
+from bench.stats.verdict import Word
 from bench.worker.timing import steady
 
 PROTOCOL = Protocol()
@@ -138,7 +139,7 @@ def family(repeats: int, cases: int = 60, rounds: int = 10, spread: float = 0.01
     alarms = 0
     for _ in range(repeats):
         verdicts = judge(_ratios(rng, np.zeros(cases), rounds, spread))
-        alarms += any(verdict.word == "SLOWER" for verdict in verdicts)
+        alarms += any(verdict.word == Word.SLOWER for verdict in verdicts)
     return alarms / repeats
 
 
@@ -149,7 +150,7 @@ def power(
     rng = np.random.default_rng(seed)
     true = np.zeros(cases)
     true[0] = math.log1p(effect)
-    found = sum(judge(_ratios(rng, true, rounds, spread))[0].word == "SLOWER" for _ in range(repeats))
+    found = sum(judge(_ratios(rng, true, rounds, spread))[0].word == Word.SLOWER for _ in range(repeats))
     return found / repeats, predicted_power(effect, spread, rounds, cases)
 
 

@@ -15,8 +15,8 @@ from bench.record import validity
 from bench.record.pairs import Pair, spoken
 from bench.record.run import Run
 from bench.stats.descriptive import LEAST_ROUNDS
+from bench.stats.verdict import Word
 
-DECIDED = ("SLOWER", "FASTER", "SAME")
 FEW = 6  # comparisons that all get a sentence
 
 
@@ -61,8 +61,7 @@ def _measured(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
 
 def _weight(pair: Pair) -> tuple:
     """Decided before undecided, slower first, then the furthest from 1."""
-    order = list(verdicts.SIGNS)
-    return order.index(pair.word), -abs(pair.ratio.log if pair.ratio else 0.0)
+    return list(Word).index(pair.word), -abs(pair.ratio.log if pair.ratio else 0.0)
 
 
 def _compared(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> Finding:
@@ -82,7 +81,7 @@ def _compared(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> F
         text = f"{words(candidate)} runs {_work(run, candidate)} in {ratio} {times}{words(base)}’s time ({how})."
     if pair.differs:
         return Finding(pair.word, text, f"Not judged, the two were not under the same conditions: {pair.reason}.")
-    said = [_rests_on(pair)] if first or pair.word not in DECIDED else []
+    said = [_rests_on(pair)] if first or not pair.word.decides else []
     compiled = [case for case in (base, candidate) if case.compiled]
     if len(compiled) == 1:
         other = base if compiled[0] is candidate else candidate
@@ -93,12 +92,7 @@ def _compared(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> F
 
 
 def _rests_on(pair: Pair) -> str:
-    margin = f"{100 * pair.margin:.2g} %"
-    return {
-        "SLOWER": f"The whole interval lies above 1 by more than the margin of {margin}.",
-        "FASTER": f"The whole interval lies below 1 by more than the margin of {margin}.",
-        "SAME": f"The whole interval lies within the margin of {margin}.",
-    }.get(pair.word, f"Not decided: {verdicts.because(pair)}.")
+    return pair.word.sentence.format(margin=f"{100 * pair.margin:.2g} %", reason=verdicts.because(pair))
 
 
 def _work(run: Run, case: Case) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from bench.stats.verdict import Word
+
 #: Nothing from anywhere, but what stands in the page: its style, its one script by hash, its pictures.
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{}'; img-src data:; base-uri 'none'; "
@@ -20,8 +22,9 @@ def render(**content: Any) -> str:
     """The page. All text is escaped but what is Markup."""
     script = _data("report.js")
     hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    style = _data("report.css") + "".join(f".{word} {{ color: var(--{word.color}); }}\n" for word in Word)
     return _environment().get_template("report.html").render(
-        policy=POLICY.format(hashed), script=Markup(script), style=Markup(_data("report.css")), **content
+        policy=POLICY.format(hashed), script=Markup(script), style=Markup(style), **content
     )  # fmt: skip
 
 

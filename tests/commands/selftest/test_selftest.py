@@ -14,6 +14,7 @@ from bench.commands.selftest.real_cases import Known, of_equals, of_slower
 from bench.record import selftest_store
 from bench.record.pairs import Pair
 from bench.stats.ratio import Ratio, judge
+from bench.stats.verdict import Word
 from bench.worker import timing
 
 
@@ -155,7 +156,7 @@ class TestKnownCases:
 
     def test_a_slowdown_that_should_have_been_found_fails_with_few_comparisons_too(self):
         missed = known(1.05, 1.0491, 1.0489, 1.0492, 1.0488, 1.049)
-        missed.pair.verdict = dataclasses.replace(missed.pair.verdict, word="INCONCLUSIVE")
+        missed.pair.verdict = dataclasses.replace(missed.pair.verdict, word=Word.INCONCLUSIVE)
         assert failed(of_slower([missed] * 4, 0.05)) == ["slowed by 5.0%: called SLOWER"]
 
     def test_the_predicted_share_stands_beside_what_was_found(self):

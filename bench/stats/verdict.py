@@ -1,0 +1,33 @@
+"""The words of a verdict, each with all that follows from it."""
+
+from enum import StrEnum
+from typing import Self
+
+
+class Word(StrEnum):
+    """What is said of a candidate compared with its baseline; in this order where several are listed."""
+
+    SLOWER = "SLOWER", "🔴", "bad", 1, 1, True, "The whole interval lies above 1 by more than the margin of {margin}."
+    FASTER = "FASTER", "🟢", "good", 0, 0, True, "The whole interval lies below 1 by more than the margin of {margin}."
+    SAME = "SAME", "⚪", "faint", 0, 0, True, "The whole interval lies within the margin of {margin}."
+    INCONCLUSIVE = "INCONCLUSIVE", "🟡", "open", 0, 3, False, "Not decided: {reason}."
+    INCOMPARABLE = "INCOMPARABLE", "⛔", "open", 4, 4, False, "Not decided: {reason}."
+    MISSING = "MISSING", "⛔", "open", 4, 4, False, "Not decided: {reason}."
+
+    sign: str
+    """In Markdown."""
+    color: str
+    """In the report, by its name in report.css."""
+    exit_code: int
+    strict_exit_code: int
+    """With --strict."""
+    decides: bool
+    sentence: str
+    """What it rests on, for the report."""
+
+    def __new__(cls, word: str, sign: str, color: str, code: int, strict: int, decides: bool, sentence: str) -> Self:
+        self = str.__new__(cls, word)
+        self._value_ = word
+        self.sign, self.color, self.decides, self.sentence = sign, color, decides, sentence
+        self.exit_code, self.strict_exit_code = code, strict
+        return self
