@@ -6,17 +6,16 @@ Layout: convolution kernels HWIO (height, width, channels / groups, filters), de
 the first one in (h, w, c) order; float32. Names: kernel, bias; gamma, beta, moving_mean, moving_variance.
 """
 
-import contextlib
 import json
 import math
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from impls import caffe
+from impls.files import open_whole
 from impls.variants import Variant
 
 MISSING = "safetensors is not installed: pip install 'alexnet-bench[weights]'"
@@ -80,21 +79,8 @@ def save(weights: Weights, path: Path) -> None:
     flat = {
         f"{layer}.{name}": np.ascontiguousarray(a) for layer, arrays in weights.items() for name, a in arrays.items()
     }
-    with whole(path) as file:
+    with open_whole(path) as file:
         file.write(to_bytes(flat))
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that appears under its name when it is whole, or not at all."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            yield file
-        os.replace(part, path)
-    finally:
-        with contextlib.suppress(OSError):  # a read-only file system refuses even to look for it
-            part.unlink()
 
 
 def check(found: Mapping[str, Mapping[str, np.ndarray]], variant: Variant, source: str) -> Weights:

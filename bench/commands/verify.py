@@ -23,6 +23,7 @@ from bench.controller.pool import WorkerPool, WorkerSettings, building, how, pre
 from bench.controller.worker_process import WorkerDied
 from bench.output import console
 from impls import weights
+from impls.files import open_whole
 from impls.variants import VARIANTS
 
 
@@ -86,7 +87,7 @@ def writable(option: str, text: str | None) -> Path | None:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        with weights.whole(path.with_name(path.name + ".try")):
+        with open_whole(path.with_name(path.name + ".try")):
             pass
         path.with_name(path.name + ".try").unlink()
     except OSError as error:

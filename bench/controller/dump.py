@@ -12,8 +12,9 @@ import numpy as np
 
 from bench import UsageError
 from impls.caffe import one_line
+from impls.files import open_whole
 from impls.variants import Variant
-from impls.weights import Weights, WeightsError, check, shapes, whole, wrong
+from impls.weights import Weights, WeightsError, check, shapes, wrong
 
 FLOATS = ("float32", "float64")  # of results: a reference may well have been computed in float64
 
@@ -45,7 +46,7 @@ def write(path: Path, images: np.ndarray, weights: Weights, values: Path) -> Non
         key = file.stem.replace("gradient.", "gradients.", 1).replace(".", "/")
         arrays[key] = np.load(file, mmap_mode="r") if file.stat().st_size > 1 << 20 else np.load(file)
     try:
-        with whole(path) as out:
+        with open_whole(path) as out:
             np.savez(out, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another file with --dump") from error

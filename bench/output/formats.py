@@ -1,12 +1,12 @@
 """A Run in the formats of other programs."""
 
 import json
-import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bench import UsageError
 from bench.cases.case import Case, groups
@@ -14,6 +14,7 @@ from bench.output import console, run_table, trace, verdicts
 from bench.record import aa_runs, journal
 from bench.record.pairs import Pair, within
 from bench.record.run import Run
+from impls.files import open_whole
 
 #: Those that hold every Case, and say themselves which is not valid.
 WHOLE = ("trace", "markdown")
@@ -25,16 +26,10 @@ FACTS = "run_id work_hash conditions_hash protocol_hash flags".split()
 def write(target: Path, text: str) -> None:
     """All or nothing, but straight into what is no plain file; UsageError where that is not possible."""
     straight = target.is_symlink() or (target.exists() and not target.is_file())
+    opened: Callable[..., AbstractContextManager[IO[str]]] = open if straight else open_whole
     try:
-        whole = target if straight else target.with_name(target.name + ".new")
-        try:
-            whole.write_text(text, encoding="utf-8", newline="\n")
-            if not straight:
-                os.replace(whole, target)
-        except OSError:
-            if not straight:
-                whole.unlink(missing_ok=True)
-            raise
+        with opened(target, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
     except (OSError, ValueError) as error:  # ValueError: no file name
         why = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"cannot write {target}: {why}; choose another file with --output") from error

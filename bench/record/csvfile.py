@@ -3,10 +3,11 @@
 import csv
 import functools
 import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
+
+from impls.files import open_whole
 
 
 def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -23,17 +24,15 @@ def text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 def lines(path: Path, columns: Sequence[str], cells: Iterable[Sequence[Any]]) -> None:
     """All rows or none: a kill in the middle leaves the table there was. ``cells`` are in the order of the columns."""
-    whole = path.with_name(path.name + ".new")
-    with open(whole, "w", newline="", encoding="utf-8") as file:
+    with open_whole(path, "w", newline="", encoding="utf-8") as file:
         _put(file, columns, cells)
-    os.replace(whole, path)
 
 
 def _cells(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterable[Sequence[Any]]:
     return ([row.get(name) for name in columns] for row in rows)
 
 
-def _put(file: TextIO, columns: Sequence[str], cells: Iterable[Sequence[Any]]) -> None:
+def _put(file: IO[str], columns: Sequence[str], cells: Iterable[Sequence[Any]]) -> None:
     writer = csv.writer(file)
     writer.writerow(columns)
     writer.writerows([inert(cell) if isinstance(cell, str) else cell for cell in row] for row in cells)
