@@ -32,7 +32,7 @@ def share(fraction: float | None) -> str:
 
 def number(value: float) -> str:
     """Four significant digits, no exponent."""
-    if value >= 1000:
+    if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
 

@@ -13,12 +13,13 @@ from matplotlib.patches import Patch
 
 from bench import UsageError
 from bench.cases.passes import PASSES, pass_title
+from bench.output import console
 from bench.output.plots import frames, style
 from bench.record.layer_times import SUM, WHOLE
 
 NEEDED = ("layer", "kind", "framework", "mode", "pass", "center_ms")
 #: Of Okabe and Ito's colours those that no framework has, and two darker ones.
-KINDS = {
+COLORS = {
     "conv": "#56B4E9",
     "relu": "#F0E442",
     "lrn": "#882255",
@@ -72,18 +73,18 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
     parts = rows[~rows["layer"].isin([WHOLE, SUM])]
     if parts.empty:
         raise UsageError("layers: no layer with a center_ms, nothing to draw; run `alexnet-bench profile` first")
-    names = style.named(rows, ("variant", "batch", "device", "precision", *style.APART))
+    names = style.label_series(rows, ("variant", "batch", "device", "precision", *style.APART))
     twice = pd.DataFrame({"series": names, "pass": rows["pass"], "layer": rows["layer"]}).duplicated()
     if twice.any():
         name, layer, pass_ = names[twice].iloc[0], rows["layer"][twice].iloc[0], rows["pass"][twice].iloc[0]
         raise UsageError(
             f"layers: {name} has two rows of {layer}, {pass_}, and no column tells them apart; draw one Run"
         )
-    series = style.series(parts, names[parts.index])
+    series = style.list_series(parts, names[parts.index])
     passes = list(dict.fromkeys(parts["pass"]))
     known = set() if published is None else set(published["pass"])
     bars = [(pass_, one.name) for pass_ in passes for one in series]
-    shares = [bar for pass_ in passes for bar in [(pass_, PUBLISHED)] * (pass_ in known) + _of(bars, pass_)]
+    shares = [bar for pass_ in passes for bar in [(pass_, PUBLISHED)] * (pass_ in known) + _bars_of(bars, pass_)]
     inches = 0.42 * (len(bars) + len(shares)) + 2.6
     with style.figure(10.0, inches, target) as figure:
         above, below = figure.subplots(2, 1, height_ratios=(len(bars), len(shares)))
@@ -104,8 +105,8 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
         below.set_xlabel("% of the sum of the rows" + (PUBLISHED_NOTE if published is not None else ""))
         below.set_xlim(0, 100)
         seen = set(parts["kind"]) | (set(published["kind"]) if published is not None else set())
-        kinds = [kind for kind in KINDS if kind in seen]
-        handles = [Patch(facecolor=KINDS[kind]) for kind in kinds]
+        kinds = [kind for kind in COLORS if kind in seen]
+        handles = [Patch(facecolor=COLORS[kind]) for kind in kinds]
         outline = [Patch(facecolor="none", edgecolor=style.INK)]
         style.legend(figure, handles + outline, [*kinds, WHOLE])
         figure.suptitle(_title(parts), fontsize=12)
@@ -115,7 +116,7 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
     return figure
 
 
-def _of(bars: Sequence[tuple[str, str]], pass_: str) -> list[tuple[str, str]]:
+def _bars_of(bars: Sequence[tuple[str, str]], pass_: str) -> list[tuple[str, str]]:
     return [bar for bar in bars if bar[0] == pass_]
 
 
@@ -123,7 +124,7 @@ def _stack(panel: Any, at: int, rows: pd.DataFrame, scale: float, stacks: list[t
     """One bar of segments in the order of the rows; its length, in the panel's unit."""
     left = 0.0
     for layer, kind, ms in zip(rows["layer"], rows["kind"], rows["center_ms"], strict=True):
-        look = {"color": KINDS.get(kind, OTHER), "edgecolor": "white", "linewidth": 0.6}
+        look = {"color": COLORS.get(kind, OTHER), "edgecolor": "white", "linewidth": 0.6}
         (segment,) = panel.barh(at, ms * scale, BAR, left=left, **look)
         stacks.append((panel, segment, str(layer)))
         left += ms * scale
@@ -133,7 +134,7 @@ def _stack(panel: Any, at: int, rows: pd.DataFrame, scale: float, stacks: list[t
 def _whole(panel: Any, at: int, total: float, rows: pd.DataFrame) -> None:
     """The whole net's time with its interval, and in words both times as measured and what came out below nothing."""
     whole, added = (rows[rows["layer"] == name] for name in (WHOLE, SUM))
-    text = f"rows {style.number(float(added['measured_ms'].iloc[0]) if len(added) else total)}"
+    text = f"rows {console.number(float(added['measured_ms'].iloc[0]) if len(added) else total)}"
     longest = total
     if len(whole):
         ms = float(whole["center_ms"].iloc[0])
@@ -143,7 +144,7 @@ def _whole(panel: Any, at: int, total: float, rows: pd.DataFrame) -> None:
         below = at + (BAR + OUTLINE) / 2
         error = [[max(0.0, ms - low)], [max(0.0, high - ms)]]
         panel.barh(below, ms, OUTLINE, facecolor="none", edgecolor=style.INK, xerr=error, ecolor=style.INK, capsize=2)
-        text, longest = f"{text}, net {style.number(ms)}", max(total, high)
+        text, longest = f"{text}, net {console.number(ms)}", max(total, high)
     lost = list(rows[(rows["measured_ms"] < 0) & ~rows["layer"].isin([WHOLE, SUM])]["layer"])
     if lost:
         text += f"\n{' and '.join(lost) if len(lost) < 3 else f'{lost[0]} and {len(lost) - 1} more'} below 0"

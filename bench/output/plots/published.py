@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bench import UsageError
+from bench.output.plots import style
 from impls.variants import VARIANTS
 
 FILE = "published.csv"
@@ -128,7 +129,7 @@ def marks_of_rows(rows: pd.DataFrame | None, edge: float) -> pd.DataFrame:
     """
     if rows is None or rows.empty:
         return pd.DataFrame(columns=[*WORDS, "pass", "guest", "images_per_s", "year", "dated"])
-    said = {name: rows[name].map(_said) if name in rows else pd.Series("", rows.index) for name in WORDS}
+    said = {name: rows[name].map(style.format_value) if name in rows else pd.Series("", rows.index) for name in WORDS}
     ms = pd.to_numeric(rows["mean_ms"], errors="coerce")
     if "center_ms" in rows:
         ms = pd.to_numeric(rows["center_ms"], errors="coerce").fillna(ms)
@@ -147,13 +148,6 @@ def marks_of_rows(rows: pd.DataFrame | None, edge: float) -> pd.DataFrame:
         **said, guest=said["net"], images_per_s=rate, day=day, dated=day.notna(), year=years.fillna(last)
     )
     return found.assign(net=net)[good]
-
-
-def _said(value: Any) -> str:
-    """A cell as text on one line. Empty for nothing, 2 for 2.0."""
-    if pd.isna(value):
-        return ""
-    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def _net(variant: str, size: str, flags: str) -> str:

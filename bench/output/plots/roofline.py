@@ -114,8 +114,8 @@ def draw(
         raise UsageError(
             "roofline: no point with an intensity and a gflop_per_s, nothing to draw; time layers or a net"
         )
-    names = style.named(rows)
-    series = style.series(rows, names)
+    names = style.label_series(rows)
+    series = style.list_series(rows, names)
     forward = rows["pass"].isin([figure.name for figure in figures().values() if "backward" not in figure.stages])
     halves = [rows[part] for part in (forward, ~forward) if part.any()]
     ceilings = {name: None if pd.isna(rate) else rate for name, rate in ceilings.items()}
@@ -178,7 +178,7 @@ def _roofs(panel: Any, ceilings: Mapping[str, float | None], xlim: tuple[float, 
             panel.plot([xlim[0], start], [top, top], color=EDGE, linestyle=":", linewidth=0.7)
         up = 3 if number == 0 else -3  # the lower of two stands below its line, however close they are
         look = {"va": "bottom" if up > 0 else "top", "fontsize": 9, "color": EDGE, "in_layout": False}
-        text = f"{said} {style.number(top)} GFLOP/s"
+        text = f"{said} {console.number(top)} GFLOP/s"
         label = panel.annotate(text, (xlim[0], top), (4, up), textcoords="offset points", **look)
         yield label.get_window_extent()
         yield from _along(panel, [(start, top), (xlim[1], top)])
@@ -192,7 +192,7 @@ def _roofs(panel: Any, ceilings: Mapping[str, float | None], xlim: tuple[float, 
         at = panel.transData.inverted().transform((along, y0 + (along - x0) * (y1 - y0) / (x1 - x0)))
         turn = math.degrees(math.atan2(y1 - y0, x1 - x0))
         look = {"va": "bottom", "fontsize": 9, "color": EDGE, "in_layout": False}
-        label = panel.annotate(f"copy {style.number(copy)} GB/s", at, (-3, 3), textcoords="offset points", **look)
+        label = panel.annotate(f"copy {console.number(copy)} GB/s", at, (-3, 3), textcoords="offset points", **look)
         label.set(rotation=turn, rotation_mode="anchor")
         yield from _along(panel, [(low, low * copy), (high, high * copy)])
 

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from bench import UsageError
 from bench.cases.passes import pass_title
+from bench.output import console
 from bench.output.plots import distribution, frames, style
 
 MOST_BANDS = 100  # Rounds, up to which a line stands where each begins
@@ -33,9 +34,9 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
     if len(runs) > 1:
         some = ", ".join(runs[:3]) + ", ..." * (len(runs) > 3)
         raise UsageError(f"series: expected one Run, found {len(runs)} ({some}): draw each by itself")
-    rows, looks, left_out = distribution.ready(rows)
+    rows, looks, left_out = distribution.prepare(rows)
     if rows.empty:
-        raise UsageError(distribution.nothing("a row with a duration_ns above 0", rows, left_out))
+        raise UsageError(distribution.describe_nothing("a row with a duration_ns above 0", rows, left_out))
     rows, axis = _placed(rows)
     bands = _bands(rows)
     panes = [(pass_title(str(pass_)), here) for pass_, here in rows.groupby("pass", sort=False)]
@@ -43,7 +44,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
     with style.figure(8.0, 1.4 + sum(heights) + 0.3 * len(heights), target) as figure:
         panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights).flatten()
         for number, (panel, (title, here)) in enumerate(zip(panels, panes, strict=False)):
-            _iterations(panel, here, looks, title, distribution.size(len(here)), pad=6 if number else 18)
+            _iterations(panel, here, looks, title, distribution.dot_size(len(here)), pad=6 if number else 18)
             _medians(panel, here, looks)
             _banded(panel, rows)
             _bounded(panel, bands, labels=not number)
@@ -51,10 +52,10 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
         if len(bands) > 1:
             alone = rows[rows["band"] == _alone(rows)]
             title = f"{bands['label'][_alone(rows)]} alone, turn by turn"
-            _iterations(panels[-1], alone, looks, title, 1.4 * distribution.size(len(alone)))
+            _iterations(panels[-1], alone, looks, title, 1.4 * distribution.dot_size(len(alone)))
             _banded(panels[-1], alone)
         panels[len(panels) // 2].set_ylabel("ms (less is faster)")
-        panels[-1].set_xlabel(distribution.said(axis, left_out))
+        panels[-1].set_xlabel(distribution.label_axis(axis, left_out))
         handles = dict(_legend(rows, looks))
         style.legend(figure, list(handles.values()), list(handles))
         figure.suptitle(distribution.title(rows), fontsize=12)
@@ -87,7 +88,7 @@ def _elapsed(rows: pd.DataFrame) -> tuple[np.ndarray, str]:
     cut = (steps < 0) | (steps > lasted + short)
     pauses = round((steps - lasted - short)[cut & (steps > 0)].sum(), 1)
     x = np.concatenate([[0.0], np.cumsum(np.where(cut, lasted + short, steps))])
-    return x, "s since the first iteration" + (f", without {style.number(pauses)} s of pauses" if pauses else "")
+    return x, "s since the first iteration" + (f", without {console.number(pauses)} s of pauses" if pauses else "")
 
 
 def _number(*columns: pd.Series) -> np.ndarray:
@@ -114,7 +115,7 @@ def _iterations(
     panel: Any, rows: pd.DataFrame, looks: Sequence[style.Series], title: str, size: float, pad: int = 6
 ) -> None:
     """A dot an iteration, a line through those of one turn; what is beyond the axis stands at its end."""
-    reach = distribution.scaled(panel.set_yscale, panel.yaxis, rows, BURNING)
+    reach = distribution.scale_axis(panel.set_yscale, panel.yaxis, rows, BURNING)
     for one in looks:
         mine = rows[rows["series"] == one.name]
         x, y, far = mine["x"].to_numpy(), mine["ms"].clip(upper=reach).to_numpy(), (mine["ms"] > reach).to_numpy()
@@ -130,7 +131,8 @@ def _iterations(
             panel.plot(x[far], y[far], marker="^", linestyle="", color=one.color, markersize=5, clip_on=False)
     panel.set_title(title, loc="left", fontsize=11, pad=pad)
     if (rows["ms"] > reach).any():
-        panel.set_title(distribution.beyond(rows["ms"], reach), loc="right", fontsize=9, color=style.FAINT, pad=pad)
+        text = distribution.describe_beyond(rows["ms"], reach)
+        panel.set_title(text, loc="right", fontsize=9, color=style.FAINT, pad=pad)
         panel.set_ylim(top=reach)
     style.grid(panel)
 
@@ -139,10 +141,10 @@ def _kinds(one: style.Series, size: float) -> dict[str, dict[str, Any]]:
     """How the iterations of a series are drawn, in the order they are painted."""
     plain = {"color": one.color, "marker": one.marker, "markersize": size}
     return {
-        distribution.KINDS["burn_in"]: plain
+        distribution.PHASES["burn_in"]: plain
         | {"markerfacecolor": "none", "markeredgewidth": min(0.8, size / 3), "alpha": 0.7},
-        distribution.KINDS["lead"]: plain | {"markersize": size * 0.6, "markeredgewidth": 0, "alpha": 0.5},
-        distribution.KINDS["sample"]: plain | {"markeredgewidth": 0, "alpha": 0.8 if size > 2 else 0.5},
+        distribution.PHASES["lead"]: plain | {"markersize": size * 0.6, "markeredgewidth": 0, "alpha": 0.5},
+        distribution.PHASES["sample"]: plain | {"markeredgewidth": 0, "alpha": 0.8 if size > 2 else 0.5},
         distribution.INVALID: plain | {"marker": "x", "markersize": max(size, 3), "markeredgewidth": 0.8},
     }
 
@@ -191,7 +193,7 @@ def _legend(rows: pd.DataFrame, looks: Sequence[style.Series]) -> Iterator[tuple
     for one in looks:
         yield one.name, Line2D([], [], color=one.color, marker=one.marker, linestyle=_line(one), linewidth=1.6)
     for kind, look in _kinds(style.Series("", "", False, 0), 5.0).items():
-        if kind != distribution.KINDS["sample"] and (rows["kind"] == kind).any():
+        if kind != distribution.PHASES["sample"] and (rows["kind"] == kind).any():
             yield kind, Line2D([], [], linestyle="", **look)
     if rows["counts"].any():
         yield "median of a Round", Line2D([], [], color=style.OTHER, linewidth=1.6)

@@ -67,14 +67,14 @@ class Series:
         return looks[self.number % len(looks)]
 
 
-def named(rows: pd.DataFrame, apart: Sequence[str] = APART) -> pd.Series:
+def label_series(rows: pd.DataFrame, apart: Sequence[str] = APART) -> pd.Series:
     """Each row's series: framework, mode, and those of ``apart`` that are there and vary, but a layout only where it
     does within a framework, since each has layouts of its own."""
     names = rows["framework"].astype(str) + " " + rows["mode"].astype(str)
     for column in apart:
         if column not in rows:
             continue
-        values = rows[column].map(_spoken)
+        values = rows[column].map(format_value)
         if column == "layout":
             vary = values.groupby(rows["framework"]).transform("nunique") > 1
         else:
@@ -85,7 +85,7 @@ def named(rows: pd.DataFrame, apart: Sequence[str] = APART) -> pd.Series:
     return names
 
 
-def series(rows: pd.DataFrame, names: pd.Series) -> list[Series]:
+def list_series(rows: pd.DataFrame, names: pd.Series) -> list[Series]:
     """The series of rows, those that are not compiled first, then their compiled peers; else as they come."""
     found: list[Series] = []
     foreign = sorted(set(rows["framework"].astype(str)) - set(COLORS))
@@ -98,7 +98,8 @@ def series(rows: pd.DataFrame, names: pd.Series) -> list[Series]:
     return sorted(found, key=lambda one: one.compiled)
 
 
-def _spoken(value: Any) -> str:
+def format_value(value: Any) -> str:
+    """A cell as text: empty for nothing, 2 for 2.0."""
     if pd.isna(value):
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -143,8 +144,3 @@ def settle(figure: Figure) -> None:
     """Lay the panels out and leave them there: what is placed by pixels from here on stays right."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-
-
-def number(value: float) -> str:
-    """Four digits, and no powers of ten."""
-    return f"{value:,.0f}" if abs(value) >= 9999.5 else f"{value:.4g}"

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.cases.passes import figures, pass_title
+from bench.output import console
 from bench.output.plots import frames, style
 from bench.stats import roofline
 from impls.layers import LayerError
@@ -32,11 +33,11 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
     batches = sorted(rows["batch"].unique())
     rows = _with_speed(rows)
     passes = list(dict.fromkeys(rows["pass"]))
-    names = style.named(rows, APART)
+    names = style.label_series(rows, APART)
     repeated = pd.DataFrame({"series": names, "pass": rows["pass"], "batch": rows["batch"]}).duplicated().any()
     if repeated and "run_id" in rows:
-        names = style.named(rows, (*APART, "run_id"))
-    series = style.series(rows, names)
+        names = style.label_series(rows, (*APART, "run_id"))
+    series = style.list_series(rows, names)
     peaks = bool(rows["peak_fraction"].notna().any())
     with style.figure(4.6 * max(len(passes), 1.3), 6.6 if peaks else 4.6, target) as figure:
         panels = figure.subplots(1 + peaks, len(passes), squeeze=False, sharex=True, height_ratios=[3, 2][: 1 + peaks])
@@ -57,7 +58,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
             highest, widest = rows["speed"][here].max(), rows["speed_high"][here].max()
             if widest > REACH * highest:  # one such interval would leave no room for the rest
                 column[0].set_ylim(0, REACH * highest)
-                column[0].set_title(f"an interval goes on up to {style.number(widest)}", loc="right", fontsize=9)
+                column[0].set_title(f"an interval goes on up to {console.number(widest)}", loc="right", fontsize=9)
             else:
                 column[0].set_ylim(0, column[0].get_ylim()[1] * 1.05)
             if peaks:

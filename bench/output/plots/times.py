@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from bench import UsageError
 from bench.cases.passes import pass_title
+from bench.output import console
 from bench.output.plots import frames, style
 from impls.variants import VARIANTS
 
@@ -52,8 +53,8 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
     if len(rows) > MOST:
         raise UsageError(f"nothing to draw: expected at most {MOST} rows as bars, found {len(rows)}; name fewer CSVs")
     passes = list(dict.fromkeys(rows["pass"]))
-    names, labels = style.named(rows), label_rows(rows)
-    series = style.series(rows, names)
+    names, labels = style.label_series(rows), label_rows(rows)
+    series = style.list_series(rows, names)
     groups = [_groups(labels[rows["pass"] == pass_], names, series) for pass_ in passes]
     most = max(len(those) for one in groups for those in one.values())
     few, width = _few(max((list(one) for one in groups), key=len), most)
@@ -141,7 +142,7 @@ def _bars(
     tops[_marked(rows)] = np.maximum(tops[_marked(rows)], high)
     look = {"ha": "center", "va": "bottom", "fontsize": 9, "rotation": 90 if upright else 0}
     for x, top, mean in zip(at, tops, means, strict=True):
-        panel.annotate(style.number(mean), (x, top), xytext=(0, 4), textcoords="offset points", **look)
+        panel.annotate(console.number(mean), (x, top), xytext=(0, 4), textcoords="offset points", **look)
 
 
 def _look(one: style.Series) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def _legend(series: Sequence[style.Series], intervals: bool, letters: int) -> tu
 
 def label_rows(rows: pd.DataFrame) -> pd.Series:
     """Net and batch, with every axis that varies, and the Run, or at last the row, where one Case is there twice."""
-    names = style.named(rows)
+    names = style.label_series(rows)
     where = ", " + rows["device"]
     labels = rows["variant"].map(lambda name: _broken(name, LINE)) + "\nbatch " + rows["batch"].astype(str)
     labels = labels + where.where(rows["device"] != "", "")
@@ -197,9 +198,8 @@ def label_rows(rows: pd.DataFrame) -> pd.Series:
 
 def _line(value: Any, unit: str = "") -> str:
     """A line more of a label, none where there is nothing to say."""
-    if pd.isna(value):
-        return ""
-    return "\n" + _broken(f"{value:g}" if isinstance(value, float) else str(value), LINE) + unit
+    text = style.format_value(value)
+    return f"\n{_broken(text, LINE)}{unit}" if text else ""
 
 
 def _broken(text: str, letters: int) -> str:

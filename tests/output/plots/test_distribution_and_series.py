@@ -121,7 +121,7 @@ class TestDistribution:
         (panel,) = distribution.draw(rows, tmp_path / "d.png").axes
         left, right = panel.get_xlim()
         assert 0 < left < 10 < 13 < right < 20
-        assert [text.get_text() for text in panel.texts] == ["2 beyond, up to 2345 ms"]
+        assert [text.get_text() for text in panel.texts] == ["2 beyond, up to 2,345 ms"]
         assert (dots(panel, style.COLORS["torch"], ">")[:, 0] == right).all()
         assert len(dots(panel, style.COLORS["torch"])) == 48
 
@@ -278,7 +278,7 @@ class TestSeries:
         rows = taken(TORCH)
         rows.loc[1, "duration_ns"] = 9999 * MS
         forward, _ = series.draw(rows, tmp_path / "s.png").axes
-        assert forward.get_title(loc="right") == "1 beyond, up to 9999 ms"
+        assert forward.get_title(loc="right") == "1 beyond, up to 9,999 ms"
         assert forward.get_ylim()[1] < 30
         assert len(dots(forward, style.COLORS["torch"])) == 30
         assert [y for _, y in dots(forward, style.COLORS["torch"], "^")] == [forward.get_ylim()[1]]

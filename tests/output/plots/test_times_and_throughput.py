@@ -11,6 +11,7 @@ from csvs import csv
 from matplotlib.image import imread
 
 from bench import UsageError
+from bench.output import console
 from bench.output.plots import frames, layers, roofline, style, throughput, times
 
 ROW = CSV_ROW | {"threads": 2}
@@ -90,7 +91,7 @@ def overlapping(panel):
 
 def series(rows, apart=style.APART):
     frame = pd.DataFrame(list(rows))
-    return style.series(frame, style.named(frame, apart))
+    return style.list_series(frame, style.label_series(frame, apart))
 
 
 class TestSeries:
@@ -481,8 +482,8 @@ class TestLayers:
         filled = [
             matplotlib.colors.to_hex(patch.get_facecolor()).upper() for patch in above.patches if patch.get_fill()
         ]
-        assert filled[:3] == [layers.KINDS[kind] for kind in ("conv", "relu", "fc")]
-        assert not {*layers.KINDS.values()} & {*style.COLORS.values()}
+        assert filled[:3] == [layers.COLORS[kind] for kind in ("conv", "relu", "fc")]
+        assert not {*layers.COLORS.values()} & {*style.COLORS.values()}
 
     def test_the_whole_net_is_outlined_and_both_lengths_are_said(self, tmp_path):
         above, below = layers.draw(profile(*ROWS), tmp_path / "layers.png").axes
@@ -571,14 +572,14 @@ def test_one_run_is_one_file_to_the_byte(tmp_path, ending, monkeypatch):
 
 
 def test_numbers_have_four_digits_and_no_powers_of_ten():
-    assert [style.number(value) for value in (0.5, 12.345, 9999.4, 9999.6, 123456.7)] == [
-        *("0.5", "12.35", "9999", "10,000", "123,457")
+    assert [console.number(value) for value in (0.5, 12.345, 9999.4, 9999.6, 123456.7)] == [
+        *("0.5", "12.35", "9,999", "10,000", "123,457")
     ]
 
 
 def test_frameworks_that_are_not_ours_are_told_apart(tmp_path):
     rows = frames.read([csv(tmp_path, *(ROW | {"framework": name, "mode": "call"} for name in ("mxnet", "caffe")))])
-    assert len({one.color for one in style.series(rows, style.named(rows))}) == 2
+    assert len({one.color for one in style.list_series(rows, style.label_series(rows))}) == 2
 
 
 def test_bars_of_two_machines_say_which(tmp_path):
