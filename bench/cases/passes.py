@@ -111,9 +111,12 @@ def pass_title(name: str) -> str:
     return figures()[name].title if name in figures() else name
 
 
-def proving_order() -> list[Pass]:
-    """Inference first: a pass in training mode moves the moving statistics, on which logits depend."""
-    return sorted(PASSES.values(), key=lambda each: each.training)
+def proven_with(names: Iterable[str]) -> list[Pass]:
+    """The passes that are proven where these are timed, in order: these, and always the first in inference, which tells
+    a wrong net from a wrong gradient. A pass in training mode comes later: it moves the statistics that logits need.
+    """
+    timed, order = set(names), sorted(PASSES.values(), key=lambda each: each.training)
+    return [each for each in order if each is order[0] or each.name in timed]
 
 
 def profiled() -> list[Pass]:
@@ -123,9 +126,10 @@ def profiled() -> list[Pass]:
 
 def outside_the_clock(names: Iterable[str]) -> str:
     """What the clocks of these passes leave out, and by which pass where they differ."""
-    titles: dict[str, list[str]] = {}
-    for each in (PASSES[name] for name in PASSES if name in set(names)):
-        titles.setdefault(each.outside, []).append(each.title)
+    timed, titles = set(names), dict[str, list[str]]()
+    for each in PASSES.values():
+        if each.name in timed:
+            titles.setdefault(each.outside, []).append(each.title)
     if len(titles) == 1:
         return next(iter(titles))
     return "; ".join(f"{', '.join(those)}: {text}" for text, those in titles.items())

@@ -17,6 +17,7 @@ from rich.text import Text
 from bench import UsageError
 from bench.cases.case import Case
 from bench.cases.parse import parse_choices, parse_count
+from bench.cases.passes import PASSES, proven_with
 from bench.commands import options
 from bench.controller import dump, gate, parity
 from bench.controller.pool import WorkerPool, WorkerSettings, building, how, preflight
@@ -180,7 +181,8 @@ class Verify:
         keep = folder / "values"
         keep.mkdir(exist_ok=True)
         crew.ask(case, "build", **building(case, folder))
-        asked = {"what": ["logits", "gradients"], "target": target, "keep": str(keep) if self.target else None}
+        proofs = [each.proof for each in proven_with(PASSES)]
+        asked = {"what": proofs, "target": target, "keep": str(keep) if self.target else None}
         return crew.ask(case, "verify", thorough=True, **asked)["checks"]
 
     def _conditions(self, case: Case, crew: WorkerPool) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.cases import layer_table
 from bench.cases.case import Case
+from bench.cases.passes import PASSES, proven_with
 from bench.controller import gate, parity
 from bench.controller.pool import WorkerSettings, building, how
 from bench.controller.worker_process import WorkerProcess
@@ -57,21 +58,19 @@ def prove(
         with prover_for(running, dataclasses.replace(case, precision=proof.precision), conditions, logs) as prover:
             request = building(case, parity_set.folder, theirs, batch=proof.batch, precision=proof.precision)
             identity = prover.ask("build", **request)
-            # logits before the first training pass, which moves BatchNorm's statistics
             first_ns = {}
             checks: list[dict[str, Any]] = []
-            for pass_, what in (("forward", "logits"), ("forward_backward", "gradients")):
-                if pass_ in passes:
-                    first_ns[pass_] = prover.ask("first_call", pass_=pass_)["ns"]
-                if pass_ in passes or what == "logits":
-                    proved = prover.ask("verify", what=[what], thorough=False)
-                    checks, manifest = checks + proved["checks"], proved["gradients"] or manifest
+            for each in proven_with(passes):
+                if each.name in passes:
+                    first_ns[each.name] = prover.ask("first_call", pass_=each.method)["ns"]
+                proved = prover.ask("verify", what=[each.proof], thorough=False)
+                checks, manifest = checks + proved["checks"], proved["gradients"] or manifest
         checks = parity.judge(checks, proof.limits)
         errors[proof.precision] = gate.worst_errors(checks)
         gate.refuse(gate.value_fault(checks))
     if case.dropout or not proven:  # proven off and timed on: with it there is no one right answer
         identity = running.ask("build", **building(case, parity_set.folder, theirs, dropout=case.dropout))
-        first_ns = {pass_: running.ask("first_call", pass_=pass_)["ns"] for pass_ in passes}
+        first_ns = {pass_: running.ask("first_call", pass_=PASSES[pass_].method)["ns"] for pass_ in passes}
     if first and judged_by_numpy(case):
         running.numpy_gflop_per_s = running.numpy_gflop_per_s or running.ask("numpy_rate")["gflop_per_s"]
     overhead_ns = sorted(running.ask("overhead", n=1000)["ns"])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.cases.case import Case
+from bench.cases.passes import PASSES
 from bench.controller import gate, parity, worker_process
 from bench.controller.gate import Disagrees
 from bench.controller.pool import how
@@ -35,6 +36,10 @@ class Slot:
     """Added to every pass: the known slowdown of an --ab."""
     noise: list[dict[str, Any]] = field(default_factory=list)
     stop: str = "count"
+
+    @property
+    def method(self) -> str:
+        return PASSES[self.case.pass_].method
 
     @property
     def iteration_ns(self) -> int:
@@ -201,7 +206,7 @@ class Round:
         least_s = rules.burn_in_gpu_s if rules.gate and slot.case.device != "cpu" else 0.0
         while (left := rules.burn_in - len(ns)) > 0 or time.monotonic() - began < least_s:
             # a few at a time: one request must answer within its limit
-            got = slot.child.ask("measure", pass_=slot.case.pass_, n=min(10, left) if left > 0 else 10)
+            got = slot.child.ask("measure", pass_=slot.method, n=min(10, left) if left > 0 else 10)
             start_ns += got["start_ns"]
             ns += got["ns"]
         while rules.gate:
@@ -211,12 +216,12 @@ class Round:
             if len(ns) >= rules.burn_in_cap or time.monotonic() - began > rules.burn_in_cap_s:
                 stop = "cap"
                 break
-            got = slot.child.ask("measure", pass_=slot.case.pass_, n=1)
+            got = slot.child.ask("measure", pass_=slot.method, n=1)
             start_ns += got["start_ns"]
             ns += got["ns"]
         slot.burn_in_ns = ns
         attempts = rules.sync_attempts
-        lag = slot.child.ask("sync", pass_=slot.case.pass_, iteration_ns=slot.iteration_ns, attempts=attempts)
+        lag = slot.child.ask("sync", pass_=slot.method, iteration_ns=slot.iteration_ns, attempts=attempts)
         steady_at = len(ns) if stop == "gate" else None
         ab = self.owner.conditions.ab
         slot.spin_ns = round(ab.slowdown(slot.case.arm) * slot.iteration_ns) if ab else 0
@@ -235,7 +240,7 @@ class Round:
 
     def _turn(self, slot: Slot, n: int, *, lead: int, cycle: int) -> list[int]:
         before = noise.snapshot(slot.case.device)
-        got = slot.child.ask("measure", pass_=slot.case.pass_, n=n + lead, spin_ns=slot.spin_ns)
+        got = slot.child.ask("measure", pass_=slot.method, n=n + lead, spin_ns=slot.spin_ns)
         around = noise.between(before, noise.snapshot(slot.case.device), got["cpu_s"])
         slot.noise.append(around)
         self.journal.add("turn", **self.place, case_id=slot.case.id, cycle=cycle, lead=lead, **got, noise=around)
@@ -288,9 +293,10 @@ class Round:
 
     def _finish(self, name: str, slots: list[Slot]) -> None:
         """Is what was timed still equal, under the conditions it began with? Memory; then the Worker leaves."""
-        known = {"forward": "logits", "forward_backward": "gradients"}
         theirs = self.owner.conditions.guest(slots[0].case)
-        what = [known[slot.case.pass_] for slot in slots] if theirs is None or theirs.takes_weights else []
+        timed = [PASSES[slot.case.pass_] for slot in slots] if theirs is None or theirs.takes_weights else []
+        # with dropout on, a pass in training mode has no one right answer
+        what = [each.proof for each in timed if not (each.training and slots[0].case.dropout)]
         got = self.children[name].ask("finish", what=what)
         changed = gate.changed(self.conditions[name], got["conditions"])
         case = slots[0].case

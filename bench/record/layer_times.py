@@ -64,7 +64,8 @@ def of(run: Run) -> Iterator[Row]:
 
 def of_layers(passes: Iterable[str]) -> list[Figure]:
     """What a layer has a time of, of these passes and differences: of a pass with a difference the difference."""
-    return [figure for figure in (each.difference or each for each in profiled()) if figure.name in set(passes)]
+    known = set(passes)
+    return [figure for figure in (each.difference or each for each in profiled()) if figure.name in known]
 
 
 class Times:

@@ -217,10 +217,8 @@ class Worker:
         return {"ns": samples_ns.tolist()}
 
     def finish(self, what: list[str]) -> dict[str, Any]:
-        """After the last Turn: are conditions what they were, and values as ``verify`` says? Dropout has no right
-        answer; of BatchNorm's logits only that they are finite, their statistics moved."""
-        if self.how.dropout:
-            what = [name for name in what if name == "logits"]
+        """After the last Turn: are conditions what they were, and values as ``verify`` says? Of BatchNorm's logits only
+        that they are finite, their statistics moved."""
         checks = self.verify(what, thorough=False)["checks"]
         if self.net.state():
             checks = [one for one in checks if one["kind"] != "logits" or one["error"] is None]

@@ -1,0 +1,203 @@
+"""Passes: each record is whole, and one more record is all that the harness needs of a third pass."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+import third_pass
+from command import NULL
+from runs import make
+from third_pass import THIRD
+
+from bench import UsageError
+from bench.cases import passes
+from bench.cases.case import Case, checked
+from bench.cases.passes import MACS, PASSES, outside_the_clock, pass_title, proven_with
+from bench.commands import profile
+from bench.output.page import table_layers
+from bench.record import layer_times
+from bench.stats import roofline
+from impls.net import Net
+from impls.variants import variant_named
+
+DRAWN = ("times", "distribution", "series", "history")
+SMALL = variant_named("half_width", 67)
+
+
+class TestARecord:
+    @pytest.mark.parametrize("each", PASSES.values(), ids=list(PASSES))
+    def test_it_names_what_there_is(self, each):
+        assert each.name in PASSES
+        assert callable(getattr(Net, each.method))
+        assert callable(getattr(Net, each.proof))
+        assert set(each.stages) <= MACS.keys()
+        assert roofline.net_work(SMALL, 2, each.name).flop > 0
+        if each.difference:
+            assert PASSES[each.difference.less]
+            assert {*each.difference.stages} == {*each.stages} - {*PASSES[each.difference.less].stages}
+
+    def test_macs_are_those_of_its_stages(self):
+        forward, both = (each.macs(SMALL) for each in PASSES.values())
+        assert (forward, both) == (SMALL.macs, SMALL.macs + SMALL.backward_macs)
+        assert passes.BACKWARD.macs(SMALL) == SMALL.backward_macs
+
+    def test_titles_are_those_of_passes_and_differences_and_a_foreign_name_is_its_own(self):
+        assert [pass_title(name) for name in ("forward_backward", "backward", "my_pass")] == [
+            "forward + backward",
+            "backward",
+            "my_pass",
+        ]
+
+
+class TestProof:
+    @pytest.mark.parametrize(
+        ("timed", "expected"),
+        [
+            (["forward"], ["forward"]),
+            (["forward_backward"], ["forward", "forward_backward"]),
+            (["forward_backward", "forward"], ["forward", "forward_backward"]),
+        ],
+    )
+    def test_inference_is_always_proven_and_before_a_pass_that_moves_statistics(self, timed, expected):
+        assert [each.name for each in proven_with(timed)] == expected
+
+    def test_a_third_pass_in_training_mode_comes_last_wherever_it_stands(self, monkeypatch):
+        known = {"train_step": THIRD} | PASSES
+        monkeypatch.setattr(passes, "PASSES", known)
+        assert [each.name for each in proven_with(known)] == ["forward", "train_step", "forward_backward"]
+
+
+def test_what_clocks_leave_out_is_said_once_or_pass_by_pass(monkeypatch):
+    assert outside_the_clock(PASSES) == passes.OUTSIDE
+    monkeypatch.setitem(PASSES, "train_step", THIRD)
+    assert outside_the_clock(["train_step"]) == "input copies"
+    assert (
+        outside_the_clock(PASSES) == f"forward, forward + backward: {passes.OUTSIDE}; forward and update: input copies"
+    )
+
+
+class TestAnUnknownPass:
+    CASE = Case("owt", "torch", "eager", "cpu", "fp32", "nchw", 8, "train_step")
+
+    def test_in_a_file_of_cases_it_is_one_line_with_the_choices(self):
+        with pytest.raises(UsageError) as error:
+            checked([self.CASE])
+        assert str(error.value) == "unknown pass 'train_step': choose forward or forward_backward"
+
+    def test_on_the_command_line_too(self, command):
+        run = command("run", *NULL, "--pass", "train_step")
+        assert (run.code, run.err) == (
+            2,
+            "alexnet-bench: unknown pass 'train_step': choose forward or forward_backward\n",
+        )
+
+
+class TestAThirdPassInAProfile:
+    @pytest.fixture
+    def cases(self):
+        return [
+            Case(variant, "null", "noop", "cpu", "fp32", "nhwc", 2, pass_, size=67)
+            for variant in ("half_width", *(part.name for part in SMALL.parts() if not layer_times.idle(part)))
+            for pass_ in (*PASSES, "train_step")
+        ]
+
+    @pytest.fixture
+    def run(self, tmp_path, cases, monkeypatch):
+        monkeypatch.setitem(PASSES, "train_step", THIRD)
+        times = {"forward": 1, "forward_backward": 3, "train_step": 4}
+        factors = {case.id: times[case.pass_] * (1 if "." in case.variant else 20) for case in cases}
+        return make(tmp_path, cases, slower=factors, rounds=1, protocol=profile.RULES)
+
+    def test_each_layer_has_its_difference_and_the_net_both(self, run):
+        rows = list(layer_times.of(run))
+        conv1 = [row["pass"] for row in rows if row["layer"] == "conv1"]
+        whole = {row["pass"]: row["center_ms"] for row in rows if row["layer"] == layer_times.WHOLE}
+        assert conv1 == ["forward", "backward", "update"]
+        assert list(whole) == ["forward", "backward", "forward_backward", "update", "train_step"]
+        assert whole["update"] == pytest.approx(whole["forward"])
+
+    def test_its_difference_has_columns_in_the_report(self, run):
+        times, *_ = table_layers.tables(run)
+        names = [column.name.partition(" ms")[0] for column in times.columns if " ms" in column.name]
+        assert names == ["forward", "backward", "update"]
+
+    def test_a_profile_from_before_it_is_shown_as_it_was(self, tmp_path, cases, monkeypatch):
+        before = make(tmp_path, [case for case in cases if case.pass_ in PASSES], rounds=1, protocol=profile.RULES)
+        rows = list(layer_times.of(before))
+        monkeypatch.setitem(PASSES, "train_step", THIRD)
+        assert list(layer_times.of(before)) == rows != []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Runs of the null Net and what other commands make of them, in one process."""
+    folder = tmp_path_factory.mktemp("third")
+    small = "--framework null --variant half_width --size 67 --batch 2 --rounds 1 --iterations 2 --burn-in 1"
+    lines = {
+        "run": f"run {small} --no-gate --dropout --name third --out runs",
+        "profile": f"profile {small} --out profiles",
+        "profile again": "profile profiles/*",
+        **{f"{kind}.svg": f"plot runs/* --kind {kind} --output {kind}.svg" for kind in DRAWN},
+        "layers.svg": "plot profiles/* --kind layers --output layers.svg",
+        "page.html": "report runs/* --output page.html",
+        "compare": "compare runs/* runs/*",
+        "markdown": "export runs/* --format markdown",
+        "trace": "export runs/* --format trace",
+        "help": "run --help",
+        "layers": "layers --variant half_width --size 67",
+    }
+    (folder / "lines.json").write_text(json.dumps(lines))
+    words = [sys.executable, "-P", third_pass.__file__]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder
+
+
+class TestAThirdPassInEveryCommand:
+    """One more record, in a process that has nothing else new: no command is edited for it, and none fails."""
+
+    def test_it_is_run_and_proven_and_has_a_row(self, folder):
+        with open(next(folder.glob("runs/*/summary.csv")), newline="") as file:
+            rows = {row["pass"]: row for row in csv.DictReader(file)}
+        assert list(rows) == ["forward", "forward_backward", "train_step"]
+        assert {row["valid"] for row in rows.values()} == {"True"}
+        assert rows["train_step"]["backward_ci95_low_ms"] == ""
+        assert float(rows["train_step"]["parity_gradients"]) < 1e-4
+
+    def test_its_profile_has_it_layer_by_layer(self, folder):
+        with open(next(folder.glob("profiles/*/profile.csv")), newline="") as file:
+            assert {row["pass"] for row in csv.DictReader(file) if row["layer"] == "conv1"} == {
+                "forward",
+                "backward",
+                "update",
+            }
+        words = (folder / "profile again.txt").read_text().split()
+        assert [word for word in words if word in ("forward", "backward", "update")][:3] == [
+            "forward",
+            "backward",
+            "update",
+        ]
+
+    @pytest.mark.parametrize("kind", DRAWN)
+    def test_it_is_drawn_but_beside_nothing_published(self, folder, kind):
+        assert ("forward and update" in (folder / f"{kind}.svg").read_text()) == (kind != "history")
+
+    def test_the_layers_of_its_profile_are_drawn(self, folder):
+        assert "update" in (folder / "layers.svg").read_text()
+
+    def test_it_is_in_the_report_with_its_clock(self, folder):
+        text = (folder / "page.html").read_text()
+        assert "forward and update" in text
+        assert THIRD.inside in text
+        assert f"forward, forward + backward: {passes.OUTSIDE}; forward and update: input copies" in text
+
+    @pytest.mark.parametrize("name", ["run", "compare", "markdown", "trace"])
+    def test_it_is_named(self, folder, name):
+        assert "train_step" in (folder / f"{name}.txt").read_text()
+
+    def test_the_help_of_run_names_it(self, folder):
+        text = " ".join((folder / "help.txt").read_text().split())
+        assert "forward, forward_backward, train_step, or all" in text
+        assert "dropout on in forward_backward and train_step" in text
