@@ -10,8 +10,8 @@ from typing import Any
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
-from bench.controller.pool import WorkerSettings
 from bench.controller.rounds import Rounds
+from bench.controller.settings import WorkerSettings
 from bench.machine import noise
 from bench.record.events import SCHEMA
 from bench.record.run import Run

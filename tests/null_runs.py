@@ -8,8 +8,8 @@ from typing import Any
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
-from bench.controller.pool import WorkerSettings
 from bench.controller.rounds import Rounds
+from bench.controller.settings import WorkerSettings
 from bench.record.events import SCHEMA
 from bench.record.run import Run
 from bench.worker.guest import Guest

@@ -12,6 +12,7 @@ from paths import ROOT
 import impls
 from bench.controller import parity
 from bench.worker.guest import read_nets
+from bench.worker.messages import Check, CheckKind
 from impls import reference
 from impls.variants import VARIANTS
 
@@ -114,8 +115,9 @@ def proven(folder, out, precision="fp32"):
     checks = []
     for name, array in expected.items():
         assert found[name].shape == array.shape, name
-        checks.append({"kind": name.split(".")[0], "what": name, **reference.difference(found[name], array)})
-    wrong = [check for check in parity.judge(checks, parity.LIMITS[precision]) if not check["ok"]]
+        kind = CheckKind(name.split(".")[0])
+        checks.append(Check(kind, name, **reference.difference(found[name], array)))
+    wrong = [check for check in parity.judge(checks, parity.LIMITS[precision]) if not check.ok]
     assert not wrong
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.cases.case import Case
+from bench.worker.messages import LayerReport
 from impls.variants import Variant
 
 REPORTED = ("height", "width", "channels", "params", "state")
@@ -27,27 +28,27 @@ def table(net: Variant) -> list[dict[str, Any]]:
     ]
 
 
-def differences(net: Variant, rows: Sequence[dict[str, Any]], beside: dict[str, list[dict[str, Any]]]) -> list[str]:
+def differences(net: Variant, rows: Sequence[dict[str, Any]], beside: Mapping[str, Sequence[LayerReport]]) -> list[str]:
     """A line for each layer on which a framework and the table disagree."""
     lines = []
     for framework, theirs in beside.items():
-        if [row["layer"] for row in rows] != [their["layer"] for their in theirs]:
+        if [row["layer"] for row in rows] != [their.layer for their in theirs]:
             lines.append(f"{net.name} on {framework}: expected {len(rows)} layers, found {len(theirs)}")
             continue
         for row, their in zip(rows, theirs, strict=True):
             for what in REPORTED:
-                if row[what] != their[what]:
+                if row[what] != (found := getattr(their, what)):
                     lines.append(
-                        f"{net.name} on {framework}, {row['layer']}: {what} expected {row[what]}, found {their[what]}; "
+                        f"{net.name} on {framework}, {row['layer']}: {what} expected {row[what]}, found {found}; "
                         "run `alexnet-bench verify`"
                     )
     return lines
 
 
-def recorded(case: Case, reported: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def recorded(case: Case, reported: Sequence[LayerReport]) -> list[dict[str, Any]]:
     """Rows of a Run's layers.csv."""
     return [
-        row | {"framework": case.framework} | {f"reported_{key}": theirs[key] for key in REPORTED}
+        row | {"framework": case.framework} | {f"reported_{key}": getattr(theirs, key) for key in REPORTED}
         for row, theirs in zip(table(case.net), reported, strict=True)
     ]
 

@@ -1,5 +1,6 @@
 """`env`: what this machine and each framework on it are made of, and what to do about it before timing anything."""
 
+import dataclasses
 import os
 import platform
 import re
@@ -17,11 +18,11 @@ import impls
 from bench import UsageError
 from bench.cases.case import Case
 from bench.commands import options
-from bench.controller import pool, worker_process
-from bench.controller.pool import WorkerSettings
+from bench.controller.settings import WorkerSettings, build_of
 from bench.controller.worker_process import WorkerDied
 from bench.machine import gpu, host, noise
 from bench.output import console
+from bench.worker.messages import DescribeEnvironment, FaultKind, ProbePrecision
 from impls import FRAMEWORKS, PEERS
 
 #: Variables that change how fast a framework is; a Worker gets none of the caller's unless --env names it.
@@ -112,10 +113,11 @@ def ask(case: Case, conditions: WorkerSettings) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as logs:
         running = conditions.launch(framework, case, Path(logs))
         try:
-            found |= worker_process.configured(running, case.device)
+            found |= dataclasses.asdict(running.wait_until_configured())
             found["version"] = found["versions"].get(framework, found["version"])
-            found["precision"] = running.ask("probe", how=pool.how(case))["precision"]
-            found |= running.ask("environment")
+            probes = running.ask(ProbePrecision(build_of(case)))
+            found["precision"] = {what: dataclasses.asdict(probe) for what, probe in probes.items()}
+            found |= dataclasses.asdict(running.ask(DescribeEnvironment()))
         except (UsageError, WorkerDied) as error:
             died = error if isinstance(error, WorkerDied) else error.__cause__
             said = died.tail.strip() if isinstance(died, WorkerDied) else ""
@@ -126,7 +128,7 @@ def ask(case: Case, conditions: WorkerSettings) -> dict[str, Any]:
             ):
                 raise  # an interpreter that was named, and lacks what it was named for: the user's to mend
             last = said.splitlines()[-1] if said else ""
-            if isinstance(died, WorkerDied) and died.kind != "device":
+            if isinstance(died, WorkerDied) and died.kind != FaultKind.DEVICE:
                 found["failed"] = died.reason + (f" (it wrote: {last})" if last and last not in died.reason else "")
             else:
                 found["failed"] = str(error)

@@ -1,5 +1,6 @@
 """`layers`: every layer's shape, params, state and MACs, beside what each framework itself reports."""
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,8 +10,10 @@ from bench.cases.case import Case
 from bench.cases.layer_table import REPORTED, differences, shape, table
 from bench.cases.parse import parse_choices
 from bench.commands import options
-from bench.controller.pool import WorkerPool, WorkerSettings, building
+from bench.controller.pool import WorkerPool
+from bench.controller.settings import WorkerSettings, build_request
 from bench.output import console
+from bench.worker.messages import DescribeLayers, LayerReport
 from impls import weights
 from impls.variants import VARIANTS, Variant
 
@@ -35,7 +38,7 @@ def main(asked: dict[str, Any]) -> int:
     return 1 if wrong else 0
 
 
-def ask(cases: Sequence[Case], conditions: WorkerSettings) -> dict[str, list[dict[str, Any]]]:
+def ask(cases: Sequence[Case], conditions: WorkerSettings) -> dict[str, list[LayerReport]]:
     """What each framework reports of its own net, by Case id; one Worker a framework."""
     found = {}
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
@@ -46,22 +49,23 @@ def ask(cases: Sequence[Case], conditions: WorkerSettings) -> dict[str, list[dic
                     weights.write_shared(weights.initial(here[0].net, here[0].seed), Path(folder) / "weights")
                     for case in here:
                         console.tell(f"{variant}: asking {case.framework}")
-                        crew.ask(case, "build", **building(case, Path(folder)))
-                        found[case.id] = crew.ask(case, "layers")["layers"]
+                        crew.ask(case, build_request(case, Path(folder)))
+                        found[case.id] = crew.ask(case, DescribeLayers())
     return found
 
 
-def with_reports(rows: Sequence[dict[str, Any]], beside: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def with_reports(rows: Sequence[dict[str, Any]], beside: Mapping[str, Sequence[LayerReport]]) -> list[dict[str, Any]]:
     """Each row with ``reported``: what each framework says of that layer."""
     if not beside:
         return list(rows)
     return [
-        row | {"reported": {name: {key: theirs[i][key] for key in REPORTED} for name, theirs in beside.items()}}
+        row
+        | {"reported": {name: {key: getattr(theirs[i], key) for key in REPORTED} for name, theirs in beside.items()}}
         for i, row in enumerate(rows)
     ]
 
 
-def print_table(net: Variant, rows: Sequence[Mapping[str, Any]], beside: Mapping[str, Sequence[Mapping]]) -> None:
+def print_table(net: Variant, rows: Sequence[Mapping[str, Any]], beside: Mapping[str, Sequence[LayerReport]]) -> None:
     """Layer, kind, output shape, params, state, MACs; beside them each framework's report, ``=`` where it agrees."""
     shown = console.new_table(f"{net.name}, {net.input_size} px: {net.note}")
     for heading in ("layer", "kind"):
@@ -77,7 +81,8 @@ def print_table(net: Variant, rows: Sequence[Mapping[str, Any]], beside: Mapping
     console.console().print(shown)
 
 
-def agreement(row: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    if all(row[name] == theirs[name] for name in ("height", "width", "channels", "params", "state")):
+def agreement(row: Mapping[str, Any], theirs: LayerReport) -> str:
+    reported = dataclasses.asdict(theirs)
+    if all(row[name] == reported[name] for name in REPORTED):
         return "="
-    return f"{shape(theirs)}, {theirs['params']:,}, {theirs['state']:,}"
+    return f"{shape(reported)}, {theirs.params:,}, {theirs.state:,}"

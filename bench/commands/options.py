@@ -26,7 +26,7 @@ from bench.cases.parse import (
 )
 from bench.cases.passes import PASSES
 from bench.cases.protocol import CLASSIC, Protocol
-from bench.controller.pool import GivenWeights, WorkerSettings
+from bench.controller.settings import GivenWeights, WorkerSettings
 from bench.machine import host
 from bench.worker.guest import Guest, read_nets
 from impls import FRAMEWORKS, PEERS

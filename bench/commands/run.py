@@ -13,9 +13,10 @@ from bench.cases.parse import parse_seconds
 from bench.cases.protocol import Protocol
 from bench.commands import options
 from bench.controller import estimate
-from bench.controller.pool import WorkerSettings, preflight
+from bench.controller.pool import preflight
 from bench.controller.rounds import Rounds
 from bench.controller.session import interruptible, measure
+from bench.controller.settings import WorkerSettings
 from bench.controller.worker_process import WorkerDied
 from bench.machine import host
 from bench.machine.lock import alone
@@ -135,12 +136,12 @@ def same_machine(run: Run, conditions: WorkerSettings) -> None:
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
         for case in {case.worker: case for case in run.cases if case.worker in known}.values():
             try:
-                running, said = conditions.start(case.worker, case, Path(scratch))
+                worker = conditions.start(case.worker, case, Path(scratch))
             except WorkerDied as died:
                 raise UsageError(f"--resume: {died}") from died
-            running.kill()
+            worker.process.kill()
             before = {**known[case.worker]["versions"], "python": known[case.worker]["python"]}
-            after = {**said["versions"], "python": said["python"]}
+            after = {**worker.ready().versions, "python": worker.ready().python}
             for what in before:
                 if before[what] != after.get(what):
                     raise UsageError(

@@ -20,9 +20,13 @@ from bench.cases.parse import parse_choices, parse_count
 from bench.cases.passes import PASSES, proven_with
 from bench.commands import options
 from bench.controller import dump, gate, parity
-from bench.controller.pool import WorkerPool, WorkerSettings, building, how, preflight
+from bench.controller.parity import Judged
+from bench.controller.pool import WorkerPool, preflight
+from bench.controller.settings import WorkerSettings, build_of, build_request
 from bench.controller.worker_process import WorkerDied
 from bench.output import console
+from bench.worker.messages import Check, CheckKind, Output, ProbePrecision, ReadConditions
+from bench.worker.messages import Verify as VerifyRequest
 from impls import weights
 from impls.files import open_whole
 from impls.variants import VARIANTS
@@ -159,46 +163,53 @@ class Verify:
                     checks = parity.judge(self._values(one, crew, parity_set.folder, proof.target), proof.limits)
                     checks += self._conditions(one, crew)
                 except WorkerDied as died:
-                    yield identity | {"what": died.reason, "kind": "fault", **NO_ERROR}
+                    yield identity | dataclasses.asdict(Judged(CheckKind.FAULT, died.reason, None, None, False))
                     proven = False
                     break
-                proven = proven and all(check["ok"] for check in checks)
+                proven = proven and all(check.ok for check in checks)
                 if one == case and proven and self.target:
                     self._dump(parity_set.folder, case.batch)
-                yield from (identity | check for check in checks)
+                yield from (identity | dataclasses.asdict(check) for check in checks)
         if proven and self.weights_target:
             self._save_weights(parity_set.folder)
 
     def _parity_set(self, case: Case, folder: Path) -> parity.ParitySet:
         if self.theirs:
-            parity_set, self.theirs.checks = parity.adopt(case.net, folder, self.theirs.values, case.precision)
+            parity_set, checks = parity.adopt(case.net, folder, self.theirs.values, case.precision)
+            self.theirs.checks = [dataclasses.asdict(check) | {"precision": case.precision} for check in checks]
             return parity_set
         given = self.conditions.given
         weights = given.arrays if given else None
         return parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights)
 
-    def _values(self, case: Case, crew: WorkerPool, folder: Path, target: str) -> list[dict[str, Any]]:
+    def _values(self, case: Case, crew: WorkerPool, folder: Path, target: str) -> list[Check]:
         keep = folder / "values"
         keep.mkdir(exist_ok=True)
-        crew.ask(case, "build", **building(case, folder))
-        proofs = [each.proof for each in proven_with(PASSES)]
-        asked = {"what": proofs, "target": target, "keep": str(keep) if self.target else None}
-        return crew.ask(case, "verify", thorough=True, **asked)["checks"]
+        crew.ask(case, build_request(case, folder))
+        kept = str(keep) if self.target else None
+        outputs = [Output(each.proof) for each in proven_with(PASSES)]
+        return crew.ask(case, VerifyRequest(outputs, thorough=True, target=target, keep=kept)).checks
 
-    def _conditions(self, case: Case, crew: WorkerPool) -> list[dict[str, Any]]:
+    def _conditions(self, case: Case, crew: WorkerPool) -> list[Judged]:
         """Once a Worker and precision: what it really computes with, kept; a check for each fault."""
         where = {name: getattr(case, name) for name in ("framework", "mode", "worker", "precision")}
         if any(where.items() <= worker.items() for worker in self.workers):
             return []
-        conditions = crew.ask(case, "conditions")
-        probed = crew.ask(case, "probe", how=how(case))["precision"]
-        said = crew.said[crew.name(case)]
-        self.workers.append(where | {"versions": said["versions"], "precision_found": probed, "conditions": conditions})
+        conditions = crew.ask(case, ReadConditions())
+        probes = crew.ask(case, ProbePrecision(build_of(case)))
+        self.workers.append(
+            where
+            | {
+                "versions": crew.worker(case).ready().versions,
+                "precision_found": {what: dataclasses.asdict(probe) for what, probe in probes.items()},
+                "conditions": dataclasses.asdict(conditions),
+            }
+        )
         faults = (
-            gate.precision_fault(case, probed),
+            gate.precision_fault(case, probes),
             gate.place_fault(case, case.threads or self.conditions.threads, conditions),
         )
-        return [{"what": fault, "kind": "conditions", **NO_ERROR} for fault in faults if fault]
+        return [Judged(CheckKind.CONDITIONS, fault, None, None, False) for fault in faults if fault]
 
     def _dump(self, folder: Path, batch: int) -> None:
         assert self.target
@@ -212,9 +223,6 @@ class Verify:
             weights.save(weights.map_shared(folder / "weights"), self.weights_target)
         except (OSError, weights.WeightsError) as error:
             raise UsageError(f"--save-weights: cannot write {self.weights_target}: {error}") from error
-
-
-NO_ERROR = {"error": None, "tolerance": None, "ok": False}
 
 
 def verify_table(
@@ -250,9 +258,14 @@ def verify_table(
             table.add_row("", "the file to float64", "", *cells, _verdict(own))
         out.print(table)
     for check in (check for check in theirs if not check["ok"]):
-        out.print(f"{against}, against float64: {gate.spoken(check)}", soft_wrap=True)
+        out.print(f"{against}, against float64: {described(check)}", soft_wrap=True)
     for check in (check for check in checks if not check["ok"]):
-        out.print(f"{check['variant']} on {check['worker'].replace('-', ' ')}: {gate.spoken(check)}", soft_wrap=True)
+        out.print(f"{check['variant']} on {check['worker'].replace('-', ' ')}: {described(check)}", soft_wrap=True)
+
+
+def described(check: Mapping[str, Any]) -> str:
+    """A check that failed, in words."""
+    return Judged(**{field.name: check[field.name] for field in dataclasses.fields(Judged)}).description
 
 
 def _worst(checks: Iterable[Mapping[str, Any]], kind: str, usual: float) -> str:

@@ -6,7 +6,9 @@ float32, none leaves 1e-6. So an image that comes nearer to a tie than ``TIE`` i
 
 import functools
 import json
+import math
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.controller import dump
+from bench.worker.messages import Check, CheckKind
 from impls import reference
 from impls.layers import BatchNorm
 from impls.variants import VARIANTS, Variant
@@ -33,6 +36,34 @@ LIMITS = {
 }
 #: Without tie-free images float32's rounding flips them too: a gradient moves by up to 2e-2.
 LOOSE = LIMITS["fp32"] | {"gradient": 5e-2, "norm": 5e-3}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A check with its limit and verdict. An error of None is a wrong shape, or a missing or infinite value; a
+    tolerance of None is that of a check of no values."""
+
+    kind: CheckKind
+    what: str
+    error: float | None
+    tolerance: float | None
+    ok: bool
+
+    @classmethod
+    def of_error(cls, kind: CheckKind, what: str, error: float | None, tolerance: float) -> "Judged":
+        return cls(kind, what, error, tolerance, error is not None and error <= tolerance)
+
+    @property
+    def excess(self) -> float:
+        """How many times the tolerance the error is; infinite where there is none."""
+        return math.inf if self.error is None or self.tolerance is None else self.error / self.tolerance
+
+    @property
+    def description(self) -> str:
+        """What it looked at, and by how much that is off where it has an error."""
+        if self.error is None:
+            return self.what
+        return f"{self.what}: off by {self.error:.1e}, allowed {self.tolerance:.0e}"
 
 
 @dataclass(frozen=True)
@@ -72,17 +103,14 @@ class ParitySet:
         return [Proof(self.base, "fp32", strict), Proof(batch, precision, LIMITS[precision], self.target)]
 
 
-def judge(checks: list[dict], limits: dict[str, float]) -> list[dict]:
-    """A Worker's checks with tolerance and verdict; an error of None is a wrong shape, a missing or infinite value."""
+def judge(checks: Sequence[Check], limits: Mapping[str, float]) -> list[Judged]:
+    """A Worker's checks with tolerance and verdict; where the limits hold a gradient's norm, that is one more check."""
     judged = []
     for check in checks:
-        norm = check.get("norm") if check["kind"] == "gradient" and "norm" in limits else None
-        judged.append({name: check[name] for name in ("kind", "what", "error")})
-        if norm is not None:
-            judged.append({"kind": "norm", "what": f"norm of {check['what']}", "error": norm})
-    for check in judged:
-        error, tolerance = check["error"], limits[check["kind"]]
-        check |= {"tolerance": tolerance, "ok": error is not None and error <= tolerance}
+        judged.append(Judged.of_error(check.kind, check.what, check.error, limits[check.kind]))
+        if check.kind == CheckKind.GRADIENT and CheckKind.NORM in limits and check.norm is not None:
+            what, limit = f"norm of {check.what}", limits[CheckKind.NORM]
+            judged.append(Judged.of_error(CheckKind.NORM, what, check.norm, limit))
     return judged
 
 
@@ -130,7 +158,7 @@ def prepare(variant: Variant, folder: Path, *, batch: int, seed: int = 0, weight
     return ParitySet(folder, tie_free, tuple(draws), count)
 
 
-def adopt(variant: Variant, folder: Path, theirs: dump.Values, precision: str) -> tuple[ParitySet, list[dict]]:
+def adopt(variant: Variant, folder: Path, theirs: dump.Values, precision: str) -> tuple[ParitySet, list[Judged]]:
     """A parity set of another implementation's values, made in a precision; with it their checks against float64.
 
     Where theirs and ours differ, the second says who is off.
@@ -146,9 +174,9 @@ def adopt(variant: Variant, folder: Path, theirs: dump.Values, precision: str) -
         kind, _, name = key.partition(".")
         what = f"{kind} {name.replace('.', '/')}".strip()
         expected = np.load(folder / "reference" / f"{key}.npy")
-        checks.append({"kind": kind, "what": what, **reference.difference(array, expected)})
-    judged = judge(checks, made.proofs(made.base, precision)[-1].limits)
-    return made, [check | {"precision": precision} for check in judged]
+        off = reference.difference(array, expected)
+        checks.append(Check(CheckKind(kind), what, off["error"], off["norm"]))
+    return made, judge(checks, made.proofs(made.base, precision)[-1].limits)
 
 
 def _write_reference(variant: Variant, weights: Weights, base: np.ndarray, folder: Path) -> reference.Trace:

@@ -18,9 +18,9 @@ from bench import UsageError
 from bench.cases.case import Case, groups
 from bench.cases.protocol import Protocol
 from bench.controller import parity
-from bench.controller.pool import WorkerSettings
-from bench.controller.round import Round
-from bench.controller.worker_process import WorkerProcess
+from bench.controller.round import Kept, Round
+from bench.controller.settings import WorkerSettings
+from bench.controller.slot import Session
 from bench.machine import host
 from bench.record import pairs
 from bench.record.journal import Journal
@@ -34,30 +34,31 @@ class Rounds:
         self,
         cases: list[Case],
         protocol: Protocol,
-        conditions: WorkerSettings,
+        settings: WorkerSettings,
         folder: Path,
         tell: Callable[..., None] = lambda *words, **fields: None,
         earlier: Run | None = None,
     ):
         self.cases, self.protocol, self.folder, self.tell = cases, protocol, folder, tell
-        self.conditions = dataclasses.replace(conditions, cache=folder / "compile_cache")
+        self.settings = dataclasses.replace(settings, cache=folder / "compile_cache")
         self.journal = Journal(folder)
+        self.session = Session(protocol, self.settings, folder, self.journal, tell)
         self.earlier = earlier
         self.failed: dict[str, str] = dict(earlier.failed) if earlier else {}
         self.began = time.monotonic()
         self.reason = "planned"
         self.noise_stays = bool(earlier and earlier.spoilt)
-        self.kept: dict[tuple[str, ...], WorkerProcess] = {}
+        self.kept: Kept = {}
         """Workers that go on to the next group of their device and precision, where the Protocol shares them."""
 
     def head(self, **fields: Any) -> None:
-        given, ab = self.conditions.given, self.conditions.ab
+        given, ab = self.settings.given, self.settings.ab
         self.journal.add(
             "run",
             **fields,
-            threads=self.conditions.threads,
-            env=dict(self.conditions.env),
-            pythons=sorted(self.conditions.pythons),
+            threads=self.settings.threads,
+            env=dict(self.settings.env),
+            pythons=sorted(self.settings.pythons),
             weights=given and {"file": given.file, "sha256": given.sha256},
             guests=self._guests(),
             ab=ab and ab.recorded(),
@@ -100,7 +101,7 @@ class Rounds:
 
     def _guests(self) -> list[dict[str, Any]]:
         """Users' own nets, for the header; the Arms of an --ab may have two of one name."""
-        found = ((self.conditions.guest(case), case.arm) for case in self.cases)
+        found = ((self.settings.guest(case), case.arm) for case in self.cases)
         once = dict.fromkeys((guest, arm) for guest, arm in found if guest)
         return [guest.recorded() | {"label": guest.label, "arm": arm} for guest, arm in once]
 
@@ -111,7 +112,7 @@ class Rounds:
     def _proof(self, number: int, cases: list[Case], scratch: Path) -> parity.ParitySet:
         """What a group is held against: computed once, while the first Round's Workers import."""
         self.tell("reference", case=cases[0])
-        given = self.conditions.given
+        given = self.settings.given
         weights = given.arrays if given else None
         folder, case = scratch / str(number), cases[0]
         try:
@@ -163,8 +164,8 @@ class Rounds:
                         self._round({"group": number, "round": round_}, live, proofs[number])
             finally:
                 for worker in self.kept.values():
-                    worker.kill()
-                self.kept.clear()
+                    worker.process.kill()
+                self.kept = {}
             done += bool(left)
         for number, cases in everything:
             self._stop(number, "failed" if all(case.id in self.failed for case in cases) else reason)
@@ -177,18 +178,21 @@ class Rounds:
             if not cases:
                 return
             at, began = {**place, "attempt": attempt}, time.monotonic()
-            one = Round(self, at, proof, spare=not deaths)
-            if not one.run(cases):
+            result = Round(self.session, at, proof, self.kept, spare=not deaths).run(cases)
+            self.kept = result.kept
+            self.failed |= result.failed
+            if result.void:
                 deaths += 1
+                self.journal.add("void", **at, reason=result.void)
                 continue
             again = self.protocol.paired and spoilt < self.protocol.noise_repeats and not self.noise_stays
-            if one.spoilt and again and not self._no_time_for(time.monotonic() - began):
+            if result.disturbed and again and not self._no_time_for(time.monotonic() - began):
                 spoilt += 1
-                self.journal.add("void", **at, reason=one.spoilt)
-                self.tell("spoilt", reason=one.spoilt, **at)
+                self.journal.add("void", **at, reason=result.disturbed)
+                self.tell("spoilt", reason=result.disturbed, **at)
                 continue
-            self.noise_stays |= bool(one.spoilt)  # that is this machine: later Rounds are not repeated for it
-            self.journal.add("round", **at, spoilt=one.spoilt)
+            self.noise_stays |= bool(result.disturbed)  # that is this machine: later Rounds are not repeated for it
+            self.journal.add("round", **at, spoilt=result.disturbed)
             return
 
     def _target_reached(self, cases: list[Case]) -> bool:
@@ -206,9 +210,3 @@ class Rounds:
         """Whether a Round of that length would end after --max-time; every group's first Round is run all the same."""
         limit = self.protocol.max_time_s
         return limit is not None and time.monotonic() - self.began + seconds > limit
-
-    def fail(self, case: Case, reason: str) -> None:
-        if case.id not in self.failed:
-            self.failed[case.id] = reason
-            self.journal.add("failed", case_id=case.id, reason=reason)
-            self.tell("failed", case=case, reason=reason)

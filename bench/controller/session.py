@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
-from bench.controller.pool import WorkerSettings
 from bench.controller.rounds import Rounds
+from bench.controller.settings import WorkerSettings
 from bench.machine.lock import alone
 from bench.record import events, journal, selftest_store
 
@@ -15,7 +15,7 @@ from bench.record import events, journal, selftest_store
 def measure(
     cases: list[Case],
     protocol: Protocol,
-    conditions: WorkerSettings,
+    settings: WorkerSettings,
     out: Path,
     name: str,
     *,
@@ -25,7 +25,7 @@ def measure(
     """Make a Run: its folder, and why it ended. ``waiting`` is told where another Run holds a device."""
     with interruptible(), alone([case.device for case in cases], waiting):
         folder = journal.new_folder(out, name)
-        rounds = Rounds(cases, protocol, conditions, folder, progress)
+        rounds = Rounds(cases, protocol, settings, folder, progress)
         rounds.head(run_id=folder.name, name=name, schema=events.SCHEMA, selftest=selftest_store.latest(out))
         reason = rounds.run()
     return folder, reason

@@ -1,7 +1,6 @@
 """A Worker as the controller sees it: started by exec with a whitelisted environment, asked, and ended."""
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -9,12 +8,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import bench
 import impls
 from bench import UsageError
+from bench.worker import messages
+from bench.worker.messages import (
+    Configure,
+    Failure,
+    FaultKind,
+    MeasureNumpyRate,
+    PrecisionProbe,
+    ProbePrecision,
+    Ready,
+    Request,
+)
+from bench.worker.wire import Malformed
+from impls.net import Build, Settings
+
+R = TypeVar("R")
 
 # Loads the two packages from where it is told, and nothing else from there: another interpreter must import its own
 # framework and its own numpy.
@@ -30,13 +45,13 @@ main(sys.argv[3], *map(int, sys.argv[4:7]))
 #: What libraries that several frameworks share take a number of threads from.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 KEPT = ("PATH", "HOME", "TMPDIR", "SYSTEMROOT")
-TAIL_LINES = 15
+TAIL_LINES = 20
 
 
 class WorkerDied(Exception):
     """A Worker ended, hung or failed; ``reason`` is one line, ``tail`` the end of its stderr."""
 
-    def __init__(self, worker: str, kind: str, reason: str, tail: str):
+    def __init__(self, worker: str, kind: FaultKind, reason: str, tail: str):
         super().__init__(f"{worker}: {reason}")
         self.worker, self.kind, self.reason, self.tail = worker, kind, reason, tail
 
@@ -46,17 +61,10 @@ class WorkerDied(Exception):
         return self.tail.splitlines()[-1] if self.tail else ""
 
 
-def environment(
-    device: str,
-    threads: int | None,
-    precision: str,
-    extra: Mapping[str, str | None],
-    cache: Path,
-    preset: str = "equal",
-) -> dict[str, str]:
+def environment(settings: Settings, extra: Mapping[str, str | None], cache: Path) -> dict[str, str]:
     """All that a Worker inherits: nothing of the caller's shell can change what is timed, unless it is named in
     ``extra``, which can take away as well. What is compiled is kept in ``cache``."""
-    on_gpu = device != "cpu"
+    on_gpu, equal = settings.device != "cpu", settings.preset == "equal"
     visible = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
     inherited: dict[str, str | None] = {
         **{name: os.environ[name] for name in KEPT if name in os.environ},
@@ -67,44 +75,52 @@ def environment(
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_CACHE_MAXSIZE": "4294967296",
         "CUDA_CACHE_PATH": str(cache / "cuda"),
-        **({} if threads is None else dict.fromkeys(THREADS, str(threads))),
-        **({"ONEDNN_DEFAULT_FPMATH_MODE": "STRICT"} if preset == "equal" else {}),
-        **({} if precision == "tf32" or preset != "equal" else {"NVIDIA_TF32_OVERRIDE": "0"}),
-        **impls.environment(device, threads, preset, str(cache)),
+        **({} if settings.threads is None else dict.fromkeys(THREADS, str(settings.threads))),
+        **({"ONEDNN_DEFAULT_FPMATH_MODE": "STRICT"} if equal else {}),
+        **({} if settings.precision == "tf32" or not equal else {"NVIDIA_TF32_OVERRIDE": "0"}),
+        **impls.environment(settings.device, settings.threads, settings.preset, str(cache)),
         **extra,
     }
     return {name: value for name, value in inherited.items() if value is not None}
 
 
+@dataclass(frozen=True)
+class Launch:
+    """What a Worker process is started with.
+
+    ``settings`` are what it configures itself with; ``cache`` is the folder of what it compiles, ``logs`` that of what
+    it writes. ``env`` is let through beside the whitelist; None takes a variable away. ``package`` is the folder of an
+    impls other than this process's.
+    """
+
+    name: str
+    framework: str
+    settings: Settings
+    cache: Path
+    logs: Path
+    limit_s: float
+    python: str
+    env: Mapping[str, str | None]
+    package: Path | None
+
+    @property
+    def command(self) -> list[str]:
+        """But for the two pipes' ends."""
+        package = self.package / "__init__.py" if self.package else impls.__file__
+        return [self.python, "-c", BOOTSTRAP, str(package), bench.__file__, self.framework]
+
+
 class WorkerProcess:
-    """One running Worker. ``ask`` raises WorkerDied for whatever keeps an answer from coming."""
+    """A Worker that was told to configure itself. ``ask`` raises WorkerDied for whatever keeps a reply from coming."""
 
-    precision = "fp32"
-    probed: dict[str, Any] | None = None
-    """What precision its process was found to have, once it has been asked."""
-    ready: dict[str, Any] | None = None
-    """What it said of itself when it was configured."""
-    numpy_gflop_per_s: float | None = None
-    """numpy's matrix product in its process, once it has been asked."""
-    compile_cache: str | None = None
-    """Whether what it compiles into was cold or warm when it was started; None where its mode does not compile."""
-    ceiling_known = False
-
-    def __init__(
-        self,
-        name: str,
-        framework: str,
-        python: str,
-        env: Mapping[str, str],
-        logs: Path,
-        limit_s: float,
-        package: Path | None = None,
-    ):
-        self.name, self.framework, self.python, self.limit_s, self.package = name, framework, python, limit_s, package
-        self.stderr = logs / f"{name}.stderr"
+    def __init__(self, launch: Launch):
+        self.launch, self.name, self.limit_s = launch, launch.name, launch.limit_s
+        logs, python, framework = launch.logs, launch.python, launch.framework
+        env = environment(launch.settings, launch.env, launch.cache.absolute())
+        self.stderr = logs / f"{self.name}.stderr"
         try:
             logs.mkdir(parents=True, exist_ok=True)
-            out, err = (logs / f"{name}.stdout").open("wb"), self.stderr.open("wb")
+            out, err = (logs / f"{self.name}.stdout").open("wb"), self.stderr.open("wb")
         except OSError as error:
             raise UsageError(f"cannot write to {logs}: {error.strerror}; nothing more is measured") from error
         ours_in, theirs_out = os.pipe()
@@ -112,18 +128,8 @@ class WorkerProcess:
         try:
             with out, err:
                 self.process = subprocess.Popen(
-                    [
-                        python,
-                        "-c",
-                        BOOTSTRAP,
-                        str(package / "__init__.py") if package else impls.__file__,
-                        bench.__file__,
-                        framework,
-                        str(theirs_in),
-                        str(theirs_out),
-                        str(os.getpid()),
-                    ],
-                    env=dict(env),
+                    [*launch.command, str(theirs_in), str(theirs_out), str(os.getpid())],
+                    env=env,
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
@@ -138,26 +144,48 @@ class WorkerProcess:
             os.close(theirs_out)
         self.replies, self.requests = ours_in, ours_out
         self.buffer = b""
+        self.configure = Configure(launch.settings)
+        self.send(self.configure)
 
-    def ask(self, do: str, **message: Any) -> dict[str, Any]:
-        """Send one request and return its answer."""
-        self.send(do, **message)
-        return self.receive(do)
+    def ask(self, request: Request[R]) -> R:
+        """Send one request and return its reply."""
+        self.send(request)
+        return self.receive(request)
 
-    def send(self, do: str, **message: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):  # a dead Worker is reported when its answer is read
-            os.write(self.requests, json.dumps({"do": do, **message}).encode() + b"\n")
+    def send(self, request: Request[Any]) -> None:
+        with contextlib.suppress(BrokenPipeError):  # a dead Worker is reported when its reply is read
+            os.write(self.requests, messages.write_request(request))
 
-    def receive(self, do: str) -> dict[str, Any]:
-        """The answer to what was sent last; WorkerDied where none comes, or one that it failed."""
-        reply = json.loads(self._line(do))
-        if "failed" in reply:
-            reason = {"memory": "ran out of memory"}.get(reply["failed"], f"failed in {do}")
-            reason = f"{reason}: {reply['why']}" if reply["failed"] != "net" else reply["why"].partition(": ")[2]
-            died = WorkerDied(self.name, reply["failed"], reason, self.tail())
+    def receive(self, request: Request[R]) -> R:
+        """The reply to what was sent last; WorkerDied where none comes, or a failure."""
+        try:
+            reply = messages.read_reply(request, self._line(request.do))
+        except Malformed as error:
             self.kill()
-            raise died
-        return reply
+            raise WorkerDied(self.name, FaultKind.ERROR, str(error), self.tail()) from error
+        if not isinstance(reply, Failure):
+            return reply
+        what = "ran out of memory" if reply.kind == FaultKind.MEMORY else f"failed in {request.do}"
+        # of a user's own net the words alone, without the exception's name
+        reason = reply.why.partition(": ")[2] if reply.kind == FaultKind.NET else f"{what}: {reply.why}"
+        died = WorkerDied(self.name, reply.kind, reason, self.tail())
+        self.kill()
+        raise died
+
+    def wait_until_configured(self) -> Ready:
+        """What it says of itself, once it has imported its framework.
+
+        UsageError where the framework or the device is missing: that is the user's to mend, not a fault.
+        """
+        try:
+            return self.receive(self.configure)
+        except WorkerDied as died:
+            if mistake := self._mistake(died):
+                raise UsageError(mistake) from died
+            raise
+        except BaseException:
+            self.kill()
+            raise
 
     def end(self) -> None:
         """Close its requests, which tells it to leave; kill it if it does not."""
@@ -188,7 +216,7 @@ class WorkerProcess:
             if not ready:
                 self.kill()
                 why = f"hung: no answer to {do} within {self.limit_s:g} s (--worker-limit)"
-                raise WorkerDied(self.name, "hung", why, self.tail())
+                raise WorkerDied(self.name, FaultKind.HUNG, why, self.tail())
             received = os.read(self.replies, 1 << 20)
             if not received:
                 raise self._died()
@@ -205,62 +233,54 @@ class WorkerProcess:
         else:
             reason = f"ended by itself with exit code {code}"
         self.kill()
-        return WorkerDied(self.name, "died", reason, self.tail())
+        return WorkerDied(self.name, FaultKind.DIED, reason, self.tail())
 
-
-def launch(
-    name: str,
-    framework: str,
-    *,
-    device: str,
-    threads: int | None,
-    preset: str,
-    python: str | None,
-    env: Mapping[str, str | None],
-    precision: str,
-    cache: Path,
-    logs: Path,
-    limit_s: float,
-    package: Path | None = None,
-) -> WorkerProcess:
-    """Start a Worker, under this interpreter where ``python`` is None and with the ``impls`` of this process where
-    ``package`` is, and have it configure itself; ``configured`` waits for that."""
-    inherited = environment(device, threads, precision, env, cache.absolute(), preset)
-    child = WorkerProcess(name, framework, python or sys.executable, inherited, logs, limit_s, package)
-    child.precision = precision
-    settings = {"device": device, "threads": threads, "precision": precision, "preset": preset}
-    child.send("configure", settings=settings)
-    return child
-
-
-def configured(child: WorkerProcess, device: str) -> dict[str, Any]:
-    """What a launched Worker says of itself, once it has imported its framework.
-
-    UsageError where the framework or the device is missing: that is the user's to mend, not a fault.
-    """
-    try:
-        return child.receive("configure")
-    except WorkerDied as died:
-        framework = child.framework
-        where = "" if child.python == sys.executable else f" for {child.python}"
-        if child.package and (died.kind in ("died", "error") or "'impls" in died.last_words):
-            raise  # its own impls do not fit: no framework is missing
-        if died.kind == "missing" or "ModuleNotFoundError" in died.tail:
-            raise UsageError(
+    def _mistake(self, died: WorkerDied) -> str:
+        """What the user is to mend where it could not be configured; empty where that is a fault."""
+        framework, python, device = self.launch.framework, self.launch.python, self.launch.settings.device
+        where = "" if python == sys.executable else f" for {python}"
+        if self.launch.package and (died.kind in (FaultKind.DIED, FaultKind.ERROR) or "'impls" in died.last_words):
+            return ""  # its own impls do not fit: no framework is missing
+        if died.kind == FaultKind.MISSING or "ModuleNotFoundError" in died.tail:
+            return (
                 f"framework {framework!r} is not installed{where}: pip install {impls.requirement(framework)} "
                 f"({died.last_words})"
-            ) from died
-        if died.kind == "device":
+            )
+        if died.kind == FaultKind.DEVICE:
             seen = died.reason.split(": ", 2)[-1]
-            raise UsageError(
+            return (
                 f"device {device!r} asked for, {seen} only: pass --device cpu, or a GPU build "
                 f"(make setup DEVICE=cuda, or --python {framework}=PATH)"
-            ) from died
-        if died.kind == "died" and where:
-            raise UsageError(
-                f"{child.python} cannot run a Worker for {framework}: {died.reason}; check --python"
-            ) from died
-        raise
-    except BaseException:
-        child.kill()
-        raise
+            )
+        if died.kind == FaultKind.DIED and where:
+            return f"{python} cannot run a Worker for {framework}: {died.reason}; check --python"
+        return ""
+
+
+@dataclass(eq=False)
+class RunningWorker:
+    """A Worker process and what it was found to be, each fact asked for once.
+
+    ``compile_cache`` is cold or warm, as it was at the start, None where its mode does not compile.
+    """
+
+    process: WorkerProcess
+    compile_cache: str | None = None
+    ceiling_known: bool = False
+    _ready: Ready | None = None
+    _precision: dict[str, PrecisionProbe] | None = None
+    _numpy_rate: float | None = None
+
+    def ready(self) -> Ready:
+        self._ready = self._ready or self.process.wait_until_configured()
+        return self._ready
+
+    def precision(self, how: Build) -> dict[str, PrecisionProbe]:
+        """The precision of a matmul and of a convolution in its process."""
+        self._precision = self._precision or self.process.ask(ProbePrecision(how))
+        return self._precision
+
+    def numpy_rate(self) -> float:
+        """GFLOP/s of numpy's matrix product in its process."""
+        self._numpy_rate = self._numpy_rate or self.process.ask(MeasureNumpyRate())
+        return self._numpy_rate

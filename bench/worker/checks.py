@@ -3,12 +3,13 @@
 A Worker imports this: standard library, numpy and impls only.
 """
 
+import dataclasses
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from bench.worker.messages import Check, CheckKind, GradientCount
 from impls.layers import BatchNorm
 from impls.net import Gradients
 from impls.reference import difference
@@ -18,21 +19,24 @@ SAMPLED = 4096  # values of an array that a Worker of a Run compares; `verify` c
 INPUT_GRADIENT = "gradient.input.images"
 
 
-def check(kind: str, what: str, found: np.ndarray, expected: np.ndarray, thorough: bool, scale: int = 1):
+def check(kind: CheckKind, what: str, found: np.ndarray, expected: np.ndarray, thorough: bool, scale: int = 1) -> Check:
+    """Hold ``found`` against ``scale`` times ``expected``; where not ``thorough``, in SAMPLED values of a larger
+    array."""
     if found.shape != expected.shape:
-        return {"kind": kind, "what": f"{what}: expected {expected.shape}, found {found.shape}", "error": None}
+        return Check(kind, f"{what}: expected {expected.shape}, found {found.shape}", None)
     if not np.isfinite(found.sum()):  # a NaN or an infinity anywhere is one in the sum
-        return {"kind": kind, "what": f"{what} is not finite", "error": None}
+        return Check(kind, f"{what} is not finite", None)
     if not thorough and found.size > SAMPLED:
         picks = np.random.Generator(np.random.PCG64(7)).integers(0, found.size, SAMPLED)
         where = np.unravel_index(picks, found.shape)
         found, expected = found[where], expected[where]
-    return {"kind": kind, "what": what, **difference(found, expected * scale)}
+    off = difference(found, expected * scale)
+    return Check(kind, what, off["error"], off["norm"])
 
 
 def gradient_checks(
     variant: Variant, found: dict[str, np.ndarray], folder: Path, target: Path, tiles: int, thorough: bool
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[Check], GradientCount]:
     """Every parameter's gradient is there, and no other: one for the images would be work that nobody asked for.
     With the checks, a count of both."""
     found = {key: array for key, array in found.items() if key.startswith("gradient.")}
@@ -44,32 +48,27 @@ def gradient_checks(
             checks.append(_input_check(variant, found[key], np.load(wanted[key]), folder, tiles))
         elif key in found and key in wanted:
             expected, scale = np.load(wanted[key], mmap_mode="r"), tiles
-            checks.append(check("gradient", what, found[key], expected, thorough, scale=scale))
+            checks.append(check(CheckKind.GRADIENT, what, found[key], expected, thorough, scale=scale))
         else:
             why = "is missing" if key in wanted else "is not one of a parameter"
-            checks.append({"kind": "gradient", "what": f"{what} {why}", "error": None})
-    return checks, {
-        "parameters": len(found.keys() & wanted.keys()),
-        "others": len(found.keys() - wanted.keys()),
-        "finite": all(bool(np.isfinite(array.sum())) for array in found.values()),
-    }
+            checks.append(Check(CheckKind.GRADIENT, f"{what} {why}", None))
+    finite = all(bool(np.isfinite(array.sum())) for array in found.values())
+    return checks, GradientCount(len(found.keys() & wanted.keys()), len(found.keys() - wanted.keys()), finite)
 
 
-def _input_check(variant: Variant, found: np.ndarray, expected: np.ndarray, folder: Path, tiles: int) -> dict[str, Any]:
+def _input_check(variant: Variant, found: np.ndarray, expected: np.ndarray, folder: Path, tiles: int) -> Check:
     """A gradient for each image, not a sum over them. That of a BatchNorm alone is what its own output leaves when
     its share along that output is taken away, next to nothing: so it is held against all that arrived."""
     expected = np.tile(expected, (tiles, 1, 1, 1))
-    found_check = check("gradient", "gradient input/images", found, expected, True)
-    if found_check["error"] is not None and isinstance(variant.layers[0], BatchNorm):
-        arrived = float(np.linalg.norm(np.load(folder / "reference" / "logits.npy"))) * math.sqrt(tiles)
-        found_check["error"] *= float(np.linalg.norm(expected)) / arrived
-        found_check["norm"] = found_check["error"]
-    return found_check
+    whole = check(CheckKind.GRADIENT, "gradient input/images", found, expected, True)
+    if whole.error is None or not isinstance(variant.layers[0], BatchNorm):
+        return whole
+    arrived = float(np.linalg.norm(np.load(folder / "reference" / "logits.npy"))) * math.sqrt(tiles)
+    error = whole.error * (float(np.linalg.norm(expected)) / arrived)
+    return dataclasses.replace(whole, error=error, norm=error)
 
 
-def state_checks(
-    variant: Variant, batch: int, before: Gradients, after: Gradients, target: Path
-) -> list[dict[str, Any]]:
+def state_checks(variant: Variant, batch: int, before: Gradients, after: Gradients, target: Path) -> list[Check]:
     """The moving statistics after one pass in training mode, from the reference's batch statistics."""
     checks = []
     for placed in variant.placed():
@@ -80,5 +79,5 @@ def state_checks(
         mean, variance = np.load(target / f"statistics.{layer.name}.npy")
         for name, new in (("moving_mean", mean), ("moving_variance", variance * n / (n - 1))):
             expected = (1 - layer.momentum) * before[layer.name][name] + layer.momentum * new
-            checks.append(check("state", f"{layer.name}/{name}", after[layer.name][name], expected, True))
+            checks.append(check(CheckKind.STATE, f"{layer.name}/{name}", after[layer.name][name], expected, True))
     return checks

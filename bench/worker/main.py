@@ -8,8 +8,8 @@ broken framework is not timed.
 
 import contextlib
 import ctypes
+import dataclasses
 import gc
-import json
 import os
 import resource
 import signal
@@ -17,18 +17,20 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 import impls
-from bench.worker import guest, ownership, probe
+from bench.worker import guest, messages, ownership, probe, wire
 from bench.worker.checks import check, gradient_checks, state_checks
+from bench.worker.messages import CheckKind, Output, Request
 from bench.worker.timing import measure, no_garbage_collection, spin, sync_lag
-from impls.net import Build, DeviceMissing, Settings, gradients_of, logits_of, resident_batches
+from impls.net import DeviceMissing, gradients_of, logits_of, resident_batches
 from impls.variants import variant_named
 from impls.weights import map_shared
 
+R = TypeVar("R")
 PR_SET_PDEATHSIG = 1
 #: In what frameworks say when memory ran out.
 MEMORY = (
@@ -45,34 +47,53 @@ class Worker:
         self.adapter: Any = None
         self.net: Any = None
         self.imported: int | None = None
+        self.answers: dict[type[Request[Any]], Callable[[Any], object]] = {
+            messages.Configure: self.configure,
+            messages.BuildNet: self.build,
+            messages.ProbePrecision: self.probe,
+            messages.MeasureCeiling: self.ceiling,
+            messages.MeasureNumpyRate: self.numpy_rate,
+            messages.ReadConditions: self.conditions,
+            messages.DescribeEnvironment: self.environment,
+            messages.DescribeLayers: self.layers,
+            messages.CallFirst: self.first_call,
+            messages.Verify: self.verify,
+            messages.CheckSync: self.sync,
+            messages.Measure: self.measure,
+            messages.MeasureOverhead: self.overhead,
+            messages.Finish: self.finish,
+        }
 
-    def configure(self, settings: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, request: Request[R]) -> R:
+        return cast(R, self.answers[type(request)](request))
+
+    def configure(self, request: messages.Configure) -> messages.Ready:
         probe.keep_out(self.framework)
         self.adapter = impls.load(self.framework)
-        self.adapter.configure(Settings(**settings))
+        self.adapter.configure(request.settings)
         self.imported = probe.high_water()
-        return {
+        facts = {
             "versions": self.adapter.versions(),
             "devices": self.adapter.devices(),
             "python": sys.version.split()[0],
         }
+        return wire.read(messages.Ready, facts, self.framework)
 
-    def build(
-        self, variant: str, size: int | None, folder: str, how: dict[str, Any], net: dict[str, str] | None = None
-    ) -> dict[str, Any]:
-        """Ours, or the user's own ``net``: the path of a file and the name of a function."""
+    def build(self, request: messages.BuildNet) -> messages.Identity:
+        """Our net, or the user's own."""
         self.release()
-        self.variant, self.how, self.folder = variant_named(variant, size), Build(**how), Path(folder)
+        self.variant, self.how = variant_named(request.variant, request.size), request.how
+        self.folder, theirs = Path(request.folder), request.guest
         weights = map_shared(self.folder / "weights")
-        if net:
-            self.net = guest.build(**net, variant=self.variant, weights=weights, how=self.how)
+        if theirs:
+            self.net = guest.build(theirs.path, theirs.function, self.variant, weights, self.how, sha256=theirs.sha256)
         else:
             self.net = self.adapter.build(self.variant, weights, self.how)
         self.net.load(self.batches())
         # what is alive now stays: later collections look at what a Turn left, not at a whole framework (0.4 s)
         gc.collect()
         gc.freeze()
-        return {"hash": self.variant.hash, "params": self.variant.params, "macs": self.variant.macs}
+        return messages.Identity(self.variant.hash, self.variant.params, self.variant.macs)
 
     def release(self) -> None:
         """Give up the Net there is, memory and all: it stands in cycles (a jit of its own method), and was frozen."""
@@ -84,145 +105,139 @@ class Worker:
         """The resident ones of the Net there is."""
         return resident_batches(self.how, self.variant.input_size, self.variant.channels)
 
-    def probe(self, how: dict[str, Any]) -> dict[str, Any]:
+    def probe(self, request: messages.ProbePrecision) -> dict[str, messages.PrecisionProbe]:
         """What precision a matmul and a convolution really have here."""
         self.release()
-        return {"precision": probe.precision(self.adapter.build, lambda batch: Build(**how | {"batch": batch}))}
+        return probe.precision(self.adapter.build, lambda batch: dataclasses.replace(request.how, batch=batch))
 
-    def ceiling(self, how: dict[str, Any], threads: int, own: bool) -> dict[str, Any]:
-        """What the device does at best, beside the Net there is; ``own`` is False for a framework that has no kernels
-        of its own to ask."""
+    def ceiling(self, request: messages.MeasureCeiling) -> messages.CeilingRates:
+        """What the device does at best, beside the Net there is; no rates where memory does not hold both."""
+        how, threads = request.how, request.threads
         try:
-            if own:
-                found = probe.ceiling(self.adapter.build, lambda batch: Build(**how | {"batch": batch}), threads)
+            if request.own:
+                rates = probe.ceiling(self.adapter.build, lambda batch: dataclasses.replace(how, batch=batch), threads)
             else:
-                found = probe.numpy_ceiling(threads)
+                rates = probe.numpy_ceiling(threads)
         except Exception as error:
-            if kind_of(error) != "memory":
+            if fault_kind(error) != messages.FaultKind.MEMORY:
                 raise
-            found = dict.fromkeys(("matmul_gflop_per_s", "conv_gflop_per_s", "copy_gb_per_s"))  # the Net itself fits
+            rates = messages.CeilingRates()
         gc.collect()
         self.net.peak_memory()  # from here on it counts what is timed
-        return found
+        return rates
 
-    def numpy_rate(self) -> dict[str, Any]:
-        return {"gflop_per_s": probe.numpy_matrix_rate()}
+    def numpy_rate(self, request: messages.MeasureNumpyRate) -> float:
+        return probe.numpy_matrix_rate()
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self, request: messages.ReadConditions) -> messages.Conditions:
         """What is in force now: the framework's settings read back, where the Net lies, how often it was traced."""
-        return {
-            **self.adapter.conditions(),
+        facts = {
+            **wire.fields(self._settings()),
             "device": self.net.device(),
             "layout": self.net.layout(),
             "traces": self.net.traces(),
-            "bf16": self._bf16(),
-            "filled": list(getattr(self.net, "filled", ())),
+            "filled": getattr(self.net, "filled", ()),
             "libraries": probe.libraries(),
             "other_frameworks": probe.strangers(self.framework),
         }
+        if facts["bf16"] is None and self.how.device == "cpu":
+            facts["bf16"] = probe.low_precision_hardware()
+        return wire.read(messages.Conditions, facts, f"conditions of {self.framework}")
 
-    def _bf16(self) -> bool | None:
-        """Whether the device computes bf16 itself; None where it does not say."""
-        said = self.adapter.conditions().get("bf16")
-        return probe.low_precision_hardware() if said is None and self.how.device == "cpu" else said
+    def _settings(self) -> messages.FrameworkConditions:
+        """The framework's settings, read back; those that it alone has are its switches."""
+        switches = dict(self.adapter.conditions())
+        common = {name: switches.pop(name, None) for name in ("threads", "onednn", "tf32", "bf16")}
+        return wire.read(
+            messages.FrameworkConditions, common | {"switches": switches}, f"conditions of {self.framework}"
+        )
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self, request: messages.DescribeEnvironment) -> messages.Environment:
         """What this process is made of, for ``env``: no Net is built."""
-        return {
-            "libraries": probe.libraries(),
-            "other_frameworks": probe.strangers(self.framework),
-            "settings": self.adapter.conditions(),
-            "owned_twice": ownership.owned_twice(),
-        }
+        return messages.Environment(
+            probe.libraries(), probe.strangers(self.framework), self._settings(), ownership.owned_twice()
+        )
 
-    def layers(self) -> dict[str, Any]:
-        return {"layers": self.net.layers(), "device": self.net.device()}
+    def layers(self, request: messages.DescribeLayers) -> list[messages.LayerReport]:
+        return wire.read(list[messages.LayerReport], self.net.layers(), f"layers of {self.framework}")
 
-    def first_call(self, pass_: str) -> dict[str, Any]:
-        """The first call of a pass: tracing, compiling and tuning, never a sample."""
-        _, (ns,) = measure(getattr(self.net, pass_), self.net.wait, 1)
-        return {"ns": ns}
+    def first_call(self, request: messages.CallFirst) -> int:
+        _, (ns,) = measure(getattr(self.net, request.method), self.net.wait, 1)
+        return ns
 
-    def verify(
-        self, what: list[str], thorough: bool, target: str = "reference", keep: str | None = None
-    ) -> dict[str, Any]:
-        """Hold the timed passes against the float64 reference, or what else lies in ``target``: the base batch, tiled
+    def verify(self, request: messages.Verify) -> messages.Verified:
+        """Hold the timed passes against the float64 reference, or what else lies in the target: the base batch, tiled
         to this Net's own, in place of the resident ones, and the passes' own handles read.
 
-        ``what`` is logits, gradients or both; logits first, since a pass in training mode moves the moving statistics.
-        ``keep`` is a folder for the values found, as .npy files named as those of the reference.
+        Logits come first, since a pass in training mode moves the moving statistics. Values found are kept as .npy
+        files named as those of the reference.
         """
         kept: dict[str, Any] = {}
-        manifest = None
-        values, base = self.folder / target, np.load(self.folder / "images.npy")
+        count = None
+        values, base = self.folder / request.target, np.load(self.folder / "images.npy")
         tiles = self.how.batch // len(base)
         images = np.tile(base, (tiles, 1, 1, 1))
         checks = []
-        if "logits" in what:
+        if Output.LOGITS in request.outputs:
             expected = np.tile(np.load(values / "logits.npy"), (tiles, 1))
             kept["logits"] = logits_of(self.net, images)
-            checks.append(check("logits", "logits", kept["logits"], expected, True))
-        if "gradients" in what:
+            checks.append(check(CheckKind.LOGITS, "logits", kept["logits"], expected, True))
+        if Output.GRADIENTS in request.outputs:
             before = self.net.state()
             loss, found = gradients_of(self.net, images)
-            checks.append(check("loss", "loss", np.array(loss), np.load(values / "loss.npy") * tiles, True))
+            checks.append(check(CheckKind.LOSS, "loss", np.array(loss), np.load(values / "loss.npy") * tiles, True))
             kept["loss"] = np.float32(loss)
             kept |= {f"gradient.{layer}.{name}": array for layer, of in found.items() for name, array in of.items()}
-            of_gradients, manifest = gradient_checks(self.variant, kept, self.folder, values, tiles, thorough)
+            of_gradients, count = gradient_checks(self.variant, kept, self.folder, values, tiles, request.thorough)
             checks += of_gradients
             checks += state_checks(self.variant, self.how.batch, before, self.net.state(), self.folder / "reference")
-        if keep is not None:
+        if request.keep is not None:
             for name, array in kept.items():
-                np.save(Path(keep) / f"{name}.npy", array)
+                np.save(Path(request.keep) / f"{name}.npy", array)
         self.net.load(self.batches())
-        return {"checks": checks, "gradients": manifest}
+        return messages.Verified(checks, count)
 
-    def sync(self, pass_: str, iteration_ns: int, attempts: int) -> dict[str, Any]:
+    def sync(self, request: messages.CheckSync) -> messages.SyncLag:
         """Whether the Net's ``wait`` leaves the device with work to do, on the very pass that is timed."""
         with no_garbage_collection():
-            run = getattr(self.net, pass_)
-            return sync_lag(run, self.net.wait, self.net.fetch, iteration_ns, attempts=attempts)
+            run = getattr(self.net, request.method)
+            lag = sync_lag(run, self.net.wait, self.net.fetch, request.iteration_ns, attempts=request.attempts)
+        return messages.SyncLag(lag["iterations"], lag["copy_ns"], lag["allowed_ns"])
 
-    def measure(self, pass_: str, n: int, spin_ns: int = 0) -> dict[str, Any]:
-        """``spin_ns`` of busy waiting is added to every pass, inside the clock: the known slowdown of an --ab.
-
-        Memory at its peak in these passes: of the device's allocator where it counts, of the process beside what it
-        held when its framework was imported where the system lets the mark be reset.
-        """
-        run = getattr(self.net, pass_)
+    def measure(self, request: messages.Measure) -> messages.Measured:
+        """Memory is at its peak in these passes: of the device's allocator where it counts, of the process where the
+        system lets the mark be reset."""
+        run, wait, spin_ns = getattr(self.net, request.method), self.net.wait, request.spin_ns
         self.net.peak_memory()
         counted = probe.reset_high_water()
         before = resource.getrusage(resource.RUSAGE_SELF)
         with no_garbage_collection():
-            start_ns, samples_ns = measure(slowed(run, self.net.wait, spin_ns) if spin_ns else run, self.net.wait, n)
+            start_ns, samples_ns = measure(slowed(run, wait, spin_ns) if spin_ns else run, wait, request.n)
         after = resource.getrusage(resource.RUSAGE_SELF)
-        return {
-            "start_ns": start_ns.tolist(),
-            "ns": samples_ns.tolist(),
-            "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-            "nivcsw": after.ru_nivcsw - before.ru_nivcsw,
-            "nvcsw": after.ru_nvcsw - before.ru_nvcsw,
-            "majflt": after.ru_majflt - before.ru_majflt,
-            "allocator_peak": self.net.peak_memory(),
-            "process_peak": self._above_import() if counted else None,
-        }
+        return messages.Measured(
+            start_ns.tolist(),
+            samples_ns.tolist(),
+            cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+            allocator_peak=self.net.peak_memory(),
+            process_peak=self._above_import() if counted else None,
+        )
 
     def _above_import(self) -> int | None:
         high = probe.high_water()
         return max(0, high - self.imported) if high is not None and self.imported is not None else None
 
-    def overhead(self, n: int) -> dict[str, Any]:
+    def overhead(self, request: messages.MeasureOverhead) -> list[int]:
         """The loop around a run that does nothing, with this framework's own wait."""
-        _, samples_ns = measure(lambda: None, self.net.wait, n)
-        return {"ns": samples_ns.tolist()}
+        _, samples_ns = measure(lambda: None, self.net.wait, request.n)
+        return samples_ns.tolist()
 
-    def finish(self, what: list[str]) -> dict[str, Any]:
+    def finish(self, request: messages.Finish) -> messages.Finished:
         """After the last Turn: are conditions what they were, and values as ``verify`` says? Of BatchNorm's logits only
         that they are finite, their statistics moved."""
-        checks = self.verify(what, thorough=False)["checks"]
+        checks = self.verify(messages.Verify(request.outputs, thorough=False)).checks
         if self.net.state():
-            checks = [one for one in checks if one["kind"] != "logits" or one["error"] is None]
-        return {"conditions": self.conditions(), "checks": checks}
+            checks = [one for one in checks if one.kind != CheckKind.LOGITS or one.error is None]
+        return messages.Finished(self.conditions(messages.ReadConditions()), checks)
 
 
 def slowed(run: Callable[[], Any], wait: Callable[[Any], None], spin_ns: int) -> Callable[[], Any]:
@@ -237,19 +252,16 @@ def slowed(run: Callable[[], Any], wait: Callable[[Any], None], spin_ns: int) ->
     return both
 
 
-def kind_of(error: BaseException) -> str:
-    """What a failed request means to the controller: device, missing, memory, net (a user's own that is none) or
-    error."""
+def fault_kind(error: BaseException) -> messages.FaultKind:
+    """What a failed request means to the controller."""
     if isinstance(error, guest.NotANet):
-        return "net"
+        return messages.FaultKind.NET
     if isinstance(error, DeviceMissing):
-        return "device"
+        return messages.FaultKind.DEVICE
     if isinstance(error, ImportError):
-        return "missing"
+        return messages.FaultKind.MISSING
     words = f"{type(error).__name__} {error}".lower()
-    if any(sign in words for sign in MEMORY):
-        return "memory"
-    return "error"
+    return messages.FaultKind.MEMORY if any(sign in words for sign in MEMORY) else messages.FaultKind.ERROR
 
 
 def end_with(controller: int) -> None:
@@ -267,18 +279,16 @@ def main(framework: str, requests: int, replies: int, controller: int) -> None:
     """Serve until the controller closes its end; the last word on a failure goes to stderr."""
     end_with(controller)
     worker = Worker(framework)
-    with open(requests) as asked, open(replies, "w") as answered:
+    with open(requests) as asked, open(replies, "wb") as replied:
         for line in asked:
-            request = json.loads(line)
-            do: Callable[..., dict[str, Any]] = getattr(worker, request.pop("do"))
             try:
-                reply = do(**request)
+                reply = messages.write_reply(worker.answer(messages.read_request(line)))
             except BaseException as error:
                 traceback.print_exc()
                 why = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-                reply = {"failed": kind_of(error), "why": why.removesuffix(": ")}
-            answered.write(json.dumps(reply, allow_nan=False) + "\n")
-            answered.flush()
-            if "failed" in reply:
+                replied.write(messages.write_reply(messages.Failure(fault_kind(error), why.removesuffix(": "))))
+                replied.flush()
                 os._exit(1)  # a framework's own threads must not keep a broken process alive
+            replied.write(reply)
+            replied.flush()
     os._exit(0)  # nor is a framework's tidy end worth its second

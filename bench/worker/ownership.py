@@ -6,15 +6,22 @@ import csv
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
 
 SHARED_OBJECT = re.compile(r"\.(so(\.\d+)*|dylib|pyd|dll)$")
 
 
-def owned_twice(path: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Shared objects with more than one owner, by the RECORD of each distribution on ``path`` (sys.path): the file's
-    name without its folder, and the owners' names."""
+@dataclass(frozen=True)
+class OwnedTwice:
+    """The name of a shared object without its folder, and the distributions that own it."""
+
+    file: str
+    owners: list[str]
+
+
+def owned_twice(path: Sequence[str] | None = None) -> list[OwnedTwice]:
+    """Shared objects with more than one owner, by the RECORD of each distribution on ``path`` (sys.path)."""
     owners: dict[str, set[str]] = {}
     for distribution in metadata.distributions() if path is None else metadata.distributions(path=list(path)):
         record = distribution.read_text("RECORD") or ""  # an editable or an old install may have none
@@ -23,4 +30,4 @@ def owned_twice(path: Sequence[str] | None = None) -> list[dict[str, Any]]:
             if row and SHARED_OBJECT.search(row[0]):
                 owners.setdefault(os.path.normpath(os.path.join(home, row[0])), set()).add(distribution.name)
     twice = {file: sorted(names) for file, names in owners.items() if len(names) > 1}
-    return [{"file": os.path.basename(file), "owners": twice[file]} for file in sorted(twice)]
+    return [OwnedTwice(os.path.basename(file), twice[file]) for file in sorted(twice)]

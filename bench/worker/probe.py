@@ -11,11 +11,11 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import impls
+from bench.worker.messages import CeilingRates, Library, PrecisionProbe
 from bench.worker.timing import measure
 from impls import reference
 from impls.layers import Conv, Fc, Flatten, Relu
@@ -35,7 +35,7 @@ OWN = (library for framework in impls.FRAMEWORKS.values() for library in framewo
 LIBRARY = re.compile(rf"lib({'|'.join((*SHARED, *OWN))})[\w.+-]*\.so[\d.]*$")
 
 
-def precision(build: Builder, how: Callable[[int], Build]) -> dict[str, dict[str, Any]]:
+def precision(build: Builder, how: Callable[[int], Build]) -> dict[str, PrecisionProbe]:
     """Relative L2 error against float64 of a matmul and of a convolution, and the precision that it shows."""
     found = {}
     for variant in PRECISION:
@@ -44,11 +44,11 @@ def precision(build: Builder, how: Callable[[int], Build]) -> dict[str, dict[str
         images = np.random.Generator(np.random.PCG64(0)).standard_normal(shape, dtype=np.float32)
         logits = logits_of(build(variant, weights, how(len(images))), images)
         error = reference.relative_l2(logits, reference.forward(variant, weights, images).logits)
-        found[variant.name] = {"error": error, "precision": shown(error)}
+        found[variant.name] = PrecisionProbe(error, precision_shown(error))
     return found
 
 
-def shown(error: float) -> str:
+def precision_shown(error: float) -> str:
     """The precision that a relative error shows: operands rounded to 24, 11 or 8 bits. Measured: fp32 2e-7 to 4e-7,
     tf32 3e-4, bf16 2e-3 to 4e-3; between them it is unknown (Winograd's transforms lose digits in fp32)."""
     if error < 1e-5:
@@ -58,7 +58,7 @@ def shown(error: float) -> str:
     return "bf16" if 1e-3 < error < 3e-2 else "unknown"
 
 
-def ceiling(build: Builder, how: Callable[[int], Build], threads: int) -> dict[str, float | None]:
+def ceiling(build: Builder, how: Callable[[int], Build], threads: int) -> CeilingRates:
     """What this device does at best, in this precision, with these threads: GFLOP/s of a square matrix product and of a
     3x3 convolution, each a net of one row through the adapter's own builder, and GB/s of a copy, counting what is read
     and what is written. The median of five, as a Case's own centre is one: the best would hold the machine's best
@@ -69,20 +69,16 @@ def ceiling(build: Builder, how: Callable[[int], Build], threads: int) -> dict[s
     matmul = Variant("matmul", 1, "", "", (Fc("fc", side),), channels=side, part=True)
     images = 8 if on_cpu else 128
     conv = Variant("conv", 28, "", "", (Conv("conv", 256, 3, pad=(1, 1)),), channels=256, part=True)
-    return {
-        "matmul_gflop_per_s": 2 * matmul.macs * side / _median_ns(build, matmul, how(side)),
-        "conv_gflop_per_s": 2 * conv.macs * images / _median_ns(build, conv, how(images)),
-        "copy_gb_per_s": copy_rate(threads) if on_cpu else _device_copy_rate(build, how),
-    }
+    return CeilingRates(
+        matmul_gflop_per_s=2 * matmul.macs * side / _median_ns(build, matmul, how(side)),
+        conv_gflop_per_s=2 * conv.macs * images / _median_ns(build, conv, how(images)),
+        copy_gb_per_s=copy_rate(threads) if on_cpu else _device_copy_rate(build, how),
+    )
 
 
-def numpy_ceiling(threads: int) -> dict[str, float | None]:
+def numpy_ceiling(threads: int) -> CeilingRates:
     """The same of a process without a framework: numpy's fp32 matrix product, and a copy."""
-    return {
-        "matmul_gflop_per_s": numpy_matrix_rate(),
-        "conv_gflop_per_s": None,
-        "copy_gb_per_s": copy_rate(threads),
-    }
+    return CeilingRates(matmul_gflop_per_s=numpy_matrix_rate(), copy_gb_per_s=copy_rate(threads))
 
 
 def numpy_matrix_rate(side: int = 2048) -> float:
@@ -139,7 +135,7 @@ def low_precision_hardware() -> bool | None:
     return bool({"amx_bf16", "avx512_bf16", "bf16"} & set(words[2].split())) if words else None
 
 
-def libraries() -> list[dict[str, Any]]:
+def libraries() -> list[Library]:
     """Shared objects in memory that decide speed: file name, and whether it lies in this environment; no path."""
     try:
         maps = Path("/proc/self/maps").read_text()
@@ -148,7 +144,7 @@ def libraries() -> list[dict[str, Any]]:
     paths = {line.split(maxsplit=5)[5] for line in maps.splitlines() if line.count(" ") >= 5 and "/" in line}
     home = os.path.realpath(sys.prefix)  # the system's own paths have no links in them
     return [
-        {"name": Path(path).name, "inside": path.startswith(home)}
+        Library(Path(path).name, path.startswith(home))
         for path in sorted(paths, key=lambda path: Path(path).name)
         if LIBRARY.search(Path(path).name)
     ]

@@ -17,10 +17,12 @@ from bench.cases import arm
 from bench.cases.case import groups
 from bench.commands import options
 from bench.commands.cli import main
-from bench.controller.pool import WorkerSettings, preflight
+from bench.controller.pool import preflight
+from bench.controller.settings import WorkerSettings
 from bench.output import verdicts
 from bench.record import pairs
 from bench.record.run import Run
+from impls.net import Settings
 
 TORCH = ["torch"]
 KEYS = "impls, python, net, threads, mode, layout, lrn, preset, env:NAME or slowdown"
@@ -182,7 +184,7 @@ class TestWorkers:
         from bench.controller.worker_process import environment
 
         ab = arm.Ab("env:TF_ENABLE_ONEDNN_OPTS", ("", "0"))
-        a, b = (environment("cpu", 1, "fp32", ab.env(label), tmp_path) for label in "AB")
+        a, b = (environment(Settings("cpu", 1, "fp32"), ab.env(label), tmp_path) for label in "AB")
         assert "TF_ENABLE_ONEDNN_OPTS" not in a
         assert b["TF_ENABLE_ONEDNN_OPTS"] == "0"
 
@@ -318,7 +320,7 @@ class TestRevisions:
                 "net.py",
                 "    lrn: str",
                 "    LRN: str",
-                "failed in probe: TypeError: Build.__init__() got",
+                "failed in probe: Malformed: probe.how: Build has no field lrn;",
             ),
             ("net.py", "def resident_batches", "def batches_", "ImportError: cannot import name 'resident_batches'"),
             ("null_alexnet.py", "import Build", "import Built", "failed in configure: ImportError: cannot import name"),

@@ -13,7 +13,7 @@ from bench.cases.axes import Axes
 from bench.cases.case import checked, groups
 from bench.cases.parse import parse_layouts, parse_modes
 from bench.commands.cli import main
-from bench.controller.pool import WorkerSettings
+from bench.controller.settings import WorkerSettings
 from bench.record import pairs
 
 ALL = ["torch", "tensorflow", "jax"]

@@ -7,22 +7,25 @@ import pytest
 from runs import A, B, make, turn, worker
 
 from bench.controller import gate
+from bench.controller.parity import Judged
 from bench.record import validity
 from bench.record.journal import Journal
 from bench.record.pairs import within
 from bench.record.run import Run
+from bench.worker.messages import CheckKind, Conditions, Library, PrecisionProbe
 
 GPU = dataclasses.replace(A, device="cuda:1")
 
 
 def check(what, error, tolerance=1e-4, kind="gradient"):
-    return {
-        "kind": kind,
-        "what": what,
-        "error": error,
-        "tolerance": tolerance,
-        "ok": error is not None and error <= tolerance,
-    }
+    return Judged.of_error(CheckKind(kind), what, error, tolerance)
+
+
+def conditions(**changes):
+    """Those of a Worker on two threads of a CPU, but for the changes."""
+    settings = {"threads": 2, "onednn": True, "tf32": False, "bf16": None, "switches": {}}
+    place = {"device": "cpu", "layout": "nchw", "traces": {}, "filled": []}
+    return Conditions(**settings | place | {"libraries": [], "other_frameworks": []} | changes)
 
 
 def test_the_worst_check_is_named_and_one_without_an_error_is_worse_than_any():
@@ -49,7 +52,7 @@ def test_the_worst_check_is_named_and_one_without_an_error_is_worse_than_any():
     ],
 )
 def test_another_precision_than_was_asked_for_is_refused(case, shown, refused):
-    found = {"matmul": {"error": 3e-7, "precision": case.precision}, "conv": {"error": 2e-3, "precision": shown}}
+    found = {"matmul": PrecisionProbe(3e-7, case.precision), "conv": PrecisionProbe(2e-3, shown)}
     words = f"asked for {case.precision}, but a conv ran in {shown} precision (off by 2.0e-03 from float64)"
     assert gate.precision_fault(case, found) == (words if refused else "")
 
@@ -71,28 +74,24 @@ def test_another_precision_than_was_asked_for_is_refused(case, shown, refused):
 )
 def test_an_output_on_another_device_is_refused(case, device, refused):
     words = f"asked for {case.device}, the output lies on {device}"
-    assert gate.place_fault(case, 2, {"device": device, "layout": case.layout, "threads": 2}) == (
-        words if refused else ""
-    )
+    assert gate.place_fault(case, 2, conditions(device=device, layout=case.layout)) == (words if refused else "")
 
 
 def test_activations_in_another_layout_are_refused():
     words = "asked for layout nchw, activations lie in nhwc"
-    assert gate.place_fault(A, 2, {"device": "cpu", "layout": "nhwc", "threads": 2}) == words
+    assert gate.place_fault(A, 2, conditions(layout="nhwc")) == words
 
 
 @pytest.mark.parametrize(("threads", "refused"), [(2, False), (None, False), (1, True)])
 def test_other_threads_in_force_are_refused_where_they_are_known(threads, refused):
     words = "asked for 2 threads, 1 are in force"
-    conditions = {"device": "cpu", "layout": "nchw", "threads": threads}
-    assert gate.place_fault(A, 2, conditions) == (words if refused else "")
+    assert gate.place_fault(A, 2, conditions(threads=threads)) == (words if refused else "")
 
 
 def test_a_retrace_is_a_change_of_conditions_and_a_library_loaded_late_is_none():
-    before = worker(A, traces={"forward": 1})["conditions"]
-    late = before | {"libraries": [{"name": "libcudnn.so.9", "inside": True}]}
-    assert gate.changed(before, late) == {}
-    assert gate.changed(before, before | {"traces": {"forward": 2}}) == {"traces": [{"forward": 1}, {"forward": 2}]}
+    before = conditions(traces={"forward": 1})
+    assert gate.changed(before, conditions(traces={"forward": 1}, libraries=[Library("libcudnn.so.9", True)])) == {}
+    assert gate.changed(before, conditions(traces={"forward": 2})) == {"traces": [{"forward": 1}, {"forward": 2}]}
 
 
 @pytest.mark.parametrize(

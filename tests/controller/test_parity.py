@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from bench.controller import parity
-from bench.controller.parity import LIMITS, Proof
+from bench.controller.parity import LIMITS, Judged, Proof
+from bench.worker.messages import Check, CheckKind
 from impls import reference
 from impls.layers import BatchNorm, Conv, Fc, Flatten, Pool, Relu
 from impls.variants import VARIANTS, Variant
@@ -137,16 +138,16 @@ def test_rounding_to_a_precision_costs_the_reference_what_its_bits_say():
 
 @pytest.mark.parametrize(("error", "ok"), [(1e-4, True), (2e-4, False), (np.nan, False), (None, False)])
 def test_a_check_is_ok_within_its_tolerance_and_never_where_it_has_no_finite_error(error, ok):
-    check = {"kind": "gradient", "what": "gradient conv1 bias", "error": error}
-    assert parity.judge([check | {"norm": 1.0}], STRICT) == [check | {"tolerance": 1e-4, "ok": ok}]
+    check = Check(CheckKind.GRADIENT, "gradient conv1 bias", error, norm=1.0)
+    assert parity.judge([check], STRICT) == [Judged(check.kind, check.what, error, 1e-4, ok)]
 
 
 def test_where_rounding_may_move_a_gradient_far_its_length_is_held_too():
     """Half of a gradient is off by 0.5, which bf16 allows; its length tells."""
-    check = {"kind": "gradient", "what": "gradient fc6/kernel", "error": 0.5, "norm": 0.5}
+    check = Check(CheckKind.GRADIENT, "gradient fc6/kernel", 0.5, norm=0.5)
     value, norm = parity.judge([check], LIMITS["bf16"])
-    assert value["ok"]
-    assert (norm["what"], norm["error"], norm["ok"]) == ("norm of gradient fc6/kernel", 0.5, False)
+    assert value.ok
+    assert (norm.what, norm.error, norm.ok) == ("norm of gradient fc6/kernel", 0.5, False)
 
 
 @pytest.mark.parametrize(("batch", "count"), [(1, 1), (2, 2), (7, 1), (8, 2)])

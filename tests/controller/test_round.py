@@ -1,9 +1,11 @@
 """One Round with the null Net: what its Workers may do wrong, and what it costs. Real processes, real signals."""
 
+import functools
 import json
 import os
 import signal
 import time
+from typing import ClassVar
 
 import psutil
 import pytest
@@ -11,9 +13,13 @@ from command import NULL
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
-from bench.controller.pool import WorkerSettings
+from bench.controller import parity
+from bench.controller.round import Round, RoundResult
 from bench.controller.rounds import Rounds
+from bench.controller.settings import WorkerSettings
+from bench.controller.slot import Session
 from bench.record.events import SCHEMA
+from bench.record.journal import Journal
 from bench.record.run import Run
 
 TWO = (*NULL, "--mode", "noop,part")  # two Workers that take turns; the second plays the part in NULL_NET
@@ -149,3 +155,65 @@ class TestPrecision:
             "g0-r0-a0-null-noop-fp32.stderr",
         }
         assert run.row(case)["valid"]
+
+
+class TestAlone:
+    """A Round by itself: what it is given, and what comes back."""
+
+    CASE = Case("half_width", "null", "part", "cpu", "fp32", "nhwc", 2, "forward", size=67)
+    PLACE: ClassVar = {"group": 0, "round": 0, "attempt": 0}
+
+    @pytest.fixture
+    def round_of(self, tmp_path):
+        """Run a Round whose null Net plays a part; its result and events."""
+
+        def run(part="spin=1", tell=lambda *words, **fields: None, kept=(), spare=True, **rules):
+            protocol = Protocol(**{"rounds": 1, "burn_in": 2, "gate": False, "iterations": 2} | rules)
+            settings = WorkerSettings(1, 60, env={"NULL_NET": part})
+            session = Session(protocol, settings, tmp_path, Journal(tmp_path), tell)
+            (tmp_path / "set").mkdir(exist_ok=True)
+            proof = functools.cache(lambda: parity.prepare(self.CASE.net, tmp_path / "set", batch=2))
+            result = Round(session, self.PLACE, proof, dict(kept), spare=spare).run([self.CASE])
+            events = [json.loads(line)["event"] for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+            return result, events
+
+        yield run
+        assert not [
+            child for child in psutil.Process().children() if str(tmp_path) in " ".join(child.environ().values())
+        ]
+
+    def test_one_that_ends_as_it_should_has_measured_and_judged_nothing(self, round_of):
+        result, events = round_of()
+        assert result == RoundResult(void="", disturbed=result.disturbed, failed={}, kept={})
+        assert events == ["worker", "layers", "burn_in", "control", "turn", "turn", "control", "block"]
+
+    @pytest.mark.parametrize("spare", [True, False])
+    def test_a_death_voids_it_where_one_is_spare_and_else_fails_the_case(self, round_of, spare):
+        result, events = round_of("die=3", spare=spare)
+        reason = "ended by itself with exit code 9"
+        assert result.void == (f"null-part {reason}" if spare else "")
+        assert result.failed == ({} if spare else {self.CASE.id: reason})
+        assert events[-1] == ("fault" if spare else "failed")
+
+    def test_a_net_that_disagrees_fails_its_case_in_any_round(self, round_of):
+        result, events = round_of("low")
+        assert result.void == ""
+        assert "asked for fp32, but a matmul ran in bf16 precision" in result.failed[self.CASE.id]
+        assert "turn" not in events
+
+    def test_shared_workers_go_on_to_the_next_group(self, round_of):
+        first, _ = round_of(shared_workers=True)
+        (worker,) = first.kept.values()
+        assert worker.process.process.poll() is None
+        second, events = round_of(shared_workers=True, kept=first.kept)
+        assert second.kept == first.kept
+        assert events.count("turn") == 4
+        worker.process.kill()
+
+    def test_an_interrupt_passes_on_and_leaves_no_worker_behind(self, round_of):
+        def interrupt(what, **fields):
+            if what == "turn":
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            round_of(tell=interrupt, shared_workers=True)

@@ -8,8 +8,8 @@ from command import NULL, SMALL, Command
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
-from bench.controller.pool import WorkerSettings
 from bench.controller.rounds import Rounds
+from bench.controller.settings import WorkerSettings
 from bench.machine import noise
 from bench.record.events import SCHEMA
 from bench.record.run import Run

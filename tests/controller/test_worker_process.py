@@ -12,9 +12,11 @@ from paths import ROOT
 
 from bench import UsageError
 from bench.commands.options import plain_cases
-from bench.controller.pool import building
-from bench.controller.worker_process import WorkerDied, WorkerProcess, configured, environment, launch
+from bench.controller.settings import build_request
+from bench.controller.worker_process import Launch, WorkerDied, WorkerProcess, environment
+from bench.worker.messages import FaultKind, Measure
 from impls import weights
+from impls.net import Settings
 
 ASKED = {"framework": "null", "mode": "part", "device": "cpu", "threads": None, "size": "67", "seed": "0", "python": ()}
 (CASE,) = plain_cases(["half_width"], ASKED, batch=2)
@@ -22,32 +24,32 @@ ENVIRONMENTS = json.loads((ROOT / "tests" / "data" / "worker_environment.json").
 
 
 def worker(folder, part="", limit_s=60.0, python=None):
-    child = launch(
-        "w",
-        "null",
-        device="cpu",
-        threads=1,
-        preset="equal",
-        python=python,
-        env={"NULL_NET": part},
-        precision="fp32",
-        cache=folder / "cache",
-        logs=folder / "logs",
-        limit_s=limit_s,
+    child = WorkerProcess(
+        Launch(
+            "w",
+            "null",
+            Settings("cpu", 1, "fp32"),
+            cache=folder / "cache",
+            logs=folder / "logs",
+            limit_s=limit_s,
+            python=python or sys.executable,
+            env={"NULL_NET": part},
+            package=None,
+        )
     )
-    ready = configured(child, "cpu")
+    ready = child.wait_until_configured()
     weights.write_shared(weights.initial(CASE.net), folder / "weights")
-    child.ask("build", **building(CASE, folder))
+    child.ask(build_request(CASE, folder))
     return child, ready
 
 
 def test_a_worker_measures_what_it_is_told_to(tmp_path):
     child, ready = worker(tmp_path, "spin=1")
-    got = child.ask("measure", pass_="forward", n=5)
-    assert ready["devices"] == ["cpu"]
-    assert len(got["ns"]) == len(got["start_ns"]) == 5
-    assert min(got["ns"]) >= 1_000_000
-    assert got["start_ns"] == sorted(got["start_ns"])
+    measured = child.ask(Measure("forward", n=5))
+    assert ready.devices == ["cpu"]
+    assert len(measured.ns) == len(measured.start_ns) == 5
+    assert min(measured.ns) >= 1_000_000
+    assert measured.start_ns == sorted(measured.start_ns)
     child.end()
     assert child.process.returncode == 0
 
@@ -55,7 +57,7 @@ def test_a_worker_measures_what_it_is_told_to(tmp_path):
 def test_its_memory_is_its_own_and_not_its_parents(tmp_path):
     held = bytearray(1 << 30)  # a child's ru_maxrss would start here
     child, _ = worker(tmp_path)
-    peak = child.ask("measure", pass_="forward", n=1)["process_peak"]
+    peak = child.ask(Measure("forward", n=1)).process_peak
     child.kill()
     assert 1 << 20 < peak < 1 << 29 < len(held)
 
@@ -73,7 +75,7 @@ def test_its_environment_is_the_whitelist_and_nothing_of_a_poisoned_parent(tmp_p
     with open(f"/proc/{child.process.pid}/environ") as file:
         seen = dict(line.split("=", 1) for line in file.read().split("\0") if line)
     child.kill()
-    assert seen == environment("cpu", 1, "fp32", {"NULL_NET": ""}, tmp_path / "cache")
+    assert seen == environment(Settings("cpu", 1, "fp32"), {"NULL_NET": ""}, tmp_path / "cache")
     assert not poison.keys() & seen.keys()
     assert seen["CUDA_VISIBLE_DEVICES"] == ""
     assert seen["OMP_NUM_THREADS"] == "1"
@@ -83,13 +85,13 @@ def test_its_environment_is_the_whitelist_and_nothing_of_a_poisoned_parent(tmp_p
 def test_what_a_worker_inherits_is_held_by_values(device, threads, precision, preset, more, monkeypatch):
     """Of every framework's variables, and of its own: conditions that would change with no other sign."""
     monkeypatch.setattr(os, "environ", ENVIRONMENTS["environ"])
-    found = environment(device, threads, precision, {}, Path("/a/cache"), preset)
+    found = environment(Settings(device, threads, precision, preset), {}, Path("/a/cache"))
     assert found == ENVIRONMENTS["always"] | more
 
 
 def test_what_a_user_adds_or_takes_away_comes_last():
     extra = {"TF_XLA_FLAGS": None, "JAX_PLATFORMS": "tpu"}
-    found = environment("cpu", 1, "fp32", extra, Path("/a/cache"))
+    found = environment(Settings("cpu", 1, "fp32"), extra, Path("/a/cache"))
     assert ("TF_XLA_FLAGS" in found, found["JAX_PLATFORMS"]) == (False, "tpu")
 
 
@@ -97,29 +99,44 @@ def test_a_killed_worker_is_reported_with_its_signal(tmp_path):
     child, _ = worker(tmp_path)
     os.kill(child.process.pid, signal.SIGKILL)
     with pytest.raises(WorkerDied, match=r"w: killed by SIGKILL; the kernel does that when memory runs out") as died:
-        child.ask("measure", pass_="forward", n=1)
-    assert died.value.kind == "died"
+        child.ask(Measure("forward", n=1))
+    assert died.value.kind == FaultKind.DIED
 
 
 def test_a_worker_that_ends_by_itself_is_reported_with_its_code(tmp_path):
     child, _ = worker(tmp_path, "die=1")
     with pytest.raises(WorkerDied, match="w: ended by itself with exit code 9"):
-        child.ask("measure", pass_="forward", n=1)
+        child.ask(Measure("forward", n=1))
 
 
 def test_a_worker_out_of_memory_says_so_and_its_stderr_has_the_rest(tmp_path):
     child, _ = worker(tmp_path, "memory=1")
     with pytest.raises(WorkerDied, match="w: ran out of memory: MemoryError: the null Net was told to") as died:
-        child.ask("measure", pass_="forward", n=1)
-    assert died.value.kind == "memory"
+        child.ask(Measure("forward", n=1))
+    assert died.value.kind == FaultKind.MEMORY
     assert "Traceback" in died.value.tail
+
+
+def test_a_reply_that_is_not_as_declared_is_an_error_that_says_what_is_wrong(tmp_path, monkeypatch):
+    child, _ = worker(tmp_path)
+    monkeypatch.setattr(child, "_line", lambda do: b'{"reply": {"ns": []}}')
+    with pytest.raises(WorkerDied, match="w: reply to measure: Measured lacks start_ns, cpu_s, ") as died:
+        child.ask(Measure("forward", n=1))
+    assert died.value.kind == FaultKind.ERROR
+    assert child.process.returncode == -signal.SIGKILL
+
+
+def test_a_request_that_is_not_as_declared_is_refused_by_the_worker_in_one_line(tmp_path):
+    child, _ = worker(tmp_path)
+    with pytest.raises(WorkerDied, match=r"^w: failed in measure: Malformed: measure.n: expected int, found 'five'$"):
+        child.ask(Measure("forward", n="five"))
 
 
 def test_a_worker_that_hangs_is_killed_at_its_limit(tmp_path):
     child, _ = worker(tmp_path, "hang=1", limit_s=10)
     child.limit_s = 0.5
     with pytest.raises(WorkerDied, match=r"w: hung: no answer to measure within 0.5 s \(--worker-limit\)"):
-        child.ask("measure", pass_="forward", n=1)
+        child.ask(Measure("forward", n=1))
     assert child.process.returncode == -signal.SIGKILL
 
 
@@ -151,5 +168,4 @@ def test_children_are_started_in_a_session_of_their_own(tmp_path):
     """Ctrl-C in a terminal reaches the controller alone, which ends its Workers itself."""
     child, _ = worker(tmp_path)
     assert os.getsid(child.process.pid) == child.process.pid
-    assert isinstance(child, WorkerProcess)
     child.kill()

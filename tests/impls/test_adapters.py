@@ -11,6 +11,7 @@ from nets import MANY, configured, error, far_from_ties, how
 import impls
 from bench.controller import parity
 from bench.controller.gate import sync_fault
+from bench.worker.messages import SyncLag
 from bench.worker.timing import measure, sync_lag
 from impls import reference
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pool, Relu, place
@@ -310,7 +311,7 @@ def test_a_device_is_done_when_wait_returns(build, pass_):
     net = build(HEAVY, initial(HEAVY), batch=4)
     run = getattr(net, pass_)
     _, ns = measure(run, net.wait, 3)
-    assert sync_fault(sync_lag(run, net.wait, net.fetch, min(ns))) == ""
+    assert sync_fault(SyncLag(**sync_lag(run, net.wait, net.fetch, min(ns)))) == ""
 
 
 @pytest.mark.parametrize("pass_", ["forward", "forward_backward"])
@@ -323,4 +324,4 @@ def test_without_its_wait_an_adapter_is_caught(pass_):
     net.wait(run())
     _, ns = measure(run, lambda handles: None, 3)
     lag = sync_lag(run, lambda handles: None, net.fetch, min(ns))
-    assert "its wait returns before the device is done" in sync_fault(lag)
+    assert "its wait returns before the device is done" in sync_fault(SyncLag(**lag))

@@ -13,6 +13,7 @@ from nets import PEERS, configured, how
 
 from bench.controller import parity
 from bench.worker.main import Worker
+from bench.worker.messages import BuildNet, CheckKind, Output, Verify
 from impls import FRAMEWORKS
 from impls.layers import BatchNorm, Conv, Fc, Flatten, Lrn, Pool, Relu
 from impls.variants import VARIANTS, Variant
@@ -103,12 +104,12 @@ def planted(op, name, fault):
 
 def caught(worker, parity_set, variant, framework):
     """Whether a build, or one of the checks within strict limits, says that something is wrong."""
-    fields = dataclasses.asdict(how(framework))
+    request = BuildNet(variant.name, variant.input_size, str(parity_set.folder), how(framework))
     try:
-        worker.build(variant.name, variant.input_size, str(parity_set.folder), fields)
-        for what in ("logits", "gradients"):
-            checks = parity.judge(worker.verify([what], thorough=False)["checks"], parity.LIMITS["fp32"])
-            if not all(check["ok"] for check in checks):
+        worker.build(request)
+        for output in Output:
+            checks = worker.verify(Verify([output], thorough=False)).checks
+            if not all(check.ok for check in parity.judge(checks, parity.LIMITS["fp32"])):
                 return True
     except SHAPES as error:  # a shape that no longer fits, in each framework's own words
         return any(word in str(error).lower() for word in ("shape", "size", "dimension"))
@@ -154,7 +155,7 @@ def test_a_gradient_that_is_withheld_or_one_that_nobody_asked_for_is_caught(fram
     parity_set = parity.prepare(TINY, tmp_path, batch=2)
     worker = Worker(framework)
     worker.adapter = configured(framework)
-    worker.build("tiny", None, str(tmp_path), dataclasses.asdict(how(framework)))
+    worker.build(BuildNet("tiny", None, str(tmp_path), how(framework)))
     found = worker.net.gradients
 
     def without(handles):
@@ -170,7 +171,6 @@ def test_a_gradient_that_is_withheld_or_one_that_nobody_asked_for_is_caught(fram
         (beside, ["gradient input/images is not one of a parameter"]),
     ):
         worker.net.gradients = bent
-        checks = parity.judge(
-            worker.verify(["gradients"], thorough=True)["checks"], parity_set.proofs(2, "fp32")[0].limits
-        )
-        assert [check["what"] for check in checks if not check["ok"] and check["kind"] == "gradient"] == words
+        verified = worker.verify(Verify([Output.GRADIENTS], thorough=True))
+        checks = parity.judge(verified.checks, parity_set.proofs(2, "fp32")[0].limits)
+        assert [check.what for check in checks if not check.ok and check.kind == CheckKind.GRADIENT] == words

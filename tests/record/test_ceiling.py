@@ -15,6 +15,7 @@ from bench.record.ceiling import Ceiling
 from bench.record.journal import Journal
 from bench.record.run import Run
 from bench.worker import probe
+from bench.worker.messages import CeilingRates
 from impls import null_alexnet
 from impls.net import Build
 
@@ -221,14 +222,14 @@ class TestProbe:
 
         found = probe.ceiling(build, lambda batch: Build(batch, "cpu", "fp32", "noop", "nhwc"), 2)
         assert built == [("matmul", True, 2048), ("conv", True, 8)]
-        assert found["matmul_gflop_per_s"] == 2 * 2048**3 / 1e6
-        assert found["conv_gflop_per_s"] == 2 * 28 * 28 * 9 * 256 * 256 * 8 / 1e6
-        assert found["copy_gb_per_s"] == 20
+        assert found.matmul_gflop_per_s == 2 * 2048**3 / 1e6
+        assert found.conv_gflop_per_s == 2 * 28 * 28 * 9 * 256 * 256 * 8 / 1e6
+        assert found.copy_gb_per_s == 20
 
     def test_a_process_without_a_framework_has_numpys_product_and_no_convolution(self, monkeypatch):
         monkeypatch.setattr(probe, "copy_rate", lambda threads: 10.0 * threads)
         monkeypatch.setattr(probe, "numpy_matrix_rate", lambda: 7.0)
-        assert list(probe.numpy_ceiling(3).values()) == [7.0, None, 30.0]
+        assert probe.numpy_ceiling(3) == CeilingRates(7.0, None, 30.0)
 
     @pytest.mark.parametrize("threads", [1, 3])
     def test_a_copy_is_read_and_written_by_so_many_threads_at_once(self, monkeypatch, threads):

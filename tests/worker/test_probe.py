@@ -11,6 +11,7 @@ from nets import PEERS, configured, how
 from paths import ROOT
 
 from bench.worker import probe
+from bench.worker.messages import CeilingRates
 
 
 @pytest.mark.parametrize(
@@ -18,13 +19,13 @@ from bench.worker import probe
     [(3e-7, "fp32"), (2e-5, "unknown"), (2.9e-4, "tf32"), (2.4e-3, "bf16"), (4e-3, "bf16"), (0.5, "unknown")],
 )
 def test_an_error_shows_the_precision_that_makes_it(error, precision):
-    assert probe.shown(error) == precision
+    assert probe.precision_shown(error) == precision
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_matmul_and_a_convolution_show_the_precision_they_were_built_in(framework, precision):
     found = probe.precision(configured(framework).build, lambda batch: how(framework, batch, precision))
-    assert {what: one["precision"] for what, one in found.items()} == {"matmul": precision, "conv": precision}
+    assert {what: one.precision for what, one in found.items()} == {"matmul": precision, "conv": precision}
 
 
 @pytest.fixture
@@ -49,27 +50,25 @@ MATMUL, COPY = 2 * 2048**3 / 1e9, 2 * 128 * 2**20 / 1e9
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_ceiling_is_the_frameworks_own_in_every_precision_and_a_copy(framework, precision, ran):
     found = probe.ceiling(configured(framework).build, lambda batch: how(framework, batch, precision), threads=2)
-    assert found == {
-        "matmul_gflop_per_s": pytest.approx(MATMUL),
-        "conv_gflop_per_s": pytest.approx(2 * 8 * 28 * 28 * 256 * 9 * 256 / 1e9),
-        "copy_gb_per_s": pytest.approx(COPY),
-    }
+    assert found == CeilingRates(
+        matmul_gflop_per_s=pytest.approx(MATMUL),
+        conv_gflop_per_s=pytest.approx(2 * 8 * 28 * 28 * 256 * 9 * 256 / 1e9),
+        copy_gb_per_s=pytest.approx(COPY),
+    )
     assert ran == ["forward", "forward", "<lambda>"]
 
 
 def test_the_ceiling_of_a_process_without_a_framework_is_numpys(ran):
-    assert probe.numpy_ceiling(2) == {
-        "matmul_gflop_per_s": pytest.approx(MATMUL),
-        "conv_gflop_per_s": None,
-        "copy_gb_per_s": pytest.approx(COPY),
-    }
+    assert probe.numpy_ceiling(2) == CeilingRates(
+        matmul_gflop_per_s=pytest.approx(MATMUL), conv_gflop_per_s=None, copy_gb_per_s=pytest.approx(COPY)
+    )
     assert ran == ["<lambda>", "<lambda>"]
 
 
 def inside(framework: str, code: str):
     """What a fresh process says after it loaded an adapter as a Worker does."""
     script = f"import json; from bench.worker import probe; probe.keep_out({framework!r}); import impls; "
-    script += f"adapter = impls.load({framework!r}); print(json.dumps({code}))"
+    script += f"adapter = impls.load({framework!r}); print(json.dumps({code}, default=vars))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 

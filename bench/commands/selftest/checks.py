@@ -17,13 +17,14 @@ from bench.cases.case import Case
 from bench.cases.protocol import Protocol
 from bench.commands.selftest import simulate
 from bench.commands.selftest.fakes import FakeClock, FakeDevice
-from bench.controller.pool import WorkerSettings, building
+from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.worker_process import WorkerDied
 from bench.machine import host
 from bench.machine.lock import alone
 from bench.output import console
 from bench.record.selftest_store import store
 from bench.stats.descriptive import Summary
+from bench.worker.messages import MeasureOverhead
 from bench.worker.timing import measure, spin, steady, sync_lag
 from impls import weights
 
@@ -128,10 +129,10 @@ def null_cost() -> Iterator[Row]:
         folder = Path(scratch)
         try:
             weights.write_shared(weights.initial(case.net, 0), folder / "weights")
-            running, _ = WorkerSettings(host.usable_cores(), 60.0).start("null", case, folder / "workers")
-            running.ask("build", **building(case, folder))
-            ns = sorted(running.ask("overhead", n=1000)["ns"])
-            running.kill()
+            process = WorkerSettings(host.usable_cores(), 60.0).start("null", case, folder / "workers").process
+            process.ask(build_request(case, folder))
+            ns = sorted(process.ask(MeasureOverhead(1000)))
+            process.kill()
         except WorkerDied as died:
             raise UsageError(f"the null Net's Worker {died.reason}") from died
         except OSError as error:

@@ -1,0 +1,108 @@
+"""Settings: what the Workers of an invocation share, and what each Case's own is started and built with."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.cases.arm import Ab
+from bench.cases.case import PRESETS, Case
+from bench.controller.worker_process import Launch, RunningWorker, WorkerProcess
+from bench.worker.guest import Guest
+from bench.worker.messages import BuildNet
+from impls.net import Build, Settings
+from impls.weights import Weights
+
+
+@dataclass(frozen=True)
+class GivenWeights:
+    """Weights from a file: its name without a path, its hash, and the arrays, which fit every variant asked for."""
+
+    file: str
+    sha256: str
+    arrays: Weights
+
+    @property
+    def digest(self) -> str:
+        """Enough of the hash to tell two files apart in a Case's id."""
+        return self.sha256[:8]
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What every Worker of an invocation shares."""
+
+    threads: int
+    limit_s: float
+    pythons: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    given: GivenWeights | None = None
+    ab: Ab | None = None
+    guests: Mapping[str, Guest] = field(default_factory=dict)
+    """Users' own nets, by label."""
+    cache: Path | None = None
+    """Where what is compiled is kept for later Workers."""
+
+    def guest(self, case: Case) -> Guest | None:
+        """Whose net a Case times, None for ours."""
+        if case.guest is None:
+            return None
+        return (self.ab and self.ab.guest(case.arm)) or self.guests[case.guest]
+
+    def python(self, case: Case) -> str | None:
+        """The interpreter of a Case's Worker, None for this one."""
+        arm = self.ab.python(case.arm) if self.ab else None
+        return arm or self.pythons.get(case.framework)
+
+    def package(self, case: Case) -> Path | None:
+        """Where the ``impls`` of a Case's Worker are, None for those of this process."""
+        return self.ab.package(case.arm) if self.ab else None
+
+    def environment(self, case: Case) -> dict[str, str | None]:
+        """What is let through to a Case's Worker beside the whitelist; None takes a variable away."""
+        return {**self.env, **(self.ab.env(case.arm) if self.ab else {})}
+
+    def compiled_before(self, cache: str) -> bool:
+        """Whether there is anything in what a Worker is to compile into; what the driver keeps is not a compiler's."""
+        if self.cache is None:
+            return False
+        folder = self.cache / cache
+        files = folder.rglob("*") if folder.is_dir() else ()
+        return any(path.is_file() and path.relative_to(folder).parts[0] != "cuda" for path in files)
+
+    def pinned_threads(self, case: Case) -> int | None:
+        """How many threads a Case's Worker is given, None where the framework chooses."""
+        return case.threads or (self.threads if case.preset == PRESETS[0] else None)
+
+    def launch(self, name: str, case: Case, logs: Path, cache: str = "") -> WorkerProcess:
+        """Start the Case's Worker; it goes on to configure itself. ``cache`` names what it compiles into."""
+        return WorkerProcess(
+            Launch(
+                name,
+                case.framework,
+                Settings(case.device, self.pinned_threads(case), case.process_precision, case.preset),
+                cache=(self.cache or logs / "compile_cache") / (cache or name),
+                logs=logs,
+                limit_s=self.limit_s,
+                python=self.python(case) or sys.executable,
+                env=self.environment(case),
+                package=self.package(case),
+            )
+        )
+
+    def start(self, name: str, case: Case, logs: Path) -> RunningWorker:
+        """A Worker of the Case that is configured."""
+        worker = RunningWorker(self.launch(name, case, logs))
+        worker.ready()
+        return worker
+
+
+def build_of(case: Case) -> Build:
+    """How a Case's Net is built; without dropout, which is never proven."""
+    return Build(case.batch, case.device, case.precision, case.mode, case.layout, seed=case.seed, lrn=case.lrn)
+
+
+def build_request(case: Case, folder: Path, guest: Guest | None = None, how: Build | None = None) -> BuildNet:
+    """The request to build a Case's Net, ours or the user's, from the weights in ``folder``; ``how`` where it is
+    another than the Case's own."""
+    return BuildNet(case.variant, case.size, str(folder), how or build_of(case), guest)

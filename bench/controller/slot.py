@@ -1,0 +1,124 @@
+"""Slot: one Pass of one running Worker, burnt in and then timed in turns; each is in the journal before the next."""
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.cases.case import Case
+from bench.cases.passes import PASSES
+from bench.cases.protocol import Protocol
+from bench.controller import gate
+from bench.controller.settings import WorkerSettings
+from bench.controller.worker_process import RunningWorker
+from bench.machine import noise
+from bench.record.journal import Journal
+from bench.worker.messages import CheckSync, Measure
+from bench.worker.timing import steady
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all Rounds of a Run share."""
+
+    protocol: Protocol
+    settings: WorkerSettings
+    folder: Path
+    journal: Journal
+    tell: Callable[..., None] = lambda *words, **fields: None
+
+
+@dataclass(eq=False)
+class Slot:
+    """``spin_ns`` is added to every iteration: the known slowdown of an --ab. ``stop`` is why its Block ended."""
+
+    session: Session
+    place: dict[str, int]
+    case: Case
+    worker: RunningWorker
+    iteration_ns: int = 0
+    spin_ns: int = 0
+    noise: list[dict[str, Any]] = field(default_factory=list)
+    stop: str = "count"
+
+    @property
+    def method(self) -> str:
+        return PASSES[self.case.pass_].method
+
+    def burn_in(self) -> None:
+        """At least ``burn_in`` iterations, then on until the series is steady; stored apart from samples. Then, is the
+        device done when ``wait`` says so?"""
+        rules, ask, began = self.session.protocol, self.worker.process.ask, time.monotonic()
+        self.session.tell("burn_in", case=self.case, **self.place)
+        start_ns: list[int] = []
+        ns: list[int] = []
+
+        def burn(n: int) -> None:
+            measured = ask(Measure(self.method, n))
+            start_ns.extend(measured.start_ns)
+            ns.extend(measured.ns)
+
+        stop = "count"
+        least_s = rules.burn_in_gpu_s if rules.gate and self.case.device != "cpu" else 0.0
+        while (left := rules.burn_in - len(ns)) > 0 or time.monotonic() - began < least_s:
+            burn(min(10, left) if left > 0 else 10)  # a few at a time: one request must answer within its limit
+        while rules.gate:
+            if steady(ns, window=rules.gate_window, ratio=rules.gate_ratio):
+                stop = "gate"
+                break
+            if len(ns) >= rules.burn_in_cap or time.monotonic() - began > rules.burn_in_cap_s:
+                stop = "cap"
+                break
+            burn(1)
+        self.iteration_ns = round(statistics.median(ns))
+        lag = ask(CheckSync(self.method, self.iteration_ns, rules.sync_attempts))
+        ab = self.session.settings.ab
+        self.spin_ns = round(ab.slowdown(self.case.arm) * self.iteration_ns) if ab else 0
+        self.session.journal.add(
+            "burn_in",
+            **self.place,
+            case_id=self.case.id,
+            start_ns=start_ns,
+            ns=ns,
+            stop=stop,
+            steady_at=len(ns) if stop == "gate" else None,
+            sync=lag,
+            spin_ns=self.spin_ns,
+        )
+        gate.refuse(gate.sync_fault(lag))
+
+    def turn(self, n: int, *, lead: int, cycle: int) -> float:
+        """Time n iterations after ``lead`` that do not count; the seconds of all of them."""
+        before = noise.snapshot(self.case.device)
+        measured = self.worker.process.ask(Measure(self.method, n + lead, self.spin_ns))
+        around = noise.between(before, noise.snapshot(self.case.device), measured.cpu_s)
+        self.noise.append(around)
+        self.session.journal.add(
+            "turn",
+            **self.place,
+            case_id=self.case.id,
+            cycle=cycle,
+            lead=lead,
+            start_ns=measured.start_ns,
+            ns=measured.ns,
+            cpu_s=measured.cpu_s,
+            allocator_peak=measured.allocator_peak,
+            process_peak=measured.process_peak,
+            noise=around,
+        )
+        self.session.tell("turn", case=self.case, ns=measured.ns[lead:], **self.place)
+        return sum(measured.ns) / 1e9
+
+
+def shuffle(slots: Sequence[Slot], dice: random.Random) -> list[Slot]:
+    """A random order in which those that are compared stand next to each other: the machine's speed moves within
+    tenths of a second."""
+    rivals: dict[tuple, list[Slot]] = {}
+    for slot in slots:
+        rivals.setdefault(slot.case.rivals, []).append(slot)
+    together = [dice.sample(some, len(some)) for some in rivals.values()]
+    dice.shuffle(together)
+    return [slot for some in together for slot in some]
