@@ -5,18 +5,15 @@ import dataclasses
 import json
 import tempfile
 
-import pandas as pd
 import pytest
 from click.testing import CliRunner
 from command import Command
 from null_runs import NULL_CASE, run_cases
 from runs import make
 
-from bench import UsageError
 from bench.cases.axes import Axes
 from bench.commands import profile
 from bench.commands.cli import main
-from bench.output.plots import frames, kinds, times
 from bench.record import layer_times
 from bench.record.journal import Journal
 from bench.record.layer_times import SUM, WHOLE
@@ -249,68 +246,3 @@ class TestFaults:
         assert (rows[2]["rounds"], rows[2]["invalid_reason"]) == (1, "")
         assert [one["kind"] for one in run.of("fault")] == ["memory"]
         assert run.of("void") == []
-
-
-class TestPictures:
-    def run(self, folder, ceilings):
-        torch = dataclasses.replace(NULL_CASE, framework="torch", mode="eager", layout="nchw", size=None)
-        cases = [dataclasses.replace(torch, batch=batch) for batch in (2, 4)]
-        run = make(folder, cases, rounds=3, base_ns=10**8)
-        if ceilings:
-            place = {"group": 0, "round": 0, "attempt": 0, "worker": torch.worker, "precision": "fp32", "device": "cpu"}
-            rates = {"matmul_gflop_per_s": 100.0, "conv_gflop_per_s": None, "copy_gb_per_s": 10.0}
-            Journal(folder).add("ceiling", **place, **rates)
-        run = Run(run.folder)
-        run.write()
-        self.problems = kinds.draw_run_folder(run.folder, run.rows(), profile=False)
-        return {path.name for path in folder.glob("*.png")}
-
-    def test_several_batches_have_their_throughput_and_a_known_ceiling_its_roofline(self, tmp_path):
-        assert self.run(tmp_path, ceilings=True) == {"times.png", "throughput.png", "roofline.png"}
-
-    def test_without_a_ceiling_there_is_no_roofline(self, tmp_path):
-        assert self.run(tmp_path, ceilings=False) == {"times.png", "throughput.png"}
-
-    def test_what_has_other_roofs_is_left_out_and_said(self, tmp_path, capsys, monkeypatch):
-        drawn = []
-        monkeypatch.setattr(
-            "bench.output.plots.roofline.draw", lambda points, rates, target: drawn.append((list(points), rates))
-        )
-        row = {"case_id": "a", "variant": "owt", "framework": "torch", "mode": "eager", "device": "cpu", "batch": 8}
-        row |= {"pass": "forward", "mean_ms": 10.0, "device_name": "a CPU", "matmul_gflop_per_s": 10.0, "threads": 1}
-        row["size"] = 224
-        both = [row, row | {"case_id": "b", "threads": 2, "matmul_gflop_per_s": 20.0}]
-        pd.DataFrame(both).to_csv(tmp_path / "a.csv", index=False)
-        kinds.KINDS["roofline"].draw([tmp_path / "a.csv"], tmp_path / "r.png")
-        ((points, rates),) = drawn
-        assert ([point["case_id"] for point in points], rates["matmul_gflop_per_s"]) == (["a"], 10.0)
-        assert "roofline: under the roofs of threads 1" in capsys.readouterr().err
-
-    @pytest.mark.parametrize("name", ["a folder", "x", "-", "x.docx"])
-    def test_a_picture_goes_to_a_file_that_says_what_it_is(self, tmp_path, name, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / "a folder").mkdir()
-        done = CliRunner().invoke(main, ["plot", "--output", name])
-        assert (done.exit_code, done.stderr) == (
-            2,
-            f"alexnet-bench: --output: expected a file that ends in .png, .svg or .pdf, found {name!r}\n",
-        )
-
-    def test_the_rows_of_a_profile_are_left_to_their_own_plot(self):
-        rows = pd.DataFrame({"variant": ["owt", "owt.conv1", "a.b"]})
-        assert list(frames.whole_nets(rows)["variant"]) == ["owt", "a.b"]
-        assert list(frames.whole_nets(rows[1:2])["variant"]) == ["owt.conv1"]
-
-    def test_one_picture_that_cannot_be_drawn_takes_no_other_with_it(self, tmp_path, monkeypatch):
-        def never(paths, target):
-            raise UsageError("too many bars")
-
-        monkeypatch.setattr(times, "draw_files", never)
-        assert self.run(tmp_path, ceilings=True) == {"throughput.png", "roofline.png"}
-        assert self.problems == ["no times.png: too many bars"]
-
-    def test_an_unknown_kind_says_which_there_are(self, tmp_path):
-        done = CliRunner().invoke(main, ["plot", str(tmp_path), "--kind", "pie"])
-        kinds = "times, distribution, series, throughput, roofline, layers or history"
-        message = f"alexnet-bench: unknown kind 'pie': choose {kinds}\n"
-        assert (done.exit_code, done.stderr) == (2, message)

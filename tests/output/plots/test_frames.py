@@ -2,7 +2,6 @@
 
 import html
 import os
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -10,9 +9,7 @@ from csvs import ROW, csv
 from runs import A, B, make
 
 from bench import UsageError
-from bench.commands import plot
 from bench.output.plots import frames, times
-from bench.output.plots.kinds import KINDS
 from bench.record.events import SCHEMA
 
 SAMPLE = {"case_id": "a", "round": 0, "phase": "sample", "start_ns": 10**15, "duration_ns": 1250, "valid": True}
@@ -45,22 +42,6 @@ def kept(folder, *rows):
 def test_several_files_become_one_chart(tmp_path):
     first, second = csv(tmp_path, ROW), csv(tmp_path, ROW | {"batch": 32}, name="other.csv")
     assert list(frames.read([first, second])["batch"]) == [8, 32]
-
-
-def test_without_a_run_plot_says_how_to_make_one(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="run `make bench` first, or name a CSV file"):
-        plot.default_paths(KINDS["times"])
-    assert plot.default_paths(KINDS["history"]) == []
-
-
-def test_plot_takes_the_newest_run_with_a_summary(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name, has in (("20260101T000000Z-a", True), ("20260102T000000Z-b", True), ("20260103T000000Z-c", False)):
-        (tmp_path / "results" / name).mkdir(parents=True)
-        if has:
-            csv(tmp_path / "results" / name, ROW)
-    assert plot.default_paths(KINDS["times"]) == [Path("results/20260102T000000Z-b")]
 
 
 class TestSpreadsheets:
