@@ -17,7 +17,7 @@ from bench import UsageError
 from bench.cases.case import LRNS, Case
 from bench.cases.layer_table import shape
 from bench.cases.parse import parse_choices, parse_count, parse_seconds
-from bench.cases.passes import profiled
+from bench.cases.passes import Figure, profiled
 from bench.cases.protocol import Protocol
 from bench.commands import options
 from bench.controller import session
@@ -36,6 +36,7 @@ from impls.variants import VARIANTS
 RULES = Protocol(name="profile", iterations=6, burn_in=3, gate=False, rounds=3, shared_workers=True)
 #: Columns of a table that are counts, in which unit.
 COUNTS = (("params", 1e6, "M"), ("macs", 1e6, ""))
+BESIDE = 2  # passes in a table: 100 columns have room for no more
 #: What a sum of rows over the whole may be before it needs another word.
 AGREES = (0.9, 1.1)
 #: What `run` has options for and a profile has not.
@@ -113,13 +114,15 @@ def show(made: Run, reason: str, as_json: bool) -> int:
 
 
 def tables(made: Run, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One table a Worker: a line a layer, its passes side by side."""
+    """One table per Worker and two passes: a line per layer."""
     out = console.console()
     groups: dict[tuple, list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in layer_times.AXES), []).append(row)
     for mine in groups.values():
-        out.print(table(mine))
+        timed = layer_times.of_layers(row["pass"] for row in mine)
+        for at in range(0, len(timed), BESIDE):
+            out.print(table(mine, timed[at : at + BESIDE]))
         for row in (row for row in mine if row.get("sum_over_whole")):
             low, high = row["sum_over_whole_low"], row["sum_over_whole_high"]
             value = run_table.bracketed(descriptive.Interval(row["sum_over_whole"], low, high))
@@ -146,8 +149,8 @@ def tables(made: Run, rows: Sequence[Mapping[str, Any]]) -> None:
     out.print(note, soft_wrap=True)
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Of one Worker and net."""
+def table(rows: Sequence[Mapping[str, Any]], timed: Sequence[Figure]) -> Table:
+    """Of one Worker and net in these passes and differences."""
     first = rows[0]
     lrn = f", LRN {first['lrn']}" if first["lrn"] != LRNS[0] else ""
     who = f"{first['framework']} {first['mode']} ({first['layout']}{lrn})"
@@ -155,7 +158,6 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     shown = console.new_table(f"{first['variant']}, batch {first['batch']}, {where}, {who}")
     shown.add_column("layer", no_wrap=True)
     of_pass = ("GFLOP\n/s", "of\npeak", "of\nroof")
-    timed = layer_times.of_layers(row["pass"] for row in rows)
     headings = [heading for figure in timed for heading in (f"{figure.title}\nms", *of_pass)]
     for heading in ("output", "params", "MMACs", *headings):
         shown.add_column(heading, justify="right", no_wrap=True)
