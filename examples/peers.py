@@ -19,6 +19,7 @@ from bench.commands import cli, options
 from bench.controller import session
 from bench.controller.pool import preflight
 from bench.output import run_table
+from bench.output.results_table import interval_text
 from bench.record.pairs import within
 from bench.record.run import Run
 from bench.stats.descriptive import Interval, t_quantile
@@ -145,7 +146,7 @@ def judged(what: str, value: Interval | None, most: float, reaches: float = math
     if value is None or value.low is None:
         return f"{what}: MISSED, not measured in 3 Rounds"
     met = value.center <= most and value.low <= reaches
-    return f"{what}: {run_table.bracketed(value)}, at most {most:g}: {'met' if met else 'MISSED'}"
+    return f"{what}: {interval_text(value)}, at most {most:g}: {'met' if met else 'MISSED'}"
 
 
 @click.command()

@@ -22,10 +22,11 @@ from bench.cases.protocol import Protocol
 from bench.commands import options
 from bench.controller import session
 from bench.controller.pool import preflight
-from bench.output import console, run_table
+from bench.output import console, run_notes
 from bench.output.plots.kinds import draw_run_folder
 from bench.output.progress import Progress
-from bench.record import ceiling, csvfile, layer_times
+from bench.output.results_table import interval_text
+from bench.record import csvfile, layer_times
 from bench.record.columns import names
 from bench.record.layer_times import SUM
 from bench.record.run import Run
@@ -125,23 +126,15 @@ def tables(made: Run, rows: Sequence[Mapping[str, Any]]) -> None:
             out.print(table(mine, timed[at : at + BESIDE]))
         for row in (row for row in mine if row.get("sum_over_whole")):
             low, high = row["sum_over_whole_low"], row["sum_over_whole_high"]
-            value = run_table.bracketed(descriptive.Interval(row["sum_over_whole"], low, high))
+            value = interval_text(descriptive.Interval(row["sum_over_whole"], low, high))
             apart = (
                 ""
                 if AGREES[0] <= row["sum_over_whole"] <= AGREES[1]
                 else "; more than a tenth apart: fused or dispatched otherwise, or noise"
             )
             out.print(f"  {row['pass']}: the rows take {value} of the whole net's time{apart}", soft_wrap=True)
-    for device, precision in dict.fromkeys((case.device, case.precision) for case in made.cases):
-        case = next(case for case in made.cases if (case.device, case.precision) == (device, precision))
-        best = ceiling.ceiling_of(made, case)
-        rates = (
-            (best.matmul_gflop_per_s, "GFLOP/s multiplying matrices"),
-            (best.conv_gflop_per_s, "in a convolution"),
-            (best.copy_gb_per_s, "GB/s copying"),
-        )
-        said = ", ".join(f"{console.number(rate)} {what}" for rate, what in rates if rate)
-        out.print(f"Ceiling in {precision} on {device}, measured in this Run: {said or 'unknown'}.", soft_wrap=True)
+    for sentence in run_notes.ceilings(made):
+        out.print(sentence, soft_wrap=True)
     note = (
         "of peak: multiply-adds a second over it (GFLOP/s count light rows too). of roof: the least time in which the "
         "row could be computed, or what it must move be moved, over the time it took."
@@ -179,5 +172,5 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     if not row:
         return ("",) * 4
     speed = row.get("gflop_per_s")
-    rates = (console.share(row.get(name)) for name in ("peak_fraction", "of_attainable"))
+    rates = (console.percent(row.get(name)) for name in ("peak_fraction", "of_attainable"))
     return (console.number(row["center_ms"]), f"{speed:.3g}" if speed else "", *rates)

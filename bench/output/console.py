@@ -26,7 +26,7 @@ def new_table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
 
 
-def share(fraction: float | None) -> str:
+def percent(fraction: float | None) -> str:
     return "" if fraction is None else f"{fraction:.0%}"
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench import UsageError
-from bench.cases.case import Case, groups
-from bench.output import console, run_table, trace, verdicts
+from bench.cases.case import Case
+from bench.output import console, trace, verdicts
+from bench.output.markdown import escape, table
+from bench.output.results_table import results_of
 from bench.record import aa_runs, journal
-from bench.record.pairs import Pair, within
+from bench.record.pairs import within
 from bench.record.run import Run
 from impls.files import open_whole
 
@@ -170,75 +172,16 @@ def _smaller_is_better(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str
 def markdown(run: Run) -> str:
     """The tables of `run`, for a comment; of an --ab its verdicts first. Text from a file can be nothing but text."""
     pairs = within(run, aa_runs.find([run.folder.resolve().parent], but=[run.folder]))
-    rows, ratios = {row["case_id"]: row for row in run.rows()}, {pair.candidate: pair for pair in pairs}
+    results = results_of(run, pairs)
     blocks = [verdicts.markdown(run, None, pairs)] if run.head["ab"] else []
-    for group in groups(run.cases):
-        cases = sorted(group, key=lambda case: (case.pass_, case.compiled))
-        blocks += [_title(run, cases, rows), "\n".join(_table(cases, rows, ratios))]
-        blocks += ["\n".join(lines)] if (lines := list(_remarks(cases, rows, ratios))) else []
-    clock, *inside = run_table.in_the_clock(run)
-    notes = [f"{clock}: {' '.join(line.strip() for line in inside)}" if inside else clock]
-    if ratios:
-        notes.append("Ratio: time over that of the row with 1; above 1 is slower; 95 % interval over Rounds.")
-    if any(row["peak_fraction"] for row in rows.values()):
-        notes.append("Of peak: multiply-adds a second over what the device did at best in this Run.")
-    return "\n\n".join([*blocks, " ".join(notes), f"Run {verdicts.cell(run.head['run_id'])}"])
-
-
-def _title(run: Run, cases: Sequence[Case], rows: Mapping[str, Any]) -> str:
-    case, first = cases[0], rows[cases[0].id]
-    done, asked = max(rows[one.id]["rounds"] for one in cases), run.protocol.rounds
-    count = f"{done}" if done == asked else f"{done} of {asked}"
-    if "ingested" in run.head:
-        return f"**{verdicts.cell(case.variant)}**: {count} sessions of {verdicts.cell(run.head['ingested']['source'])}"
-    threads = " and ".join(dict.fromkeys(str(rows[one.id]["threads"]) for one in cases))
-    what = (
-        f"{case.variant}, {first['size']} px, batch {case.batch}, {case.device} ({threads} threads), {case.precision}"
-    )
-    dropout = ", dropout on" if case.dropout else ""
-    rounds = f"{count} Rounds x {run.protocol.iterations}" if run.protocol.paired else "classic protocol"
-    return f"**{verdicts.cell(what)}{dropout}**: {rounds} after {run.protocol.burn_in} burn-in"
-
-
-def _table(cases: Sequence[Case], rows: Mapping[str, Any], ratios: Mapping[str, Pair]) -> Iterator[str]:
-    yield "| pass | framework | mean ± stddev ms (n) | images/s | of peak | ratio [95 %] |"
-    yield "|---|---|--:|--:|--:|--:|"
-    baselines = {pair.baseline for pair in ratios.values()}
-    for case in cases:
-        row, images = rows[case.id], rows[case.id]["images_per_s"]
-        cells = ["failed" if row["invalid_reason"] != "not measured" else row["invalid_reason"], "", "", ""]
-        if row["valid"]:
-            ratio = run_table.interval(ratios.get(case.id), case.id in baselines)
-            rate = "" if images is None else console.number(images)
-            cells = [run_table.spread(row), rate, console.share(row["peak_fraction"]), ratio]
-        yield _line(case.pass_, run_table.words(case), *cells)
-    for case in (case for case in cases if rows[case.id]["valid"]):
-        low, middle, high = (rows[case.id][f"backward_{what}ms"] for what in ("ci95_low_", "", "ci95_high_"))
-        if low is not None:
-            found = (
-                "not resolved" if middle is None else "{} [{}, {}]".format(*map(console.number, (middle, low, high)))
-            )
-            yield _line("backward", run_table.words(case), found, "", "", "")
-
-
-def _remarks(cases: Sequence[Case], rows: Mapping[str, Any], ratios: Mapping[str, Pair]) -> Iterator[str]:
-    """A line each: what a pair was not alike in, why a Case failed, flags with the noise behind them; then versions."""
-    for case in cases:
-        row, pair = rows[case.id], ratios.get(case.id)
-        noise = {"stolen": row["steal_pct"], "used by others": row["foreign_cpu_pct"]}
-        shares = ", ".join(f"{share:.0f} % {whose}" for whose, share in noise.items() if share is not None)
-        said = [f"not the same conditions: {what}" for what in (pair.differs if pair else ())]
-        said += [row["invalid_reason"]] if row["invalid_reason"] not in ("", "not measured") else []
-        if row["valid"] and row["flags"]:
-            said.append(row["flags"] + (f" (CPU time: {shares})" if shares and "noisy" in row["flags"] else ""))
-        yield from (f"- {verdicts.cell(f'{case.pass_} {run_table.words(case)}: {what}')}" for what in said)
-    known = [rows[case.id] for case in cases if rows[case.id]["framework_version"]]
-    versions = ", ".join(sorted({f"{row['framework']} {row['framework_version']}" for row in known}))
-    yield "- " + verdicts.cell(" on ".join(part for part in (versions, str(rows[cases[0].id]["device_name"])) if part))
-
-
-def _line(pass_: str, name: str, *cells: str) -> str:
-    return f"| {' | '.join([verdicts.cell(pass_), verdicts.cell(name), *cells])} |"
+    blocks += ["; ".join(escape(f"{name}: {text}") for name, text in results.given.items())] if results.given else []
+    for group in results.groups:
+        lines = [f"{result.case.pass_} {result.label}: {text}" for result in group.cases for text in result.remarks]
+        blocks += [f"**{escape(group.subject)}**: {escape(group.extent)}", table(group.table())]
+        blocks += ["\n".join(f"- {escape(line)}" for line in [*lines, group.where])]
+    clock = " ".join(f"{name}: {text}." for name, text in results.clock)
+    notes = filter(None, (f"Inside the clock: {clock}", results.no_ratio, *results.notes))
+    return "\n\n".join([*blocks, escape(" ".join(notes)), f"Run {escape(run.head['run_id'])}"])
 
 
 def _valid(run: Run) -> Iterator[tuple[Case, dict[str, Any]]]:

@@ -1,13 +1,16 @@
 """Verdicts of pairs of Cases as a table, as Markdown, and as an exit code."""
 
-import re
 from collections.abc import Iterable, Sequence
-
-from rich.text import Text
+from dataclasses import replace
 
 from bench.cases.case import LABELS
-from bench.output import console, reproduce, run_table
-from bench.record.pairs import MARGIN, Pair, spoken
+from bench.output import reproduce
+from bench.output.markdown import escape
+from bench.output.markdown import table as markdown_table
+from bench.output.results_table import ratio_text, versions_on_device
+from bench.output.run_table import print_line, print_table
+from bench.output.tables import Cell, Column, Table
+from bench.record.pairs import MARGIN, Pair, describe_arm
 from bench.record.run import Run
 from bench.stats.descriptive import LEAST_ROUNDS
 from bench.stats.ratio import LEAST_RUNS, MIN_ROUNDS
@@ -15,10 +18,15 @@ from bench.stats.verdict import Word
 
 
 def show(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float = MARGIN) -> None:
-    """The verdicts, and how to read them."""
-    print_table(base, candidate, pairs)
+    """The verdicts on stdout; why, where there is none or none that decides; and how to read them."""
+    print_table(table(base, candidate, pairs))
+    reasons: dict[str, list[str]] = {}
+    for pair in (pair for pair in pairs if pair.reason):
+        reasons.setdefault(because(pair), []).append(label(pair, candidate is None))
+    for reason, labels in reasons.items():
+        print_line(f"  {', '.join(labels) if len(labels) < len(pairs) else 'all'}: {reason}")
     for line in notes(candidate or base, pairs, candidate is None, margin):
-        console.console().print(Text(line, style="dim"), soft_wrap=True)
+        print_line(line, dim=True)
 
 
 def exit_code(pairs: Iterable[Pair], strict: bool = False) -> int:
@@ -27,28 +35,26 @@ def exit_code(pairs: Iterable[Pair], strict: bool = False) -> int:
     return 1 if 1 in codes else max(codes, default=0)
 
 
-def print_table(base: Run, candidate: Run | None, pairs: Sequence[Pair]) -> None:
-    """A row a pair; why, where there is no verdict or none that decides, in a line below."""
-    out = console.console()
-    table = console.new_table(title(base, candidate))
-    table.add_column("case", overflow="fold")
-    for heading in ("ratio [95 %]", "verdict"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("finds", justify="right", no_wrap=True)
-    for pair in pairs:
-        table.add_row(label(pair, candidate is None), run_table.interval(pair, False), pair.word, finds(pair))
-    out.print(table)
-    reasons = {because(pair): [one for one in pairs if because(one) == because(pair)] for pair in pairs if pair.reason}
-    for reason, which in reasons.items():
-        names = ", ".join(label(pair, candidate is None) for pair in which)
-        out.print(Text(f"  {names if len(which) < len(pairs) else 'all'}: {reason}"), soft_wrap=True)
+def table(base: Run, candidate: Run | None, pairs: Sequence[Pair]) -> Table:
+    """A row per pair."""
+    columns = [Column("case"), Column("ratio [95 %]", numeric=True), Column("verdict"), Column("finds", numeric=True)]
+    rows = [
+        [
+            Cell(label(pair, candidate is None)),
+            Cell(ratio_text(pair.ratio)) if pair.ratio else Cell("-"),
+            Cell(pair.word),
+            Cell(finds(pair)),
+        ]
+        for pair in pairs
+    ]
+    return Table(title(base, candidate), columns, rows)
 
 
 def title(base: Run, candidate: Run | None) -> str:
     if candidate:
         return f"{candidate.folder.name} over {base.folder.name}"
     if base.head["ab"]:
-        a, b = (f"{label} ({spoken(base, label)})" for label in LABELS)
+        a, b = (f"{label} ({describe_arm(base, label)})" for label in LABELS)
         return f"{base.folder.name}: {b} over {a}"
     return f"{base.folder.name}: each framework over the first"
 
@@ -109,31 +115,23 @@ def spread_unknown(pairs: Sequence[Pair]) -> bool:
 
 
 def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float = MARGIN) -> str:
-    """For a pull request: what is slower first."""
-    lines = [f"**{summary(pairs)}**: {cell(title(base, candidate))}", ""]
-    lines += ["| | case | ratio [95 %] | verdict | finds |", "|---|---|---|---|---|"]
-    for pair in sorted(pairs, key=lambda pair: list(Word).index(pair.word)):
-        name = cell(label(pair, candidate is None))
-        words = pair.word + (f": {cell(because(pair))}" if pair.reason else "")
-        lines.append(f"| {pair.word.sign} | {name} | {run_table.interval(pair, False)} | {words} | {finds(pair)} |")
-    run = candidate or base
-    table = run.rows()
-    noise = ", noisy" if any("noisy" in row["flags"] for row in table) else ""
-    versions = sorted({f"{row['framework']} {row['framework_version']}" for row in table if row["framework_version"]})
-    on = " on ".join([*([", ".join(versions)] if versions else []), str(table[0]["device_name"])])
-    where = f"{cell(on)}, {table[0]['rounds']} Rounds{noise}"
-    lines += ["", f"{where}. Above 1 is slower."]
-    lines += [cell(line) for line in notes(run, pairs, candidate is None, margin)]
-    return "\n".join(lines)
+    """For a pull request: what is slower first, each with its sign and the reason."""
+    run, within_one = candidate or base, candidate is None
+    pairs = sorted(pairs, key=lambda pair: list(Word).index(pair.word))
+    verdicts = table(base, candidate, pairs)
+    rows = []
+    for pair, (case, ratio, word, found) in zip(pairs, verdicts.rows, strict=True):
+        reasoned = Cell(f"{word.text}: {because(pair)}" if pair.reason else word.text)
+        rows.append([Cell(pair.word.sign), case, ratio, reasoned, found])
+    summary_rows = run.rows()
+    noise = ", noisy" if any("noisy" in row["flags"] for row in summary_rows) else ""
+    where = f"{versions_on_device(summary_rows)}, {summary_rows[0]['rounds']} Rounds{noise}"
+    lines = [f"**{summary(pairs)}**: {escape(verdicts.caption)}", ""]
+    lines += [markdown_table(replace(verdicts, columns=[Column(""), *verdicts.columns], rows=rows)), ""]
+    lines += [f"{escape(where)}. Above 1 is slower."]
+    return "\n".join([*lines, *map(escape, notes(run, pairs, within_one, margin))])
 
 
 def summary(pairs: Sequence[Pair]) -> str:
     counts = {word: sum(pair.word == word for pair in pairs) for word in Word}
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing to compare"
-
-
-def cell(text: str) -> str:
-    """Text from a file, harmless in a Markdown table."""
-    plain = re.sub(r"[\x00-\x1f\x7f\u2028\u2029]", " ", text.replace("`", "'"))
-    harmless = re.sub(r"([\\|\[\]])", r"\\\1", plain).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"(@|#|://|www\.)(?=\w)", r"\1&#8203;", harmless)  # nobody is called, nothing becomes a link

@@ -235,7 +235,7 @@ def _sessions(base: Run, candidate: Run, case: Case) -> list[list[ratio.Cycle]]:
     return [[(theirs[number], ours[number])] for number in sorted(theirs.keys() & ours.keys())]
 
 
-def spoken(run: Run, label: str) -> str:
+def describe_arm(run: Run, label: str) -> str:
     """What an Arm is, in words; of an interpreter its versions, since a path is not stored."""
     words = arm.describe_arm(run.head["ab"], label)
     if run.head["ab"]["key"] != "python":

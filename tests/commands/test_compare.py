@@ -11,7 +11,7 @@ from runs import AA, HOST, A, B, aa_runs, arms, make
 from bench.cases.arm import Ab
 from bench.cases.protocol import Protocol
 from bench.commands.cli import main
-from bench.output import reproduce, verdicts
+from bench.output import markdown, reproduce, verdicts
 from bench.record.events import SCHEMA
 from bench.record.journal import Journal
 from bench.record.pairs import Pair
@@ -252,9 +252,9 @@ class TestShown:
         assert "--batch 8 --pass forward --layout channels_last --lrn fast --threads 1 --rounds 5" in said
 
     def test_a_name_calls_nobody_and_is_no_link(self):
-        harmless = verdicts.cell("@everyone #12 https://a.b www.a.b o/r#1 [x](javascript:y)").replace("&#8203;", "")
+        harmless = markdown.escape("@everyone #12 https://a.b www.a.b o/r#1 [x](javascript:y)").replace("&#8203;", "")
         assert harmless == r"@everyone #12 https://a.b www.a.b o/r#1 \[x\](javascript:y)"
-        assert verdicts.cell("@a #1 b://c www.d").count("&#8203;") == 4
+        assert markdown.escape("@a #1 b://c www.d").count("&#8203;") == 4
 
     def test_what_was_left_out_is_said_on_stderr_and_the_rest_is_compared(self, tmp_path):
         path = make(tmp_path / "a").folder / "run.jsonl"

@@ -155,7 +155,7 @@ class TestTimes:
         shown = command(made.folder, "profile", str(made.folder))
         assert shown.exit_code == 0, shown.output
         assert "forward: the rows take 1.000 [1.000, 1.000] of the whole net's time" in shown.stdout
-        assert "400 in a convolution" in shown.stdout
+        assert "400 GFLOP/s in a convolution" in shown.stdout
         assert {"profile.csv", "layers.png", "roofline.png"} <= {path.name for path in made.folder.iterdir()}
         assert [float(row["center_ms"]) for row in table(made.folder)] == [row["center_ms"] for row in rows]
 

@@ -253,5 +253,5 @@ class TestClassic:
 
     def test_no_ratio_is_drawn_from_what_was_not_paired(self, classic):
         assert "classic protocol" in classic.out
-        assert "No ratio: timed one after the other" in classic.out
+        assert "No ratio: under the classic protocol one framework runs after the other" in classic.out
         assert classic.code == 0

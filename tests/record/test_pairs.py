@@ -169,14 +169,14 @@ class TestArms:
     def test_each_arm_is_said_in_words(self, tmp_path):
         ab = Ab("env:X", ("", "1"))
         run = make(tmp_path, arms(A, ab=ab), ab=ab)
-        assert [pairs.spoken(run, label) for label in "AB"] == ["without X", "X=1"]
+        assert [pairs.describe_arm(run, label) for label in "AB"] == ["without X", "X=1"]
 
     def test_two_interpreters_are_told_apart_by_their_versions(self, tmp_path):
         ab = Ab("python", ("old/python", "new/python"))
         unlike = {"versions": {"torch": "2.12", "device_name": None}, "python": "3.12.1"}
         run = make(tmp_path, arms(A, ab=ab), ab=ab, unlike=unlike)
-        assert pairs.spoken(run, "B") == "Python 3.12.1, torch 2.12"
-        assert pairs.spoken(run, "A") != pairs.spoken(run, "B")
+        assert pairs.describe_arm(run, "B") == "Python 3.12.1, torch 2.12"
+        assert pairs.describe_arm(run, "A") != pairs.describe_arm(run, "B")
 
     def test_the_table_names_both(self, tmp_path, capsys):
         ab = Ab("threads", ("2", "1"))

@@ -142,8 +142,8 @@ class TestUnlikeConditions:
     def test_the_table_says_so_too(self, tmp_path, capsys):
         shown(journal(tmp_path, rounds=5, unlike={"matmul": "bf16"}))
         out = capsys.readouterr().out
-        assert "unlike: 1.5" in out
-        assert "forward tensorflow-graph: not the same conditions: matmul in bf16, fp32 in the baseline" in out
+        assert "INCOMPARABLE: 1.5" in out
+        assert "forward tensorflow graph: not the same conditions: matmul in bf16, fp32 in the baseline" in out
 
     def test_the_table_names_what_was_let_through_and_the_weights_file(self, tmp_path, capsys):
         run = journal(tmp_path, rounds=5)

@@ -20,6 +20,8 @@ from bench.controller import session
 from bench.controller.pool import preflight
 from bench.output import console, run_table
 from bench.output.progress import Progress
+from bench.output.results_table import ratio_text
+from bench.output.tables import Cell, Column, Table
 from bench.record import selftest_store
 from bench.record.pairs import Pair, within
 from bench.record.run import Run
@@ -182,11 +184,10 @@ def _share(what: str, hits: Sequence[bool], least: float, more: str = "") -> che
 
 
 def print_table(known: Sequence[Known]) -> None:
-    table = console.new_table("a case against itself")
-    table.add_column("case", overflow="fold")
-    for heading in ("true", "ratio [95 %]", "verdict"):
-        table.add_column(heading, no_wrap=True)
-    for one in known:
-        name = one.pair.candidate.removesuffix("-B")
-        table.add_row(name, f"{one.true:.3f}", run_table.interval(one.pair, False), one.pair.word)
-    console.console().print(table)
+    columns = [Column(name) for name in ("case", "true", "ratio [95 %]", "verdict")]
+    rows = []
+    for case in known:
+        ratio = ratio_text(case.pair.ratio) if case.pair.ratio else "-"
+        texts = (case.pair.candidate.removesuffix("-B"), f"{case.true:.3f}", ratio, case.pair.word)
+        rows.append([Cell(text) for text in texts])
+    run_table.print_table(Table("a case against itself", columns, rows))

@@ -10,9 +10,8 @@ from itertools import pairwise
 from typing import Any
 
 import bench
-from bench.cases.case import LABELS
-from bench.cases.passes import PASSES, outside_the_clock
-from bench.output import reproduce, verdicts
+from bench.output import reproduce, run_notes, verdicts
+from bench.output.labels import describe
 from bench.output.page import (
     figures,
     findings,
@@ -23,9 +22,10 @@ from bench.output.page import (
     table_published,
     template,
 )
+from bench.output.results_table import Results, results_of, versions_of
 from bench.record import aa_runs, csvfile, journal, pairs
 from bench.record.columns import COLUMNS, names
-from bench.record.pairs import MARGIN, Pair
+from bench.record.pairs import MARGIN
 from bench.record.run import Run
 
 #: Options in whose value PATH may stand.
@@ -58,29 +58,30 @@ def _once(chapters: Sequence[dict[str, Any]]) -> None:
 
 def chapter(run: Run, id_: str, margin: float = MARGIN) -> dict[str, Any]:
     """All that the page says of one Run; ``id_`` is the first part of its ids."""
-    found = {row["case_id"]: row for row in run.rows()}
     compared = pairs.within(run, aa_runs.find([run.folder.parent], but=[run.folder]), margin)
+    results = results_of(run, compared)
+    found = results.rows
     said = findings.of(run, found, compared)
     plots, lines = figures.draw_figures(run, found, id_), _lines(run)
     return {
         "id": id_,
         "name": run.folder.resolve().name,
-        "facts": _facts(run, found),
+        "facts": _facts(results),
         "verdict": said[0],
         "findings": said[1:],
         "cautions": findings.cautions(run, found, compared),
-        "results": table.results(run, found, compared),
-        "notes": list(_notes(run, found, compared, margin)),
+        "results": table.results(results),
+        "notes": list(_notes(results, margin)),
         "memory": table.memory(run, found),
         "figures": plots,
         "published": table_published.table() if any(one.kind == "history" and one.markup for one in plots) else None,
         "layers": table_layers.tables(run),
-        "ceilings": table_layers.ceilings(run),
-        "alike": findings.conditions(run, compared),
+        "ceilings": run_notes.ceilings(run),
+        "alike": run_notes.conditions(run, compared),
         "conditions": table_conditions.table(run, found),
         "machine": table_conditions.machine(run),
         "protocol": table_conditions.protocol(run),
-        "clock": _clock(run),
+        "clock": results.clock,
         "noise": table.noises(run, found),
         "events": list(_spoilt(run)),
         "flags": glossary.of(found.values()),
@@ -93,51 +94,31 @@ def chapter(run: Run, id_: str, margin: float = MARGIN) -> dict[str, Any]:
     }
 
 
-def _facts(run: Run, found: table.Rows) -> list[tuple[str, str]]:
+def _facts(results: Results) -> list[tuple[str, str]]:
     """Where, with what, how often: a line or two at the top."""
-    cases, values = table.whole_nets(run), list(found.values())
-    versions = {f"{row['framework']} {row['framework_version']}": None for row in values if row["framework_version"]}
-    rounds = sorted({row["rounds"] for row in values})
+    cases, rows = table.whole_nets(results.run), list(results.rows.values())
+    rounds = sorted({row["rounds"] for row in rows})
     facts = {
-        "machine": ", ".join(dict.fromkeys(str(row["device_name"]) for row in values)),
-        "threads": " and ".join(dict.fromkeys(str(row["threads"]) for row in values if row["threads"])),
-        "frameworks": ", ".join(versions),
+        "machine": ", ".join(dict.fromkeys(str(row["device_name"]) for row in rows)),
+        "threads": " and ".join(dict.fromkeys(str(row["threads"]) for row in rows if row["threads"])),
+        "frameworks": versions_of(rows),
         "net": ", ".join(dict.fromkeys(case.variant for case in cases)),
         "precision": ", ".join(dict.fromkeys(case.precision for case in cases)),
-        "Rounds": " to ".join(dict.fromkeys(str(one) for one in (rounds[0], rounds[-1]))),
-        "samples": f"{sum(row['iterations'] for row in values):,}",
+        "Rounds": " to ".join(dict.fromkeys(str(number) for number in (rounds[0], rounds[-1]))),
+        "samples": f"{sum(row['iterations'] for row in rows):,}",
+        **results.given,
+        **results.arms,
     }
-    if given := run.head["weights"]:
-        facts["weights"] = f"{given['file']} (sha256 {given['sha256'][:8]})"
-    if run.head["ab"]:
-        facts |= {label: pairs.spoken(run, label) for label in LABELS}
-    return [(what, text) for what, text in facts.items() if text]
+    return [(name, text) for name, text in facts.items() if text]
 
 
-def _notes(run: Run, found: table.Rows, compared: Sequence[Pair], margin: float) -> Iterator[str]:
-    """How to read the table of results."""
-    if any(pair.ratio for pair in compared):
-        over = "A’s" if run.head["ab"] else "that of the row whose ratio is 1"
-        yield f"Ratio: time over {over}, with its 95 % interval over Rounds, from mirrored turns; above 1 is slower."
-        yield from (line for line in verdicts.notes(run, compared, True, margin) if not line.startswith("finds:"))
-    if any(row["peak_fraction"] for row in found.values()):
-        yield "Of peak: multiply-adds a second over what the device did at best in this Run."
-    if any(row["backward_ci95_low_ms"] is not None for row in found.values()):
-        yield (
-            "Backward: forward + backward less forward in the same Worker, with its 95 % interval over Rounds; "
-            "training mode’s own share is in it."
-        )
-    if run.protocol.shared_workers:
+def _notes(results: Results, margin: float) -> Iterator[str]:
+    """How to read the table of results; why there is no ratio is a finding."""
+    yield from results.notes
+    if not results.no_ratio:
+        yield from verdicts.notes(results.run, results.pairs, True, margin)
+    if results.run.protocol.shared_workers:
         yield "Rows of the nets, timed one by one, stand under Layers."
-
-
-def _clock(run: Run) -> list[tuple[str, str]]:
-    """What is inside the clock, and what is not."""
-    if "ingested" in run.head:
-        return [("inside the clock", "whatever the benchmark called; proven equal to nothing")]
-    passes = {case.pass_ for case in run.cases}
-    inside = [(each.title, each.inside) for each in PASSES.values() if each.name in passes]
-    return [*inside, ("outside the clock", outside_the_clock(passes))]
 
 
 def _spoilt(run: Run) -> Iterator[str]:
@@ -155,7 +136,7 @@ def _lines(run: Run) -> dict[str, list[str]]:
     """The lines that measure rows once more, each with the rows that it measures; none where one line is all."""
     found: dict[str, list[str]] = {}
     for case in table.whole_nets(run):
-        found.setdefault(reproduce.reproduce(run, case), []).append(findings.named(case))
+        found.setdefault(reproduce.reproduce(run, case), []).append(describe(case))
     return {} if list(found) == [reproduce.whole(run)] else found
 
 

@@ -18,11 +18,12 @@ import matplotlib
 from bench import UsageError
 from bench.cases.passes import pass_title
 from bench.output.console import number
+from bench.output.labels import label_of
 from bench.output.page import svg
-from bench.output.page.table import Rows, whole_nets
+from bench.output.page.table import whole_nets
 from bench.output.plots import kinds
 from bench.output.plots.kinds import PROFILE, Kind
-from bench.output.run_table import words
+from bench.output.results_table import Rows
 from bench.record import csvfile, layer_times
 from bench.record.columns import names
 from bench.record.run import Run
@@ -103,6 +104,6 @@ def _derived(run: Run, scratch: Path) -> Path:
 def _spoken(run: Run, rows: Rows) -> str:
     """What is read out in place of a plot: the figures behind it."""
     valid = [case for case in whole_nets(run) if rows[case.id]["valid"]]
-    said = [f"{words(case)} {pass_title(case.pass_)} {number(rows[case.id]['mean_ms'])} ms" for case in valid[:MOST]]
+    said = [f"{label_of(case)} {pass_title(case.pass_)} {number(rows[case.id]['mean_ms'])} ms" for case in valid[:MOST]]
     more = f"; and {len(valid) - MOST} more" if len(valid) > MOST else ""
     return f"Mean times: {'; '.join(said)}{more}. The table of results has them all."

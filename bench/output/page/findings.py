@@ -1,18 +1,18 @@
 """Findings: what a Run allows to be said, in sentences, the verdict first, and what a reader must know beside it."""
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.cases.case import LABELS, PRESETS, Case
-from bench.cases.passes import PASSES, pass_title
+from bench.cases.case import LABELS, Case
+from bench.cases.passes import PASSES
 from bench.machine import noise
-from bench.output import verdicts
+from bench.output import run_notes, verdicts
 from bench.output.console import number
-from bench.output.page.table import Rows, whole_nets
-from bench.output.run_table import words
-from bench.record import validity
-from bench.record.pairs import Pair, spoken
+from bench.output.labels import describe, label_of, some_of
+from bench.output.page.table import whole_nets
+from bench.output.results_table import Rows, interval_text
+from bench.record.pairs import Pair, describe_arm
 from bench.record.run import Run
 from bench.stats.descriptive import LEAST_ROUNDS
 from bench.stats.verdict import Word
@@ -48,10 +48,12 @@ def _measured(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
     pairs = [pair for pair in pairs if pair.candidate in whole]
     compared = [pair for pair in pairs if pair.ratio]
     if not compared:
-        return [*_times(run, rows, list(whole.values())), Finding("", _no_ratio(run, rows, pairs))]
+        return [*_times(run, rows, list(whole.values())), Finding("", run_notes.no_ratio(run, rows, pairs))]
     ranked = sorted(compared, key=_weight) if run.head["ab"] else compared
     if len(ranked) > FEW:
-        first = {(pair.pass_, words(whole[pair.baseline])): pair for pair in sorted(ranked, key=_weight, reverse=True)}
+        first = {
+            (pair.pass_, label_of(whole[pair.baseline])): pair for pair in sorted(ranked, key=_weight, reverse=True)
+        }
         chosen = [pair for pair in ranked if pair in first.values()][:FEW]
         more = f"{len(ranked) - len(chosen)} more comparisons stand in the table of results"
         rest = Finding("", f"{more}: shown here is, of each pass and baseline, the most extreme one alone.")
@@ -68,24 +70,22 @@ def _compared(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> F
     """One ratio in words: candidate over baseline, with its interval."""
     assert pair.ratio
     base, candidate, value = cases[pair.baseline], cases[pair.candidate], pair.ratio.value
-    ratio = f"{value.center:.3f}"
-    if value.low is not None:
-        ratio += f" [{value.low:.3f}, {value.high:.3f}]"
+    ratio = f"{value.center:.3f}" if value.low is None else interval_text(value)
     times = "times " if value.center >= 1 else "of "
     rounds = f"{pair.ratio.rounds} {'Round' if pair.ratio.rounds == 1 else 'Rounds'}"
     how = f"95 % interval over {rounds}" if value.low is not None else f"{rounds}: too few for an interval"
     if run.head["ab"]:
-        a, b = (f"{label} ({spoken(run, label)})" for label in LABELS)
+        a, b = (f"{label} ({describe_arm(run, label)})" for label in LABELS)
         text = f"{b} takes {ratio} {times}the time of {a} for {_work(run, candidate)}{_by(run, candidate)} ({how})."
     else:
-        text = f"{words(candidate)} runs {_work(run, candidate)} in {ratio} {times}{words(base)}’s time ({how})."
+        text = f"{label_of(candidate)} runs {_work(run, candidate)} in {ratio} {times}{label_of(base)}’s time ({how})."
     if pair.differs:
         return Finding(pair.word, text, f"Not judged, the two were not under the same conditions: {pair.reason}.")
     said = [_rests_on(pair)] if first or not pair.word.decides else []
     compiled = [case for case in (base, candidate) if case.compiled]
     if len(compiled) == 1:
         other = base if compiled[0] is candidate else candidate
-        said.append(f"Of the two {words(compiled[0])} compiles, {words(other)} does not.")
+        said.append(f"Of the two {label_of(compiled[0])} compiles, {label_of(other)} does not.")
     if run.head["ab"] and run.head["ab"]["identical"]:
         said.append("Both sides are the same: what differs is what this machine and harness cannot tell apart.")
     return Finding(pair.word, text, " ".join(said))
@@ -125,27 +125,9 @@ def _times(run: Run, rows: Rows, cases: Sequence[Case]) -> Iterator[Finding]:
             low, high = number(row["ci95_low_ms"]), number(row["ci95_high_ms"])
             time = f"{number(row['center_ms'])} [{low}, {high}] ms (95 % interval over {row['rounds']} Rounds)"
         took = f"takes {time}" if case.foreign else f"runs {_work(run, case)} in {time}"
-        yield Finding("", f"{words(case)} {took}.")
+        yield Finding("", f"{label_of(case)} {took}.")
     if len(valid) > FEW:
         yield Finding("", f"{len(valid) - FEW} more times stand in the table of results.")
-
-
-def _no_ratio(run: Run, rows: Rows, pairs: Sequence[Pair]) -> str:
-    if "ingested" in run.head:
-        return (
-            "No ratio: another program measured this, one benchmark after the other. `alexnet-bench compare` holds "
-            "this Run against a second one."
-        )
-    if not run.protocol.paired:
-        return (
-            "No ratio: under the classic protocol one framework runs after the other, so a ratio would hold the "
-            "machine’s drift. `alexnet-bench run` without --protocol takes turns."
-        )
-    if pairs:
-        return f"No ratio: {'; '.join(dict.fromkeys(pair.reason for pair in pairs))}."
-    if not any(row["valid"] for row in rows.values()):
-        return "No ratio, since there is nothing to compare."
-    return "No ratio: there is one framework, in one mode. A second --framework or --mode, or an --ab, gives one."
 
 
 def cautions(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[str]:
@@ -172,9 +154,9 @@ def _failed(run: Run, rows: Rows) -> Iterator[str]:
     found: dict[str, list[str]] = {}
     for case in run.cases:
         if reason := rows[case.id]["invalid_reason"]:
-            found.setdefault(reason, []).append(named(case))
+            found.setdefault(reason, []).append(describe(case))
     for reason, names in found.items():
-        yield f"No valid row for {listed(names)}: {reason}."
+        yield f"No valid row for {some_of(names)}: {reason}."
 
 
 def _noise(rows: Rows) -> Iterator[str]:
@@ -197,7 +179,7 @@ def _noise(rows: Rows) -> Iterator[str]:
 def _unproven(rows: Rows) -> Iterator[str]:
     names = [row["case_id"] for row in rows.values() if row["valid"] and "not_proven" in row["flags"].split()]
     if names:
-        yield f"Not proven equal to ours: {listed(names)}."
+        yield f"Not proven equal to ours: {some_of(names)}."
 
 
 def _left_out(run: Run, most: int = 5) -> Iterator[str]:
@@ -207,44 +189,3 @@ def _left_out(run: Run, most: int = 5) -> Iterator[str]:
         yield problem.replace(str(file), file.name)
     if (more := len(run.problems) - most) > 0:
         yield f"{file.name}: {more} more {'line' if more == 1 else 'lines'} left out"
-
-
-def named(case: Case) -> str:
-    return f"{words(case)}, {pass_title(case.pass_)} of {case.variant} at batch {case.batch}"
-
-
-def listed(names: Iterable[str], most: int = 4) -> str:
-    """Some names, and how many more."""
-    found = list(names)
-    return "; ".join(found[:most]) + (f"; and {len(found) - most} more" if len(found) > most else "")
-
-
-def conditions(run: Run, pairs: Sequence[Pair]) -> str:
-    """Whether what is compared was alike."""
-    compared = [pair for pair in pairs if pair.ratio]
-    unlike = [pair for pair in compared if pair.differs]
-    if unlike:
-        reasons = listed(dict.fromkeys(pair.reason for pair in unlike))
-        return (
-            f"Not equal: {len(unlike)} of {len(compared)} comparisons differ in more than what is compared: {reasons}."
-        )
-    if not compared:
-        return "Nothing is compared within this Run; these are the conditions that each row was measured under."
-    if any(case.preset != PRESETS[0] for case in run.cases):
-        return "Not held equal: --preset default leaves threads, switches and precision to each framework."
-    if changed := _changed(run, compared):
-        return f"Not held equal: what the two sides are compared by also changed: {listed(changed)}."
-    but = ", but for what the two sides differ in" if run.head["ab"] else ""
-    return (
-        f"Equal{but}: both sides of {'each comparison' if len(compared) > 1 else 'the comparison'} had the same "
-        "threads, oneDNN and TF32 switches, and computed in the precision that a probe showed, as far as their "
-        "frameworks say."
-    )
-
-
-def _changed(run: Run, pairs: Iterable[Pair]) -> dict[str, None]:
-    """What Workers of two sides were not alike in, beside what they are compared by: an interpreter, a net or a
-    variable may set threads and switches, and then those are part of the ratio."""
-    cases, key = {case.id: case for case in run.cases}, run.head["ab"]["key"] if run.head["ab"] else ""
-    both = ((run.workers(cases[pair.baseline]), run.workers(cases[pair.candidate])) for pair in pairs)
-    return dict.fromkeys(what for sides in both for what in validity.differing(*sides, (key,)))

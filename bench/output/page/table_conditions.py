@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.cases.case import Case
-from bench.output.page.table import NONE, Cell, Column, Rows, Table
-from bench.output.run_table import words
+from bench.output.labels import label_of
+from bench.output.results_table import Rows
+from bench.output.tables import Cell, Column, Table
 from bench.record import conditions
 from bench.record.run import Run
 
@@ -22,7 +23,7 @@ def table(run: Run, found: Rows) -> Table:
     """A line a condition, a column for each Worker that had conditions of its own."""
     workers: dict[tuple, Case] = {}
     for case in run.cases:
-        key = (words(case), case.device, case.precision, found[case.id]["conditions_hash"])
+        key = (label_of(case), case.device, case.precision, found[case.id]["conditions_hash"])
         workers.setdefault(key, case)
     apart = len({key[1:3] for key in workers}) > 1
     columns = [Column("condition"), Column("alike")]
@@ -31,7 +32,7 @@ def table(run: Run, found: Rows) -> Table:
     body = []
     for what in facts[0]:
         values = [one[what] for one in facts]
-        if set(values) != {NONE}:
+        if set(values) != {""}:
             body.append([Cell(what), Cell(_alike(what, values)), *map(Cell, values)])
     return Table("What each Worker was measured under, as it read it back", columns, body)
 
@@ -39,12 +40,12 @@ def table(run: Run, found: Rows) -> Table:
 def _alike(what: str, values: list[str]) -> str:
     """What a framework does not say is no difference; of what a Worker was given, nothing is a value too."""
     if len(values) < 2:
-        return NONE
+        return ""
     if len(set(values)) == 1:
         return "equal"
     if what not in SHARED:
         return "each its own"
-    return "equal where said" if what in PROBED and len(set(values) - {NONE}) == 1 else "unequal"
+    return "equal where said" if what in PROBED and len(set(values) - {""}) == 1 else "unequal"
 
 
 def _facts(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str, str]:
@@ -70,7 +71,7 @@ def _facts(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str, str]:
         "libraries": ", ".join(str(one.get("name")) for one in held["libraries"] or ()),
         "conditions hash": row["conditions_hash"],
     }
-    return {what: NONE if value in (None, "") else str(value) for what, value in facts.items()}
+    return {what: "" if value in (None, "") else str(value) for what, value in facts.items()}
 
 
 def _off(run: Run, case: Case, what: str) -> str | None:

@@ -3,10 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.output import console
-from bench.output.console import number
-from bench.output.page.table import NONE, Cell, Column, Table, measured
-from bench.record import ceiling, layer_times
+from bench.output.tables import Cell, Column, Table, fraction, measured, plain, with_interval
+from bench.record import layer_times
 from bench.record.run import Run
 
 Row = Mapping[str, Any]
@@ -16,21 +14,6 @@ REPORTED = ("height", "width", "channels", "params", "state")
 def tables(run: Run) -> list[Table]:
     """Of a profile a table of times for each Worker and net first; then a table for each net."""
     return [*(_times(rows) for rows in _by_worker(run)), *_nets(run)]
-
-
-def ceilings(run: Run) -> list[str]:
-    """What each device did at best, a sentence each."""
-    found: dict[str, None] = {}
-    for case in run.cases:
-        best = ceiling.ceiling_of(run, case)
-        rates = (
-            (best.matmul_gflop_per_s, "GFLOP/s multiplying matrices"),
-            (best.conv_gflop_per_s, "GFLOP/s in a convolution"),
-            (best.copy_gb_per_s, "GB/s copying"),
-        )
-        if said := ", ".join(f"{number(rate)} {what}" for rate, what in rates if rate):
-            found[f"{case.precision} on {case.device}: {said}"] = None
-    return list(found)
 
 
 def _nets(run: Run) -> Iterator[Table]:
@@ -92,21 +75,17 @@ def _times(rows: Sequence[Row]) -> Table:
 
 def _of_pass(row: Row) -> list[Cell]:
     if not row:
-        return [Cell(NONE)] * 5
-    low, middle, high = (row.get(name) for name in ("ci95_low_ms", "center_ms", "ci95_high_ms"))
-    ends = "" if low is None or high is None else f" [{number(low)}, {number(high)}]"
-    share, roof = (
-        Cell(console.share(row.get(name)) or NONE, row.get(name)) for name in ("share_of_sum", "of_attainable")
-    )
-    time = Cell(NONE if middle is None else number(middle) + ends, middle)
-    return [time, share, measured(row.get("gflop_per_s")), roof, Cell(str(row.get("bound") or NONE))]
+        return [Cell("")] * 5
+    time = with_interval(*(row.get(name) for name in ("center_ms", "ci95_low_ms", "ci95_high_ms")))
+    share, roof = (fraction(row.get(name)) for name in ("share_of_sum", "of_attainable"))
+    return [time, share, measured(row.get("gflop_per_s")), roof, plain(row.get("bound"))]
 
 
 def _shape(row: Row) -> str:
     sides = [row.get(side) for side in ("height", "width", "channels")]
-    return NONE if None in sides else " × ".join(map(str, sides))
+    return "" if None in sides else " × ".join(map(str, sides))
 
 
 def _count(row: Row, what: str) -> Cell:
     value = row.get(what)
-    return Cell(f"{value:,}", value) if isinstance(value, int | float) else Cell(NONE)
+    return Cell(f"{value:,}", value) if isinstance(value, int | float) else Cell("")

@@ -3,8 +3,8 @@
 import functools
 
 from bench.cases.passes import pass_title
-from bench.output.page.table import NONE, Cell, Column, Table, measured
 from bench.output.plots import published
+from bench.output.tables import Cell, Column, Table, measured
 
 WORDS = ("net", "hardware", "library", "precision", "batch")
 SOURCE = ("date", "source", "caveat")
@@ -29,6 +29,6 @@ def table() -> Table:
         said = {**row[[*WORDS, *SOURCE]], "precision": row["precision"] or "not stated", "batch": f"{row['batch']:g}"}
         known = dict(zip(both["pass"], both["images_per_s"], strict=True))
         cells = [Cell(str(value), value), *(Cell(said[name], row[name] if name == "batch" else None) for name in WORDS)]
-        cells += [measured(known[pass_]) if pass_ in known else Cell(NONE) for pass_ in published.PUBLISHED_PASSES]
+        cells += [measured(known[pass_]) if pass_ in known else Cell("") for pass_ in published.PUBLISHED_PASSES]
         body.append([*cells, *(Cell(said[name]) for name in SOURCE)])
     return Table(CAPTION, columns, body)

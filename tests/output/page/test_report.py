@@ -27,8 +27,10 @@ from bench.commands import report
 from bench.commands.cli import main
 from bench.commands.profile import RULES
 from bench.machine import noise
+from bench.output import run_notes
 from bench.output.page import chapter, figures, findings, glossary, svg, table, table_conditions, template
 from bench.output.plots import kinds, series, style, times
+from bench.output.results_table import results_of
 from bench.record import pairs
 from bench.record.run import Run
 from impls import FRAMEWORKS
@@ -142,7 +144,7 @@ class TestVerdict:
         (found,) = said(made)
         assert found.word == "INCOMPARABLE"
         assert "not under the same conditions: threads 1, 2 in the baseline" in found.because
-        assert findings.conditions(made, pairs.within(made)).startswith("Not equal: 1 of 1 comparisons differ")
+        assert run_notes.conditions(made, pairs.within(made)).startswith("Not equal: 1 of 1 comparisons differ")
         assert "INCOMPARABLE: 1.500 [1.500, 1.500]" in shown(made).text("td")
 
     @pytest.mark.parametrize("key", ["python", "net", "env:X", "slowdown"])
@@ -150,7 +152,7 @@ class TestVerdict:
         both, ab = [dataclasses.replace(A, arm=arm) for arm in "AB"], Ab(key, ("1", "2"))
         for unlike, told in (({"threads": 1, "tf32": True}, "changed"), ({}, "equal")):
             made = make(tmp_path / told, both, ab=ab, unlike=unlike)
-            text = findings.conditions(made, pairs.within(made))
+            text = run_notes.conditions(made, pairs.within(made))
             if told == "changed":
                 assert text == (
                     "Not held equal: what the two sides are compared by also changed: threads 1, 2 in the baseline; "
@@ -165,7 +167,7 @@ class TestVerdict:
         found = table_conditions.table(made, by_id(made))
         cells = [cell.text for row in found.rows for cell in row if row[0].text == "environment"]
         assert cells == ["environment", "unequal", "without OMP_WAIT_POLICY", "OMP_WAIT_POLICY=ACTIVE"]
-        assert table_conditions._alike("environment", [table.NONE, "A=1"]) == "unequal"
+        assert table_conditions._alike("environment", ["", "A=1"]) == "unequal"
 
     def test_a_switch_that_one_framework_does_not_have_is_no_difference(self, tmp_path):
         made = make(tmp_path / "r", unlike={"onednn": None})
@@ -244,9 +246,9 @@ class TestVerdict:
         broken = changed(made, {"event": "failed", "case_id": third.id, "reason": "it fell over"})
         assert [one.word for one in said(broken)[:2]] == ["SLOWER", "FAILED"]
         assert said(broken)[1].text == "1 of 3 cases has no valid row; “Before you quote it” says why."
-        found = table.results(broken, by_id(broken), pairs.within(broken))
+        found = table.results(results_of(broken, pairs.within(broken)))
         assert {len(row) for row in found.rows} == {len(found.columns)}
-        assert found.rows[2][-1].text == "not valid: it fell over"
+        assert [found.rows[2][at].text for at in (2, -1)] == ["failed", "it fell over"]
         assert found.columns[-1].long
         assert "FAILED" in Page(chapter.rendered([broken, make(tmp_path / "s")])).text("nav", "li", "span")
 
@@ -259,7 +261,8 @@ class TestVerdict:
         made = make(tmp_path / "r", [A])
         broken = changed(made, {"event": "failed", "case_id": A.id, "reason": "it fell over"})
         assert said(broken)[0].text.startswith("Nothing of this Run can be quoted")
-        assert "not valid: it fell over" in shown(broken).text()
+        assert "failed" in shown(broken).text("td")
+        assert "it fell over" in shown(broken).text("td")
 
 
 def foreign(folder: Path, name: str = "test_a.py::test_b", **changes) -> Run:
@@ -405,8 +408,9 @@ print(hash(chapter.rendered([Run(Path({str(run.folder)!r}))])), len(made))
             *("pass", "framework", "process memory MiB", "first call ms", "first call, later Rounds ms"),
             *("cores used", "harness adds µs", "compile cache"),
         ]
-        assert [[cell.text for cell in row[2:5]] for row in found.rows] == [["1", "–", "–"], ["1", "5", "5"]]
-        assert [row[-1].text for row in found.rows] == ["–", "5 × cold"]
+        assert [[cell.text for cell in row[2:5]] for row in found.rows] == [["1", "", ""], ["1", "5", "5"]]
+        assert [row[-1].text for row in found.rows] == ["", "5 × cold"]
+        assert "1––" in shown(made).text("td")
         assert "Memory and first calls" in shown(made).text("h4")
 
     def test_the_machine_is_told_in_words_and_rounded(self, tmp_path):
@@ -427,8 +431,8 @@ print(hash(chapter.rendered([Run(Path({str(run.folder)!r}))])), len(made))
         made = make(tmp_path / "r", noise=QUIET | {"sm_mhz": 1410, "temp_c": 61, "watts": 301.5})
         found = table.noises(made, by_id(made))
         names = [column.name for column in found.columns]
-        at = names.index("GPU MHz, lowest")
-        assert names[at : at + 3] == ["GPU MHz, lowest", "GPU °C, highest", "GPU W, mean"]
+        at = names.index("lowest GPU clock MHz")
+        assert names[at : at + 3] == ["lowest GPU clock MHz", "highest GPU temperature °C", "mean GPU power W"]
         assert [cell.text for cell in found.rows[0][at : at + 3]] == ["1,410", "61", "301.5"]
         assert "GPU" not in shown(make(tmp_path / "cpu")).text("th")
 

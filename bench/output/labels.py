@@ -1,0 +1,29 @@
+"""What a Case is called for a person."""
+
+from collections.abc import Iterable
+
+from bench.cases.case import Case
+from bench.cases.passes import pass_title
+from impls import FRAMEWORKS
+
+
+def label_of(case: Case) -> str:
+    """Framework, mode and what else makes a Worker; of a user's own net its name in place of the framework."""
+    if case.foreign:
+        return case.foreign.rpartition("::")[2]
+    parts = [case.framework, case.mode, *case.settings, *([case.arm] if case.arm else [])]
+    if case.guest:
+        usual = case.mode == FRAMEWORKS[case.framework].modes[0]
+        parts = [case.guest, *([] if usual else [case.mode]), *(part for part in parts[2:] if part != case.guest)]
+    return " ".join(parts).replace("lrn_", "LRN ").replace("preset_", "preset ")
+
+
+def describe(case: Case) -> str:
+    """Its label, pass, net and batch."""
+    return f"{label_of(case)}, {pass_title(case.pass_)} of {case.variant} at batch {case.batch}"
+
+
+def some_of(names: Iterable[str], most: int = 4) -> str:
+    """The first few names, and how many more there are."""
+    known = list(names)
+    return "; ".join(known[:most]) + (f"; and {len(known) - most} more" if len(known) > most else "")

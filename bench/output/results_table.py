@@ -1,0 +1,216 @@
+"""Results: what is shown of a Run, built once from it and its Pairs, for the terminal, Markdown and the report."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.cases.case import Case, groups
+from bench.output import run_notes
+from bench.output.labels import label_of
+from bench.output.tables import Cell, Column, Table, fraction, measured, with_interval
+from bench.record.columns import BY_NAME
+from bench.record.pairs import Pair
+from bench.record.run import Run
+from bench.stats.descriptive import Interval
+from bench.stats.ratio import Ratio
+
+Row = Mapping[str, Any]
+Rows = Mapping[str, Row]  # of summary.csv, by Case id
+#: Of one Case, the headings of its figures; most are columns of summary.csv.
+HEADINGS = {
+    "time": "mean ± stddev ms (n)",
+    **{name: BY_NAME[name].title for name in ("median_ms", "p95_ms", "images_per_s", "gflop_per_s", "peak_fraction")},
+    "backward": "backward ms [95 %]",
+    "ratio": "ratio [95 %]",
+}
+#: Those of a table of 100 characters.
+BRIEF = ("time", "images_per_s", "peak_fraction", "ratio")
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One Case: ``cells`` by the names of HEADINGS; then what a reader must know beside them."""
+
+    case: Case
+    cells: Mapping[str, Cell]
+    faults: Sequence[str]
+    """Why it has no figures, or what its baseline was not alike in."""
+    flags: str
+    """With the noise behind them."""
+    ours: str
+    """Of a user's own net, the time of ours over it."""
+
+    @property
+    def label(self) -> str:
+        return label_of(self.case)
+
+    @property
+    def remarks(self) -> list[str]:
+        return [text for text in (*self.faults, self.flags, self.ours) if text]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that differ in pass and framework alone. ``subject`` is what was timed, ``extent`` how often; ``where``
+    the versions and the device."""
+
+    subject: str
+    extent: str
+    where: str
+    cases: Sequence[CaseResult]
+
+    def table(self) -> Table:
+        """A row per Case, then the backward pass of each that has one."""
+        columns = [Column("pass"), Column("framework")]
+        columns += [Column(HEADINGS[name], numeric=True, narrow=name == "peak_fraction") for name in BRIEF]
+        rows = [
+            [Cell(result.case.pass_), Cell(result.label), *(result.cells[name] for name in BRIEF)]
+            for result in self.cases
+        ]
+        rows += [
+            [Cell("backward"), Cell(result.label), result.cells["backward"], Cell(""), Cell(""), Cell("")]
+            for result in self.cases
+            if result.cells["backward"].text
+        ]
+        return Table(f"{self.subject}: {self.extent}", columns, rows, heads=1, grouped=True)
+
+
+@dataclass(frozen=True)
+class Results:
+    """``arms`` are the sides of an --ab; ``given`` what a user set for all Cases, by name; ``notes`` how to read it."""
+
+    run: Run
+    pairs: Sequence[Pair]
+    rows: Rows
+    cases: Mapping[str, CaseResult]
+    """By Case id."""
+    groups: Sequence[Group]
+    given: Mapping[str, str]
+    arms: Mapping[str, str]
+    clock: Sequence[tuple[str, str]]
+    no_ratio: str
+    """Why there is none."""
+    notes: Sequence[str]
+
+
+def results_of(run: Run, pairs: Sequence[Pair]) -> Results:
+    rows = {row["case_id"]: row for row in run.rows()}
+    ratios = {pair.candidate: pair for pair in pairs}
+    baselines = {pair.baseline for pair in pairs if pair.ratio}
+    cases = {
+        case.id: _case_result(run, case, rows[case.id], ratios.get(case.id), case.id in baselines) for case in run.cases
+    }
+    return Results(
+        run=run,
+        pairs=pairs,
+        rows=rows,
+        cases=cases,
+        groups=[_group(run, group, rows, cases) for group in groups(run.cases)],
+        given=run_notes.given(run),
+        arms=run_notes.arms(run),
+        clock=run_notes.clock(run),
+        no_ratio=run_notes.no_ratio(run, rows, pairs),
+        notes=list(run_notes.notes(run, rows, pairs)),
+    )
+
+
+def mean_and_stddev(row: Row) -> Cell:
+    """mean ± stddev (n); one sample has no stddev."""
+    around = "" if row["stddev_ms"] is None else f" ± {measured(row['stddev_ms']).text}"
+    return Cell(f"{measured(row['mean_ms']).text}{around} ({row['iterations']})", row["mean_ms"])
+
+
+def ratio_text(ratio: Ratio) -> str:
+    """A ratio with its interval, or why it has none."""
+    if ratio.value.low is None and not ratio.paired:
+        return f"{ratio.value.center:.3f} [unknown]"
+    return interval_text(ratio.value)
+
+
+def interval_text(value: Interval) -> str:
+    """A center with its interval, or what it takes to have one."""
+    if value.low is None:
+        return f"{value.center:.3f} [needs 3 Rounds]"
+    return f"{value.center:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def versions_of(rows: Iterable[Row]) -> str:
+    """The frameworks, each with its version."""
+    known = {f"{row['framework']} {row['framework_version']}" for row in rows if row["framework_version"]}
+    return ", ".join(sorted(known))
+
+
+def versions_on_device(rows: Sequence[Row]) -> str:
+    return " on ".join(text for text in (versions_of(rows), str(rows[0]["device_name"])) if text)
+
+
+def title_of(run: Run, cases: Sequence[Case], rows: Rows, beside: Sequence[str] = ()) -> tuple[str, str]:
+    """What was timed, without the axes ``beside`` in which Cases differ; and how often."""
+    case, protocol = cases[0], run.protocol
+    done = max(rows[case_.id]["rounds"] for case_ in cases)
+    count = f"{done}" if done == protocol.rounds else f"{done} of {protocol.rounds}"
+    if "ingested" in run.head:
+        sessions = "session" if count == "1" else "sessions"
+        return "" if "variant" in beside else case.variant, f"{count} {sessions} of {run.head['ingested']['source']}"
+    threads = f"{' and '.join(dict.fromkeys(str(rows[case_.id]['threads']) for case_ in cases))} threads"
+    device = "" if "device" in beside else case.device
+    if "threads" not in beside:
+        device = f"{device} ({threads})" if device else threads
+    parts = {
+        "variant": case.variant,
+        "size": f"{rows[case.id]['size']} px",
+        "batch": f"batch {case.batch}",
+        "": device,
+        "precision": case.precision,
+    }
+    texts = [text for axis, text in parts.items() if text and axis not in beside]
+    texts += ["dropout on"] if case.dropout else []
+    rounds = f"{count} Rounds x {protocol.iterations}" if protocol.paired else "classic protocol"
+    return ", ".join(texts), f"{rounds} after {protocol.burn_in} burn-in"
+
+
+def _group(run: Run, group: Sequence[Case], rows: Rows, results: Mapping[str, CaseResult]) -> Group:
+    cases = sorted(group, key=lambda case: (case.pass_, case.compiled))
+    where = versions_on_device([rows[case.id] for case in cases])
+    return Group(*title_of(run, cases, rows), where, [results[case.id] for case in cases])
+
+
+def _case_result(run: Run, case: Case, row: Row, pair: Pair | None, baseline: bool) -> CaseResult:
+    """A Case that was not begun has not failed."""
+    failed = row["invalid_reason"] not in ("", "not measured")
+    faults = [f"not the same conditions: {difference}" for difference in (pair.differs if pair else ())]
+    ours = ""
+    if case.guest and pair and pair.ratio and any(one.id == pair.baseline and not one.guest for one in run.cases):
+        ours = f"ours over {case.guest}: {interval_text(pair.ratio.value.inverse)}"
+    if not row["valid"]:
+        cells = dict.fromkeys(HEADINGS, Cell("")) | {"time": Cell("failed" if failed else "not measured")}
+        return CaseResult(case, cells, [*faults, *([row["invalid_reason"]] if failed else [])], "", ours)
+    cells = {
+        "time": mean_and_stddev(row),
+        **{name: measured(row[name]) for name in ("median_ms", "p95_ms", "images_per_s", "gflop_per_s")},
+        "peak_fraction": fraction(row["peak_fraction"]),
+        "backward": _backward(row),
+        "ratio": _ratio(pair, baseline),
+    }
+    return CaseResult(case, cells, faults, " ".join(_flags(row)), ours)
+
+
+def _backward(row: Row) -> Cell:
+    low, center, high = (row[f"backward_{name}ms"] for name in ("ci95_low_", "", "ci95_high_"))
+    return Cell("not resolved") if center is None and low is not None else with_interval(center, low, high)
+
+
+def _ratio(pair: Pair | None, baseline: bool) -> Cell:
+    """A ratio that is not judged has its verdict's word before it."""
+    if not pair or not pair.ratio:
+        return Cell("1", 1.0) if baseline else Cell("")
+    word = f"{pair.word}: " if pair.differs else ""
+    return Cell(word + ratio_text(pair.ratio), pair.ratio.value.center)
+
+
+def _flags(row: Row) -> Iterator[str]:
+    yield row["flags"]
+    names = {"steal_pct": "stolen", "foreign_cpu_pct": "used by others"}
+    known = [f"{row[column]:.0f} % {name}" for column, name in names.items() if row[column] is not None]
+    if known and "noisy" in row["flags"].split():
+        yield f"(CPU time: {', '.join(known)})"

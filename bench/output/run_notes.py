@@ -1,0 +1,167 @@
+"""Sentences about a Run that the terminal, Markdown and the report share: under what it was measured, and how to read
+its results."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from bench.cases.case import LABELS, PRESETS
+from bench.cases.passes import PASSES, outside_the_clock
+from bench.output.console import number
+from bench.output.labels import label_of, some_of
+from bench.record import ceiling, validity
+from bench.record.pairs import Pair, describe_arm
+from bench.record.run import Run
+from bench.stats import roofline
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+def given(run: Run) -> dict[str, str]:
+    """What a user set for all Cases, by name."""
+    weights, variables = run.head["weights"], run.head["env"]
+    texts = {"weights": f"{weights['file']} (sha256 {weights['sha256'][:8]})"} if weights else {}
+    passed = " ".join(f"{name}={value}" for name, value in variables.items())
+    return texts | ({"let through to every Worker": passed} if passed else {})
+
+
+def arms(run: Run) -> dict[str, str]:
+    """The sides of an --ab, by label."""
+    return {label: describe_arm(run, label) for label in LABELS} if run.head["ab"] else {}
+
+
+def clock(run: Run) -> list[tuple[str, str]]:
+    """What is inside the clock, by pass, and what is outside it; of another program's benchmark nobody knows."""
+    if "ingested" in run.head:
+        return [("every pass", "whatever the benchmark called; proven equal to nothing")]
+    timed = {case.pass_ for case in run.cases}
+    inside = [(each.name, each.inside) for each in PASSES.values() if each.name in timed]
+    return [*inside, ("outside it", outside_the_clock(timed))]
+
+
+def no_ratio(run: Run, rows: Rows, pairs: Sequence[Pair]) -> str:
+    """Why there is no ratio; empty where there is one."""
+    if any(pair.ratio for pair in pairs):
+        return ""
+    if "ingested" in run.head:
+        return (
+            "No ratio: another program measured this, one benchmark after the other. `alexnet-bench compare` holds "
+            "this Run against a second one."
+        )
+    if not run.protocol.paired:
+        return (
+            "No ratio: under the classic protocol one framework runs after the other, so a ratio would hold the drift "
+            "of the machine. `alexnet-bench run` without --protocol takes turns."
+        )
+    if pairs:
+        return f"No ratio: {'; '.join(dict.fromkeys(pair.reason for pair in pairs))}."
+    if not any(row["valid"] for row in rows.values()):
+        return "No ratio, since there is nothing to compare."
+    return "No ratio: there is one framework, in one mode. A second --framework or --mode, or an --ab, gives one."
+
+
+def notes(run: Run, rows: Rows, pairs: Sequence[Pair]) -> Iterator[str]:
+    """How to read the results."""
+    if any(row["backward_ci95_low_ms"] is not None for row in rows.values()):
+        yield (
+            "Backward: forward_backward less forward in the same Worker, with its 95 % interval over Rounds; what "
+            "training mode itself adds is in it."
+        )
+    if any(pair.ratio for pair in pairs):
+        over = "that of A" if run.head["ab"] else _over(run, pairs)
+        yield f"Ratio: time over {over}, with its 95 % interval over Rounds, from mirrored turns; above 1 is slower."
+    if unequal := _not_held_equal(run, [pair for pair in pairs if pair.ratio]):
+        yield unequal
+    if rates := _peaks(rows):
+        yield f"Of peak: multiply-adds per second over what the device did at best in this Run: {rates}."
+    yield from _turning_batches(run, rows)
+
+
+def _over(run: Run, pairs: Sequence[Pair]) -> str:
+    """Whose time a ratio is over: the first framework's, or where there are several baselines each with its own."""
+    cases = {case.id: case for case in run.cases}
+    over: dict[str, dict[str, None]] = {}
+    for pair in pairs:
+        baseline, candidate = (label_of(cases[case_id]) for case_id in (pair.baseline, pair.candidate))
+        over.setdefault(baseline, {})[candidate] = None
+    if len(over) == 1:
+        return f"that of {next(iter(over))}"
+    return "; ".join(f"that of {baseline} for {', '.join(candidates)}" for baseline, candidates in over.items())
+
+
+def _peaks(rows: Rows) -> str:
+    """What the device did at best, by precision, where a fraction of it is shown."""
+    best: dict[str, list[float]] = {}
+    for row in (row for row in rows.values() if row["peak_fraction"]):
+        best.setdefault(row["precision"], []).append(row["ceiling_gflop_per_s"])
+    ends = {name: dict.fromkeys(number(rate) for rate in (min(rates), max(rates))) for name, rates in best.items()}
+    return ", ".join(f"{' to '.join(rates)} GFLOP/s in {name}" for name, rates in ends.items())
+
+
+def _turning_batches(run: Run, rows: Rows) -> Iterator[str]:
+    """Where there are several batches: from which on a net computes longer than it moves what it must move."""
+    seen: dict[tuple, set[int]] = {}
+    for case in run.cases:
+        seen.setdefault((case.net, case.pass_, case.precision, case.device), set()).add(case.batch)
+    for (net, pass_, precision, device), batches in seen.items():
+        alike = [case for case in run.cases if (case.net, case.precision, case.device) == (net, precision, device)]
+        best, copy = (
+            max((rows[case.id][name] for case in alike if rows[case.id][name]), default=None)
+            for name in ("ceiling_gflop_per_s", "copy_gb_per_s")
+        )
+        if len(batches) > 1 and best and copy:
+            width = roofline.WIDTHS.get(precision, roofline.WIDTH)
+            batch = roofline.turning_batch(net, pass_, best, copy, width=width)
+            when = f"from batch {batch} on" if batch else "at no batch"
+            yield f"{net.name} {pass_}: {when} computing takes longer than moving what must be moved, at these rates."
+
+
+def ceilings(run: Run) -> list[str]:
+    """What each device did at best, in a sentence per precision."""
+    found: dict[str, None] = {}
+    for case in run.cases:
+        best = ceiling.ceiling_of(run, case)
+        rates = (
+            (best.matmul_gflop_per_s, "GFLOP/s multiplying matrices"),
+            (best.conv_gflop_per_s, "GFLOP/s in a convolution"),
+            (best.copy_gb_per_s, "GB/s copying"),
+        )
+        if text := ", ".join(f"{number(rate)} {unit}" for rate, unit in rates if rate):
+            found[f"Ceiling in {case.precision} on {case.device}, measured in this Run: {text}."] = None
+    return list(found)
+
+
+def conditions(run: Run, pairs: Sequence[Pair]) -> str:
+    """Whether what is compared was measured under equal conditions."""
+    compared = [pair for pair in pairs if pair.ratio]
+    if unlike := [pair for pair in compared if pair.differs]:
+        reasons = some_of(dict.fromkeys(pair.reason for pair in unlike))
+        return (
+            f"Not equal: {len(unlike)} of {len(compared)} comparisons differ in more than what is compared: {reasons}."
+        )
+    if not compared:
+        return "Nothing is compared within this Run; these are the conditions that each row was measured under."
+    if unequal := _not_held_equal(run, compared):
+        return unequal
+    but = ", but for what the two sides differ in" if run.head["ab"] else ""
+    return (
+        f"Equal{but}: both sides of {'each comparison' if len(compared) > 1 else 'the comparison'} had the same "
+        "threads, oneDNN and TF32 switches, and computed in the precision that a probe showed, as far as their "
+        "frameworks say."
+    )
+
+
+def _not_held_equal(run: Run, compared: Sequence[Pair]) -> str:
+    """What was meant to differ may have changed more than a reader expects."""
+    if compared and any(case.preset != PRESETS[0] for case in run.cases):
+        return "Not held equal: --preset default leaves threads, switches and precision to each framework."
+    if changed := _changed(run, compared):
+        return f"Not held equal: what the two sides are compared by also changed: {some_of(changed)}."
+    return ""
+
+
+def _changed(run: Run, compared: Iterable[Pair]) -> dict[str, None]:
+    """What Workers of two sides were not alike in, beside what they are compared by: an interpreter, a net or a
+    variable may set threads and switches, and then those are part of the ratio."""
+    cases, key = {case.id: case for case in run.cases}, run.head["ab"]["key"] if run.head["ab"] else ""
+    sides = ((run.workers(cases[pair.baseline]), run.workers(cases[pair.candidate])) for pair in compared)
+    return dict.fromkeys(text for both in sides for text in validity.differing(*both, (key,)))
