@@ -1,12 +1,11 @@
 """AlexNets in JAX: one pure function of parameters and images under jax.jit. Activations are (n, h, w, c).
 
-Mirrors the other adapters: configure, devices, versions, conditions, build, Net, one function for each kind of row.
+Mirrors the other adapters: configure, devices, versions, conditions, build, Net, one function per kind of layer.
 """
 
 import os
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ import jaxlib
 import numpy as np
 from jax import lax
 
+from impls import net
+from impls.jax_lrn import fast_lrn
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pool, Relu
-from impls.net import Build, DeviceMissing, Gradients, Settings, half_square, last_value
+from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, half_square, last_value, layer_report
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -67,12 +68,12 @@ def native_bf16() -> bool | None:
     return float(device.compute_capability) >= 8 if device.platform == "gpu" else None
 
 
-def build(variant: Variant, weights: Weights, how: Build) -> "Net":
+def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
     return Net(variant, weights, how)
 
 
-class Row:
-    """One layer record with its arrays while a pass is traced; a BatchNorm leaves its new moving statistics here."""
+class BuiltLayer:
+    """One layer with its arrays while a pass is traced; a BatchNorm leaves its new moving statistics here."""
 
     kernel: jax.Array
     bias: jax.Array
@@ -92,11 +93,13 @@ class Row:
 
 
 class Net:
+    """Implements impls.net.Net."""
+
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         self.on = jax.devices("cpu")[0] if how.device == "cpu" else jax.devices("cuda")[int(how.device[5:] or 0)]
         self.variant, self.how, self.traced = variant, how, Counter[str]()
         self.input = (how.batch, variant.input_size, variant.input_size, variant.channels)
-        # a dense row alone, or one behind it, has what it has in its net: (n, c)
+        # a part of a net from its first dense layer on has the input that it has there: (n, c)
         flat = variant.input_size == 1 and not isinstance(variant.layers[0], Conv | Lrn | Pool | BatchNorm)
         self.shape = (how.batch, variant.channels) if flat else self.input
         self.parameters: dict[str, dict[str, jax.Array]] = {}
@@ -119,7 +122,7 @@ class Net:
     def forward_backward(self) -> Any:
         arguments = self.parameters, self.moving, self.key, self.next_batch()
         first, (gradients, *images), self.moving, self.key = self.step(*arguments)
-        return first, *(gradients[row][name] for row, arrays in self.parameters.items() for name in arrays), *images
+        return first, *(gradients[layer][name] for layer, arrays in self.parameters.items() for name in arrays), *images
 
     def wait(self, handles: Any) -> None:
         jax.block_until_ready((handles, self.moving))  # on the CPU too: a call returns long before it is done
@@ -133,33 +136,33 @@ class Net:
 
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
         first, *values = handles
-        found: Gradients = {}
-        names = [(row, name) for row, arrays in self.parameters.items() for name in arrays]
+        gradients: Gradients = {}
+        names = [(layer, name) for layer, arrays in self.parameters.items() for name in arrays]
         names += [("input", "images")] if self.variant.input_gradient else []
-        for (row, name), value in zip(names, values, strict=True):
-            found.setdefault(row, {})[name] = np.asarray(value)
+        for (layer, name), value in zip(names, values, strict=True):
+            gradients.setdefault(layer, {})[name] = np.asarray(value)
         if self.variant.input_gradient:
-            found["input"]["images"] = found["input"]["images"].reshape(self.input)
-        return half_square(np.asarray(first)) if self.variant.part else float(first), found
+            gradients["input"]["images"] = gradients["input"]["images"].reshape(self.input)
+        return half_square(np.asarray(first)) if self.variant.part else float(first), gradients
 
     def state(self) -> Gradients:
-        return {row: {name: np.asarray(value) for name, value in arrays.items()} for row, arrays in self.moving.items()}
+        return {
+            layer: {name: np.asarray(value) for name, value in arrays.items()} for layer, arrays in self.moving.items()
+        }
 
-    def layers(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+    def layers(self) -> list[LayerReport]:
+        reports: list[LayerReport] = []
 
         def walk(parameters: Any, moving: Any, x: jax.Array) -> jax.Array:
-            for row in self.rows(parameters, moving, training=False):
-                x = row(x)
-                height, width, channels = (1, 1, *x.shape[1:])[-3:]
-                found.append({"layer": row.layer.name, "height": height, "width": width, "channels": channels})
+            for built in self.built_layers(parameters, moving, training=False):
+                x, name = built(x), built.layer.name
+                arrays = parameters.get(name, {}), moving.get(name, {})
+                params, state = (sum(value.size for value in kind.values()) for kind in arrays)
+                reports.append(layer_report(built.layer, (1, 1, *x.shape[1:])[-3:], params, state))
             return x
 
         jax.eval_shape(walk, self.parameters, self.moving, self.batches[0])
-        for row in found:
-            for what, arrays in (("params", self.parameters), ("state", self.moving)):
-                row[what] = sum(value.size for value in arrays.get(row["layer"], {}).values())
-        return found
+        return reports
 
     def device(self) -> str:
         (device,) = self.infer(self.parameters, self.moving, self.batches[0]).devices()
@@ -177,8 +180,8 @@ class Net:
 
     def _infer(self, parameters: Any, moving: Any, x: jax.Array) -> jax.Array:
         self.traced["forward"] += 1  # runs when it is traced, not when it is called
-        for row in self.rows(parameters, moving, training=False):
-            x = row(x)
+        for built in self.built_layers(parameters, moving, training=False):
+            x = built(x)
         return x
 
     def _step(self, parameters: Any, moving: Any, key: Any, x: jax.Array) -> tuple[Any, ...]:
@@ -186,13 +189,13 @@ class Net:
         mask_key, next_key = (None, None) if key is None else jax.random.split(key)
 
         def run(parameters: Any, x: jax.Array) -> tuple[jax.Array, Any]:
-            rows = self.rows(parameters, moving, training=True, key=mask_key)
-            for row in rows:
-                x = row(x)
+            layers = self.built_layers(parameters, moving, training=True, key=mask_key)
+            for built in layers:
+                x = built(x)
             moved = {
-                row.layer.name: {"moving_mean": row.moving_mean, "moving_variance": row.moving_variance}
-                for row in rows
-                if isinstance(row.layer, BatchNorm)
+                built.layer.name: {"moving_mean": built.moving_mean, "moving_variance": built.moving_variance}
+                for built in layers
+                if isinstance(built.layer, BatchNorm)
             }
             return x if self.variant.part else 0.5 * jnp.sum(jnp.square(x.astype(jnp.float32))), moved
 
@@ -203,9 +206,9 @@ class Net:
         # of a part, 0.5 * sum(y ** 2) has y itself for its gradient
         return first, pull(first if self.variant.part else jnp.ones_like(first)), moved, next_key
 
-    def rows(self, parameters: Any, moving: Any, *, training: bool, key: Any = None) -> list[Row]:
+    def built_layers(self, parameters: Any, moving: Any, *, training: bool, key: Any = None) -> list[BuiltLayer]:
         return [
-            Row(
+            BuiltLayer(
                 layer,
                 parameters.get(layer.name, {}) | moving.get(layer.name, {}),
                 self.how,
@@ -240,8 +243,8 @@ def window(layer: Pool) -> Any:
     )
 
 
-def conv(x: jax.Array, layer: Conv, row: Row) -> jax.Array:
-    x, kernel, bias = (value.astype(row.compute) for value in (x, row.kernel, row.bias))
+def conv(x: jax.Array, layer: Conv, built: BuiltLayer) -> jax.Array:
+    x, kernel, bias = (value.astype(built.compute) for value in (x, built.kernel, built.bias))
     parts = zip(jnp.split(x, layer.groups, 3), jnp.split(kernel, layer.groups, 3), strict=True)
     # native groups are slow on the CPU: 54.1 ms and 440 with gradient, split 14.9 and 52.3 (27x27x96 -> 256, 5x5)
     ys = [
@@ -253,82 +256,47 @@ def conv(x: jax.Array, layer: Conv, row: Row) -> jax.Array:
     return jnp.concatenate(ys, 3) + bias
 
 
-def relu(x: jax.Array, layer: Relu, row: Row) -> jax.Array:
+def relu(x: jax.Array, layer: Relu, built: BuiltLayer) -> jax.Array:
     return jax.nn.relu(x)  # not jnp.maximum, whose gradient at 0 is a half
 
 
-def lrn(x: jax.Array, layer: Lrn, row: Row) -> jax.Array:
+def lrn(x: jax.Array, layer: Lrn, built: BuiltLayer) -> jax.Array:
     x, wide = x.astype(jnp.float32), (1, 1, 1, 2 * layer.radius + 1)  # no library op; alpha on the plain sum
-    if row.fast_lrn:
+    if built.fast_lrn:
         return fast_lrn(x, layer)
     # the initial value must be a Python number: an array fails under grad and jit
     total = lax.reduce_window(jnp.square(x), 0.0, lax.add, wide, (1, 1, 1, 1), ((0, 0),) * 3 + ((layer.radius,) * 2,))
     return x * lax.pow(layer.k + layer.alpha * total, -layer.beta)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def fast_lrn(x: jax.Array, layer: Lrn) -> jax.Array:
-    """Sums of slices, which XLA makes one loop of, roots for the power, and its gradient written out."""
-    return lrn_forward(x, layer)[0]
-
-
-def lrn_forward(x: jax.Array, layer: Lrn) -> tuple[jax.Array, Any]:
-    scale = layer.k + layer.alpha * shifted_sum(jnp.square(x), layer.radius)
-    return x * power(scale, layer.beta), (x, scale)
-
-
-def lrn_backward(layer: Lrn, kept: Any, dy: jax.Array) -> tuple[jax.Array]:
-    x, scale = kept
-    factor = power(scale, layer.beta)
-    shared = shifted_sum(dy * x * factor / scale, layer.radius)
-    return (dy * factor - 2 * layer.alpha * layer.beta * x * shared,)
-
-
-fast_lrn.defvjp(lrn_forward, lrn_backward)
-
-
-def shifted_sum(x: jax.Array, radius: int) -> jax.Array:
-    """Over channels c - radius .. c + radius."""
-    wide = jnp.pad(x, ((0, 0),) * 3 + ((radius, radius),))
-    return sum((wide[..., i : i + x.shape[-1]] for i in range(1, 2 * radius + 1)), wide[..., : x.shape[-1]])
-
-
-def power(scale: jax.Array, beta: float) -> jax.Array:
-    """scale ** -beta; lax.pow takes far longer than these roots."""
-    root = lax.rsqrt(scale)
-    if beta == 0.5:
-        return root
-    return root * lax.sqrt(root) if beta == 0.75 else lax.pow(scale, -beta)
-
-
-def pool(x: jax.Array, layer: Pool, row: Row) -> jax.Array:
+def pool(x: jax.Array, layer: Pool, built: BuiltLayer) -> jax.Array:
     return lax.reduce_window(x, -jnp.inf, lax.max, *window(layer))
 
 
-def batch_norm(x: jax.Array, layer: BatchNorm, row: Row) -> jax.Array:
-    x, mean, variance = x.astype(jnp.float32), row.moving_mean, row.moving_variance
-    if row.training:
+def batch_norm(x: jax.Array, layer: BatchNorm, built: BuiltLayer) -> jax.Array:
+    x, mean, variance = x.astype(jnp.float32), built.moving_mean, built.moving_variance
+    if built.training:
         n = x.size // x.shape[-1]
         mean = jnp.mean(x, (0, 1, 2))
         variance = jnp.mean(jnp.square(x - mean), (0, 1, 2))
-        row.moving_mean = (1 - layer.momentum) * row.moving_mean + layer.momentum * mean
-        row.moving_variance = (1 - layer.momentum) * row.moving_variance + layer.momentum * variance * (n / (n - 1))
-    return (x - mean) * (lax.rsqrt(variance + layer.eps) * row.gamma) + row.beta
+        built.moving_mean = (1 - layer.momentum) * built.moving_mean + layer.momentum * mean
+        built.moving_variance = (1 - layer.momentum) * built.moving_variance + layer.momentum * variance * (n / (n - 1))
+    return (x - mean) * (lax.rsqrt(variance + layer.eps) * built.gamma) + built.beta
 
 
-def flatten(x: jax.Array, layer: Flatten, row: Row) -> jax.Array:
+def flatten(x: jax.Array, layer: Flatten, built: BuiltLayer) -> jax.Array:
     return x.reshape(len(x), -1)
 
 
-def fc(x: jax.Array, layer: Fc, row: Row) -> jax.Array:
-    x, kernel, bias = (value.astype(row.compute) for value in (x, row.kernel, row.bias))
+def fc(x: jax.Array, layer: Fc, built: BuiltLayer) -> jax.Array:
+    x, kernel, bias = (value.astype(built.compute) for value in (x, built.kernel, built.bias))
     return x @ kernel + bias
 
 
-def dropout(x: jax.Array, layer: Dropout, row: Row) -> jax.Array:
-    if not (row.training and row.dropout):
+def dropout(x: jax.Array, layer: Dropout, built: BuiltLayer) -> jax.Array:
+    if not (built.training and built.dropout):
         return x
-    kept = jax.random.bernoulli(row.key, 1 - layer.rate, x.shape)
+    kept = jax.random.bernoulli(built.key, 1 - layer.rate, x.shape)
     return jnp.where(kept, x / (1 - layer.rate), 0)
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
+from impls.layers import Layer
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -43,6 +44,17 @@ class Build:
     dropout: bool = False
     seed: int = 0
     lrn: str = "native"  # native: the framework's own operation where it has one; fast: an equal one of faster parts
+
+
+class LayerReport(TypedDict):
+    """What a framework reports of one layer of a built Net: its output's shape, and numbers of values."""
+
+    layer: str
+    height: int
+    width: int
+    channels: int
+    params: int
+    state: int
 
 
 class Net(Protocol):
@@ -84,8 +96,8 @@ class Net(Protocol):
     def state(self) -> Gradients:
         """Moving statistics now, by layer and name."""
 
-    def layers(self) -> list[dict[str, Any]]:
-        """What the framework itself reports of each layer: layer, height, width, channels, params, state."""
+    def layers(self) -> list[LayerReport]:
+        """What the framework itself reports of each layer, in order."""
 
     def device(self) -> str:
         """Where an output really lies, in the framework's words."""
@@ -132,6 +144,19 @@ def resident_batches(build: Build, size: int, channels: int = 3) -> list[np.ndar
 def last_value(handles: Any) -> Any:
     """The output, or of a loss and its gradients that of the first row's kernel, which backward comes to last."""
     return handles[1] if isinstance(handles, tuple) else handles
+
+
+def layer_report(layer: Layer, shape: Sequence[int], params: int, state: int) -> LayerReport:
+    """The report of a layer whose output has this shape, (height, width, channels), and that many values."""
+    height, width, channels = shape
+    return {
+        "layer": layer.name,
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "params": params,
+        "state": state,
+    }
 
 
 def half_square(y: np.ndarray) -> float:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from impls import reference
+from impls import net, reference
 from impls.layers import BatchNorm
-from impls.net import Build, DeviceMissing, Gradients, Settings
+from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, layer_report
 from impls.variants import VARIANTS, Variant
 from impls.weights import Weights
 
@@ -37,11 +37,13 @@ def conditions() -> dict[str, Any]:
     return {"threads": None, "onednn": None, "tf32": None, "bf16": None}
 
 
-def build(variant: Variant, weights: Weights, how: Build) -> "Net":
+def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
     return Net(variant, weights, how)
 
 
 class Net:
+    """Implements impls.net.Net."""
+
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         self.variant, self.how = variant, how
         self.weights = {
@@ -50,7 +52,7 @@ class Net:
         played = os.environ.get("NULL_NET", "") if how.mode == "part" else ""
         part, _, value = played.partition("=")
         self.part, self.value, self.iteration = part, float(value or 0), 0
-        probe = variant.name.partition(".")[0] not in VARIANTS  # a row of a net is none
+        probe = variant.name.partition(".")[0] not in VARIANTS  # a part of a net is none
         self.precision = "bf16" if part == "low" and probe else how.precision if how.precision != "fp32" else None
         self.done_ns = 0
         if part in ("spin", "hang", "die", "memory", "retrace", "async", "unsynced") and not probe:
@@ -101,12 +103,12 @@ class Net:
                 for name, new in (("moving_mean", mean), ("moving_variance", variance * values / (values - 1))):
                     moving = self.weights[layer.name][name]
                     moving += layer.momentum * (new - moving)
-        found = reference.gradients(self.variant, self.weights, trace, self.precision)
+        gradients = reference.gradients(self.variant, self.weights, trace, self.precision)
         if self.part == "wrong":
-            found["conv1"]["bias"] += 1e-3 * np.abs(found["conv1"]["bias"]).max()
+            gradients["conv1"]["bias"] += 1e-3 * np.abs(gradients["conv1"]["bias"]).max()
         if self.part == "nan":
-            found["conv1"]["bias"][0] = np.nan
-        return reference.loss(trace.logits), found
+            gradients["conv1"]["bias"][0] = np.nan
+        return reference.loss(trace.logits), gradients
 
     def state(self) -> Gradients:
         return {
@@ -115,17 +117,9 @@ class Net:
             if isinstance(layer, BatchNorm)
         }
 
-    def layers(self) -> list[dict[str, Any]]:
+    def layers(self) -> list[LayerReport]:
         return [
-            {
-                "layer": placed.layer.name,
-                "height": placed.output[0],
-                "width": placed.output[1],
-                "channels": placed.output[2],
-                "params": placed.params,
-                "state": placed.state,
-            }
-            for placed in self.variant.placed()
+            layer_report(placed.layer, placed.output, placed.params, placed.state) for placed in self.variant.placed()
         ]
 
     def device(self) -> str:

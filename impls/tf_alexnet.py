@@ -1,7 +1,7 @@
 """AlexNets in TensorFlow 2: a tf.Module of raw ops under tf.function. Activations are (n, h, w, c).
 
 Mode ``xla`` is the same functions under ``jit_compile=True``. Mirrors the other adapters: configure, devices, versions,
-conditions, build, Net, one function for each kind of row.
+conditions, build, Net, one function per kind of layer.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from impls import net
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Placed, Pool, Relu
-from impls.net import Build, DeviceMissing, Gradients, Settings, half_square, last_value
+from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, half_square, last_value, layer_report
+from impls.tf_lrn import fast_lrn
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -67,12 +69,12 @@ def onednn() -> bool | None:
     return _pywrap_util_port.IsMklEnabled()
 
 
-def build(variant: Variant, weights: Weights, how: Build) -> "Net":
+def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
     return Net(variant, weights, how)
 
 
-class Row(tf.Module):
-    """One layer record with its variables."""
+class BuiltLayer(tf.Module):
+    """One layer with its arrays, as variables."""
 
     def __init__(self, placed: Placed, arrays: dict[str, Any], how: Build):
         super().__init__(name=placed.layer.name)
@@ -90,20 +92,22 @@ class Row(tf.Module):
 class AlexNet(tf.Module):
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         super().__init__(name=variant.name.replace(".", "_"))
-        self.rows = [Row(placed, weights.get(placed.layer.name, {}), how) for placed in variant.placed()]
+        self.layers = [BuiltLayer(placed, weights.get(placed.layer.name, {}), how) for placed in variant.placed()]
 
     def __call__(self, x: tf.Tensor, training: bool) -> tf.Tensor:
-        for row in self.rows:
-            x = row(x, training)
+        for built in self.layers:
+            x = built(x, training)
         return x
 
 
 class Net:
+    """Implements impls.net.Net."""
+
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         self.on = "/CPU:0" if how.device == "cpu" else f"/GPU:{how.device.partition(':')[2] or 0}"
         self.part, self.input_gradient = variant.part, variant.input_gradient
         self.input = (how.batch, variant.input_size, variant.input_size, variant.channels)
-        # a dense row alone, or one behind it, has what it has in its net: (n, c)
+        # a part of a net from its first dense layer on has the input that it has there: (n, c)
         flat = variant.input_size == 1 and not isinstance(variant.layers[0], Conv | Lrn | Pool | BatchNorm)
         self.shape = (how.batch, variant.channels) if flat else self.input
         traced: dict[str, Any] = {
@@ -113,9 +117,9 @@ class Net:
         }
         with tf.device(self.on):
             self.module = AlexNet(variant, weights, how)
-            self.names = [(row.layer.name, name) for row in self.module.rows for name in trainable_names(row)]
+            self.names = [(built.layer.name, name) for built in self.module.layers for name in trainable_names(built)]
             self.names += [("input", "images")] if variant.input_gradient else []
-            self.parameters = [getattr(row, name) for row in self.module.rows for name in trainable_names(row)]
+            self.parameters = [getattr(built, name) for built in self.module.layers for name in trainable_names(built)]
             self.batches: list[tf.Tensor] = []
             self.infer = tf.function(self._infer, **traced)
             self.step = tf.function(self._step, **traced)
@@ -142,36 +146,28 @@ class Net:
 
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
         first, *values = handles
-        found: Gradients = {}
-        for (row, name), value in zip(self.names, values, strict=True):
-            found.setdefault(row, {})[name] = value.numpy()
+        gradients: Gradients = {}
+        for (layer, name), value in zip(self.names, values, strict=True):
+            gradients.setdefault(layer, {})[name] = value.numpy()
         if self.input_gradient:
-            found["input"]["images"] = found["input"]["images"].reshape(self.input)
-        return half_square(tf.cast(first, tf.float32).numpy()) if self.part else float(first), found
+            gradients["input"]["images"] = gradients["input"]["images"].reshape(self.input)
+        return half_square(tf.cast(first, tf.float32).numpy()) if self.part else float(first), gradients
 
     def state(self) -> Gradients:
         return {
-            row.layer.name: {"moving_mean": row.moving_mean.numpy(), "moving_variance": row.moving_variance.numpy()}
-            for row in self.module.rows
-            if isinstance(row.layer, BatchNorm)
+            built.layer.name: {name: getattr(built, name).numpy() for name in ("moving_mean", "moving_variance")}
+            for built in self.module.layers
+            if isinstance(built.layer, BatchNorm)
         }
 
-    def layers(self) -> list[dict[str, Any]]:
-        found, x = [], self.batches[0]
-        for row in self.module.rows:
-            x = row(x, training=False)
-            height, width, channels = (1, 1, *x.shape[1:])[-3:]
-            found.append(
-                {
-                    "layer": row.layer.name,
-                    "height": height,
-                    "width": width,
-                    "channels": channels,
-                    "params": sum(int(tf.size(value)) for value in row.trainable_variables),
-                    "state": sum(int(tf.size(value)) for value in row.non_trainable_variables),
-                }
-            )
-        return found
+    def layers(self) -> list[LayerReport]:
+        reports, x = [], self.batches[0]
+        for built in self.module.layers:
+            x = built(x, training=False)
+            variables = built.trainable_variables, built.non_trainable_variables
+            params, state = (sum(int(tf.size(value)) for value in kind) for kind in variables)
+            reports.append(layer_report(built.layer, (1, 1, *x.shape[1:])[-3:], params, state))
+        return reports
 
     def device(self) -> str:
         return self.infer(self.batches[0]).device
@@ -213,12 +209,12 @@ class Net:
             return tf.identity(tf.constant(images.reshape(self.shape)))
 
 
-def trainable_names(row: Row) -> list[str]:
-    return [name for name in ("kernel", "bias", "gamma", "beta") if hasattr(row, name)]
+def trainable_names(built: BuiltLayer) -> list[str]:
+    return [name for name in ("kernel", "bias", "gamma", "beta") if hasattr(built, name)]
 
 
-def padded(x: tf.Tensor, layer: Conv | Pool, row: Row, value: float) -> tuple[tf.Tensor, Any]:
-    """What a window runs over, and its padding: ``SAME`` where that is the row's pixels at this size.
+def padded(x: tf.Tensor, layer: Conv | Pool, built: BuiltLayer, value: float) -> tuple[tf.Tensor, Any]:
+    """What a window runs over, and its padding: ``SAME`` where that gives the layer's padding at this size.
 
     On the CPU an explicit padding is slow in the backward pass: of conv1 to conv3 and pool5 SAME takes 0.42, 0.55, 0.56
     and 0.20 of its time, pixels put around x before 0.47, 0.64, 0.65 and 0.35.
@@ -228,12 +224,12 @@ def padded(x: tf.Tensor, layer: Conv | Pool, row: Row, value: float) -> tuple[tf
     if layer.pad in ((0, 0), (total // 2, total - total // 2)):
         return x, "SAME" if any(layer.pad) else "VALID"
     pixels = [[0, 0], list(layer.pad), list(layer.pad), [0, 0]]
-    return (tf.pad(x, pixels, constant_values=value), "VALID") if row.on_cpu else (x, pixels)
+    return (tf.pad(x, pixels, constant_values=value), "VALID") if built.on_cpu else (x, pixels)
 
 
-def conv(x: tf.Tensor, layer: Conv, row: Row, training: bool) -> tf.Tensor:
-    x, kernel, bias = (tf.cast(value, row.compute) for value in (x, row.kernel, row.bias))
-    x, padding = padded(x, layer, row, 0.0)
+def conv(x: tf.Tensor, layer: Conv, built: BuiltLayer, training: bool) -> tf.Tensor:
+    x, kernel, bias = (tf.cast(value, built.compute) for value in (x, built.kernel, built.bias))
+    x, padding = padded(x, layer, built, 0.0)
     if layer.groups == 1:
         return tf.nn.bias_add(tf.nn.conv2d(x, kernel, layer.stride, padding), bias)
     parts = zip(tf.split(x, layer.groups, 3), tf.split(kernel, layer.groups, 3), strict=True)
@@ -242,76 +238,33 @@ def conv(x: tf.Tensor, layer: Conv, row: Row, training: bool) -> tf.Tensor:
     return tf.nn.bias_add(tf.concat(ys, 3), bias)
 
 
-def relu(x: tf.Tensor, layer: Relu, row: Row, training: bool) -> tf.Tensor:
+def relu(x: tf.Tensor, layer: Relu, built: BuiltLayer, training: bool) -> tf.Tensor:
     return tf.nn.relu(x)
 
 
-def lrn(x: tf.Tensor, layer: Lrn, row: Row, training: bool) -> tf.Tensor:
+def lrn(x: tf.Tensor, layer: Lrn, built: BuiltLayer, training: bool) -> tf.Tensor:
     x = tf.cast(x, tf.float32)  # not in bfloat16, which tf.nn.lrn has on a GPU only
-    if row.fast_lrn:
-        return fast_lrn(x, layer, row)
+    if built.fast_lrn:
+        return fast_lrn(x, layer, built.xla)
     return tf.nn.lrn(x, layer.radius, alpha=layer.alpha, beta=layer.beta, bias=layer.k)  # alpha on the plain sum
 
 
-def fast_lrn(x: tf.Tensor, layer: Lrn, row: Row) -> tf.Tensor:
-    """Its gradient written out: on the CPU that of tf.nn.lrn takes seven times its forward pass."""
-    total = shifted_sum if row.xla else banded_sum
-
-    @tf.custom_gradient
-    def normalised(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        scale = total(tf.square(x), layer.radius, layer.alpha, layer.k)
-        factor = power(scale, layer.beta)
-        y = x * factor
-
-        def gradient(dy: tf.Tensor) -> tf.Tensor:
-            return dy * factor - 2 * layer.beta * x * total(dy * y / scale, layer.radius, layer.alpha, 0.0)
-
-        return y, gradient
-
-    return normalised(x)
-
-
-def banded_sum(x: tf.Tensor, radius: int, alpha: float, k: float) -> tf.Tensor:
-    """k + alpha * the sum over channels c - radius .. c + radius, as a matrix product.
-
-    The CPU's is exact; on a GPU the TF32 switch of the process holds for it as for every other, and has no exception.
-    """
-    channel = np.arange(x.shape[-1])
-    band = alpha * (np.abs(channel[:, None] - channel) <= radius)
-    total = tf.nn.conv2d(x, tf.constant(band[None, None], tf.float32), 1, "VALID")
-    return tf.nn.bias_add(total, tf.fill([x.shape[-1]], k)) if k else total
-
-
-def shifted_sum(x: tf.Tensor, radius: int, alpha: float, k: float) -> tf.Tensor:
-    """The same as a sum of slices, which XLA makes one loop of: half the time of its matrix product."""
-    wide = tf.pad(x, [[0, 0]] * 3 + [[radius] * 2])
-    return k + alpha * tf.add_n([wide[..., i : i + x.shape[-1]] for i in range(2 * radius + 1)])
-
-
-def power(scale: tf.Tensor, beta: float) -> tf.Tensor:
-    """scale ** -beta; tf.pow takes three times as long as these roots."""
-    root = tf.math.rsqrt(scale)
-    if beta == 0.5:
-        return root
-    return root * tf.sqrt(root) if beta == 0.75 else tf.pow(scale, -beta)
-
-
-def pool(x: tf.Tensor, layer: Pool, row: Row, training: bool) -> tf.Tensor:
-    x, padding = padded(x, layer, row, -np.inf)
+def pool(x: tf.Tensor, layer: Pool, built: BuiltLayer, training: bool) -> tf.Tensor:
+    x, padding = padded(x, layer, built, -np.inf)
     return tf.nn.max_pool2d(x, layer.kernel, layer.stride, padding)
 
 
-def batch_norm(x: tf.Tensor, layer: BatchNorm, row: Row, training: bool) -> tf.Tensor:
-    x, moving = tf.cast(x, tf.float32), (row.moving_mean, row.moving_variance)
+def batch_norm(x: tf.Tensor, layer: BatchNorm, built: BuiltLayer, training: bool) -> tf.Tensor:
+    x, moving = tf.cast(x, tf.float32), (built.moving_mean, built.moving_variance)
     if not training:  # nothing is summed up, and the fused kernel takes half the time
-        arrays = {"scale": row.gamma, "offset": row.beta, "mean": moving[0], "variance": moving[1]}
+        arrays = {"scale": built.gamma, "offset": built.beta, "mean": moving[0], "variance": moving[1]}
         return tf.raw_ops.FusedBatchNormV3(x=x, **arrays, epsilon=layer.eps, is_training=False).y
     n = x.shape[0] * x.shape[1] * x.shape[2]
     mean = channel_mean(x)
     variance = channel_mean(tf.math.squared_difference(x, tf.stop_gradient(mean)))
     for old, new in zip(moving, (mean, variance * (n / (n - 1))), strict=True):
         old.assign((1 - layer.momentum) * old + layer.momentum * new)
-    return tf.nn.batch_normalization(x, mean, variance, row.beta, row.gamma, layer.eps)
+    return tf.nn.batch_normalization(x, mean, variance, built.beta, built.gamma, layer.eps)
 
 
 def channel_mean(x: tf.Tensor) -> tf.Tensor:
@@ -320,17 +273,17 @@ def channel_mean(x: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.reduce_mean(tf.reduce_mean(x, 2), 1), 0)
 
 
-def flatten(x: tf.Tensor, layer: Flatten, row: Row, training: bool) -> tf.Tensor:
+def flatten(x: tf.Tensor, layer: Flatten, built: BuiltLayer, training: bool) -> tf.Tensor:
     return tf.reshape(x, (x.shape[0], -1))
 
 
-def fc(x: tf.Tensor, layer: Fc, row: Row, training: bool) -> tf.Tensor:
-    x, kernel, bias = (tf.cast(value, row.compute) for value in (x, row.kernel, row.bias))
+def fc(x: tf.Tensor, layer: Fc, built: BuiltLayer, training: bool) -> tf.Tensor:
+    x, kernel, bias = (tf.cast(value, built.compute) for value in (x, built.kernel, built.bias))
     return tf.nn.bias_add(tf.matmul(x, kernel), bias)
 
 
-def dropout(x: tf.Tensor, layer: Dropout, row: Row, training: bool) -> tf.Tensor:
-    return tf.nn.dropout(x, layer.rate) if training and row.dropout else x
+def dropout(x: tf.Tensor, layer: Dropout, built: BuiltLayer, training: bool) -> tf.Tensor:
+    return tf.nn.dropout(x, layer.rate) if training and built.dropout else x
 
 
 OPS: dict[type, Any] = {

@@ -1,6 +1,6 @@
-"""AlexNets in PyTorch: an nn.Module of one child for each row. Activations are (n, c, h, w), laid out as asked.
+"""AlexNets in PyTorch: an nn.Module with one child per layer. Activations are (n, c, h, w), laid out as asked.
 
-Mirrors the other adapters: configure, devices, versions, conditions, build, Net, one function for each kind of row.
+Mirrors the other adapters: configure, devices, versions, conditions, build, Net, one function per kind of layer.
 """
 
 import contextlib
@@ -17,8 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Placed, Pool, Relu, Shape
-from impls.net import Build, DeviceMissing, Gradients, Settings, last_value
+from impls import net
+from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Placed, Pool, Relu, Shape
+from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, last_value, layer_report
+from impls.torch_layout import canonical, from_torch, to_torch
+from impls.torch_lrn import band, fast_lrn
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -71,25 +74,27 @@ def conditions() -> dict[str, Any]:
     }
 
 
-def build(variant: Variant, weights: Weights, how: Build) -> "Net":
+def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
     return Net(variant, weights, how)
 
 
-class Row(nn.Module):
-    """One layer record as a child module, so that hooks and profilers see it under its name.
+class BuiltLayer(nn.Module):
+    """One layer with its arrays, a child module so that hooks and profilers see it under its name.
 
     ``flat`` is the shape that lies flattened in its input in torch's own order; ``fresh``: its input is the output of a
-    convolution or dense layer, which nobody else reads.
+    convolution or dense layer, which nothing else reads.
     """
 
     def __init__(self, placed: Placed, arrays: dict[str, Any], flat: Shape | None, fresh: bool, how: Build):
         super().__init__()
-        self.layer, self.flat, self.fresh, self.how = placed.layer, flat, fresh, how
-        fast = isinstance(placed.layer, Lrn) and how.lrn == "fast"
-        self.band = band(placed.layer, placed.input[2], how.device) if fast else None
+        layer = self.layer = placed.layer
+        self.flat, self.fresh, self.how = flat, fresh, how
+        self.band = None
+        if isinstance(layer, Lrn) and how.lrn == "fast":
+            self.band = band(layer, placed.input[2], how.device)
         for name, array in arrays.items():
-            value = to_torch(placed.layer, name, array, flat)
-            if name in placed.layer.trainable(placed.input):
+            value = to_torch(layer, name, array, flat)
+            if name in layer.trainable(placed.input):
                 self.register_parameter(name, nn.Parameter(value))
             else:
                 self.register_buffer(name, value)
@@ -99,31 +104,33 @@ class Row(nn.Module):
 
 
 class Net:
+    """Implements impls.net.Net."""
+
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         self.variant, self.how, self.target = variant, how, torch.device(how.device)
         low = functools.partial(torch.autocast, self.target.type, torch.bfloat16)
         self.autocast = low if how.precision == "bf16" else contextlib.nullcontext
-        rows: OrderedDict[str, Row] = OrderedDict()
+        modules: OrderedDict[str, BuiltLayer] = OrderedDict()
         flat: Shape | None = None
         fresh = False
         for placed in variant.placed():
             layer = placed.layer
-            rows[layer.name] = Row(placed, weights.get(layer.name, {}), flat, fresh, how)
+            modules[layer.name] = BuiltLayer(placed, weights.get(layer.name, {}), flat, fresh, how)
             fresh = isinstance(layer, Conv | Fc)
             if isinstance(layer, Flatten | Fc):  # channels_last flattens to h, w, c, the canonical order
                 flat = placed.input if isinstance(layer, Flatten) and how.layout == "nchw" else None
         self.flat = flat
-        self.training = nn.Sequential(rows).to(self.target, memory_format=FORMATS[how.layout]).train()
+        self.training = nn.Sequential(modules).to(self.target, memory_format=FORMATS[how.layout]).train()
         self.inference = shared_view(self.training).eval()
         self.parameters = list(self.training.parameters())
         self.batches: list[torch.Tensor] = []
         self.compilations: dict[str, int] = {}
         if how.mode in COMPILED:
-            torch.compiler.reset()  # of the Net before this one nothing counts, and nothing is kept
+            torch.compiler.reset()  # drop what the Net before this one compiled
             inductor: Any = importlib.import_module("torch._inductor.config")
             inductor.reorder_for_peak_memory = False  # else conv gradients of 0: pytorch/pytorch#185509
-        self.infer_rows = self.compiled("forward", self.infer_eagerly)
-        self.train_rows = self.compiled("forward_backward", self.train_eagerly)
+        self.inference_pass = self.compiled("forward", self.infer_eagerly)
+        self.training_pass = self.compiled("forward_backward", self.train_eagerly)
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
         self.batches = [self.put(images) for images in batches]
@@ -144,7 +151,7 @@ class Net:
 
     def logits(self, handles: Any) -> np.ndarray:
         output = handles.detach().float()
-        if self.flat is not None:  # the rows end with a flatten
+        if self.flat is not None:  # the net ends with a flatten
             height, width, channels = self.flat
             output = output.unflatten(1, (channels, height, width))
         return canonical(output).flatten(1).cpu().numpy()
@@ -152,57 +159,49 @@ class Net:
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
         end, *values = handles
         loss = 0.5 * end.double().square().sum() if self.variant.part else end
-        found: Gradients = {}
+        gradients: Gradients = {}
         if self.variant.input_gradient:
-            found["input"] = {"images": canonical(values.pop().float()).cpu().numpy()}
+            gradients["input"] = {"images": canonical(values.pop().float()).cpu().numpy()}
         for (path, _), value in zip(self.training.named_parameters(), values, strict=True):
-            row, name = path.split(".")
-            module = getattr(self.training, row)
-            found.setdefault(row, {})[name] = from_torch(module.layer, name, value.cpu(), module.flat)
-        return float(loss), found
+            layer, name = path.split(".")
+            built = getattr(self.training, layer)
+            gradients.setdefault(layer, {})[name] = from_torch(built.layer, name, value.cpu(), built.flat)
+        return float(loss), gradients
 
     def state(self) -> Gradients:
-        found: Gradients = {}
+        state: Gradients = {}
         for path, value in self.training.named_buffers():
-            row, name = path.split(".")
-            found.setdefault(row, {})[name] = value.cpu().numpy().copy()
-        return found
+            layer, name = path.split(".")
+            state.setdefault(layer, {})[name] = value.cpu().numpy().copy()
+        return state
 
-    def layers(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+    def layers(self) -> list[LayerReport]:
+        reports: list[LayerReport] = []
 
-        def record(module: nn.Module, args: Any, output: torch.Tensor) -> None:
-            channels, height, width = (*output.shape[1:], 1, 1)[:3]
-            found.append(
-                {
-                    "layer": module.layer.name,
-                    "height": height,
-                    "width": width,
-                    "channels": channels,
-                    "params": sum(value.numel() for value in module.parameters()),
-                    "state": sum(value.numel() for value in module.buffers()),
-                }
-            )
+        def report(built: BuiltLayer, args: Any, output: torch.Tensor) -> None:
+            channels, *size = (*output.shape[1:], 1, 1)[:3]
+            params, state = (sum(value.numel() for value in kind()) for kind in (built.parameters, built.buffers))
+            reports.append(layer_report(built.layer, (*size, channels), params, state))
 
-        hooks = [module.register_forward_hook(record) for module in self.inference]
+        hooks = [built.register_forward_hook(report) for built in self.inference]
         with torch.inference_mode():
             self.infer_eagerly(self.batches[0])
         for hook in hooks:
             hook.remove()
-        return found
+        return reports
 
     def device(self) -> str:
         return str(self.infer(self.batches[0]).device)
 
     def layout(self) -> str:
-        """By the first row's output, or its input where that tells nothing, flat or of one pixel or channel as it is.
-        What torch.compile does inside its graph is its own affair."""
+        """By the first layer's output or, where that is flat or of one pixel or channel, by its input. Inside its graph
+        torch.compile may choose another."""
         batch = self.batches[0]
         with torch.inference_mode(), self.autocast():
             for x in (self.inference[0](batch), batch):
-                found = [name for name, form in FORMATS.items() if x.ndim == 4 and x.is_contiguous(memory_format=form)]
-                if len(found) == 1:
-                    return found[0]
+                fit = [name for name, form in FORMATS.items() if x.ndim == 4 and x.is_contiguous(memory_format=form)]
+                if len(fit) == 1:
+                    return fit[0]
         return self.how.layout
 
     def traces(self) -> dict[str, int]:
@@ -217,10 +216,10 @@ class Net:
 
     def infer(self, x: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            return self.infer_rows(x)
+            return self.inference_pass(x)
 
     def step(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        end = self.train_rows(x)  # the loss, or of a part its output
+        end = self.training_pass(x)  # the loss, or of a part its output
         wrt = (*self.parameters, x) if self.variant.input_gradient else self.parameters
         start = end.detach() if self.variant.part else None
         return end.detach(), *torch.autograd.grad(end, wrt, start)
@@ -235,8 +234,8 @@ class Net:
             return output if self.variant.part else 0.5 * output.float().square().sum()
 
     def compiled(self, pass_: str, run: Pass) -> Pass:
-        """``run`` as the mode has it. Its backward pass is compiled with it; autograd.grad itself stays outside, since
-        torch 2.13 traces it only by a switch that is off."""
+        """``run`` as the mode has it, with its backward pass. autograd.grad itself stays outside: torch 2.13 does not
+        trace it by default."""
         if self.how.mode not in COMPILED:
             return run
         self.compilations[pass_] = 0
@@ -254,11 +253,11 @@ class Net:
 
     def next_batch(self) -> torch.Tensor:
         if self.how.mode == "cudagraphs":
-            torch.compiler.cudagraph_mark_step_begin()  # the handles of the call before are done with: overwrite them
+            torch.compiler.cudagraph_mark_step_begin()  # the handles of the call before may be overwritten
         self.batches.reverse()
         return self.batches[0]
 
-    def put(self, images: np.ndarray) -> torch.Tensor:  # (n, h, w, c) -> (n, c, h, w); to dense rows (n, c)
+    def put(self, images: np.ndarray) -> torch.Tensor:  # (n, h, w, c) -> (n, c, h, w); to dense layers (n, c)
         x = torch.tensor(images).permute(0, 3, 1, 2)
         if self.variant.input_size == 1 and isinstance(self.variant.layers[0], Fc | Relu | Dropout):
             x = x.flatten(1).to(self.target)
@@ -273,122 +272,56 @@ def shared_view(module: nn.Sequential) -> nn.Sequential:
     return copy.deepcopy(module, shared)
 
 
-def to_torch(layer: Layer, name: str, array: np.ndarray, flat: Shape | None) -> torch.Tensor:
-    """Canonical to torch: kernels OIHW, dense (out, in); the first dense after a flatten has its rows in c, h, w."""
-    value = torch.tensor(array)
-    if name != "kernel":
-        return value
-    if isinstance(layer, Conv):
-        value = value.permute(3, 2, 0, 1)
-    elif flat is None:
-        value = value.t()
-    else:
-        value = value.reshape(*flat, -1).permute(3, 2, 0, 1).reshape(array.shape[1], -1)
-    return value.contiguous()
-
-
-def from_torch(layer: Layer, name: str, value: torch.Tensor, flat: Shape | None) -> np.ndarray:
-    """Torch to canonical, the way back of ``to_torch``."""
-    if name == "kernel":
-        if isinstance(layer, Conv):
-            value = value.permute(2, 3, 1, 0)
-        elif flat is None:
-            value = value.t()
-        else:
-            height, width, channels = flat
-            value = value.reshape(-1, channels, height, width).permute(2, 3, 1, 0).reshape(-1, len(value))
-    return value.numpy()
-
-
-def canonical(x: torch.Tensor) -> torch.Tensor:
-    """(n, c, h, w) or flat (n, c) to (n, h, w, c)."""
-    return x.permute(0, 2, 3, 1) if x.ndim == 4 else x[:, None, None]
-
-
-def conv(x: torch.Tensor, layer: Conv, row: Row) -> torch.Tensor:
+def conv(x: torch.Tensor, layer: Conv, built: BuiltLayer) -> torch.Tensor:
     before, after = layer.pad
     if before != after:
         x, before = F.pad(x, (before, after, before, after)), 0  # torch pads both sides alike
-    return F.conv2d(x, row.kernel, row.bias, layer.stride, before, groups=layer.groups)
+    return F.conv2d(x, built.kernel, built.bias, layer.stride, before, groups=layer.groups)
 
 
-def relu(x: torch.Tensor, layer: Relu, row: Row) -> torch.Tensor:
-    return F.relu(x, inplace=row.fresh)
+def relu(x: torch.Tensor, layer: Relu, built: BuiltLayer) -> torch.Tensor:
+    return F.relu(x, inplace=built.fresh)
 
 
-def lrn(x: torch.Tensor, layer: Lrn, row: Row) -> torch.Tensor:
-    if row.band is not None:
-        return FastLrn.apply(x.float(), *row.band, layer.beta)
-    size = 2 * layer.radius + 1  # torch divides alpha by the window size, the row's alpha is on the plain sum
+def lrn(x: torch.Tensor, layer: Lrn, built: BuiltLayer) -> torch.Tensor:
+    if built.band is not None:
+        return fast_lrn(x.float(), built.band, layer.beta)
+    size = 2 * layer.radius + 1  # torch divides alpha by the window size, the layer's alpha is on the plain sum
     return F.local_response_norm(x.float(), size, alpha=layer.alpha * size, beta=layer.beta, k=layer.k)
 
 
-class FastLrn(torch.autograd.Function):
-    """LRN with its gradient by hand: few passes over memory, and nothing kept but the input and the scale.
-
-    The sum over neighbouring channels is a 1x1 convolution by a band matrix, which every library does well.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, kernel: torch.Tensor, k: torch.Tensor, beta: float) -> torch.Tensor:
-        scale = over_channels(x * x, kernel, k)
-        ctx.save_for_backward(x, scale, kernel)
-        ctx.beta = beta
-        return power(scale, beta).mul_(x)
-
-    @staticmethod
-    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, scale, kernel = ctx.saved_tensors
-        dx = power(scale, ctx.beta).mul_(dy)
-        shared = over_channels((dx * x).div_(scale), kernel)
-        return dx.addcmul_(x, shared, value=-2 * ctx.beta), None, None, None
-
-
-def band(layer: Any, channels: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """alpha where two channels are neighbours, (c, c, 1, 1), its own transpose; k for each channel."""
-    channel = torch.arange(channels, device=device)
-    near = (channel[:, None] - channel).abs() <= layer.radius
-    return layer.alpha * near.float()[:, :, None, None], torch.full_like(channel, layer.k, dtype=torch.float32)
-
-
-def over_channels(x: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    with torch.autocast(x.device.type, enabled=False):  # LRN is fp32 in bf16 nets too
-        return F.conv2d(x, kernel, bias)
-
-
-def power(scale: torch.Tensor, beta: float) -> torch.Tensor:
-    """scale ** -beta, without the slow pow for AlexNet's own 0.75."""
-    if beta != 0.75:
-        return scale.pow(-beta)
-    root = scale.rsqrt()
-    return root.sqrt().mul_(root)
-
-
-def pool(x: torch.Tensor, layer: Pool, row: Row) -> torch.Tensor:
+def pool(x: torch.Tensor, layer: Pool, built: BuiltLayer) -> torch.Tensor:
     before, after = layer.pad
     if before != after or before > layer.kernel // 2:
         x, before = F.pad(x, (before, after, before, after), value=-torch.inf), 0
     return F.max_pool2d(x, layer.kernel, layer.stride, before)
 
 
-def batch_norm(x: torch.Tensor, layer: BatchNorm, row: Row) -> torch.Tensor:
+def batch_norm(x: torch.Tensor, layer: BatchNorm, built: BuiltLayer) -> torch.Tensor:
     return F.batch_norm(
-        x.float(), row.moving_mean, row.moving_variance, row.gamma, row.beta, row.training, layer.momentum, layer.eps
+        x.float(),
+        built.moving_mean,
+        built.moving_variance,
+        built.gamma,
+        built.beta,
+        built.training,
+        layer.momentum,
+        layer.eps,
     )
 
 
-def flatten(x: torch.Tensor, layer: Flatten, row: Row) -> torch.Tensor:
-    if row.how.layout == "channels_last":
+def flatten(x: torch.Tensor, layer: Flatten, built: BuiltLayer) -> torch.Tensor:
+    if built.how.layout == "channels_last":
         x = x.permute(0, 2, 3, 1)  # as it lies in memory: flattened without a copy
     return x.flatten(1)
 
 
-def fc(x: torch.Tensor, layer: Fc, row: Row) -> torch.Tensor:
-    return F.linear(x, row.kernel, row.bias)
+def fc(x: torch.Tensor, layer: Fc, built: BuiltLayer) -> torch.Tensor:
+    return F.linear(x, built.kernel, built.bias)
 
 
-def dropout(x: torch.Tensor, layer: Dropout, row: Row) -> torch.Tensor:
-    return F.dropout(x, layer.rate, row.training and row.how.dropout)
+def dropout(x: torch.Tensor, layer: Dropout, built: BuiltLayer) -> torch.Tensor:
+    return F.dropout(x, layer.rate, built.training and built.how.dropout)
 
 
 OPS: dict[type, Any] = {

@@ -3,6 +3,8 @@
 import dataclasses
 import fnmatch
 import re
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -66,6 +68,19 @@ def test_a_framework_that_is_in_no_list_is_told_each_line_that_it_lacks():
         "mypy.overrides: carrot.*",
         "constraints.txt: carrot-dl==",
     ]
+
+
+def typed(folder, *modules):
+    """What mypy says where modules are used as Adapters."""
+    file = folder / "adapters.py"
+    lines = (f"import {it}\nadapter_{number}: Adapter = {it}" for number, it in enumerate(modules))
+    file.write_text("\n".join(["from impls.net import Adapter", *lines]))
+    return subprocess.run([sys.executable, "-m", "mypy", file], cwd=ROOT, capture_output=True, text=True).stdout
+
+
+def test_mypy_holds_every_adapter_against_the_protocol(tmp_path):
+    assert "Success" in typed(tmp_path, *(framework.adapter for framework in FRAMEWORKS.values()))
+    assert "expression has type Module" in typed(tmp_path, "impls.reference")
 
 
 def test_what_pip_installs_is_the_extras_of_frameworks_and_of_the_null_net_none():

@@ -40,7 +40,8 @@ PLANTED = {
     ),
     "the backward pass is not returned, so not computed": (
         "jax",
-        "return first, *(gradients[row][name] for row, arrays in self.parameters.items() for name in arrays), *images",
+        "return first, *(gradients[layer][name] for layer, arrays in self.parameters.items() for name in arrays), "
+        "*images",
         "return (first,)",
         "failed in verify",
     ),
@@ -52,8 +53,8 @@ PLANTED = {
     ),
     "a layer is reported otherwise": (
         "jax",
-        "return found\n\n    def device",
-        "return found[:-1]\n\n    def device",
+        "return reports\n\n    def device",
+        "return reports[:-1]\n\n    def device",
         "owt on jax: expected 21 layers, found 20",
     ),
     "fewer threads": (

@@ -1,0 +1,38 @@
+"""Canonical arrays in torch's layout, and the way back; TensorFlow and JAX have the canonical one themselves."""
+
+import numpy as np
+import torch
+
+from impls.layers import Conv, Layer, Shape
+
+
+def to_torch(layer: Layer, name: str, array: np.ndarray, flat: Shape | None) -> torch.Tensor:
+    """Canonical to torch: kernels OIHW, dense (out, in); the first dense after a flatten takes c, h, w."""
+    value = torch.tensor(array)
+    if name != "kernel":
+        return value
+    if isinstance(layer, Conv):
+        value = value.permute(3, 2, 0, 1)
+    elif flat is None:
+        value = value.t()
+    else:
+        value = value.reshape(*flat, -1).permute(3, 2, 0, 1).reshape(array.shape[1], -1)
+    return value.contiguous()
+
+
+def from_torch(layer: Layer, name: str, value: torch.Tensor, flat: Shape | None) -> np.ndarray:
+    """Torch to canonical, the way back of ``to_torch``."""
+    if name == "kernel":
+        if isinstance(layer, Conv):
+            value = value.permute(2, 3, 1, 0)
+        elif flat is None:
+            value = value.t()
+        else:
+            height, width, channels = flat
+            value = value.reshape(-1, channels, height, width).permute(2, 3, 1, 0).reshape(-1, len(value))
+    return value.numpy()
+
+
+def canonical(x: torch.Tensor) -> torch.Tensor:
+    """(n, c, h, w) or flat (n, c) to (n, h, w, c)."""
+    return x.permute(0, 2, 3, 1) if x.ndim == 4 else x[:, None, None]

@@ -1,0 +1,126 @@
+"""AlexNets in float32 by the reference's own functions: an adapter for tests, of a framework that nothing else knows.
+
+Mirrors the other adapters: configure, devices, versions, conditions, build, Net.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy
+
+from impls import net, reference
+from impls.layers import BatchNorm
+from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, half_square, layer_report
+from impls.variants import Variant
+from impls.weights import Weights
+
+
+def configure(settings: Settings) -> None:
+    if settings.exact_device not in devices():
+        raise DeviceMissing(f"scipy {scipy.__version__} sees {', '.join(devices())}")
+
+
+def devices() -> list[str]:
+    return ["cpu"]
+
+
+def versions() -> dict[str, Any]:
+    return {"scipy": scipy.__version__, "device_name": None}
+
+
+def conditions() -> dict[str, Any]:
+    return {"threads": None, "onednn": None, "tf32": None, "bf16": None}
+
+
+def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
+    return Net(variant, weights, how)
+
+
+class Net:
+    """Implements impls.net.Net."""
+
+    def __init__(self, variant: Variant, weights: Weights, how: Build):
+        self.variant = variant
+        self.weights = {layer: {name: np.array(a) for name, a in arrays.items()} for layer, arrays in weights.items()}
+        self.batches: list[np.ndarray] = []
+
+    def load(self, batches: Sequence[np.ndarray]) -> None:
+        self.batches = list(batches)
+
+    def forward(self) -> Any:
+        return self.run(self.next_batch(), training=False)[-1]
+
+    def forward_backward(self) -> Any:
+        *inputs, output = self.run(self.next_batch(), training=True)
+        gradients, dy = {}, output
+        for layer, x in zip(reversed(self.variant.layers), reversed(inputs), strict=True):
+            dy, arrays = reference.OPS[type(layer)][1](layer, x, self.weights.get(layer.name, {}), dy)
+            gradients |= {(layer.name, name): array for name, array in arrays.items()}
+        if self.variant.input_gradient:
+            gradients["input", "images"] = dy
+        return output, gradients
+
+    def wait(self, handles: Any) -> None:
+        pass  # a call returns when it is done
+
+    def fetch(self, handles: Any) -> None:
+        output = handles[0] if isinstance(handles, tuple) else handles
+        output.flat[:1].copy()
+
+    def logits(self, handles: Any) -> np.ndarray:
+        return handles.reshape(len(handles), -1)
+
+    def gradients(self, handles: Any) -> tuple[float, Gradients]:
+        output, values = handles
+        gradients: Gradients = {}
+        for (layer, name), array in values.items():
+            gradients.setdefault(layer, {})[name] = array
+        return half_square(output), gradients
+
+    def state(self) -> Gradients:
+        return {
+            layer.name: {name: self.weights[layer.name][name].copy() for name in ("moving_mean", "moving_variance")}
+            for layer in self.variant.layers
+            if isinstance(layer, BatchNorm)
+        }
+
+    def layers(self) -> list[LayerReport]:
+        shapes = [(1, 1, *x.shape[1:])[-3:] for x in self.run(self.batches[0], training=False)[1:]]
+        return [
+            layer_report(placed.layer, shape, placed.params, placed.state)
+            for placed, shape in zip(self.variant.placed(), shapes, strict=True)
+        ]
+
+    def device(self) -> str:
+        return "cpu"
+
+    def layout(self) -> str:
+        return "nhwc"
+
+    def traces(self) -> dict[str, int]:
+        return {}
+
+    def peak_memory(self) -> int | None:
+        return None
+
+    def run(self, x: np.ndarray, *, training: bool) -> list[np.ndarray]:
+        """The input of every layer, and the output."""
+        values = [x]
+        for layer in self.variant.layers:
+            arrays = self.weights.get(layer.name, {})
+            if training and isinstance(layer, BatchNorm):
+                arrays = self.moved(layer, arrays, values[-1])
+            values.append(reference.OPS[type(layer)][0](layer, values[-1], arrays))
+        return values
+
+    def moved(self, layer: BatchNorm, arrays: dict[str, np.ndarray], x: np.ndarray) -> dict[str, np.ndarray]:
+        n = x.size // x.shape[-1]
+        batch = {"moving_mean": x.mean((0, 1, 2)), "moving_variance": x.var((0, 1, 2))}
+        for name, unbiased in (("moving_mean", 1), ("moving_variance", n / (n - 1))):
+            arrays[name] += layer.momentum * (batch[name] * unbiased - arrays[name])
+        return arrays | batch
+
+    def next_batch(self) -> np.ndarray:
+        self.batches.reverse()
+        return self.batches[0]
