@@ -201,6 +201,6 @@ FORMATS: dict[str, Callable[[Run], str]] = {
     "pytest-benchmark": pytest_benchmark,
     "bencher": bencher,
     "github-action-benchmark": github_action_benchmark,
-    "trace": lambda run: json.dumps(trace.of(run), separators=(",", ":")),
+    "trace": lambda run: json.dumps(trace.trace_of(run), separators=(",", ":")),
     "markdown": markdown,
 }

@@ -10,7 +10,7 @@ TURNS, ITERATIONS = 1, 2  # tracks of a Worker
 GAP_NS = 10**9  # drawn between two sittings whose clocks do not say how far apart they were
 
 
-def of(run: Run) -> dict[str, Any]:
+def trace_of(run: Run) -> dict[str, Any]:
     """The trace, for JSON; ``ts`` and ``dur`` in microseconds since the first iteration, to the nanosecond.
 
     One process a Worker, with its turns on one track and its iterations on another: rounding cannot make a slice stick
@@ -18,17 +18,15 @@ def of(run: Run) -> dict[str, Any]:
     """
     workers = {name: pid for pid, name in enumerate(dict.fromkeys(case.worker for case in run.cases), 1)}
     cases = {case.id: case for case in run.cases}
-    usable = {case.id: run.usable(case) for case in run.cases}
-    counted = {id(turn) for turn in run.turns}
     slices: list[dict[str, Any]] = []
     rounds: dict[tuple[int, int, int], tuple[int, int]] = {}
     for event, starts in _since_the_first(run):
         case, kind = cases[event["case_id"]], event["event"]
-        pid, counts = workers[case.worker], id(event) in counted and event["round"] in usable[case.id]
+        pid = workers[case.worker]
         begin, end = starts[0], max(start + max(ns, 0) for start, ns in zip(starts, event["ns"], strict=True))
         facts = {name: event.get(name) for name in ("case_id", "round", "attempt", "cycle")}
         slices.append(_slice(f"{case.pass_} {kind}", kind, (pid, TURNS), begin, end - begin, facts))
-        for phase, valid, start, ns in _iterations(run, event, starts, counts):
+        for (phase, valid), start, ns in zip(run.phases(event), starts, event["ns"], strict=True):
             args = {**facts, "phase": phase, "valid": valid}
             slices.append(_slice(f"{case.pass_} {phase}", phase, (pid, ITERATIONS), start, ns, args))
         key = event["group"], event["round"], event["attempt"]
@@ -62,15 +60,6 @@ def _since_the_first(run: Run) -> Iterator[tuple[dict[str, Any], list[int]]]:
         starts = [start + shift for start in event["start_ns"]]
         latest = max(latest, starts[-1] + event["ns"][-1])
         yield event, starts
-
-
-def _iterations(run: Run, event: dict[str, Any], starts: list[int], counts: bool) -> Iterator[tuple]:
-    """(phase, valid, start, duration) of each, as in samples.csv."""
-    bad = run.bad_samples.get(id(event), ())
-    lead = event["lead"] if event["event"] == "turn" else len(starts)
-    early = "lead" if event["event"] == "turn" else "burn_in"
-    for i, (start, ns) in enumerate(zip(starts, event["ns"], strict=True)):
-        yield (early, False, start, ns) if i < lead else ("sample", counts and i not in bad, start, ns)
 
 
 def _names(run: Run, workers: dict[str, int]) -> Iterator[dict[str, Any]]:

@@ -167,6 +167,20 @@ class Recording:
         bad = self.bad_samples.get(id(turn), ())
         return [ns for i, ns in enumerate(turn["ns"]) if i >= turn["lead"] and i not in bad]
 
+    @cached_property
+    def _counted(self) -> set[int]:
+        """The ids of turns that count for their Cases' figures."""
+        usable = {case.id: self.usable(case) for case in self.cases}
+        return {id(turn) for turn in self.turns if turn["round"] in usable[turn["case_id"]]}
+
+    def phases(self, event: dict[str, Any]) -> list[tuple[str, bool]]:
+        """The phase of each iteration of a burn-in or a turn, and whether it is a valid sample."""
+        if event["event"] == "burn_in":
+            return [("burn_in", False)] * len(event["ns"])
+        counts, lead, bad = id(event) in self._counted, event["lead"], self.bad_samples.get(id(event), ())
+        samples = [("sample", counts and i not in bad) for i in range(lead, len(event["ns"]))]
+        return [("lead", False)] * min(lead, len(event["ns"])) + samples
+
     @once
     def samples_by_round(self, case: Case) -> dict[int, list[int]]:
         """Valid samples of each usable Round, ns; lead iterations are stored and left out."""

@@ -38,21 +38,12 @@ class Run(Recording):
 
     def _sample_rows(self) -> Iterator[Sequence[Any]]:
         """In the order of SAMPLE_COLUMNS."""
-        usable = {case.id: self.usable(case) for case in self.cases}
-        counted = {id(turn) for turn in self.turns}
         for event in self.events:
-            if event["event"] not in ("burn_in", "turn"):
-                continue
-            case_id, round_, cycle = event["case_id"], event["round"], event.get("cycle")
-            counts = id(event) in counted and round_ in usable[case_id]
-            bad, leads = self.bad_samples.get(id(event), ()), event.get("lead", 0)
-            phase = "sample" if event["event"] == "turn" else "burn_in"
-            for i, (start_ns, ns) in enumerate(zip(event["start_ns"], event["ns"], strict=True)):
-                valid = counts and i >= leads and i not in bad
-                yield (
-                    *(case_id, round_, event["attempt"], "lead" if i < leads else phase, cycle),
-                    *(start_ns, ns, valid),
-                )
+            if event["event"] in ("burn_in", "turn"):
+                key = event["case_id"], event["round"], event["attempt"]
+                cycle, taken = event.get("cycle"), zip(event["start_ns"], event["ns"], strict=True)
+                for (phase, valid), (start_ns, ns) in zip(self.phases(event), taken, strict=True):
+                    yield *key, phase, cycle, start_ns, ns, valid
 
 
 def find_newest(*files: str, under: Path = Path("results")) -> Path | None:

@@ -60,7 +60,7 @@ def stored(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found():
-    return trace.of(Run(REFERENCE))
+    return trace.trace_of(Run(REFERENCE))
 
 
 class TestTheCommand:
@@ -419,7 +419,7 @@ class TestTrace:
     def test_a_round_that_was_repeated_is_shown_and_not_valid(self, tmp_path):
         run = make(tmp_path / "run", rounds=2)
         Journal(run.folder).add("void", group=0, round=1, attempt=0, reason="a Worker died")
-        found = trace.of(Run(run.folder))
+        found = trace.trace_of(Run(run.folder))
         names = [one["name"] for one in slices(found, cat="round")]
         assert names == ["Round 1", "Round 2, repeated"]
         valid = {(one["args"]["round"], one["args"]["valid"]) for one in slices(found, cat="sample")}
@@ -430,7 +430,7 @@ class TestTrace:
         whole = Journal(run.folder)
         whole.add("resume", dropped_bytes=0, fingerprint={})
         whole.add("turn", **turn(A, [5, 5], start=3, round=1))
-        found = trace.of(Run(run.folder))
+        found = trace.trace_of(Run(run.folder))
         before, after = (slices(found, cat="round")[number] for number in (0, 1))
         assert span_ns(after)[0] == span_ns(before)[1] + trace.GAP_NS
         assert crossing(found) == []
@@ -492,7 +492,7 @@ class TestMarkdown:
         run = foreign(tmp_path / "theirs")
         jsonschema.validate(json.loads(formats.bencher(run)), BENCHER)
         jsonschema.validate(json.loads(formats.github_action_benchmark(run)), SMALLER_IS_BETTER)
-        jsonschema.validate(json.loads(json.dumps(trace.of(run))), TRACE)
+        jsonschema.validate(json.loads(json.dumps(trace.trace_of(run))), TRACE)
         assert json.loads(formats.pytest_benchmark(run))["benchmarks"][0]["fullname"] == HOSTILE
 
 
