@@ -7,8 +7,11 @@ from typing import Any
 from bench import UsageError
 from bench.cases.parse import parse_choice
 from bench.output import console
-from bench.output.formats import FORMATS, WHOLE, _plain, write
+from bench.output.formats import FORMATS, WHOLE, write
 from bench.record.run import Run
+from impls.caffe import one_line
+
+LONGEST = 10_000  # characters of a line on stderr
 
 
 def main(asked: dict[str, Any]) -> int:
@@ -17,9 +20,11 @@ def main(asked: dict[str, Any]) -> int:
     console.tell_problems(run)
     invalid = {case.id: reason for case in run.cases if (reason := run.invalid_reason(case))}
     if len(invalid) == len(run.cases):
-        raise UsageError(f"{run.folder}: no valid case to export; {_plain('; '.join(dict.fromkeys(invalid.values())))}")
+        raise UsageError(
+            f"{run.folder}: no valid case to export; {one_line('; '.join(dict.fromkeys(invalid.values())), LONGEST)}"
+        )
     for case_id, reason in invalid.items() if name not in WHOLE else ():
-        console.tell(_plain(f"{case_id} is left out: {reason}"))
+        console.tell(one_line(f"{case_id} is left out: {reason}", LONGEST))
     text = FORMATS[name](run)
     if asked["output"]:
         write(Path(asked["output"]), text + "\n")

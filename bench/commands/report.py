@@ -6,7 +6,7 @@ from typing import Any
 from bench import UsageError
 from bench.cases.parse import parse_percent
 from bench.output import console, formats
-from bench.output.page.chapter import rendered
+from bench.output.page.chapter import render_page
 from bench.record.run import Run, find_newest
 
 
@@ -17,7 +17,7 @@ def main(asked: dict[str, Any]) -> int:
     target = Path(asked["output"]) if asked["output"] else folders[0] / "report.html"
     for run in runs:
         console.tell_problems(run)
-    formats.write(target, rendered(runs, margin))
+    formats.write(target, render_page(runs, margin))
     console.tell(f"wrote {target}")
     return 0
 

@@ -192,11 +192,6 @@ def _valid(run: Run) -> Iterator[tuple[Case, dict[str, Any]]]:
             yield case, row
 
 
-def _plain(text: str) -> str:
-    """In one line, without what would steer a terminal."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
 FORMATS: dict[str, Callable[[Run], str]] = {
     "pytest-benchmark": pytest_benchmark,
     "bencher": bencher,

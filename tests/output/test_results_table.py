@@ -74,7 +74,7 @@ def terminal(run):
 
 def page(run):
     """Its text, without its elements."""
-    return html.unescape(re.sub(r"<[^>]+>", "", chapter.rendered([run]))).replace("\u00a0", " ")
+    return html.unescape(re.sub(r"<[^>]+>", "", chapter.render_page([run]))).replace("\u00a0", " ")
 
 
 def cells_of(text, label):

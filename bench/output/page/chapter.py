@@ -32,7 +32,7 @@ from bench.record.run import Run
 OF_A_FILE = ("--ab", "--net", "--python", "--weights")
 
 
-def rendered(runs: Sequence[Run], margin: float = MARGIN) -> str:
+def render_page(runs: Sequence[Run], margin: float = MARGIN) -> str:
     """The page of these Runs. ``margin`` is what `compare` was given, or the two may contradict each other.
 
     The same Runs with the same A/A Runs beside their folders give the same text: of those are margins, so verdicts too.
@@ -61,7 +61,7 @@ def chapter(run: Run, id_: str, margin: float = MARGIN) -> dict[str, Any]:
     compared = pairs.within(run, aa_runs.find([run.folder.parent], but=[run.folder]), margin)
     results = results_of(run, compared)
     found = results.rows
-    said = findings.of(run, found, compared)
+    said = findings.list_findings(run, found, compared)
     plots, lines = figures.draw_figures(run, found, id_), _lines(run)
     return {
         "id": id_,
@@ -84,7 +84,7 @@ def chapter(run: Run, id_: str, margin: float = MARGIN) -> dict[str, Any]:
         "clock": results.clock,
         "noise": table.noises(run, found),
         "events": list(_spoilt(run)),
-        "flags": glossary.of(found.values()),
+        "flags": glossary.explain_flags(found.values()),
         "whole": reproduce.whole(run),
         "row_by_row": _row_by_row(run),
         "commands": [("; ".join(names), line) for line, names in lines.items()],

@@ -55,7 +55,7 @@ def draw_figures(run: Run, rows: Rows, prefix: str) -> list[Figure]:
     for kind in chosen:
         kind.load()  # once, and not in each process below
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
-        draw = functools.partial(_figure, _derived(run, Path(scratch)), prefix, _spoken(run, rows))
+        draw = functools.partial(_figure, _derived(run, Path(scratch)), prefix, _describe_times(run, rows))
         if not may_fork() or sum(row["iterations"] for row in rows.values()) < MANY:
             drawn = [draw(kind) for kind in chosen]
         else:
@@ -101,7 +101,7 @@ def _derived(run: Run, scratch: Path) -> Path:
     return folder
 
 
-def _spoken(run: Run, rows: Rows) -> str:
+def _describe_times(run: Run, rows: Rows) -> str:
     """What is read out in place of a plot: the figures behind it."""
     valid = [case for case in whole_nets(run) if rows[case.id]["valid"]]
     said = [f"{label_of(case)} {pass_title(case.pass_)} {number(rows[case.id]['mean_ms'])} ms" for case in valid[:MOST]]

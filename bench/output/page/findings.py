@@ -29,14 +29,14 @@ class Finding:
     because: str = ""
 
 
-def of(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
+def list_findings(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
     """The most important first, which alone says what a verdict rests on; a Run that compares nothing has its times,
     and why there is no ratio."""
     first, *rest = _measured(run, rows, pairs)
-    return [first, *_lacking(rows), *rest]
+    return [first, *find_failures(rows), *rest]
 
 
-def _lacking(rows: Rows) -> Iterator[Finding]:
+def find_failures(rows: Rows) -> Iterator[Finding]:
     """What failed belongs to the headline; what was not begun is the interruption's."""
     if failed := sum(row["invalid_reason"] not in ("", "not measured") for row in rows.values()):
         said = f"{failed} of {len(rows)} cases {'has' if failed == 1 else 'have'} no valid row"

@@ -39,7 +39,7 @@ FLAGS = {
 }
 
 
-def of(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def explain_flags(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """The flags of these rows, each with its meaning, in the order above."""
     seen = {flag for row in rows for flag in row["flags"].split()}
     return [(flag, meaning) for flag, meaning in FLAGS.items() if flag in seen]

@@ -33,11 +33,11 @@ def table(run: Run, found: Rows) -> Table:
     for what in facts[0]:
         values = [one[what] for one in facts]
         if set(values) != {""}:
-            body.append([Cell(what), Cell(_alike(what, values)), *map(Cell, values)])
+            body.append([Cell(what), Cell(compare_values(what, values)), *map(Cell, values)])
     return Table("What each Worker was measured under, as it read it back", columns, body)
 
 
-def _alike(what: str, values: list[str]) -> str:
+def compare_values(what: str, values: list[str]) -> str:
     """What a framework does not say is no difference; of what a Worker was given, nothing is a value too."""
     if len(values) < 2:
         return ""

@@ -19,7 +19,7 @@ PLOTS = "return [...document.querySelectorAll('figure svg')].map(s => s.getBound
 
 @pytest.fixture(scope="session")
 def plain() -> str:
-    return chapter.rendered([Run(ROOT / "results/reference/cpu-2-cores")])
+    return chapter.render_page([Run(ROOT / "results/reference/cpu-2-cores")])
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def pages(browser: Browser, plain: str, tmp_path_factory) -> dict:  # noqa: F811
     runs = [run_that_says(folder / f"r{number}", text) for number, text in enumerate(HOSTILE[:2])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kinds, "KINDS", {"times": kinds.KINDS["times"]})
-        found["hostile"].write_text(chapter.rendered(runs), encoding="utf-8")
+        found["hostile"].write_text(chapter.render_page(runs), encoding="utf-8")
     return found
 
 

@@ -88,7 +88,7 @@ def real_plots():
 
 
 def shown(*runs: Run) -> Page:
-    return Page(chapter.rendered(runs))
+    return Page(chapter.render_page(runs))
 
 
 def by_id(run: Run) -> dict:
@@ -96,7 +96,7 @@ def by_id(run: Run) -> dict:
 
 
 def said(run: Run) -> list[findings.Finding]:
-    return findings.of(run, by_id(run), pairs.within(run))
+    return findings.list_findings(run, by_id(run), pairs.within(run))
 
 
 def cautions(run: Run) -> str:
@@ -167,7 +167,7 @@ class TestVerdict:
         found = table_conditions.table(made, by_id(made))
         cells = [cell.text for row in found.rows for cell in row if row[0].text == "environment"]
         assert cells == ["environment", "unequal", "without OMP_WAIT_POLICY", "OMP_WAIT_POLICY=ACTIVE"]
-        assert table_conditions._alike("environment", ["", "A=1"]) == "unequal"
+        assert table_conditions.compare_values("environment", ["", "A=1"]) == "unequal"
 
     def test_a_switch_that_one_framework_does_not_have_is_no_difference(self, tmp_path):
         made = make(tmp_path / "r", unlike={"onednn": None})
@@ -177,7 +177,7 @@ class TestVerdict:
     def test_a_margin_is_that_of_the_gate(self, tmp_path):
         run = make(tmp_path / "r", slower=1.03)
         assert "SLOWERtensorflow graph" in shown(run).text()
-        text = Page(chapter.rendered([run], 0.05)).text()
+        text = Page(chapter.render_page([run], 0.05)).text()
         assert "SAMEtensorflow graph" in text
         assert "The whole interval lies within the margin of 5 %." in text
         assert "SLOWER: the interval is above 1.050" in text
@@ -250,12 +250,12 @@ class TestVerdict:
         assert {len(row) for row in found.rows} == {len(found.columns)}
         assert [found.rows[2][at].text for at in (2, -1)] == ["failed", "it fell over"]
         assert found.columns[-1].long
-        assert "FAILED" in Page(chapter.rendered([broken, make(tmp_path / "s")])).text("nav", "li", "span")
+        assert "FAILED" in Page(chapter.render_page([broken, make(tmp_path / "s")])).text("nav", "li", "span")
 
     def test_what_was_not_begun_has_not_failed(self, tmp_path):
         made = make(tmp_path / "r")
         rows = {id_: row | {"valid": False, "invalid_reason": "not measured"} for id_, row in by_id(made).items()}
-        assert not list(findings._lacking(rows))
+        assert not list(findings.find_failures(rows))
 
     def test_a_run_without_a_valid_row_has_nothing_to_quote(self, tmp_path):
         made = make(tmp_path / "r", [A])
@@ -317,7 +317,7 @@ class TestPage:
 
     def test_the_same_run_gives_the_same_page(self, tmp_path):
         run = make(tmp_path / "r")
-        assert chapter.rendered([run]) == chapter.rendered([Run(run.folder)])
+        assert chapter.render_page([run]) == chapter.render_page([Run(run.folder)])
 
     def test_real_plots_come_out_the_same_twice(self, tmp_path, monkeypatch, real_plots):
         few = {kind: kinds.KINDS[kind] for kind in ("times", "series")}
@@ -335,7 +335,7 @@ class TestPage:
 
     def test_the_folder_of_the_run_is_left_as_it_is(self, tmp_path):
         run = make(tmp_path / "r")
-        chapter.rendered([run])
+        chapter.render_page([run])
         assert [path.name for path in run.folder.iterdir()] == ["run.jsonl"]
 
     def test_a_plot_that_cannot_be_drawn_says_why(self, tmp_path, monkeypatch):
@@ -352,7 +352,7 @@ class TestPage:
     def test_a_fault_of_ours_is_no_plot_that_was_not_drawn(self, tmp_path, monkeypatch):
         monkeypatch.setattr(series, "draw_files", lambda paths, target: int("a bug"))
         with pytest.raises(ValueError, match="a bug"):
-            chapter.rendered([make(tmp_path / "r")])
+            chapter.render_page([make(tmp_path / "r")])
 
     def test_a_text_that_matplotlib_cannot_set_is_a_plot_that_was_not_drawn(self, tmp_path, monkeypatch):
         def formula(paths, target):
@@ -366,7 +366,7 @@ class TestPage:
     def test_a_plot_is_drawn_from_tables_that_the_run_gives(self, tmp_path, monkeypatch):
         seen = []
         monkeypatch.setattr(times, "draw_files", lambda paths, target: seen.extend(paths[0].iterdir()))
-        chapter.rendered([make(tmp_path / "r")])
+        chapter.render_page([make(tmp_path / "r")])
         assert sorted(path.name for path in seen) == ["layers.csv", "samples.csv", "summary.csv"]
 
     def test_plots_of_many_samples_are_drawn_in_two_processes_and_are_the_same(self, tmp_path):
@@ -378,9 +378,9 @@ from bench.output.page import figures
 from bench.record.run import Run
 made, pool = [], figures.ProcessPoolExecutor
 figures.MANY, figures.ProcessPoolExecutor = 1, lambda *how: made.append(how) or pool(*how)
-print(hash(chapter.rendered([Run(Path({str(run.folder)!r}))])), len(made))
+print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
 figures.MANY = 10**9
-print(hash(chapter.rendered([Run(Path({str(run.folder)!r}))])), len(made))
+print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
 """
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
         first, second = done.stdout.splitlines()
@@ -419,7 +419,7 @@ print(hash(chapter.rendered([Run(Path({str(run.folder)!r}))])), len(made))
         assert said[-3:] == [("memory MiB", "2048"), ("load, 1 minute", "1.5"), ("alexnet-bench", "0.1.0")]
 
     def test_a_ratio_breaks_before_its_interval_alone(self, tmp_path):
-        page = chapter.rendered([make(tmp_path / "r")])
+        page = chapter.render_page([make(tmp_path / "r")])
         assert re.search(r'<td class="number parted" data-value="[\d.]+">1\.500 \[1\.500,\u00a01\.500\]</td>', page)
 
     def test_where_nothing_is_known_of_memory_there_is_no_table(self, tmp_path):
