@@ -119,6 +119,14 @@ def proven_with(names: Iterable[str]) -> list[Pass]:
     return [each for each in order if each is order[0] or each.name in timed]
 
 
+def methods_called(names: Iterable[str], *, proven: bool) -> list[str]:
+    """The methods that a Net must have where these passes are timed, and proven or not."""
+    timed = set(names)
+    called = proven_with(timed) if proven else [each for each in PASSES.values() if each.name in timed]
+    proofs = [each.proof for each in called] if proven else []
+    return list(dict.fromkeys(["load", *(each.method for each in called), "wait", *proofs]))
+
+
 def profiled() -> list[Pass]:
     """The passes that `profile` times."""
     return [each for each in PASSES.values() if each.profiled]

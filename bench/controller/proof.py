@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.cases import layer_table
 from bench.cases.case import Case
-from bench.cases.passes import PASSES, proven_with
+from bench.cases.passes import PASSES, methods_called, proven_with
 from bench.controller import gate, parity
 from bench.controller.settings import WorkerSettings, build_of, build_request
 from bench.controller.worker_process import RunningWorker, WorkerProcess
@@ -83,10 +83,11 @@ def prove(
     gradients: GradientCount | None = None
     first_ns: dict[str, int] = {}
     proven = guest is None or guest.takes_weights
+    needed = methods_called(passes, proven=proven)
     for proof in parity_set.proofs(case.batch, case.precision, gate.precision_shown(case, precision)) if proven else ():
         with prover_for(process, dataclasses.replace(case, precision=proof.precision), settings, logs) as prover:
             how = dataclasses.replace(build_of(case), batch=proof.batch, precision=proof.precision)
-            identity = prover.ask(build_request(case, parity_set.folder, guest, how))
+            identity = prover.ask(build_request(case, parity_set.folder, guest, how, needed))
             first_ns = {}
             checks: list[Check] = []
             for each in proven_with(passes):
@@ -99,7 +100,7 @@ def prove(
         gate.refuse(gate.value_fault(judged))
     if case.dropout or not proven:  # proven off and timed on: with it there is no one right answer
         how = dataclasses.replace(build_of(case), dropout=case.dropout)
-        identity = process.ask(build_request(case, parity_set.folder, guest, how))
+        identity = process.ask(build_request(case, parity_set.folder, guest, how, needed))
         first_ns = {pass_: process.ask(CallFirst(PASSES[pass_].method)) for pass_ in passes}
     numpy_rate = worker.numpy_rate() if first and judged_by_numpy(case) else None
     overhead_ns = process.ask(MeasureOverhead(1000))

@@ -1,7 +1,7 @@
 """Settings: what the Workers of an invocation share, and what each Case's own is started and built with."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,7 +102,9 @@ def build_of(case: Case) -> Build:
     return Build(case.batch, case.device, case.precision, case.mode, case.layout, seed=case.seed, lrn=case.lrn)
 
 
-def build_request(case: Case, folder: Path, guest: Guest | None = None, how: Build | None = None) -> BuildNet:
+def build_request(
+    case: Case, folder: Path, guest: Guest | None = None, how: Build | None = None, needed: Sequence[str] = ()
+) -> BuildNet:
     """The request to build a Case's Net, ours or the user's, from the weights in ``folder``; ``how`` where it is
-    another than the Case's own."""
-    return BuildNet(case.variant, case.size, str(folder), how or build_of(case), guest)
+    another than the Case's own. ``needed`` are methods that the user's must have."""
+    return BuildNet(case.variant, case.size, str(folder), how or build_of(case), guest, list(needed))

@@ -29,8 +29,6 @@ if TYPE_CHECKING:  # numpy with them
     from impls.weights import Weights
 
 PROVEN, UNPROVEN = ("variant", "weights", "how"), ("variant", "how")  # what FUNCTION may be called with, in order
-NEEDED = ("load", "forward", "forward_backward", "wait")
-NEEDED_FOR_PROOF = ("logits", "gradients")
 
 
 class NotANet(TypeError):
@@ -120,11 +118,18 @@ def read_nets(texts: Sequence[str]) -> list[NetFile]:
 
 
 def build(
-    path: str, function: str, variant: Variant, weights: Weights, how: Build, *, sha256: str | None = None
+    path: str,
+    function: str,
+    variant: Variant,
+    weights: Weights,
+    how: Build,
+    *,
+    sha256: str | None = None,
+    needed: Sequence[str] = ("load", "wait"),
 ) -> Filled:
     """The Net that FUNCTION of the file at ``path`` returns; in a Worker. ``weights`` go to one that takes them.
 
-    NotANet where it returned something else; RuntimeError where the file is not the one with that ``sha256``.
+    NotANet where it lacks a method that is ``needed``; RuntimeError where the file is not the one with that ``sha256``.
     """
     name = Path(path).name
     source = Path(path).read_bytes()
@@ -138,7 +143,6 @@ def build(
         raise NotANet(str(error)) from error
     if net is None:
         raise NotANet(f"{name}:{function} returned None: expected a Net (impls/net.py); it needs a return")
-    needed = NEEDED + (NEEDED_FOR_PROOF if takes_weights else ())
     if lacking := [method for method in needed if not callable(getattr(net, method, None))]:
         returned = f"{name}:{function} returned {_a(type(net).__name__)}, which lacks {', '.join(lacking)}"
         raise NotANet(f"{returned}: expected a Net (impls/net.py)")

@@ -86,7 +86,11 @@ class Worker:
         self.folder, theirs = Path(request.folder), request.guest
         weights = map_shared(self.folder / "weights")
         if theirs:
-            self.net = guest.build(theirs.path, theirs.function, self.variant, weights, self.how, sha256=theirs.sha256)
+            self.net = guest.build(
+                *(theirs.path, theirs.function, self.variant, weights, self.how),
+                sha256=theirs.sha256,
+                needed=request.needed,
+            )
         else:
             self.net = self.adapter.build(self.variant, weights, self.how)
         self.net.load(self.batches())

@@ -6,7 +6,7 @@ A Worker imports this, under any interpreter and with the impls of any revision:
 """
 
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -229,13 +229,14 @@ class Configure(Request[Ready], do="configure"):
 
 @dataclass(frozen=True)
 class BuildNet(Request[Identity], do="build"):
-    """Build a variant, or the user's ``guest``, from the weights in ``folder``."""
+    """Build a variant, or the user's ``guest`` with the methods ``needed``, from the weights in ``folder``."""
 
     variant: str
     size: int | None
     folder: str
     how: Build
     guest: Guest | None = None
+    needed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -281,8 +282,7 @@ class CallFirst(Request[int], do="first_call"):
 
 @dataclass(frozen=True)
 class Verify(Request[Verified], do="verify"):
-    """Hold passes against the values in ``target`` beside the weights; ``thorough`` compares every value. ``keep`` is a
-    folder for the values found."""
+    """Hold passes against the values in ``target``: every value if ``thorough``. ``keep``: a folder for those found."""
 
     outputs: list[Output]
     thorough: bool

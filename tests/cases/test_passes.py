@@ -63,6 +63,13 @@ class TestProof:
     def test_inference_is_always_proven_and_before_a_pass_that_moves_statistics(self, timed, expected):
         assert [each.name for each in proven_with(timed)] == expected
 
+    def test_a_net_needs_what_is_called_of_it(self):
+        assert passes.methods_called(["forward"], proven=True) == ["load", "forward", "wait", "logits"]
+        assert passes.methods_called(["forward_backward"], proven=False) == ["load", "forward_backward", "wait"]
+        assert passes.methods_called(PASSES, proven=True) == [
+            *("load", "forward", "forward_backward", "wait", "logits", "gradients")
+        ]
+
     def test_a_third_pass_in_training_mode_comes_last_wherever_it_stands(self, monkeypatch):
         known = {"train_step": THIRD} | PASSES
         monkeypatch.setattr(passes, "PASSES", known)

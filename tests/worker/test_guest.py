@@ -11,6 +11,7 @@ from imports import FRAMEWORKS, TABLES, loaded
 from paths import ROOT
 
 from bench import UsageError
+from bench.cases.passes import PASSES, methods_called
 from bench.worker.guest import Filled, Guest, NotANet, build, read_nets
 from impls.net import Build
 from impls.variants import VARIANTS
@@ -316,8 +317,17 @@ class TestBuilding:
     def test_what_is_no_net_says_what_it_lacks(self, file, parameters, returned, message):
         text = "class Sequential:\n    wait = 1\n    def forward(self): ...\n"
         with pytest.raises(NotANet) as error:
-            made(file(f"{text}def build({parameters}):\n    return {returned}"))
+            made(
+                file(f"{text}def build({parameters}):\n    return {returned}"),
+                needed=methods_called(PASSES, proven="weights" in parameters),
+            )
         assert str(error.value) == message
+
+    def test_a_net_needs_the_methods_of_the_passes_asked_for_alone(self, file):
+        text = f"{NET}\n    forward_backward = None\ndef build(variant, how):\n    return Net()"
+        made(file(text), needed=methods_called(["forward"], proven=False))
+        with pytest.raises(NotANet, match="which lacks forward_backward: expected"):
+            made(file(text), needed=methods_called(["forward_backward"], proven=False))
 
     def test_an_attribute_that_nobody_has_is_missing_as_ever(self):
         net = Filled(SimpleNamespace(wait=print), HOW)

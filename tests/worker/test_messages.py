@@ -27,7 +27,7 @@ CHECKS = [
 #: Every request with a reply to it, each field other than its default.
 EXCHANGES = [
     (messages.Configure(Settings("cuda:1", None, "tf32", "default")), messages.Ready({"a": "1", "b": 9}, ["cpu"], "3")),
-    (messages.BuildNet("owt", 67, "/weights", HOW, GUEST), messages.Identity("0123", 61, 700)),
+    (messages.BuildNet("owt", 67, "/weights", HOW, GUEST, ["load"]), messages.Identity("0123", 61, 700)),
     (messages.ProbePrecision(HOW), {"conv": messages.PrecisionProbe(3e-7, "fp32")}),
     (messages.MeasureCeiling(HOW, 2, True), messages.CeilingRates(1.5, None, 2.0)),
     (messages.MeasureNumpyRate(), 12.5),
