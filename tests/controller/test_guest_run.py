@@ -70,7 +70,7 @@ def test_its_time_is_its_own(beside):
 
 
 def test_the_table_says_ours_over_theirs_and_the_header_whose_they_are(beside):
-    assert "forward: ours over right: 0.000" in beside.out
+    assert "forward right: ours over right: 0.000" in beside.out
     assert "ours over off" not in beside.out
     heads = {one["label"]: one for one in Run(beside.folder).head["guests"]}
     assert set(heads) == {"right", "unproven", "off", "none"}
