@@ -15,7 +15,9 @@ from impls import FRAMEWORKS, PEERS, Framework
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINS = (ROOT / "constraints.txt").read_text()
-CARROT = Framework("carrot", "impls.carrot_alexnet", "carrot", ("carrot-dl",), ("plain",), ("nhwc",), also=("turnip",))
+PARSNIP = Framework(
+    "parsnip", "impls.parsnip_alexnet", "parsnip", ("parsnip-dl",), ("plain",), ("nhwc",), also=("turnip",)
+)
 
 
 def lacking(framework, pyproject=PYPROJECT, pins=PINS):
@@ -55,18 +57,18 @@ def test_pyproject_and_constraints_have_every_line_of_a_framework(name):
 
 
 def test_a_framework_that_is_in_no_list_is_told_each_line_that_it_lacks():
-    assert list(lacking(CARROT)) == [
-        "importlinter, bench imports no framework and no adapter: forbidden_modules: impls.carrot_alexnet",
-        "importlinter, each adapter imports its own framework only: modules: impls.carrot_alexnet",
-        "project.optional-dependencies: carrot = [...]",
-        "project.optional-dependencies: all: carrot",
-        "ruff.lint.flake8-tidy-imports.banned-api: carrot",
-        "importlinter, bench imports no framework and no adapter: forbidden_modules: carrot",
+    assert list(lacking(PARSNIP)) == [
+        "importlinter, bench imports no framework and no adapter: forbidden_modules: impls.parsnip_alexnet",
+        "importlinter, each adapter imports its own framework only: modules: impls.parsnip_alexnet",
+        "project.optional-dependencies: parsnip = [...]",
+        "project.optional-dependencies: all: parsnip",
+        "ruff.lint.flake8-tidy-imports.banned-api: parsnip",
+        "importlinter, bench imports no framework and no adapter: forbidden_modules: parsnip",
         "ruff.lint.flake8-tidy-imports.banned-api: turnip",
         "importlinter, bench imports no framework and no adapter: forbidden_modules: turnip",
-        "ruff.lint.per-file-ignores: impls/carrot_alexnet.py = TID251",
-        "mypy.overrides: carrot.*",
-        "constraints.txt: carrot-dl==",
+        "ruff.lint.per-file-ignores: impls/parsnip_alexnet.py = TID251",
+        "mypy.overrides: parsnip.*",
+        "constraints.txt: parsnip-dl==",
     ]
 
 
@@ -98,6 +100,10 @@ def test_no_framework_gives_a_variable_of_another_another_value():
             assert values.setdefault(fields, variable.value) == variable.value
 
 
-def test_every_peer_has_a_color_of_its_own_and_a_build_for_a_gpu():
+def test_every_peer_has_a_color_of_its_own():
     assert len({framework.color for framework in PEERS.values()} - {""}) == len(PEERS)
-    assert all(framework.gpu_build.startswith(framework.distributions) for framework in PEERS.values())
+
+
+@pytest.mark.parametrize("name", ["torch", "tensorflow", "jax"])
+def test_what_pip_installs_for_a_gpu_is_a_distribution_of_the_framework(name):
+    assert FRAMEWORKS[name].gpu_build.startswith(FRAMEWORKS[name].distributions)

@@ -45,12 +45,12 @@ def options(*chosen: Any) -> Any:
     return apply
 
 
-UNASKED = ", ".join(name for name, it in PEERS.items() if it.in_default_run)
+DEFAULT_RUN = ", ".join(name for name, it in PEERS.items() if it.in_default_run)
 MODES = "; ".join(f"{name}: {', '.join(it.modes)}" for name, it in PEERS.items())
 LAYOUTS = "; ".join(f"{name}: {', '.join(it.layouts)}" for name, it in PEERS.items())
 
 net_options = options(
-    option("--framework", metavar="LIST", help=f"{', '.join(PEERS)}, or all; default: of {UNASKED} those installed"),
+    option("--framework", metavar="LIST", help=f"{', '.join(PEERS)}, or all; default: {DEFAULT_RUN}, if installed"),
     option("--mode", metavar="LIST", help=MODES),
     option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, or cuda:1"),
     option("--size", metavar="PIXELS", help="input size; default: the variant's own"),

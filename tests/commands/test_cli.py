@@ -14,8 +14,10 @@ from paths import ROOT
 
 from bench.commands.cli import main
 from bench.record.run import Run
+from impls import FRAMEWORKS
 from impls.variants import VARIANTS
 
+*FIRST, LAST = FRAMEWORKS
 RATIO = set(
     "case_id pass baseline candidate ratio ci95_low ci95_high verdict reason rounds paired margin minimum_detectable "
     "rounds_needed differs".split()
@@ -35,7 +37,7 @@ def invoke(*args, **env):
             "unknown variant 'alexnet': choose tutorial, caffenet, bvlc, original, single_tower, keras_bn, "
             "half_width or owt",
         ),
-        (("run", "--framework", "caffe"), "unknown framework 'caffe': choose torch, tensorflow, jax or null"),
+        (("run", "--framework", "caffe"), f"unknown framework 'caffe': choose {', '.join(FIRST)} or {LAST}"),
         (("run", "--framework", "torch", "--mode", "xla"), "torch has no mode 'xla': choose eager or compile"),
         (("run", "--device", "gpu"), "unknown device 'gpu': choose cpu, cuda, or one GPU such as cuda:1"),
         (("run", "--pass", "backward"), "unknown pass 'backward': choose forward or forward_backward"),

@@ -8,7 +8,9 @@ import pytest
 
 from bench import UsageError
 from bench.commands import env, options
+from impls import FRAMEWORKS
 
+*FIRST, LAST = FRAMEWORKS
 ASKED = {
     "framework": None,
     "mode": None,
@@ -274,7 +276,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("asked", "message"),
         [
-            ({"framework": "caffe"}, "unknown framework 'caffe': choose torch, tensorflow, jax or null"),
+            ({"framework": "caffe"}, f"unknown framework 'caffe': choose {', '.join(FIRST)} or {LAST}"),
             ({"framework": "null", "device": "cpu,cuda"}, "--device: expected one, found cpu, cuda"),
             ({"framework": "null", "python": ("null=/no/python",)}, "cannot start /no/python for null"),
             ({"framework": "null", "threads": "0"}, "--threads: expected a whole number, at least 1, found '0'"),

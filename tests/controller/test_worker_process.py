@@ -15,7 +15,7 @@ from bench.commands.options import plain_cases
 from bench.controller.settings import build_request
 from bench.controller.worker_process import Launch, WorkerDied, WorkerProcess, environment
 from bench.worker.messages import FaultKind, Measure
-from impls import weights
+from impls import FRAMEWORKS, frameworks, weights
 from impls.net import Settings
 
 ASKED = {"framework": "null", "mode": "part", "device": "cpu", "threads": None, "size": "67", "seed": "0", "python": ()}
@@ -83,7 +83,9 @@ def test_its_environment_is_the_whitelist_and_nothing_of_a_poisoned_parent(tmp_p
 
 @pytest.mark.parametrize(("device", "threads", "precision", "preset", "more"), ENVIRONMENTS["cases"])
 def test_what_a_worker_inherits_is_held_by_values(device, threads, precision, preset, more, monkeypatch):
-    """Of every framework's variables, and of its own: conditions that would change with no other sign."""
+    """Of these frameworks' variables, and of its own: conditions that would change with no other sign."""
+    held = {name: FRAMEWORKS[name] for name in ("torch", "tensorflow", "jax", "null")}
+    monkeypatch.setattr(frameworks, "FRAMEWORKS", held)
     monkeypatch.setattr(os, "environ", ENVIRONMENTS["environ"])
     found = environment(Settings(device, threads, precision, preset), {}, Path("/a/cache"))
     assert found == ENVIRONMENTS["always"] | more

@@ -10,6 +10,7 @@ import pytest
 from nets import PEERS, configured, how
 from paths import ROOT
 
+import impls
 from bench.worker import probe
 from bench.worker.messages import CeilingRates
 
@@ -91,8 +92,8 @@ def test_libraries_that_decide_speed_are_shared_ones_and_every_frameworks_own():
 
 
 def test_a_framework_that_got_in_is_named(monkeypatch):
-    for name in PEERS:
-        monkeypatch.setitem(sys.modules, name, None)
+    for framework in impls.PEERS.values():
+        monkeypatch.setitem(sys.modules, framework.package, None)
     monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
     assert probe.strangers("jax") == ["torch"]
     assert probe.strangers("torch") == []

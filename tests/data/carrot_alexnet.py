@@ -1,24 +1,25 @@
-"""AlexNets in float32 by the reference's own functions: an adapter for tests, of a framework that nothing else knows.
+"""AlexNets in float32 by the reference's own functions: the adapter of an invented framework, which nothing else knows.
 
-Mirrors the other adapters: configure, devices, versions, conditions, build, Net.
+It computes in fp32 alone and drops nothing. Mirrors the other adapters: configure, devices, versions, conditions,
+build, Net.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+import contourpy  # stands for the framework: it is installed, and neither bench nor a framework imports it
 import numpy as np
-import scipy
 
 from impls import net, reference
 from impls.layers import BatchNorm
-from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, half_square, layer_report
+from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, half_square, last_value, layer_report
 from impls.variants import Variant
 from impls.weights import Weights
 
 
 def configure(settings: Settings) -> None:
     if settings.exact_device not in devices():
-        raise DeviceMissing(f"scipy {scipy.__version__} sees {', '.join(devices())}")
+        raise DeviceMissing(f"carrot {contourpy.__version__} sees {', '.join(devices())}")
 
 
 def devices() -> list[str]:
@@ -26,7 +27,7 @@ def devices() -> list[str]:
 
 
 def versions() -> dict[str, Any]:
-    return {"scipy": scipy.__version__, "device_name": None}
+    return {"carrot": contourpy.__version__, "device_name": None}
 
 
 def conditions() -> dict[str, Any]:
@@ -43,6 +44,7 @@ class Net:
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         self.variant = variant
         self.weights = {layer: {name: np.array(a) for name, a in arrays.items()} for layer, arrays in weights.items()}
+        self.names = [(it.layer.name, name) for it in variant.placed() for name in it.layer.trainable(it.input)]
         self.batches: list[np.ndarray] = []
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
@@ -53,30 +55,30 @@ class Net:
 
     def forward_backward(self) -> Any:
         *inputs, output = self.run(self.next_batch(), training=True)
-        gradients, dy = {}, output
+        gradients: dict[tuple[str, str], np.ndarray] = {}
+        dy = output
         for layer, x in zip(reversed(self.variant.layers), reversed(inputs), strict=True):
             dy, arrays = reference.OPS[type(layer)][1](layer, x, self.weights.get(layer.name, {}), dy)
             gradients |= {(layer.name, name): array for name, array in arrays.items()}
-        if self.variant.input_gradient:
-            gradients["input", "images"] = dy
-        return output, gradients
+        images = (dy,) if self.variant.input_gradient else ()
+        first = output if self.variant.part else np.float32(half_square(output))
+        return first, *(gradients[key] for key in self.names), *images
 
     def wait(self, handles: Any) -> None:
         pass  # a call returns when it is done
 
     def fetch(self, handles: Any) -> None:
-        output = handles[0] if isinstance(handles, tuple) else handles
-        output.flat[:1].copy()
+        last_value(handles).flat[:1].copy()
 
     def logits(self, handles: Any) -> np.ndarray:
         return handles.reshape(len(handles), -1)
 
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
-        output, values = handles
-        gradients: Gradients = {}
-        for (layer, name), array in values.items():
+        first, *values = handles
+        gradients: Gradients = {"input": {"images": values.pop()}} if self.variant.input_gradient else {}
+        for (layer, name), array in zip(self.names, values, strict=True):
             gradients.setdefault(layer, {})[name] = array
-        return half_square(output), gradients
+        return half_square(first) if self.variant.part else float(first), gradients
 
     def state(self) -> Gradients:
         return {
