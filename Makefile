@@ -88,8 +88,8 @@ test: .venv/ready ## all tests but the slow ones
 test-all: .venv/ready ## all tests
 	$(TESTS)
 
-columns: .venv/ready ## write the tables of columns in results/README.md from the columns' records
-	$(PY) -m bench.output.column_help
+columns: .venv/ready ## write the tables of columns and flags in results/README.md
+	$(PY) -m tests.column_help
 
 lint: .venv/ready ## format, lint, types, arrows
 	$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import column_help
 import pytest
 from click.testing import CliRunner
 from paths import ROOT
@@ -22,7 +23,7 @@ from paths import ROOT
 from bench.cases.protocol import Protocol
 from bench.commands.cli import main
 from bench.controller import parity
-from bench.output import column_help, formats, run_table
+from bench.output import formats, run_table
 from bench.output.plots import kinds
 from bench.record.columns import COLUMNS, names
 from bench.record.pairs import within

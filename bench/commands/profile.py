@@ -93,7 +93,7 @@ def cases_of(variants: Sequence[str], asked: dict[str, Any]) -> list[Case]:
 def show(made: Run, reason: str, as_json: bool) -> int:
     """Write profile.csv and the pictures, print the tables; exit 1 where a case failed, 130 interrupted."""
     console.tell_problems(made)
-    rows = list(layer_times.of(made))
+    rows = list(layer_times.layer_rows(made))
     try:
         made.write()
         csvfile.write(made.folder / "profile.csv", names(layer_times.COLUMNS), rows)
@@ -114,13 +114,10 @@ def show(made: Run, reason: str, as_json: bool) -> int:
     return 130 if reason == "interrupted" else 1 if failed else 0
 
 
-def tables(made: Run, rows: Sequence[Mapping[str, Any]]) -> None:
+def tables(made: Run, rows: Sequence[layer_times.Row]) -> None:
     """One table per Worker and two passes: a line per layer."""
     out = console.console()
-    groups: dict[tuple, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in layer_times.AXES), []).append(row)
-    for mine in groups.values():
+    for mine in layer_times.by_worker(rows):
         timed = layer_times.of_layers(row["pass"] for row in mine)
         for at in range(0, len(timed), BESIDE):
             out.print(table(mine, timed[at : at + BESIDE]))
@@ -142,7 +139,7 @@ def tables(made: Run, rows: Sequence[Mapping[str, Any]]) -> None:
     out.print(note, soft_wrap=True)
 
 
-def table(rows: Sequence[Mapping[str, Any]], timed: Sequence[Figure]) -> Table:
+def table(rows: Sequence[layer_times.Row], timed: Sequence[Figure]) -> Table:
     """Of one Worker and net in these passes and differences."""
     first = rows[0]
     lrn = f", LRN {first['lrn']}" if first["lrn"] != LRNS[0] else ""
@@ -154,10 +151,7 @@ def table(rows: Sequence[Mapping[str, Any]], timed: Sequence[Figure]) -> Table:
     headings = [heading for figure in timed for heading in (f"{figure.title}\nms", *of_pass)]
     for heading in ("output", "params", "MMACs", *headings):
         shown.add_column(heading, justify="right", no_wrap=True)
-    by_layer: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for row in rows:
-        by_layer.setdefault(row["layer"], {})[row["pass"]] = row
-    for layer, passes in by_layer.items():
+    for layer, passes in layer_times.by_layer(rows).items():
         if layer == SUM:
             shown.add_section()
         first_pass = next(iter(passes.values()))

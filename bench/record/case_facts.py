@@ -98,7 +98,7 @@ class CaseFacts:
 
     @property
     def flags(self) -> str:
-        return " ".join(flags.of(self.run, self.case, self.turns, self.burn_in, self.summary))
+        return " ".join(flags.flags_of(self.run, self.case, self.turns, self.burn_in, self.summary))
 
     @property
     def cores_used(self) -> float | None:

@@ -95,19 +95,7 @@ BACKWARD = (
     "in rows of forward_backward: its median less forward's in the same Worker, mean over Rounds and its interval; "
     "backward_ms is empty where that reaches 0. What training mode itself adds is in it"
 )
-FLAGS = (
-    "noisy (more than 1 % of the CPU stolen, or 5 % used by others), uneven (more than a fifth of the controls around "
-    "its Rounds took 5 % more or less time than usual), rounds_spoilt, every_round_spoilt (then all are used, and "
-    "nothing is decided from them), short_burn_in, burn_in_cap, overhead (the harness adds more than 0.1 %), "
-    "slowed_down (on purpose: `--ab slowdown`), warming or slowing (the trend), block_time_cap (a Round's share was "
-    "cut at 60 s), cut_off (all there is of it is a Round that was cut off; nothing is decided), mixed_conditions (not "
-    "every Round's Worker was alike), gpu_power_cap, gpu_not_watched (no NVML); loose_parity (no tie-free images), "
-    "not_proven (a user's net that does not take our weights, or another program's benchmark), sync_not_checked (one "
-    "without a fetch, so whether its wait waits was not seen), above_ceiling (peak_fraction above 1: a cleverer "
-    "algorithm than multiplying matrices, or a machine that sped up meanwhile), bf16_emulated (the device has no bf16 "
-    "of its own), unknown_precision (the probe cannot tell), other_frameworks (in the process), outside_libraries "
-    "(loaded from outside its environment)"
-)
+FLAGS = "what a reader must know besides; the flags are explained below"
 NOISE = "CPU time stolen by the hypervisor, used by others, under pressure during the Case's own turns"
 GPU = (
     "at the ends of the Case's own turns: lowest clock, highest temperature, mean power; empty without the `gpu` extra"

@@ -56,7 +56,7 @@ Row = dict[str, Any]
 Medians = dict[str, dict[int, float]]  # ns, by pass and Round
 
 
-def of(run: Run) -> Iterator[Row]:
+def layer_rows(run: Run) -> Iterator[Row]:
     """A row for each layer, Worker, batch and pass or difference, then the sum of them and the whole net."""
     for wholes in _wholes(run):
         yield from Times(run, wholes).rows()
@@ -66,6 +66,22 @@ def of_layers(passes: Iterable[str]) -> list[Figure]:
     """What a layer has a time of, of these passes and differences: of a pass with a difference the difference."""
     known = set(passes)
     return [figure for figure in (each.difference or each for each in profiled()) if figure.name in known]
+
+
+def by_worker(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows of each Worker and net."""
+    found: dict[tuple, list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in AXES), []).append(row)
+    return list(found.values())
+
+
+def by_layer(rows: Iterable[Row]) -> dict[str, dict[str, Row]]:
+    """The rows of each layer, by pass or difference."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault(row["layer"], {})[row["pass"]] = row
+    return found
 
 
 class Times:

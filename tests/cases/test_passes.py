@@ -118,7 +118,7 @@ class TestAThirdPassInAProfile:
         return make(tmp_path, cases, slower=factors, rounds=1, protocol=profile.RULES)
 
     def test_each_layer_has_its_difference_and_the_net_both(self, run):
-        rows = list(layer_times.of(run))
+        rows = list(layer_times.layer_rows(run))
         conv1 = [row["pass"] for row in rows if row["layer"] == "conv1"]
         whole = {row["pass"]: row["center_ms"] for row in rows if row["layer"] == layer_times.WHOLE}
         assert conv1 == ["forward", "backward", "update"]
@@ -132,9 +132,9 @@ class TestAThirdPassInAProfile:
 
     def test_a_profile_from_before_it_is_shown_as_it_was(self, tmp_path, cases, monkeypatch):
         before = make(tmp_path, [case for case in cases if case.pass_ in PASSES], rounds=1, protocol=profile.RULES)
-        rows = list(layer_times.of(before))
+        rows = list(layer_times.layer_rows(before))
         monkeypatch.setitem(PASSES, "train_step", THIRD)
-        assert list(layer_times.of(before)) == rows != []
+        assert list(layer_times.layer_rows(before)) == rows != []
 
 
 @pytest.fixture(scope="module")

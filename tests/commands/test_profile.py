@@ -77,7 +77,7 @@ def made(tmp_path_factory, cases):
 
 @pytest.fixture(scope="module")
 def rows(made):
-    return list(layer_times.of(made))
+    return list(layer_times.layer_rows(made))
 
 
 class TestTimes:
@@ -125,7 +125,7 @@ class TestTimes:
         assert "peak_fraction" not in row  # no multiply-adds
 
     def test_without_a_ceiling_there_are_times_and_no_shares_of_a_roof(self, tmp_path, cases):
-        for row in layer_times.of(known(tmp_path, cases, ceilings=False, rounds=1)):
+        for row in layer_times.layer_rows(known(tmp_path, cases, ceilings=False, rounds=1)):
             assert row["center_ms"] > 0
             assert not row.keys() & {"peak_fraction", "bound", "attainable_ms", "of_attainable"}
 
@@ -133,18 +133,18 @@ class TestTimes:
         (tmp_path / "run.jsonl").write_bytes((made.folder / "run.jsonl").read_bytes())
         failed = next(case for case in made.cases if case.variant == "half_width.relu1")
         Journal(tmp_path).add("failed", case_id=failed.id, reason="killed by SIGKILL")
-        rows = list(layer_times.of(Run(tmp_path)))
+        rows = list(layer_times.layer_rows(Run(tmp_path)))
         found = {(row["layer"], row.get("share_of_sum")) for row in rows}
         assert found == {(layer, None) for layer in ("conv1", "conv2", "relu2", WHOLE)}
 
     def test_a_backward_that_is_lost_in_noise_has_a_time_and_no_speed(self, tmp_path, cases):
         run = make(tmp_path, cases, slower={}, base_ns=1000, rounds=1, protocol=profile.RULES)  # both take as long
-        for row in (row for row in layer_times.of(run) if row["pass"] == "backward"):
+        for row in (row for row in layer_times.layer_rows(run) if row["pass"] == "backward"):
             assert (row["center_ms"], row.get("share_of_sum"), row.get("gflop_per_s")) == (0, None, None)
 
     def test_precisions_are_tables_of_their_own(self, tmp_path, cases):
         low = [dataclasses.replace(case, precision="bf16") for case in cases]
-        found = list(layer_times.of(known(tmp_path, [*cases, *low], rounds=1)))
+        found = list(layer_times.layer_rows(known(tmp_path, [*cases, *low], rounds=1)))
         assert len({tuple(row[name] for name in layer_times.AXES) for row in found}) == 2
         widths = {
             row["precision"]: row["bytes"] for row in found if (row["layer"], row["pass"]) == ("relu1", "forward")

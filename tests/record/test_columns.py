@@ -1,12 +1,14 @@
 """Columns of the CSVs: each cell has the type that its column's record states, so that plots read it as that."""
 
 import csv
+import inspect
+import re
 
 import pytest
 from paths import ROOT
 
 from bench.output.plots import frames
-from bench.record import run
+from bench.record import flags, run
 from bench.record.columns import BY_NAME, COLUMNS, CsvColumn, names
 from bench.record.run import Run
 
@@ -58,3 +60,10 @@ def test_a_title_is_the_heading_and_the_unit_of_the_name(name, title):
 
 def test_a_name_without_a_unit_has_none():
     assert [CsvColumn(name, str, "").unit for name in ("case_id", "valid", "params")] == ["", "", ""]
+
+
+def test_every_flag_is_explained():
+    source = inspect.getsource(flags.flags_of)
+    given = set(re.findall(r'yield (?:from \()?"(\w+)"', source))
+    assert {"noisy", "not_proven", "overhead"} < given
+    assert given | {"warming", "slowing"} == set(flags.FLAGS)

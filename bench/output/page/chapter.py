@@ -15,7 +15,6 @@ from bench.output.labels import describe
 from bench.output.page import (
     figures,
     findings,
-    glossary,
     table,
     table_conditions,
     table_layers,
@@ -25,6 +24,7 @@ from bench.output.page import (
 from bench.output.results_table import Results, results_of, versions_of
 from bench.record import aa_runs, csvfile, journal, pairs
 from bench.record.columns import COLUMNS, names
+from bench.record.flags import explain_flags
 from bench.record.pairs import MARGIN
 from bench.record.run import Run
 
@@ -84,7 +84,7 @@ def chapter(run: Run, id_: str, margin: float = MARGIN) -> dict[str, Any]:
         "clock": results.clock,
         "noise": table.noises(run, found),
         "events": list(_spoilt(run)),
-        "flags": glossary.explain_flags(found.values()),
+        "flags": explain_flags(found.values()),
         "whole": reproduce.whole(run),
         "row_by_row": _row_by_row(run),
         "commands": [("; ".join(names), line) for line, names in lines.items()],

@@ -97,13 +97,15 @@ def _derived(run: Run, scratch: Path) -> Path:
     there.folder = folder
     there.write()
     if run.protocol.shared_workers:
-        csvfile.write(folder / PROFILE, names(layer_times.COLUMNS), layer_times.of(run))
+        csvfile.write(folder / PROFILE, names(layer_times.COLUMNS), layer_times.layer_rows(run))
     return folder
 
 
 def _describe_times(run: Run, rows: Rows) -> str:
     """What is read out in place of a plot: the figures behind it."""
     valid = [case for case in whole_nets(run) if rows[case.id]["valid"]]
-    said = [f"{label_of(case)} {pass_title(case.pass_)} {number(rows[case.id]['mean_ms'])} ms" for case in valid[:MOST]]
+    times = [
+        f"{label_of(case)} {pass_title(case.pass_)} {number(rows[case.id]['mean_ms'])} ms" for case in valid[:MOST]
+    ]
     more = f"; and {len(valid) - MOST} more" if len(valid) > MOST else ""
-    return f"Mean times: {'; '.join(said)}{more}. The table of results has them all."
+    return f"Mean times: {'; '.join(times)}{more}. The table of results has them all."

@@ -118,9 +118,9 @@ def _times(run: Run, rows: Rows, cases: Sequence[Case]) -> Iterator[Finding]:
     for case in valid[:FEW]:
         row = rows[case.id]
         if row["ci95_low_ms"] is None:
-            spread = f" ± {number(row['stddev_ms'])}" if row["stddev_ms"] is not None else ""
-            how = f"mean ± stddev of {row['iterations']} samples" if spread else "a single sample"
-            time = f"{number(row['mean_ms'])}{spread} ms ({how})"
+            around = f" ± {number(row['stddev_ms'])}" if row["stddev_ms"] is not None else ""
+            how = f"mean ± stddev of {row['iterations']} samples" if around else "a single sample"
+            time = f"{number(row['mean_ms'])}{around} ms ({how})"
         else:
             low, high = number(row["ci95_low_ms"]), number(row["ci95_high_ms"])
             time = f"{number(row['center_ms'])} [{low}, {high}] ms (95 % interval over {row['rounds']} Rounds)"

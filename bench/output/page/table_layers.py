@@ -13,7 +13,8 @@ REPORTED = ("height", "width", "channels", "params", "state")
 
 def tables(run: Run) -> list[Table]:
     """Of a profile a table of times for each Worker and net first; then a table for each net."""
-    return [*(_times(rows) for rows in _by_worker(run)), *_nets(run)]
+    rows = layer_times.layer_rows(run) if run.protocol.shared_workers else ()
+    return [*map(_times, layer_times.by_worker(rows)), *_nets(run)]
 
 
 def _nets(run: Run) -> Iterator[Table]:
@@ -45,27 +46,15 @@ def _reported(theirs: Mapping[str, Row]) -> str:
     return ", ".join(unlike) or "the same"
 
 
-def _by_worker(run: Run) -> list[list[Row]]:
-    if not run.protocol.shared_workers:
-        return []
-    found: dict[tuple, list[Row]] = {}
-    for row in layer_times.of(run):
-        found.setdefault(tuple(row[name] for name in layer_times.AXES), []).append(row)
-    return list(found.values())
-
-
-def _times(rows: Sequence[Row]) -> Table:
+def _times(rows: Sequence[layer_times.Row]) -> Table:
     """One Worker's rows of a net, its passes side by side, then their sum and the whole net."""
-    by_layer: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        by_layer.setdefault(row["layer"], {})[row["pass"]] = row
     columns = [Column("layer"), Column("output")]
     shown = layer_times.of_layers(row["pass"] for row in rows)
     for figure in shown:
         names = (f"{figure.title} ms [95 %]", "share", "GFLOP/s", "of roof")
         columns += [*(Column(name, True) for name in names), Column("bound by")]
     body = []
-    for layer, passes in by_layer.items():
+    for layer, passes in layer_times.by_layer(rows).items():
         cells = [cell for figure in shown for cell in _of_pass(passes.get(figure.name, {}))]
         body.append([Cell(layer), Cell(_shape(next(iter(passes.values())))), *cells])
     first = rows[0]

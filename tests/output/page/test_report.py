@@ -28,7 +28,7 @@ from bench.commands.cli import main
 from bench.commands.profile import RULES
 from bench.machine import noise
 from bench.output import run_notes
-from bench.output.page import chapter, figures, findings, glossary, svg, table, table_conditions, template
+from bench.output.page import chapter, figures, findings, svg, table, table_conditions, template
 from bench.output.plots import kinds, series, style, times
 from bench.output.results_table import results_of
 from bench.record import pairs
@@ -634,12 +634,6 @@ class TestCommand:
         run = make(tmp_path / "r")
         with pytest.raises(UsageError, match=r"cannot write .*: .*; choose another file with --output"):
             report.main({"runs": (str(run.folder),), "output": str(tmp_path / "none/x.html"), "margin": "2"})
-
-
-def test_the_glossary_has_every_flag_that_results_may_hold():
-    row = next(line for line in (ROOT / "results/README.md").read_text().splitlines() if line.startswith("| flags |"))
-    plain = re.sub(r"\([^()]*\)", "", row.split("|")[2].replace("`--ab slowdown`", ""))
-    assert set(re.findall(r"[a-z]\w+", plain)) - {"or", "the", "trend"} == set(glossary.FLAGS)
 
 
 def test_each_flag_of_a_run_is_explained(tmp_path):
