@@ -13,7 +13,6 @@ from bench.cases.protocol import Protocol
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.machine import noise
-from bench.record.events import SCHEMA
 from bench.record.run import Run
 
 ROUNDS, SAMPLES = 3, 8
@@ -31,7 +30,7 @@ def main(folder: Path, do: str, null_net: str) -> None:
     protocol = Protocol(rounds=ROUNDS, burn_in=2, gate=False, iterations=SAMPLES, turn_lengths=(2,))
     earlier = Run(folder) if do == "resume" else None
     rounds = Rounds(cases, protocol, WorkerSettings(1, 60, env={"NULL_NET": null_net}), folder, report, earlier)
-    rounds.go_on() if earlier else rounds.head(run_id="r", schema=SCHEMA)
+    rounds.go_on() if earlier else rounds.head("r")
     report(rounds.run())
 
 

@@ -10,7 +10,6 @@ from bench.cases.case import Case
 from bench.cases.protocol import Protocol
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
-from bench.record.events import SCHEMA
 from bench.record.run import Run
 from bench.worker.guest import Guest
 
@@ -38,6 +37,6 @@ def run_cases(folder: Path, cases: Sequence[Case], net: str | None = None, **rul
     (folder / "run").mkdir()
     protocol = Protocol(**{"rounds": 2, "burn_in": 1, "gate": False, "iterations": 2, "noise_repeats": 0} | rules)
     run = Rounds(cases, protocol, WorkerSettings(1, 60, guests=guests), folder / "run")
-    run.head(run_id="r", schema=SCHEMA)
+    run.head("r")
     run.run()
     return Run(folder / "run")

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench.cases.arm import Ab
 from bench.cases.case import Case, groups
 from bench.cases.protocol import Protocol
-from bench.record.events import SCHEMA
+from bench.record.events import EVENTS, SCHEMA, Event
 from bench.record.journal import Journal
 from bench.record.run import Run
 
@@ -28,13 +30,16 @@ def worker(
     case: Case, rate: float | None = None, *, parity: float = 1e-7, matmul: str = "fp32", **changes: Any
 ) -> dict:
     """What a Worker records of itself, but for those changes; of its conditions where the event has no such field."""
-    alike = {"threads": 2, "onednn": True, "tf32": False, "device": "cpu", "layout": case.layout, "traces": {}}
+    alike = {"threads": 2, "onednn": True, "tf32": False, "bf16": None, "device": "cpu", "layout": case.layout}
+    alike |= {"switches": {}, "traces": {}, "filled": [], "libraries": [], "other_frameworks": []}
     event = {
         "worker": case.worker,
         "case_ids": [case.id],
         "versions": {case.framework: "1.0"},
         "python": "3.11.9",
-        "identity": {"hash": "0123"},
+        "identity": {"hash": "0123", "params": 1, "macs": 1},
+        "gradients": None,
+        "parity_fp32": {},
         "parity": {"logits": parity, "loss": parity, "gradient": parity},
         "precision": {
             what: {"error": 3e-7, "precision": shown} for what, shown in (("matmul", matmul), ("conv", "fp32"))
@@ -42,7 +47,7 @@ def worker(
         "proven": True,
         "numpy_gflop_per_s": rate,
         "compile_cache": None,
-        "conditions": alike | {"libraries": [], "other_frameworks": []},
+        "conditions": alike,
         "first_call_ns": {},
         "overhead_ns": 0.1,
         "overhead_p99_ns": 0.2,
@@ -53,6 +58,11 @@ def worker(
         else:
             event["conditions"][name] = value
     return event
+
+
+def event(name: str, /, **fields: Any) -> Event:
+    """The event of these fields."""
+    return msgspec.convert({"event": name} | fields, EVENTS[name])
 
 
 def head(cases: Sequence[Case], protocol: Protocol, ab: Ab | None = None, **changes: Any) -> dict:
@@ -66,7 +76,7 @@ def head(cases: Sequence[Case], protocol: Protocol, ab: Ab | None = None, **chan
         "pythons": [],
         "weights": None,
         "guests": [],
-        "ab": ab and ab.recorded(),
+        "ab": ab and dataclasses.asdict(ab.recorded()),
         "cases": [dataclasses.asdict(case) for case in cases],
         "protocol": dataclasses.asdict(protocol),
         "fingerprint": HOST,
@@ -102,7 +112,7 @@ def make(
     drift: float = 0.0,
     warming: Mapping[str, float] | None = None,
     cycles: int = 1,
-    spoilt: Sequence[int] = (),
+    disturbed: Sequence[int] = (),
     ab: Ab | None = None,
     protocol: Protocol | None = None,
     noise: Mapping[str, Any] = QUIET,
@@ -132,7 +142,7 @@ def make(
     """
     folder.mkdir(parents=True, exist_ok=True)
     journal, dice, clock = Journal(folder), random.Random(seed), itertools.count(1)
-    journal.add("run", **head(cases, protocol or Protocol(rounds=rounds), ab, **header))
+    journal.add(event("run", **head(cases, protocol or Protocol(rounds=rounds), ab, **header)))
     now = next(clock)
     for number, group in enumerate(groups(cases)):
         first = group[0]
@@ -145,22 +155,22 @@ def make(
                 ours = [case for case in group if case.worker == name]
                 odd = (unlike or {}) if first not in ours else {}
                 said = worker(ours[0], rate, **{"case_ids": [case.id for case in ours]} | odd)
-                journal.add("worker", **place, **said)
+                journal.add(event("worker", **place, **said))
             speed = {case.id: math.exp(dice.gauss(0, noise_sd)) for case in group}
             turns = [(cycle, case) for cycle in range(cycles) for case in [*group, *reversed(group)]]
             for position, (cycle, case) in enumerate(turns):
                 early = 1 + (warming or {}).get(case.id, 0.0) * (1 - position / len(turns))
                 share = factors[case.id] * speed[case.id] * (1 + drift * position) * early
                 ns = round((base_ns + round_) * share)
-                event = turn(case, [LEAD_NS, ns, ns], now, **place, cycle=cycle, lead=1, noise=noise)
-                journal.add("turn", **event)
-                now += sum(event["ns"]) + 1
+                taken = turn(case, [LEAD_NS, ns, ns], now, **place, cycle=cycle, lead=1, noise=noise)
+                journal.add(event("turn", **taken))
+                now += sum(taken["ns"]) + 1
             for case in group:
                 facts = {"fault": "", "changed": {}, "stop": "count", "noise": ""}
-                journal.add("block", **place, case_id=case.id, **facts)
-            journal.add("round", **place, spoilt="the machine was suspended" if round_ in spoilt else "")
-        journal.add("stop", group=number, reason=stop)
-    journal.add("end", reason=stop, failed={})
+                journal.add(event("block", **place, case_id=case.id, **facts))
+            journal.add(event("round", **place, disturbed="the machine was suspended" if round_ in disturbed else ""))
+        journal.add(event("stop", group=number, reason=stop))
+    journal.add(event("end", reason=stop))
     return Run(folder)
 
 
@@ -183,7 +193,7 @@ def aa_runs(
 
 def changed(run: Run, *added: dict, without: tuple[str, ...] = ()) -> Run:
     """The same Run with these events before its last stop, and without others."""
-    events = [one for one in run.events if one["event"] not in without]
+    events = [one for one in map(msgspec.to_builtins, run.events) if one["event"] not in without]
     at = next((i for i, one in enumerate(events) if one["event"] == "stop"), len(events))
     lines = [json.dumps(one) + "\n" for one in [*events[:at], *added, *events[at:]]]
     (run.folder / "run.jsonl").write_text("".join(lines))

@@ -1,10 +1,12 @@
 """Arm: one side of an ``--ab``. Two Workers alike in all but one thing, taking turns in one Run."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,19 @@ class Package:
 
     folder: Path
     digest: str
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The two Arms as a Run's header has them: without paths, and whether they are the same."""
+
+    key: str
+    values: tuple[str, str]
+    identical: bool
+
+    def ab(self) -> Ab:
+        """The Arms again, without what no Run stores: folders of interpreters, nets and packages."""
+        return Ab(self.key, self.values)
 
 
 @dataclass(frozen=True)
@@ -117,17 +132,15 @@ class Ab:
                 for name in (name for name in frameworks if value not in FRAMEWORKS[name].layouts):
                     raise UsageError(f"--ab layout: {name} has no layout {value!r}; leave {name} out")
 
-    def recorded(self) -> dict[str, Any]:
+    def recorded(self) -> Sides:
         """For the Run's header; of a file its name alone, of a folder what it holds, since a Run may be published."""
-        values = list(self.values)
-        if self.key in ("python", "net"):
-            values = [Path(value).name for value in values]
-        return {"key": self.key, "values": self.digests() or values, "identical": self.identical}
+        a, b = self.digests() or (Path(one).name if self.key in ("python", "net") else one for one in self.values)
+        return Sides(self.key, (a, b), self.identical)
 
 
-def describe_arm(recorded: Mapping[str, Any], arm: str) -> str:
-    """One side in words, from a Run's header: ``threads 2``, ``slowdown 5 %``, ``impls 3fa9c2d1``."""
-    key, value = recorded["key"], recorded["values"][LABELS.index(arm)]
+def describe_arm(sides: Sides, arm: str) -> str:
+    """One side in words: ``threads 2``, ``slowdown 5 %``, ``impls 3fa9c2d1``."""
+    key, value = sides.key, sides.values[LABELS.index(arm)]
     kind, _, name = key.partition(":")
     if kind == "env":
         return f"{name}={value}" if value else f"without {name}"

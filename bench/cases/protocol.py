@@ -36,7 +36,7 @@ class Protocol:
     an interval that is looked at sooner covers less than it says. ``rounds`` are then the most there may be."""
     target_from: int = 8
     noise_repeats: int = 2
-    """How often a Round that noise spoilt is measured again."""
+    """How often a Round that noise disturbed is measured again."""
     sync_attempts: int = 3
     shared_workers: bool = False
     """In each Round one set of Workers goes through all groups, in place of fresh ones for each: for many small nets,

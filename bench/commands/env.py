@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from msgspec import structs
 from rich.text import Text
 
 import impls
@@ -84,7 +85,8 @@ def facts(asked: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "device": asked["device"],
         "threads": options.threads(asked) or conditions.threads,
-        "machine": host.fingerprint() | {"quota": host.cpu_quota()},  # before a Worker makes a load of its own
+        "machine": structs.asdict(host.fingerprint())
+        | {"quota": host.cpu_quota()},  # before a Worker makes a load of its own
         "shell": {
             "let_through": sorted(conditions.env),
             "ignored": sorted(name for name in os.environ if SPEED.fullmatch(name) and name not in conditions.env),
@@ -145,16 +147,16 @@ def quiet(before: dict[str, Any]) -> dict[str, Any]:
     while time.monotonic() < until:
         controls.append(noise.control())
     after = noise.snapshot("cpu")
-    ends = after | controls[-1]
+    ends = after | controls[-1]._asdict()
     told = {word: ends[name] is not None for name, word in EVIDENCE.items()}
     elapsed = noise.between(before, after, 0.0)
     return {
-        "wall_s": elapsed["wall_s"],
+        "wall_s": elapsed.wall_s,
         "steal_pct": noise.percent([elapsed])["steal_pct"],
-        "throttled": elapsed["throttled"],
+        "throttled": elapsed.throttled,
         "controls": len(controls),
         "controls_off": len(noise.control_off(controls)),
-        **{name: median(one[name] for one in controls) for name in noise.CONTROLS},
+        **{name: median(getattr(one, name) for one in controls) for name in noise.CONTROLS},
         "told": [name for name, there in told.items() if there],
         "not_told": [name for name, there in told.items() if not there],
     }

@@ -4,7 +4,6 @@ A session of it is a Round of ours (a fresh process), a round of it an iteration
 that it was made from, and gives it back to the byte.
 """
 
-import dataclasses
 import hashlib
 import re
 import shutil
@@ -17,6 +16,8 @@ import msgspec
 from bench import UsageError
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
+from bench.machine.host import Fingerprint
+from bench.machine.noise import Noise
 from bench.output import console, run_table
 from bench.record import events, journal
 from bench.record.journal import Journal
@@ -75,7 +76,7 @@ def main(asked: dict[str, Any]) -> int:
         made = Run(folder)
         made.write()
         if asked["as_json"]:
-            console.print_json({"run": made.head, "cases": made.rows()})
+            console.print_json({"run": msgspec.to_builtins(made.head), "cases": made.rows()})
         else:
             run_table.run_table(made, within(made))
             console.where(folder, sorted(path.name for path in folder.iterdir() if path.is_file()))
@@ -149,25 +150,25 @@ def collect(files: Mapping[Path, Stored], out: Path, name: str) -> Path:
             found[case.id] = _samples_ns(path, one)
         measured.append(found)
     folder = journal.new_folder(out, name)
-    head = {
-        "run_id": folder.name,
-        "name": name,
-        "schema": events.SCHEMA,
-        "threads": machine["cores"] or 1,
-        "env": {},
-        "pythons": [],
-        "weights": None,
-        "guests": [],
-        "ab": None,
-        "cases": [dataclasses.asdict(case) for case in cases.values()],
-        "protocol": dataclasses.asdict(_protocol(measured)),
-        "fingerprint": machine,
-        "ingested": {
-            "source": f"pytest-benchmark {sessions[0].get('version', '')}".strip(),
-            "sha256": list(hashes),
-            "taken": [stored.get("datetime", "") for stored in sessions],
-        },
-    }
+    head = events.Header(
+        run_id=folder.name,
+        name=name,
+        schema=events.SCHEMA,
+        threads=machine.cores or 1,
+        env={},
+        pythons=[],
+        weights=None,
+        guests=[],
+        ab=None,
+        cases=list(cases.values()),
+        protocol=_protocol(measured),
+        fingerprint=machine,
+        ingested=events.Ingested(
+            source=f"pytest-benchmark {sessions[0].get('version', '')}".strip(),
+            taken=[stored.get("datetime", "") for stored in sessions],
+            sha256=list(hashes),
+        ),
+    )
     _write(Journal(folder), head, list(cases.values()), measured)
     return folder
 
@@ -183,27 +184,37 @@ def _hashes(paths: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def _write(journal: Journal, head: Mapping[str, Any], cases: Sequence[Case], measured: Sequence[Mapping]) -> None:
+def _write(journal: Journal, head: events.Header, cases: Sequence[Case], measured: Sequence[Mapping]) -> None:
     """A group a Case (nothing took turns), a Round a session; starts are counted up, since nobody stored them."""
-    journal.add("run", **head)
+    journal.add(head)
     group_of = {group: number for number, group in enumerate(dict.fromkeys(case.group for case in cases))}
     now = 1
     for round_, found in enumerate(measured):
         for case in (case for case in cases if case.id in found):
-            place = {"group": group_of[case.group], "round": round_, "attempt": 0}
             starts = []
             for ns in found[case.id]:
                 starts.append(now)
                 now += ns + 1
-            unknown = {"steal_s": None, "foreign_s": None, "psi_s": None, "wall_s": sum(found[case.id]) / 1e9}
-            peaks = {"allocator_peak": None, "process_peak": None, "cpu_s": None}
-            turn = {"cycle": 0, "lead": 0, "start_ns": starts, "ns": found[case.id], "noise": unknown}
-            journal.add("turn", **place, case_id=case.id, **turn, **peaks)
+            turn = events.Turn(
+                group=group_of[case.group],
+                round=round_,
+                attempt=0,
+                case_id=case.id,
+                start_ns=starts,
+                ns=found[case.id],
+                cycle=0,
+                lead=0,
+                cpu_s=None,
+                allocator_peak=None,
+                process_peak=None,
+                noise=Noise(sum(found[case.id]) / 1e9, steal_s=None, foreign_s=None, psi_s=None),
+            )
+            journal.add(turn)
         for number in group_of.values():
-            journal.add("round", group=number, round=round_, attempt=0, spoilt="")
+            journal.add(events.RoundEnd(number, round_, attempt=0, disturbed=""))
     for number in group_of.values():
-        journal.add("stop", group=number, reason="planned")
-    journal.add("end", reason="planned", failed={})
+        journal.add(events.Stop(number, events.StopReason.PLANNED))
+    journal.add(events.End(events.StopReason.PLANNED))
 
 
 def _protocol(measured: Sequence[Mapping[str, Sequence[int]]]) -> Protocol:
@@ -249,28 +260,28 @@ def _samples_ns(path: Path, one: Benchmark) -> list[int]:
     return [max(1, round(value * 1e9)) for value in data]
 
 
-def _one_machine(files: Mapping[Path, Stored]) -> dict[str, Any]:
+def _one_machine(files: Mapping[Path, Stored]) -> Fingerprint:
     """The fingerprint that the files share; UsageError where two are of different machines or Pythons."""
     found = {path: _fingerprint(stored.get("machine_info", {})) for path, stored in files.items()}
     first, *others = found
     for path in others:
-        for what, value in found[path].items():
-            if value != found[first][what]:
-                wanted = f"{found[first][what]} as in {first}"
+        for what in Fingerprint.__struct_fields__:
+            if (value := getattr(found[path], what)) != getattr(found[first], what):
+                wanted = f"{getattr(found[first], what)} as in {first}"
                 raise UsageError(f"{path}: expected {what} {wanted}, found {value}: a Run is of one machine")
     return found[first]
 
 
-def _fingerprint(machine: Mapping[str, Any]) -> dict[str, Any]:
+def _fingerprint(machine: Mapping[str, Any]) -> Fingerprint:
     """As ours (host.py), from pytest-benchmark's machine_info; no host name in clear."""
     cpu = machine["cpu"] if isinstance(machine.get("cpu"), dict) else {}
     count = cpu.get("count")
     name = cpu.get("brand_raw") or cpu.get("brand") or machine.get("processor") or machine.get("machine") or "unknown"
     words = [_word(machine[what]) for what in ("system", "release", "machine") if machine.get(what)]
-    return {
-        "host": hashlib.sha256(str(machine.get("node", "")).encode()).hexdigest()[:12],
-        "cpu": _word(name),
-        "cores": count if isinstance(count, int) and 0 < count < 2**20 else None,
-        "system": " ".join(words),
-        "python": _word(machine.get("python_version", "unknown")),
-    }
+    return Fingerprint(
+        host=hashlib.sha256(str(machine.get("node", "")).encode()).hexdigest()[:12],
+        cpu=_word(name),
+        cores=count if isinstance(count, int) and 0 < count < 2**20 else None,
+        system=" ".join(words),
+        python=_word(machine.get("python_version", "unknown")),
+    )

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
 from rich.table import Table
 
 from bench import UsageError
@@ -102,7 +103,7 @@ def show(made: Run, reason: str, as_json: bool) -> int:
     except OSError as error:
         console.tell(f"cannot write to {made.folder}: {error.strerror}; run.jsonl holds all that was measured")
     if as_json:
-        console.print_json({"run": made.head, "layers": rows, "cases": made.rows()})
+        console.print_json({"run": to_builtins(made.head), "layers": rows, "cases": made.rows()})
     else:
         tables(made, rows)
         console.where(made.folder, [path.name for path in sorted(made.folder.iterdir()) if path.is_file()])

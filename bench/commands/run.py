@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from bench import UsageError
-from bench.cases.arm import Ab
 from bench.cases.case import LABELS, Case, groups
 from bench.cases.parse import parse_seconds
 from bench.cases.protocol import Protocol
@@ -25,6 +26,7 @@ from bench.output.plots.kinds import draw_run_folder
 from bench.output.progress import Progress
 from bench.record import aa_runs
 from bench.record.conditions import MACHINE
+from bench.record.events import SCHEMA, End, Stop, StopReason, Worker
 from bench.record.pairs import within
 from bench.record.run import Run
 
@@ -56,6 +58,8 @@ def resume(asked: dict[str, Any], named: set[str]) -> int:
         raise UsageError(f"--resume: the Run has its own settings; leave out --{extra[0].replace('_', '-')}")
     folder = Path(asked["resume"])
     run = Run(folder)
+    if run.schema != SCHEMA:
+        raise UsageError(f"--resume: the Run is of schema {run.schema}, expected {SCHEMA}: start anew")
     with interruptible(), alone([case.device for case in run.cases], console.tell):
         run = Run(folder)  # another run may have gone on with it while this one waited
         if reason := ended(run):
@@ -85,54 +89,54 @@ def shown(run: Run, reason: str, as_json: bool) -> int:
 
 def ended(run: Run) -> str:
     """Why a Run ended that has nothing left to measure; empty for one to go on with."""
-    stops = {one["group"]: one["reason"] for one in run.of("stop")}
-    all_stopped = stops.keys() == set(run.group_of.values()) and "time_cap" not in stops.values()
+    stops = {stop.group: stop.reason for stop in run.events_of(Stop)}
+    all_stopped = stops.keys() == set(run.group_of.values()) and StopReason.TIME_CAP not in stops.values()
     last = run.events[-1]
-    return last["reason"] if all_stopped and last["event"] == "end" and last["reason"] != "interrupted" else ""
+    over = all_stopped and isinstance(last, End) and last.reason != StopReason.INTERRUPTED
+    return last.reason if over and isinstance(last, End) else ""
 
 
 def as_before(run: Run, asked: dict[str, Any], named: set[str]) -> WorkerSettings:
     """The WorkerSettings of a Run; paths of interpreters and weights, which it does not store, must be given again."""
     head, asked = run.head, {**asked, "framework": ",".join(dict.fromkeys(case.framework for case in run.cases))}
     pythons = options.pythons(asked)
-    if sorted(pythons) != head["pythons"]:
-        wanted = " ".join(f"--python {name}=PATH" for name in head["pythons"]) or "no --python"
+    if sorted(pythons) != head.pythons:
+        wanted = " ".join(f"--python {name}=PATH" for name in head.pythons) or "no --python"
         raise UsageError(f"--resume: the Run was made with {wanted}; expected the same, found {sorted(pythons)}")
     sides = options.ab(asked)
-    if sides and sides.recorded() != head["ab"]:
-        if head["ab"] and sides.key == head["ab"]["key"] == "impls":
-            then, now = (" and ".join(one["values"]) for one in (head["ab"], sides.recorded()))
+    if sides and sides.recorded() != head.ab:
+        if head.ab and sides.key == head.ab.key == "impls":
+            then, now = (" and ".join(one.values) for one in (head.ab, sides.recorded()))
             raise UsageError(f"--resume: the Run compares impls {then}, found {now}; expected the same two")
         raise UsageError(f"--resume: the Run was not made with --ab {asked['ab']}; leave it out")
-    if head["ab"] and sides is None:
-        if (key := head["ab"]["key"]) in ("impls", "python", "net"):
+    if head.ab and sides is None:
+        if (key := head.ab.key) in ("impls", "python", "net"):
             raise UsageError(f"--resume: the Run compares two {key}, by path; expected its --ab {key}=A,B once more")
-        sides = Ab(head["ab"]["key"], tuple(head["ab"]["values"]))
+        sides = head.ab.ab()
     own = {one.label: one for one in options.guests(asked, [case.framework for case in run.cases])}
     given_nets = [one.sha256 for one in own.values()]
     given_nets += [theirs.sha256 for label in LABELS if sides and (theirs := sides.guest(label))]
-    if sorted(given_nets) != sorted(one["sha256"] for one in head["guests"]):
-        files = " ".join(f"--net {one['file']}:{one['function']}" for one in head["guests"]) or "no --net"
+    if sorted(given_nets) != sorted(one.sha256 for one in head.guests):
+        files = " ".join(f"--net {one.file}:{one.function}" for one in head.guests) or "no --net"
         raise UsageError(f"--resume: the Run was made with {files}, by their contents; expected the same")
     given = options.given(asked, list(dict.fromkeys(case.variant for case in run.cases)), run.cases[0].size)
-    if (given and given.sha256) != (head["weights"] and head["weights"]["sha256"]):
-        wanted = head["weights"]["file"] if head["weights"] else "no file"
+    if (given and given.sha256) != (head.weights and head.weights.sha256):
+        wanted = head.weights.file if head.weights else "no file"
         raise UsageError(f"--resume: the Run was made with weights from {wanted}; expected the same with --weights")
     limit_s = run.protocol.worker_limit_s
     if "worker_limit" in named:
         limit_s = parse_seconds("--worker-limit", asked["worker_limit"])
-    return WorkerSettings(head["threads"], limit_s, pythons, head["env"], given, sides, own)
+    return WorkerSettings(head.threads, limit_s, pythons, head.env, given, sides, own)
 
 
 def same_machine(run: Run, conditions: WorkerSettings) -> None:
     """A Run is of one machine and of one version of everything; UsageError names what is another now."""
-    then, now = run.head["fingerprint"], host.fingerprint()
+    then, now = run.head.fingerprint, host.fingerprint()
     for what in (*MACHINE, "memory_mib", "alexnet_bench"):
-        if then.get(what) != now.get(what):
-            raise UsageError(
-                f"--resume: the Run was made with {what} {then.get(what)}, found {now.get(what)}: start anew"
-            )
-    known = {name: one for one in run.of("worker") for name in [one["worker"]]}
+        before, after = getattr(then, what), getattr(now, what)
+        if before != after:
+            raise UsageError(f"--resume: the Run was made with {what} {before}, found {after}: start anew")
+    known = {worker.worker: worker for worker in run.events_of(Worker)}
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
         for case in {case.worker: case for case in run.cases if case.worker in known}.values():
             try:
@@ -140,13 +144,13 @@ def same_machine(run: Run, conditions: WorkerSettings) -> None:
             except WorkerDied as died:
                 raise UsageError(f"--resume: {died}") from died
             worker.process.kill()
-            before = {**known[case.worker]["versions"], "python": known[case.worker]["python"]}
-            after = {**worker.ready().versions, "python": worker.ready().python}
-            for what in before:
-                if before[what] != after.get(what):
+            had = {**known[case.worker].versions, "python": known[case.worker].python}
+            has = {**worker.ready().versions, "python": worker.ready().python}
+            for what in had:
+                if had[what] != has.get(what):
                     raise UsageError(
-                        f"--resume: the Run was made with {what} {before[what]} in {case.worker}, found "
-                        f"{after.get(what)}: start anew"
+                        f"--resume: the Run was made with {what} {had[what]} in {case.worker}, found "
+                        f"{has.get(what)}: start anew"
                     )
 
 
@@ -167,11 +171,11 @@ def show(run: Run, reason: str, as_json: bool) -> int:
             f"cannot write the tables to {run.folder}: {error.strerror}; run.jsonl holds all that was measured"
         )
     if as_json:
-        ratios = [pair.as_json() for pair in pairs if pair.ratio or run.head["ab"]]
-        console.print_json({"run": run.head, "cases": run.rows(), "ratios": ratios})
+        ratios = [pair.as_json() for pair in pairs if pair.ratio or run.head.ab]
+        console.print_json({"run": to_builtins(run.head), "cases": run.rows(), "ratios": ratios})
     else:
         run_table.run_table(run, pairs)
-        if run.head["ab"]:
+        if run.head.ab:
             verdicts.show(run, None, pairs)
         console.where(run.folder, [path.name for path in sorted(run.folder.iterdir()) if path.is_file()])
     if reason == "time_cap":
@@ -184,7 +188,7 @@ def show(run: Run, reason: str, as_json: bool) -> int:
         return 130
     if not all(row["valid"] for row in run.rows()):
         return 1
-    return verdicts.exit_code(pairs) if run.head["ab"] else 0
+    return verdicts.exit_code(pairs) if run.head.ab else 0
 
 
 def dry_run(cases: Sequence[Case], protocol: Protocol, as_json: bool) -> int:

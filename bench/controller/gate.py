@@ -82,10 +82,10 @@ def place_fault(case: Case, threads: int | None, conditions: Conditions) -> str:
     return ""
 
 
-def changed(before: Conditions, after: Conditions) -> dict[str, list[Any]]:
+def changed(before: Conditions, after: Conditions) -> dict[str, tuple[Any, Any]]:
     """What did not stay as it was while a Case was timed: a retrace, threads, a precision switch."""
-    ends = {name: [getattr(before, name), getattr(after, name)] for name in KEPT}
-    return {name: [first, last] for name, (first, last) in ends.items() if first != last}
+    ends = {name: (getattr(before, name), getattr(after, name)) for name in KEPT}
+    return {name: (first, last) for name, (first, last) in ends.items() if first != last}
 
 
 def sync_fault(lag: SyncLag) -> str:

@@ -16,6 +16,7 @@ from bench.controller.settings import build_of
 from bench.controller.slot import Session, Slot, shuffle
 from bench.controller.worker_process import RunningWorker, WorkerDied
 from bench.machine import noise
+from bench.record import events
 from bench.worker.messages import Conditions, FaultKind, Finish, MeasureCeiling, Output
 from impls import FRAMEWORKS
 
@@ -27,7 +28,7 @@ Kept = Mapping[tuple[str, ...], RunningWorker]
 class RoundResult:
     """How a Round ended; every event that it measured is in the journal already.
 
-    ``void`` is why it has to be repeated, since a Worker died; ``disturbed`` is what outside the Workers spoilt it;
+    ``void`` is why it has to be repeated, since a Worker died; ``disturbed`` is what outside the Workers disturbed it;
     both are empty where nothing did. ``failed`` are reasons by Case id, ``kept`` the Workers that go on to the next
     group.
     """
@@ -102,7 +103,7 @@ class Round:
         return (name, *self.kind)
 
     def _disturbance(self) -> str:
-        """What outside the Workers spoilt a Block, and with it the Round; empty where nothing did."""
+        """What outside the Workers disturbed a Block, and with it the Round; empty where nothing did."""
         faults = [(slot.case.id, noise.invalid(slot.noise)) for slot in self.slots if slot.noise]
         return next((f"{fault} ({case_id})" for case_id, fault in faults if fault), "")
 
@@ -113,7 +114,9 @@ class Round:
             yield
         except WorkerDied as died:
             fault = {"worker": name, "reason": died.reason}
-            self.journal.add("fault", **self.place, **fault, kind=died.kind, stderr_tail=died.tail)
+            self.journal.add(
+                events.Fault(**self.place, worker=name, kind=died.kind, reason=died.reason, stderr_tail=died.tail)
+            )
             # what did not fit will not fit again
             again = self.spare and died.kind not in (FaultKind.MEMORY, FaultKind.NET)
             tail = died.tail if died.kind != FaultKind.NET else ""
@@ -133,7 +136,7 @@ class Round:
         for case in cases:
             if case.id not in self.failed:
                 self.failed[case.id] = reason
-                self.journal.add("failed", case_id=case.id, reason=reason)
+                self.journal.add(events.Failed(case.id, reason))
                 self.tell("failed", case=case, reason=reason)
 
     def _start_order(self, names: list[str]) -> list[str]:
@@ -193,27 +196,29 @@ class Round:
         ready = worker.ready()
         self.conditions[name] = proven.conditions
         self.journal.add(
-            "worker",
-            **self.place,
-            worker=name,
-            case_ids=[case.id for case in cases],
-            versions=ready.versions,
-            python=ready.python,
-            compile_cache=worker.compile_cache,
-            identity=proven.identity,
-            proven=proven.proven,
-            parity=proven.parity,
-            parity_fp32=proven.parity_fp32,
-            gradients=proven.gradients,
-            precision=proven.precision,
-            numpy_gflop_per_s=proven.numpy_gflop_per_s,
-            conditions=proven.conditions,
-            first_call_ns=proven.first_call_ns,
-            overhead_ns=proven.median_overhead_ns,
-            overhead_p99_ns=proven.p99_overhead_ns,
+            events.Worker(
+                **self.place,
+                worker=name,
+                case_ids=[case.id for case in cases],
+                versions=ready.versions,
+                python=ready.python,
+                compile_cache=worker.compile_cache,
+                identity=proven.identity,
+                proven=proven.proven,
+                parity=proven.parity,
+                parity_fp32=proven.parity_fp32,
+                gradients=proven.gradients,
+                precision=events.Precision(**proven.precision),
+                numpy_gflop_per_s=proven.numpy_gflop_per_s,
+                conditions=proven.conditions,
+                first_call_ns=proven.first_call_ns,
+                overhead_ns=proven.median_overhead_ns,
+                overhead_p99_ns=proven.p99_overhead_ns,
+            )
         )
         if first:
-            self.journal.add("layers", rows=layer_table.recorded(cases[0], proven.layers) if proven.layers else [])
+            rows = layer_table.recorded(cases[0], proven.layers) if proven.layers else []
+            self.journal.add(events.Layers([events.LayerRow(**row) for row in rows]))
 
     def _ceiling(self, name: str, case: Case) -> None:
         """What the device does at best, asked of every Worker when all others are idle, in every Round: the machine's
@@ -224,14 +229,15 @@ class Round:
         rates = self.workers[name].process.ask(MeasureCeiling(how, threads, own))
         self.workers[name].ceiling_known = True
         self.journal.add(
-            "ceiling",
-            **self.place,
-            worker=name,
-            precision=case.precision,
-            device=case.device,
-            matmul_gflop_per_s=rates.matmul_gflop_per_s,
-            conv_gflop_per_s=rates.conv_gflop_per_s,
-            copy_gb_per_s=rates.copy_gb_per_s,
+            events.Ceiling(
+                **self.place,
+                worker=name,
+                precision=case.precision,
+                device=case.device,
+                matmul_gflop_per_s=rates.matmul_gflop_per_s,
+                conv_gflop_per_s=rates.conv_gflop_per_s,
+                copy_gb_per_s=rates.copy_gb_per_s,
+            )
         )
 
     def _cycles(self, slots: list[Slot]) -> None:
@@ -241,12 +247,12 @@ class Round:
         if not slots:
             return
         length = self.protocol.turn_length([slot.iteration_ns for slot in slots])
-        self.journal.add("control", **self.place, **noise.control())
+        self.journal.add(events.Control(**self.place, **noise.control()._asdict()))
         spent, before = 0.0, None
         for cycle, turn in enumerate(self.protocol.cycles(length)):
             if spent > self.protocol.block_cap_s * len(slots):
                 for slot in slots:
-                    slot.stop = "time_cap"
+                    slot.stop = events.BlockStop.TIME_CAP
                 break
             order = shuffle(slots, self.random)
             for slot in order + order[::-1]:
@@ -257,7 +263,7 @@ class Round:
                 with self._faults(slot.case.worker, [one.case for one in slots if one.worker is slot.worker]):
                     spent += slot.turn(turn, lead=lead, cycle=cycle)
                 before = slot
-        self.journal.add("control", **self.place, **noise.control())
+        self.journal.add(events.Control(**self.place, **noise.control()._asdict()))
 
     def _straight(self, slots: list[Slot]) -> None:
         """The classic protocol: for each Pass its burn-in, then all its iterations, ten at a time."""
@@ -282,13 +288,14 @@ class Round:
         fault = gate.value_fault(parity.judge(finished.checks, limits))
         for slot in slots:
             self.journal.add(
-                "block",
-                **self.place,
-                case_id=slot.case.id,
-                fault=fault,
-                changed=changed,
-                stop=slot.stop,
-                noise=noise.invalid(slot.noise),
+                events.Block(
+                    **self.place,
+                    case_id=slot.case.id,
+                    fault=fault,
+                    changed=changed,
+                    stop=slot.stop,
+                    noise=noise.invalid(slot.noise),
+                )
             )
         if self._shared(name) not in self.kept:
             worker.process.end()

@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from bench import UsageError
 from bench.cases.case import Case, groups
@@ -22,7 +21,7 @@ from bench.controller.round import Kept, Round
 from bench.controller.settings import WorkerSettings
 from bench.controller.slot import Session
 from bench.machine import host
-from bench.record import pairs
+from bench.record import events, pairs
 from bench.record.journal import Journal
 from bench.record.run import Run
 
@@ -47,24 +46,28 @@ class Rounds:
         self.failed: dict[str, str] = dict(earlier.failed) if earlier else {}
         self.began = time.monotonic()
         self.reason = "planned"
-        self.noise_stays = bool(earlier and earlier.spoilt)
+        self.noise_stays = bool(earlier and earlier.disturbed)
         self.kept: Kept = {}
         """Workers that go on to the next group of their device and precision, where the Protocol shares them."""
 
-    def head(self, **fields: Any) -> None:
+    def head(self, run_id: str, name: str = "", selftest: dict[str, events.SelfTest] | None = None) -> None:
         given, ab = self.settings.given, self.settings.ab
         self.journal.add(
-            "run",
-            **fields,
-            threads=self.settings.threads,
-            env=dict(self.settings.env),
-            pythons=sorted(self.settings.pythons),
-            weights=given and {"file": given.file, "sha256": given.sha256},
-            guests=self._guests(),
-            ab=ab and ab.recorded(),
-            cases=[dataclasses.asdict(case) for case in self.cases],
-            protocol=dataclasses.asdict(self.protocol),
-            fingerprint=host.fingerprint(),
+            events.Header(
+                run_id=run_id,
+                name=name,
+                schema=events.SCHEMA,
+                threads=self.settings.threads,
+                env=dict(self.settings.env),
+                pythons=sorted(self.settings.pythons),
+                weights=events.WeightsFile(given.file, given.sha256) if given else None,
+                guests=self._guests(),
+                ab=ab.recorded() if ab else None,
+                cases=self.cases,
+                protocol=self.protocol,
+                fingerprint=host.fingerprint(),
+                selftest=selftest or {},
+            )
         )
 
     def go_on(self) -> int:
@@ -72,9 +75,9 @@ class Rounds:
         bytes of a last line that was never finished."""
         dropped = self.journal.cut_torn_line()
         if self.earlier:
-            self.journal.add("resume", dropped_bytes=dropped, fingerprint=host.fingerprint())
+            self.journal.add(events.Resume(dropped))
             for group, round_, attempt in sorted(self.earlier.unfinished):
-                self.journal.add("void", group=group, round=round_, attempt=attempt, reason="the Run was cut off in it")
+                self.journal.add(events.Void(group, round_, attempt, "the Run was cut off in it"))
         return dropped
 
     def run(self) -> str:
@@ -96,17 +99,17 @@ class Rounds:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             if not self.journal.broken:
-                self.journal.add("end", reason=self.reason, failed=self.failed)
+                self.journal.add(events.End(events.StopReason(self.reason)))
         return self.reason
 
-    def _guests(self) -> list[dict[str, Any]]:
+    def _guests(self) -> list[events.GuestNet]:
         """Users' own nets, for the header; the Arms of an --ab may have two of one name."""
         found = ((self.settings.guest(case), case.arm) for case in self.cases)
         once = dict.fromkeys((guest, arm) for guest, arm in found if guest)
-        return [guest.recorded() | {"label": guest.label, "arm": arm} for guest, arm in once]
+        return [events.GuestNet(**guest.recorded(), label=guest.label, arm=arm) for guest, arm in once]
 
     def _stop(self, number: int, reason: str) -> None:
-        self.journal.add("stop", group=number, reason=reason)
+        self.journal.add(events.Stop(number, events.StopReason(reason)))
         self.reason = "time_cap" if "time_cap" in (reason, self.reason) else reason
 
     def _proof(self, number: int, cases: list[Case], scratch: Path) -> parity.ParitySet:
@@ -121,7 +124,7 @@ class Rounds:
             why = error.strerror or error  # numpy says how much it wrote, and not why
             raise UsageError(f"cannot write the weights to {scratch}: {why}; make room there, or set TMPDIR") from error
         ids, draws = [case.id for case in cases], list(made.draws)
-        self.journal.add("parity", group=number, case_ids=ids, tie_free=made.tie_free, draws=draws)
+        self.journal.add(events.Parity(number, ids, made.tie_free, draws))
         return made
 
     def _group(self, number: int, cases: list[Case], scratch: Path) -> str:
@@ -171,8 +174,8 @@ class Rounds:
             self._stop(number, "failed" if all(case.id in self.failed for case in cases) else reason)
 
     def _round(self, place: dict[str, int], cases: list[Case], proof: Callable[[], parity.ParitySet]) -> None:
-        """One Round: once more where a Worker died, and where noise spoilt it, as long as a repeat can be had."""
-        deaths = spoilt = 0
+        """One Round: once more where a Worker died, and where noise disturbed it, as long as a repeat can be had."""
+        deaths = disturbed = 0
         for attempt in itertools.count(self.earlier.next_attempt(**place) if self.earlier else 0):
             cases = [case for case in cases if case.id not in self.failed]
             if not cases:
@@ -183,16 +186,16 @@ class Rounds:
             self.failed |= result.failed
             if result.void:
                 deaths += 1
-                self.journal.add("void", **at, reason=result.void)
+                self.journal.add(events.Void(**at, reason=result.void))
                 continue
-            again = self.protocol.paired and spoilt < self.protocol.noise_repeats and not self.noise_stays
+            again = self.protocol.paired and disturbed < self.protocol.noise_repeats and not self.noise_stays
             if result.disturbed and again and not self._no_time_for(time.monotonic() - began):
-                spoilt += 1
-                self.journal.add("void", **at, reason=result.disturbed)
-                self.tell("spoilt", reason=result.disturbed, **at)
+                disturbed += 1
+                self.journal.add(events.Void(**at, reason=result.disturbed))
+                self.tell("disturbed", reason=result.disturbed, **at)
                 continue
             self.noise_stays |= bool(result.disturbed)  # that is this machine: later Rounds are not repeated for it
-            self.journal.add("round", **at, spoilt=result.disturbed)
+            self.journal.add(events.RoundEnd(**at, disturbed=result.disturbed))
             return
 
     def _target_reached(self, cases: list[Case]) -> bool:

@@ -9,7 +9,7 @@ from bench.cases.protocol import Protocol
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.machine.lock import alone
-from bench.record import events, journal, selftest_store
+from bench.record import journal, selftest_store
 
 
 def measure(
@@ -26,7 +26,7 @@ def measure(
     with interruptible(), alone([case.device for case in cases], waiting):
         folder = journal.new_folder(out, name)
         rounds = Rounds(cases, protocol, settings, folder, progress)
-        rounds.head(run_id=folder.name, name=name, schema=events.SCHEMA, selftest=selftest_store.latest(out))
+        rounds.head(folder.name, name, selftest_store.latest(out))
         reason = rounds.run()
     return folder, reason
 

@@ -35,7 +35,7 @@ class WorkerSettings:
     threads: int
     limit_s: float
     pythons: Mapping[str, str] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str | None] = field(default_factory=dict)
     given: GivenWeights | None = None
     ab: Ab | None = None
     guests: Mapping[str, Guest] = field(default_factory=dict)

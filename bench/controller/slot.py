@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bench.cases.case import Case
 from bench.cases.passes import PASSES
@@ -15,6 +14,9 @@ from bench.controller import gate
 from bench.controller.settings import WorkerSettings
 from bench.controller.worker_process import RunningWorker
 from bench.machine import noise
+from bench.machine.noise import Noise
+from bench.record import events
+from bench.record.events import BlockStop, BurnInStop
 from bench.record.journal import Journal
 from bench.worker.messages import CheckSync, Measure
 from bench.worker.timing import steady
@@ -41,8 +43,8 @@ class Slot:
     worker: RunningWorker
     iteration_ns: int = 0
     spin_ns: int = 0
-    noise: list[dict[str, Any]] = field(default_factory=list)
-    stop: str = "count"
+    noise: list[Noise] = field(default_factory=list)
+    stop: BlockStop = BlockStop.COUNT
 
     @property
     def method(self) -> str:
@@ -61,16 +63,16 @@ class Slot:
             start_ns.extend(measured.start_ns)
             ns.extend(measured.ns)
 
-        stop = "count"
+        stop = BurnInStop.COUNT
         least_s = rules.burn_in_gpu_s if rules.gate and self.case.device != "cpu" else 0.0
         while (left := rules.burn_in - len(ns)) > 0 or time.monotonic() - began < least_s:
             burn(min(10, left) if left > 0 else 10)  # a few at a time: one request must answer within its limit
         while rules.gate:
             if steady(ns, window=rules.gate_window, ratio=rules.gate_ratio):
-                stop = "gate"
+                stop = BurnInStop.GATE
                 break
             if len(ns) >= rules.burn_in_cap or time.monotonic() - began > rules.burn_in_cap_s:
-                stop = "cap"
+                stop = BurnInStop.CAP
                 break
             burn(1)
         self.iteration_ns = round(statistics.median(ns))
@@ -78,15 +80,16 @@ class Slot:
         ab = self.session.settings.ab
         self.spin_ns = round(ab.slowdown(self.case.arm) * self.iteration_ns) if ab else 0
         self.session.journal.add(
-            "burn_in",
-            **self.place,
-            case_id=self.case.id,
-            start_ns=start_ns,
-            ns=ns,
-            stop=stop,
-            steady_at=len(ns) if stop == "gate" else None,
-            sync=lag,
-            spin_ns=self.spin_ns,
+            events.BurnIn(
+                **self.place,
+                case_id=self.case.id,
+                start_ns=start_ns,
+                ns=ns,
+                stop=stop,
+                steady_at=len(ns) if stop == BurnInStop.GATE else None,
+                sync=lag,
+                spin_ns=self.spin_ns,
+            )
         )
         gate.refuse(gate.sync_fault(lag))
 
@@ -97,17 +100,18 @@ class Slot:
         around = noise.between(before, noise.snapshot(self.case.device), measured.cpu_s)
         self.noise.append(around)
         self.session.journal.add(
-            "turn",
-            **self.place,
-            case_id=self.case.id,
-            cycle=cycle,
-            lead=lead,
-            start_ns=measured.start_ns,
-            ns=measured.ns,
-            cpu_s=measured.cpu_s,
-            allocator_peak=measured.allocator_peak,
-            process_peak=measured.process_peak,
-            noise=around,
+            events.Turn(
+                **self.place,
+                case_id=self.case.id,
+                start_ns=measured.start_ns,
+                ns=measured.ns,
+                cycle=cycle,
+                lead=lead,
+                cpu_s=measured.cpu_s,
+                allocator_peak=measured.allocator_peak,
+                process_peak=measured.process_peak,
+                noise=around,
+            )
         )
         self.session.tell("turn", case=self.case, ns=measured.ns[lead:], **self.place)
         return sum(measured.ns) / 1e9

@@ -6,12 +6,31 @@ import platform
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import psutil
+from msgspec import Struct
 
 import bench
 from bench.machine import gpu
+
+
+class Fingerprint(Struct, frozen=True, kw_only=True):
+    """What a Run was made on; None where a source is absent, never 0."""
+
+    host: str | None = None
+    cpu: str
+    cores: int | None = None
+    usable_cores: int | None = None
+    affinity: str | None = None
+    memory_mib: int | None = None
+    system: str | None = None
+    virtual: bool | None = None
+    governor: str | None = None
+    gpu_driver: str | None = None
+    python: str | None = None
+    alexnet_bench: str | None = None
+    packages: dict[str, str | None] = {}
+    load_1min: float | None = None
 
 
 def usable_cores() -> int:
@@ -31,24 +50,24 @@ def cpu_quota() -> float | None:
         return None
 
 
-def fingerprint() -> dict[str, Any]:
-    """What a Run was made on; None where a source is absent, never 0."""
-    return {
-        "host": hashlib.sha256(platform.node().encode()).hexdigest()[:12],
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "usable_cores": usable_cores(),
-        "affinity": affinity(),
-        "memory_mib": psutil.virtual_memory().total >> 20,
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "virtual": virtual(),
-        "governor": text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "gpu_driver": gpu.driver(),
-        "python": platform.python_version(),
-        "alexnet_bench": bench.__version__,
-        "packages": {name: _version(name) for name in ("numpy", "scipy", "pandas", "matplotlib")},
-        "load_1min": os.getloadavg()[0],
-    }
+def fingerprint() -> Fingerprint:
+    """That of this machine."""
+    return Fingerprint(
+        host=hashlib.sha256(platform.node().encode()).hexdigest()[:12],
+        cpu=_cpu_model(),
+        cores=os.cpu_count(),
+        usable_cores=usable_cores(),
+        affinity=affinity(),
+        memory_mib=psutil.virtual_memory().total >> 20,
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        virtual=virtual(),
+        governor=text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        gpu_driver=gpu.driver(),
+        python=platform.python_version(),
+        alexnet_bench=bench.__version__,
+        packages={name: _version(name) for name in ("numpy", "scipy", "pandas", "matplotlib")},
+        load_1min=os.getloadavg()[0],
+    )
 
 
 def affinity() -> str | None:

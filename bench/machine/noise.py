@@ -10,10 +10,11 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
+from msgspec import Struct
 
 from bench.machine import gpu
 from bench.machine.host import text
@@ -30,6 +31,32 @@ CONTROL_OFF = 0.05
 CONTROLS = ("control_cpu_ns", "control_mem_ns")
 #: Sensors of a CPU, by the kernel driver's name.
 SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "acpitz")
+
+
+class Noise(Struct, frozen=True):
+    """What happened during a Turn beside the Worker's own work: seconds, and of a GPU what it read."""
+
+    wall_s: float
+    steal_s: float | None
+    foreign_s: float | None
+    psi_s: float | None
+    throttled: float | None = None
+    suspended_s: float | None = None
+    reasons: int | None = None
+    sm_mhz: float | None = None
+    temp_c: float | None = None
+    watts: float | None = None
+    others: int | None = None
+
+
+class Control(NamedTuple):
+    """A fixed piece of work for one core and one for the memory, and the state of the machine: load, clock, warmth."""
+
+    control_cpu_ns: int
+    control_mem_ns: int
+    load1: float
+    mhz: float | None
+    temp_c: float | None
 
 
 def snapshot(device: str) -> dict[str, Any]:
@@ -50,7 +77,7 @@ def snapshot(device: str) -> dict[str, Any]:
     }
 
 
-def between(before: Mapping[str, Any], after: Mapping[str, Any], own_s: float) -> dict[str, Any]:
+def between(before: Mapping[str, Any], after: Mapping[str, Any], own_s: float) -> Noise:
     """What happened between two snapshots beside the Worker's own ``own_s`` seconds of CPU.
 
     Of a GPU: every reason that held its clocks down at either end, its lowest clock, highest temperature, mean power,
@@ -66,27 +93,27 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any], own_s: float) -
         return fold(known) if known else None
 
     busy = grown("busy_s")
-    return {
-        "wall_s": grown("wall_s"),
-        "steal_s": grown("steal_s"),
-        "foreign_s": None if busy is None else max(0.0, busy - own_s),
-        "psi_s": grown("psi_s"),
-        "throttled": grown("throttled"),
-        "suspended_s": grown("suspended_s"),
-        "reasons": of("reasons", lambda bits: functools.reduce(int.__or__, bits)),
-        "sm_mhz": of("sm_mhz", min),
-        "temp_c": of("temp_c", max),
-        "watts": of("watts", statistics.fmean),
-        "others": of("others", max),
-    }
+    return Noise(
+        wall_s=after["wall_s"] - before["wall_s"],
+        steal_s=grown("steal_s"),
+        foreign_s=None if busy is None else max(0.0, busy - own_s),
+        psi_s=grown("psi_s"),
+        throttled=grown("throttled"),
+        suspended_s=grown("suspended_s"),
+        reasons=of("reasons", lambda bits: functools.reduce(int.__or__, bits)),
+        sm_mhz=of("sm_mhz", min),
+        temp_c=of("temp_c", max),
+        watts=of("watts", statistics.fmean),
+        others=of("others", max),
+    )
 
 
-def percent(turns: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+def percent(turns: Sequence[Noise]) -> dict[str, float | None]:
     """The evidence of a Case's own Turns summed, in percent; None below a second, where 10 ms ticks say nothing."""
-    wall, cores = sum(turn["wall_s"] or 0.0 for turn in turns), os.cpu_count() or 1
+    wall, cores = sum(turn.wall_s for turn in turns), os.cpu_count() or 1
 
     def of(name: str, per: float) -> float | None:
-        values = [turn[name] for turn in turns]
+        values = [getattr(turn, name) for turn in turns]
         if wall < 1 or any(value is None for value in values):
             return None
         return 100 * sum(values) / (wall * per)
@@ -98,7 +125,7 @@ def percent(turns: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     }
 
 
-def invalid(turns: Sequence[Mapping[str, Any]]) -> str:
+def invalid(turns: Sequence[Noise]) -> str:
     """Why a Block, the Turns of one Case in one Round, is not to be trusted, in one line; empty where nothing says so.
     A duration is never among the reasons."""
     why = []
@@ -116,14 +143,14 @@ def invalid(turns: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(why)
 
 
-def noisy(turns: Sequence[Mapping[str, Any]]) -> list[str]:
+def noisy(turns: Sequence[Noise]) -> list[str]:
     """Softer evidence against a Block, by name."""
     found = percent(turns)
     names = [name for name, limit in NOISY.items() if (found[name] or 0.0) > limit]
     return names + (["gpu_power_cap"] if _reasons(turns) & gpu.POWER_CAP else [])
 
 
-def control() -> dict[str, Any]:
+def control() -> Control:
     """A fixed piece of work for one core and one for the memory, before and after the cycles of a Round; about 40 ms.
 
     They show a machine that changed its speed, and are never used to rescale a sample.
@@ -131,21 +158,16 @@ def control() -> dict[str, Any]:
     source, target = _buffers()
     _, (cpu_ns,) = measure(lambda: sum(range(10**6)), lambda out: None, 1)
     _, (mem_ns,) = measure(lambda: np.copyto(target, source), lambda out: None, 1)
-    return {
-        "control_cpu_ns": cpu_ns,
-        "control_mem_ns": mem_ns,
-        "load1": os.getloadavg()[0],
-        "mhz": _mhz(),
-        "temp_c": _temperature(),
-    }
+    return Control(cpu_ns, mem_ns, os.getloadavg()[0], _mhz(), _temperature())
 
 
-def control_off(controls: Sequence[Mapping[str, Any]]) -> set[int]:
+def control_off(controls: Sequence[Control]) -> set[int]:
     """Which controls lie more than 5 % off the median of all that are given, a Run's; by index."""
     off = set()
     for name in CONTROLS:
-        middle = statistics.median(one[name] for one in controls) if controls else 0
-        off |= {i for i, one in enumerate(controls) if abs(one[name] - middle) > CONTROL_OFF * middle}
+        found = [getattr(control, name) for control in controls]
+        middle = statistics.median(found) if found else 0
+        off |= {i for i, ns in enumerate(found) if abs(ns - middle) > CONTROL_OFF * middle}
     return off
 
 
@@ -156,11 +178,11 @@ def _buffers() -> tuple[np.ndarray, np.ndarray]:
     return source, source.copy()
 
 
-def _known(turns: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
-    return [turn[name] for turn in turns if turn.get(name) is not None]
+def _known(turns: Sequence[Noise], name: str) -> list[Any]:
+    return [value for turn in turns if (value := getattr(turn, name)) is not None]
 
 
-def _reasons(turns: Sequence[Mapping[str, Any]]) -> int:
+def _reasons(turns: Sequence[Noise]) -> int:
     return functools.reduce(int.__or__, _known(turns, "reasons"), 0)
 
 

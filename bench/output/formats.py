@@ -8,8 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from msgspec import structs
+
 from bench import UsageError
 from bench.cases.case import Case
+from bench.machine.host import Fingerprint
 from bench.output import console, trace, verdicts
 from bench.output.markdown import escape, table
 from bench.output.results_table import results_of
@@ -39,7 +42,7 @@ def write(target: Path, text: str) -> None:
 
 def enclosed(run: Run) -> dict[str, Any]:
     """What a pytest-benchmark JSON holds under ``alexnet_bench``, so that `ingest` gives the Run back whole."""
-    return {"schema": 1, "run_jsonl": journal.packed(run.folder), "run_id": run.head["run_id"]}
+    return {"schema": 1, "run_jsonl": journal.packed(run.folder), "run_id": run.head.run_id}
 
 
 def pytest_benchmark(run: Run) -> str:
@@ -53,7 +56,10 @@ def pytest_benchmark(run: Run) -> str:
                 "fullname": case.foreign or f"alexnet-bench::{case.id}",
                 "params": {name: row[name] for name in PARAMS},
                 "param": case.id,
-                "extra_info": {"fingerprint": run.head["fingerprint"], **{name: row[name] for name in FACTS}},
+                "extra_info": {
+                    "fingerprint": structs.asdict(run.head.fingerprint),
+                    **{name: row[name] for name in FACTS},
+                },
                 "options": {},
                 "stats": replayed([ns for samples in run.samples(case) for ns in samples]),
             }
@@ -61,7 +67,7 @@ def pytest_benchmark(run: Run) -> str:
     commit = {"id": "unknown", "time": None, "author_time": None, "dirty": None, "project": None, "branch": "(unknown)"}
     return json.dumps(
         {
-            "machine_info": _machine(run.head["fingerprint"]),
+            "machine_info": _machine(run.head.fingerprint),
             "commit_info": commit,  # a Run knows the versions of what it timed, not a commit
             "benchmarks": benchmarks,
             "datetime": _made(run).isoformat(),
@@ -115,24 +121,24 @@ def _quartile(ordered: Sequence[float]) -> float:
     return 0.75 * ordered[whole] + 0.25 * ordered[whole + 1]
 
 
-def _machine(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+def _machine(fingerprint: Fingerprint) -> dict[str, Any]:
     """The fingerprint in pytest-benchmark's words; the host's name stays a hash, and what no Run stores is left out."""
-    system, release, machine = [*str(fingerprint.get("system") or "").split(), "", "", ""][:3]
+    system, release, machine = [*(fingerprint.system or "").split(), "", "", ""][:3]
     return {
-        "node": fingerprint.get("host"),
+        "node": fingerprint.host,
         "processor": machine,
         "machine": machine,
-        "python_version": fingerprint.get("python"),
+        "python_version": fingerprint.python,
         "release": release,
         "system": system,
-        "cpu": {"brand_raw": fingerprint["cpu"], "count": fingerprint.get("cores"), "arch_string_raw": machine},
+        "cpu": {"brand_raw": fingerprint.cpu, "count": fingerprint.cores, "arch_string_raw": machine},
     }
 
 
 def _made(run: Run) -> datetime:
     """When the Run was begun, as its name says; else when it was last written."""
     try:
-        return datetime.strptime(run.head["run_id"][:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return datetime.strptime(run.head.run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
         return datetime.fromtimestamp((run.folder / "run.jsonl").stat().st_mtime, UTC)
 
@@ -163,7 +169,7 @@ def _smaller_is_better(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str
         f"median of {row['iterations']} samples in {row['rounds']} Rounds",
         *([f"range: {what}"] if half is not None else []),
         *([f"flags: {row['flags']}"] if row["flags"] else []),
-        f"Run {run.head['run_id']}",
+        f"Run {run.head.run_id}",
     ]
     width = {"range": f"± {console.number(half)}"} if half is not None else {}
     return {"name": case.id, "unit": "ms", "value": row["median_ms"], **width, "extra": "\n".join(lines)}
@@ -173,7 +179,7 @@ def markdown(run: Run) -> str:
     """The tables of `run`, for a comment; of an --ab its verdicts first. Text from a file can be nothing but text."""
     pairs = within(run, aa_runs.find([run.folder.resolve().parent], but=[run.folder]))
     results = results_of(run, pairs)
-    blocks = [verdicts.markdown(run, None, pairs)] if run.head["ab"] else []
+    blocks = [verdicts.markdown(run, None, pairs)] if run.head.ab else []
     blocks += ["; ".join(escape(f"{name}: {text}") for name, text in results.given.items())] if results.given else []
     for group in results.groups:
         lines = [f"{result.case.pass_} {result.label}: {text}" for result in group.cases for text in result.remarks]
@@ -181,7 +187,7 @@ def markdown(run: Run) -> str:
         blocks += ["\n".join(f"- {escape(line)}" for line in [*lines, group.where])]
     clock = " ".join(f"{name}: {text}." for name, text in results.clock)
     notes = filter(None, (f"Inside the clock: {clock}", results.no_ratio, *results.notes))
-    return "\n\n".join([*blocks, escape(" ".join(notes)), f"Run {escape(run.head['run_id'])}"])
+    return "\n\n".join([*blocks, escape(" ".join(notes)), f"Run {escape(run.head.run_id)}"])
 
 
 def _valid(run: Run) -> Iterator[tuple[Case, dict[str, Any]]]:

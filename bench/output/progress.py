@@ -58,7 +58,7 @@ class Progress:
         for line in tail.splitlines()[-3:]:
             self._line(f"    {line}")
 
-    def _spoilt(self, reason: str, round: int, **rest: Any) -> None:
+    def _disturbed(self, reason: str, round: int, **rest: Any) -> None:
         self._line(f"round {round + 1}/{self.rounds}: {reason}; the Round is repeated")
 
     def _failed(self, case: Case, reason: str) -> None:

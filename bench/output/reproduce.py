@@ -40,13 +40,14 @@ def whole(run: Run) -> str:
 def against_itself(run: Run) -> str:
     """The line that makes an A/A Run: its Cases against themselves, under its own settings, into the same folder. Empty
     where another program measured it."""
-    if "ingested" in run.head:
+    if run.head.ingested:
         return ""
-    ab, protocol = run.head["ab"], run.protocol
-    own = ab and ab["key"] not in ("impls", "python", "slowdown")  # the sides of that Run, then, against themselves
-    side = f"{PATH}/{ab['values'][1]}" if own and ab["key"] == "net" else own and ab["values"][1]
-    words = ["alexnet-bench", "run", "--ab", f"{ab['key']}={side},{side}" if own else "slowdown=0,0"]
-    guests = [] if own and ab["key"] == "net" else _nets(run, run.cases)
+    ab, protocol = run.head.ab, run.protocol
+    key, side = "slowdown", "0"
+    if ab and ab.key not in ("impls", "python", "slowdown"):  # the sides of that Run, then, against themselves
+        key, side = ab.key, f"{PATH}/{ab.values[1]}" if ab.key == "net" else ab.values[1]
+    words = ["alexnet-bench", "run", "--ab", f"{key}={side},{side}"]
+    guests = [] if key == "net" else _nets(run, run.cases)
     words += [*_axes(run, run.cases), *guests, *_surroundings(run)]
     words += ["--rounds", str(max(protocol.rounds, MIN_ROUNDS)), "--iterations", str(protocol.iterations)]
     words += ["--burn-in", str(protocol.burn_in)] if protocol.burn_in != Protocol().burn_in else []
@@ -66,7 +67,7 @@ def line(run: Run, cases: Sequence[Case]) -> str:
 
 def _axes(run: Run, cases: Sequence[Case]) -> list[str]:
     """Options of the axes, but for those that the sides of an --ab say."""
-    key = run.head["ab"]["key"] if run.head["ab"] else ""
+    key = run.head.ab.key if run.head.ab else ""
     said = {key, *(OF_A_NET if key == "net" else ())} | ({"pass"} if run.protocol.shared_workers else set())
     words = []
     for axis in (*ALWAYS, *WHERE_SET):
@@ -92,28 +93,28 @@ def _usual(case: Case, axis: str) -> Any:
 
 def _sides(run: Run, cases: Sequence[Case]) -> list[str]:
     """What is compared: the two sides of an --ab, users' nets."""
-    ab, words = run.head["ab"], []
+    ab, words = run.head.ab, []
     if ab:
-        files = ab["key"] in ("impls", "python", "net")
-        words += ["--ab", f"{ab['key']}={','.join(f'{PATH}/{one}' if files else one for one in ab['values'])}"]
+        files = ab.key in ("impls", "python", "net")
+        words += ["--ab", f"{ab.key}={','.join(f'{PATH}/{one}' if files else one for one in ab.values)}"]
     return words if ab else _nets(run, cases)
 
 
 def _nets(run: Run, cases: Sequence[Case]) -> list[str]:
     """Users' own nets among these Cases."""
     labels = {case.guest for case in cases}
-    known = [one for one in run.head["guests"] if one["label"] in labels]
-    return [word for one in known for word in ("--net", f"{PATH}/{one['file']}:{one['function']}")]
+    known = [one for one in run.head.guests if one.label in labels]
+    return [word for one in known for word in ("--net", f"{PATH}/{one.file}:{one.function}")]
 
 
 def _surroundings(run: Run) -> list[str]:
     """What Workers were given from outside: variables, interpreters, weights."""
     head = run.head
     words = [
-        word for name, value in head["env"].items() for word in ("--env", name if value is None else f"{name}={value}")
+        word for name, value in head.env.items() for word in ("--env", name if value is None else f"{name}={value}")
     ]
-    words += [word for name in head["pythons"] for word in ("--python", f"{name}={PATH}/python")]
-    return words + (["--weights", f"{PATH}/{head['weights']['file']}"] if head["weights"] else [])
+    words += [word for name in head.pythons for word in ("--python", f"{name}={PATH}/python")]
+    return words + (["--weights", f"{PATH}/{head.weights.file}"] if head.weights else [])
 
 
 def _protocol(run: Run) -> list[str]:

@@ -149,9 +149,9 @@ def title_of(run: Run, cases: Sequence[Case], rows: Rows, beside: Sequence[str] 
     case, protocol = cases[0], run.protocol
     done = max(rows[case_.id]["rounds"] for case_ in cases)
     count = f"{done}" if done == protocol.rounds else f"{done} of {protocol.rounds}"
-    if "ingested" in run.head:
+    if run.head.ingested:
         sessions = "session" if count == "1" else "sessions"
-        return "" if "variant" in beside else case.variant, f"{count} {sessions} of {run.head['ingested']['source']}"
+        return "" if "variant" in beside else case.variant, f"{count} {sessions} of {run.head.ingested.source}"
     threads = f"{' and '.join(dict.fromkeys(str(rows[case_.id]['threads']) for case_ in cases))} threads"
     device = "" if "device" in beside else case.device
     if "threads" not in beside:

@@ -18,20 +18,20 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 def given(run: Run) -> dict[str, str]:
     """What a user set for all Cases, by name."""
-    weights, variables = run.head["weights"], run.head["env"]
-    texts = {"weights": f"{weights['file']} (sha256 {weights['sha256'][:8]})"} if weights else {}
+    weights, variables = run.head.weights, run.head.env
+    texts = {"weights": f"{weights.file} (sha256 {weights.sha256[:8]})"} if weights else {}
     passed = " ".join(f"{name}={value}" for name, value in variables.items())
     return texts | ({"let through to every Worker": passed} if passed else {})
 
 
 def arms(run: Run) -> dict[str, str]:
     """The sides of an --ab, by label."""
-    return {label: describe_arm(run, label) for label in LABELS} if run.head["ab"] else {}
+    return {label: describe_arm(run, label) for label in LABELS} if run.head.ab else {}
 
 
 def clock(run: Run) -> list[tuple[str, str]]:
     """What is inside the clock, by pass, and what is outside it; of another program's benchmark nobody knows."""
-    if "ingested" in run.head:
+    if run.head.ingested:
         return [("every pass", "whatever the benchmark called; proven equal to nothing")]
     timed = {case.pass_ for case in run.cases}
     inside = [(each.name, each.inside) for each in PASSES.values() if each.name in timed]
@@ -42,7 +42,7 @@ def no_ratio(run: Run, rows: Rows, pairs: Sequence[Pair]) -> str:
     """Why there is no ratio; empty where there is one."""
     if any(pair.ratio for pair in pairs):
         return ""
-    if "ingested" in run.head:
+    if run.head.ingested:
         return (
             "No ratio: another program measured this, one benchmark after the other. `alexnet-bench compare` holds "
             "this Run against a second one."
@@ -67,7 +67,7 @@ def notes(run: Run, rows: Rows, pairs: Sequence[Pair]) -> Iterator[str]:
             "training mode itself adds is in it."
         )
     if any(pair.ratio for pair in pairs):
-        over = "that of A" if run.head["ab"] else _over(run, pairs)
+        over = "that of A" if run.head.ab else _over(run, pairs)
         yield f"Ratio: time over {over}, with its 95 % interval over Rounds, from mirrored turns; above 1 is slower."
     if unequal := _not_held_equal(run, [pair for pair in pairs if pair.ratio]):
         yield unequal
@@ -142,7 +142,7 @@ def conditions(run: Run, pairs: Sequence[Pair]) -> str:
         return "Nothing is compared within this Run; these are the conditions that each row was measured under."
     if unequal := _not_held_equal(run, compared):
         return unequal
-    but = ", but for what the two sides differ in" if run.head["ab"] else ""
+    but = ", but for what the two sides differ in" if run.head.ab else ""
     return (
         f"Equal{but}: both sides of {'each comparison' if len(compared) > 1 else 'the comparison'} had the same "
         "threads, oneDNN and TF32 switches, and computed in the precision that a probe showed, as far as their "
@@ -162,6 +162,6 @@ def _not_held_equal(run: Run, compared: Sequence[Pair]) -> str:
 def _changed(run: Run, compared: Iterable[Pair]) -> dict[str, None]:
     """What Workers of two sides were not alike in, beside what they are compared by: an interpreter, a net or a
     variable may set threads and switches, and then those are part of the ratio."""
-    cases, key = {case.id: case for case in run.cases}, run.head["ab"]["key"] if run.head["ab"] else ""
+    cases, key = {case.id: case for case in run.cases}, run.head.ab.key if run.head.ab else ""
     sides = ((run.workers(cases[pair.baseline]), run.workers(cases[pair.candidate])) for pair in compared)
     return dict.fromkeys(text for both in sides for text in validity.differing(*both, (key,)))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from bench.record.events import Place, Resume, Timed, Turn
 from bench.record.run import Run
 
 RUN = 0  # the process that holds the Rounds; Workers are counted from 1
@@ -19,46 +20,45 @@ def trace_of(run: Run) -> dict[str, Any]:
     workers = {name: pid for pid, name in enumerate(dict.fromkeys(case.worker for case in run.cases), 1)}
     cases = {case.id: case for case in run.cases}
     slices: list[dict[str, Any]] = []
-    rounds: dict[tuple[int, int, int], tuple[int, int]] = {}
+    rounds: dict[Place, tuple[int, int]] = {}
     for event, starts in _since_the_first(run):
-        case, kind = cases[event["case_id"]], event["event"]
+        case, kind = cases[event.case_id], "turn" if isinstance(event, Turn) else "burn_in"
         pid = workers[case.worker]
-        begin, end = starts[0], max(start + max(ns, 0) for start, ns in zip(starts, event["ns"], strict=True))
-        facts = {name: event.get(name) for name in ("case_id", "round", "attempt", "cycle")}
+        begin, end = starts[0], max(start + max(ns, 0) for start, ns in zip(starts, event.ns, strict=True))
+        facts = {name: getattr(event, name, None) for name in ("case_id", "round", "attempt", "cycle")}
         slices.append(_slice(f"{case.pass_} {kind}", kind, (pid, TURNS), begin, end - begin, facts))
-        for (phase, valid), start, ns in zip(run.phases(event), starts, event["ns"], strict=True):
+        for (phase, valid), start, ns in zip(run.phases(event), starts, event.ns, strict=True):
             args = {**facts, "phase": phase, "valid": valid}
             slices.append(_slice(f"{case.pass_} {phase}", phase, (pid, ITERATIONS), start, ns, args))
-        key = event["group"], event["round"], event["attempt"]
-        since, until = rounds.get(key, (begin, end))
-        rounds[key] = min(since, begin), max(until, end)
+        since, until = rounds.get(event.place, (begin, end))
+        rounds[event.place] = min(since, begin), max(until, end)
     for (group, round_, attempt), (begin, end) in rounds.items():
         counts = (group, round_, attempt) not in run.voided
         args = {"group": group, "round": round_, "attempt": attempt, "counts": counts}
         name = f"Round {round_ + 1}" if counts else f"Round {round_ + 1}, repeated"
         slices.append(_slice(name, "round", (RUN, group + 1), begin, end - begin, args))
-    about = {"run_id": run.head["run_id"], "made_by": "alexnet-bench export --format trace"}
+    about = {"run_id": run.head.run_id, "made_by": "alexnet-bench export --format trace"}
     return {"displayTimeUnit": "ms", "traceEvents": [*_names(run, workers), *slices], "otherData": about}
 
 
-def _since_the_first(run: Run) -> Iterator[tuple[dict[str, Any], list[int]]]:
+def _since_the_first(run: Run) -> Iterator[tuple[Timed, list[int]]]:
     """Each burn-in and turn of the Run's Cases, with its starts in ns since the first of all.
 
     A reboot before a `--resume` sets the clock back; what was measured after it is then drawn ``GAP_NS`` later.
     """
     known, shift, latest, resumed = {case.id for case in run.cases}, None, 0, False
     for event in run.events:
-        resumed = resumed or event["event"] == "resume"
-        if event["event"] not in ("burn_in", "turn") or event["case_id"] not in known or not event["ns"]:
+        resumed = resumed or isinstance(event, Resume)
+        if not isinstance(event, Timed) or event.case_id not in known or not event.ns:
             continue
-        begin = event["start_ns"][0]
+        begin = event.start_ns[0]
         if shift is None:
             shift = -begin
         elif resumed and begin + shift < latest:
             shift = latest + GAP_NS - begin
         resumed = False
-        starts = [start + shift for start in event["start_ns"]]
-        latest = max(latest, starts[-1] + event["ns"][-1])
+        starts = [start + shift for start in event.start_ns]
+        latest = max(latest, starts[-1] + event.ns[-1])
         yield event, starts
 
 

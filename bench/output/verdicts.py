@@ -53,7 +53,7 @@ def table(base: Run, candidate: Run | None, pairs: Sequence[Pair]) -> Table:
 def title(base: Run, candidate: Run | None) -> str:
     if candidate:
         return f"{candidate.folder.name} over {base.folder.name}"
-    if base.head["ab"]:
+    if base.head.ab:
         a, b = (f"{label} ({describe_arm(base, label)})" for label in LABELS)
         return f"{base.folder.name}: {b} over {a}"
     return f"{base.folder.name}: each framework over the first"
@@ -94,7 +94,7 @@ def notes(run: Run, pairs: Sequence[Pair], within_one: bool, margin: float) -> l
             found.append(
                 f"{label(pair, within_one)}: above +{pair.margin:.1%}, as far as an A/A of it beside came out."
             )
-    if spread_unknown(pairs) and "ingested" in run.head:
+    if spread_unknown(pairs) and run.head.ingested:
         found.append(
             "Sessions of one program are compared with those of another time only side by side: take base, head, head, "
             f"base, and so on, at least {MIN_ROUNDS} of each, then `alexnet-bench ingest` the files of each side."

@@ -32,14 +32,15 @@ def is_aa(path: Path) -> bool:
     """Whether the Run of a run.jsonl has two equal Arms."""
     try:
         with path.open("rb") as file:
-            head = events.parsed(file.readline())
+            line = file.readline()
+        head = events.parse(line, events.schema_of(line) or events.SCHEMA)
     except (OSError, events.Foreign):
         return False
-    return head["event"] == "run" and head["schema"] == events.SCHEMA and bool((head["ab"] or {}).get("identical"))
+    return isinstance(head, events.Header) and head.ab is not None and head.ab.identical
 
 
 def spread_of(runs: Sequence[Run]) -> Spread:
-    """What these A/A Runs show. A Run that noise spoilt, or of fewer Rounds than decide anything, is left out."""
+    """What these A/A Runs show. A Run that noise disturbed, or of fewer Rounds than decide anything, is left out."""
     furthest: dict[str, float] = {}
     centers: dict[str, list[float]] = defaultdict(list)
     for run in runs:

@@ -4,16 +4,17 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from statistics import median
-from typing import Any
 
 from bench.cases.case import Case
 from bench.cases.passes import BACKWARD, PASSES
 from bench.machine import noise
 from bench.record import ceiling, flags, validity
 from bench.record.ceiling import Ceiling
+from bench.record.events import BurnIn, StopReason, Worker
 from bench.record.recording import Recording
 from bench.stats import descriptive
 from bench.stats.descriptive import Backward, Summary
+from bench.worker.messages import CheckKind
 
 
 class CaseFacts:
@@ -23,10 +24,9 @@ class CaseFacts:
         self.run, self.case = run, case
         self.turns = run.turns_of(case)
         self.workers = run.workers(case)
-        self.worker: Mapping[str, Any] = self.workers[0] if self.workers else {}
-        self.conditions: Mapping[str, Any] = self.worker.get("conditions", {})
-        self.versions: Mapping[str, Any] = self.worker.get("versions", {})
-        self.burn_in = [event for event in run.counted("burn_in") if event["case_id"] == case.id]
+        self.worker = self.workers[0] if self.workers else None
+        self.versions = self.worker.versions if self.worker else {}
+        self.burn_in = [event for event in run.counted(BurnIn) if event.case_id == case.id]
         self.invalid_reason = validity.invalid_reason(run, case)
 
     @property
@@ -44,24 +44,24 @@ class CaseFacts:
     @cached_property
     def noise(self) -> Mapping[str, float | None]:
         """Percent, by kind of evidence."""
-        return noise.percent([turn["noise"] for turn in self.turns]) if self.turns else {}
+        return noise.percent([turn.noise for turn in self.turns]) if self.turns else {}
 
     @property
     def device_name(self) -> str:
-        return self.versions.get("device_name") or self.run.head["fingerprint"]["cpu"]
+        return str(self.versions.get("device_name") or self.run.head.fingerprint.cpu)
 
     @property
     def threads(self) -> int | None:
-        found = self.conditions.get("threads") or self.case.threads
-        return found or (None if self.case.foreign else self.run.head["threads"])
+        found = (self.worker and self.worker.conditions.threads) or self.case.threads
+        return found or (None if self.case.foreign else self.run.head.threads)
 
     @property
-    def rounds_spoilt(self) -> int:
-        return sum(group == self.run.group_of[self.case.id] for group, _ in self.run.spoilt)
+    def rounds_disturbed(self) -> int:
+        return sum(group == self.run.group_of[self.case.id] for group, _ in self.run.disturbed)
 
     @property
     def steady_at(self) -> str:
-        return " ".join("-" if event["steady_at"] is None else str(event["steady_at"]) for event in self.burn_in)
+        return " ".join("-" if event.steady_at is None else str(event.steady_at) for event in self.burn_in)
 
     def per_ns(self, amount: float, scale: float = 1.0) -> float | None:
         """An amount per nanosecond of the center, times ``scale``; nothing is known of another program's work."""
@@ -86,14 +86,14 @@ class CaseFacts:
     @property
     def compile_cache(self) -> str | None:
         """What was there to find, Round by Round."""
-        found = (event["compile_cache"] or "none" for event, _ in self._first_calls)
+        found = (event.compile_cache or "none" for event, _ in self._first_calls)
         return " ".join(found) if self.case.compiled else None
 
     @cached_property
-    def _first_calls(self) -> list[tuple[Mapping[str, Any], int]]:
+    def _first_calls(self) -> list[tuple[Worker, int]]:
         """Workers that made a first call of the pass, with its ns; those of repeated Rounds too."""
-        workers = (event for event in self.run.of("worker") if self.case.id in event["case_ids"])
-        calls = ((event, event["first_call_ns"].get(self.case.pass_)) for event in workers)
+        workers = (event for event in self.run.events_of(Worker) if self.case.id in event.case_ids)
+        calls = ((event, event.first_call_ns.get(self.case.pass_)) for event in workers)
         return [(event, ns) for event, ns in calls if ns is not None]
 
     @property
@@ -103,37 +103,38 @@ class CaseFacts:
     @property
     def cores_used(self) -> float | None:
         """CPU seconds of the Worker's own process per second of its turns: what its threads really did."""
-        wall = sum(turn["noise"]["wall_s"] for turn in self.turns)
-        known = [turn["cpu_s"] for turn in self.turns if turn["cpu_s"] is not None]
+        wall = sum(turn.noise.wall_s for turn in self.turns)
+        known = [turn.cpu_s for turn in self.turns if turn.cpu_s is not None]
         return sum(known) / wall if wall and known else None
 
     @property
     def stop_reason(self) -> str:
         failed = self.invalid_reason not in ("", "not measured")
-        return "failed" if failed else self.run.stop_reason(self.case)
+        return StopReason.FAILED if failed else self.run.stop_reason(self.case)
 
     def gpu(self, name: str, fold: Callable[[list[float]], float]) -> float | None:
         """Of what a GPU read in each turn."""
-        known = [value for turn in self.turns if (value := turn["noise"].get(name))]
+        known = [value for turn in self.turns if (value := getattr(turn.noise, name))]
         return fold(known) if known else None
 
     def most_mib(self, name: str) -> float | None:
-        return max((turn[name] / 2**20 for turn in self.turns if turn[name] is not None), default=None)
+        known = (value for turn in self.turns if (value := getattr(turn, name)) is not None)
+        return max((value / 2**20 for value in known), default=None)
 
     def most_us(self, name: str) -> float | None:
-        return max((worker[name] / 1e3 for worker in self.workers), default=None)
+        return max((getattr(worker, name) / 1e3 for worker in self.workers), default=None)
 
-    def worst_parity(self, kind: str) -> float | None:
-        if kind not in self.worker.get("parity", ()):
+    def worst_parity(self, kind: CheckKind) -> float | None:
+        if self.worker is None or kind not in self.worker.parity:
             return None
-        return max(worker["parity"].get(kind, 0.0) for worker in self.workers)
+        return max(worker.parity.get(kind, 0.0) for worker in self.workers)
 
     def probed(self, kind: str) -> str | None:
-        return self.worker.get("precision", {}).get(kind, {}).get("precision")
+        return self.worker.precision.shown[kind] if self.worker else None
 
 
-def _finds_compiled(worker: Mapping[str, Any]) -> bool:
-    return worker["round"] > 0 or worker["compile_cache"] == "warm"
+def _finds_compiled(worker: Worker) -> bool:
+    return worker.round > 0 or worker.compile_cache == "warm"
 
 
 def derived_backward(run: Recording, case: Case) -> Backward | None:

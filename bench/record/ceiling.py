@@ -4,6 +4,7 @@ import statistics
 from dataclasses import dataclass
 
 from bench.cases.case import Case
+from bench.record import events
 from bench.record.recording import Recording, once
 from bench.stats import descriptive
 from impls import FRAMEWORKS
@@ -34,22 +35,22 @@ def ceiling_of(run: Recording, case: Case) -> Ceiling:
     number, others = run.group_of[case.id], {other.worker: other for other in run.cases}
     alike = [
         one
-        for one in run.counted("ceiling")
-        if (one["device"], one["precision"]) == (case.device, case.precision)
-        and (one["worker"] not in others or others[one["worker"]].preset == case.preset)
+        for one in run.counted(events.Ceiling)
+        if (one.device, one.precision) == (case.device, case.precision)
+        and (one.worker not in others or others[one.worker].preset == case.preset)
     ]
     threads = {name: other.threads for name, other in others.items()}
-    here = [one for one in alike if one["group"] == number] or alike
-    here = [one for one in here if threads.get(one["worker"]) == case.threads] or here
-    beside = [one for one in run.counted("worker") if one["group"] == number and case.precision == "fp32"]
-    beside = [one for one in beside if threads.get(one["worker"]) == case.threads]
-    numpy = [one["numpy_gflop_per_s"] for one in beside if one["numpy_gflop_per_s"]]
+    here = [one for one in alike if one.group == number] or alike
+    here = [one for one in here if threads.get(one.worker) == case.threads] or here
+    beside = [one for one in run.counted(events.Worker) if one.group == number and case.precision == "fp32"]
+    beside = [one for one in beside if threads.get(one.worker) == case.threads]
+    numpy = [one.numpy_gflop_per_s for one in beside if one.numpy_gflop_per_s]
     rates = {}
     for what in RATES:
         found: dict[str, list[float]] = {}
         for one in here:
-            if one[what]:
-                found.setdefault(one["worker"], []).append(one[what])
+            if rate := getattr(one, what):
+                found.setdefault(one.worker, []).append(rate)
         typical = [statistics.median(values) for values in found.values()]
         if what == "matmul_gflop_per_s" and numpy:
             typical.append(statistics.median(numpy))
@@ -67,6 +68,6 @@ def share(run: Recording, case: Case, summary: descriptive.Summary) -> float | N
 def over_witness(run: Recording, case: Case, summary: descriptive.Summary) -> float | None:
     """The same over a rate that the row's own framework had no part in, where there is one: numpy's. A net that leaves
     work out would raise its own ceiling."""
-    numpy = [one["numpy_gflop_per_s"] for one in run.workers(case) if one["numpy_gflop_per_s"]]
+    numpy = [one.numpy_gflop_per_s for one in run.workers(case) if one.numpy_gflop_per_s]
     speed = 2 * case.macs * case.batch / summary.center.center
     return speed / max(numpy) if numpy else share(run, case, summary)

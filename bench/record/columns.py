@@ -14,6 +14,7 @@ from bench.record import conditions
 from bench.record.case_facts import CaseFacts
 from bench.record.recording import Recording
 from bench.stats.descriptive import Backward, Summary
+from bench.worker.messages import CheckKind
 from impls.variants import Variant
 
 UNITS = {
@@ -84,7 +85,7 @@ def _net(value: Callable[[Variant], Any]) -> Callable[[CaseFacts], Any]:
 IDS = "the folder's name; the Case with every axis that is not at its default"
 AXES = "the axes, and what they were run on"
 DONE = (
-    "what was done: Rounds that count, Rounds that noise spoilt, valid samples over all Rounds that count, burn-in "
+    "what was done: Rounds that count, Rounds that noise disturbed, valid samples over all Rounds that count, burn-in "
     "iterations over all Rounds"
 )
 SAMPLES = "over all valid samples; stddev has ddof 1 and is empty for one sample"
@@ -146,7 +147,7 @@ CORES_USED = "CPU seconds of the Worker's process per second of its turns"
 VALID = "True, or False and why"
 
 COLUMNS: Sequence[Column] = (
-    Column("run_id", str, IDS, lambda facts: facts.run.head["run_id"]),
+    Column("run_id", str, IDS, lambda facts: facts.run.head.run_id),
     Column("case_id", str, IDS, lambda facts: facts.case.id),
     Column("variant", str, AXES, lambda facts: facts.case.variant),
     Column("framework", str, AXES, lambda facts: facts.case.framework),
@@ -164,9 +165,9 @@ COLUMNS: Sequence[Column] = (
     Column("threads", int, AXES, lambda facts: facts.threads),
     Column("size", int, AXES, lambda facts: facts.case.net.input_size or None),
     Column("rounds", int, DONE, lambda facts: len(facts.run.samples_by_round(facts.case)), "Rounds"),
-    Column("rounds_spoilt", int, DONE, lambda facts: facts.rounds_spoilt, "spoilt"),
+    Column("rounds_disturbed", int, DONE, lambda facts: facts.rounds_disturbed, "disturbed"),
     Column("iterations", int, DONE, lambda facts: facts.summary.n if facts.summary else 0),
-    Column("burn_in", int, DONE, lambda facts: sum(len(event["ns"]) for event in facts.burn_in)),
+    Column("burn_in", int, DONE, lambda facts: sum(len(event.ns) for event in facts.burn_in)),
     Column("steady_at", str, STEADY_AT, lambda facts: facts.steady_at),
     Column("arm", str, "A or B, the side of an `--ab`; else empty", lambda facts: facts.case.arm),
     Column("mean_ms", float, SAMPLES, _summary_ms(lambda summary: summary.mean_ns)),
@@ -214,12 +215,12 @@ COLUMNS: Sequence[Column] = (
     Column("variant_hash", str, NET, _net(lambda net: net.hash)),
     Column("params", int, NET, _net(lambda net: net.params)),
     Column("macs", int, NET, _net(lambda net: net.macs)),
-    Column("parity_logits", float, PARITY, lambda facts: facts.worst_parity("logits")),
-    Column("parity_loss", float, PARITY, lambda facts: facts.worst_parity("loss")),
-    Column("parity_gradients", float, PARITY, lambda facts: facts.worst_parity("gradient")),
+    Column("parity_logits", float, PARITY, lambda facts: facts.worst_parity(CheckKind.LOGITS)),
+    Column("parity_loss", float, PARITY, lambda facts: facts.worst_parity(CheckKind.LOSS)),
+    Column("parity_gradients", float, PARITY, lambda facts: facts.worst_parity(CheckKind.GRADIENT)),
     Column("precision_matmul", str, PROBED, lambda facts: facts.probed("matmul")),
     Column("precision_conv", str, PROBED, lambda facts: facts.probed("conv")),
-    Column("onednn", bool, ONEDNN, lambda facts: facts.conditions.get("onednn")),
+    Column("onednn", bool, ONEDNN, lambda facts: facts.worker and facts.worker.conditions.onednn),
     Column("cores_used", float, CORES_USED, lambda facts: facts.cores_used, "cores used"),
     Column("overhead_us", float, OVERHEAD, lambda facts: facts.most_us("overhead_ns"), "harness adds"),
     Column("overhead_p99_us", float, OVERHEAD, lambda facts: facts.most_us("overhead_p99_ns")),

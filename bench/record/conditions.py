@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from bench.cases.arm import Ab
 from bench.cases.case import Case
 from bench.cases.passes import PASSES
 from bench.cases.protocol import digest
@@ -34,23 +33,22 @@ def work(case: Case) -> dict[str, Any]:
 
 def conditions(run: Recording, case: Case) -> dict[str, Any]:
     """The settings in force while a Case was timed, by field; a difference in one may explain a ratio."""
-    fingerprint, workers = run.head["fingerprint"], run.workers(case)
-    worker = workers[0] if workers else {}
-    in_force = worker.get("conditions", {})
-    facts = {name: fingerprint.get(name) for name in MACHINE}
-    facts |= {name: in_force.get(name) for name in ("device", "threads", "onednn", "tf32", "layout", "libraries")}
-    ab = run.head["ab"] and Ab(run.head["ab"]["key"], tuple(run.head["ab"]["values"]))
-    slowed, owner = ab and ab.slowdown(case.arm), (case.guest, case.arm)
+    fingerprint, workers = run.head.fingerprint, run.workers(case)
+    worker = workers[0] if workers else None
+    facts = {name: getattr(fingerprint, name) for name in MACHINE}
+    for name in ("device", "threads", "onednn", "tf32", "layout"):
+        facts[name] = getattr(worker.conditions, name) if worker else None
+    ab = run.head.ab.ab() if run.head.ab else None
+    owner = case.guest, case.arm
     return facts | {
-        "env": run.head["env"] | (ab.env(case.arm) if ab else {}),
-        "slowdown": ab.value(case.arm) if slowed else None,
-        "versions": worker.get("versions"),
-        "python": fingerprint.get("python") if case.foreign else worker.get("python"),
-        "precision": {kind: probed["precision"] for kind, probed in worker.get("precision", {}).items()},
-        "net": worker.get("identity", {}).get("hash"),
-        "guest": next(
-            (guest["sha256"] for guest in run.head["guests"] if (guest["label"], guest["arm"]) == owner), None
-        ),
+        "libraries": [dataclasses.asdict(library) for library in worker.conditions.libraries] if worker else None,
+        "env": run.head.env | (ab.env(case.arm) if ab else {}),
+        "slowdown": ab.value(case.arm) if ab and ab.slowdown(case.arm) else None,
+        "versions": worker and worker.versions,
+        "python": fingerprint.python if case.foreign else worker and worker.python,
+        "precision": worker.precision.shown if worker else {},
+        "net": worker and worker.identity.hash,
+        "guest": next((guest.sha256 for guest in run.head.guests if (guest.label, guest.arm) == owner), None),
     }
 
 

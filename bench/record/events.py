@@ -1,114 +1,228 @@
-"""The events of run.jsonl: which there are, and what each must hold to be read as one."""
+"""Events: the lines of run.jsonl as typed records, one class per ``event``; to decode a line is to validate it."""
 
-from typing import Annotated, Any, NotRequired, TypedDict
+from enum import StrEnum
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from msgspec import Struct
 
-SCHEMA = 4
+from bench.cases.arm import Sides
+from bench.cases.case import Case
+from bench.cases.protocol import Protocol
+from bench.machine import noise
+from bench.machine.host import Fingerprint
+from bench.machine.noise import Noise
+from bench.record.upgrade import upgrade
+from bench.worker.messages import (
+    CheckKind,
+    Conditions,
+    FaultKind,
+    GradientCount,
+    Identity,
+    PrecisionProbe,
+    Scalar,
+    SyncLag,
+)
+
+SCHEMA = 5
+#: The oldest schema that is read.
+OLDEST = 4
 #: What a count of nanoseconds or bytes may be: more is no measurement, and numpy could not hold it.
 Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+#: A setting as a Worker reads it back; ``traces`` is a number per pass.
+Setting = bool | int | str | dict[str, int] | None
 
 
 class Foreign(Exception):
     """A line that is not one of our events; the message says what is wrong with it."""
 
 
-class Placed(TypedDict):
+class StopReason(StrEnum):
+    """Why a group has no more Rounds, or a sitting ended."""
+
+    PLANNED = "planned"
+    TARGET = "target"
+    MAX_ROUNDS = "max_rounds"
+    TIME_CAP = "time_cap"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+
+class BurnInStop(StrEnum):
+    """Why burn-in ended: steady, out of iterations or time, or no more than a fixed count was asked for."""
+
+    GATE = "gate"
+    CAP = "cap"
+    COUNT = "count"
+
+
+class BlockStop(StrEnum):
+    """Why a Case has no more samples in a Round: it has all, or the Round's share of time was used up."""
+
+    COUNT = "count"
+    TIME_CAP = "time_cap"
+
+
+class Phase(StrEnum):
+    """What an iteration is: before the first sample, the first after another Worker's turn, or a sample."""
+
+    BURN_IN = "burn_in"
+    LEAD = "lead"
+    SAMPLE = "sample"
+
+
+class Place(NamedTuple):
+    """Where in a Run something was measured, all counted from 0."""
+
     group: int
     round: int
     attempt: int
 
 
-class OfCase(Placed):
-    case_id: str
+class WeightsFile(Struct, frozen=True):
+    """A file of weights by its name, without a path."""
 
-
-class WeightsFile(TypedDict):
     file: str
     sha256: str
 
 
-class TheirNet(TypedDict):
+class GuestNet(Struct, frozen=True):
+    """A user's own net: a function in a file, by its name without a path; ``arm`` where only one side has it."""
+
     file: str
     function: str
     sha256: str
     label: str
     arm: str | None
+    framework: str | None = None
+    takes_weights: bool | None = None
 
 
-class Sides(TypedDict):
-    key: str
-    values: tuple[str, str]
-    identical: bool
-
-
-class Machine(TypedDict):
-    cpu: str
-
-
-class Ingested(TypedDict):
+class Ingested(Struct, frozen=True):
     """Where a Run came from that another program measured; when each of its sessions was taken."""
 
     source: str
     taken: list[str]
+    sha256: list[str] = []
 
 
-class Head(TypedDict):
+class SelfTest(Struct, frozen=True):
+    """The latest result of a part of `selftest` beside the Run."""
+
+    made: str | None
+    alexnet_bench: str | None
+    host: str | None
+    ok: bool | None
+
+
+class Precision(Struct, frozen=True):
+    """What probes found a Worker to compute in."""
+
+    matmul: PrecisionProbe
+    conv: PrecisionProbe
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """The precision of each, by name."""
+        return {"matmul": self.matmul.precision, "conv": self.conv.precision}
+
+
+class LayerRow(Struct, frozen=True):
+    """A layer as the table of its net has it, and as a framework reports it."""
+
+    variant: str
+    layer: str
+    kind: str
+    height: int
+    width: int
+    channels: int
+    params: int
+    state: int
+    macs: int
+    framework: str
+    reported_height: int
+    reported_width: int
+    reported_channels: int
+    reported_params: int
+    reported_state: int
+
+
+class Event(Struct, frozen=True, tag_field="event"):
+    """One line of run.jsonl."""
+
+
+class OfRound(Event, frozen=True):
+    """An event of one Round of a group, in one attempt at it."""
+
+    group: int
+    round: int
+    attempt: int
+
+    @property
+    def place(self) -> Place:
+        return Place(self.group, self.round, self.attempt)
+
+
+class OfCase(OfRound, frozen=True):
+    case_id: str
+
+
+class Header(Event, frozen=True, tag="run", omit_defaults=True):
+    """The first line: what is measured, how, and on what."""
+
     run_id: str
+    name: str
     schema: int
     threads: int
     env: dict[str, str | None]
     pythons: list[str]
     weights: WeightsFile | None
-    guests: list[TheirNet]
+    guests: list[GuestNet]
     ab: Sides | None
-    cases: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
-    protocol: dict[str, Any]
-    fingerprint: Machine
-    ingested: NotRequired[Ingested]
+    cases: Annotated[list[Case], msgspec.Meta(min_length=1)]
+    protocol: Protocol
+    fingerprint: Fingerprint
+    selftest: dict[str, SelfTest] = {}
+    ingested: Ingested | None = None
 
 
-class Probed(TypedDict):
-    precision: str
+class Parity(Event, frozen=True, tag="parity"):
+    """What a group is held against; ``draws`` are the images by their number in the seed's stream."""
+
+    group: int
+    case_ids: list[str]
+    tie_free: bool
+    draws: list[int]
 
 
-class Precision(TypedDict):
-    matmul: Probed
-    conv: Probed
+class Worker(OfRound, frozen=True, tag="worker"):
+    """A Worker that was proven, or for a net that does not take our weights, could not be.
 
+    ``parity`` is the worst relative error per kind in the Cases' own precision, ``parity_fp32`` that of the same net in
+    fp32; ``overhead`` is what the harness adds to an iteration.
+    """
 
-class Library(TypedDict):
-    inside: bool
-
-
-class InForce(TypedDict):
-    threads: int | None
-    onednn: bool | None
-    tf32: bool | None
-    device: str
-    layout: str
-    libraries: list[Library]
-    other_frameworks: list[str]
-
-
-class Worker(Placed):
     worker: str
     case_ids: list[str]
-    versions: dict[str, Any]
+    versions: dict[str, Scalar]
     python: str
-    identity: dict[str, Any]
+    compile_cache: str | None
+    identity: Identity
     proven: bool
-    parity: dict[str, float]
+    parity: dict[CheckKind, float]
+    parity_fp32: dict[CheckKind, float]
+    gradients: GradientCount | None
     precision: Precision
     numpy_gflop_per_s: float | None
-    conditions: InForce
-    compile_cache: str | None
+    conditions: Conditions
     first_call_ns: dict[str, Count]
     overhead_ns: float
     overhead_p99_ns: float
 
 
-class Ceiling(Placed):
+class Ceiling(OfRound, frozen=True, tag="ceiling"):
+    """What a device did at best, asked through one Worker."""
+
     worker: str
     precision: str
     device: str
@@ -117,134 +231,158 @@ class Ceiling(Placed):
     copy_gb_per_s: float | None
 
 
-class Noise(TypedDict):
-    wall_s: float
-    steal_s: float | None
-    foreign_s: float | None
-    psi_s: float | None
-    throttled: NotRequired[float | None]
-    suspended_s: NotRequired[float | None]
-    reasons: NotRequired[int | None]
-    others: NotRequired[int | None]
+class Layers(Event, frozen=True, tag="layers"):
+    rows: list[LayerRow]
 
 
-class BurnIn(OfCase):
+class Timed(OfCase, frozen=True):
+    """Iterations by their start, on a clock that all Workers share, and their duration."""
+
     start_ns: list[Count]
     ns: list[Count]
-    stop: str
+
+    def __post_init__(self) -> None:
+        if len(self.ns) != len(self.start_ns):
+            raise ValueError(f"{len(self.start_ns)} starts and {len(self.ns)} durations")
+
+
+class BurnIn(Timed, frozen=True, tag="burn_in"):
+    """``steady_at`` is the iteration after which times were steady; ``spin_ns`` what an --ab adds to every pass."""
+
+    stop: BurnInStop
     steady_at: int | None
+    sync: SyncLag
     spin_ns: int
 
 
-class Turn(OfCase):
+class Control(OfRound, frozen=True, tag="control"):
+    """The controller's own fixed work (noise.control) before or after the cycles of a Round."""
+
+    control_cpu_ns: Count
+    control_mem_ns: Count
+    load1: float
+    mhz: float | None
+    temp_c: float | None
+
+    @property
+    def reading(self) -> noise.Control:
+        return noise.Control(self.control_cpu_ns, self.control_mem_ns, self.load1, self.mhz, self.temp_c)
+
+
+class Turn(Timed, frozen=True, tag="turn"):
+    """The first ``lead`` iterations are no samples; peaks are in bytes."""
+
     cycle: int
     lead: Annotated[int, msgspec.Meta(ge=0)]
-    start_ns: list[Count]
-    ns: list[Count]
     cpu_s: float | None
     allocator_peak: Count | None
     process_peak: Count | None
     noise: Noise
 
 
-class Block(OfCase):
+class Block(OfCase, frozen=True, tag="block"):
+    """A Case at the end of a Round: ``fault`` says what was no longer equal, ``changed`` has settings before and
+    after, ``noise`` what outside disturbed it."""
+
     fault: str
-    changed: dict[str, tuple[Any, Any]]
-    stop: str
+    changed: dict[str, tuple[Setting, Setting]]
+    stop: BlockStop
     noise: str
 
 
-class Control(Placed):
-    control_cpu_ns: Count
-    control_mem_ns: Count
+class Void(OfRound, frozen=True, tag="void"):
+    """An attempt that does not count."""
 
-
-class Void(Placed):
     reason: str
 
 
-class RoundEnd(Placed):
-    spoilt: str
+class RoundEnd(OfRound, frozen=True, tag="round"):
+    """A Round that came to its end; ``disturbed`` says what outside disturbed it, if anything did."""
+
+    disturbed: str
 
 
-class Fault(Placed):
+class Fault(OfRound, frozen=True, tag="fault"):
+    """A Worker that was lost."""
+
     worker: str
-    kind: str
+    kind: FaultKind
     reason: str
     stderr_tail: str
 
 
-class Failed(TypedDict):
+class Failed(Event, frozen=True, tag="failed"):
+    """A Case that is not measured any more."""
+
     case_id: str
     reason: str
 
 
-class Parity(TypedDict):
+class Stop(Event, frozen=True, tag="stop"):
+    """A group has no more Rounds."""
+
     group: int
-    case_ids: list[str]
-    tie_free: bool
+    reason: StopReason
 
 
-class Layers(TypedDict):
-    rows: list[dict[str, Any]]
+class Resume(Event, frozen=True, tag="resume"):
+    """The Run goes on after it was cut off, and with it a last line of so many bytes."""
 
-
-class Stop(TypedDict):
-    group: int
-    reason: str
-
-
-class Resume(TypedDict):
     dropped_bytes: int
-    fingerprint: dict[str, Any]
 
 
-class End(TypedDict):
-    reason: str
-    failed: NotRequired[dict[str, str]]
+class End(Event, frozen=True, tag="end"):
+    """A sitting is over."""
+
+    reason: StopReason
 
 
-EVENTS: dict[str, Any] = {
-    "run": Head,
-    "parity": Parity,
-    "worker": Worker,
-    "ceiling": Ceiling,
-    "layers": Layers,
-    "burn_in": BurnIn,
-    "control": Control,
-    "turn": Turn,
-    "block": Block,
-    "void": Void,
-    "round": RoundEnd,
-    "fault": Fault,
-    "failed": Failed,
-    "stop": Stop,
-    "resume": Resume,
-    "end": End,
-}
+AnyEvent = (
+    Header | Parity | Worker | Ceiling | Layers | BurnIn | Control | Turn | Block | Void | RoundEnd | Fault | Failed
+    | Stop | Resume | End
+)  # fmt: skip
+#: By the word that ``event`` holds.
+EVENTS: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in AnyEvent.__args__}
 #: Those that say a Round was begun.
-OF_A_ROUND = ("worker", "ceiling", "burn_in", "control", "turn", "block", "fault")
+OF_A_ROUND = (Worker, Ceiling, BurnIn, Control, Turn, Block, Fault)
+_DECODER = msgspec.json.Decoder(AnyEvent)
 
 
-def parsed(line: bytes) -> dict[str, Any]:
-    """The event of a line, whole; Foreign where it is none."""
+class _Versioned(Struct, tag_field="event", tag="run"):
+    schema: int
+
+
+class _Named(Struct):
+    event: Any = None
+
+
+def schema_of(line: bytes) -> int | None:
+    """The schema that a line says as the header of a Run; None where it is no header."""
     try:
-        event = msgspec.json.decode(line, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Foreign(f"not a JSON object ({error})") from error
+        return msgspec.json.decode(line, type=_Versioned).schema
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def parse(line: bytes, schema: int = SCHEMA) -> Event:
+    """The event of a line; Foreign where it is none, or not whole. ``schema`` is that of its Run."""
+    try:
+        text = line.decode()  # msgspec does not look at the bytes of a field that it does not know
+        if schema == SCHEMA:
+            return _DECODER.decode(text)
+        event: Event = msgspec.convert(upgrade(msgspec.json.decode(text, type=dict[str, Any])), AnyEvent)
+        return event
     except RecursionError as error:
         raise Foreign("not a JSON object of ours: nested too deep") from error
-    name = event.get("event")
-    if not isinstance(name, str) or name not in EVENTS:
-        raise Foreign(
-            f"expected an event of a Run, found {str(name)[:40]!r}" if name else "expected an event, found none"
-        )
-    if name == "run" and type(event.get("schema")) is int and event["schema"] != SCHEMA:
-        return event  # what else its header holds is not ours to judge
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Foreign(_why(line, error)) from error
+
+
+def _why(line: bytes, error: Exception) -> str:
     try:
-        msgspec.convert(event, EVENTS[name])
-    except msgspec.ValidationError as error:
-        raise Foreign(f"a {name} event that is not whole ({error})") from error
-    if name in ("turn", "burn_in") and len(event["ns"]) != len(event["start_ns"]):
-        raise Foreign(f"a {name} event with {len(event['start_ns'])} starts and {len(event['ns'])} durations")
-    return event
+        name = msgspec.json.decode(line.decode(), type=_Named).event
+    except (msgspec.DecodeError, UnicodeDecodeError) as not_json:
+        return f"not a JSON object ({not_json})"
+    if not isinstance(name, str) or name not in EVENTS:
+        return f"expected an event of a Run, found {str(name)[:40]!r}" if name else "expected an event, found none"
+    return f"a {name} event that is not whole ({error})"

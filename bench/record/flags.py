@@ -7,6 +7,7 @@ from bench.cases.case import Case
 from bench.cases.protocol import digest
 from bench.machine import noise
 from bench.record import ceiling
+from bench.record.events import Block, BlockStop, BurnIn, BurnInStop, Parity, Turn, Worker
 from bench.record.recording import Recording
 from bench.stats import descriptive
 
@@ -16,12 +17,12 @@ FLAGS = {
         f"More than {STOLEN:g} % of the CPU was stolen by other virtual machines, or {OTHERS:g} % used by others, "
         "during its turns."
     ),
-    "uneven": (
+    "unsteady_machine": (
         f"A fixed computation took {100 * noise.CONTROL_OFF:g} % more or less time than usual around more than a fifth "
         "of its Rounds."
     ),
-    "rounds_spoilt": "Noise spoilt some of its Rounds; they are left out.",
-    "every_round_spoilt": "Noise spoilt all of its Rounds; all are used, and nothing is decided from them.",
+    "rounds_disturbed": "Noise disturbed some of its Rounds; they are left out.",
+    "every_round_disturbed": "Noise disturbed all of its Rounds; all are used, and nothing is decided from them.",
     "short_burn_in": "Fewer than 10 burn-in iterations were asked for.",
     "burn_in_cap": "Times were not steady when burn-in reached its cap.",
     "overhead": "The harness adds more than 0.1 % to an iteration.",
@@ -56,60 +57,59 @@ def explain_flags(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
 def flags_of(
     run: Recording,
     case: Case,
-    turns: Sequence[Mapping],
-    burn_in: Sequence[Mapping],
+    turns: Sequence[Turn],
+    burn_in: Sequence[BurnIn],
     summary: descriptive.Summary | None,
 ) -> Iterator[str]:
-    around = [turn["noise"] for turn in turns]
+    around = [turn.noise for turn in turns]
     yield from ("noisy",) if set(noise.noisy(around)) & set(noise.NOISY) else ()
     if "gpu_power_cap" in noise.noisy(around):
         yield "gpu_power_cap"
-    if case.device != "cpu" and not any(one.get("sm_mhz") for one in around):
+    if case.device != "cpu" and not any(one.sm_mhz for one in around):
         yield "gpu_not_watched"
-    if run.uneven(case):
-        yield "uneven"
-    if run.spoilt_share(case) == 1:
-        yield "every_round_spoilt"
-    elif run.spoilt_share(case):
-        yield "rounds_spoilt"
+    if run.unsteady_machine(case):
+        yield "unsteady_machine"
+    if run.disturbed_share(case) == 1:
+        yield "every_round_disturbed"
+    elif run.disturbed_share(case):
+        yield "rounds_disturbed"
     if run.cut_off(case):
         yield "cut_off"
     if summary and summary.trend in ("warming", "slowing"):
         yield summary.trend
-    if any(block["stop"] == "time_cap" for block in run.counted("block") if block["case_id"] == case.id):
+    if any(block.stop == BlockStop.TIME_CAP for block in run.counted(Block) if block.case_id == case.id):
         yield "block_time_cap"
     if run.protocol.burn_in < 10 and not case.foreign:  # nobody knows how another program burnt in
         yield "short_burn_in"
-    if any(one["stop"] == "cap" for one in burn_in):
+    if any(one.stop == BurnInStop.CAP for one in burn_in):
         yield "burn_in_cap"
-    if any(not e["tie_free"] for e in run.of("parity") if case.id in e["case_ids"]):
+    if any(not parity.tie_free for parity in run.events_of(Parity) if case.id in parity.case_ids):
         yield "loose_parity"
     if summary and (ceiling.share(run, case, summary) or 0) > 1:
         yield "above_ceiling"
     workers = run.workers(case)
-    if case.foreign or not all(one["proven"] for one in workers):
+    if case.foreign or not all(worker.proven for worker in workers):
         yield "not_proven"
-    if any("fetch" in one["conditions"].get("filled", ()) for one in workers):
+    if any("fetch" in worker.conditions.filled for worker in workers):
         yield "sync_not_checked"
-    if case.precision == "bf16" and any(one["conditions"].get("bf16") is False for one in workers):
+    if case.precision == "bf16" and any(worker.conditions.bf16 is False for worker in workers):
         yield "bf16_emulated"
-    if len({digest(_of_a_worker(one)) for one in workers}) > 1:
+    if len({digest(_of_a_worker(worker)) for worker in workers}) > 1:
         yield "mixed_conditions"
-    if summary and any(one["overhead_ns"] > 1e-3 * summary.mean_ns for one in workers):
+    if summary and any(worker.overhead_ns > 1e-3 * summary.mean_ns for worker in workers):
         yield "overhead"
-    if any(one["spin_ns"] for one in burn_in):
+    if any(one.spin_ns for one in burn_in):
         yield "slowed_down"
-    if any(probed["precision"] == "unknown" for one in workers for probed in one["precision"].values()):
+    if any("unknown" in worker.precision.shown.values() for worker in workers):
         yield "unknown_precision"
-    if any(one["conditions"]["other_frameworks"] for one in workers):
+    if any(worker.conditions.other_frameworks for worker in workers):
         yield "other_frameworks"
-    if not all(library["inside"] for one in workers for library in one["conditions"]["libraries"]):
+    if not all(library.inside for worker in workers for library in worker.conditions.libraries):
         yield "outside_libraries"
 
 
-def _of_a_worker(worker: Mapping[str, Any]) -> list[Any]:
+def _of_a_worker(worker: Worker) -> list[object]:
     """What must be the same in every Round of a Case."""
-    found = worker["conditions"]
-    settings = [found.get(what) for what in ("threads", "onednn", "tf32", "libraries")]
-    shown = {what: one["precision"] for what, one in worker["precision"].items()}
-    return [worker["versions"], worker["python"], worker["identity"].get("hash"), settings, shown]
+    found = worker.conditions
+    settings = [found.threads, found.onednn, found.tf32, found.libraries]
+    return [worker.versions, worker.python, worker.identity.hash, settings, worker.precision.shown]

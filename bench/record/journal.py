@@ -1,6 +1,6 @@
 """The journal of a Run: run.jsonl in a folder of its own, appended and synced after every Turn.
 
-One line is one event, a JSON object with ``event``; ``events.py`` lists them.
+One line is one event of ``events.py`` as a JSON object.
 """
 
 import base64
@@ -12,11 +12,11 @@ import re
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from bench import UsageError
+from bench.record.events import Event
 
 LARGEST = 2**30  # bytes of a run.jsonl that is read back from another file
 
@@ -32,8 +32,8 @@ class Journal:
         except OSError as error:
             raise UsageError(f"cannot write to {self.path}: {error.strerror}") from error
 
-    def add(self, event: str, **fields: Any) -> None:
-        line = msgspec.json.encode({"event": event, **fields}) + b"\n"
+    def add(self, event: Event) -> None:
+        line = msgspec.json.encode(event) + b"\n"
         size = self.file.seek(0, os.SEEK_END)
         try:
             written = self.file.write(line)

@@ -87,14 +87,14 @@ def within(run: Run, spread: Spread | None = None, margin: float = MARGIN) -> li
         pair.ratio = Ratio.of(cycles)
         pair.differs = validity.differing(run.workers(baseline), run.workers(case), _meant(run, baseline, case))
         pair.margin = max(margin, spread.margin(run, case) if spread else 0.0)
-        share = max(run.spoilt_share(baseline), run.spoilt_share(case))
+        share = max(run.disturbed_share(baseline), run.disturbed_share(case))
         if 1 - share < VALID_SHARE:
-            pair.why = _spoilt(share)
+            pair.why = _disturbed(share)
     return judged(pairs)
 
 
-def _spoilt(share: float) -> str:
-    return f"noise spoilt {share:.0%} of its Rounds"
+def _disturbed(share: float) -> str:
+    return f"noise disturbed {share:.0%} of its Rounds"
 
 
 def judged(pairs: list[Pair]) -> list[Pair]:
@@ -143,30 +143,30 @@ def _nearest(run: Run) -> list[Callable[[Case], tuple]]:
     def same(case: Case) -> tuple:
         return case.group, case.pass_
 
-    ab = run.head["ab"]
+    ab = run.head.ab
     if not ab:
         return [
             lambda case: (*same(case), case.framework, case.mode),
             lambda case: (*same(case), case.compiled),
             same,
         ]
-    if ab["key"] == "net":  # two nets may be of two frameworks
+    if ab.key == "net":  # two nets may be of two frameworks
         return [same]
     # Arms of the same framework; of the same mode and the rest too, where those are not what the Arms differ in
-    settings = [what for what in (*arm.AXES, "guest") if ab["key"] != what]
+    settings = [what for what in (*arm.AXES, "guest") if ab.key != what]
     return [lambda case: (*same(case), case.framework, *(getattr(case, what) for what in settings))]
 
 
 def _meant(run: Run, *both: Case) -> tuple[str, ...]:
     """What two Cases may differ in, being what is compared: its consequences too. What a framework does where nothing
     is set is its own affair."""
-    ab = run.head["ab"]
+    ab = run.head.ab
     if any(case.preset != PRESETS[0] for case in both):
         return tuple(validity.ALIKE)
     if not ab:
         return ()
     everything = ("python", "net", "env", "slowdown")
-    return tuple(validity.ALIKE) if ab["key"].partition(":")[0] in everything else (ab["key"],)
+    return tuple(validity.ALIKE) if ab.key.partition(":")[0] in everything else (ab.key,)
 
 
 def _cycles(run: Run, baseline: Case, candidate: Case) -> list[list[ratio.Cycle]]:
@@ -174,9 +174,9 @@ def _cycles(run: Run, baseline: Case, candidate: Case) -> list[list[ratio.Cycle]
     usable = run.usable(baseline) & run.usable(candidate)
     cells: dict[tuple[int, int], dict[str, list[list[int]]]] = {}
     for turn in [*run.turns_of(baseline), *run.turns_of(candidate)]:
-        if turn["round"] in usable:
-            cell = cells.setdefault((turn["round"], turn["cycle"]), {})
-            cell.setdefault(turn["case_id"], []).append(run.valid_ns(turn))
+        if turn.round in usable:
+            cell = cells.setdefault((turn.round, turn.cycle), {})
+            cell.setdefault(turn.case_id, []).append(run.valid_ns(turn))
     rounds: dict[int, list[ratio.Cycle]] = {}
     for (round_, _), cell in sorted(cells.items()):
         both = [cell.get(case.id, []) for case in (baseline, candidate)]
@@ -205,8 +205,8 @@ def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = ()
             continue
         pair.margin = max(margin, spread.margin(candidate, case), spread.margin(base, case))
         medians = [list(run.round_medians_ns(case).values()) for run in (base, candidate)]
-        if 1 - (share := max(run.spoilt_share(case) for run in (base, candidate))) < VALID_SHARE:
-            pair.why = _spoilt(share)
+        if 1 - (share := max(run.disturbed_share(case) for run in (base, candidate))) < VALID_SHARE:
+            pair.why = _disturbed(share)
         for run, which in ((base, "the baseline"), (candidate, "the candidate")):
             if (summary := run.summary(case)) and summary.trend in ("warming", "slowing"):
                 pair.why = f"{which} was {summary.trend} within its Rounds"
@@ -221,7 +221,7 @@ def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = ()
 def taken_in_turn(base: Run, candidate: Run) -> bool:
     """Whether two Runs of another program's sessions were taken side by side and mirrored (base, candidate, candidate,
     base, and so on), so that a steady drift of the machine cancels. Mere alternation leaves it in every pair alike."""
-    taken = [run.head.get("ingested", {}).get("taken", []) for run in (base, candidate)]
+    taken = [run.head.ingested.taken if run.head.ingested else [] for run in (base, candidate)]
     if not all(taken) or not all(all(side) for side in taken) or len(taken[0]) != len(taken[1]):
         return False
     order = sorted((when, side) for side, times in enumerate(taken) for when in times)
@@ -237,9 +237,11 @@ def _sessions(base: Run, candidate: Run, case: Case) -> list[list[ratio.Cycle]]:
 
 def describe_arm(run: Run, label: str) -> str:
     """What an Arm is, in words; of an interpreter its versions, since a path is not stored."""
-    words = arm.describe_arm(run.head["ab"], label)
-    if run.head["ab"]["key"] != "python":
+    if run.head.ab is None:
+        return ""
+    words = arm.describe_arm(run.head.ab, label)
+    if run.head.ab.key != "python":
         return words
     workers = [worker for case in run.cases if case.arm == label for worker in run.workers(case)]
-    known = {f"{name} {version}" for one in workers for name, version in one["versions"].items() if name in FRAMEWORKS}
-    return ", ".join([*(f"Python {version}" for version in sorted({one["python"] for one in workers})), *sorted(known)])
+    known = {f"{name} {version}" for one in workers for name, version in one.versions.items() if name in FRAMEWORKS}
+    return ", ".join([*(f"Python {version}" for version in sorted({one.python for one in workers})), *sorted(known)])

@@ -3,21 +3,37 @@
 import functools
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from bench import UsageError
 from bench.cases.case import Case, checked, groups
-from bench.cases.protocol import Protocol
 from bench.machine import noise
 from bench.record import events
+from bench.record.events import (
+    Control,
+    Event,
+    Failed,
+    Header,
+    OfRound,
+    Phase,
+    Place,
+    Resume,
+    RoundEnd,
+    Stop,
+    StopReason,
+    Timed,
+    Turn,
+    Void,
+    Worker,
+)
 from bench.stats import descriptive
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Event)
+P = TypeVar("P", bound=OfRound)
 R = TypeVar("R", bound="Recording")
 
 
@@ -42,7 +58,7 @@ class Recording:
         self.known: dict[str, dict[str, Any]] = {}
         self.problems: list[str] = []
         self.events = list(self._read())
-        heads = [event for event in self.events if event["event"] == "run"]
+        heads = self.events_of(Header)
         if not heads:
             raise UsageError(f"{folder}: no Run there, run.jsonl has no header{self._but()}")
         if len(heads) > 1:
@@ -51,88 +67,87 @@ class Recording:
             )
         self.head = heads[0]
         try:
-            self.cases = checked([msgspec.convert(case, Case) for case in self.head["cases"]])
-            self.protocol = msgspec.convert(self.head["protocol"], Protocol)
-        except (msgspec.ValidationError, UsageError) as error:
+            self.cases = checked(self.head.cases)
+        except UsageError as error:
             raise UsageError(f"{folder}: the header of run.jsonl is not that of a Run: {error}") from error
+        self.protocol = self.head.protocol
         self.group_of = {case.id: number for number, group in enumerate(groups(self.cases)) for case in group}
-        self.voided = {_place(event) for event in self.of("void")}
-        self.spoilt = {(one["group"], one["round"]): one["spoilt"] for one in self.counted("round") if one["spoilt"]}
-        self.turns = [one for one in self.counted("turn") if self.group_of.get(one["case_id"]) == one["group"]]
-        self.failed = {event["case_id"]: event["reason"] for event in reversed(self.of("failed"))}
+        self.voided = {event.place for event in self.events_of(Void)}
+        ends = self.counted(RoundEnd)
+        self.disturbed = {(event.group, event.round): event.disturbed for event in ends if event.disturbed}
+        self.turns = [turn for turn in self.counted(Turn) if self.group_of.get(turn.case_id) == turn.group]
+        self.failed = {event.case_id: event.reason for event in reversed(self.events_of(Failed))}
 
-    def _read(self) -> Iterator[dict[str, Any]]:
+    def _read(self) -> Iterator[Event]:
         try:
             *lines, torn = (self.folder / "run.jsonl").read_bytes().split(b"\n")
         except OSError as error:
             raise UsageError(f"{self.folder}: cannot read run.jsonl: {error.strerror}") from error
         file = self.folder / "run.jsonl"
+        schemas = (schema for schema in map(events.schema_of, lines) if schema is not None)
+        self.schema = next(schemas, events.SCHEMA)
+        self._check_schema()
         for number, line in enumerate(lines, 1):
             try:
-                event = events.parsed(line)
+                yield events.parse(line, self.schema)
             except events.Foreign as error:
                 self.problems.append(f"{file}, line {number}: {error}; left out")
-                continue
-            if event["event"] == "run":
-                self._known_schema(event["schema"])
-            yield event
         if torn:  # even a whole event without its end of line: ``add`` did not return, and --resume cuts it off
             self.problems.append(f"{self.folder / 'run.jsonl'}, line {len(lines) + 1}: cut off; left out")
 
-    def _known_schema(self, schema: int) -> None:
-        if schema == events.SCHEMA:
+    def _check_schema(self) -> None:
+        if self.schema > events.SCHEMA:
+            what = f"newer than {events.SCHEMA}: update alexnet-bench"
+        elif self.schema < events.OLDEST:
+            what = f"older than {events.OLDEST}: measure again, or plot its CSVs"
+        else:
             return
-        what = (
-            "newer than {}: update alexnet-bench"
-            if schema > events.SCHEMA
-            else "older than {}: measure again, or plot its CSVs"
-        )
-        raise UsageError(f"{self.folder}: schema {schema} is {what.format(events.SCHEMA)}")
+        raise UsageError(f"{self.folder}: schema {self.schema} is {what}")
 
     def _but(self) -> str:
         return f" ({self.problems[0]})" if self.problems else ""
 
-    def of(self, event: str) -> list[dict[str, Any]]:
-        return self._by_event.get(event, [])
+    def events_of(self, kind: type[E]) -> list[E]:
+        """Events of one class, in the order written."""
+        return self._by_kind.get(kind, [])
 
     @cached_property
-    def _by_event(self) -> dict[str, list[dict[str, Any]]]:
+    def _by_kind(self) -> dict[type[Event], list[Any]]:
         found = defaultdict(list)
-        for one in self.events:
-            found[one["event"]].append(one)
+        for event in self.events:
+            found[type(event)].append(event)
         return found
 
-    def counted(self, event: str) -> list[dict[str, Any]]:
+    def counted(self, kind: type[P]) -> list[P]:
         """Events of Rounds that were not repeated."""
-        return [one for one in self.of(event) if _place(one) not in self.voided]
+        return [event for event in self.events_of(kind) if event.place not in self.voided]
 
     @cached_property
     def finished_rounds(self) -> set[tuple[int, int]]:
-        return {(one["group"], one["round"]) for one in self.counted("round")}
+        return {(event.group, event.round) for event in self.counted(RoundEnd)}
 
     def finished(self, group: int) -> set[int]:
         """Rounds of a group that came to their end."""
         return {round_ for number, round_ in self.finished_rounds if number == group}
 
     @property
-    def unfinished(self) -> set[tuple[int, int, int]]:
-        """Rounds that were begun and neither finished nor voided: (group, round, attempt)."""
-        begun = {_place(one) for name in events.OF_A_ROUND for one in self.counted(name)}
+    def unfinished(self) -> set[Place]:
+        """Rounds that were begun and neither finished nor voided."""
+        begun = {event.place for kind in events.OF_A_ROUND for event in self.counted(kind)}
         return {place for place in begun if place[:2] not in self.finished_rounds}
 
     def next_attempt(self, group: int, round: int) -> int:
-        begun = [place[2] for place in map(_place, (one for name in events.OF_A_ROUND for one in self.of(name)))
-                 if place[:2] == (group, round)]  # fmt: skip
-        return max(begun, default=-1) + 1
+        begun = (event.place for kind in events.OF_A_ROUND for event in self.events_of(kind))
+        return max((place.attempt for place in begun if place[:2] == (group, round)), default=-1) + 1
 
     @cached_property
-    def _turns_of(self) -> dict[str, list[dict[str, Any]]]:
+    def _turns_of(self) -> dict[str, list[Turn]]:
         found = defaultdict(list)
         for turn in self.turns:
-            found[turn["case_id"]].append(turn)
+            found[turn.case_id].append(turn)
         return found
 
-    def turns_of(self, case: Case) -> list[dict[str, Any]]:
+    def turns_of(self, case: Case) -> list[Turn]:
         """A Case's turns that count, in the order taken."""
         return self._turns_of.get(case.id, [])
 
@@ -140,7 +155,7 @@ class Recording:
     def measured(self, case: Case) -> set[int]:
         """Rounds that a Case came to the end of; the one it was cut off in where there is no other."""
         group = self.group_of[case.id]
-        begun = {turn["round"] for turn in self.turns_of(case)}
+        begun = {turn.round for turn in self.turns_of(case)}
         return {round_ for round_ in begun if (group, round_) in self.finished_rounds} or begun
 
     def cut_off(self, case: Case) -> bool:
@@ -148,38 +163,38 @@ class Recording:
         return bool(self.measured(case)) and not self.measured(case) & self.finished(self.group_of[case.id])
 
     def usable(self, case: Case) -> set[int]:
-        """Rounds that count for a Case: those that noise did not spoil, or all where it spoilt every one."""
+        """Rounds that count for a Case: those that noise did not disturb, or all where it disturbed every one."""
         group, there = self.group_of[case.id], self.measured(case)
-        return {round_ for round_ in there if (group, round_) not in self.spoilt} or there
+        return {round_ for round_ in there if (group, round_) not in self.disturbed} or there
 
-    def spoilt_share(self, case: Case) -> float:
-        """The share of a Case's Rounds that noise spoilt."""
+    def disturbed_share(self, case: Case) -> float:
+        """The share of a Case's Rounds that noise disturbed."""
         group, there = self.group_of[case.id], self.measured(case)
-        return sum((group, round_) in self.spoilt for round_ in there) / len(there) if there else 0.0
+        return sum((group, round_) in self.disturbed for round_ in there) / len(there) if there else 0.0
 
     @cached_property
     def bad_samples(self) -> dict[int, set[int]]:
         """By the id of a turn: samples that are no duration, or in which another Worker was computing too."""
         return bad_samples(self.turns)
 
-    def valid_ns(self, turn: dict[str, Any]) -> list[int]:
+    def valid_ns(self, turn: Turn) -> list[int]:
         """A turn's samples without its lead iteration and without what is no sample."""
         bad = self.bad_samples.get(id(turn), ())
-        return [ns for i, ns in enumerate(turn["ns"]) if i >= turn["lead"] and i not in bad]
+        return [ns for i, ns in enumerate(turn.ns) if i >= turn.lead and i not in bad]
 
     @cached_property
     def _counted(self) -> set[int]:
         """The ids of turns that count for their Cases' figures."""
         usable = {case.id: self.usable(case) for case in self.cases}
-        return {id(turn) for turn in self.turns if turn["round"] in usable[turn["case_id"]]}
+        return {id(turn) for turn in self.turns if turn.round in usable[turn.case_id]}
 
-    def phases(self, event: dict[str, Any]) -> list[tuple[str, bool]]:
+    def phases(self, event: Timed) -> list[tuple[Phase, bool]]:
         """The phase of each iteration of a burn-in or a turn, and whether it is a valid sample."""
-        if event["event"] == "burn_in":
-            return [("burn_in", False)] * len(event["ns"])
-        counts, lead, bad = id(event) in self._counted, event["lead"], self.bad_samples.get(id(event), ())
-        samples = [("sample", counts and i not in bad) for i in range(lead, len(event["ns"]))]
-        return [("lead", False)] * min(lead, len(event["ns"])) + samples
+        if not isinstance(event, Turn):
+            return [(Phase.BURN_IN, False)] * len(event.ns)
+        counts, bad = id(event) in self._counted, self.bad_samples.get(id(event), ())
+        samples = [(Phase.SAMPLE, counts and i not in bad) for i in range(event.lead, len(event.ns))]
+        return [(Phase.LEAD, False)] * min(event.lead, len(event.ns)) + samples
 
     @once
     def samples_by_round(self, case: Case) -> dict[int, list[int]]:
@@ -187,8 +202,8 @@ class Recording:
         found: dict[int, list[int]] = {}
         usable = self.usable(case)
         for turn in self.turns_of(case):
-            if turn["round"] in usable:
-                found.setdefault(turn["round"], []).extend(self.valid_ns(turn))
+            if turn.round in usable:
+                found.setdefault(turn.round, []).extend(self.valid_ns(turn))
         return {key: found[key] for key in sorted(found) if found[key]}
 
     def samples(self, case: Case) -> list[list[int]]:
@@ -203,53 +218,49 @@ class Recording:
         samples = self.samples(case)
         return descriptive.Summary.of(*samples) if samples else None
 
-    def uneven(self, case: Case) -> bool:
+    def unsteady_machine(self, case: Case) -> bool:
         """Whether the controller's own fixed computation, before and after the cycles of a Case's Rounds, took another
         time than in most of the Run, in more than a fifth of them."""
-        controls = self.counted("control")
-        off = noise.control_off(controls)
-        mine = [number for number, one in enumerate(controls) if one["group"] == self.group_of[case.id]]
+        controls = self.counted(Control)
+        off = noise.control_off([control.reading for control in controls])
+        mine = [number for number, control in enumerate(controls) if control.group == self.group_of[case.id]]
         return sum(number in off for number in mine) > len(mine) / 5
 
-    def workers(self, case: Case) -> list[dict[str, Any]]:
+    def workers(self, case: Case) -> list[Worker]:
         """What the Case's counted Workers recorded: their proof, their conditions."""
-        return [e for e in self.counted("worker") if case.id in e["case_ids"]]
+        return [worker for worker in self.counted(Worker) if case.id in worker.case_ids]
 
-    def stop_reason(self, case: Case) -> str:
+    def stop_reason(self, case: Case) -> StopReason:
         """Why its Rounds ended; a group that never came to an end was interrupted."""
-        resumed = max((number for number, one in enumerate(self.events) if one["event"] == "resume"), default=0)
-        stops = [one for one in self.events[resumed:] if one["event"] == "stop"]
-        mine = [one["reason"] for one in stops if one["group"] == self.group_of[case.id]]
-        return mine[-1] if mine else "interrupted"
+        resumed = max((number for number, event in enumerate(self.events) if isinstance(event, Resume)), default=0)
+        stops = [event for event in self.events[resumed:] if isinstance(event, Stop)]
+        mine = [stop.reason for stop in stops if stop.group == self.group_of[case.id]]
+        return mine[-1] if mine else StopReason.INTERRUPTED
 
 
-def _place(event: dict[str, Any]) -> tuple[int, int, int]:
-    return event["group"], event["round"], event["attempt"]
-
-
-def bad_samples(turns: Sequence[Mapping[str, Any]]) -> dict[int, set[int]]:
+def bad_samples(turns: Sequence[Turn]) -> dict[int, set[int]]:
     """By the id of a turn, the samples that are none: no duration, or taken while another Worker was computing too.
     No sample is bad because of how long it took."""
     found: dict[int, set[int]] = {}
 
-    def mark(turn: Mapping[str, Any], which: set[int]) -> None:
+    def mark(turn: Turn, which: set[int]) -> None:
         if which:
             found.setdefault(id(turn), set()).update(which)
 
-    rounds: dict[tuple, list[Mapping[str, Any]]] = {}
+    rounds: dict[Place, list[Turn]] = {}
     for turn in turns:
-        mark(turn, {i for i, ns in enumerate(turn["ns"]) if ns <= 0})
-        if turn["ns"]:
-            rounds.setdefault((turn["group"], turn["round"], turn["attempt"]), []).append(turn)
+        mark(turn, {i for i, ns in enumerate(turn.ns) if ns <= 0})
+        if turn.ns:
+            rounds.setdefault(turn.place, []).append(turn)
     for together in rounds.values():  # one Round, one boot of the machine, one clock
-        together.sort(key=lambda turn: turn["start_ns"][0])
-        last, end = together[0], together[0]["start_ns"][-1] + together[0]["ns"][-1]
+        together.sort(key=lambda turn: turn.start_ns[0])
+        last, end = together[0], together[0].start_ns[-1] + together[0].ns[-1]
         for turn in together[1:]:
-            begun = turn["start_ns"][0]
+            begun = turn.start_ns[0]
             if begun < end:
-                spans = enumerate(zip(last["start_ns"], last["ns"], strict=True))
+                spans = enumerate(zip(last.start_ns, last.ns, strict=True))
                 mark(last, {i for i, (start, ns) in spans if start + ns > begun})
-                mark(turn, {i for i, start in enumerate(turn["start_ns"]) if start < end})
-            if turn["start_ns"][-1] + turn["ns"][-1] > end:
-                last, end = turn, turn["start_ns"][-1] + turn["ns"][-1]
+                mark(turn, {i for i, start in enumerate(turn.start_ns) if start < end})
+            if turn.start_ns[-1] + turn.ns[-1] > end:
+                last, end = turn, turn.start_ns[-1] + turn.ns[-1]
     return found

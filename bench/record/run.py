@@ -4,9 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from bench.cases.case import Case
 from bench.record import columns, csvfile, validity
 from bench.record.columns import COLUMNS, CsvColumn, names
+from bench.record.events import Layers, Timed, Turn
 from bench.record.recording import Recording, once
 
 
@@ -32,17 +35,17 @@ class Run(Recording):
         """Derive summary.csv, samples.csv and layers.csv from run.jsonl."""
         csvfile.write(self.folder / "summary.csv", names(COLUMNS), self.rows())
         csvfile.lines(self.folder / "samples.csv", names(SAMPLE_COLUMNS), self._sample_rows())
-        layers = [row for event in self.of("layers") for row in event["rows"]]
-        once = {tuple(row.get(name) for name in names(LAYER_COLUMNS)): row for row in layers}  # two Arms, one net
-        csvfile.write(self.folder / "layers.csv", names(LAYER_COLUMNS), once.values())
+        layers = dict.fromkeys(row for event in self.events_of(Layers) for row in event.rows)  # two Arms, one net
+        csvfile.write(self.folder / "layers.csv", names(LAYER_COLUMNS), map(structs.asdict, layers))
 
     def _sample_rows(self) -> Iterator[Sequence[Any]]:
         """In the order of SAMPLE_COLUMNS."""
         for event in self.events:
-            if event["event"] in ("burn_in", "turn"):
-                key = event["case_id"], event["round"], event["attempt"]
-                cycle, taken = event.get("cycle"), zip(event["start_ns"], event["ns"], strict=True)
-                for (phase, valid), (start_ns, ns) in zip(self.phases(event), taken, strict=True):
+            if isinstance(event, Timed):
+                key = event.case_id, event.round, event.attempt
+                cycle = event.cycle if isinstance(event, Turn) else None
+                taken = zip(self.phases(event), event.start_ns, event.ns, strict=True)
+                for (phase, valid), start_ns, ns in taken:
                     yield *key, phase, cycle, start_ns, ns, valid
 
 
@@ -64,7 +67,7 @@ SAMPLE_COLUMNS = (
     CsvColumn(
         "valid",
         bool,
-        "False for lead iterations, Rounds that were repeated or spoilt, and samples that overlap another Worker's",
+        "False for lead iterations, Rounds that were repeated or disturbed, and samples that overlap another Worker's",
     ),
 )
 LAYER = "the layer of the net, its output and what it holds, as counted here"

@@ -211,7 +211,7 @@ class TestRecord:
         other = tmp_path / "python9"
         other.symlink_to(sys.executable)
         recorded = arm.parse_ab(f"python={other},{other}").recorded()
-        assert recorded == {"key": "python", "values": ["python9", "python9"], "identical": True}
+        assert recorded == arm.Sides("python", ("python9", "python9"), identical=True)
 
     @pytest.mark.parametrize(
         ("key", "values", "said"),
@@ -227,7 +227,7 @@ class TestRecord:
 
     def test_what_is_recorded_makes_the_same_arms_again(self):
         ab = arm.Ab("env:X", ("", "1"))
-        again = arm.Ab(ab.recorded()["key"], tuple(ab.recorded()["values"]))
+        again = arm.Ab(ab.recorded().key, ab.recorded().values)
         assert again == ab
         assert again.cases([A]) == ab.cases([dataclasses.replace(A)])
 
@@ -275,13 +275,11 @@ class TestRevisions:
     def test_the_record_holds_what_the_packages_hold_and_not_where_they_are(self, tmp_path):
         a, b = revision(tmp_path / "a"), revision(tmp_path / "b", old="None", new="None  # new")
         recorded = arm.parse_ab(f"impls={a},{b}").recorded()
-        assert recorded["key"] == "impls"
-        assert recorded["values"] == [arm.digest(a / "impls"), arm.digest(b / "impls")]
-        assert str(tmp_path) not in json.dumps(recorded)
-        assert not recorded["identical"]
-        assert [arm.describe_arm(recorded, label) for label in "AB"] == [
-            f"impls {value}" for value in recorded["values"]
-        ]
+        assert recorded.key == "impls"
+        assert recorded.values == (arm.digest(a / "impls"), arm.digest(b / "impls"))
+        assert str(tmp_path) not in str(recorded)
+        assert not recorded.identical
+        assert [arm.describe_arm(recorded, label) for label in "AB"] == [f"impls {value}" for value in recorded.values]
 
     def test_two_folders_that_hold_the_same_make_an_aa(self, tmp_path):
         a, b = (revision(tmp_path / name) for name in "ab")

@@ -210,7 +210,7 @@ class TestGuests:
         assert (a.framework, a.mode, a.layout, a.guest) == ("torch", "compile", "channels_last", "torched")
         assert (b.framework, b.mode, b.layout, b.guest) == ("null", "noop", "nhwc", "mine")
         assert [WorkerSettings(1, 60.0, ab=ab).guest(one).label for one in (a, b)] == ["torched", "mine"]
-        assert ab.recorded()["values"] == ["torched.py:build", "mine.py:build"]
+        assert ab.recorded().values == ("torched.py:build", "mine.py:build")
 
 
 class TestAb:

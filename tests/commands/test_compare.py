@@ -6,7 +6,7 @@ import re
 
 import pytest
 from click.testing import CliRunner
-from runs import AA, HOST, A, B, aa_runs, arms, make
+from runs import AA, HOST, A, B, aa_runs, arms, event, make
 
 from bench.cases.arm import Ab
 from bench.cases.protocol import Protocol
@@ -229,7 +229,7 @@ class TestShown:
 
     def test_a_failed_case_of_a_run_alone_is_missing_and_exit_4(self, tmp_path):
         run = make(tmp_path / "a")
-        Journal(run.folder).add("failed", case_id=B.id, reason="killed by SIGKILL")
+        Journal(run.folder).add(event("failed", case_id=B.id, reason="killed by SIGKILL"))
         result = invoke(run.folder)
         assert result.exit_code == 4
         assert "MISSING" in result.stdout

@@ -9,12 +9,13 @@ import pytest
 from click.testing import CliRunner
 from command import Command
 from null_runs import NULL_CASE, run_cases
-from runs import make
+from runs import event, make
 
 from bench.cases.axes import Axes
 from bench.commands import profile
 from bench.commands.cli import main
 from bench.record import layer_times
+from bench.record.events import Ceiling, Fault, Void, Worker
 from bench.record.journal import Journal
 from bench.record.layer_times import SUM, WHOLE
 from bench.record.run import Run
@@ -66,7 +67,7 @@ def known(folder, cases, ceilings=True, rounds=3):
     if ceilings:
         rates = {"matmul_gflop_per_s": 100.0, "conv_gflop_per_s": 400.0, "copy_gb_per_s": 40.0}
         place = {"group": 0, "round": 0, "attempt": 0, "worker": cases[0].worker}
-        Journal(run.folder).add("ceiling", **place, precision="fp32", device="cpu", **rates)
+        Journal(run.folder).add(event("ceiling", **place, precision="fp32", device="cpu", **rates))
     return Run(run.folder)
 
 
@@ -132,7 +133,7 @@ class TestTimes:
     def test_where_a_row_is_missing_there_is_no_sum_and_no_share(self, made, tmp_path):
         (tmp_path / "run.jsonl").write_bytes((made.folder / "run.jsonl").read_bytes())
         failed = next(case for case in made.cases if case.variant == "half_width.relu1")
-        Journal(tmp_path).add("failed", case_id=failed.id, reason="killed by SIGKILL")
+        Journal(tmp_path).add(event("failed", case_id=failed.id, reason="killed by SIGKILL"))
         rows = list(layer_times.layer_rows(Run(tmp_path)))
         found = {(row["layer"], row.get("share_of_sum")) for row in rows}
         assert found == {(layer, None) for layer in ("conv1", "conv2", "relu2", WHOLE)}
@@ -172,9 +173,9 @@ class TestCommand:
     def test_workers_are_started_once_a_round_and_go_from_row_to_row(self, profiled):
         logs = sorted(path.name for path in (profiled / "workers").glob("*.stderr"))
         assert logs == ["g0-r0-a0-null-noop.stderr", "g0-r1-a0-null-noop.stderr"]
-        events = Run(profiled).counted("worker")
+        events = Run(profiled).counted(Worker)
         assert len(events) == 2 * (1 + ROWS)
-        assert all(one["parity"]["logits"] <= 1e-5 and one["parity"]["gradient"] <= 1e-4 for one in events)
+        assert all(one.parity["logits"] <= 1e-5 and one.parity["gradient"] <= 1e-4 for one in events)
 
     def test_its_table_has_every_row_the_sum_and_the_whole(self, profiled):
         forward = [row for row in table(profiled) if row["pass"] == "forward"]
@@ -222,7 +223,7 @@ def test_precisions_have_workers_of_their_own_each_proven_to_have_it(tmp_path):
     cases = [dataclasses.replace(row, precision=precision) for row in rows for precision in ("fp32", "bf16")]
     run = run_cases(tmp_path, cases, shared_workers=True)
     assert run.failed == {}
-    shown = [(one["group"], one["precision"]["conv"]["precision"]) for one in run.of("worker") if one["round"] == 0]
+    shown = [(one.group, one.precision.conv.precision) for one in run.events_of(Worker) if one.round == 0]
     assert shown == [(0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "bf16")]
     logs = sorted(path.name[:5] for path in (run.folder / "workers").glob("*.stderr"))
     assert logs == ["g0-r0", "g0-r1", "g1-r0", "g1-r1"]
@@ -235,8 +236,8 @@ class TestFaults:
         finished = {case.variant: sorted(run.finished(run.group_of[case.id])) for case in run.cases}
         assert finished["half_width.conv1"] == finished["half_width.relu2"] == [0, 1]
         assert run.failed == {run.cases[1].id: "ended by itself with exit code 9"}
-        assert [(one["group"], one["round"], one["attempt"]) for one in run.of("fault")] == [(1, 0, 0), (1, 0, 1)]
-        assert {one["round"] for one in run.of("ceiling")} == {0, 1}
+        assert [fault.place for fault in run.events_of(Fault)] == [(1, 0, 0), (1, 0, 1)]
+        assert {one.round for one in run.events_of(Ceiling)} == {0, 1}
 
     def test_out_of_memory_at_one_batch_is_recorded_at_once_and_the_others_go_on(self, tmp_path):
         cases = [dataclasses.replace(NULL_CASE, variant="half_width.relu1", batch=batch) for batch in (4, 2)]
@@ -244,5 +245,5 @@ class TestFaults:
         rows = {row["batch"]: row for row in run.rows()}
         assert (rows[4]["rounds"], rows[4]["invalid_reason"]) == (0, "ran out of memory: MemoryError: it is spent")
         assert (rows[2]["rounds"], rows[2]["invalid_reason"]) == (1, "")
-        assert [one["kind"] for one in run.of("fault")] == ["memory"]
-        assert run.of("void") == []
+        assert [fault.kind for fault in run.events_of(Fault)] == ["memory"]
+        assert run.events_of(Void) == []

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from command import NULL, Command
 
 from bench.commands import cli
+from bench.record.events import Failed, Resume, RoundEnd, Timed, Void
 from bench.record.run import Run
 
 PART = (*NULL, "--mode", "noop,part", "--rounds", "4", "--pass", "forward", "--env")
@@ -61,7 +62,7 @@ def edit(folder: Path, event: str, change: Callable[[dict], object]) -> None:
 
 
 def order(run: Run, round_: int) -> list[str]:
-    return [turn["case_id"] for turn in run.turns if turn["round"] == round_]
+    return [turn.case_id for turn in run.turns if turn.round == round_]
 
 
 def lengths(run: Run) -> list[list[int]]:
@@ -80,16 +81,10 @@ class TestGoingOn:
         assert "left out" not in finished.err
         run = Run(there)
         assert run.events[: len(before.events)] == before.events
-        (resumed,), (void,) = run.of("resume"), run.of("void")
-        assert resumed["dropped_bytes"] == 30
-        assert void == {
-            "event": "void",
-            "group": 0,
-            "round": 1,
-            "attempt": 0,
-            "reason": "the Run was cut off in it",
-        }
-        assert [(one["round"], one["attempt"]) for one in run.of("round")] == [(0, 0), (1, 1), (2, 0), (3, 0)]
+        assert run.events_of(Resume) == [Resume(dropped_bytes=30)]
+        assert run.events_of(Void) == [Void(0, 1, 0, "the Run was cut off in it")]
+        ends = run.events_of(RoundEnd)
+        assert [(end.round, end.attempt) for end in ends] == [(0, 0), (1, 1), (2, 0), (3, 0)]
         assert lengths(run) == [[10] * 4] * 2
         assert [run.samples(case)[0] for case in run.cases] == [before.samples(case)[0] for case in before.cases]
         assert [one["stop_reason"] for one in run.rows()] == ["planned"] * 2
@@ -111,7 +106,7 @@ class TestGoingOn:
     def test_a_last_event_without_its_end_of_line_does_not_count(self, command, there):
         """It was not said to be on the disk; going on takes it away, so it must not be held for done."""
         with (there / "run.jsonl").open("a") as file:
-            file.write('{"event":"round","group":0,"round":1,"attempt":0,"spoilt":""}')
+            file.write('{"event":"round","group":0,"round":1,"attempt":0,"disturbed":""}')
         assert Run(there).finished(0) == {0}
         again = command.resume(there)
         assert again.code == 0, again.err
@@ -155,7 +150,7 @@ class TestGoingOn:
         assert len(first.of("failed")) == 1
         assert command.resume(first.folder).code == 1
         run = Run(first.folder)
-        assert len(run.of("failed")) == 1
+        assert len(run.events_of(Failed)) == 1
         assert lengths(run) == [[10] * 4, []]
         assert "worst gradient" in run.rows()[1]["invalid_reason"]
 
@@ -238,8 +233,8 @@ class TestRefused:
 
 class TestTwoAtOnce:
     def spans(self, folder):
-        timed = [one for one in Run(folder).events if one["event"] in ("burn_in", "turn")]
-        return [(start, start + ns) for one in timed for start, ns in zip(one["start_ns"], one["ns"], strict=True)]
+        timed = [event for event in Run(folder).events if isinstance(event, Timed)]
+        return [(start, start + ns) for one in timed for start, ns in zip(one.start_ns, one.ns, strict=True)]
 
     def test_the_second_waits_says_so_and_no_sample_of_one_is_taken_during_the_other(self, command):
         processes = [command.start("run", *SHORT, "--name", name) for name in "ab"]

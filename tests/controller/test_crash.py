@@ -17,6 +17,7 @@ from driver import ROUNDS, SAMPLES
 from paths import ROOT
 
 from bench import UsageError
+from bench.record.events import End, Turn
 from bench.record.run import Run
 
 TWO = (*NULL, "--mode", "noop,part", "--env", "NULL_NET=spin=2")
@@ -84,17 +85,14 @@ def acknowledged(*runs: Driven) -> list[tuple]:
 
 
 def on_disk(run: Run) -> list[tuple]:
-    return [
-        (one["case_id"], one["group"], one["round"], one["attempt"], *one["ns"][one["lead"] :])
-        for one in run.of("turn")
-    ]
+    return [(turn.case_id, turn.group, turn.round, turn.attempt, *turn.ns[turn.lead :]) for turn in run.events_of(Turn)]
 
 
 def assert_whole(run: Run) -> None:
     assert [[len(ns) for ns in run.samples(case)] for case in run.cases] == [[SAMPLES] * ROUNDS] * 2
     assert run.finished(0) == set(range(ROUNDS))
     assert not run.unfinished
-    assert run.of("end")[-1]["reason"] == "planned"
+    assert run.events_of(End)[-1].reason == "planned"
 
 
 def kill_one(folder: Path, moment: tuple[float, int], who: str, rng: random.Random, go_on: bool) -> dict:

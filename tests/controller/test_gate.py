@@ -4,7 +4,7 @@ import csv
 import dataclasses
 
 import pytest
-from runs import A, B, make, turn, worker
+from runs import A, B, event, make, turn, worker
 
 from bench.controller import gate
 from bench.controller.parity import Judged
@@ -91,7 +91,12 @@ def test_other_threads_in_force_are_refused_where_they_are_known(threads, refuse
 def test_a_retrace_is_a_change_of_conditions_and_a_library_loaded_late_is_none():
     before = conditions(traces={"forward": 1})
     assert gate.changed(before, conditions(traces={"forward": 1}, libraries=[Library("libcudnn.so.9", True)])) == {}
-    assert gate.changed(before, conditions(traces={"forward": 2})) == {"traces": [{"forward": 1}, {"forward": 2}]}
+    assert gate.changed(before, conditions(traces={"forward": 2})) == {"traces": ({"forward": 1}, {"forward": 2})}
+
+
+def proven(**changes):
+    """What a Worker of A recorded, but for those changes."""
+    return event("worker", group=0, round=0, attempt=0, **worker(A, **changes))
 
 
 @pytest.mark.parametrize(
@@ -106,12 +111,12 @@ def test_a_retrace_is_a_change_of_conditions_and_a_library_loaded_late_is_none()
     ],
 )
 def test_rows_under_unlike_conditions_are_told_apart(changes, words):
-    assert validity.differing([worker(A)], [worker(A, **changes)]) == words
+    assert validity.differing([proven()], [proven(**changes)]) == words
 
 
 def test_one_rounds_worker_that_was_unlike_is_enough():
-    odd = [worker(A), worker(A, threads=1)]
-    assert validity.differing([worker(A)] * 2, odd) == ["threads 1 and 2, 2 in the baseline"]
+    odd = [proven(), proven(threads=1)]
+    assert validity.differing([proven()] * 2, odd) == ["threads 1 and 2, 2 in the baseline"]
 
 
 @pytest.mark.parametrize(
@@ -128,10 +133,10 @@ class TestBadSamples:
     def add(self, folder, *turns):
         make(folder, rounds=1)
         made = Journal(folder)
-        for event in turns:
-            made.add("turn", **event)
-        for round_ in {event["round"] for event in turns}:
-            made.add("round", group=0, round=round_, attempt=0, spoilt="")
+        for taken in turns:
+            made.add(event("turn", **taken))
+        for round_ in {taken["round"] for taken in turns}:
+            made.add(event("round", group=0, round=round_, attempt=0, disturbed=""))
         return Run(folder)
 
     def test_samples_of_two_workers_that_overlap_are_left_out_on_both_sides(self, tmp_path):

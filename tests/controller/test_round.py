@@ -18,7 +18,7 @@ from bench.controller.round import Round, RoundResult
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.controller.slot import Session
-from bench.record.events import SCHEMA
+from bench.record.events import Worker
 from bench.record.journal import Journal
 from bench.record.run import Run
 
@@ -144,12 +144,12 @@ class TestPrecision:
         case = Case("half_width", "null", "noop", "cpu", "tf32", "nhwc", 4, "forward_backward", size=67)
         rules = Protocol(rounds=1, burn_in=2, gate=False, iterations=2)
         rounds = Rounds([case], rules, WorkerSettings(threads=1, limit_s=60), tmp_path)
-        rounds.head(run_id="r", schema=SCHEMA)
+        rounds.head("r")
         assert rounds.run() == "planned"
         run = Run(tmp_path)
-        (worker,) = run.of("worker")
-        assert {one["precision"] for one in worker["precision"].values()} == {"tf32"}
-        assert worker["parity_fp32"]["logits"] < 1e-6 < 1e-4 < worker["parity"]["logits"] < 6e-3
+        (worker,) = run.events_of(Worker)
+        assert set(worker.precision.shown.values()) == {"tf32"}
+        assert worker.parity_fp32["logits"] < 1e-6 < 1e-4 < worker.parity["logits"] < 6e-3
         assert {path.name for path in (tmp_path / "workers").glob("*.stderr")} == {
             "g0-r0-a0-null-noop.stderr",
             "g0-r0-a0-null-noop-fp32.stderr",

@@ -5,13 +5,14 @@ import itertools
 import psutil
 import pytest
 from command import NULL, SMALL, Command
+from msgspec.structs import replace
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.machine import noise
-from bench.record.events import SCHEMA
+from bench.record.events import Block, RoundEnd, Turn, Void
 from bench.record.run import Run
 from impls.variants import VARIANTS
 
@@ -23,7 +24,7 @@ def measured(folder, part, tell=lambda *words, **fields: None, earlier=None, **r
     """A Run of one Case in this very process: why it ended, and itself."""
     protocol = Protocol(**{"rounds": 1, "burn_in": 2, "gate": False, "iterations": 2} | rules)
     rounds = Rounds([CASE], protocol, WorkerSettings(1, 60, env={"NULL_NET": part}), folder, tell, earlier)
-    rounds.go_on() if earlier else rounds.head(run_id="r", schema=SCHEMA)
+    rounds.go_on() if earlier else rounds.head("r")
     return rounds.run(), Run(folder)
 
 
@@ -154,22 +155,22 @@ class TestNoise:
         def run(when, **rules):
             quiet = {"steal_s": 0.0, "throttled": None}
             monkeypatch.setattr(
-                noise, "between", lambda *ends: real(*ends) | quiet | {"suspended_s": 2.0 * when(*now["place"])}
+                noise, "between", lambda *ends: replace(real(*ends), **quiet, suspended_s=2.0 * when(*now["place"]))
             )
             return measured(tmp_path, "spin=2", tell, **rules)[1]
 
         return run
 
-    def attempts(self, run, event):
-        return [(one["round"], one["attempt"]) for one in run.of(event)]
+    def attempts(self, run, kind):
+        return [(event.round, event.attempt) for event in run.events_of(kind)]
 
-    def test_a_spoilt_round_is_repeated_and_its_samples_stay_and_do_not_count(self, noisy):
+    def test_a_disturbed_round_is_repeated_and_its_samples_stay_and_do_not_count(self, noisy):
         run = noisy(lambda round_, attempt: attempt == 0, rounds=2)
-        assert self.attempts(run, "void") == [(0, 0), (1, 0)]
+        assert self.attempts(run, Void) == [(0, 0), (1, 0)]
         why = f"the machine was suspended for 2 s ({CASE.id})"
-        assert {void["reason"] for void in run.of("void")} == {why}
-        assert self.attempts(run, "round") == [(0, 1), (1, 1)]
-        assert self.attempts(run, "turn") == [(0, 0)] * 2 + [(0, 1)] * 2 + [(1, 0)] * 2 + [(1, 1)] * 2
+        assert {void.reason for void in run.events_of(Void)} == {why}
+        assert self.attempts(run, RoundEnd) == [(0, 1), (1, 1)]
+        assert self.attempts(run, Turn) == [(0, 0)] * 2 + [(0, 1)] * 2 + [(1, 0)] * 2 + [(1, 1)] * 2
         assert [len(ns) for ns in run.samples(CASE)] == [2, 2]
         run.write()
         samples = [row.split(",") for row in (run.folder / "samples.csv").read_text().splitlines()[1:]]
@@ -179,26 +180,26 @@ class TestNoise:
 
     def test_it_is_repeated_at_most_twice_and_later_rounds_then_no_more(self, noisy):
         run = noisy(lambda round_, attempt: round_ < 2, rounds=3)
-        assert self.attempts(run, "void") == [(0, 0), (0, 1)]
-        assert self.attempts(run, "round") == [(0, 2), (1, 0), (2, 0)]
-        assert [bool(one["spoilt"]) for one in run.of("round")] == [True, True, False]
+        assert self.attempts(run, Void) == [(0, 0), (0, 1)]
+        assert self.attempts(run, RoundEnd) == [(0, 2), (1, 0), (2, 0)]
+        assert [bool(end.disturbed) for end in run.events_of(RoundEnd)] == [True, True, False]
         assert list(run.samples_by_round(CASE)) == [2]
         row = run.row(CASE)
-        assert (row["rounds"], row["rounds_spoilt"]) == (1, 2)
-        assert "rounds_spoilt" in row["flags"].split()
+        assert (row["rounds"], row["rounds_disturbed"]) == (1, 2)
+        assert "rounds_disturbed" in row["flags"].split()
 
-    def test_where_every_round_is_spoilt_all_count_and_the_row_says_so(self, noisy):
+    def test_where_every_round_is_disturbed_all_count_and_the_row_says_so(self, noisy):
         run = noisy(lambda round_, attempt: True, rounds=2)
-        assert self.attempts(run, "round") == [(0, 2), (1, 0)]
+        assert self.attempts(run, RoundEnd) == [(0, 2), (1, 0)]
         row = run.row(CASE)
-        assert (row["rounds"], row["rounds_spoilt"], row["valid"]) == (2, 2, True)
-        assert "every_round_spoilt" in row["flags"].split()
+        assert (row["rounds"], row["rounds_disturbed"], row["valid"]) == (2, 2, True)
+        assert "every_round_disturbed" in row["flags"].split()
 
     def test_a_run_that_goes_on_knows_that_its_machine_is_noisy(self, noisy):
         first = noisy(lambda round_, attempt: True, rounds=1)
         run = noisy(lambda round_, attempt: True, rounds=2, earlier=first)
-        assert self.attempts(run, "void") == [(0, 0), (0, 1)]
-        assert self.attempts(run, "round") == [(0, 2), (1, 0)]
+        assert self.attempts(run, Void) == [(0, 0), (0, 1)]
+        assert self.attempts(run, RoundEnd) == [(0, 2), (1, 0)]
 
 
 class TestStops:
@@ -206,16 +207,16 @@ class TestStops:
     def test_a_target_is_looked_at_from_eight_rounds_on(self, tmp_path):
         reason, run = measured(tmp_path, "spin=4", rounds=10, target_ci=0.9)
         assert reason == run.row(CASE)["stop_reason"] == "target"
-        assert len(run.of("round")) == 8
+        assert len(run.events_of(RoundEnd)) == 8
 
     def test_a_target_that_is_never_reached_ends_at_the_most_rounds(self, tmp_path):
         reason, run = measured(tmp_path, "spin=2", rounds=3, target_ci=1e-9, target_from=2)
         assert reason == run.row(CASE)["stop_reason"] == "max_rounds"
-        assert len(run.of("round")) == 3
+        assert len(run.events_of(RoundEnd)) == 3
 
     def test_a_block_ends_when_its_time_is_up(self, tmp_path):
         _, run = measured(tmp_path, "spin=20", iterations=100, turn_lengths=(1,), block_cap_s=0.1)
-        assert [block["stop"] for block in run.of("block")] == ["time_cap"]
+        assert [block.stop for block in run.events_of(Block)] == ["time_cap"]
         assert 4 <= len(run.turns) <= 6  # whole cycles of two, until 100 ms are over
 
     def test_all_planned_rounds_are_said_to_be_planned(self, scheduled):

@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+from msgspec.structs import replace
 
 from bench.machine import gpu, noise
 
@@ -23,11 +24,11 @@ STILL = {
 CORES = os.cpu_count() or 1
 
 
-def turn(own_s: float = 0.0, **moved: object) -> dict:
+def turn(own_s: float = 0.0, **moved: object) -> noise.Noise:
     """A Turn of 2 s in which nothing happened but what is named, as what the second snapshot says more."""
     moved = {"wall_s": 2.0} | moved
     after = {name: STILL[name] + moved.get(name, 0.0) if STILL[name] is not None else None for name in STILL}
-    return noise.between(STILL, after, own_s) | {name: moved[name] for name in moved if STILL.get(name) is None}
+    return replace(noise.between(STILL, after, own_s), **{name: moved[name] for name in moved if STILL[name] is None})
 
 
 class TestReading:
@@ -39,8 +40,8 @@ class TestReading:
         first = noise.snapshot("cpu")
         assert set(first) == set(STILL)
         moved = noise.between(first, noise.snapshot("cpu"), 0.0)
-        assert 0 < moved["wall_s"] < 5
-        assert moved["suspended_s"] is None or abs(moved["suspended_s"]) < noise.SUSPENDED_S
+        assert 0 < moved.wall_s < 5
+        assert moved.suspended_s is None or abs(moved.suspended_s) < noise.SUSPENDED_S
 
     def test_a_system_without_a_clock_that_counts_sleep_says_none(self, monkeypatch):
         monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
@@ -64,23 +65,23 @@ class TestReading:
 
 class TestDifference:
     def test_the_workers_own_cpu_time_is_not_anothers(self):
-        assert turn(busy_s=3.0, own_s=1.0)["foreign_s"] == 2.0
-        assert turn(busy_s=1.0, own_s=1.5)["foreign_s"] == 0.0
+        assert turn(busy_s=3.0, own_s=1.0).foreign_s == 2.0
+        assert turn(busy_s=1.0, own_s=1.5).foreign_s == 0.0
 
     @pytest.mark.parametrize("name", ["steal_s", "psi_s", "throttled", "suspended_s"])
     def test_a_source_that_is_absent_stays_none(self, name):
-        assert noise.between(STILL | {name: None}, STILL | {name: None}, 0.0)[name] is None
+        assert getattr(noise.between(STILL | {name: None}, STILL | {name: None}, 0.0), name) is None
 
     def test_a_gpu_is_judged_by_both_ends(self):
         first = STILL | {"sm_mhz": 1400, "watts": 300.0, "temp_c": 60, "reasons": 0x4, "others": 0}
         last = STILL | {"sm_mhz": 1200, "watts": 200.0, "temp_c": 70, "reasons": 0x21, "others": 2}
         for found in (noise.between(first, last, 0.0), noise.between(last, first, 0.0)):
-            assert (found["sm_mhz"], found["watts"], found["temp_c"]) == (1200, 250.0, 70)
-            assert (found["reasons"], found["others"]) == (0x25, 2)
+            assert (found.sm_mhz, found.watts, found.temp_c) == (1200, 250.0, 70)
+            assert (found.reasons, found.others) == (0x25, 2)
 
     def test_one_silent_end_leaves_the_others_word(self):
         found = noise.between(STILL | {"reasons": 0x8, "sm_mhz": None}, STILL, 0.0)
-        assert (found["reasons"], found["sm_mhz"]) == (0x8, None)
+        assert (found.reasons, found.sm_mhz) == (0x8, None)
 
 
 class TestPercent:
@@ -92,7 +93,7 @@ class TestPercent:
         assert set(noise.percent([turn(wall_s=0.5, steal_s=0.5)]).values()) == {None}
 
     def test_one_turn_without_a_source_is_enough_to_say_nothing(self):
-        assert noise.percent([turn(), turn() | {"steal_s": None}])["steal_pct"] is None
+        assert noise.percent([turn(), replace(turn(), steal_s=None)])["steal_pct"] is None
 
 
 class TestJudgement:
@@ -154,7 +155,7 @@ class TestJudgement:
         assert noise.noisy([turn(**moved)]) == names
 
     def test_turns_of_an_older_run_which_know_less_are_judged_by_what_they_know(self):
-        old = {"wall_s": 2.0, "steal_s": 0.0, "foreign_s": 0.0, "psi_s": 0.0, "throttled": None}
+        old = noise.Noise(wall_s=2.0, steal_s=0.0, foreign_s=0.0, psi_s=0.0)
         assert noise.invalid([old]) == ""
         assert noise.noisy([old]) == []
 
@@ -162,9 +163,11 @@ class TestJudgement:
 class TestControl:
     def test_a_control_is_two_times_and_the_state_of_the_machine(self):
         found = noise.control()
-        assert set(found) == {"control_cpu_ns", "control_mem_ns", "load1", "mhz", "temp_c"}
-        assert found["control_cpu_ns"] > 1_000_000
-        assert found["control_mem_ns"] > 100_000
+        assert found.control_cpu_ns > 1_000_000
+        assert found.control_mem_ns > 100_000
+        assert found.load1 >= 0
+        assert found.mhz is None or found.mhz > 100
+        assert found.temp_c is None or 0 < found.temp_c < 150
 
     def test_the_copy_is_of_64_mib_between_pages_of_their_own(self):
         source, target = noise._buffers()
@@ -173,9 +176,6 @@ class TestControl:
         assert source.ctypes.data != target.ctypes.data
 
     def test_a_control_off_the_median_of_all_is_found_by_either_of_its_times(self):
-        controls = [{"control_cpu_ns": 100, "control_mem_ns": 1000} for _ in range(6)]
-        controls[1] = {"control_cpu_ns": 106, "control_mem_ns": 1000}
-        controls[2] = {"control_cpu_ns": 105, "control_mem_ns": 950}
-        controls[4] = {"control_cpu_ns": 100, "control_mem_ns": 940}
-        assert noise.control_off(controls) == {1, 4}
+        times = [(100, 1000), (106, 1000), (105, 950), (100, 1000), (100, 940), (100, 1000)]
+        assert noise.control_off([noise.Control(*both, load1=0.0, mhz=None, temp_c=None) for both in times]) == {1, 4}
         assert noise.control_off([]) == set()

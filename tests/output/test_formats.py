@@ -13,9 +13,10 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
+from msgspec import structs
 from paths import ROOT
 from pytest_benchmark.stats import Stats
-from runs import A, B, arms, head, make, turn, worker
+from runs import A, B, arms, event, head, make, turn, worker
 
 from bench import UsageError
 from bench.cases.arm import Ab
@@ -36,7 +37,7 @@ def invoke(run, name, *args):
 
 def one_failed(folder, reason="a gradient\nis \x1b[31mnan"):
     make(folder)
-    Journal(folder).add("failed", case_id=B.id, reason=reason)
+    Journal(folder).add(event("failed", case_id=B.id, reason=reason))
     return folder
 
 
@@ -44,10 +45,10 @@ def single_sample(folder):
     """A Run of one sample: no stddev, no interval."""
     folder.mkdir()
     journal_ = Journal(folder)
-    journal_.add("run", **head([A], Protocol(rounds=1)))
-    journal_.add("worker", group=0, round=0, attempt=0, **worker(A))
-    journal_.add("turn", **turn(A, [7_000_000]))
-    journal_.add("round", group=0, round=0, attempt=0, spoilt="")
+    journal_.add(event("run", **head([A], Protocol(rounds=1))))
+    journal_.add(event("worker", group=0, round=0, attempt=0, **worker(A)))
+    journal_.add(event("turn", **turn(A, [7_000_000])))
+    journal_.add(event("round", group=0, round=0, attempt=0, disturbed=""))
     return Run(folder)
 
 
@@ -115,7 +116,7 @@ class TestTheCommand:
     def test_a_mistake_is_one_line_and_exit_2(self, tmp_path, monkeypatch, name, folder, message):
         make(tmp_path / "run")
         make(tmp_path / "failed", rounds=0)
-        Journal(tmp_path / "failed").add("failed", case_id=A.id, reason="the loss\nis nan")
+        Journal(tmp_path / "failed").add(event("failed", case_id=A.id, reason="the loss\nis nan"))
         monkeypatch.chdir(tmp_path)
         result = invoke(folder, name)
         assert (result.exit_code, result.stdout) == (2, "")
@@ -155,7 +156,7 @@ class TestPytestBenchmark:
         assert (it["datetime"], it["version"]) == ("2026-11-26T06:32:15+00:00", "5.3.1")
         for one, row in zip(it["benchmarks"], run.rows(), strict=True):
             extra = one["extra_info"]
-            assert extra["fingerprint"] == run.head["fingerprint"]
+            assert extra["fingerprint"] == structs.asdict(run.head.fingerprint)
             assert all(extra[name] == row[name] for name in formats.FACTS)
             assert one["params"]["framework"] == row["framework"]
 
@@ -286,7 +287,7 @@ class TestDashboards:
             "value": 0,
             "range": "± 11.45",
             "extra": "torch 2.13.0+cpu on Intel(R) Xeon(R) Processor\nmedian of 50 samples in 5 Rounds\n"
-            "range: half of the 95 % interval over Rounds\nflags: uneven\nRun 20261126T063215Z-reference",
+            "range: half of the 95 % interval over Rounds\nflags: unsteady_machine\nRun 20261126T063215Z-reference",
         }
 
     def test_below_3_rounds_there_are_no_bounds_and_the_range_is_the_stddev(self, tmp_path):
@@ -418,7 +419,7 @@ class TestTrace:
 
     def test_a_round_that_was_repeated_is_shown_and_not_valid(self, tmp_path):
         run = make(tmp_path / "run", rounds=2)
-        Journal(run.folder).add("void", group=0, round=1, attempt=0, reason="a Worker died")
+        Journal(run.folder).add(event("void", group=0, round=1, attempt=0, reason="a Worker died"))
         found = trace.trace_of(Run(run.folder))
         names = [one["name"] for one in slices(found, cat="round")]
         assert names == ["Round 1", "Round 2, repeated"]
@@ -428,8 +429,8 @@ class TestTrace:
     def test_after_a_reboot_time_goes_on(self, tmp_path):
         run = make(tmp_path / "run", rounds=1)
         whole = Journal(run.folder)
-        whole.add("resume", dropped_bytes=0, fingerprint={})
-        whole.add("turn", **turn(A, [5, 5], start=3, round=1))
+        whole.add(event("resume", dropped_bytes=0))
+        whole.add(event("turn", **turn(A, [5, 5], start=3, round=1)))
         found = trace.trace_of(Run(run.folder))
         before, after = (slices(found, cat="round")[number] for number in (0, 1))
         assert span_ns(after)[0] == span_ns(before)[1] + trace.GAP_NS
@@ -456,7 +457,7 @@ class TestMarkdown:
         assert "| forward | torch eager | 184 ± 14.29 (50) | 43.39 | 24% | 1 |" in lines
         assert "| forward_backward | jax jit | 590.5 ± 135.5 (50) | 15.04 | 24% | 1.158 [1.075, 1.248] |" in lines
         assert "| backward | torch eager | 315.5 [265.8, 365.2] |  |  |  |" in lines
-        assert "- forward jax jit: noisy uneven (CPU time: 2 % stolen, 1 % used by others)" in lines
+        assert "- forward jax jit: noisy unsteady_machine (CPU time: 2 % stolen, 1 % used by others)" in lines
         assert "- jax 0.10.2, tensorflow 2.21.0, torch 2.13.0+cpu on Intel(R) Xeon(R) Processor" in lines
         (note,) = (line for line in lines if line.startswith("Inside the clock: forward: inference mode"))
         assert "outside it: input copies" in note
@@ -480,7 +481,7 @@ class TestMarkdown:
         said = {"versions": {A.framework: HOSTILE, B.framework: HOSTILE}}
         sides = Ab("env:X", (HOSTILE, "b"))
         run = make(tmp_path / "run", arms(A, ab=sides), ab=sides, fingerprint=fingerprint, run_id=HOSTILE, unlike=said)
-        Journal(run.folder).add("failed", case_id=run.cases[1].id, reason=HOSTILE)
+        Journal(run.folder).add(event("failed", case_id=run.cases[1].id, reason=HOSTILE))
         for text in (formats.markdown(Run(run.folder)), formats.markdown(foreign(tmp_path / "theirs"))):
             assert tags(text) <= HARMLESS
             assert "everyone" in text
@@ -502,7 +503,7 @@ def foreign(folder):
     folder.mkdir()
     whole = Journal(folder)
     source = {"source": HOSTILE, "taken": []}
-    whole.add("run", **head([case], Protocol(HOSTILE, rounds=1, paired=False), run_id=HOSTILE, ingested=source))
-    whole.add("turn", **turn(case, [5_000_000, 6_000_000]))
-    whole.add("round", group=0, round=0, attempt=0, spoilt="")
+    whole.add(event("run", **head([case], Protocol(HOSTILE, rounds=1, paired=False), run_id=HOSTILE, ingested=source)))
+    whole.add(event("turn", **turn(case, [5_000_000, 6_000_000])))
+    whole.add(event("round", group=0, round=0, attempt=0, disturbed=""))
     return Run(folder)

@@ -8,7 +8,7 @@ import re
 import pytest
 from paths import ROOT
 from rich.console import Console
-from runs import AA, QUIET, A, B, arms
+from runs import AA, QUIET, A, B, arms, event
 from runs import make as made
 
 from bench.cases.passes import pass_title
@@ -37,7 +37,7 @@ def stored(folder, name):
 
 def failed(folder):
     make(folder, [A, B, *TRAINING])
-    Journal(folder).add("failed", case_id=TRAINING[1].id, reason="it fell over")
+    Journal(folder).add(event("failed", case_id=TRAINING[1].id, reason="it fell over"))
     return Run(folder)
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from null_runs import NULL_CASE, run_cases
-from runs import A, B, head, make, turn, worker
+from runs import A, B, event, head, make, turn, worker
 
 from bench.cases.arm import Ab
 from bench.cases.protocol import Protocol
 from bench.machine import noise
-from bench.record import ceiling
+from bench.record import ceiling, events
 from bench.record.ceiling import Ceiling
 from bench.record.journal import Journal
 from bench.record.run import Run
@@ -29,7 +29,7 @@ def with_ceilings(run: Run, *found: dict, worker_name: str = A.worker, **shared)
     for round_, rates in enumerate(found):
         place = {"group": 0, "round": round_, "attempt": 0, "worker": worker_name}
         alike = {"precision": "fp32", "device": "cpu", **dict.fromkeys(ceiling.RATES)}
-        Journal(run.folder).add("ceiling", **place | alike | rates | shared)
+        Journal(run.folder).add(event("ceiling", **place | alike | rates | shared))
     return Run(run.folder)
 
 
@@ -69,7 +69,7 @@ class TestOf:
         for name, rate, numpy in ((one.worker, 50.0, 55.0), (two.worker, 90.0, 99.0)):
             run = with_ceilings(run, *matmul(rate), worker_name=name)
             place = {"group": 0, "round": 0, "attempt": 0}
-            Journal(tmp_path).add("worker", **place, **worker(one, numpy, worker=name))
+            Journal(tmp_path).add(event("worker", **place, **worker(one, numpy, worker=name)))
         assert [ceiling.ceiling_of(Run(tmp_path), case).matmul_gflop_per_s for case in (one, two)] == [55.0, 99.0]
 
     def test_numpys_product_counts_where_it_is_faster_in_fp32_only(self, tmp_path):
@@ -79,7 +79,7 @@ class TestOf:
 
     def test_what_was_measured_in_a_round_that_was_repeated_does_not_count(self, tmp_path):
         run = with_ceilings(make(tmp_path), *matmul(100.0, 900.0))
-        Journal(tmp_path).add("void", group=0, round=1, attempt=0, reason="the machine was suspended")
+        Journal(tmp_path).add(event("void", group=0, round=1, attempt=0, reason="the machine was suspended"))
         assert ceiling.ceiling_of(Run(run.folder), A).matmul_gflop_per_s == 100.0
 
     def test_what_nobody_measured_is_none(self, tmp_path):
@@ -92,8 +92,8 @@ def test_workers_that_go_on_are_asked_once_a_round_and_once_more_where_that_was_
     monkeypatch.setattr(noise, "invalid", lambda around: "the machine was suspended")
     cases = [dataclasses.replace(NULL_CASE, variant=f"half_width.relu{number}") for number in (1, 2)]
     run = run_cases(tmp_path, cases, "pass", rounds=1, shared_workers=True, noise_repeats=1)
-    assert [(one["group"], one["attempt"]) for one in run.of("ceiling")] == [(0, 0), (0, 1)]
-    assert [(one["group"], one["attempt"]) for one in run.of("void")] == [(0, 0)]
+    assert [(one.group, one.attempt) for one in run.events_of(events.Ceiling)] == [(0, 0), (0, 1)]
+    assert [(one.group, one.attempt) for one in run.events_of(events.Void)] == [(0, 0)]
 
 
 class TestRows:
@@ -141,7 +141,7 @@ class TestRows:
     def flags(self, folder, case, **said):
         run = make(folder, [case], rounds=1)
         place = {"group": 0, "round": 0, "attempt": 0}
-        Journal(folder).add("worker", **place, **worker(case) | said)
+        Journal(folder).add(event("worker", **place, **worker(case) | said))
         return Run(run.folder).row(case)["flags"].split()
 
     @pytest.mark.parametrize(
@@ -160,12 +160,12 @@ class TestMemory:
     def row(self, folder, *peaks):
         journal, place = Journal(folder), {"group": 0, "round": 0, "attempt": 0}
         folder.mkdir(exist_ok=True)
-        journal.add("run", **head([A], Protocol(rounds=1)))
-        journal.add("worker", **place, **worker(A))
+        journal.add(event("run", **head([A], Protocol(rounds=1))))
+        journal.add(event("worker", **place, **worker(A)))
         for number, (allocator, process) in enumerate(peaks):
-            event = turn(A, [1000], 1 + 1000 * number)
-            journal.add("turn", **event | {"allocator_peak": allocator, "process_peak": process})
-        journal.add("round", **place, spoilt="")
+            taken = turn(A, [1000], 1 + 1000 * number)
+            journal.add(event("turn", **taken | {"allocator_peak": allocator, "process_peak": process}))
+        journal.add(event("round", **place, disturbed=""))
         return Run(folder).row(A)
 
     def test_the_most_of_any_turn_is_the_peak_allocator_and_process_apart(self, tmp_path):
@@ -183,13 +183,13 @@ class TestFirstCalls:
     def row(self, folder, case, *calls):
         """Of (cache, ms) for each Round."""
         journal = Journal(folder)
-        journal.add("run", **head([case], Protocol(rounds=len(calls))))
+        journal.add(event("run", **head([case], Protocol(rounds=len(calls)))))
         for round_, (cache, ms) in enumerate(calls):
             place = {"group": 0, "round": round_, "attempt": 0}
             said = worker(case, compile_cache=cache, first_call_ns={"forward": ms * 10**6})
-            journal.add("worker", **place, **said)
-            journal.add("turn", **turn(case, [1000], 1 + 1000 * round_) | place)
-            journal.add("round", **place, spoilt="")
+            journal.add(event("worker", **place, **said))
+            journal.add(event("turn", **turn(case, [1000], 1 + 1000 * round_) | place))
+            journal.add(event("round", **place, disturbed=""))
         row = Run(folder).row(case)
         return row["first_call_ms"], row["first_call_warm_ms"], row["compile_cache"]
 

@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from runs import A, B, head, make, turn, worker
@@ -10,7 +11,7 @@ from bench import UsageError
 from bench.cases.protocol import Protocol
 from bench.commands.cli import main
 from bench.output import run_table
-from bench.record.events import EVENTS, SCHEMA
+from bench.record.events import OLDEST, SCHEMA, End, Header
 from bench.record.pairs import within
 from bench.record.run import Run
 
@@ -39,15 +40,32 @@ def block(**changes):
     return line("block", **PLACE | facts | changes)
 
 
+def burn_in(**changes):
+    sync = {"iterations": 1, "copy_ns": 1, "allowed_ns": 2}
+    facts = {"case_id": A.id, "start_ns": [1], "ns": [1], "stop": "cap", "steady_at": None, "sync": sync, "spin_ns": 0}
+    return line("burn_in", **PLACE | facts | changes)
+
+
+def control(**changes):
+    facts = {"control_cpu_ns": 1, "control_mem_ns": 1, "load1": 0.5, "mhz": None, "temp_c": None}
+    return line("control", **PLACE | facts | changes)
+
+
+def layer(**changes):
+    text, numbers = ("variant", "layer", "kind", "framework"), ("height", "width", "channels", "params", "state")
+    facts = dict.fromkeys(text, "x") | dict.fromkeys([*numbers, "macs", *(f"reported_{name}" for name in numbers)], 1)
+    return line("layers", rows=[facts | changes])
+
+
 def nested(depth):
-    return b'{"event":"end","reason":"x","failed":' + b'{"a":' * depth + b"1" + b"}" * depth + b"}"
+    return b'{"event":"end","reason":"planned","failed":' + b'{"a":' * depth + b"1" + b"}" * depth + b"}"
 
 
 FOREIGN = {
     "not JSON": b"not json",
     "an empty line": b"",
     "half a line": a_turn()[:40],
-    "two objects": b'{"event":"end","reason":"x"} {}',
+    "two objects": b'{"event":"end","reason":"planned"} {}',
     "an array": b"[1, 2]",
     "a number": b"5",
     "null": b"null",
@@ -58,10 +76,10 @@ FOREIGN = {
     "an event that is a list": b'{"event":["turn"]}',
     "another program's line": b'{"level":"info","msg":"hello"}',
     "invalid UTF-8": b'{"event":"end","reason":"\xff\xfe"}',
-    "Latin-1 as a key": b'{"event":"end","reason":"x","\xe4":1}',
+    "Latin-1 as a key": b'{"event":"end","reason":"planned","\xe4":1}',
     "a lone surrogate": b'{"event":"end","reason":"\\ud800"}',
     "NUL bytes": b"\0" * 4096,
-    "a NUL inside": b'{"event":"end",\0"reason":"x"}',
+    "a NUL inside": b'{"event":"end",\0"reason":"planned"}',
     "deep arrays": b"[" * 200_000,
     "a deep object": nested(5_000),
     "NaN": a_turn(cpu_s=float("nan")),
@@ -86,9 +104,11 @@ FOREIGN = {
         noise={"wall_s": 1.0, "steal_s": None, "foreign_s": None, "psi_s": None, "throttled": "often"}
     ),
     "a negative lead": a_turn(lead=-1),
-    "burn-in of unequal length": line(
-        "burn_in", **PLACE, case_id=A.id, start_ns=[1], ns=[1, 2], stop="count", steady_at=None, spin_ns=0
-    ),
+    "burn-in of unequal length": burn_in(ns=[1, 2]),
+    "burn-in of a stop that is none": burn_in(stop="enough"),
+    "a block of a stop that is none": block(stop="enough"),
+    "an end for no reason there is": line("end", reason="x"),
+    "a fault of no kind there is": line("fault", **PLACE, worker="w", kind="odd", reason="r", stderr_tail=""),
     "a Worker without conditions": line("worker", **PLACE, **without(worker(A), "conditions")),
     "a Worker of empty conditions": a_worker(conditions={}),
     "a Worker whose libraries are numbers": a_worker(conditions=worker(A)["conditions"] | {"libraries": [1]}),
@@ -97,9 +117,10 @@ FOREIGN = {
     "a Worker whose threads are a list": a_worker(conditions=worker(A)["conditions"] | {"threads": [2]}),
     "a block whose change has one side": block(changed={"threads": [1]}),
     "a block whose change is a number": block(changed={"threads": 1}),
-    "a control in words": line("control", **PLACE, control_cpu_ns="slow", control_mem_ns=1),
-    "a control beyond 64 bits": line("control", **PLACE, control_cpu_ns=10**400, control_mem_ns=1),
+    "a control in words": control(control_cpu_ns="slow"),
+    "a control beyond 64 bits": control(control_cpu_ns=10**400),
     "a layer that is a number": line("layers", rows=[1]),
+    "a layer without all of its columns": line("layers", rows=[{"colour": "red"}]),
 }
 
 
@@ -134,19 +155,17 @@ ODD = {
     "negative ns": a_turn(ns=[-10, -10]),
     "zero ns": a_turn(ns=[0, 0]),
     "a case that is unknown": a_turn(case_id="no-such-case"),
-    "a burn-in of an unknown case": line(
-        "burn_in", **PLACE, case_id="x", start_ns=[1], ns=[1], stop="cap", steady_at=None, spin_ns=0
-    ),
+    "a burn-in of an unknown case": burn_in(case_id="x"),
     "a block of an unknown case": block(case_id="x", fault="differs"),
     "a failed case that is unknown": line("failed", case_id="x", reason="y"),
     "a Worker of unknown cases": a_worker(case_ids=["x"]),
     "a Worker whose proof has no gradient": a_worker(parity={"logits": 1e-7}),
     "a Worker whose first call has no pass": a_worker(first_call_ns={}),
-    "layers with a column of their own": line("layers", rows=[{"colour": "red"}]),
-    "a stop of another group": line("stop", group=5, reason="x"),
+    "layers with a column of their own": layer(colour="red"),
+    "a stop of another group": line("stop", group=5, reason="planned"),
     "a void of a Round that never was": line("void", group=3, round=3, attempt=3, reason="x"),
     "more in an event than we know": line("end", reason="planned", failed={}, more=[{}]),
-    "a control of no time": line("control", **PLACE, control_cpu_ns=0, control_mem_ns=-1),
+    "a control of no time": control(control_cpu_ns=0, control_mem_ns=-1),
 }
 
 
@@ -213,7 +232,7 @@ def test_a_last_line_without_its_end_is_cut_off_too_for_that_is_what_resume_does
     path = tmp_path / "run.jsonl"
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
     run = Run(tmp_path)
-    assert (len(run.problems), run.of("end")) == (1, [])
+    assert (len(run.problems), run.events_of(End)) == (1, [])
 
 
 class TestHeader:
@@ -242,7 +261,7 @@ class TestHeader:
         said = self.refused(tmp_path, self.header()[:-20], a_turn())
         assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: not a JSON object")
 
-    @pytest.mark.parametrize("field", sorted(EVENTS["run"].__required_keys__))
+    @pytest.mark.parametrize("field", sorted(one.name for one in msgspec.structs.fields(Header) if one.required))
     def test_one_without_a_field_is_a_mistake_that_names_it(self, tmp_path, field):
         said = self.refused(tmp_path, line("run", **without(head([A], Protocol()), field)))
         assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: a run event that is")
@@ -256,14 +275,24 @@ class TestHeader:
         ("changes", "part"),
         [
             ({"variant": "alexnet"}, "unknown variant 'alexnet': choose "),
-            ({"batch": "eight"}, "Expected `int`, got `str`"),
-            ({"threads": 2.5}, "Expected `int | null`, got `float`"),
             ({"framework": "torch", "mode": "eager", "layout": "nchw"}, "a case stands there twice"),
         ],
     )
     def test_a_case_that_is_none_is_a_mistake_that_says_what(self, tmp_path, changes, part):
         said = self.refused(tmp_path, self.case(**changes))
         assert said.startswith(f"RUN: the header of run.jsonl is not that of a Run: {part}")
+
+    @pytest.mark.parametrize(
+        ("changes", "part"),
+        [
+            ({"batch": "eight"}, "Expected `int`, got `str` - at `$.cases[1].batch`"),
+            ({"threads": 2.5}, "Expected `int | null`, got `float` - at `$.cases[1].threads`"),
+        ],
+    )
+    def test_a_field_of_a_case_that_is_none_is_a_mistake_that_says_where(self, tmp_path, changes, part):
+        said = self.refused(tmp_path, self.case(**changes))
+        assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: a run event that is")
+        assert part in said
 
     @pytest.mark.parametrize(
         "changes",
@@ -286,9 +315,9 @@ class TestHeader:
         ("schema", "what"),
         [
             (SCHEMA + 1, f"is newer than {SCHEMA}: update alexnet-bench"),
-            (SCHEMA - 1, f"is older than {SCHEMA}: measure again, or plot its CSVs"),
+            (OLDEST - 1, f"is older than {OLDEST}: measure again, or plot its CSVs"),
             (10**30, f"is newer than {SCHEMA}: update alexnet-bench"),
-            (-1, f"is older than {SCHEMA}: measure again, or plot its CSVs"),
+            (-1, f"is older than {OLDEST}: measure again, or plot its CSVs"),
         ],
     )
     def test_one_of_another_schema_is_refused_whatever_else_it_holds(self, tmp_path, schema, what):

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from runs import AA, A, B, aa_runs, arms, make, turn
+from runs import AA, A, B, aa_runs, arms, event, make, turn
 
 from bench.cases.arm import Ab
 from bench.cases.protocol import Protocol
@@ -25,7 +25,7 @@ def one(found):
 
 
 def failing(run, case, reason="killed by SIGKILL"):
-    Journal(run.folder).add("failed", case_id=case.id, reason=reason)
+    Journal(run.folder).add(event("failed", case_id=case.id, reason=reason))
     return Run(run.folder)
 
 
@@ -66,7 +66,7 @@ class TestWithin:
         lines = run.folder.joinpath("run.jsonl").read_text().splitlines(keepends=True)
         odd = [x for x in lines if not ('"event":"turn"' in x and B.id in x)]
         run.folder.joinpath("run.jsonl").write_text("".join(odd))
-        Journal(tmp_path).add("turn", **turn(B, [10, 10], 10**13, round=9))
+        Journal(tmp_path).add(event("turn", **turn(B, [10, 10], 10**13, round=9)))
         pair = one(within(Run(tmp_path)))
         assert (pair.word, pair.reason) == ("MISSING", "no Round has a whole cycle of both")
 
@@ -244,9 +244,9 @@ class TestBetween:
         pair = one(between(runs["baseline"], runs["candidate"], NONE))
         assert (pair.word, pair.reason) == ("MISSING", f"not valid in the {side}: killed by SIGKILL")
 
-    def test_a_run_that_noise_spoilt_decides_nothing(self, tmp_path):
-        pair = one(self.judged(tmp_path, 2.0, base={"rounds": 10, "spoilt": [0, 1, 2]}))
-        assert (pair.word, pair.reason) == ("INCONCLUSIVE", "noise spoilt 30% of its Rounds")
+    def test_a_run_that_noise_disturbed_decides_nothing(self, tmp_path):
+        pair = one(self.judged(tmp_path, 2.0, base={"rounds": 10, "disturbed": [0, 1, 2]}))
+        assert (pair.word, pair.reason) == ("INCONCLUSIVE", "noise disturbed 30% of its Rounds")
 
     def test_sides_of_an_ab_that_were_not_the_same_are_not_compared(self, tmp_path):
         runs = []

@@ -6,7 +6,8 @@ import re
 import statistics
 
 import pytest
-from runs import AA, QUIET, A, B, arms, make, turn, worker
+from msgspec import structs
+from runs import AA, QUIET, A, B, arms, event, make, turn, worker
 
 from bench import UsageError
 from bench.cases.protocol import Protocol
@@ -14,6 +15,7 @@ from bench.commands import run as command
 from bench.output import run_table
 from bench.record import csvfile
 from bench.record.columns import COLUMNS, names
+from bench.record.events import WeightsFile
 from bench.record.journal import Journal, new_folder
 from bench.record.pairs import within
 from bench.record.run import Run
@@ -69,8 +71,8 @@ def test_an_unpaired_run_has_no_ratio(tmp_path):
 
 def test_a_half_cycle_is_in_the_summary_and_not_in_the_ratio(tmp_path):
     journal(tmp_path, rounds=3)
-    Journal(tmp_path).add("turn", **turn(B, [10**7], 10**12, round=3))
-    Journal(tmp_path).add("round", group=0, round=3, attempt=0, spoilt="")
+    Journal(tmp_path).add(event("turn", **turn(B, [10**7], 10**12, round=3)))
+    Journal(tmp_path).add(event("round", group=0, round=3, attempt=0, disturbed=""))
     run = Run(tmp_path)
     assert len(run.samples(B)) == 4
     (pair,) = within(run)
@@ -79,13 +81,13 @@ def test_a_half_cycle_is_in_the_summary_and_not_in_the_ratio(tmp_path):
 
 def test_a_void_round_is_read_and_not_counted(tmp_path):
     journal(tmp_path)
-    Journal(tmp_path).add("void", group=0, round=1, attempt=0, reason="x died")
+    Journal(tmp_path).add(event("void", group=0, round=1, attempt=0, reason="x died"))
     assert len(Run(tmp_path).samples(A)) == 2
 
 
 def test_a_failed_case_keeps_its_reason_and_loses_its_ratio(tmp_path):
     journal(tmp_path)
-    Journal(tmp_path).add("failed", case_id=B.id, reason="killed by SIGKILL")
+    Journal(tmp_path).add(event("failed", case_id=B.id, reason="killed by SIGKILL"))
     run = Run(tmp_path)
     (pair,) = within(run)
     assert (pair.word, pair.reason, pair.ratio) == ("MISSING", f"{B.id} is not valid: killed by SIGKILL", None)
@@ -95,14 +97,14 @@ def test_a_failed_case_keeps_its_reason_and_loses_its_ratio(tmp_path):
 
 def test_what_is_no_longer_equal_after_it_was_timed_is_invalid(tmp_path):
     journal(tmp_path)
-    Journal(tmp_path).add("block", **block(A, fault="disagrees: loss is not finite"))
+    Journal(tmp_path).add(event("block", **block(A, fault="disagrees: loss is not finite")))
     assert Run(tmp_path).row(A)["invalid_reason"] == "after it was timed it disagrees: loss is not finite"
 
 
 def test_what_retraced_while_it_was_timed_is_invalid(tmp_path):
     journal(tmp_path)
     changed = {"traces": [{"forward": 1}, {"forward": 2}]}
-    Journal(tmp_path).add("block", **block(A, changed=changed))
+    Journal(tmp_path).add(event("block", **block(A, changed=changed)))
     reason = "conditions changed while it was timed: traces {'forward': 1} -> {'forward': 2}"
     assert Run(tmp_path).row(A)["invalid_reason"] == reason
 
@@ -147,7 +149,8 @@ class TestUnlikeConditions:
 
     def test_the_table_names_what_was_let_through_and_the_weights_file(self, tmp_path, capsys):
         run = journal(tmp_path, rounds=5)
-        run.head |= {"env": {"DNNL_MAX_CPU_ISA": "SSE41"}, "weights": {"file": "a[1].npy", "sha256": "0123456789"}}
+        weights = WeightsFile("a[1].npy", "0123456789")
+        run.head = structs.replace(run.head, env={"DNNL_MAX_CPU_ISA": "SSE41"}, weights=weights)
         shown(run)
         out = capsys.readouterr().out
         assert "let through to every Worker: DNNL_MAX_CPU_ISA=SSE41" in out
@@ -172,7 +175,7 @@ class TestUnlikeConditions:
 def test_a_row_has_its_identity_and_the_worst_parity_of_all_its_workers(tmp_path):
     journal(tmp_path)
     bad = worker(A, parity=9e-7) | {"group": 0, "round": 1, "attempt": 0}
-    Journal(tmp_path).add("worker", **bad)
+    Journal(tmp_path).add(event("worker", **bad))
     row = Run(tmp_path).row(A)
     net = A.net
     assert (row["variant_hash"], row["params"], row["macs"]) == (net.hash, net.params, net.macs)
@@ -199,45 +202,45 @@ def test_a_quiet_run_has_no_flags(tmp_path):
 
 
 class TestSpoiltRounds:
-    """Rounds that noise spoilt: kept in the file, out of the numbers, unless there are no others."""
+    """Rounds that noise disturbed: kept in the file, out of the numbers, unless there are no others."""
 
-    def test_a_spoilt_round_is_in_no_number(self, tmp_path):
-        run = journal(tmp_path, rounds=6, spoilt=[2])
+    def test_a_disturbed_round_is_in_no_number(self, tmp_path):
+        run = journal(tmp_path, rounds=6, disturbed=[2])
         row = run.row(A)
         assert list(run.samples_by_round(A)) == [0, 1, 3, 4, 5]
-        assert (row["rounds"], row["rounds_spoilt"], row["flags"], row["valid"]) == (5, 1, "rounds_spoilt", True)
+        assert (row["rounds"], row["rounds_disturbed"], row["flags"], row["valid"]) == (5, 1, "rounds_disturbed", True)
         (pair,) = within(run)
         assert (pair.ratio.rounds, pair.word) == (5, "SLOWER")  # one of six is below a fifth
 
     def test_its_samples_are_stored_as_not_valid(self, tmp_path):
-        journal(tmp_path, spoilt=[0]).write()
+        journal(tmp_path, disturbed=[0]).write()
         rows = [row for row in table(tmp_path / "samples.csv") if row["phase"] == "sample"]
         assert {row["valid"] for row in rows if row["round"] == "0"} == {"False"}
         assert {row["valid"] for row in rows if row["round"] != "0"} == {"True"}
 
-    def test_more_than_a_fifth_spoilt_decides_nothing(self, tmp_path):
-        (pair,) = within(journal(tmp_path, rounds=8, spoilt=[1, 4]))
-        assert (pair.word, pair.reason, pair.ratio.rounds) == ("INCONCLUSIVE", "noise spoilt 25% of its Rounds", 6)
+    def test_more_than_a_fifth_disturbed_decides_nothing(self, tmp_path):
+        (pair,) = within(journal(tmp_path, rounds=8, disturbed=[1, 4]))
+        assert (pair.word, pair.reason, pair.ratio.rounds) == ("INCONCLUSIVE", "noise disturbed 25% of its Rounds", 6)
 
-    def test_a_fifth_spoilt_still_decides(self, tmp_path):
-        (pair,) = within(journal(tmp_path, rounds=10, spoilt=[1, 4]))
+    def test_a_fifth_disturbed_still_decides(self, tmp_path):
+        (pair,) = within(journal(tmp_path, rounds=10, disturbed=[1, 4]))
         assert (pair.word, pair.ratio.rounds) == ("SLOWER", 8)
 
-    def test_where_all_are_spoilt_all_count_and_it_says_so(self, tmp_path):
-        run = journal(tmp_path, rounds=5, spoilt=range(5))
+    def test_where_all_are_disturbed_all_count_and_it_says_so(self, tmp_path):
+        run = journal(tmp_path, rounds=5, disturbed=range(5))
         row = run.row(A)
-        assert (row["rounds"], row["flags"], row["valid"]) == (5, "every_round_spoilt", True)
+        assert (row["rounds"], row["flags"], row["valid"]) == (5, "every_round_disturbed", True)
         (pair,) = within(run)
-        assert (pair.word, pair.reason) == ("INCONCLUSIVE", "noise spoilt 100% of its Rounds")
+        assert (pair.word, pair.reason) == ("INCONCLUSIVE", "noise disturbed 100% of its Rounds")
         assert pair.ratio.value.center == pytest.approx(1.5, rel=1e-3)
 
-    def test_the_repeat_of_a_spoilt_round_takes_its_place(self, tmp_path):
-        journal(tmp_path, spoilt=[1])
+    def test_the_repeat_of_a_disturbed_round_takes_its_place(self, tmp_path):
+        journal(tmp_path, disturbed=[1])
         place = {"group": 0, "round": 1, "attempt": 1}
         made = Journal(tmp_path)
-        made.add("void", **place | {"attempt": 0}, reason="the machine was suspended")
-        made.add("turn", **turn(A, [77, 77], 10**12, **place))
-        made.add("round", **place, spoilt="")
+        made.add(event("void", **place | {"attempt": 0}, reason="the machine was suspended"))
+        made.add(event("turn", **turn(A, [77, 77], 10**12, **place)))
+        made.add(event("round", **place, disturbed=""))
         assert Run(tmp_path).samples_by_round(A)[1] == [77, 77]
 
 
@@ -254,7 +257,7 @@ class TestStopReason:
 
     def test_after_a_resume_the_last_one_counts(self, tmp_path):
         journal(tmp_path, stop="time_cap")
-        Journal(tmp_path).add("stop", group=0, reason="planned")
+        Journal(tmp_path).add(event("stop", group=0, reason="planned"))
         assert Run(tmp_path).stop_reason(A) == "planned"
 
 
@@ -286,7 +289,7 @@ class TestCutOff:
         """One more turn each, of a Round that did not come to its end."""
         made = Journal(tmp_path)
         for number, case in enumerate((A, B, B, A)):
-            made.add("turn", **turn(case, [5000, 5000], 10**9 + 20_000 * number, round=3))
+            made.add(event("turn", **turn(case, [5000, 5000], 10**9 + 20_000 * number, round=3)))
         return Run(tmp_path)
 
     def test_a_round_that_was_cut_off_is_kept_and_does_not_count(self, tmp_path):
@@ -314,7 +317,7 @@ class TestCutOff:
 
         monkeypatch.setattr("bench.record.journal.os.fsync", full)
         with pytest.raises(UsageError, match="No space left on device; what was measured before is kept"):
-            made.add("void", group=0, round=0, attempt=0, reason="x")
+            made.add(event("void", group=0, round=0, attempt=0, reason="x"))
         assert (made.broken, (tmp_path / "run.jsonl").read_bytes()) == (True, before)
         assert len(Run(tmp_path).events) == len(run.events)
 
@@ -340,5 +343,5 @@ def test_a_cell_that_a_spreadsheet_would_run_is_text(tmp_path, cell, written):
 def test_an_event_is_on_the_disk_when_add_returns(tmp_path):
     made = Journal(tmp_path)
     for number in range(3):
-        made.add("x", number=number)
+        made.add(event("stop", group=number, reason="planned"))
         assert len((tmp_path / "run.jsonl").read_bytes().splitlines()) == number + 1

@@ -90,7 +90,7 @@ def test_a_run_of_too_few_rounds_says_nothing(tmp_path, plain):
     assert spread_of(aa_runs(tmp_path, 3, rounds=2)).between_runs(plain, A) is None
 
 
-@pytest.mark.parametrize("settings", [{"rounds": 4}, {"spoilt": (0, 1)}])
+@pytest.mark.parametrize("settings", [{"rounds": 4}, {"disturbed": (0, 1)}])
 def test_a_run_that_decides_nothing_widens_no_margin(tmp_path, plain, settings):
     assert spread_of(aa_runs(tmp_path, 3, off=0.15, **settings)).margin(plain, A) == 0.0
     assert spread_of(aa_runs(tmp_path / "whole", 3, off=0.15)).margin(plain, A) == pytest.approx(0.15, rel=0.01)

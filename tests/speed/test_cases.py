@@ -7,6 +7,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 
 from bench.commands.cli import main
 
@@ -49,7 +50,7 @@ def test_case(benchmark, case_id, run):
     row = run.row(case)
     benchmark.group = case.pass_
     benchmark.extra_info.update(
-        fingerprint=run.head["fingerprint"],
+        fingerprint=structs.asdict(run.head.fingerprint),
         **{name: row[name] for name in ("run_id", "case_id", "work_hash", "conditions_hash", "protocol_hash", "flags")},
     )
     benchmark.pedantic(lambda: None, rounds=len(samples), warmup_rounds=0, iterations=1)

@@ -61,7 +61,7 @@ def events():
             yield event | {"group": 0, "round": number, "attempt": 0}
         machine.now += PAUSE_NS
     yield {"event": "stop", "group": 0, "reason": "planned"}
-    yield {"event": "end", "reason": "planned", "failed": {}}
+    yield {"event": "end", "reason": "planned"}
 
 
 def round_(machine):
@@ -71,7 +71,8 @@ def round_(machine):
     for case in CASES:
         made = machine.iterations(case, [0.3 * math.exp(-n / 3) for n in range(12)])
         taken = {name: made[name] for name in ("case_id", "start_ns", "ns")}
-        yield {"event": "burn_in", **taken, "stop": "gate", "steady_at": 10, "spin_ns": 0}
+        sync = {"iterations": 1, "copy_ns": 1, "allowed_ns": 2}
+        yield {"event": "burn_in", **taken, "stop": "gate", "steady_at": 10, "sync": sync, "spin_ns": 0}
     for cycle in range(SAMPLES // (2 * TURN)):
         order = machine.dice.sample(CASES, len(CASES))
         for case in itertools.chain(order, reversed(order)):
@@ -79,7 +80,7 @@ def round_(machine):
             yield {"event": "turn", **made, "cycle": cycle, "lead": 1}
     facts = {"fault": "", "changed": {}, "stop": "count", "noise": ""}
     yield from ({"event": "block", "case_id": case.id, **facts} for case in CASES)
-    yield {"event": "round", "spoilt": ""}
+    yield {"event": "round", "disturbed": ""}
 
 
 @pytest.fixture(scope="module")

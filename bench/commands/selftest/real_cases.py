@@ -114,10 +114,10 @@ def measured(asked: dict[str, Any]) -> list[Path]:
 
 
 def comparisons(made: Run) -> Iterator[Known]:
-    ab = made.head["ab"]
-    if not ab or ab["key"] != "slowdown":
+    ab = made.head.ab
+    if not ab or ab.key != "slowdown":
         raise UsageError(f"{made.folder}: expected a Run of --ab slowdown=0,PERCENT")
-    true = (1 + float(ab["values"][1]) / 100) / (1 + float(ab["values"][0]) / 100)
+    true = (1 + float(ab.values[1]) / 100) / (1 + float(ab.values[0]) / 100)
     pairs = [pair for pair in within(made) if pair.ratio and pair.verdict]
     if lost := [case.id for case in made.cases if made.invalid_reason(case)]:
         console.tell(f"{made.folder.name}: no comparison of {', '.join(lost)}")

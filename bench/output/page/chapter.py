@@ -24,6 +24,7 @@ from bench.output.page import (
 from bench.output.results_table import Results, results_of, versions_of
 from bench.record import aa_runs, csvfile, journal, pairs
 from bench.record.columns import COLUMNS, names
+from bench.record.events import Fault, Void
 from bench.record.flags import explain_flags
 from bench.record.pairs import MARGIN
 from bench.record.run import Run
@@ -83,13 +84,13 @@ def chapter(run: Run, id_: str, margin: float = MARGIN) -> dict[str, Any]:
         "protocol": table_conditions.protocol(run),
         "clock": results.clock,
         "noise": table.noises(run, found),
-        "events": list(_spoilt(run)),
+        "events": list(_mishaps(run)),
         "flags": explain_flags(found.values()),
         "whole": reproduce.whole(run),
         "row_by_row": _row_by_row(run),
         "commands": [("; ".join(names), line) for line, names in lines.items()],
         "with_path": any(map(_with_path, [*lines, reproduce.whole(run)])),
-        "ingested": "ingested" in run.head,
+        "ingested": bool(run.head.ingested),
         "files": _files(run, list(found.values())),
     }
 
@@ -121,15 +122,15 @@ def _notes(results: Results, margin: float) -> Iterator[str]:
         yield "Rows of the nets, timed one by one, stand under Layers."
 
 
-def _spoilt(run: Run) -> Iterator[str]:
+def _mishaps(run: Run) -> Iterator[str]:
     """What went wrong while it was measured, in the order of the groups."""
-    for (group, number), reason in sorted(run.spoilt.items()):
-        yield f"Group {group + 1}, Round {number + 1} is spoilt: {reason}."
-    for one in run.of("void"):
-        yield f"Group {one['group'] + 1}, Round {one['round'] + 1} was measured again: {one['reason']}."
-    for one in run.of("fault"):
-        where = f"Group {one['group'] + 1}, Round {one['round'] + 1}"
-        yield f"{where}: the Worker {one['worker']} was lost ({one['kind']}): {one['reason']}."
+    for (group, number), reason in sorted(run.disturbed.items()):
+        yield f"Group {group + 1}, Round {number + 1} was disturbed: {reason}."
+    for void in run.events_of(Void):
+        yield f"Group {void.group + 1}, Round {void.round + 1} was measured again: {void.reason}."
+    for fault in run.events_of(Fault):
+        where = f"Group {fault.group + 1}, Round {fault.round + 1}"
+        yield f"{where}: the Worker {fault.worker} was lost ({fault.kind}): {fault.reason}."
 
 
 def _lines(run: Run) -> dict[str, list[str]]:
@@ -143,7 +144,7 @@ def _lines(run: Run) -> dict[str, list[str]]:
 def _row_by_row(run: Run) -> str:
     """What a line for a row gives."""
     alone = "a time alone, since a ratio needs both sides in one Run"
-    if run.head["ab"]:
+    if run.head.ab:
         said = "Row by row, each with its other side, so with its ratio"
     elif run.protocol.shared_workers:
         said = f"Net by net, each with all of its rows, in every pass; {alone}"

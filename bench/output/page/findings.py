@@ -12,6 +12,7 @@ from bench.output.console import number
 from bench.output.labels import describe, label_of, some_of
 from bench.output.page.table import whole_nets
 from bench.output.results_table import Rows, interval_text
+from bench.record.events import End
 from bench.record.pairs import Pair, describe_arm
 from bench.record.run import Run
 from bench.stats.descriptive import LEAST_ROUNDS
@@ -49,7 +50,7 @@ def _measured(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
     compared = [pair for pair in pairs if pair.ratio]
     if not compared:
         return [*_times(run, rows, list(whole.values())), Finding("", run_notes.no_ratio(run, rows, pairs))]
-    ranked = sorted(compared, key=_weight) if run.head["ab"] else compared
+    ranked = sorted(compared, key=_weight) if run.head.ab else compared
     if len(ranked) > FEW:
         first = {
             (pair.pass_, label_of(whole[pair.baseline])): pair for pair in sorted(ranked, key=_weight, reverse=True)
@@ -74,7 +75,7 @@ def _compared(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> F
     times = "times " if value.center >= 1 else "of "
     rounds = f"{pair.ratio.rounds} {'Round' if pair.ratio.rounds == 1 else 'Rounds'}"
     how = f"95 % interval over {rounds}" if value.low is not None else f"{rounds}: too few for an interval"
-    if run.head["ab"]:
+    if run.head.ab:
         a, b = (f"{label} ({describe_arm(run, label)})" for label in LABELS)
         text = f"{b} takes {ratio} {times}the time of {a} for {_work(run, candidate)}{_by(run, candidate)} ({how})."
     else:
@@ -86,7 +87,7 @@ def _compared(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> F
     if len(compiled) == 1:
         other = base if compiled[0] is candidate else candidate
         said.append(f"Of the two {label_of(compiled[0])} compiles, {label_of(other)} does not.")
-    if run.head["ab"] and run.head["ab"]["identical"]:
+    if run.head.ab and run.head.ab.identical:
         said.append("Both sides are the same: what differs is what this machine and harness cannot tell apart.")
     return Finding(pair.word, text, " ".join(said))
 
@@ -106,8 +107,9 @@ def _work(run: Run, case: Case) -> str:
 
 def _by(run: Run, case: Case) -> str:
     """Whose net the two sides of an --ab run, where that is not what they differ in."""
-    known = [one for one in (case.framework, case.mode) if one != run.head["ab"]["values"][1]]
-    return "" if run.head["ab"]["key"] == "net" else f" in {' '.join(known)}"
+    ab = run.head.ab
+    known = [one for one in (case.framework, case.mode) if not ab or one != ab.values[1]]
+    return "" if ab and ab.key == "net" else f" in {' '.join(known)}"
 
 
 def _times(run: Run, rows: Rows, cases: Sequence[Case]) -> Iterator[Finding]:
@@ -139,14 +141,14 @@ def _unfinished(run: Run, rows: Rows) -> Iterator[str]:
     reasons = {row["stop_reason"] for row in rows.values()}
     done = [row["rounds"] for row in rows.values()]
     counted = f"{min(done)}" if min(done) == max(done) else f"{min(done)} to {max(done)}"
-    if "interrupted" in reasons or run.events[-1]["event"] != "end":
+    if "interrupted" in reasons or not isinstance(run.events[-1], End):
         yield (
             f"Interrupted: this Run did not come to its end; {counted} of {run.protocol.rounds} Rounds are there. "
             f"`alexnet-bench run --resume {shlex.quote(run.folder.resolve().name)}` goes on with it."
         )
     elif "time_cap" in reasons:
         yield f"Cut short by --max-time: {counted} of {run.protocol.rounds} Rounds are there."
-    if any(0 < row["rounds"] < LEAST_ROUNDS for row in rows.values()) and "ingested" not in run.head:
+    if any(0 < row["rounds"] < LEAST_ROUNDS for row in rows.values()) and not run.head.ingested:
         yield f"There are rows of fewer than {LEAST_ROUNDS} Rounds: they have no interval."
 
 
@@ -164,9 +166,9 @@ def _noise(rows: Rows) -> Iterator[str]:
     stolen, others, off = noise.NOISY["steal_pct"], noise.NOISY["foreign_cpu_pct"], 100 * noise.CONTROL_OFF
     said = {
         "noisy": f"noisy (more than {stolen:g} % of the CPU stolen, or {others:g} % used by others)",
-        "uneven": f"uneven (the machine’s own speed changed by more than {off:g} % around their Rounds)",
-        "rounds_spoilt": "left without the Rounds that noise spoilt",
-        "every_round_spoilt": "spoilt by noise in every Round, and decide nothing",
+        "unsteady_machine": f"from an unsteady machine (its speed changed by more than {off:g} % around their Rounds)",
+        "rounds_disturbed": "left without the Rounds that noise disturbed",
+        "every_round_disturbed": "disturbed by noise in every Round, and decide nothing",
     }
     valid = [row for row in rows.values() if row["valid"]]
     for flag, meaning in said.items():

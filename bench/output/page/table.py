@@ -67,7 +67,7 @@ def _counted(words: str | None) -> str:
 def noises(run: Run, rows: Rows) -> Table:
     """A row a Case: what its own turns saw of others."""
     cases, beside = whole_nets(run), varying(run)
-    gpu, counts = _known(OF_A_GPU, rows, cases), ("rounds", "rounds_spoilt")
+    gpu, counts = _known(OF_A_GPU, rows, cases), ("rounds", "rounds_disturbed")
     figures = (Column(BY_NAME[name].title, numeric=True) for name in (*EVIDENCE, *counts, *VARIATION, *gpu))
     columns = [*_names(beside), *figures, Column("trend"), Column("flags", long=True)]
     body = []

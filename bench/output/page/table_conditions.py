@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import structs
+
 from bench.cases.case import Case
 from bench.output.labels import label_of
 from bench.output.results_table import Rows
 from bench.output.tables import Cell, Column, Table
 from bench.record import conditions
 from bench.record.run import Run
+from bench.worker.messages import CheckKind
 
 #: What a Worker says of itself, or does not: XLA has no oneDNN to switch.
 PROBED = ("Python", "threads", "oneDNN", "TF32", "matmul, probed", "convolution, probed")
@@ -16,7 +19,7 @@ PROBED = ("Python", "threads", "oneDNN", "TF32", "matmul, probed", "convolution,
 SHARED = (*PROBED, "preset", "environment")
 #: Of the fingerprint, what its names alone do not say well.
 SPOKEN = {"load_1min": "load, 1 minute", "memory_mib": "memory MiB", "alexnet_bench": "alexnet-bench"}
-PARITY = ("logits", "loss", "gradient")
+PARITY = (CheckKind.LOGITS, CheckKind.LOSS, CheckKind.GRADIENT)
 
 
 def table(run: Run, found: Rows) -> Table:
@@ -74,9 +77,9 @@ def _facts(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str, str]:
     return {what: "" if value in (None, "") else str(value) for what, value in facts.items()}
 
 
-def _off(run: Run, case: Case, what: str) -> str | None:
+def _off(run: Run, case: Case, what: CheckKind) -> str | None:
     """Relative L2 error against float64, the worst of the Worker's Rounds."""
-    known = [one["parity"][what] for one in run.workers(case) if one["parity"].get(what) is not None]
+    known = [worker.parity[what] for worker in run.workers(case) if what in worker.parity]
     return f"{max(known):.1e}" if known else None
 
 
@@ -95,15 +98,15 @@ def _switch(value: Any) -> Any:
 
 def machine(run: Run) -> list[tuple[str, str]]:
     """The fingerprint, name and value."""
-    known = {name: value for name, value in run.head["fingerprint"].items() if value is not None}
+    known = {name: value for name, value in structs.asdict(run.head.fingerprint).items() if value not in (None, {})}
     return [(SPOKEN.get(name, name.replace("_", " ")), _words(value)) for name, value in known.items()]
 
 
 def protocol(run: Run) -> list[tuple[str, str]]:
     """How it was measured, in words, then the hash of all that shapes a sample."""
     held = run.protocol
-    if "ingested" in run.head:
-        return [("measured by", str(run.head["ingested"]["source"])), ("sessions", str(held.rounds))]
+    if run.head.ingested:
+        return [("measured by", run.head.ingested.source), ("sessions", str(held.rounds))]
     turns = "fresh Workers, in mirrored order" if held.paired else "none: one framework after the other (classic)"
     burn_in = f"at least {held.burn_in}, until steady, at most {held.burn_in_cap}" if held.gate else f"{held.burn_in}"
     most = "" if held.target_ci is None else "at most "

@@ -3,8 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from bench.output.tables import Cell, Column, Table, fraction, measured, plain, with_interval
 from bench.record import layer_times
+from bench.record.events import Layers
 from bench.record.run import Run
 
 Row = Mapping[str, Any]
@@ -19,17 +22,16 @@ def tables(run: Run) -> list[Table]:
 
 def _nets(run: Run) -> Iterator[Table]:
     nets: dict[str, dict[str, dict[str, Row]]] = {}
-    for row in (row for event in run.of("layers") for row in event["rows"]):
-        variant, layer, framework = (str(row.get(name)) for name in ("variant", "layer", "framework"))
-        if "." not in variant:
-            nets.setdefault(variant, {}).setdefault(layer, {})[framework] = row
+    for row in (row for event in run.events_of(Layers) for row in event.rows):
+        if "." not in row.variant:
+            nets.setdefault(row.variant, {}).setdefault(row.layer, {})[row.framework] = structs.asdict(row)
     for variant, layers in nets.items():
         columns = [Column("layer"), Column("kind"), Column("output"), Column("params", True), Column("MACs", True)]
         body = []
         for layer, theirs in layers.items():
-            row = next(iter(theirs.values()))
-            cells = [Cell(layer), Cell(str(row.get("kind"))), Cell(_shape(row)), _count(row, "params")]
-            body.append([*cells, _count(row, "macs"), Cell(_reported(theirs))])
+            first = next(iter(theirs.values()))
+            cells = [Cell(layer), Cell(str(first["kind"])), Cell(_shape(first)), _count(first, "params")]
+            body.append([*cells, _count(first, "macs"), Cell(_reported(theirs))])
         names = ", ".join(dict.fromkeys(name for theirs in layers.values() for name in theirs))
         caption = f"{variant}: what one image goes through, as counted here, and what {names} reported"
         yield Table(caption, [*columns, Column("reported", long=True)], body)

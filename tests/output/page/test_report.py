@@ -12,6 +12,7 @@ import threading
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from hostile import HOSTILE, run_that_says
@@ -271,7 +272,7 @@ def foreign(folder: Path, name: str = "test_a.py::test_b", **changes) -> Run:
     case = dataclasses.replace(case, **changes)
     protocol = Protocol("ingested", rounds=3, burn_in=0, paired=False, gate=False)
     made = make(folder / "f", [A], rounds=3)
-    events = [one for one in made.events if one["event"] not in ("worker", "block")]
+    events = [one for one in map(msgspec.to_builtins, made.events) if one["event"] not in ("worker", "block")]
     for one in events:
         if one["event"] == "run":
             one |= {"cases": [dataclasses.asdict(case)], "protocol": dataclasses.asdict(protocol)}
@@ -487,7 +488,9 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
 
     def test_what_a_framework_reports_otherwise_is_shown(self, tmp_path):
         row = {"variant": "owt", "layer": "conv1", "kind": "conv", "height": 55, "width": 55, "channels": 64}
-        row |= {"params": 1, "state": 0, "macs": 2, "framework": "jax", "reported_height": 54, "reported_width": 55}
+        row |= {"params": 1, "state": 0, "macs": 2, "framework": "jax"}
+        reported = {"height": 54, "width": 55, "channels": 64, "params": 1, "state": 0}
+        row |= {f"reported_{name}": number for name, number in reported.items()}
         made = changed(make(tmp_path / "r"), {"event": "layers", "rows": [row]})
         assert "55 × 55 × 6412jax: height 54" in shown(made).text("td")
 

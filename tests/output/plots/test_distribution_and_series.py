@@ -326,7 +326,7 @@ class TestSeries:
 
 
 def test_a_run_is_painted(tmp_path):
-    run = make(tmp_path / "run", [A, B, replace(A, pass_="forward_backward")], rounds=2, spoilt=[1], base_ns=10**7)
+    run = make(tmp_path / "run", [A, B, replace(A, pass_="forward_backward")], rounds=2, disturbed=[1], base_ns=10**7)
     series.draw(frames.samples([run.folder]), tmp_path / "series.svg")
     assert "torch eager" in (tmp_path / "series.svg").read_text()
 

@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 import pytest
 from null_runs import NULL_CASE
-from runs import make
+from runs import event, make
 
 from bench import UsageError
 from bench.output.plots import frames, kinds, roofline, times
@@ -26,7 +26,7 @@ def draw_run_folder(folder, ceilings):
     if ceilings:
         place = {"group": 0, "round": 0, "attempt": 0, "worker": torch.worker, "precision": "fp32", "device": "cpu"}
         rates = {"matmul_gflop_per_s": 100.0, "conv_gflop_per_s": None, "copy_gb_per_s": 10.0}
-        Journal(folder).add("ceiling", **place, **rates)
+        Journal(folder).add(event("ceiling", **place, **rates))
     run = Run(run.folder)
     run.write()
     problems = kinds.draw_run_folder(run.folder, run.rows(), profile=False)

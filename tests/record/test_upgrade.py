@@ -1,0 +1,110 @@
+"""A Run of schema 4 is read as one of schema 5, and is never gone on with."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from paths import ROOT
+from runs import A, B, make
+
+from bench.commands.cli import main
+from bench.record.events import BlockStop, Header, Worker
+from bench.record.pairs import within
+from bench.record.run import Run
+from bench.record.upgrade import upgrade
+
+REFERENCE = ROOT / "results/reference/cpu-2-cores"
+
+
+def downgraded(folder, *lines):
+    """The same Run as schema 4 had it, with these lines more."""
+    events = [json.loads(line) for line in (folder / "run.jsonl").read_text().splitlines()]
+    for event in events:
+        if event["event"] == "run":
+            event["schema"] = 4
+        if event["event"] == "worker":
+            for name in ("bf16", "filled", "switches"):
+                del event["conditions"][name]
+            event["conditions"] |= {"flush_denormal": True, "reorder_for_peak_memory": None}
+        if event["event"] == "turn":
+            event |= {"nivcsw": 1, "nvcsw": 2, "majflt": 0}
+        if event["event"] == "block":
+            event["noise"] = ""
+        if event["event"] == "round":
+            event["spoilt"] = event.pop("disturbed")
+        if event["event"] == "end":
+            event["failed"] = {}
+    whole = [json.dumps(event) for event in events]
+    (folder / "run.jsonl").write_text("".join(f"{line}\n" for line in [*whole, *lines]))
+    return Run(folder)
+
+
+def test_it_has_the_figures_and_verdicts_that_it_would_have_in_schema_5(tmp_path):
+    new = make(tmp_path, rounds=6, disturbed=[1])
+    rows, verdicts = new.rows(), [pair.as_json() for pair in within(new)]
+    old = downgraded(tmp_path)
+    assert (old.schema, new.schema) == (4, 5)
+    assert old.rows() == rows
+    assert [pair.as_json() for pair in within(old)] == verdicts
+    assert old.disturbed == {(0, 1): "the machine was suspended"}
+    assert [row["flags"] for row in rows] == ["rounds_disturbed"] * 2
+    old.write()
+    assert len((tmp_path / "samples.csv").read_text().splitlines()) == 1 + 6 * 4 * 3
+
+
+def test_its_events_are_those_of_schema_5(tmp_path):
+    make(tmp_path, [A])
+    run = downgraded(tmp_path)
+    assert [header.schema for header in run.events_of(Header)] == [5]
+    conditions = run.events_of(Worker)[0].conditions
+    assert (conditions.bf16, conditions.filled) == (None, [])
+    assert conditions.switches == {"flush_denormal": True, "reorder_for_peak_memory": None}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event":"round","group":0,"round":1,"attempt":0}',
+        '{"event":"worker","conditions":[]}',
+        '{"event":["round"]}',
+        '{"event":"explosion"}',
+        "[1]",
+        "not json",
+        '{"event":"end","failed":' + '{"a":' * 5_000 + "1" + "}" * 5_001,
+    ],
+)
+def test_a_line_that_is_no_event_is_named_there_too(tmp_path, line):
+    make(tmp_path)
+    run = downgraded(tmp_path, line)
+    (problem,) = run.problems
+    assert problem.startswith(f"{tmp_path / 'run.jsonl'}, line {len(run.events) + 1}: ")
+    assert len(problem) < len(str(tmp_path)) + 250
+    assert len(run.samples(A)) == len(run.samples(B)) == 5
+
+
+def test_what_has_not_changed_stays_as_it_is():
+    event = {"event": "stop", "group": 0, "reason": BlockStop.TIME_CAP}
+    assert upgrade(event) is event
+
+
+def test_it_is_not_gone_on_with(tmp_path):
+    make(tmp_path, stop="interrupted")
+    downgraded(tmp_path)
+    before = (tmp_path / "run.jsonl").read_bytes()
+    done = CliRunner().invoke(main, ["run", "--resume", str(tmp_path)])
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "alexnet-bench: --resume: the Run is of schema 4, expected 5: start anew\n",
+    )
+    assert (tmp_path / "run.jsonl").read_bytes() == before
+
+
+def test_one_that_another_file_holds_comes_back_to_the_byte(tmp_path):
+    export = ["export", str(REFERENCE), "--format", "pytest-benchmark", "--output", str(tmp_path / "run.json")]
+    assert CliRunner().invoke(main, export).exit_code == 0
+    done = CliRunner().invoke(main, ["ingest", str(tmp_path / "run.json"), "--out", str(tmp_path), "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["run"]["event"], found["run"]["schema"], len(found["cases"])) == ("run", 5, 6)
+    (folder,) = (path.parent for path in tmp_path.glob("*/run.jsonl"))
+    assert (folder / "run.jsonl").read_bytes() == (REFERENCE / "run.jsonl").read_bytes()
