@@ -1,8 +1,6 @@
 """Passes: what of a Net is timed, one record per pass; whatever times, proves, counts or names a pass reads it here.
 
-To add a pass: its record, its method in impls/net.py and each adapter, and, where no proof there is fits, its values in
-impls/reference.py and controller/parity.py and its check in the Worker. A new stage of work has its bytes in
-stats/roofline.py.
+docs/adding.md says what else a new one needs.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,8 +27,8 @@ MACS: dict[str, Callable[[Counted], int]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """What has a time: ``name`` is its key in ids, CSVs and JSON, ``title`` its heading, ``stages`` its work."""
+class Timed:
+    """A pass, or the difference of two. ``name`` is its key in ids, CSVs and JSON; ``stages`` are its work."""
 
     name: str
     title: str
@@ -42,14 +40,14 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference(Figure):
+class Difference(Timed):
     """A time that is never measured: that of a pass less that of the pass ``less``, in the same Worker."""
 
     less: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pass(Figure):
+class Pass(Timed):
     """A pass of a Net."""
 
     phrase: str
@@ -98,17 +96,18 @@ PASSES = {
 }
 
 
-def figures() -> dict[str, Figure]:
+def timed_by_name() -> dict[str, Timed]:
     """All passes and differences by name, each difference before the pass that it is taken from."""
-    known: dict[str, Figure] = {}
+    known: dict[str, Timed] = {}
     for each in PASSES.values():
-        known |= {figure.name: figure for figure in (each.difference, each) if figure}
+        known |= {timed.name: timed for timed in (each.difference, each) if timed}
     return known
 
 
 def pass_title(name: str) -> str:
     """The heading of a pass or difference; the name itself of another program's."""
-    return figures()[name].title if name in figures() else name
+    known = timed_by_name()
+    return known[name].title if name in known else name
 
 
 def proven_with(names: Iterable[str]) -> list[Pass]:

@@ -18,7 +18,7 @@ from bench import UsageError
 from bench.cases.case import LRNS, Case
 from bench.cases.layer_table import shape
 from bench.cases.parse import parse_choices, parse_count, parse_seconds
-from bench.cases.passes import Figure, profiled
+from bench.cases.passes import Timed, profiled
 from bench.cases.protocol import Protocol
 from bench.commands import options
 from bench.controller import session
@@ -119,7 +119,7 @@ def tables(made: Run, rows: Sequence[layer_times.Row]) -> None:
     """One table per Worker and two passes: a line per layer."""
     out = console.console()
     for mine in layer_times.by_worker(rows):
-        timed = layer_times.of_layers(row["pass"] for row in mine)
+        timed = layer_times.timed_per_layer(row["pass"] for row in mine)
         for at in range(0, len(timed), BESIDE):
             out.print(table(mine, timed[at : at + BESIDE]))
         for row in (row for row in mine if row.get("sum_over_whole")):
@@ -140,7 +140,7 @@ def tables(made: Run, rows: Sequence[layer_times.Row]) -> None:
     out.print(note, soft_wrap=True)
 
 
-def table(rows: Sequence[layer_times.Row], timed: Sequence[Figure]) -> Table:
+def table(rows: Sequence[layer_times.Row], timed: Sequence[Timed]) -> Table:
     """Of one Worker and net in these passes and differences."""
     first = rows[0]
     lrn = f", LRN {first['lrn']}" if first["lrn"] != LRNS[0] else ""
@@ -149,7 +149,7 @@ def table(rows: Sequence[layer_times.Row], timed: Sequence[Figure]) -> Table:
     shown = console.new_table(f"{first['variant']}, batch {first['batch']}, {where}, {who}")
     shown.add_column("layer", no_wrap=True)
     of_pass = ("GFLOP\n/s", "of\npeak", "of\nroof")
-    headings = [heading for figure in timed for heading in (f"{figure.title}\nms", *of_pass)]
+    headings = [heading for each in timed for heading in (f"{each.title}\nms", *of_pass)]
     for heading in ("output", "params", "MMACs", *headings):
         shown.add_column(heading, justify="right", no_wrap=True)
     for layer, passes in layer_times.by_layer(rows).items():
@@ -158,7 +158,7 @@ def table(rows: Sequence[layer_times.Row], timed: Sequence[Figure]) -> Table:
         first_pass = next(iter(passes.values()))
         output = shape(first_pass).replace(" ", "") if "height" in first_pass else ""
         counts = [f"{first_pass[name] / unit:.4g}{mark}" if first_pass.get(name) else "" for name, unit, mark in COUNTS]
-        cells = [cell for figure in timed for cell in _cells(passes.get(figure.name, {}))]
+        cells = [cell for each in timed for cell in _cells(passes.get(each.name, {}))]
         shown.add_row(layer, output, *counts, *cells)
     return shown
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from bench.cases.case import LRNS, Case
-from bench.cases.passes import Difference, Figure, profiled
+from bench.cases.passes import Difference, Timed, profiled
 from bench.record import ceiling
 from bench.record.columns import CsvColumn
 from bench.record.run import Run
@@ -62,10 +62,10 @@ def layer_rows(run: Run) -> Iterator[Row]:
         yield from Times(run, wholes).rows()
 
 
-def of_layers(passes: Iterable[str]) -> list[Figure]:
+def timed_per_layer(passes: Iterable[str]) -> list[Timed]:
     """What a layer has a time of, of these passes and differences: of a pass with a difference the difference."""
     known = set(passes)
-    return [figure for figure in (each.difference or each for each in profiled()) if figure.name in known]
+    return [timed for timed in (each.difference or each for each in profiled()) if timed.name in known]
 
 
 def by_worker(rows: Iterable[Row]) -> list[list[Row]]:
@@ -95,7 +95,7 @@ class Times:
         self.layers: dict[str, Medians] = {}
         for layer, part in self.parts.items():
             found = _medians(run, {pass_: _part(run, case, part.name) for pass_, case in wholes.items()})
-            if all(found[figure.name] for figure in of_layers(found)):
+            if all(found[timed.name] for timed in timed_per_layer(found)):
                 self.layers[layer] = found
         self.about = {name: getattr(self.case, name) for name in AXES}
         self.width = roofline.WIDTHS.get(self.case.precision, roofline.WIDTH)
@@ -105,9 +105,9 @@ class Times:
             if placed.layer.name in self.layers:
                 yield from self._of_layer(placed)
         for each in profiled():
-            for figure in (each.difference, each):
-                if figure and figure.name in self.whole:
-                    yield from self._totals(figure)
+            for timed in (each.difference, each):
+                if timed and timed.name in self.whole:
+                    yield from self._totals(timed)
 
     def sums(self, pass_: str) -> dict[int, float]:
         """ns, by Round, of all rows; nothing where one of them is missing."""
@@ -121,24 +121,24 @@ class Times:
         part, (height, width, channels) = self.parts[placed.layer.name], placed.output
         facts = {"layer": placed.layer.name, "kind": placed.layer.kind, "height": height, "width": width}
         facts |= {"channels": channels, "params": placed.params, "macs": placed.macs}
-        for figure in of_layers(self.whole):
-            pass_, inside = figure.name, part.input_gradient
+        for timed in timed_per_layer(self.whole):
+            pass_, inside = timed.name, part.input_gradient
             work = roofline.work(placed, self.case.batch, pass_, input_gradient=inside, width=self.width)
-            times = _times(self.layers[placed.layer.name][pass_], differences=isinstance(figure, Difference))
-            total, macs = self.sums(pass_), figure.macs(part)
+            times = _times(self.layers[placed.layer.name][pass_], differences=isinstance(timed, Difference))
+            total, macs = self.sums(pass_), timed.macs(part)
             whole_ns = fmean(total.values()) if total else 0.0
             share = times["center_ms"] * 1e6 / whole_ns if whole_ns > 0 else None
             yield self.about | facts | {"pass": pass_, "share_of_sum": share} | times | self._speed(times, work, macs)
 
-    def _totals(self, figure: Figure) -> Iterator[Row]:
-        pass_, net = figure.name, self.net
+    def _totals(self, timed: Timed) -> Iterator[Row]:
+        pass_, net = timed.name, self.net
         whole, total = self.whole[pass_], self.sums(pass_)
         work = roofline.net_work(net, self.case.batch, pass_, width=self.width)
-        macs = figure.macs(net)
+        macs = timed.macs(net)
         both = [total[round_] / whole[round_] if whole[round_] > 0 else 0.0 for round_ in _common([total, whole])]
         for layer, found in ((SUM, total), (WHOLE, whole)):
             if found:
-                times = _times(found, differences=isinstance(figure, Difference))
+                times = _times(found, differences=isinstance(timed, Difference))
                 row = self.about | {"layer": layer, "pass": pass_, "params": net.params, "macs": net.macs}
                 yield row | times | self._speed(times, work, macs) | (_over_whole(both) if layer == SUM else {})
 

@@ -7,7 +7,7 @@ import bisect
 import math
 from dataclasses import dataclass
 
-from bench.cases.passes import figures
+from bench.cases.passes import timed_by_name
 from impls.layers import Placed
 from impls.variants import Variant
 
@@ -44,7 +44,7 @@ def work(placed: Placed, batch: int, pass_: str, *, input_gradient: bool, width:
     output, as large), writes the gradient of the params, and, where ``input_gradient``, reads the params and writes
     the gradient of the input. A row that computes nothing moves nothing. ValueError for an unknown pass.
     """
-    known = figures()
+    known = timed_by_name()
     if pass_ not in known:
         raise ValueError(f"unknown pass {pass_!r}: expected {', '.join(known)}")
     stages = known[pass_].stages

@@ -16,10 +16,14 @@ from bench.cases import passes
 from bench.cases.case import Case, checked
 from bench.cases.passes import MACS, PASSES, outside_the_clock, pass_title, proven_with
 from bench.commands import profile
+from bench.controller import parity
 from bench.output.page import table_layers
 from bench.record import layer_times
 from bench.stats import roofline
-from impls.net import Net
+from bench.worker.main import Worker
+from bench.worker.messages import BuildNet, Output, Verify
+from impls import null_alexnet
+from impls.net import Build, Net
 from impls.variants import variant_named
 
 DRAWN = ("times", "distribution", "series", "history")
@@ -62,6 +66,18 @@ class TestProof:
     )
     def test_inference_is_always_proven_and_before_a_pass_that_moves_statistics(self, timed, expected):
         assert [each.name for each in proven_with(timed)] == expected
+
+    @pytest.mark.parametrize("each", PASSES.values(), ids=list(PASSES))
+    def test_what_is_proven_is_the_very_method_that_is_timed(self, each, tmp_path, monkeypatch):
+        parity.prepare(SMALL, tmp_path, batch=2)
+        worker, called = Worker("null"), []
+        worker.adapter = null_alexnet
+        worker.build(BuildNet("half_width", 67, str(tmp_path), Build(2, "cpu", "fp32", "noop", "nhwc")))
+        for name in passes.methods_called(PASSES, proven=True):
+            run = getattr(worker.net, name)
+            monkeypatch.setattr(worker.net, name, lambda *args, name=name, run=run: called.append(name) or run(*args))
+        worker.verify(Verify([Output(each.proof)], thorough=False))
+        assert called == ["load", each.method, "wait", each.proof, "load"]
 
     def test_a_net_needs_what_is_called_of_it(self):
         assert passes.methods_called(["forward"], proven=True) == ["load", "forward", "wait", "logits"]

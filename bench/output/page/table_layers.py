@@ -51,13 +51,13 @@ def _reported(theirs: Mapping[str, Row]) -> str:
 def _times(rows: Sequence[layer_times.Row]) -> Table:
     """One Worker's rows of a net, its passes side by side, then their sum and the whole net."""
     columns = [Column("layer"), Column("output")]
-    shown = layer_times.of_layers(row["pass"] for row in rows)
-    for figure in shown:
-        names = (f"{figure.title} ms [95 %]", "share", "GFLOP/s", "of roof")
+    shown = layer_times.timed_per_layer(row["pass"] for row in rows)
+    for each in shown:
+        names = (f"{each.title} ms [95 %]", "share", "GFLOP/s", "of roof")
         columns += [*(Column(name, True) for name in names), Column("bound by")]
     body = []
     for layer, passes in layer_times.by_layer(rows).items():
-        cells = [cell for figure in shown for cell in _of_pass(passes.get(figure.name, {}))]
+        cells = [cell for each in shown for cell in _of_pass(passes.get(each.name, {}))]
         body.append([Cell(layer), Cell(_shape(next(iter(passes.values())))), *cells])
     first = rows[0]
     net = f"{first['variant']}, batch {first['batch']}, {first['device']}, {first['precision']}"

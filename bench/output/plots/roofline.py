@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from bench import UsageError
-from bench.cases.passes import Difference, figures, pass_title
+from bench.cases.passes import Difference, pass_title, timed_by_name
 from bench.output import console
 from bench.output.plots import frames, style
 from bench.record import ceiling
@@ -64,7 +64,7 @@ def draw_files(paths: Sequence[Path], target: Path) -> None:
 def profile_points(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
     """Points of a profile: each layer, and the whole net in each pass that was measured."""
     points: list[Mapping[Any, Any]] = []
-    derived = [name for name, figure in figures().items() if isinstance(figure, Difference)]
+    derived = [name for name, timed in timed_by_name().items() if isinstance(timed, Difference)]
     for row in rows:
         whole = row["layer"] == WHOLE
         if row["layer"] != SUM and not (whole and row["pass"] in derived) and not (not whole and "height" not in row):
@@ -116,7 +116,7 @@ def draw(
         )
     names = style.label_series(rows)
     series = style.list_series(rows, names)
-    forward = rows["pass"].isin([figure.name for figure in figures().values() if "backward" not in figure.stages])
+    forward = rows["pass"].isin([name for name, timed in timed_by_name().items() if "backward" not in timed.stages])
     halves = [rows[part] for part in (forward, ~forward) if part.any()]
     ceilings = {name: None if pd.isna(rate) else rate for name, rate in ceilings.items()}
     limits = _limits(rows, ceilings)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.cases.passes import figures, pass_title
+from bench.cases.passes import pass_title, timed_by_name
 from bench.output import console
 from bench.output.plots import frames, style
 from bench.stats import roofline
@@ -129,7 +129,7 @@ def _turns(rows: pd.DataFrame) -> list[int]:
     ]
     turns = []
     for variant, ceiling, copy, size, precision, pass_ in set(zip(*facts, strict=True)):
-        if pd.isna(ceiling) or pd.isna(copy) or pd.isna(size) or pass_ not in figures():
+        if pd.isna(ceiling) or pd.isna(copy) or pd.isna(size) or pass_ not in timed_by_name():
             continue
         width = roofline.WIDTHS.get(precision, roofline.WIDTH)
         try:
