@@ -147,7 +147,7 @@ class _Dtype:
 class _Array:
     """Stands in for numpy.ndarray: what one would have been made of."""
 
-    elements: list | None = None
+    elements: list[Any] | None = None
     data: Any = b""
     axes: Any = None  # numpy 2.3's protocol 5: those of a transposed array, whose data and shape are the base's
 

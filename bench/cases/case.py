@@ -88,7 +88,7 @@ class Case:
         return not self.foreign and self.mode in FRAMEWORKS[self.framework].compiled
 
     @property
-    def rivals(self) -> tuple:
+    def rivals(self) -> tuple[object, ...]:
         """Equal for Cases of a group that are compared with each other, so their Turns stand side by side."""
         if self.arm:  # two nets may be of two frameworks
             return (self.pass_, None if self.guest else self.framework)
@@ -100,7 +100,7 @@ class Case:
         return "tf32" if self.precision == "tf32" else "fp32"
 
     @property
-    def group(self) -> tuple:
+    def group(self) -> tuple[object, ...]:
         """Equal for Cases whose Workers take turns: all but pass, arm and what makes a Worker (framework, mode and its
         settings); threads differ between the two Arms alone."""
         size = self.net.input_size
@@ -154,7 +154,7 @@ def check_size(case: Case) -> None:
 
 def groups(cases: Sequence[Case]) -> list[list[Case]]:
     """Cases whose Workers take turns with each other, in the order of the grid."""
-    found: dict[tuple, list[Case]] = {}
+    found: dict[tuple[object, ...], list[Case]] = {}
     for case in cases:
         found.setdefault(case.group, []).append(case)
     return list(found.values())

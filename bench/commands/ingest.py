@@ -184,7 +184,7 @@ def _hashes(paths: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def _write(journal: Journal, head: events.Header, cases: Sequence[Case], measured: Sequence[Mapping]) -> None:
+def _write(journal: Journal, head: events.Header, cases: Sequence[Case], measured: Sequence[Mapping[str, Any]]) -> None:
     """A group a Case (nothing took turns), a Round a session; starts are counted up, since nobody stored them."""
     journal.add(head)
     group_of = {group: number for number, group in enumerate(dict.fromkeys(case.group for case in cases))}

@@ -235,7 +235,7 @@ def verify_table(
     out = console.console()
     for precision in dict.fromkeys(check["precision"] for check in checks):
         title = f"{precision}: relative L2 error against {against or 'float64'}, worst array of its kind"
-        groups: dict[tuple, list[Mapping[str, Any]]] = {}
+        groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
         for check in checks:
             if check["precision"] == precision:
                 name = check["worker"].replace("-", " ")

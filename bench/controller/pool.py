@@ -19,7 +19,7 @@ def preflight(cases: Sequence[Case], settings: WorkerSettings) -> None:
     """Ask for GPUs, other interpreters and other revisions before anything is made: what is missing is a mistake, not a
     fault."""
 
-    def alike(case: Case) -> tuple:
+    def alike(case: Case) -> tuple[object, ...]:
         return settings.python(case), settings.package(case), case.framework, case.device
 
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:

@@ -120,7 +120,7 @@ class Slot:
 def shuffle(slots: Sequence[Slot], dice: random.Random) -> list[Slot]:
     """A random order in which those that are compared stand next to each other: the machine's speed moves within
     tenths of a second."""
-    rivals: dict[tuple, list[Slot]] = {}
+    rivals: dict[tuple[object, ...], list[Slot]] = {}
     for slot in slots:
         rivals.setdefault(slot.case.rivals, []).append(slot)
     together = [dice.sample(some, len(some)) for some in rivals.values()]

@@ -88,7 +88,7 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any], own_s: float) -
         first, last = before[name], after[name]
         return None if first is None or last is None else last - first
 
-    def of(name: str, fold: Callable[[list], Any]) -> Any:
+    def of(name: str, fold: Callable[[list[Any]], Any]) -> Any:
         known = [end[name] for end in (before, after) if end[name] is not None]
         return fold(known) if known else None
 

@@ -19,6 +19,7 @@ class Progress:
         self.rounds, self.classic = protocol.rounds, not protocol.paired
         self.live = sys.stderr.isatty()
         self.steps: dict[str, int] = {}
+        self.turning: tuple[object, ...] = ()
 
     def __enter__(self) -> "Progress":
         return self
@@ -48,8 +49,8 @@ class Progress:
         else:
             milliseconds = sum(ns) / len(ns) / 1e6
             self._step(f"round {round + 1}/{self.rounds}: {case.worker} {case.pass_}: {milliseconds:.1f} ms", False)
-            if not self.live and self.steps.get("round") != (round, case.group):
-                self.steps["round"] = (round, case.group)  # type: ignore[assignment]
+            if not self.live and self.turning != (round, case.group):
+                self.turning = (round, case.group)
                 self._line(f"round {round + 1}/{self.rounds}: taking turns")
 
     def _fault(self, worker: str, reason: str, tail: str, spare: bool, round: int, **rest: Any) -> None:

@@ -12,6 +12,7 @@ from bench.record import ceiling, validity
 from bench.record.pairs import Pair, describe_arm
 from bench.record.run import Run
 from bench.stats import roofline
+from impls.variants import Variant
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -99,7 +100,7 @@ def _peaks(rows: Rows) -> str:
 
 def _turning_batches(run: Run, rows: Rows) -> Iterator[str]:
     """Where there are several batches: from which on a net computes longer than it moves what it must move."""
-    seen: dict[tuple, set[int]] = {}
+    seen: dict[tuple[Variant, str, str, str], set[int]] = {}
     for case in run.cases:
         seen.setdefault((case.net, case.pass_, case.precision, case.device), set()).add(case.batch)
     for (net, pass_, precision, device), batches in seen.items():

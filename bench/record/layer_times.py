@@ -70,7 +70,7 @@ def timed_per_layer(passes: Iterable[str]) -> list[Timed]:
 
 def by_worker(rows: Iterable[Row]) -> list[list[Row]]:
     """The rows of each Worker and net."""
-    found: dict[tuple, list[Row]] = {}
+    found: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         found.setdefault(tuple(row[name] for name in AXES), []).append(row)
     return list(found.values())
@@ -165,7 +165,7 @@ def idle(part: Variant) -> bool:
 
 def _wholes(run: Run) -> Iterator[dict[str, Case]]:
     """The passes that were profiled of each whole net's Worker that has them all."""
-    found: dict[tuple, dict[str, Case]] = {}
+    found: dict[tuple[object, ...], dict[str, Case]] = {}
     names = [each.name for each in profiled() if any(case.pass_ == each.name for case in run.cases)]
     for case in run.cases:
         if "." not in case.variant and case.pass_ in names:

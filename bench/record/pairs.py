@@ -133,14 +133,14 @@ def _partners(run: Run) -> Iterator[tuple[Case, Case]]:
                 break
 
 
-def _nearest(run: Run) -> list[Callable[[Case], tuple]]:
+def _nearest(run: Run) -> list[Callable[[Case], tuple[object, ...]]]:
     """Whom a Case is held against, nearest first: the first of its Run that is equal in one of these.
 
     Of two Arms the other one. Else the first of the same framework and mode, which differs in layout, LRN, preset or
     whose net it is; then the first that compiles as it does, its fair peer; then the first of all.
     """
 
-    def same(case: Case) -> tuple:
+    def same(case: Case) -> tuple[object, ...]:
         return case.group, case.pass_
 
     ab = run.head.ab

@@ -1,6 +1,6 @@
 """Whether what was measured may be shown and compared: bad samples, implausible speeds, conditions that differ."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bench.cases.case import Case
 from bench.record import ceiling
@@ -39,7 +39,7 @@ def differing(baseline: Sequence[Worker], candidate: Sequence[Worker], meant: Se
     return found
 
 
-def _words(values: set) -> str:
+def _words(values: Iterable[object]) -> str:
     spoken = (("off", "on")[value] if isinstance(value, bool) else str(value) for value in values)
     return " and ".join(sorted(spoken))
 

@@ -16,7 +16,7 @@ def measure(
     n: int,
     *,
     clock: Callable[[], int] = time.perf_counter_ns,
-) -> tuple[array, array]:
+) -> tuple["array[int]", "array[int]"]:
     """Sample one Pass n times; the device is idle before and after each iteration.
 
     Parameters

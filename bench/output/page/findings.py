@@ -62,7 +62,7 @@ def _measured(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
     return [_compared(run, pair, whole, pair is ranked[0]) for pair in ranked]
 
 
-def _weight(pair: Pair) -> tuple:
+def _weight(pair: Pair) -> tuple[int, float]:
     """Decided before undecided, slower first, then the furthest from 1."""
     return list(Word).index(pair.word), -abs(pair.ratio.log if pair.ratio else 0.0)
 

@@ -24,7 +24,7 @@ PARITY = (CheckKind.LOGITS, CheckKind.LOSS, CheckKind.GRADIENT)
 
 def table(run: Run, found: Rows) -> Table:
     """A line a condition, a column for each Worker that had conditions of its own."""
-    workers: dict[tuple, Case] = {}
+    workers: dict[tuple[str, ...], Case] = {}
     for case in run.cases:
         key = (label_of(case), case.device, case.precision, found[case.id]["conditions_hash"])
         workers.setdefault(key, case)
