@@ -19,8 +19,8 @@ GPU_NAMES := $(if $(findstring cuda,$(DEVICE)),$(shell $(PYTHON) -c "from impls 
 GPU_PYTHONS := $(foreach name,$(GPU_NAMES),\
   $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python))
 
-.PHONY: bench classic layers verify compare selftest env profile peers plot report export ci-bench ingest browser test \
-  test-all columns lint setup clean help
+.PHONY: bench classic layers verify compare selftest env profile peers plot report export ci-bench ingest browser check \
+  test test-all columns lint setup clean help
 
 # the plain `make bench` answers within 5 minutes: on a machine too noisy for that it stops after fewer Rounds
 GUARD := $(if $(strip $(SHAPING) $(filter-out tutorial,$(VARIANT)) $(filter-out cpu,$(DEVICE))),,--max-time 290)
@@ -81,6 +81,10 @@ browser: ## what the report's tests in a browser need: Debian's chromium, and ax
 
 # every test that is skipped is named, with its reason
 TESTS := $(PY) -m pytest tests --ignore=tests/speed -q -rs --no-fold-skipped
+
+# those that start no process of the harness, no framework and no browser: they cover every package
+check: lint ## format, lint, types, arrows and the quick tests, in under 2 minutes: at each commit
+	$(TESTS) -m "not slow and not process"
 
 test: .venv/ready ## all tests but the slow ones
 	$(TESTS) -m "not slow"

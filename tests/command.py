@@ -1,16 +1,23 @@
-"""`python -m bench` in a process of its own, with the null Net in most tests."""
+"""The command, in a process of its own or in this one, with the null Net in most tests."""
 
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
 from paths import ROOT
 
-#: A small net and few iterations: these tests are about the harness, the proof runs all the same.
-SMALL = ("--framework", "null", "--variant", "half_width", "--size", "67", "--batch", "2")
+from bench.commands.cli import main
+
+#: A small net and few iterations: these tests are about the harness, the proof runs all the same. The null Net computes
+#: its values with numpy, whose products are too small here for a second thread, which would only spin.
+ONE_THREAD = ("--env", "OPENBLAS_NUM_THREADS=1")
+SMALL = ("--framework", "null", *ONE_THREAD, "--variant", "half_width", "--size", "67", "--batch", "2")
 NULL = (*SMALL, "--rounds", "2", "--no-gate", "--burn-in", "2")
 
 
@@ -40,11 +47,13 @@ class Command:
     def __init__(self, folder: Path):
         self.results, self.scratch = folder / "results", folder / "scratch"
 
+    def out(self, args: tuple[str, ...]) -> tuple[str, ...]:
+        return ("--out", str(self.results)) if args[:1] == ("run",) and "--resume" not in args else ()
+
     def start(self, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen:
         self.scratch.mkdir(parents=True, exist_ok=True)
-        out = ("--out", str(self.results)) if args[:1] == ("run",) and "--resume" not in args else ()
         return subprocess.Popen(
-            [sys.executable, "-m", "bench", *args, *out],
+            [sys.executable, "-m", "bench", *args, *self.out(args)],
             cwd=ROOT,
             env={**os.environ, "TMPDIR": str(self.scratch), **(env or {})},
             stdout=subprocess.PIPE,
@@ -61,3 +70,21 @@ class Command:
 
     def resume(self, folder: Path, *args: str) -> Finished:
         return self("run", "--resume", str(folder), *args)
+
+
+class Inline(Command):
+    """The same in this very process: no second start and import of what draws and reads tables. Workers are processes.
+
+    For what is sent no signal, and of whose pictures nothing is asked: none are drawn.
+    """
+
+    def __call__(self, *args: str, env: dict[str, str] | None = None) -> Finished:
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tempfile, "tempdir", str(self.scratch))
+            patch.setattr("bench.commands.run.draw_run_folder", lambda *args, **kinds: [])
+            runner = CliRunner(env={"TMPDIR": str(self.scratch), **(env or {})})
+            result = runner.invoke(main, [*args, *self.out(args)])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Finished(result.exit_code, result.stdout, result.stderr, self.results)

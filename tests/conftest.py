@@ -1,15 +1,34 @@
 """Fixtures that tests of several packages share."""
 
+import os
 from pathlib import Path
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of this process: products of small nets, which a second thread only slows
+import numpy as np  # noqa: F401 (reads it)
 import pytest
-from command import Command
+from command import Command, Inline
 from nets import PEERS, configured
+
+del os.environ["OPENBLAS_NUM_THREADS"]  # processes that tests start have as many as they would
+
+#: Fixtures of tests that start a process or a framework.
+PROCESSES = {"command", "inline", "framework", "browser"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    for item in items:
+        if PROCESSES & set(item.fixturenames):
+            item.add_marker("process")
 
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
     return Command(tmp_path)
+
+
+@pytest.fixture
+def inline(tmp_path: Path) -> Inline:
+    return Inline(tmp_path)
 
 
 @pytest.fixture(scope="module", params=PEERS)

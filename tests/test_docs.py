@@ -31,6 +31,8 @@ from bench.record.run import Run
 from bench.worker.guest import read_nets
 from impls.variants import VARIANTS
 
+pytestmark = pytest.mark.process
+
 PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))]
 NOTES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/decisions/*.md"))
 LINKING = ["CONTRIBUTING.md", "results/README.md", *PAGES, *NOTES]

@@ -16,6 +16,8 @@ from bench.worker.messages import Check, CheckKind
 from impls import reference
 from impls.variants import VARIANTS
 
+pytestmark = pytest.mark.process
+
 #: Builds the guest that argv tells of, writes what its passes computed, and prints what it says of itself.
 CHILD = """
 import json, sys

@@ -41,6 +41,7 @@ def test_the_variants_need_nothing_at_all():
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", PEERS)
 def test_an_adapter_imports_its_own_framework_only(name):
     pytest.importorskip(PEERS[name].package)

@@ -11,6 +11,8 @@ from paths import ROOT
 
 from bench.record.run import Run
 
+pytestmark = pytest.mark.process
+
 
 def ci_bench(storage, make_line):
     env = os.environ | {

@@ -361,11 +361,11 @@ class TestRevisions:
         (pair,) = pairs.within(run)
         assert (pair.word, pair.reason) == ("INCOMPARABLE", "TF32 on, off in the baseline")
 
-    def test_each_revision_is_timed_and_proven_by_itself(self, tmp_path, command):
+    def test_each_revision_is_timed_and_proven_by_itself(self, tmp_path, inline):
         """The older one is slower; the newer one is wrong, so its time is worth nothing."""
         base = revision(tmp_path / "base", old=PASSES, new=SPINNING)
         head = revision(tmp_path / "head", old=RIGHT, new=f"{RIGHT} * (1 + 1e-3 * (len(self.variant.layers) > 5))")
-        done = command("run", *NULL, "--rounds", "1", "--pass", "forward", "--ab", f"impls={base},{head / 'impls'}")
+        done = inline("run", *NULL, "--rounds", "1", "--pass", "forward", "--ab", f"impls={base},{head / 'impls'}")
         assert done.code == 1, done.err
         a, b = Run(done.folder).rows()
         assert a["valid"]

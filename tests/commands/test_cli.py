@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from command import NULL, SMALL, Command
+from command import NULL, SMALL, Command, Inline
 from paths import ROOT
 
 from bench.commands.cli import main
@@ -102,8 +102,8 @@ def test_no_framework_at_all_is_a_mistake(monkeypatch):
     assert "no framework is installed: pip install 'alexnet-bench[torch,tensorflow]'" in result.stderr
 
 
-def test_a_missing_gpu_is_exit_2_and_never_the_cpu(command):
-    run = command("run", "--framework", "null", "--device", "cuda")
+def test_a_missing_gpu_is_exit_2_and_never_the_cpu(inline):
+    run = inline("run", "--framework", "null", "--device", "cuda")
     assert run.code == 2
     assert run.err == (
         "alexnet-bench: device 'cuda' asked for, the null Net has cpu only: pass --device cpu, or a "
@@ -167,6 +167,7 @@ def json_run(tmp_path_factory):
     return Command(tmp_path_factory.mktemp("json"))("run", *NULL, "--mode", "noop,part", "--rounds", "3", "--json")
 
 
+@pytest.mark.process
 class TestRunJson:
     def test_stdout_holds_nothing_but_the_json(self, json_run):
         assert json_run.code == 0, json_run.err
@@ -192,11 +193,12 @@ class TestRunJson:
 @pytest.fixture(scope="module")
 def two_arms(tmp_path_factory):
     """A real A/A, and the same with one side slowed by a known share; 5 ms a pass."""
-    command = Command(tmp_path_factory.mktemp("ab"))
+    command = Inline(tmp_path_factory.mktemp("ab"))
     both = {"slowdown=0,0": "aa", "slowdown=0,30": "power"}
     return {text: command("run", *SPIN, "--ab", text, "--name", name) for text, name in both.items()}
 
 
+@pytest.mark.process
 class TestRunAb:
     """Both sides in one Run, with the exit code of `compare`."""
 
@@ -263,8 +265,8 @@ class TestLayers:
             assert f"{variant.name}, {variant.input_size} px" in out
             assert f"{variant.params:,}" in out
 
-    def test_a_framework_is_asked_and_agrees(self, command):
-        got = command("layers", "--variant", "owt", "--framework", "null", "--json")
+    def test_a_framework_is_asked_and_agrees(self, inline):
+        got = inline("layers", "--variant", "owt", "--framework", "null", "--json")
         assert got.code == 0, got.err
         assert json.loads(got.out)[0]["reported"] == {
             "null": {"height": 55, "width": 55, "channels": 64, "params": 23296, "state": 0}
@@ -282,16 +284,16 @@ class TestLayers:
 
 
 class TestVerify:
-    def test_json_has_every_check(self, command):
-        got = command("verify", *SMALL, "--json")
+    def test_json_has_every_check(self, inline):
+        got = inline("verify", *SMALL, "--json")
         assert got.code == 0, got.err
         checks = json.loads(got.out)["checks"]
         assert len(checks) == 2 + 2 * 9  # logits, loss, kernel and bias of nine layers
         assert all({"variant", "framework", "what", "error", "tolerance", "ok"} <= set(check) for check in checks)
 
     @pytest.mark.parametrize("part", ["wrong", "nan"])
-    def test_what_differs_is_named_and_exit_1(self, command, part):
-        got = command("verify", *SMALL, "--mode", "part", "--env", f"NULL_NET={part}")
+    def test_what_differs_is_named_and_exit_1(self, inline, part):
+        got = inline("verify", *SMALL, "--mode", "part", "--env", f"NULL_NET={part}")
         assert got.code == 1
         assert "DIFFERS" in got.out
         assert "half_width on null part: gradient conv1/bias" in got.out

@@ -11,6 +11,8 @@ from bench.commands import env, options
 from impls import FRAMEWORKS
 
 *FIRST, LAST = FRAMEWORKS
+pytestmark = pytest.mark.process
+
 ASKED = {
     "framework": None,
     "mode": None,

@@ -169,6 +169,7 @@ def profiled(few_rows, tmp_path_factory):
     return next((folder / "results").iterdir())
 
 
+@pytest.mark.process
 class TestCommand:
     def test_workers_are_started_once_a_round_and_go_from_row_to_row(self, profiled):
         logs = sorted(path.name for path in (profiled / "workers").glob("*.stderr"))
@@ -218,6 +219,7 @@ class TestCommand:
         assert len(table(done.folder)) == 2 * len(rows) + 3 * 2
 
 
+@pytest.mark.process
 def test_precisions_have_workers_of_their_own_each_proven_to_have_it(tmp_path):
     rows = [dataclasses.replace(NULL_CASE, variant=f"half_width.{row}") for row in ("relu1", "relu2")]
     cases = [dataclasses.replace(row, precision=precision) for row in rows for precision in ("fp32", "bf16")]
@@ -229,6 +231,7 @@ def test_precisions_have_workers_of_their_own_each_proven_to_have_it(tmp_path):
     assert logs == ["g0-r0", "g0-r1", "g1-r0", "g1-r1"]
 
 
+@pytest.mark.process
 class TestFaults:
     def test_a_worker_that_dies_in_one_row_takes_no_other_row_with_it(self, tmp_path):
         rows = [dataclasses.replace(NULL_CASE, variant=f"half_width.{row}") for row in ("conv1", "relu1", "relu2")]

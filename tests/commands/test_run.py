@@ -10,11 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 from click.testing import CliRunner
-from command import NULL, Command
+from command import NULL, SMALL, Command, Inline
 
 from bench.commands import cli
 from bench.record.events import Failed, Resume, RoundEnd, Timed, Void
 from bench.record.run import Run
+
+pytestmark = pytest.mark.process
 
 PART = (*NULL, "--mode", "noop,part", "--rounds", "4", "--pass", "forward", "--env")
 SPIN = (*PART, "NULL_NET=spin=10")
@@ -70,12 +72,12 @@ def lengths(run: Run) -> list[list[int]]:
 
 
 class TestGoingOn:
-    def test_finished_rounds_stand_and_the_one_it_was_cut_off_in_is_measured_again(self, command, there):
+    def test_finished_rounds_stand_and_the_one_it_was_cut_off_in_is_measured_again(self, inline, there):
         before = Run(there)
         assert (before.finished(0), before.unfinished) == ({0}, {(0, 1, 0)})
         with (there / "run.jsonl").open("a") as file:
             file.write('{"event":"turn","group":0,"rou')
-        finished = command.resume(there)
+        finished = inline.resume(there)
         assert finished.code == 0, finished.err
         assert f"{there / 'run.jsonl'}: the last line was cut off; its 30 bytes are taken away\n" in finished.err
         assert "left out" not in finished.err
@@ -90,13 +92,13 @@ class TestGoingOn:
         assert [one["stop_reason"] for one in run.rows()] == ["planned"] * 2
 
         # a later Round is as it would have been in a Run that nobody killed
-        whole = Command(there.parent / "whole")("run", *SPIN)
+        whole = Inline(there.parent / "whole")("run", *SPIN)
         assert [order(run, round_) for round_ in (0, 2, 3)] == [order(Run(whole.folder), n) for n in (0, 2, 3)]
         assert len({tuple(order(run, round_)) for round_ in range(4)}) > 1
 
         # and there is nothing more to do
         journal = (there / "run.jsonl").read_bytes()
-        again = command.resume(there)
+        again = inline.resume(there)
         assert again.code == 0, again.err
         assert "half_width" in again.out
         assert "round " not in again.err
@@ -197,7 +199,7 @@ class TestRefused:
 
     def test_weights_that_are_missing_or_others(self, there, tmp_path):
         other = tmp_path / "other.safetensors"
-        made = ["verify", *NULL[:-5][:6], "--mode", "noop", "--save-weights", str(other)]
+        made = ["verify", *SMALL[:-2], "--mode", "noop", "--save-weights", str(other)]
         assert CliRunner().invoke(cli.main, made).exit_code == 0
         expected = "--resume: the Run was made with weights from {}; expected the same with --weights"
         assert self.refusal(there, "--weights", str(other)) == expected.format("no file")

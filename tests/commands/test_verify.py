@@ -13,6 +13,8 @@ from bench.commands.cli import main
 from impls import reference, weights
 from impls.variants import VARIANTS
 
+pytestmark = pytest.mark.process
+
 NET = VARIANTS["half_width"].resized(67)
 EXPECTED = "expected float32 or float64 of shape"
 FRAMEWORK_LESS = SMALL[2:]  # variant, size and batch
@@ -65,9 +67,9 @@ class TestDump:
                 for name, array in of.items():
                     assert np.array_equal(arrays[f"weights/{layer}/{name}"], array)
 
-    def test_is_not_written_of_a_net_that_differs(self, command, tmp_path):
+    def test_is_not_written_of_a_net_that_differs(self, inline, tmp_path):
         target = tmp_path / "bad.npz"
-        got = command("verify", *SMALL, "--mode", "part", "--env", "NULL_NET=wrong", "--dump", str(target))
+        got = inline("verify", *SMALL, "--mode", "part", "--env", "NULL_NET=wrong", "--dump", str(target))
         assert got.code == 1
         assert "bad.npz is not written: what it would hold is not equal to the reference" in got.err
         assert list(tmp_path.glob("*.npz*")) == []
@@ -205,9 +207,9 @@ class TestAgainst:
 
 
 class TestWeights:
-    def test_a_run_is_of_the_files_weights_and_says_so(self, command, dumped):
+    def test_a_run_is_of_the_files_weights_and_says_so(self, inline, dumped):
         file, _, _ = dumped
-        run = command("run", *NULL, "--weights", str(file))
+        run = inline("run", *NULL, "--weights", str(file))
         assert run.code == 0, run.err
         (head,) = run.of("run")
         assert head["weights"]["file"] == "like.npy"
@@ -259,10 +261,10 @@ class TestWeights:
         second = CliRunner().invoke(main, ["verify", *SMALL, "--weights", str(target)])
         assert second.exit_code == 0, second.output
 
-    def test_weights_are_not_written_where_one_framework_differs(self, command, tmp_path):
+    def test_weights_are_not_written_where_one_framework_differs(self, inline, tmp_path):
         target = tmp_path / "w.safetensors"
         args = ("--mode", "noop,part", "--env", "NULL_NET=wrong", "--save-weights", str(target))
-        got = command("verify", *SMALL, *args)
+        got = inline("verify", *SMALL, *args)
         assert got.code == 1
         assert "w.safetensors is not written" in got.err
         assert list(tmp_path.glob("w.*")) == []
@@ -293,14 +295,14 @@ class TestPrecision:
         assert mistake("verify", *SMALL, "--precision", "tf32") == words
         assert mistake("run", *SMALL, "--precision", "fp32,tf32") == words
 
-    def test_a_worker_that_computes_in_another_precision_is_named(self, command):
-        got = command("verify", *SMALL, "--mode", "part", "--env", "NULL_NET=low")
+    def test_a_worker_that_computes_in_another_precision_is_named(self, inline):
+        got = inline("verify", *SMALL, "--mode", "part", "--env", "NULL_NET=low")
         assert got.code == 1
         assert "half_width on null part: asked for fp32, but a matmul ran in bf16 precision (off by 2" in got.out
 
     @pytest.mark.slow
-    def test_a_run_in_bf16_is_timed_within_its_own_limits(self, command):
-        run = command("run", *NULL, "--precision", "fp32,bf16", "--json")
+    def test_a_run_in_bf16_is_timed_within_its_own_limits(self, inline):
+        run = inline("run", *NULL, "--precision", "fp32,bf16", "--json")
         assert run.code == 0, run.err
         rows = {row["precision"]: row for row in json.loads(run.out)["cases"]}
         assert rows["bf16"]["precision_conv"] == "bf16"

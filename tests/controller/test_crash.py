@@ -20,6 +20,8 @@ from bench import UsageError
 from bench.record.events import End, Turn
 from bench.record.run import Run
 
+pytestmark = pytest.mark.process
+
 TWO = (*NULL, "--mode", "noop,part", "--env", "NULL_NET=spin=2")
 
 

@@ -1,9 +1,11 @@
 """A user's own net beside ours in one Run: proven, timed, compared, or refused in one line."""
 
 import pytest
-from command import NULL, Command
+from command import NULL, Inline
 
 from bench.record.run import Run
+
+pytestmark = pytest.mark.process
 
 #: The null Net's values, and passes that take a while, since one that takes no time is not believed.
 MINE = """
@@ -38,7 +40,7 @@ def beside(tmp_path_factory):
         write(folder, "none.py", more="net = [net]"),
     )
     words = [word for net in nets for word in ("--net", net)]
-    return Command(folder)("run", *NULL, *words)
+    return Inline(folder)("run", *NULL, *words)
 
 
 def test_every_net_is_proven_that_takes_our_weights_and_the_rest_go_on(beside):
@@ -79,7 +81,7 @@ def test_the_table_says_ours_over_theirs_and_the_header_whose_they_are(beside):
 @pytest.mark.slow
 def test_two_nets_of_one_name_are_two_arms_and_a_slower_one_is_found(tmp_path):
     old, new = write(tmp_path / "old", ms=5), write(tmp_path / "new", ms=8)
-    finished = Command(tmp_path)("run", *NULL, "--rounds", "5", "--pass", "forward", "--ab", f"net={old},{new}")
+    finished = Inline(tmp_path)("run", *NULL, "--rounds", "5", "--pass", "forward", "--ab", f"net={old},{new}")
     assert finished.code == 1, finished.err
     run = Run(finished.folder)
     assert [row["valid"] for row in run.rows()] == [True, True]
@@ -90,7 +92,7 @@ def test_two_nets_of_one_name_are_two_arms_and_a_slower_one_is_found(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_goes_on_only_with_the_file_it_was_made_with(tmp_path):
-    net, command = write(tmp_path), Command(tmp_path)
+    net, command = write(tmp_path), Inline(tmp_path)
     there = command("run", *NULL, "--pass", "forward", "--net", net).folder
     lines = (there / "run.jsonl").read_text().splitlines()
     later = ('"round":1', '"event":"end"', '"event":"stop"')
@@ -113,6 +115,6 @@ def test_a_net_that_is_not_there_is_one_line_before_anything_is_made(tmp_path):
         ("/nowhere/a.py:build", "cannot read '/nowhere/a.py': No such file or directory; check its path"),
         (f"{tmp_path}/mine.py:buidl", "mine.py has no function 'buidl': it has build"),
     ):
-        finished = Command(tmp_path)("run", *NULL, "--net", net)
+        finished = Inline(tmp_path)("run", *NULL, "--net", net)
         assert (finished.code, finished.out, finished.err) == (2, "", f"alexnet-bench: --net: {says}\n")
         assert not finished.results.exists()

@@ -11,6 +11,8 @@ import sys
 import pytest
 from paths import ROOT
 
+pytestmark = pytest.mark.process
+
 FEW = ("--size", "99", "--batch", "4", "--rounds", "1", "--iterations", "2", "--no-gate", "--burn-in", "2")
 PLANTED = {
     "one image is left out": (

@@ -22,6 +22,8 @@ from bench.record.events import Worker
 from bench.record.journal import Journal
 from bench.record.run import Run
 
+pytestmark = pytest.mark.process
+
 TWO = (*NULL, "--mode", "noop,part")  # two Workers that take turns; the second plays the part in NULL_NET
 
 
@@ -78,8 +80,8 @@ class TestFaults:
             ("hang=5", "hung: no answer to measure within 3 s (--worker-limit)", 2),
         ],
     )
-    def test_its_last_death_fails_its_cases_and_the_others_finish(self, command, part, reason, deaths):
-        run = command("run", *TWO, "--worker-limit", "3", "--env", f"NULL_NET={part}")
+    def test_its_last_death_fails_its_cases_and_the_others_finish(self, inline, part, reason, deaths):
+        run = inline("run", *TWO, "--worker-limit", "3", "--env", f"NULL_NET={part}")
         assert run.code == 1, run.err
         assert run.err.count(f"null-part {reason}; the Round is repeated") == deaths - 1
         assert run.err.count(f"null-part {reason}; its cases fail") == 1
@@ -93,21 +95,21 @@ class TestFaults:
         ("part", "words"),
         [("wrong", "worst gradient conv1/bias: off by"), ("nan", "worst gradient conv1/bias is not finite")],
     )
-    def test_what_disagrees_or_is_not_finite_is_never_timed(self, command, part, words):
-        run = command("run", *TWO, "--env", f"NULL_NET={part}")
+    def test_what_disagrees_or_is_not_finite_is_never_timed(self, inline, part, words):
+        run = inline("run", *TWO, "--rounds", "1", "--env", f"NULL_NET={part}")
         assert run.code == 1
         assert words in run.err
         assert not [turn for turn in run.of("turn") if "-part-" in turn["case_id"]]
         assert [turn for turn in run.of("turn") if "-noop-" in turn["case_id"]]
 
-    def test_another_precision_than_was_asked_for_is_never_timed(self, command):
-        run = command("run", *TWO, "--env", "NULL_NET=low")
+    def test_another_precision_than_was_asked_for_is_never_timed(self, inline):
+        run = inline("run", *TWO, "--rounds", "1", "--env", "NULL_NET=low")
         assert run.code == 1
         assert "asked for fp32, but a matmul ran in bf16 precision" in run.err
         assert not [turn for turn in run.of("turn") if "-part-" in turn["case_id"]]
 
-    def test_what_retraced_has_no_valid_row_and_no_ratio(self, command):
-        run = command("run", *TWO, "--env", "NULL_NET=retrace", "--json")
+    def test_what_retraced_has_no_valid_row_and_no_ratio(self, inline):
+        run = inline("run", *TWO, "--env", "NULL_NET=retrace", "--json")
         assert run.code == 1, run.err
         got = json.loads(run.out)
         bad = [case for case in got["cases"] if not case["valid"]]
@@ -116,22 +118,22 @@ class TestFaults:
         assert all(reason in case["invalid_reason"] for case in bad)
         assert got["ratios"] == []
 
-    def test_a_run_whose_every_worker_dies_ends_and_says_so(self, command):
-        run = command("run", *NULL, "--mode", "part", "--env", "NULL_NET=die=3")
+    def test_a_run_whose_every_worker_dies_ends_and_says_so(self, inline):
+        run = inline("run", *NULL, "--mode", "part", "--env", "NULL_NET=die=3")
         assert run.code == 1, run.err
         assert "its cases fail" in run.err
         assert "Traceback" not in run.err
         assert (run.folder / "summary.csv").read_text().count(",False,ended by itself with exit code 9") == 2
 
-    def test_a_wait_that_does_not_wait_is_never_timed(self, command):
-        run = command("run", *TWO, "--rounds", "1", "--env", "NULL_NET=unsynced=50")
+    def test_a_wait_that_does_not_wait_is_never_timed(self, inline):
+        run = inline("run", *TWO, "--rounds", "1", "--env", "NULL_NET=unsynced=50")
         assert run.code == 1, run.err
         assert "its wait returns before the device is done (sync_check)" in run.err
         assert not [turn for turn in run.of("turn") if "-part-" in turn["case_id"]]
         assert [turn for turn in run.of("turn") if "-noop-" in turn["case_id"]]
 
-    def test_a_wait_that_waits_passes_and_its_time_is_in_the_sample(self, command):
-        run = command("run", *TWO, "--rounds", "1", "--pass", "forward", "--env", "NULL_NET=async=50")
+    def test_a_wait_that_waits_passes_and_its_time_is_in_the_sample(self, inline):
+        run = inline("run", *TWO, "--rounds", "1", "--pass", "forward", "--env", "NULL_NET=async=50")
         assert run.code == 0, run.err
         samples = [ns for turn in run.of("turn") if "-part-" in turn["case_id"] for ns in turn["ns"]]
         assert len(samples) >= 10

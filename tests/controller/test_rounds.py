@@ -4,7 +4,7 @@ import itertools
 
 import psutil
 import pytest
-from command import NULL, SMALL, Command
+from command import NULL, SMALL, Inline
 from msgspec.structs import replace
 
 from bench.cases.case import Case
@@ -15,6 +15,8 @@ from bench.machine import noise
 from bench.record.events import Block, RoundEnd, Turn, Void
 from bench.record.run import Run
 from impls.variants import VARIANTS
+
+pytestmark = pytest.mark.process
 
 TWO = (*NULL, "--mode", "noop,part")  # two Workers that take turns; the second plays the part in NULL_NET
 CASE = Case("half_width", "null", "part", "cpu", "fp32", "nhwc", 2, "forward", size=67)
@@ -30,7 +32,7 @@ def measured(folder, part, tell=lambda *words, **fields: None, earlier=None, **r
 
 @pytest.fixture(scope="module")
 def scheduled(tmp_path_factory):
-    run = Command(tmp_path_factory.mktemp("run"))("run", *TWO, "--rounds", "3", "--env", "NULL_NET=spin=2")
+    run = Inline(tmp_path_factory.mktemp("run"))("run", *TWO, "--rounds", "3", "--env", "NULL_NET=spin=2")
     assert run.code == 0, run.err
     return run
 
@@ -38,7 +40,7 @@ def scheduled(tmp_path_factory):
 @pytest.fixture(scope="module")
 def classic(tmp_path_factory):
     folder = tmp_path_factory.mktemp("classic")
-    return Command(folder)("run", *SMALL, "--protocol", "classic", "--iterations", "25")
+    return Inline(folder)("run", *SMALL, "--protocol", "classic", "--iterations", "25")
 
 
 class TestSchedule:
@@ -132,13 +134,13 @@ class TestSchedule:
 
 
 class TestGate:
-    def test_burn_in_is_never_fewer_than_asked_for(self, command):
-        run = command("run", *NULL[:-3], "--burn-in", "12", "--rounds", "1")
+    def test_burn_in_is_never_fewer_than_asked_for(self, inline):
+        run = inline("run", *NULL[:-3], "--burn-in", "12", "--rounds", "1")
         assert run.code == 0, run.err
         assert all(len(burn_in["ns"]) >= 12 for burn_in in run.of("burn_in"))
 
-    def test_without_the_gate_it_is_exactly_that(self, command):
-        run = command("run", *NULL, "--burn-in", "7", "--rounds", "1")
+    def test_without_the_gate_it_is_exactly_that(self, inline):
+        run = inline("run", *NULL, "--burn-in", "7", "--rounds", "1")
         assert [(len(one["ns"]), one["stop"]) for one in run.of("burn_in")] == [(7, "count")] * 2
 
 
@@ -222,8 +224,8 @@ class TestStops:
     def test_all_planned_rounds_are_said_to_be_planned(self, scheduled):
         assert {row["stop_reason"] for row in Run(scheduled.folder).rows()} == {"planned"}
 
-    def test_max_time_leaves_every_group_its_first_round(self, command):
-        run = command("run", *NULL, "--batch", "2,4", "--rounds", "30", "--max-time", "0.001")
+    def test_max_time_leaves_every_group_its_first_round(self, inline):
+        run = inline("run", *NULL, "--batch", "2,4", "--rounds", "30", "--max-time", "0.001")
         assert run.code == 0, run.err
         assert {(turn["group"], turn["round"]) for turn in run.of("turn")} == {(0, 0), (1, 0)}
         assert "another Round would not have ended in time" in run.err
@@ -232,8 +234,8 @@ class TestStops:
 
 
 class TestAb:
-    def test_a_variable_is_set_for_one_arm_and_taken_away_for_the_other(self, command):
-        run = command("run", *NULL, "--mode", "part", "--pass", "forward", "--ab", "env:NULL_NET=,spin=20")
+    def test_a_variable_is_set_for_one_arm_and_taken_away_for_the_other(self, inline):
+        run = inline("run", *NULL, "--mode", "part", "--pass", "forward", "--ab", "env:NULL_NET=,spin=20")
         assert run.code == 0, run.err  # two Rounds are too few for `compare` to say slower
         a, b = Run(run.folder).cases
         assert (a.arm, b.arm) == ("A", "B")

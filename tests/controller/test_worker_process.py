@@ -18,6 +18,8 @@ from bench.worker.messages import FaultKind, Measure
 from impls import FRAMEWORKS, frameworks, weights
 from impls.net import Settings
 
+pytestmark = pytest.mark.process
+
 ASKED = {"framework": "null", "mode": "part", "device": "cpu", "threads": None, "size": "67", "seed": "0", "python": ()}
 (CASE,) = plain_cases(["half_width"], ASKED, batch=2)
 ENVIRONMENTS = json.loads((ROOT / "tests" / "data" / "worker_environment.json").read_text())

@@ -19,6 +19,8 @@ from impls.net import Build, gradients_of, logits_of, resident_batches
 from impls.variants import Variant
 from impls.weights import initial
 
+pytestmark = pytest.mark.process
+
 CONV, RELU, BN = Conv("conv", 4, 3), Relu("relu"), BatchNorm("bn", eps=1e-3, momentum=0.1)
 
 

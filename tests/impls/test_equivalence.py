@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from nets import PEERS
+from nets import PEERS, configured, how
 
+from impls.net import resident_batches
 from impls.variants import VARIANTS
 from impls.weights import initial
+
+pytestmark = pytest.mark.process
 
 QUICK = "tutorial,original,keras_bn"  # LRN and SAME pads, groups, BatchNorm
 
@@ -128,7 +131,24 @@ def test_what_torch_dumps_jax_and_tensorflow_agree_with(command, tmp_path):
     assert {check["tolerance"] for check in checks if check["kind"] == "gradient"} == {1e-4}
 
 
-def test_every_framework_reports_the_tables_shapes_and_counts(command):
+@pytest.fixture(scope="module", params=["original", "keras_bn"])
+def drawn(request):
+    return VARIANTS[request.param], initial(VARIANTS[request.param])
+
+
+@pytest.mark.parametrize("framework", PEERS)
+def test_every_adapter_reports_the_tables_shapes_and_counts(drawn, framework):
+    variant, weights = drawn
+    table = [(it.layer.name, *it.output, it.params, it.state) for it in variant.placed()]
+    names = ("layer", "height", "width", "channels", "params", "state")
+    net = configured(framework).build(variant, weights, how(framework))
+    net.load(resident_batches(how(framework), variant.input_size, variant.channels))
+    reported = net.layers()
+    assert [tuple(row[name] for name in names) for row in reported] == table
+
+
+@pytest.mark.slow
+def test_layers_shows_what_every_framework_reports(command):
     got = command("layers", "--variant", "original,keras_bn", "--framework", "all", "--json")
     assert got.code == 0, got.err
     for row in json.loads(got.out):

@@ -17,6 +17,8 @@ from impls.net import Build, Net, Settings, gradients_of, logits_of, resident_ba
 from impls.variants import Variant
 from impls.weights import Weights, initial
 
+pytestmark = pytest.mark.process
+
 COMPILER = any(map(shutil.which, ("c++", "g++", "clang++")))
 LIMITS = parity.LIMITS["fp32"]
 

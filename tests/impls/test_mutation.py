@@ -18,6 +18,8 @@ from impls import FRAMEWORKS
 from impls.layers import BatchNorm, Conv, Fc, Flatten, Lrn, Pool, Relu
 from impls.variants import VARIANTS, Variant
 
+pytestmark = pytest.mark.process
+
 TINY = Variant(
     "tiny",
     input_size=19,

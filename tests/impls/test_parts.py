@@ -13,6 +13,8 @@ from impls.net import gradients_of, logits_of, resident_batches
 from impls.variants import VARIANTS, Variant
 from impls.weights import initial
 
+pytestmark = pytest.mark.process
+
 #: Every kind of row; paddings that are SAME's at their size and ones that are not, and a row behind the flatten.
 EVERY = Variant(
     "every",

@@ -14,6 +14,8 @@ import impls
 from bench.worker import probe
 from bench.worker.messages import CeilingRates
 
+pytestmark = pytest.mark.process
+
 
 @pytest.mark.parametrize(
     ("error", "precision"),

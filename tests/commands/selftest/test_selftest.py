@@ -110,8 +110,8 @@ class TestCommand:
         assert got.exit_code == 2
         assert "expected one of --aa, --power and folders of Runs" in got.stderr
 
-    def test_a_run_that_is_not_of_a_known_slowdown_is_a_mistake(self, command, tmp_path):
-        made = command("run", *SMALL, "--rounds", "1", "--no-gate", "--burn-in", "2")
+    def test_a_run_that_is_not_of_a_known_slowdown_is_a_mistake(self, inline, tmp_path):
+        made = inline("run", *SMALL, "--rounds", "1", "--no-gate", "--burn-in", "2")
         got = CliRunner().invoke(main, ["selftest", str(made.folder)])
         assert got.exit_code == 2
         assert "expected a Run of --ab slowdown=0,PERCENT" in got.stderr

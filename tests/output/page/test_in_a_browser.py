@@ -13,6 +13,8 @@ from bench.output.page import chapter
 from bench.output.plots import kinds
 from bench.record.run import Run
 
+pytestmark = pytest.mark.process
+
 TABLES = "return [...document.querySelectorAll('table')].map(t => [t.tBodies[0].rows.length, t.offsetHeight > 0])"
 PLOTS = "return [...document.querySelectorAll('figure svg')].map(s => s.getBoundingClientRect().height > 50)"
 

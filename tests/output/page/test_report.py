@@ -370,6 +370,7 @@ class TestPage:
         chapter.render_page([make(tmp_path / "r")])
         assert sorted(path.name for path in seen) == ["layers.csv", "samples.csv", "summary.csv"]
 
+    @pytest.mark.process
     def test_plots_of_many_samples_are_drawn_in_two_processes_and_are_the_same(self, tmp_path):
         run = make(tmp_path / "r")
         code = f"""
