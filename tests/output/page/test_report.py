@@ -418,7 +418,8 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
     def test_the_machine_is_told_in_words_and_rounded(self, tmp_path):
         known = HOST | {"load_1min": 1.50048828125, "alexnet_bench": "0.1.0", "gpu_driver": None}
         said = table_conditions.machine(make(tmp_path / "r", fingerprint=known))
-        assert said[-3:] == [("memory MiB", "2048"), ("load, 1 minute", "1.5"), ("alexnet-bench", "0.1.0")]
+        assert {("memory MiB", "2048"), ("load, 1 minute", "1.5"), ("alexnet-bench", "0.1.0")} <= set(said)
+        assert "gpu driver" not in dict(said)
 
     def test_a_ratio_breaks_before_its_interval_alone(self, tmp_path):
         page = chapter.render_page([make(tmp_path / "r")])
