@@ -116,7 +116,7 @@ def percent(turns: Sequence[Noise]) -> dict[str, float | None]:
         values = [getattr(turn, name) for turn in turns]
         if wall < 1 or any(value is None for value in values):
             return None
-        return 100 * sum(values) / (wall * per)
+        return 100 * float(sum(values)) / (wall * per)
 
     return {
         "steal_pct": of("steal_s", cores),

@@ -345,7 +345,7 @@ AnyEvent = (
 EVENTS: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in AnyEvent.__args__}
 #: Those that say a Round was begun.
 OF_A_ROUND = (Worker, Ceiling, BurnIn, Control, Turn, Block, Fault)
-_DECODER = msgspec.json.Decoder(AnyEvent)
+_DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(AnyEvent)
 
 
 class _Versioned(Struct, tag_field="event", tag="run"):

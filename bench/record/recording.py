@@ -42,7 +42,7 @@ def once(method: Callable[[R, Case], T]) -> Callable[[R, Case], T]:
 
     @functools.wraps(method)
     def kept(run: R, case: Case) -> T:
-        known = run.known.setdefault(method.__name__, {})
+        known: dict[str, T] = run.known.setdefault(method.__name__, {})
         if case.id not in known:
             known[case.id] = method(run, case)
         return known[case.id]

@@ -236,7 +236,8 @@ def plan_rounds(spread: float, half_width: float, tail: float = TAIL) -> int:
     """The fewest Rounds, at least 5, whose t interval is no wider than -+ ``half_width``; both in logarithms."""
     if not half_width > 0 or not 0 <= spread < math.inf:
         raise ValueError(f"expected a half-width above 0 and a spread, found {half_width} and {spread}")
-    rounds = max(MIN_ROUNDS, math.floor((ndtri(1 - tail) * spread / half_width) ** 2))  # t is wider than the normal
+    normal = float(ndtri(1 - tail))
+    rounds = max(MIN_ROUNDS, math.floor((normal * spread / half_width) ** 2))  # t is wider than the normal
     while t_quantile(1 - tail, rounds - 1) * spread / math.sqrt(rounds) > half_width:
         rounds += 1
     return rounds

@@ -44,7 +44,8 @@ def read(kind: type[T], value: object, where: str) -> T:
 
     Malformed says where in ``where`` it is something else, and which fields are missing or unknown.
     """
-    return _read(kind, value, where)
+    message: T = _read(kind, value, where)
+    return message
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:
