@@ -15,7 +15,8 @@ import click
 from bench import UsageError
 from bench.cases.case import Case
 from bench.cases.passes import PASSES
-from bench.commands import cli, options
+from bench.commands.cli import parse_words
+from bench.commands.plan import plan_run
 from bench.controller import session
 from bench.controller.pool import preflight
 from bench.output import run_table
@@ -62,10 +63,10 @@ def main(plans: list[str], more: list[str]) -> int:
 
 def measured(name: str, words: list[str]) -> Run:
     """A Run as `run` makes it, with these words on its command line."""
-    asked = cli.run.make_context("run", words).params
-    protocol, cases, conditions = options.protocol(asked), options.cases(asked), options.conditions(asked)
-    preflight(cases, conditions)
-    folder, reason = session.measure(cases, protocol, conditions, Path(asked["out"]), name)
+    request = parse_words("run", words)
+    plan = plan_run(request)
+    preflight(plan.cases, plan.settings)
+    folder, reason = session.measure(plan.cases, plan.protocol, plan.settings, request.out, name)
     made = Run(folder)
     made.write()
     if reason == "interrupted":

@@ -5,13 +5,11 @@ them a real one: stand-ins note down what an array would have been made of, and 
 shape and a plain number type.
 """
 
-import io
 import pickle
 import pickletools
 import re
 from collections.abc import Container
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -34,22 +32,21 @@ def one_line(why: str, most: int = 300) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-def read(path: Path, layers: Container[str]) -> dict[str, dict[str, np.ndarray]]:
+def read(file: BinaryIO, layers: Container[str]) -> dict[str, dict[str, np.ndarray]]:
     """Arrays by layer and canonical name, unchecked: kernel and bias, from a list of two or a dict of them.
 
     ``layers`` are the names that can be told where a file ends too early. Raises Refused, OSError.
     """
-    with open(path, "rb") as file:
-        _skip_npy_header(file)
-        start = file.tell()
-        _scan(file, layers)
-        file.seek(start)
-        try:
-            return _layers(_Unpickler(file).load())
-        except Refused:
-            raise
-        except Exception as error:  # a stand-in given the wrong thing: whatever it raises, the file is to blame
-            raise Refused(f"expected a pickled dict of arrays, found {type(error).__name__}: {error}") from error
+    _skip_npy_header(file)
+    start = file.tell()
+    _scan(file, layers)
+    file.seek(start)
+    try:
+        return _layers(_Unpickler(file).load())
+    except Refused:
+        raise
+    except Exception as error:  # a stand-in given the wrong thing: whatever it raises, the file is to blame
+        raise Refused(f"expected a pickled dict of arrays, found {type(error).__name__}: {error}") from error
 
 
 def _layers(tree: Any) -> dict[str, dict[str, np.ndarray]]:
@@ -90,7 +87,7 @@ def _number(where: str, array: "_Array") -> np.ndarray:
         raise Refused(f"{where}: {error}") from error
 
 
-def _skip_npy_header(file: io.BufferedReader) -> None:
+def _skip_npy_header(file: BinaryIO) -> None:
     """To where the pickle begins; nothing is skipped where the file is one from its first byte."""
     magic = file.read(len(np.lib.format.MAGIC_PREFIX))
     file.seek(0)
@@ -106,7 +103,7 @@ def _skip_npy_header(file: io.BufferedReader) -> None:
         raise Refused(f"expected a dict of layers, found one array of shape {shape} and type {dtype}")
 
 
-def _scan(file: io.BufferedReader, layers: Container[str]) -> None:
+def _scan(file: BinaryIO, layers: Container[str]) -> None:
     """Read the pickle's opcodes without obeying them: is it whole, and of a size that a weights file has?"""
     last, made, kept = "", "", dict[Any, str]()
     try:
@@ -201,7 +198,7 @@ KNOWN: dict[tuple[str, str], Any] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BufferedReader):
+    def __init__(self, file: BinaryIO):
         super().__init__(file, encoding="bytes")
 
     def find_class(self, module: str, name: str) -> Any:

@@ -6,9 +6,10 @@ Layout: convolution kernels HWIO (height, width, channels / groups, filters), de
 the first one in (h, w, c) order; float32. Names: kernel, bias; gamma, beta, moving_mean, moving_variance.
 """
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +60,27 @@ def shapes(variant: Variant) -> dict[str, dict[str, tuple[int, ...]]]:
 
 def load(path: Path, variant: Variant) -> Weights:
     """Weights of a variant from a .npy or .safetensors file, checked; WeightsError names the file and the layer."""
+    return load_all(path, [variant])[0]
+
+
+def load_all(path: Path, variants: Sequence[Variant]) -> tuple[Weights, str]:
+    """Weights that fit every one of these variants, and the file's sha256; the file is opened once."""
     if path.suffix not in (".npy", ".safetensors"):
         raise WeightsError(f"{path.name}: expected a .npy file in Caffe's layout or a .safetensors file")
     try:
-        found = _safetensors(path) if path.suffix == ".safetensors" else caffe.read(path, shapes(variant))
+        with open(path, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            if path.suffix == ".safetensors":
+                found = _safetensors(file.read(), path.name)
+            else:
+                found = caffe.read(file, shapes(variants[0]))
     except OSError as error:
         raise WeightsError(f"{path.name}: cannot read: {error.strerror or error}") from error
     except caffe.Refused as error:
         raise WeightsError(f"{path.name}: {error}") from error
-    return check(found, variant, path.name)
+    (weights, *_) = [check(found, variant, path.name) for variant in variants]
+    return weights, sha256
 
 
 def save(weights: Weights, path: Path) -> None:
@@ -117,25 +130,24 @@ def _native(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, np.float32)  # Caffe's files may be big-endian or in Fortran's order
 
 
-def _safetensors(path: Path) -> dict[str, dict[str, Any]]:
+def _safetensors(data: bytes, name: str) -> dict[str, dict[str, Any]]:
     try:
         from safetensors import SafetensorError
         from safetensors.numpy import load as from_bytes
     except ImportError:
-        raise WeightsError(f"{path.name}: {MISSING}") from None
-    data = path.read_bytes()
+        raise WeightsError(f"{name}: {MISSING}") from None
     try:
         flat = from_bytes(data)
     except KeyError as error:  # a type that numpy has not
         dtype = str(error.args[0])
-        raise WeightsError(f"{path.name}: {_of_type(data, dtype)}: expected float32, found {dtype}") from error
+        raise WeightsError(f"{name}: {_of_type(data, dtype)}: expected float32, found {dtype}") from error
     except (SafetensorError, TypeError) as error:
         problem = _cut_off(data) or f"not a safetensors file: {error}"
-        raise WeightsError(f"{path.name}: {caffe.one_line(problem)}") from error
+        raise WeightsError(f"{name}: {caffe.one_line(problem)}") from error
     found: dict[str, dict[str, Any]] = {}
     for key, array in flat.items():
-        layer, _, name = key.rpartition(".")
-        found.setdefault(layer, {})[name] = array
+        layer, _, array_name = key.rpartition(".")
+        found.setdefault(layer, {})[array_name] = array
     return found
 
 

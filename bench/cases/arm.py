@@ -13,7 +13,15 @@ from typing import Any
 
 from bench import UsageError
 from bench.cases.case import LABELS, LRNS, PRESETS, Case
-from bench.cases.parse import is_variable, parse_choice, parse_count, parse_layouts, parse_modes, parse_number
+from bench.cases.parse import (
+    is_variable,
+    parse_choice,
+    parse_count,
+    parse_layouts,
+    parse_modes,
+    parse_number,
+    resolve_interpreter,
+)
 from bench.worker.guest import Guest, read_nets
 from impls import FRAMEWORKS
 
@@ -196,9 +204,3 @@ def digest(folder: Path) -> str:
     except OSError as error:
         raise UsageError(f"--ab impls: cannot read {error.filename}: {error.strerror}; check it") from error
     return whole.hexdigest()[:8]
-
-
-def resolve_interpreter(text: str) -> str:
-    """A path that stands from any folder: a Worker has one of its own."""
-    path = os.path.expanduser(text)
-    return os.path.abspath(shutil.which(path) or path)  # links stay: an environment's python is one

@@ -4,7 +4,9 @@
 """
 
 import math
+import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench import UsageError
@@ -114,6 +116,18 @@ def _choices_per_framework(
         if not chosen[name]:
             raise UsageError(f"{name} has no {what} {text!r}: choose {join_or(own)}, or leave {name} out")
     return chosen
+
+
+def resolve_interpreter(text: str) -> str:
+    """A path that stands from any folder: a Worker has one of its own."""
+    path = os.path.expanduser(text)
+    return os.path.abspath(shutil.which(path) or path)  # links stay: an environment's python is one
+
+
+def option_name(field: str) -> str:
+    """The option of a field: ``--max-time`` of ``max_time_s``, since a unit is no part of a name; ``--json`` of
+    ``as_json`` and ``--pass`` of ``pass_``, which Python needs otherwise."""
+    return "--" + field.removeprefix("as_").removesuffix("_s").rstrip("_").replace("_", "-")
 
 
 def is_variable(name: str) -> bool:

@@ -5,6 +5,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+
+def option(default: Any, scale: float = 1) -> Any:
+    """A field that the option of its name sets (--max-time of ``max_time_s``), in units of which ``scale`` make 1."""
+    return dataclasses.field(default=default, metadata={"scale": scale})
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,10 +18,10 @@ class Protocol:
     """Turn by turn in Rounds, unless ``paired`` is False (the classic protocol: one framework after the other)."""
 
     name: str = "rounds"
-    rounds: int = 5
-    burn_in: int = 10
+    rounds: int = option(5)
+    burn_in: int = option(10)
     """The floor; never fewer. With ``gate`` a series burns in until it is steady, at most to the cap."""
-    iterations: int = 10
+    iterations: int = option(10)
     """A Round's samples of one Case, rounded up to an even number."""
     paired: bool = True
     gate: bool = True
@@ -28,10 +34,10 @@ class Protocol:
     turn_ms: float = 200.0
     turn_lengths: tuple[int, ...] = (1, 2, 5)
     block_cap_s: float = 60.0
-    worker_limit_s: float = 600.0
+    worker_limit_s: float = option(600.0)
     """Longest that one request to a Worker may take before it counts as hung."""
-    max_time_s: float | None = None
-    target_ci: float | None = None
+    max_time_s: float | None = option(None)
+    target_ci: float | None = option(None, scale=100)  # percent
     """Stop after a whole Round when every 95 % half-width is at most this share, never before ``target_from`` Rounds:
     an interval that is looked at sooner covers less than it says. ``rounds`` are then the most there may be."""
     target_from: int = 8
@@ -41,11 +47,19 @@ class Protocol:
     shared_workers: bool = False
     """In each Round one set of Workers goes through all groups, in place of fresh ones for each: for many small nets,
     whose processes would take longer to start than to time."""
-    seed: int = 0
+    seed: int = option(0)
 
     @property
     def hash(self) -> str:
         return digest(dataclasses.asdict(self))
+
+    def options(self) -> dict[str, str]:
+        """The text of each option that sets a field, by the field; empty for None."""
+        texts = {}
+        for field in (field for field in dataclasses.fields(self) if field.metadata):
+            value, scale = getattr(self, field.name), field.metadata["scale"]
+            texts[field.name] = str(value) if isinstance(value, int) else f"{scale * value:.6g}" if value else ""
+        return texts
 
     def turn_length(self, burn_in_medians_ns: Sequence[float]) -> int:
         """Iterations in one Turn: the fewest that fill ``turn_ms`` for the fastest slot, the same for all."""

@@ -1,18 +1,37 @@
-"""The command line. Each command imports what it needs inside, so that --help costs nothing."""
+"""The command line: each request is a command. A command's module is imported when it is called, so that --help costs
+nothing."""
 
+import dataclasses
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 import bench
 from bench import UsageError
-from bench.cases.passes import PASSES
+from bench.cases.parse import option_name
+from bench.commands.options import Declaration, convert, declarations
+from bench.commands.requests import (
+    CompareRequest,
+    EnvRequest,
+    ExportRequest,
+    IngestRequest,
+    LayersRequest,
+    PlotRequest,
+    ProfileRequest,
+    ReportRequest,
+    ResumeRequest,
+    RunRequest,
+    SelftestRequest,
+    VerifyRequest,
+)
 from bench.output.plots.kinds import KINDS
-from impls import PEERS
 
-TRAINING = " and ".join(each.name for each in PASSES.values() if each.training)
+T = TypeVar("T")
+REQUESTS: dict[str, type] = {}
+"""The request of each command."""
 
 
 class Commands(click.Group):
@@ -30,49 +49,28 @@ class Commands(click.Group):
             os._exit(130)  # an import that was interrupted would have Python end by the signal instead
 
 
-def option(name: str, **settings: Any) -> Any:
-    """An option that the environment can give too: ALEXNET_BENCH_BATCH=32."""
-    variable = "ALEXNET_BENCH_" + name.lstrip("-").upper().replace("-", "_")
-    return click.option(name, envvar=variable, show_envvar=False, **settings)
+def parameter(field: str, declared: Declaration) -> click.Parameter:
+    """The option or argument of a field of a request."""
+    name, required, metavar = option_name(field), declared.required, declared.metavar
 
+    def parse(text: str) -> Any:
+        return declared.parse(name, text)
 
-def options(*chosen: Any) -> Any:
-    def apply(command: Any) -> Any:
-        for one in reversed(chosen):
-            command = one(command)
-        return command
-
-    return apply
-
-
-DEFAULT_RUN = ", ".join(name for name, it in PEERS.items() if it.in_default_run)
-MODES = "; ".join(f"{name}: {', '.join(it.modes)}" for name, it in PEERS.items())
-LAYOUTS = "; ".join(f"{name}: {', '.join(it.layouts)}" for name, it in PEERS.items())
-
-net_options = options(
-    option("--framework", metavar="LIST", help=f"{', '.join(PEERS)}, or all; default: {DEFAULT_RUN}, if installed"),
-    option("--mode", metavar="LIST", help=MODES),
-    option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, or cuda:1"),
-    option("--size", metavar="PIXELS", help="input size; default: the variant's own"),
-    option("--threads", metavar="N", help="default: all cores this process may use"),
-    option("--seed", default="0", metavar="N", help="of weights, images and the order of turns"),
-    option("--python", metavar="FRAMEWORK=PATH", multiple=True, help="another interpreter for one framework"),
-    option("--env", metavar="NAME[=VALUE]", multiple=True, help="let one more variable through to the Workers"),
-    option("--worker-limit", default="600", metavar="SECONDS", help="longest that one request may take"),
-)
-
-layout_option = option("--layout", metavar="LIST", help=LAYOUTS)
-lrn_option = option(
-    "--lrn", default="native", show_default=True, metavar="LIST", help="native: the framework's own; fast"
-)
-preset_option = option(
-    "--preset",
-    default="equal",
-    show_default=True,
-    metavar="LIST",
-    help="equal (all pinned alike), default (nothing set)",
-)
-weights_option = option("--weights", metavar="FILE", help="Caffe's .npy or a .safetensors; default: drawn from --seed")
+    if declared.argument:
+        nargs = -1 if declared.repeated else 1
+        return click.Argument([field], type=parse, nargs=nargs, metavar=metavar, required=required)
+    variable = "ALEXNET_BENCH_" + name[2:].upper().replace("-", "_") if declared.environment else None
+    settings = {"is_flag": True} if declared.flag else {"type": parse, "metavar": metavar}
+    return click.Option(
+        [name, field],
+        **settings,
+        multiple=declared.repeated,
+        default=False if declared.flag else declared.default,
+        show_default=declared.default is not None,
+        required=required,
+        help=declared.help,
+        envvar=variable,
+    )
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -84,160 +82,117 @@ def main() -> None:
     """
 
 
-@main.command()
-@option("--variant", default="tutorial", show_default=True, metavar="LIST", help="a variant, several, or all")
-@net_options
-@option("--precision", default="fp32", show_default=True, metavar="LIST", help="fp32, bf16, or on a GPU tf32")
-@layout_option
-@option("--net", metavar="FILE.py:FUNCTION", multiple=True, help="a net of your own beside ours; see examples/")
-@lrn_option
-@preset_option
-@option("--batch", metavar="LIST", help="default: 8 on a CPU, 128 on a GPU")
-@option("--pass", default="all", show_default=True, metavar="LIST", help=f"{', '.join(PASSES)}, or all")
-@option("--rounds", metavar="N", help="fresh Workers each; default 5")
-@option("--burn-in", metavar="N", help="the fewest; default 10, more until times are steady")
-@option("--iterations", metavar="N", help="samples of a case in a Round; default 10, on a GPU 20")
-@option("--no-gate", is_flag=True, help="burn in exactly as often as asked")
-@option("--max-time", metavar="SECONDS", help="for the whole Run; each first Round is run all the same")
-@option("--target-ci", metavar="PERCENT", help="stop when 95 % intervals are that narrow (from 8 Rounds, at most 30)")
-@option(
-    "--ab", metavar="KEY=A,B", help="two sides, turn by turn; KEY: impls, python, net, threads, mode, layout, lrn ..."
-)
-@option("--dropout", is_flag=True, help=f"dropout on in {TRAINING}")
-@option("--protocol", default="rounds", show_default=True, metavar="NAME", help="rounds, or classic (the article's)")
-@weights_option
-@option("--out", default="results", show_default=True, metavar="DIR", help="where the Run folder is made")
-@option("--name", metavar="NAME", help="end of the Run folder's name; default: the variants")
-@click.option(
-    "--resume", metavar="FOLDER", type=click.Path(), help="go on with a Run that was cut off; shapes nothing new"
-)
-@click.option("--dry-run", is_flag=True, help="print the cases and the time they are expected to take")
-@click.option("--json", "as_json", is_flag=True, help="the results on stdout as JSON, nothing else there")
-@click.pass_context
-def run(context: click.Context, **asked: Any) -> None:
+def command(request: type[T], help: str | None = None) -> Callable[[Callable[[T], int]], Callable[[T], int]]:
+    """Make a command of a function that takes a request; what it returns is the exit code."""
+
+    def register(function: Callable[[T], int]) -> Callable[[T], int]:
+        name = function.__name__
+        parameters = [parameter(field, declared) for field, declared in declarations(request).items()]
+        REQUESTS[name] = request
+        main.add_command(
+            click.Command(
+                name,
+                params=parameters,
+                help=help or function.__doc__,
+                callback=lambda **values: sys.exit(function(request(**values))),
+            )
+        )
+        return function
+
+    return register
+
+
+def parse_words(name: str, words: list[str]) -> Any:
+    """The request that these words make of a command."""
+    return REQUESTS[name](**main.commands[name].make_context(name, list(words)).params)
+
+
+@command(RunRequest)
+def run(request: RunRequest) -> int:
     """Prove the nets equal, then time them turn by turn, and write a Run folder.
 
     With --ab the exit code is that of `compare`.
     """
-    from bench.commands import run as command
+    if request.resume is not None:
+        from bench.commands import resume
 
-    given = [name for name in asked if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
-    sys.exit(command.main(asked, given))
+        return resume.main(resume_request(request))
+    from bench.commands import run as module
+
+    return module.main(request)
 
 
-@main.command()
-@option("--variant", default="all", show_default=True, metavar="LIST", help="a variant, several, or all")
-@net_options
-@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
-def layers(**asked: Any) -> None:
+def resume_request(request: RunRequest) -> ResumeRequest:
+    """What --resume takes; UsageError where anything else is written beside it (variables may say what they like)."""
+    context, taken = click.get_current_context(), {field.name for field in dataclasses.fields(ResumeRequest)}
+    for field in sorted(context.params.keys() - taken):
+        if context.get_parameter_source(field) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(f"--resume: the Run has its own settings; leave out {option_name(field)}")
+    return convert(request, ResumeRequest)
+
+
+@command(LayersRequest)
+def layers(request: LayersRequest) -> int:
     """Print every layer's shape, params, state and MACs.
 
     With --framework, what each framework itself reports beside them; exit 1 if they differ.
     """
-    from bench.commands import layers as command
+    from bench.commands import layers as module
 
-    sys.exit(command.main(asked))
+    return module.main(request)
 
 
-@main.command()
-@option("--variant", default="tutorial", show_default=True, metavar="LIST", help="a variant, several, or all")
-@net_options
-@option("--batch", metavar="N", help="images the net is built for; default 2, or those of --against")
-@option("--precision", default="fp32", show_default=True, metavar="LIST", help="fp32, bf16, or on a GPU tf32")
-@layout_option
-@lrn_option
-@weights_option
-@option("--dump", metavar="FILE.npz", help="keep input, weights and what one framework made of them")
-@option("--against", metavar="FILE.npz", help="hold against another implementation's values instead of float64")
-@option("--save-weights", metavar="FILE.safetensors", help="keep one variant's weights: the seed's, or a .npy's")
-@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
-def verify(**asked: Any) -> None:
+@command(VerifyRequest)
+def verify(request: VerifyRequest) -> int:
     """Hold logits, loss and every gradient of each framework against a float64 reference.
 
     Exit 1 if one differs.
     """
-    from bench.commands import verify as command
+    from bench.commands import verify as module
 
-    sys.exit(command.main(asked))
+    return module.main(request)
 
 
-@main.command()
-@click.argument("run", metavar="[RUN]", type=click.Path(), required=False)
-@option("--variant", default="tutorial", show_default=True, metavar="LIST", help="a variant, several, or all")
-@net_options
-@option("--precision", default="fp32", show_default=True, metavar="LIST", help="fp32, bf16, or on a GPU tf32")
-@layout_option
-@lrn_option
-@preset_option
-@option("--batch", metavar="LIST", help="default: 32 on a CPU, 128 on a GPU")
-@option("--rounds", metavar="N", help="fresh Workers each; default 3")
-@option("--burn-in", metavar="N", help="default 3")
-@option("--iterations", metavar="N", help="samples of a row in a Round; default 6")
-@option("--max-time", metavar="SECONDS", help="for the whole Run; the first Round is run all the same")
-@option("--out", default="results", show_default=True, metavar="DIR", help="where the Run folder is made")
-@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
-def profile(**asked: Any) -> None:
+@command(ProfileRequest)
+def profile(request: ProfileRequest) -> int:
     """Where does the time go? Every row of a net timed as a net of its own, beside the whole net and the ceiling.
 
     RUN shows a profile made before. Exit 1 if a case failed.
     """
-    from bench.commands import profile as command
+    from bench.commands import profile as module
 
-    sys.exit(command.main(asked))
+    return module.main(request)
 
 
-@main.command()
-@click.argument("base", metavar="BASE", type=click.Path())
-@click.argument("candidate", metavar="[CANDIDATE]", type=click.Path(), required=False)
-@option("--margin", default="2", show_default=True, metavar="PERCENT", help="less than this is the same")
-@option("--allow", metavar="LIST", help="conditions that may differ, being what is compared: versions, python, env ...")
-@option("--spread", metavar="DIR", help="where A/A Runs are, beside the folders that BASE and CANDIDATE are in")
-@option("--strict", is_flag=True, help="exit 3 where a case is inconclusive")
-@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
-@click.option("--markdown", is_flag=True, help="a table for a pull request")
-def compare(**asked: Any) -> None:
+@command(CompareRequest)
+def compare(request: CompareRequest) -> int:
     """Say of each case whether CANDIDATE is slower than BASE, two Run folders.
 
     One folder alone: the pairs within that Run. Exit 1 a case is slower, 4 incomparable or missing, 3 with --strict.
     """
-    from bench.commands import compare as command
+    from bench.commands import compare as module
 
-    sys.exit(command.main(asked))
+    return module.main(request)
 
 
-@main.command()
-@click.argument("runs", nargs=-1, metavar="[RUN...]", type=click.Path())
-@option("--aa", is_flag=True, help="time one case as if it were two: nothing may be found")
-@option("--power", metavar="PERCENT", help="slow one of the two by this much: it must be found")
-@option("--repeat", default="1", show_default=True, metavar="N", help="Runs of --aa or --power")
-@option("--thorough", is_flag=True, help="the whole grid of simulations, about 2 minutes")
-@option("--variant", default="half_width", show_default=True, metavar="LIST", help="of --aa and --power")
-@net_options
-@option("--batch", default="4", show_default=True, metavar="LIST", help="of --aa and --power")
-@option("--pass", default="all", show_default=True, metavar="LIST", help="of --aa and --power")
-@option("--rounds", default="10", show_default=True, metavar="N", help="of --aa and --power")
-@option("--iterations", metavar="N", help="of --aa and --power")
-@option("--out", default="results", show_default=True, metavar="DIR", help="where results are kept")
-@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
-def selftest(**asked: Any) -> None:
+@command(SelftestRequest)
+def selftest(request: SelftestRequest) -> int:
     """Does the harness itself hold? Clock, spins, a missing wait, its own cost, and statistics by simulation.
 
     With --aa or --power it times a real case against itself; RUN... judges such Runs made before. Exit 1 if it fails;
     the result is kept in selftest.json under --out.
     """
-    from bench.commands.selftest import checks as command
+    from bench.commands.selftest import checks as module
 
-    sys.exit(command.main(asked))
+    return module.main(request)
 
 
-@main.command()
-@net_options
-@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
-def env(**asked: Any) -> None:
+@command(EnvRequest)
+def env(request: EnvRequest) -> int:
     """Look the machine over: frameworks, devices, libraries, noise; and say what could be better."""
-    from bench.commands import env as command
+    from bench.commands import env as module
 
-    sys.exit(command.main(asked))
+    return module.main(request)
 
 
 PLOT_HELP = f"""Draw result CSVs or Run folders; default: the newest Run.
@@ -246,56 +201,38 @@ PLOT_HELP = f"""Draw result CSVs or Run folders; default: the newest Run.
 """
 
 
-@main.command(help=PLOT_HELP)
-@click.argument("results", nargs=-1, metavar="[CSV_OR_RUN...]", type=click.Path())
-@option("--kind", default="times", show_default=True, metavar="KIND", help=f"one of {', '.join(KINDS)}")
-@option("--output", metavar="FILE", help="PNG, SVG or PDF by its ending; default: KIND.png")
-def plot(results: tuple[str, ...], kind: str, output: str | None) -> None:
-    from bench.commands import plot as command
+@command(PlotRequest, PLOT_HELP)
+def plot(request: PlotRequest) -> int:
+    from bench.commands import plot as module
 
-    sys.exit(command.main(results, kind, output))
+    return module.main(request)
 
 
-@main.command()
-@click.argument("runs", nargs=-1, metavar="[RUN...]", type=click.Path())
-@option("--output", metavar="FILE.html", help="default: report.html in the Run's folder")
-@option("--margin", default="2", show_default=True, metavar="PERCENT", help="as `compare` was given it")
-def report(**asked: Any) -> None:
+@command(ReportRequest)
+def report(request: ReportRequest) -> int:
     """One page that holds everything of a Run, for a browser: verdict, tables, plots, conditions, raw data.
 
     Default: the newest Run. Several Runs become one page; it needs no network and no other file.
     """
-    from bench.commands import report as command
+    from bench.commands import report as module
 
-    sys.exit(command.main(asked))
+    return module.main(request)
 
 
-@main.command()
-@click.argument("run", metavar="RUN", type=click.Path())
-@option(
-    "--format",
-    required=True,
-    metavar="FORMAT",
-    help="pytest-benchmark, bencher, github-action-benchmark, trace or markdown",
-)
-@option("--output", metavar="FILE", help="default: stdout")
-def export(**asked: Any) -> None:
+@command(ExportRequest)
+def export(request: ExportRequest) -> int:
     """A Run in the format of another program: a store of benchmarks, a dashboard, a trace viewer, a comment."""
-    from bench.commands import export as command
+    from bench.commands import export as module
 
-    sys.exit(command.main(asked))
+    return module.main(request)
 
 
-@main.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
-@option("--out", default="results", show_default=True, metavar="DIR", help="where the Run folder is made")
-@option("--name", metavar="NAME", help="end of the Run folder's name; default: the file's")
-@click.option("--json", "as_json", is_flag=True, help="on stdout as JSON")
-def ingest(**asked: Any) -> None:
+@command(IngestRequest)
+def ingest(request: IngestRequest) -> int:
     """Make a Run of what pytest-benchmark stored, for compare, plot and report.
 
     One of our own (`make ci-bench`, `export`) comes back as the Run it was. Of others each FILE is a Round.
     """
-    from bench.commands import ingest as command
+    from bench.commands import ingest as module
 
-    sys.exit(command.main(asked))
+    return module.main(request)

@@ -1,10 +1,8 @@
 """`compare`: is a case of one Run slower than in another, or than its partner in the same Run? With an exit code."""
 
-from pathlib import Path
-from typing import Any
-
 from bench import UsageError
-from bench.cases.parse import parse_choice, parse_percent
+from bench.cases.parse import parse_choice, split_list
+from bench.commands.requests import CompareRequest
 from bench.output import console, reproduce
 from bench.output.verdicts import exit_code, markdown, show, spread_unknown
 from bench.record import aa_runs, conditions
@@ -12,29 +10,28 @@ from bench.record.pairs import between, within
 from bench.record.run import Run
 
 
-def main(asked: dict[str, Any]) -> int:
-    base = Run(Path(asked["base"]))
-    candidate = Run(Path(asked["candidate"])) if asked["candidate"] else None
+def main(request: CompareRequest) -> int:
+    base = Run(request.base)
+    candidate = Run(request.candidate) if request.candidate else None
     runs = [run for run in (base, candidate) if run]
-    margin = parse_percent("--margin", asked["margin"])
-    words = [word.strip() for word in (asked["allow"] or "").split(",") if word.strip()]
+    margin, words = request.margin, [word for word in split_list(request.allow or "") if word]
     allow = [parse_choice("condition to --allow", word, conditions.COMPARABLE) for word in words]
     if allow and not candidate:
         raise UsageError("--allow: within one Run nothing else may differ; leave it out, or name a second Run")
-    if asked["spread"] and not Path(asked["spread"]).is_dir():
-        raise UsageError(f"--spread: no folder {asked['spread']}")
-    folders = [run.folder.resolve().parent for run in runs] + ([Path(asked["spread"])] if asked["spread"] else [])
+    if request.spread and not request.spread.is_dir():
+        raise UsageError(f"--spread: no folder {request.spread}")
+    folders = [run.folder.resolve().parent for run in runs] + ([request.spread] if request.spread else [])
     stored = aa_runs.find(folders, but=[run.folder for run in runs])
     pairs = between(base, candidate, stored, allow, margin) if candidate else within(base, stored, margin)
     for run in runs:
         console.tell_problems(run)
-    code = exit_code(pairs, strict=asked["strict"]) if pairs else 2
-    if asked["as_json"]:
+    code = exit_code(pairs, strict=request.strict) if pairs else 2
+    if request.as_json:
         names = {"base": base.folder.name, "candidate": candidate.folder.name if candidate else None}
         cases, needed = [pair.as_json() for pair in pairs], spread_unknown(pairs)
         make = (needed and reproduce.against_itself(candidate or base)) or None
         console.print_json({**names, "cases": cases, "exit_code": code, "aa_command": make})
-    elif asked["markdown"]:
+    elif request.markdown:
         print(markdown(base, candidate, pairs, margin))
     elif pairs:
         show(base, candidate, pairs, margin)

@@ -18,7 +18,8 @@ from rich.text import Text
 import impls
 from bench import UsageError
 from bench.cases.case import Case
-from bench.commands import options
+from bench.commands.plan import choose_frameworks, plain_cases, worker_settings
+from bench.commands.requests import EnvRequest
 from bench.controller.settings import WorkerSettings, build_of
 from bench.controller.worker_process import WorkerDied
 from bench.machine import gpu, host, noise
@@ -65,26 +66,26 @@ EVIDENCE |= {"suspended_s": "suspension", "mhz": "clock", "temp_c": "temperature
 UNITS = {"sm_mhz": "MHz", "temp_c": "°C", "watts": "W"}
 
 
-def main(asked: dict[str, Any]) -> int:
-    found = facts(asked)
+def main(request: EnvRequest) -> int:
+    found = facts(request)
     found["advice"] = list(advice(found))
-    if asked["as_json"]:
+    if request.as_json:
         console.print_json(found)
     else:
         show(found)
     return 1 if any(one["failed"] for one in found["frameworks"].values()) else 0
 
 
-def facts(asked: dict[str, Any]) -> dict[str, Any]:
+def facts(request: EnvRequest) -> dict[str, Any]:
     """Machine, shell, gpu, frameworks and noise; None where a source is absent."""
-    conditions = options.conditions(asked)
-    named = options.frameworks(asked) if asked["framework"] else None
+    conditions = worker_settings(request)
+    named = choose_frameworks(request) if request.framework else None
     names = named or list(PEERS)
     here = named or [name for name in names if name in conditions.pythons or find_spec(FRAMEWORKS[name].package)]
-    cases = options.plain_cases(["tutorial"], asked | {"framework": ",".join(here)}, batch=1) if here else []
+    cases = plain_cases(request, here, ["tutorial"]) if here else []
     found: dict[str, Any] = {
-        "device": asked["device"],
-        "threads": options.threads(asked) or conditions.threads,
+        "device": ",".join(request.device),
+        "threads": conditions.threads,
         "machine": structs.asdict(host.fingerprint())
         | {"quota": host.cpu_quota()},  # before a Worker makes a load of its own
         "shell": {

@@ -16,6 +16,7 @@ import msgspec
 from bench import UsageError
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
+from bench.commands.requests import IngestRequest
 from bench.machine.host import Fingerprint
 from bench.machine.noise import Noise
 from bench.output import console, run_table
@@ -57,25 +58,25 @@ class Stored(TypedDict):
     alexnet_bench: NotRequired[Enclosed]
 
 
-def main(asked: dict[str, Any]) -> int:
-    out, files = Path(asked["out"]), {Path(name): read(Path(name)) for name in asked["files"]}
+def main(request: IngestRequest) -> int:
+    out, files = request.out, {path: read(path) for path in request.files}
     ours = [path for path, stored in files.items() if "alexnet_bench" in stored]
     if ours and len(ours) < len(files):
         other = next(path for path in files if path not in ours)
         raise UsageError(f"{ours[0]} holds a whole Run and {other} does not: ingest them one after the other")
-    if asked["as_json"] and len(ours) > 1:
+    if request.as_json and len(ours) > 1:
         raise UsageError("--json: expected one file that holds a Run, found several: ingest them one after the other")
     if ours:
-        if asked["name"]:
+        if request.name:
             raise UsageError(f"--name: {ours[0]} holds a Run that has its own name; leave it out")
         folders = [restore(path, files[path]["alexnet_bench"], out) for path in ours]
     else:
-        name = asked["name"] or re.sub(r"[^\w.-]+", "-", next(iter(files)).stem).strip("-") or "ingested"
+        name = request.name or re.sub(r"[^\w.-]+", "-", next(iter(files)).stem).strip("-") or "ingested"
         folders = [collect(files, out, name)]
     for folder in folders:
         made = Run(folder)
         made.write()
-        if asked["as_json"]:
+        if request.as_json:
             console.print_json({"run": msgspec.to_builtins(made.head), "cases": made.rows()})
         else:
             run_table.run_table(made, within(made))

@@ -8,8 +8,8 @@ from typing import Any
 
 from bench.cases.case import Case
 from bench.cases.layer_table import REPORTED, differences, shape, table
-from bench.cases.parse import parse_choices
-from bench.commands import options
+from bench.commands.plan import choose_frameworks, plain_cases, worker_settings
+from bench.commands.requests import LayersRequest
 from bench.controller.pool import WorkerPool
 from bench.controller.settings import WorkerSettings, build_request
 from bench.output import console
@@ -18,16 +18,16 @@ from impls import weights
 from impls.variants import VARIANTS, Variant
 
 
-def main(asked: dict[str, Any]) -> int:
-    variants = parse_choices("variant", asked["variant"], list(VARIANTS))
-    cases = options.plain_cases(variants, asked, batch=1) if asked["framework"] else []  # the table needs none
-    reported = ask(cases, options.conditions(asked)) if cases else {}
+def main(request: LayersRequest) -> int:
+    frameworks = choose_frameworks(request) if request.framework else []  # the table needs none
+    cases = plain_cases(request, frameworks, request.variant) if frameworks else []
+    reported = ask(cases, worker_settings(request)) if cases else {}
     tables = []
-    for name in variants:
-        net = VARIANTS[name].resized(options.size(asked))
+    for name in request.variant:
+        net = VARIANTS[name].resized(request.size)
         beside = {case.framework: reported[case.id] for case in cases if case.variant == name and case.id in reported}
         tables.append((net, table(net), beside))
-    if asked["as_json"]:
+    if request.as_json:
         console.print_json([row for net, rows, beside in tables for row in with_reports(rows, beside)])
     else:
         for net, rows, beside in tables:

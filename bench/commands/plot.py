@@ -1,10 +1,10 @@
 """`plot`: one picture of result CSVs or Run folders."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from bench import UsageError
-from bench.cases.parse import join_or, parse_choice
+from bench.cases.parse import join_or
+from bench.commands.requests import PlotRequest
 from bench.output import console
 from bench.output.plots.kinds import KINDS, SUMMARY, Kind
 from bench.record.run import find_newest
@@ -12,20 +12,18 @@ from bench.record.run import find_newest
 ENDINGS = (".png", ".svg", ".pdf")
 
 
-def main(results: Sequence[str], kind: str, output: str | None) -> int:
-    target = parse_target(output or f"{kind}.png")
-    chosen = KINDS[parse_choice("kind", kind, KINDS)]
-    chosen.draw([Path(path) for path in results] or default_paths(chosen), target)
+def main(request: PlotRequest) -> int:
+    kind, target = KINDS[request.kind], request.output or Path(f"{request.kind}.png")
+    refuse_target(target)
+    kind.draw(list(request.results) or default_paths(kind), target)
     console.tell(f"wrote {target}")
     return 0
 
 
-def parse_target(name: str) -> Path:
-    """The file that a picture goes to; UsageError for an ending that names no format."""
-    path = Path(name)
+def refuse_target(path: Path) -> None:
+    """UsageError for a file of a picture whose ending names no format."""
     if path.suffix.lower() not in ENDINGS or path.is_dir():
-        raise UsageError(f"--output: expected a file that ends in {join_or(ENDINGS)}, found {name!r}")
-    return path
+        raise UsageError(f"--output: expected a file that ends in {join_or(ENDINGS)}, found {str(path)!r}")
 
 
 def default_paths(kind: Kind) -> list[Path]:

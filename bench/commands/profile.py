@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from msgspec import to_builtins
 from rich.table import Table
 
 from bench import UsageError
-from bench.cases.case import LRNS, Case
+from bench.cases.case import LRNS
 from bench.cases.layer_table import shape
-from bench.cases.parse import parse_choices, parse_count, parse_seconds
 from bench.cases.passes import Timed, profiled
 from bench.cases.protocol import Protocol
-from bench.commands import options
+from bench.commands.options import convert
+from bench.commands.plan import Plan, axes_of, change_protocol, choose_frameworks, worker_settings
+from bench.commands.requests import ProfileRequest, RunRequest
 from bench.controller import session
 from bench.controller.pool import preflight
 from bench.output import console, run_notes
@@ -41,54 +41,33 @@ COUNTS = (("params", 1e6, "M"), ("macs", 1e6, ""))
 BESIDE = 2  # passes in a table: 100 columns have room for no more
 #: What a sum of rows over the whole may be before it needs another word.
 AGREES = (0.9, 1.1)
-#: What `run` has options for and a profile has not.
-WHOLE_NETS = {
-    "pass": ",".join(each.name for each in profiled()),
-    "protocol": "rounds",
-    "dropout": False,
-    "weights": None,
-    "ab": None,
-    "net": (),
-}
 
 
-def main(asked: dict[str, Any]) -> int:
-    if asked["run"]:
-        made = Run(Path(asked["run"]))
+def main(request: ProfileRequest) -> int:
+    if request.run:
+        made = Run(request.run)
         if not made.protocol.shared_workers:
             raise UsageError(f"{made.folder}: expected a Run of `profile`; of another Run see `plot --kind roofline`")
-        return show(made, "", asked["as_json"])
-    variants = parse_choices("variant", asked["variant"], list(VARIANTS))
-    wanted = {**asked, **WHOLE_NETS}
-    wanted["batch"] = asked["batch"] or ("32" if "cpu" in options.devices(asked) else "128")
-    protocol, cases = rules(asked), cases_of(variants, wanted)
-    conditions = options.conditions(wanted)
-    preflight(cases, conditions)
-    out, name = Path(asked["out"]), f"profile-{'-'.join(variants)}"
-    with Progress(protocol) as progress:
+        return show(made, "", request.as_json)
+    plan = plan_profile(request)
+    preflight(plan.cases, plan.settings)
+    name = f"profile-{'-'.join(request.variant)}"
+    with Progress(plan.protocol) as progress:
         folder, reason = session.measure(
-            cases, protocol, conditions, out, name, progress=progress, waiting=console.tell
+            plan.cases, plan.protocol, plan.settings, request.out, name, progress=progress, waiting=console.tell
         )
-    return show(Run(folder), reason, asked["as_json"])
+    return show(Run(folder), reason, request.as_json)
 
 
-def rules(asked: Mapping[str, Any]) -> Protocol:
-    changes: dict[str, Any] = {"seed": parse_count("--seed", asked["seed"], least=0)}
-    for name in ("rounds", "iterations", "burn_in"):
-        if asked[name] is not None:
-            changes[name] = parse_count(f"--{name.replace('_', '-')}", asked[name])
-    if asked["max_time"] is not None:
-        changes["max_time_s"] = parse_seconds("--max-time", asked["max_time"])
-    return dataclasses.replace(RULES, worker_limit_s=parse_seconds("--worker-limit", asked["worker_limit"]), **changes)
-
-
-def cases_of(variants: Sequence[str], asked: dict[str, Any]) -> list[Case]:
-    """The whole net and each of its rows; a dropout that is off does nothing, and is left out."""
-    found, axes = [], options.axes(asked)
-    for variant in variants:
+def plan_profile(request: ProfileRequest) -> Plan:
+    """The whole net and each of its layers alone; a dropout that is off does nothing, and is left out."""
+    passes, usual = tuple(each.name for each in profiled()), (32,) if "cpu" in request.device else (128,)
+    whole_nets = convert(request, RunRequest, pass_=passes, batch=request.batch or usual)
+    axes, cases = axes_of(whole_nets, choose_frameworks(request)), []
+    for variant in request.variant:
         parts = [part.name for part in VARIANTS[variant].parts() if not layer_times.idle(part)]
-        found += dataclasses.replace(axes, variants=[variant, *parts]).cases()
-    return found
+        cases += dataclasses.replace(axes, variants=[variant, *parts]).cases()
+    return Plan(cases, change_protocol(RULES, request), worker_settings(request))
 
 
 def show(made: Run, reason: str, as_json: bool) -> int:

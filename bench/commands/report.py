@@ -1,23 +1,21 @@
 """`report`: one page that holds everything of a Run, or of several: the verdict first, raw data last."""
 
 from pathlib import Path
-from typing import Any
 
 from bench import UsageError
-from bench.cases.parse import parse_percent
+from bench.commands.requests import ReportRequest
 from bench.output import console, formats
 from bench.output.page.chapter import render_page
 from bench.record.run import Run, find_newest
 
 
-def main(asked: dict[str, Any]) -> int:
-    margin = parse_percent("--margin", asked["margin"])
-    folders = [Path(name) for name in asked["runs"]] or [default_folder()]
+def main(request: ReportRequest) -> int:
+    folders = list(request.runs) or [default_folder()]
     runs = [open_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
-    target = Path(asked["output"]) if asked["output"] else folders[0] / "report.html"
+    target = request.output or folders[0] / "report.html"
     for run in runs:
         console.tell_problems(run)
-    formats.write(target, render_page(runs, margin))
+    formats.write(target, render_page(runs, request.margin))
     console.tell(f"wrote {target}")
     return 0
 

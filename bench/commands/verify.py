@@ -16,17 +16,17 @@ from rich.text import Text
 
 from bench import UsageError
 from bench.cases.case import Case
-from bench.cases.parse import parse_choices, parse_count
 from bench.cases.passes import PASSES, proven_with
-from bench.commands import options
+from bench.commands.plan import choose_frameworks, choose_precisions, plain_cases, read_weights, worker_settings
+from bench.commands.requests import VerifyRequest
 from bench.controller import dump, gate, parity
 from bench.controller.parity import Judged
 from bench.controller.pool import WorkerPool, preflight
 from bench.controller.settings import WorkerSettings, build_of, build_request
 from bench.controller.worker_process import WorkerDied
 from bench.output import console
+from bench.worker import messages
 from bench.worker.messages import Check, CheckKind, Output, ProbePrecision, ReadConditions
-from bench.worker.messages import Verify as VerifyRequest
 from impls import weights
 from impls.files import open_whole
 from impls.variants import VARIANTS
@@ -41,14 +41,12 @@ class Theirs:
     checks: list[dict[str, Any]] = field(default_factory=list)
 
 
-def main(asked: dict[str, Any]) -> int:
-    variants = parse_choices("variant", asked["variant"], list(VARIANTS))
-    theirs = against(asked, variants)
-    given = options.given(asked, variants)
-    batch = parse_count("--batch", asked["batch"] or "2")
-    cases = options.plain_cases(variants, asked, batch=batch, precisions=options.precisions(asked))
-    target, weights_target = targets(asked, cases)
-    conditions = options.conditions(asked, given)
+def main(request: VerifyRequest) -> int:
+    theirs, request = read_against(request)
+    given = read_weights(request.weights, request.variant, request.size)
+    cases = plain_cases(request, choose_frameworks(request), request.variant, batch=request.batch or 2)
+    target, weights_target = targets(request, cases)
+    conditions = worker_settings(request, given)
     preflight(cases, conditions)
     verified = Verify(conditions, theirs, target, weights_target)
     checks = list(verified.checks(cases))
@@ -57,7 +55,7 @@ def main(asked: dict[str, Any]) -> int:
         console.tell(
             f"wrote {path}" if ok else f"{path} is not written: what it would hold is not equal to the reference"
         )
-    if asked["as_json"]:
+    if request.as_json:
         beside = {"against": {"file": theirs.name, "checks": theirs.checks}} if theirs else {}
         console.print_json({"checks": checks, "workers": verified.workers} | beside)
     else:
@@ -66,11 +64,12 @@ def main(asked: dict[str, Any]) -> int:
     return 0 if ok else 1
 
 
-def targets(asked: dict[str, Any], cases: Sequence[Case]) -> tuple[Path | None, Path | None]:
+def targets(request: VerifyRequest, cases: Sequence[Case]) -> tuple[Path | None, Path | None]:
     """The files of --dump and --save-weights, which hold one Net; what is wrong with them is said before anything is
     computed."""
-    paths = [writable("--" + name.replace("_", "-"), asked[name]) for name in ("dump", "save_weights")]
-    target, weights_target = paths
+    target, weights_target = request.dump, request.save_weights
+    refuse_unwritable("--dump", target)
+    refuse_unwritable("--save-weights", weights_target)
     if target and len(cases) != 1:
         found = ", ".join(f"{case.variant} on {case.worker} in {case.precision}" for case in cases[:3])
         more = f" and {len(cases) - 3} more" if len(cases) > 3 else ""
@@ -85,10 +84,9 @@ def targets(asked: dict[str, Any], cases: Sequence[Case]) -> tuple[Path | None, 
     return target, weights_target
 
 
-def writable(option: str, text: str | None) -> Path | None:
-    if text is None:
-        return None
-    path = Path(text)
+def refuse_unwritable(option: str, path: Path | None) -> None:
+    if path is None:
+        return
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
@@ -97,27 +95,26 @@ def writable(option: str, text: str | None) -> Path | None:
         path.with_name(path.name + ".try").unlink()
     except OSError as error:
         raise UsageError(f"{option}: cannot write {path}: {error.strerror or error}; choose another file") from error
-    return path
 
 
-def against(asked: dict[str, Any], variants: Sequence[str]) -> Theirs | None:
-    """The file of --against; its input says batch and size, its weights are used. Changes ``asked`` to that."""
-    if asked["against"] is None:
-        return None
-    if len(variants) != 1:
-        raise UsageError(f"--against: expected one --variant, found {', '.join(variants)}")
-    if len(options.precisions(asked)) != 1:
-        raise UsageError(f"--against: expected one --precision, the file's own, found {asked['precision']}")
+def read_against(request: VerifyRequest) -> tuple[Theirs | None, VerifyRequest]:
+    """The file of --against, and the request with the batch and size of its input; its weights are used."""
+    if request.against is None:
+        return None, request
+    if len(request.variant) != 1:
+        raise UsageError(f"--against: expected one --variant, found {', '.join(request.variant)}")
+    if len(choose_precisions(request)) != 1:
+        raise UsageError(f"--against: expected one --precision, the file's own, found {request.precision}")
     for name in ("batch", "size", "weights"):
-        if asked[name] is not None:
+        if getattr(request, name) is not None:
             raise UsageError(f"--{name}: leave it out, the file of --against brings its own input and weights")
-    path = Path(asked["against"])
+    path = request.against
     arrays = dump.read(path)
     images = arrays.get("input")
     if images is not None and images.ndim == 4 and len(images):
-        asked |= {"batch": str(len(images)), "size": str(images.shape[1])}
-    net = VARIANTS[variants[0]].resized(options.size(asked))
-    return Theirs(path.name, dump.values(arrays, net, path.name))
+        request = dataclasses.replace(request, batch=len(images), size=images.shape[1])
+    net = VARIANTS[request.variant[0]].resized(request.size)
+    return Theirs(path.name, dump.values(arrays, net, path.name)), request
 
 
 class Verify:
@@ -188,7 +185,7 @@ class Verify:
         crew.ask(case, build_request(case, folder))
         kept = str(keep) if self.target else None
         outputs = [Output(each.proof) for each in proven_with(PASSES)]
-        return crew.ask(case, VerifyRequest(outputs, thorough=True, target=target, keep=kept)).checks
+        return crew.ask(case, messages.Verify(outputs, thorough=True, target=target, keep=kept)).checks
 
     def _conditions(self, case: Case, crew: WorkerPool) -> list[Judged]:
         """Once a Worker and precision: what it really computes with, kept; a check for each fault."""

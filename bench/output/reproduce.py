@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.cases.axes import Axes
-from bench.cases.case import LABELS, LRNS, PRESETS, Case
-from bench.cases.parse import parse_layouts, parse_modes
+from bench.cases.case import LABELS, Case
+from bench.cases.parse import option_name, parse_layouts, parse_modes
 from bench.cases.protocol import Protocol
 from bench.record.run import Run
 from bench.stats.ratio import MIN_ROUNDS
 from impls import FRAMEWORKS
 
 PATH = "PATH"  # stands for a folder, which no Run stores
-#: Axes of a Case by their options, in the order of a line; those of the second line only where not at their default.
+#: Axes of a Case whose options are always written; the others only where they are not at their default.
 ALWAYS = ("variant", "framework", "batch", "pass")
-WHERE_SET = ("device", "precision", "mode", "layout", "lrn", "preset", "size", "threads", "seed", "dropout")
-USUAL = {"device": "cpu", "precision": "fp32", "lrn": LRNS[0], "preset": PRESETS[0], "seed": 0, "dropout": False}
+#: Fields of a Case that have no option of their name.
+NO_OPTION = ("pass_", "weights", "arm", "guest", "foreign")
+WHERE_SET = [field.name for field in dataclasses.fields(Case) if field.name not in (*ALWAYS, *NO_OPTION)]
+USUAL = {field.name: field.default for field in dataclasses.fields(Case)} | {"device": "cpu", "precision": "fp32"}
 #: What a user's net on one side of an --ab brings with it.
 OF_A_NET = ("framework", "mode", "layout", "lrn")
 
@@ -119,18 +121,15 @@ def _surroundings(run: Run) -> list[str]:
 
 def _protocol(run: Run) -> list[str]:
     """How it was measured: rounds, iterations and burn-in always, the rest where it was asked for."""
-    protocol, usual = run.protocol, Protocol()
-    classic = [] if protocol.paired else ["--protocol", "classic"]
-    rounds = ["--rounds", str(protocol.rounds)] if protocol.paired else []
-    words = [*classic, *rounds, "--iterations", str(protocol.iterations), "--burn-in", str(protocol.burn_in)]
+    protocol, usual = run.protocol, Protocol().options()
+    words = [] if protocol.paired else ["--protocol", "classic"]
     if protocol.paired and not protocol.gate and not protocol.shared_workers:
-        words += ["--no-gate"]
-    if protocol.target_ci is not None:
-        words += ["--target-ci", f"{100 * protocol.target_ci:.6g}"]
-    if protocol.max_time_s is not None:
-        words += ["--max-time", f"{protocol.max_time_s:g}"]
-    if protocol.worker_limit_s != usual.worker_limit_s:
-        words += ["--worker-limit", f"{protocol.worker_limit_s:g}"]
+        words.append("--no-gate")
+    for name, text in protocol.options().items():
+        always = name in ("rounds", "iterations", "burn_in")
+        implied = name == "seed" or (name == "rounds" and not protocol.paired)  # an axis; the classic protocol has one
+        if not implied and text and (always or text != usual[name]):
+            words += [option_name(name), text]
     return words
 
 

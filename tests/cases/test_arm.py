@@ -13,10 +13,11 @@ from revisions import PASSES, SPINNING, revision
 from runs import A, B, make
 
 from bench import UsageError
-from bench.cases import arm
+from bench.cases import arm, parse
 from bench.cases.case import groups
-from bench.commands import options
 from bench.commands.cli import main
+from bench.commands.plan import choose_frameworks
+from bench.commands.requests import RunRequest
 from bench.controller.pool import preflight
 from bench.controller.settings import WorkerSettings
 from bench.output import verdicts
@@ -234,8 +235,8 @@ class TestRecord:
 
 def test_frameworks_of_an_interpreters_arms_need_not_be_installed_here(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    asked = {"ab": f"python={sys.executable},{sys.executable}", "framework": "jax", "python": ()}
-    assert options.frameworks(asked) == ["jax"]
+    ab = arm.parse_ab(f"python={sys.executable},{sys.executable}")
+    assert choose_frameworks(RunRequest(framework="jax"), ab) == ["jax"]
 
 
 def test_an_interpreter_named_from_here_is_found_from_anywhere(tmp_path, monkeypatch):
@@ -243,8 +244,8 @@ def test_an_interpreter_named_from_here_is_found_from_anywhere(tmp_path, monkeyp
     link = tmp_path / "bin" / "python"
     link.symlink_to(sys.executable)
     monkeypatch.chdir(tmp_path)
-    assert arm.resolve_interpreter("bin/python") == str(link)
-    assert os.path.isabs(arm.resolve_interpreter("python3"))
+    assert parse.resolve_interpreter("bin/python") == str(link)
+    assert os.path.isabs(parse.resolve_interpreter("python3"))
 
 
 RIGHT = "images, precision=self.precision).logits"

@@ -1,6 +1,7 @@
 """The command line: bad input in one line and exit 2, JSON shapes, a cheap --help."""
 
 import csv
+import dataclasses
 import json
 import os
 import resource
@@ -12,8 +13,10 @@ from click.testing import CliRunner
 from command import NULL, SMALL, Command, Inline
 from paths import ROOT
 
+from bench.cases.layer_table import REPORTED
 from bench.commands.cli import main
 from bench.record.run import Run
+from bench.worker.messages import LayerReport
 from impls import FRAMEWORKS
 from impls.variants import VARIANTS
 
@@ -273,10 +276,9 @@ class TestLayers:
         }
 
     def test_a_difference_is_named_and_exit_1(self, monkeypatch):
-        wrong = [
-            {"layer": row["layer"]} | row for row in json.loads(invoke("layers", "--variant", "owt", "--json").stdout)
-        ]
-        wrong[2] |= {"height": 28}
+        rows = json.loads(invoke("layers", "--variant", "owt", "--json").stdout)
+        wrong = [LayerReport(**{name: row[name] for name in ("layer", *REPORTED)}) for row in rows]
+        wrong[2] = dataclasses.replace(wrong[2], height=28)
         monkeypatch.setattr("bench.commands.layers.ask", lambda cases, conditions: {case.id: wrong for case in cases})
         result = invoke("layers", "--variant", "owt", "--framework", "null")
         assert result.exit_code == 1

@@ -7,24 +7,13 @@ import sys
 import pytest
 
 from bench import UsageError
-from bench.commands import env, options
+from bench.commands import env
+from bench.commands.cli import parse_words
 from impls import FRAMEWORKS
 
 *FIRST, LAST = FRAMEWORKS
-pytestmark = pytest.mark.process
 
-ASKED = {
-    "framework": None,
-    "mode": None,
-    "device": "cpu",
-    "size": None,
-    "threads": "2",
-    "seed": "0",
-    "python": (),
-    "env": (),
-    "worker_limit": "60",
-    "as_json": True,
-}
+pytestmark = pytest.mark.process
 QUIET = {
     "device": "cpu",
     "threads": 2,
@@ -225,13 +214,19 @@ def test_variables_that_matter_are_those_of_shared_libraries_and_of_every_framew
     assert [name for name in f"{names} {others}".split() if pattern.fullmatch(name)] == names.split()
 
 
+def run_env(*words, as_json=True):
+    """The exit code of `env` with these words."""
+    always = ["--threads", "2", "--worker-limit", "60", *(["--json"] if as_json else [])]
+    return env.main(parse_words("env", [*always, *words]))
+
+
 class TestCommand:
     def test_json_is_one_object_on_stdout_with_every_fact_and_the_shells_variables_by_name_only(
         self, capsys, monkeypatch
     ):
         monkeypatch.setenv("OMP_NUM_THREADS", "secret")
         monkeypatch.setenv("TF_CLI_ARGS", "for another TF")
-        assert env.main(ASKED | {"framework": "null"}) == 0
+        assert run_env("--framework", "null") == 0
         out = capsys.readouterr().out
         found = json.loads(out)
         assert set(found) == {"device", "threads", "machine", "shell", "gpu", "frameworks", "noise", "advice"}
@@ -245,7 +240,7 @@ class TestCommand:
 
     def test_torch_says_its_threads_and_the_libraries_that_decide_its_speed(self, capsys):
         pytest.importorskip("torch")
-        assert env.main(ASKED | {"framework": "torch"}) == 0
+        assert run_env("--framework", "torch") == 0
         torch = json.loads(capsys.readouterr().out)["frameworks"]["torch"]
         assert torch["settings"]["threads"] == 2
         assert torch["version"] == torch["versions"]["torch"]
@@ -255,8 +250,7 @@ class TestCommand:
     def test_a_framework_that_is_installed_and_cannot_start_is_advice_and_exit_1(self, capsys, tmp_path):
         (tmp_path / "jax").mkdir()
         (tmp_path / "jax" / "__init__.py").write_text('raise RuntimeError("jaxlib is too old")')
-        asked = ASKED | {"framework": "jax", "env": (f"PYTHONPATH={tmp_path}",), "as_json": False}
-        assert env.main(asked) == 1
+        assert run_env("--framework", "jax", "--env", f"PYTHONPATH={tmp_path}", as_json=False) == 1
         out = capsys.readouterr().out
         assert "- jax cannot start: failed in configure: RuntimeError: jaxlib is too old\n" in out
         assert "cannot start" in out.partition("Advice")[0]
@@ -266,35 +260,35 @@ class TestCommand:
         (tmp_path / "jax" / "__init__.py").write_text(
             "import os, sys; print('no AVX2 here', file=sys.stderr, flush=True); os._exit(3)"
         )
-        assert env.main(ASKED | {"framework": "jax", "env": (f"PYTHONPATH={tmp_path}",)}) == 1
+        assert run_env("--framework", "jax", "--env", f"PYTHONPATH={tmp_path}") == 1
         failed = json.loads(capsys.readouterr().out)["frameworks"]["jax"]["failed"]
         assert failed == "ended by itself with exit code 3 (it wrote: no AVX2 here)"
 
     def test_a_device_that_is_not_there_is_shown_not_refused(self, capsys):
-        assert env.main(ASKED | {"framework": "null", "device": "cuda"}) == 1
+        assert run_env("--framework", "null", "--device", "cuda") == 1
         found = json.loads(capsys.readouterr().out)
         assert found["frameworks"]["null"]["failed"].startswith("device 'cuda' asked for, the null Net has cpu only")
 
     @pytest.mark.parametrize(
-        ("asked", "message"),
+        ("words", "message"),
         [
-            ({"framework": "caffe"}, f"unknown framework 'caffe': choose {', '.join(FIRST)} or {LAST}"),
-            ({"framework": "null", "device": "cpu,cuda"}, "--device: expected one, found cpu, cuda"),
-            ({"framework": "null", "python": ("null=/no/python",)}, "cannot start /no/python for null"),
-            ({"framework": "null", "threads": "0"}, "--threads: expected a whole number, at least 1, found '0'"),
+            (["--framework", "caffe"], f"unknown framework 'caffe': choose {', '.join(FIRST)} or {LAST}"),
+            (["--framework", "null", "--device", "cpu,cuda"], "--device: expected one, found cpu, cuda"),
+            (["--framework", "null", "--python", "null=/no/python"], "cannot start /no/python for null"),
+            (["--framework", "null", "--threads", "0"], "--threads: expected a whole number, at least 1, found '0'"),
         ],
     )
-    def test_a_users_mistake_is_a_line(self, asked, message):
+    def test_a_users_mistake_is_a_line(self, words, message):
         with pytest.raises(UsageError) as error:
-            env.main(ASKED | asked)
+            run_env(*words)
         assert str(error.value).startswith(message)
 
     def test_a_named_framework_that_is_missing_is_a_mistake_and_an_unnamed_one_a_fact(self, capsys, monkeypatch):
         monkeypatch.setattr(env, "find_spec", lambda name: None)
-        monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(UsageError, match="framework 'jax' is not installed: pip install"):
-            env.main(ASKED | {"framework": "jax"})
-        assert env.main(ASKED | {"as_json": False}) == 0
+            run_env("--framework", "jax")
+        assert run_env(as_json=False) == 0
         out = capsys.readouterr().out
         assert "torch is not installed: pip install 'alexnet-bench[torch]'\n" in out
         assert "- no framework is installed: pip install 'alexnet-bench[torch,tensorflow]'\n" in out
@@ -306,10 +300,10 @@ class TestCommand:
         python.write_text(f"#!/bin/sh\n{body}")
         python.chmod(0o755)
         with pytest.raises(UsageError, match="framework 'jax' is not installed for"):
-            env.main(ASKED | {"framework": "jax", "python": (f"jax={python}",)})
+            run_env("--framework", "jax", "--python", f"jax={python}")
 
     def test_no_line_of_the_tables_is_longer_than_100(self, capsys):
-        env.main(ASKED | {"framework": "null", "as_json": False})
+        run_env("--framework", "null", as_json=False)
         facts = capsys.readouterr().out.partition("Advice")[0]
         assert "machine" in facts
         assert "frameworks, each in a Worker of its own for cpu" in facts

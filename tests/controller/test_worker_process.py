@@ -11,7 +11,7 @@ import pytest
 from paths import ROOT
 
 from bench import UsageError
-from bench.commands.options import plain_cases
+from bench.cases.case import Case
 from bench.controller.settings import build_request
 from bench.controller.worker_process import Launch, WorkerDied, WorkerProcess, environment
 from bench.worker.messages import FaultKind, Measure
@@ -20,8 +20,7 @@ from impls.net import Settings
 
 pytestmark = pytest.mark.process
 
-ASKED = {"framework": "null", "mode": "part", "device": "cpu", "threads": None, "size": "67", "seed": "0", "python": ()}
-(CASE,) = plain_cases(["half_width"], ASKED, batch=2)
+CASE = Case("half_width", "null", "part", "cpu", "fp32", "nhwc", 2, "forward", size=67)
 ENVIRONMENTS = json.loads((ROOT / "tests" / "data" / "worker_environment.json").read_text())
 
 

@@ -581,7 +581,10 @@ def attempt(folder, data):
     """Anything but a dict or a refusal is the test's failure."""
     path = folder / "net.npy"
     path.write_bytes(data)
-    for refusal, read in ((caffe.Refused, lambda: caffe.read(path, NAMES)), (WeightsError, lambda: load(path, NET))):
+    for refusal, read in (
+        (caffe.Refused, lambda: caffe.read(io.BytesIO(data), NAMES)),
+        (WeightsError, lambda: load(path, NET)),
+    ):
         try:
             found = read()
         except refusal as refused:

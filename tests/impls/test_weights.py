@@ -209,6 +209,7 @@ class TestCheck:
     def test_a_safetensors_file_of_them_is_refused_in_the_same_words(self, tmp_path, what):
         weights, why = WRONG[what]
         save(weights(), tmp_path / "net.safetensors")
+        (tmp_path / "net.safetensors").touch()
         assert refusal(tmp_path / "net.safetensors") == why
 
     @pytest.mark.parametrize("what", [what for what, (_, why) in WRONG.items() if why[:2] in ("co", "fc")])

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shlex
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -12,8 +14,9 @@ from bench.cases.arm import Ab
 from bench.cases.axes import Axes
 from bench.cases.case import Case
 from bench.cases.protocol import CLASSIC, Protocol
-from bench.commands import options, profile
-from bench.commands.cli import main
+from bench.commands import profile
+from bench.commands.cli import main, parse_words
+from bench.commands.plan import run_protocol
 from bench.commands.profile import RULES
 from bench.controller import estimate
 from bench.output import reproduce
@@ -45,11 +48,11 @@ def no_clock(monkeypatch):
     monkeypatch.setattr(estimate, "matrix_flops", lambda: 1e11)
 
 
-def asked(line: str) -> tuple[str, dict]:
-    """The command of a line, and its options as click parses them."""
+def request_of(line: str) -> tuple[str, Any]:
+    """The command of a line, and its request."""
     program, name, *words = shlex.split(line)
     assert program == "alexnet-bench"
-    return name, main.commands[name].make_context(name, words).params
+    return name, parse_words(name, words)
 
 
 def cases(line: str) -> list[str]:
@@ -68,7 +71,7 @@ def test_it_asks_for_exactly_that_case(tmp_path, case):
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=range(len(PROTOCOLS)))
 def test_it_asks_for_exactly_that_protocol(tmp_path, protocol):
     run = make(tmp_path, [NULL], protocol=dataclasses.replace(protocol, seed=3), rounds=1)
-    assert options.protocol(asked(reproduce.reproduce(run, NULL))[1]) == run.protocol
+    assert run_protocol(request_of(reproduce.reproduce(run, NULL))[1]) == run.protocol
 
 
 @pytest.mark.parametrize(
@@ -99,10 +102,11 @@ def test_what_was_given_from_outside_is_said_with_placeholders(tmp_path):
         "guests": [guest],
     }
     run = make(tmp_path, [case], rounds=1, **header)
-    name, found = asked(reproduce.reproduce(run, case))
+    name, found = request_of(reproduce.reproduce(run, case))
     assert name == "run"
-    assert found["net"] == ("PATH/my net.py:build",)
-    assert (found["env"], found["python"], found["weights"]) == (("A=b c",), ("torch=PATH/python",), "PATH/w.npy")
+    assert found.net == ("PATH/my net.py:build",)
+    assert (found.env, found.weights) == ((("A", "b c"),), Path("PATH/w.npy"))
+    assert found.python == (("torch", str(Path.cwd() / "PATH/python")),)
 
 
 @pytest.mark.parametrize("key", ["python", "net"])
@@ -110,7 +114,7 @@ def test_the_files_that_two_arms_differ_in_are_placeholders(tmp_path, key):
     ab = Ab(key, ("a.py:f", "b.py:f") if key == "net" else ("python3.11", "python3.12"))
     both = [dataclasses.replace(A, arm=arm) for arm in "AB"]
     run = make(tmp_path, both, ab=ab, rounds=1)
-    assert asked(reproduce.reproduce(run, both[0]))[1]["ab"] == f"{key}=PATH/{ab.values[0]},PATH/{ab.values[1]}"
+    assert request_of(reproduce.reproduce(run, both[0]))[1].ab == f"{key}=PATH/{ab.values[0]},PATH/{ab.values[1]}"
 
 
 def test_the_whole_run_is_one_line_where_its_cases_are_a_grid(tmp_path):
@@ -127,10 +131,11 @@ def test_a_row_of_a_profile_comes_with_its_net(tmp_path):
     made = Axes(variants=names, **axes, batches=[4], passes=both, size=67).cases()
     run = make(tmp_path, made, protocol=dataclasses.replace(RULES, iterations=2), rounds=1)
     for case in (made[0], made[-1]):
-        name, found = asked(reproduce.reproduce(run, case))
+        name, found = request_of(reproduce.reproduce(run, case))
         assert name == "profile"
-        assert profile.rules(found) == run.protocol
-        assert case in profile.cases_of([found["variant"]], {**found, **profile.WHOLE_NETS})
+        plan = profile.plan_profile(found)
+        assert plan.protocol == run.protocol
+        assert case in plan.cases
     assert reproduce.whole(run) == reproduce.reproduce(run, made[0])
 
 

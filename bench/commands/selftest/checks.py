@@ -15,6 +15,7 @@ from typing import Any
 from bench import UsageError
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
+from bench.commands.requests import SelftestRequest
 from bench.commands.selftest import simulate
 from bench.commands.selftest.fakes import FakeClock, FakeDevice
 from bench.controller.settings import WorkerSettings, build_request
@@ -31,20 +32,20 @@ from impls import weights
 Row = dict[str, Any]
 
 
-def main(asked: dict[str, Any]) -> int:
+def main(request: SelftestRequest) -> int:
     from bench.commands.selftest import real_cases  # brings the commands of a Run with it, which the checks do without
 
-    if asked["runs"] or asked["aa"] or asked["power"]:
-        return real_cases.main(asked)
+    if request.runs or request.aa or request.power:
+        return real_cases.main(request)
     rows: list[Row] = []
     with alone(["cpu"], console.tell):
-        for row in checks(asked["thorough"]):
+        for row in checks(request.thorough):
             rows.append(row)
-            if not asked["as_json"]:
+            if not request.as_json:
                 show(row)
     ok = all(row["ok"] for row in rows)
-    where = store(Path(asked["out"]), "harness", ok, rows)
-    if asked["as_json"]:
+    where = store(request.out, "harness", ok, rows)
+    if request.as_json:
         console.print_json({"ok": ok, "checks": rows})
     else:
         failed = sum(not row["ok"] for row in rows)

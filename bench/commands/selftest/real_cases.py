@@ -8,13 +8,13 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from scipy.special import bdtr  # cumulative binomial
 
 from bench import UsageError
-from bench.cases.parse import parse_count, parse_percent
-from bench.commands import options
+from bench.commands.options import convert
+from bench.commands.plan import plan_run
+from bench.commands.requests import RunRequest, SelftestRequest
 from bench.commands.selftest import checks
 from bench.controller import session
 from bench.controller.pool import preflight
@@ -30,21 +30,6 @@ from bench.stats.verdict import Word
 
 CLOSE = 0.015  # an A/A ratio further from 1 than this is a bad one
 ENOUGH = 20  # comparisons; of fewer no share is judged
-#: What `run` would be asked besides what `selftest` has options for.
-REST = {
-    "protocol": "rounds",
-    "precision": "fp32",
-    "layout": None,
-    "lrn": "native",
-    "preset": "equal",
-    "net": (),
-    "weights": None,
-    "dropout": False,
-    "burn_in": None,
-    "no_gate": False,
-    "max_time": None,
-    "target_ci": None,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +53,17 @@ class Known:
         return low is not None and high is not None and low <= self.true <= high
 
 
-def main(asked: dict[str, Any]) -> int:
-    if sum(bool(asked[what]) for what in ("runs", "aa", "power")) > 1:
+def main(request: SelftestRequest) -> int:
+    if sum(map(bool, (request.runs, request.aa, request.power))) > 1:
         raise UsageError("selftest: expected one of --aa, --power and folders of Runs")
-    folders = [Path(path) for path in asked["runs"]] or measured(asked)
+    folders = request.runs or measured(request)
     runs = [Run(folder) for folder in folders]
     known = [one for it in runs for one in comparisons(it)]
     rows = list(report(known))
     ok = all(row["ok"] for row in rows)
-    if not asked["runs"]:
-        selftest_store.store(Path(asked["out"]), "aa" if asked["aa"] else "power", ok, rows)
-    if asked["as_json"]:
+    if not request.runs:
+        selftest_store.store(request.out, "aa" if request.aa else "power", ok, rows)
+    if request.as_json:
         pairs = [one.pair.as_json() | {"true": one.true} for one in known]
         console.print_json({"ok": ok, "runs": [it.folder.name for it in runs], "comparisons": pairs, "checks": rows})
     else:
@@ -88,23 +73,20 @@ def main(asked: dict[str, Any]) -> int:
     return 0 if ok else 1
 
 
-def measured(asked: dict[str, Any]) -> list[Path]:
+def measured(request: SelftestRequest) -> list[Path]:
     """Make the Runs."""
-    slowdown = "0" if asked["aa"] else f"{100 * parse_percent('--power', asked['power']):g}"
-    repeat = parse_count("--repeat", asked["repeat"])
-    wanted = {**asked, **REST, "ab": f"slowdown=0,{slowdown}"}
-    protocol, cases, conditions = options.protocol(wanted), options.cases(wanted), options.conditions(wanted)
-    preflight(cases, conditions)
+    slowdown = f"{100 * (request.power or 0):g}"
+    plan = plan_run(convert(request, RunRequest, ab=f"slowdown=0,{slowdown}"))
+    preflight(plan.cases, plan.settings)
     folders = []
-    for number in range(repeat):
-        if repeat > 1:
-            console.tell(f"Run {number + 1} of {repeat}")
-        rules = dataclasses.replace(protocol, seed=protocol.seed + number)
-        name = "aa" if asked["aa"] else f"slowdown-{slowdown}"
+    for number in range(request.repeat):
+        if request.repeat > 1:
+            console.tell(f"Run {number + 1} of {request.repeat}")
+        rules = dataclasses.replace(plan.protocol, seed=plan.protocol.seed + number)
+        name = "aa" if request.aa else f"slowdown-{slowdown}"
         with Progress(rules) as progress:
-            out = Path(asked["out"])
             folder, reason = session.measure(
-                cases, rules, conditions, out, name, progress=progress, waiting=console.tell
+                plan.cases, rules, plan.settings, request.out, name, progress=progress, waiting=console.tell
             )
         Run(folder).write()
         folders.append(folder)

@@ -27,6 +27,7 @@ from bench.cases.protocol import CLASSIC, Protocol
 from bench.commands import report
 from bench.commands.cli import main
 from bench.commands.profile import RULES
+from bench.commands.requests import ReportRequest
 from bench.machine import noise
 from bench.output import run_notes
 from bench.output.page import chapter, figures, findings, svg, table, table_conditions, template
@@ -631,14 +632,14 @@ class TestCommand:
         monkeypatch.setattr("bench.output.plots.kinds.KINDS", {})
         monkeypatch.setattr("impls.files.open", full, raising=False)
         with pytest.raises(UsageError, match=r"cannot write .*report\.html: No space left on device"):
-            report.main({"runs": (str(run.folder),), "output": None, "margin": "2"})
+            report.main(ReportRequest(runs=(run.folder,)))
         assert target.read_text() == "the page before"
         assert sorted(path.name for path in run.folder.iterdir()) == ["report.html", "run.jsonl"]
 
     def test_a_file_that_cannot_be_written_says_so(self, tmp_path):
         run = make(tmp_path / "r")
         with pytest.raises(UsageError, match=r"cannot write .*: .*; choose another file with --output"):
-            report.main({"runs": (str(run.folder),), "output": str(tmp_path / "none/x.html"), "margin": "2"})
+            report.main(ReportRequest(runs=(run.folder,), output=tmp_path / "none/x.html"))
 
 
 def test_each_flag_of_a_run_is_explained(tmp_path):

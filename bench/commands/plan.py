@@ -1,0 +1,190 @@
+"""Plan: what a request asks to be measured. Cases, Protocol and Worker settings; each user's file is read once."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import impls
+from bench import UsageError
+from bench.cases.arm import AXES, Ab, parse_ab
+from bench.cases.axes import Axes, has_lrn
+from bench.cases.case import PRECISIONS, Case
+from bench.cases.parse import parse_choices, parse_layouts, parse_modes
+from bench.cases.passes import PASSES
+from bench.cases.protocol import CLASSIC, Protocol
+from bench.commands.options import convert
+from bench.commands.requests import NetOptions, ProfileRequest, RunRequest, WorkerOptions
+from bench.controller.settings import GivenWeights, WorkerSettings
+from bench.machine import host
+from bench.worker.guest import Guest, NetFile, read_nets
+from impls import FRAMEWORKS, PEERS
+from impls.variants import VARIANTS
+from impls.weights import WeightsError, load_all
+
+MOST_ROUNDS = 30  # of a Run that stops at --target-ci
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, how, and in which Workers."""
+
+    cases: list[Case]
+    protocol: Protocol
+    settings: WorkerSettings
+
+
+def plan_run(request: RunRequest) -> Plan:
+    """The grid of `run`, both Arms of each Case where there is an --ab."""
+    protocol = run_protocol(request)
+    ab, nets = parse_ab(request.ab) if request.ab is not None else None, read_nets(request.net)
+    frameworks = choose_frameworks(request, ab, nets)
+    guests = name_guests(nets, frameworks)
+    if ab:
+        ab.check(frameworks, request.device)
+        refuse_beside_ab(request, ab)
+    cases = axes_of(request, frameworks, guests).cases()
+    if ab:
+        for case in (case for case in cases if ab.key == "lrn" and not has_lrn(case.variant)):
+            raise UsageError(f"--ab lrn: {case.variant} has no LRN; choose another --variant")
+        cases = ab.cases(cases)
+    weights = read_weights(request.weights, request.variant, request.size)
+    if weights:
+        cases = [dataclasses.replace(case, weights=weights.digest) for case in cases]
+    return Plan(cases, protocol, worker_settings(request, weights, ab, guests))
+
+
+def run_protocol(request: RunRequest) -> Protocol:
+    classic = request.protocol == "classic"
+    base = CLASSIC if classic else Protocol(iterations=10 if "cpu" in request.device else 20)
+    beyond_one = {"--rounds": request.rounds not in (None, 1), "--target-ci": request.target_ci is not None}
+    for option in (option for option, given in beyond_one.items() if classic and given):
+        raise UsageError(f"{option}: the classic protocol has one Round; leave it out, or use --protocol rounds")
+    if request.no_gate:
+        base = dataclasses.replace(base, gate=False)
+    if request.target_ci is not None:
+        base = dataclasses.replace(base, rounds=MOST_ROUNDS)
+    return change_protocol(base, request)
+
+
+def change_protocol(base: Protocol, request: RunRequest | ProfileRequest) -> Protocol:
+    """The Protocol with what was asked for in its place."""
+    asked = {name: getattr(request, name, None) for name in base.options()}
+    return dataclasses.replace(base, **{name: value for name, value in asked.items() if value is not None})
+
+
+def choose_frameworks(request: WorkerOptions, ab: Ab | None = None, nets: Sequence[NetFile] = ()) -> list[str]:
+    """Those that are named; else those of users' nets, else those installed.
+
+    Raises UsageError for one that is named and missing, with the extra that brings it.
+    """
+    if ab and ab.guests and request.framework is None:
+        return [ab.guests[0].framework]
+    if ab and ab.key == "python":  # both sides have an interpreter of their own
+        wanted = request.framework or ",".join(name for name, it in FRAMEWORKS.items() if it.in_default_run)
+        return parse_choices("framework", wanted, PEERS if wanted == "all" else FRAMEWORKS)
+    pythons = dict(request.python)
+    if request.framework is None:
+        own = [guest.framework for guest in (net.guest() for net in nets) if guest.framework in PEERS]
+        if not own:  # a user's own net stands beside ours of its framework
+            found = {*impls.available(), *pythons}
+            if not found:
+                raise UsageError(f"no framework is installed: pip install {impls.requirement()}")
+            return [name for name in FRAMEWORKS if name in found]
+        names = list(dict.fromkeys(own))
+    else:
+        names = parse_choices("framework", request.framework, PEERS if request.framework == "all" else FRAMEWORKS)
+    for name in names:
+        if name not in pythons and importlib.util.find_spec(FRAMEWORKS[name].package) is None:
+            raise UsageError(f"framework {name!r} is not installed: pip install {impls.requirement(name)}")
+    return names
+
+
+def name_guests(nets: Iterable[NetFile], frameworks: Sequence[str]) -> dict[str, Guest]:
+    """Users' own nets by label; UsageError where two would have one name."""
+    guests: dict[str, Guest] = {}
+    for guest in (net.guest(frameworks) for net in nets):
+        if guest.label in guests:
+            raise UsageError(f"--net: two nets are named {guest.label}; rename a file or a function")
+        guests[guest.label] = guest
+    return guests
+
+
+def refuse_beside_ab(request: RunRequest, ab: Ab) -> None:
+    """UsageError where the axis that two Arms differ in is asked for by its own option too."""
+    own = ab.key in (*AXES, "threads", "python", "net")
+    if own and getattr(request, ab.key) != getattr(RunRequest(), ab.key):
+        raise UsageError(f"--ab {ab.key} and --{ab.key}: expected one of them")
+    if ab.key.startswith("env:") and ab.key[4:] in dict(request.env):
+        raise UsageError(f"--ab {ab.key} and --env {ab.key[4:]}: expected one of them")
+    if request.net:
+        raise UsageError("--ab and --net: compare two nets with --ab net=A.py:f,B.py:f, or leave --ab out")
+    if request.protocol == "classic":
+        raise UsageError("--ab: the classic protocol takes no turns; leave --protocol out")
+
+
+def axes_of(request: RunRequest, frameworks: Sequence[str], guests: Mapping[str, Guest] | None = None) -> Axes:
+    guests = guests or {}
+    beside = [guest.framework for guest in guests.values() if guest.framework not in frameworks]
+    usual = (32,) if request.protocol == "classic" else (8,) if "cpu" in request.device else (128,)
+    return convert(
+        request,
+        Axes,
+        variants=request.variant,
+        ours=frameworks,
+        guests=[(guest.framework, label) for label, guest in guests.items()],
+        modes=parse_modes(frameworks, request.mode, request.device) | parse_modes(beside, None),
+        layouts=parse_layouts(frameworks, request.layout) | parse_layouts(beside, None),
+        lrns=request.lrn,
+        presets=request.preset,
+        devices=request.device,
+        precisions=choose_precisions(request),
+        batches=request.batch or usual,
+        passes=request.pass_,
+        weights=None,
+    )
+
+
+def choose_precisions(request: NetOptions) -> list[str]:
+    """Those named; ``all`` means all that the devices have."""
+    every = [name for name in PRECISIONS if name != "tf32" or "cpu" not in request.device]
+    return every if request.precision == "all" else parse_choices("precision", request.precision, PRECISIONS)
+
+
+def plain_cases(
+    request: WorkerOptions, frameworks: Sequence[str], variants: Sequence[str], batch: int = 1
+) -> list[Case]:
+    """One Case per variant, framework, mode and precision, for commands that time nothing."""
+    if len(request.device) > 1:
+        raise UsageError(f"--device: expected one, found {', '.join(request.device)}")
+    run = convert(request, RunRequest, variant=variants, batch=(batch,), pass_=tuple(PASSES)[:1])
+    return axes_of(run, frameworks).cases()
+
+
+def read_weights(path: Path | None, variants: Sequence[str], size: int | None) -> GivenWeights | None:
+    """The file of --weights, held against every variant; UsageError says which layer is wrong."""
+    if path is None:
+        return None
+    try:
+        weights, sha256 = load_all(path, [VARIANTS[name].resized(size) for name in dict.fromkeys(variants)])
+    except (WeightsError, OSError) as error:
+        raise UsageError(f"--weights: {error}") from error
+    return GivenWeights(path.name, sha256, weights)
+
+
+def worker_settings(
+    request: WorkerOptions,
+    weights: GivenWeights | None = None,
+    ab: Ab | None = None,
+    guests: Mapping[str, Guest] | None = None,
+) -> WorkerSettings:
+    return WorkerSettings(
+        threads=request.threads or host.usable_cores(),
+        limit_s=request.worker_limit_s or Protocol().worker_limit_s,
+        pythons=dict(request.python),
+        env=dict(request.env),
+        given=weights,
+        ab=ab,
+        guests=guests or {},
+    )

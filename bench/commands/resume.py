@@ -1,0 +1,128 @@
+"""`run --resume`: go on with a Run that was cut off, under its own settings."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+from bench import UsageError
+from bench.cases.arm import Ab, parse_ab
+from bench.commands import profile
+from bench.commands import run as run_command
+from bench.commands.options import convert
+from bench.commands.plan import name_guests, read_weights, refuse_beside_ab
+from bench.commands.requests import ResumeRequest, RunRequest
+from bench.controller.rounds import Rounds
+from bench.controller.session import interruptible
+from bench.controller.settings import WorkerSettings
+from bench.controller.worker_process import WorkerDied
+from bench.machine import host
+from bench.machine.lock import alone
+from bench.output import console
+from bench.output.progress import Progress
+from bench.record.conditions import MACHINE
+from bench.record.events import SCHEMA, End, Stop, StopReason, Worker
+from bench.record.run import Run
+from bench.worker.guest import read_nets
+
+
+def main(request: ResumeRequest) -> int:
+    """Go on with a Run: the Rounds it finished stand, the one it was cut off in is measured again."""
+    folder = request.resume
+    run = Run(folder)
+    if run.schema != SCHEMA:
+        raise UsageError(f"--resume: the Run is of schema {run.schema}, expected {SCHEMA}: start anew")
+    with interruptible(), alone([case.device for case in run.cases], console.tell):
+        run = Run(folder)  # another run may have gone on with it while this one waited
+        if reason := ended(run):
+            return show(run, reason, request.as_json)
+        settings = settings_as_before(run, request)
+        refuse_other_machine(run, settings)
+        protocol = run.protocol
+        if request.max_time_s is not None:
+            protocol = dataclasses.replace(protocol, max_time_s=request.max_time_s)
+        progress = Progress(protocol)
+        rounds = Rounds(run.cases, protocol, settings, folder, progress, earlier=run)
+        if dropped := rounds.go_on():
+            console.tell(f"{folder / 'run.jsonl'}: the last line was cut off; its {dropped} bytes are taken away")
+        reason = rounds.run()
+    progress.done()
+    return show(Run(folder), reason, request.as_json)
+
+
+def show(run: Run, reason: str, as_json: bool) -> int:
+    """As the command that made it shows it."""
+    made_by = profile if run.protocol.shared_workers else run_command
+    return made_by.show(run, reason, as_json)
+
+
+def ended(run: Run) -> str:
+    """Why a Run ended that has nothing left to measure; empty for one to go on with."""
+    stops = {stop.group: stop.reason for stop in run.events_of(Stop)}
+    all_stopped = stops.keys() == set(run.group_of.values()) and StopReason.TIME_CAP not in stops.values()
+    last = run.events[-1]
+    over = all_stopped and isinstance(last, End) and last.reason != StopReason.INTERRUPTED
+    return last.reason if over and isinstance(last, End) else ""
+
+
+def settings_as_before(run: Run, request: ResumeRequest) -> WorkerSettings:
+    """The WorkerSettings of a Run; paths of interpreters and weights, which it does not store, must be given again."""
+    head, pythons = run.head, dict(request.python)
+    if sorted(pythons) != head.pythons:
+        wanted = " ".join(f"--python {name}=PATH" for name in head.pythons) or "no --python"
+        raise UsageError(f"--resume: the Run was made with {wanted}; expected the same, found {sorted(pythons)}")
+    ab = ab_as_before(run, request)
+    frameworks = list(dict.fromkeys(case.framework for case in run.cases))
+    guests = name_guests(read_nets(request.net), frameworks)
+    hashes = [guest.sha256 for guest in (*guests.values(), *(ab.guests if ab else ()))]
+    if sorted(hashes) != sorted(guest.sha256 for guest in head.guests):
+        files = " ".join(f"--net {guest.file}:{guest.function}" for guest in head.guests) or "no --net"
+        raise UsageError(f"--resume: the Run was made with {files}, by their contents; expected the same")
+    weights = read_weights(request.weights, [case.variant for case in run.cases], run.cases[0].size)
+    if (weights and weights.sha256) != (head.weights and head.weights.sha256):
+        wanted = head.weights.file if head.weights else "no file"
+        raise UsageError(f"--resume: the Run was made with weights from {wanted}; expected the same with --weights")
+    limit_s = request.worker_limit_s or run.protocol.worker_limit_s
+    return WorkerSettings(head.threads, limit_s, pythons, head.env, weights, ab, guests)
+
+
+def ab_as_before(run: Run, request: ResumeRequest) -> Ab | None:
+    """The two Arms of a Run, with the paths of its --ab, where it has any."""
+    then = run.head.ab
+    if request.ab is None:
+        if then and (key := then.key) in ("impls", "python", "net"):
+            raise UsageError(f"--resume: the Run compares two {key}, by path; expected its --ab {key}=A,B once more")
+        return then.ab() if then else None
+    ab = parse_ab(request.ab)
+    refuse_beside_ab(convert(request, RunRequest), ab)
+    now = ab.recorded()
+    if now != then:
+        if then and ab.key == then.key == "impls":
+            before, after = (" and ".join(sides.values) for sides in (then, now))
+            raise UsageError(f"--resume: the Run compares impls {before}, found {after}; expected the same two")
+        raise UsageError(f"--resume: the Run was not made with --ab {request.ab}; leave it out")
+    return ab
+
+
+def refuse_other_machine(run: Run, settings: WorkerSettings) -> None:
+    """A Run is of one machine and of one version of everything; UsageError names what is another now."""
+    then, now = run.head.fingerprint, host.fingerprint()
+    for what in (*MACHINE, "memory_mib", "alexnet_bench"):
+        before, after = getattr(then, what), getattr(now, what)
+        if before != after:
+            raise UsageError(f"--resume: the Run was made with {what} {before}, found {after}: start anew")
+    known = {worker.worker: worker for worker in run.events_of(Worker)}
+    with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
+        for case in {case.worker: case for case in run.cases if case.worker in known}.values():
+            try:
+                worker = settings.start(case.worker, case, Path(scratch))
+            except WorkerDied as died:
+                raise UsageError(f"--resume: {died}") from died
+            worker.process.kill()
+            had = {**known[case.worker].versions, "python": known[case.worker].python}
+            has = {**worker.ready().versions, "python": worker.ready().python}
+            for what in had:
+                if had[what] != has.get(what):
+                    raise UsageError(
+                        f"--resume: the Run was made with {what} {had[what]} in {case.worker}, found "
+                        f"{has.get(what)}: start anew"
+                    )
