@@ -51,8 +51,9 @@ def main(request: ResumeRequest) -> int:
 
 def show(run: Run, reason: str, as_json: bool) -> int:
     """As the command that made it shows it."""
-    made_by = profile if run.protocol.shared_workers else run_command
-    return made_by.show(run, reason, as_json)
+    if run.protocol.shared_workers:
+        return profile.show(run, reason, as_json)
+    return run_command.show(run, reason, as_json)
 
 
 def ended(run: Run) -> str:
