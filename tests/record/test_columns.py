@@ -39,8 +39,10 @@ def test_a_stored_csv_has_its_columns_in_order_and_their_types(tmp_path, name, c
             assert cell == "" or parse[column.type](cell) is not None
 
 
-def test_every_number_of_a_summary_is_read_as_a_number():
-    frame = frames.read([REFERENCE / "cpu-2-cores"])
+def test_every_number_of_a_summary_is_read_as_a_number(tmp_path):
+    (tmp_path / "run.jsonl").write_bytes((REFERENCE / "cpu-2-cores/run.jsonl").read_bytes())
+    Run(tmp_path).write()
+    frame = frames.read([tmp_path])
     numbers = {column.name for column in COLUMNS if column.type in (int, float)}
     assert set(frame.select_dtypes("number")) >= {name for name in numbers if frame[name].notna().any()}
 
