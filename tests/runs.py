@@ -166,7 +166,7 @@ def make(
                 journal.add(event("turn", **taken))
                 now += sum(taken["ns"]) + 1
             for case in group:
-                facts = {"fault": "", "changed": {}, "stop": "count", "noise": ""}
+                facts = {"fault": "", "changed": {}, "stop": "count"}
                 journal.add(event("block", **place, case_id=case.id, **facts))
             journal.add(event("round", **place, disturbed="the machine was suspended" if round_ in disturbed else ""))
         journal.add(event("stop", group=number, reason=stop))

@@ -29,8 +29,8 @@ def main(request: ResumeRequest) -> int:
     """Go on with a Run: the Rounds it finished stand, the one it was cut off in is measured again."""
     folder = request.resume
     run = Run(folder)
-    if run.schema != SCHEMA:
-        raise UsageError(f"--resume: the Run is of schema {run.schema}, expected {SCHEMA}: start anew")
+    if run.head.schema != SCHEMA:
+        raise UsageError(f"--resume: the Run is of schema {run.head.schema}, expected {SCHEMA}: start anew")
     with interruptible(), alone([case.device for case in run.cases], console.tell):
         run = Run(folder)  # another run may have gone on with it while this one waited
         if reason := ended(run):

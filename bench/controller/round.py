@@ -294,7 +294,6 @@ class Round:
                     fault=fault,
                     changed=changed,
                     stop=slot.stop,
-                    noise=noise.invalid(slot.noise),
                 )
             )
         if self._shared(name) not in self.kept:

@@ -282,12 +282,11 @@ class Turn(Timed, frozen=True, tag="turn"):
 
 class Block(OfCase, frozen=True, tag="block"):
     """A Case at the end of a Round: ``fault`` says what was no longer equal, ``changed`` has settings before and
-    after, ``noise`` what outside disturbed it."""
+    after."""
 
     fault: str
     changed: dict[str, tuple[Setting, Setting]]
     stop: BlockStop
-    noise: str
 
 
 class Void(OfRound, frozen=True, tag="void"):
@@ -368,10 +367,13 @@ def parse(line: bytes, schema: int = SCHEMA) -> Event:
     """The event of a line; Foreign where it is none, or not whole. ``schema`` is that of its Run."""
     try:
         text = line.decode()  # msgspec does not look at the bytes of a field that it does not know
-        if schema == SCHEMA:
+        try:
             return _DECODER.decode(text)
-        event: Event = msgspec.convert(upgrade(msgspec.json.decode(text, type=dict[str, Any])), AnyEvent)
-        return event
+        except msgspec.ValidationError:
+            if schema == SCHEMA:
+                raise
+            event: Event = msgspec.convert(upgrade(msgspec.json.decode(text, type=dict[str, Any])), AnyEvent)
+            return event
     except RecursionError as error:
         raise Foreign("not a JSON object of ours: nested too deep") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -85,24 +85,24 @@ class Recording:
             raise UsageError(f"{self.folder}: cannot read run.jsonl: {error.strerror}") from error
         file = self.folder / "run.jsonl"
         schemas = (schema for schema in map(events.schema_of, lines) if schema is not None)
-        self.schema = next(schemas, events.SCHEMA)
-        self._check_schema()
+        schema = next(schemas, events.SCHEMA)
+        self._check_schema(schema)
         for number, line in enumerate(lines, 1):
             try:
-                yield events.parse(line, self.schema)
+                yield events.parse(line, schema)
             except events.Foreign as error:
                 self.problems.append(f"{file}, line {number}: {error}; left out")
         if torn:  # even a whole event without its end of line: ``add`` did not return, and --resume cuts it off
             self.problems.append(f"{self.folder / 'run.jsonl'}, line {len(lines) + 1}: cut off; left out")
 
-    def _check_schema(self) -> None:
-        if self.schema > events.SCHEMA:
+    def _check_schema(self, schema: int) -> None:
+        if schema > events.SCHEMA:
             what = f"newer than {events.SCHEMA}: update alexnet-bench"
-        elif self.schema < events.OLDEST:
+        elif schema < events.OLDEST:
             what = f"older than {events.OLDEST}: measure again, or plot its CSVs"
         else:
             return
-        raise UsageError(f"{self.folder}: schema {self.schema} is {what}")
+        raise UsageError(f"{self.folder}: schema {schema} is {what}")
 
     def _but(self) -> str:
         return f" ({self.problems[0]})" if self.problems else ""

@@ -97,6 +97,9 @@ class TestSchedule:
         for worker in scheduled.of("worker"):
             assert worker["parity"]["logits"] <= 1e-5
             assert worker["parity"]["gradient"] <= 1e-4
+        (parity,) = scheduled.of("parity")
+        assert parity["tie_free"]
+        assert parity["draws"]  # so that anybody can draw the same images
         names = [event["event"] for event in scheduled.events]
         assert names.index("worker") < names.index("burn_in") < names.index("turn")
 

@@ -36,7 +36,7 @@ def a_worker(**changes):
 
 
 def block(**changes):
-    facts = {"case_id": A.id, "fault": "", "changed": {}, "stop": "count", "noise": ""}
+    facts = {"case_id": A.id, "fault": "", "changed": {}, "stop": "count"}
     return line("block", **PLACE | facts | changes)
 
 

@@ -25,7 +25,7 @@ journal = functools.partial(make, rounds=3)
 
 def block(case, **changes):
     place = {"group": 0, "round": 2, "attempt": 0}
-    facts = {"fault": "", "changed": {}, "stop": "count", "noise": ""}
+    facts = {"fault": "", "changed": {}, "stop": "count"}
     return place | {"case_id": case.id} | facts | changes
 
 

@@ -8,7 +8,7 @@ from paths import ROOT
 from runs import A, B, make
 
 from bench.commands.cli import main
-from bench.record.events import BlockStop, Header, Worker
+from bench.record.events import BlockStop, Worker
 from bench.record.pairs import within
 from bench.record.run import Run
 from bench.record.upgrade import upgrade
@@ -43,7 +43,7 @@ def test_it_has_the_figures_and_verdicts_that_it_would_have_in_schema_5(tmp_path
     new = make(tmp_path, rounds=6, disturbed=[1])
     rows, verdicts = new.rows(), [pair.as_json() for pair in within(new)]
     old = downgraded(tmp_path)
-    assert (old.schema, new.schema) == (4, 5)
+    assert (old.head.schema, new.head.schema) == (4, 5)
     assert old.rows() == rows
     assert [pair.as_json() for pair in within(old)] == verdicts
     assert old.disturbed == {(0, 1): "the machine was suspended"}
@@ -55,7 +55,6 @@ def test_it_has_the_figures_and_verdicts_that_it_would_have_in_schema_5(tmp_path
 def test_its_events_are_those_of_schema_5(tmp_path):
     make(tmp_path, [A])
     run = downgraded(tmp_path)
-    assert [header.schema for header in run.events_of(Header)] == [5]
     conditions = run.events_of(Worker)[0].conditions
     assert (conditions.bf16, conditions.filled) == (None, [])
     assert conditions.switches == {"flush_denormal": True, "reorder_for_peak_memory": None}
@@ -105,6 +104,6 @@ def test_one_that_another_file_holds_comes_back_to_the_byte(tmp_path):
     done = CliRunner().invoke(main, ["ingest", str(tmp_path / "run.json"), "--out", str(tmp_path), "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    assert (found["run"]["event"], found["run"]["schema"], len(found["cases"])) == ("run", 5, 6)
+    assert (found["run"]["event"], found["run"]["schema"], len(found["cases"])) == ("run", 4, 6)
     (folder,) = (path.parent for path in tmp_path.glob("*/run.jsonl"))
     assert (folder / "run.jsonl").read_bytes() == (REFERENCE / "run.jsonl").read_bytes()

@@ -78,7 +78,7 @@ def round_(machine):
         for case in itertools.chain(order, reversed(order)):
             made = machine.iterations(case, [0.1] + [0.0] * TURN)  # the lead first
             yield {"event": "turn", **made, "cycle": cycle, "lead": 1}
-    facts = {"fault": "", "changed": {}, "stop": "count", "noise": ""}
+    facts = {"fault": "", "changed": {}, "stop": "count"}
     yield from ({"event": "block", "case_id": case.id, **facts} for case in CASES)
     yield {"event": "round", "disturbed": ""}
 

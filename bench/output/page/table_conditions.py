@@ -10,6 +10,7 @@ from bench.output.labels import label_of
 from bench.output.results_table import Rows
 from bench.output.tables import Cell, Column, Table
 from bench.record import conditions
+from bench.record.events import BurnIn, Control
 from bench.record.run import Run
 from bench.worker.messages import CheckKind
 
@@ -19,6 +20,8 @@ PROBED = ("Python", "threads", "oneDNN", "TF32", "matmul, probed", "convolution,
 SHARED = (*PROBED, "preset", "environment")
 #: Of the fingerprint, what its names alone do not say well.
 SPOKEN = {"load_1min": "load, 1 minute", "memory_mib": "memory MiB", "alexnet_bench": "alexnet-bench"}
+#: What the controller read of the machine before and after the cycles of each Round.
+BESIDE_TURNS = {"load beside the turns": "load1", "CPU MHz beside the turns": "mhz", "CPU °C beside them": "temp_c"}
 PARITY = (CheckKind.LOGITS, CheckKind.LOSS, CheckKind.GRADIENT)
 
 
@@ -68,7 +71,8 @@ def _facts(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str, str]:
         "preset": None if case.foreign else case.preset,
         "environment": _environment(held["env"]),
         "slowed down on purpose": held["slowdown"] and f"{held['slowdown']} %",
-        **{f"off from float64: {what}": _off(run, case, what) for what in PARITY},
+        **{f"off from float64: {kind}": _off(run, case, kind, "parity") for kind in PARITY},
+        **_evidence(run, case),
         "net": held["net"],
         "file of the net, sha256": held["guest"] and held["guest"][:16],
         "libraries": ", ".join(str(one.get("name")) for one in held["libraries"] or ()),
@@ -77,9 +81,23 @@ def _facts(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str, str]:
     return {what: "" if value in (None, "") else str(value) for what, value in facts.items()}
 
 
-def _off(run: Run, case: Case, what: CheckKind) -> str | None:
+def _evidence(run: Run, case: Case) -> dict[str, str | None]:
+    """What else speaks for a row: its net in fp32, its gradients, and that the device was idle after each ``wait``."""
+    worker = next(iter(run.workers(case)), None)
+    syncs = [burn_in.sync for burn_in in run.counted(BurnIn) if burn_in.case_id == case.id]
+    worst = max(syncs, key=lambda sync: sync.copy_ns / sync.allowed_ns, default=None)
+    count, in_fp32 = worker and worker.gradients, PARITY if case.precision != "fp32" else ()
+    return {
+        **{f"the same net in fp32: {kind}": _off(run, case, kind, "parity_fp32") for kind in in_fp32},
+        "gradients": f"{count.parameters} of parameters, {count.others} others" if count else None,
+        "copy after wait": f"{worst.copy_ns / 1e6:.2g} ms, allowed {worst.allowed_ns / 1e6:.2g}" if worst else None,
+        "its own switches": _listed(worker.conditions.switches) if worker else None,
+    }
+
+
+def _off(run: Run, case: Case, kind: CheckKind, which: str) -> str | None:
     """Relative L2 error against float64, the worst of the Worker's Rounds."""
-    known = [worker.parity[what] for worker in run.workers(case) if what in worker.parity]
+    known = [error for worker in run.workers(case) if (error := getattr(worker, which).get(kind)) is not None]
     return f"{max(known):.1e}" if known else None
 
 
@@ -98,8 +116,12 @@ def _switch(value: Any) -> Any:
 
 def machine(run: Run) -> list[tuple[str, str]]:
     """The fingerprint, name and value."""
-    known = {name: value for name, value in structs.asdict(run.head.fingerprint).items() if value not in (None, {})}
-    return [(SPOKEN.get(name, name.replace("_", " ")), _words(value)) for name, value in known.items()]
+    said = {name: value for name, value in structs.asdict(run.head.fingerprint).items() if value not in (None, {})}
+    facts = [(SPOKEN.get(name, name.replace("_", " ")), _words(value)) for name, value in said.items()]
+    for title, name in BESIDE_TURNS.items():
+        if known := [value for control in run.counted(Control) if (value := getattr(control, name)) is not None]:
+            facts.append((title, " to ".join(dict.fromkeys(map(_words, (min(known), max(known)))))))
+    return facts
 
 
 def protocol(run: Run) -> list[tuple[str, str]]:

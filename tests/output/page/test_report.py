@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from hostile import HOSTILE, run_that_says
 from paths import ROOT
-from runs import AA, HOST, QUIET, A, B, aa_runs, arms, changed, make
+from runs import AA, HOST, QUIET, A, B, aa_runs, arms, changed, make, worker
 
 from bench import UsageError
 from bench.cases.arm import Ab
@@ -415,6 +415,27 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
         assert [row[-1].text for row in found.rows] == ["", "5 × cold"]
         assert "1––" in shown(made).text("td")
         assert "Memory and first calls" in shown(made).text("h4")
+
+    def test_what_else_speaks_for_a_row_is_shown(self, tmp_path):
+        low, place = dataclasses.replace(A, precision="bf16"), {"group": 0, "round": 0, "attempt": 0}
+        proof = {"parity_fp32": {"logits": 3e-6}, "gradients": {"parameters": 16, "others": 0, "finite": True}}
+        sync = {"iterations": 1, "copy_ns": 40_000, "allowed_ns": 2_000_000}
+        burn_in = {"start_ns": [1], "ns": [1], "stop": "cap", "steady_at": None, "sync": sync, "spin_ns": 0}
+        control = {"control_cpu_ns": 1, "control_mem_ns": 1, "mhz": 2300.0, "temp_c": None}
+        made = changed(
+            make(tmp_path / "r", [low]),
+            {"event": "worker", **place, **worker(low, **proof, switches={"flush_denormal": True})},
+            {"event": "burn_in", **place, "case_id": low.id, **burn_in},
+            *({"event": "control", **place, **control, "load1": load} for load in (1.02, 0.51)),
+            without=("worker",),
+        )
+        facts = {row[0].text: row[-1].text for row in table_conditions.table(made, by_id(made)).rows}
+        assert facts["the same net in fp32: logits"] == "3.0e-06"
+        assert facts["gradients"] == "16 of parameters, 0 others"
+        assert facts["copy after wait"] == "0.04 ms, allowed 2"
+        assert facts["its own switches"] == "flush_denormal True"
+        said = [("load beside the turns", "0.5 to 1.0"), ("CPU MHz beside the turns", "2300.0")]
+        assert table_conditions.machine(made)[-2:] == said
 
     def test_the_machine_is_told_in_words_and_rounded(self, tmp_path):
         known = HOST | {"load_1min": 1.50048828125, "alexnet_bench": "0.1.0", "gpu_driver": None}
