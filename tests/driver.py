@@ -1,6 +1,6 @@
 """A whole Run of two null Nets without its table, for tests that kill it: `driver.py FOLDER run|resume NULL_NET`.
 
-Each event that the controller reports is one line of JSON on stdout: its kind, the Case's id, its fields.
+Each thing that its watcher is told is one line of JSON on stdout: its name, then what is told, a Case by its id.
 """
 
 import json
@@ -12,14 +12,21 @@ from bench.cases.case import Case
 from bench.cases.protocol import Protocol
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
+from bench.controller.watcher import Watcher
 from bench.machine import noise
 from bench.record.run import Run
 
 ROUNDS, SAMPLES = 3, 8
 
 
-def report(kind: str, case: Case | None = None, **fields: Any) -> None:
-    print(json.dumps([kind, case and case.id, fields]), flush=True)
+def report(*words: Any) -> None:
+    print(json.dumps(words, default=lambda case: case.id), flush=True)
+
+
+def reporter() -> Watcher:
+    names = [name for name in vars(Watcher) if name.startswith("on_")]
+    methods = {name: lambda self, *words, name=name: report(name, *words) for name in names}
+    return type("Reporter", (Watcher,), methods)()
 
 
 def main(folder: Path, do: str, null_net: str) -> None:
@@ -29,7 +36,7 @@ def main(folder: Path, do: str, null_net: str) -> None:
     ]
     protocol = Protocol(rounds=ROUNDS, burn_in=2, gate=False, iterations=SAMPLES, turn_lengths=(2,))
     earlier = Run(folder) if do == "resume" else None
-    rounds = Rounds(cases, protocol, WorkerSettings(1, 60, env={"NULL_NET": null_net}), folder, report, earlier)
+    rounds = Rounds(cases, protocol, WorkerSettings(1, 60, env={"NULL_NET": null_net}), folder, reporter(), earlier)
     rounds.go_on() if earlier else rounds.head("r")
     report(rounds.run())
 

@@ -54,7 +54,7 @@ def main(request: ProfileRequest) -> int:
     name = f"profile-{'-'.join(request.variant)}"
     with Progress(plan.protocol) as progress:
         folder, reason = session.measure(
-            plan.cases, plan.protocol, plan.settings, request.out, name, progress=progress, waiting=console.tell
+            plan.cases, plan.protocol, plan.settings, request.out, name, watcher=progress, waiting=console.tell
         )
     return show(Run(folder), reason, request.as_json)
 

@@ -28,7 +28,7 @@ def main(request: RunRequest) -> int:
     name = name if len(name) < 60 else "grid"
     with Progress(plan.protocol) as progress:
         folder, reason = measure(
-            plan.cases, plan.protocol, plan.settings, request.out, name, progress=progress, waiting=console.tell
+            plan.cases, plan.protocol, plan.settings, request.out, name, watcher=progress, waiting=console.tell
         )
     return show(Run(folder), reason, request.as_json)
 

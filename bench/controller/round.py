@@ -17,6 +17,7 @@ from bench.controller.slot import Session, Slot, shuffle
 from bench.controller.worker_process import RunningWorker, WorkerDied
 from bench.machine import noise
 from bench.record import events
+from bench.record.events import Place
 from bench.worker.messages import Conditions, FaultKind, Finish, MeasureCeiling, Output
 from impls import FRAMEWORKS
 
@@ -46,11 +47,11 @@ class Round:
     place alone, so that a Run that is resumed goes on as it would have.
     """
 
-    def __init__(self, session: Session, place: dict[str, int], proof: Reference, kept: Kept, *, spare: bool):
+    def __init__(self, session: Session, place: Place, proof: Reference, kept: Kept, *, spare: bool):
         self.session, self.protocol, self.settings = session, session.protocol, session.settings
-        self.journal, self.tell, self.logs = session.journal, session.tell, session.folder / "workers"
+        self.journal, self.watcher, self.logs = session.journal, session.watcher, session.folder / "workers"
         self.place, self.proof, self.spare = place, proof, spare
-        self.random = random.Random(f"{self.protocol.seed} {place['group']} {place['round']} {place['attempt']}")
+        self.random = random.Random(f"{self.protocol.seed} {place.group} {place.round} {place.attempt}")
         self.workers: dict[str, RunningWorker] = {}
         self.conditions: dict[str, Conditions] = {}
         self.slots: list[Slot] = []
@@ -113,14 +114,13 @@ class Round:
         try:
             yield
         except WorkerDied as died:
-            fault = {"worker": name, "reason": died.reason}
             self.journal.add(
-                events.Fault(**self.place, worker=name, kind=died.kind, reason=died.reason, stderr_tail=died.tail)
+                events.Fault(*self.place, worker=name, kind=died.kind, reason=died.reason, stderr_tail=died.tail)
             )
             # what did not fit will not fit again
             again = self.spare and died.kind not in (FaultKind.MEMORY, FaultKind.NET)
             tail = died.tail if died.kind != FaultKind.NET else ""
-            self.tell("fault", **fault, tail=tail, spare=again, **self.place)
+            self.watcher.on_fault(name, self.place, died.reason, tail, again)
             self.dead.add(name)
             self.kept.pop(self._shared(name), None)
             if again:
@@ -137,14 +137,14 @@ class Round:
             if case.id not in self.failed:
                 self.failed[case.id] = reason
                 self.journal.add(events.Failed(case.id, reason))
-                self.tell("failed", case=case, reason=reason)
+                self.watcher.on_failed(case, reason)
 
     def _start_order(self, names: list[str]) -> list[str]:
         """Who is started and built first is drawn, and turned round in every other Round: it decides who gets which
         memory, which can make one of two equal processes faster every time."""
-        both = random.Random(f"{self.protocol.seed} {self.place['group']} {self.place['round'] // 2}")
+        both = random.Random(f"{self.protocol.seed} {self.place.group} {self.place.round // 2}")
         order = both.sample(names, len(names))
-        return order[::-1] if self.place["round"] % 2 else order
+        return order[::-1] if self.place.round % 2 else order
 
     def _start(self, crew: list[str], cases_of: dict[str, list[Case]]) -> list[Slot]:
         """Fresh Workers, imported all at once and proven one by one; nothing is timed while one still imports.
@@ -163,7 +163,7 @@ class Round:
                 self.workers[name].ready()
                 if self.protocol.shared_workers:
                     self.kept[self._shared(name)] = self.workers[name]
-                elif self.place["round"]:
+                elif self.place.round:
                     self._prove(name, cases_of[name])
         for name in crew:
             if name not in self.dead and name not in self.conditions:
@@ -171,7 +171,7 @@ class Round:
                     self._prove(name, cases_of[name])
         for name in (name for name in crew if name not in self.dead):
             case = cases_of[name][0]
-            known = self.workers[name].ceiling_known and not self.place["attempt"]  # a voided attempt's counts no more
+            known = self.workers[name].ceiling_known and not self.place.attempt  # a voided attempt's counts no more
             if not known and (FRAMEWORKS[case.framework].peer or case.guest):
                 with self._faults(name, cases_of[name]):
                     self._ceiling(name, case)
@@ -183,21 +183,21 @@ class Round:
         ]
 
     def _launch(self, name: str, case: Case) -> None:
-        self.tell("start", case=case, **self.place)
-        log = f"g{self.place['group']}-r{self.place['round']}-a{self.place['attempt']}-{name}"
-        cache = f"g{self.place['group']}-{name}"
+        self.watcher.on_start(case, self.place)
+        log = f"g{self.place.group}-r{self.place.round}-a{self.place.attempt}-{name}"
+        cache = f"g{self.place.group}-{name}"
         state = "warm" if self.settings.compiled_before(cache) else "cold"
         process = self.settings.launch(log, case, self.logs, cache)
         self.workers[name] = RunningWorker(process, compile_cache=state if case.compiled else None)
 
     def _prove(self, name: str, cases: list[Case]) -> None:
-        first, worker = not self.place["round"], self.workers[name]
+        first, worker = not self.place.round, self.workers[name]
         proven = prove(worker, cases, self.proof(), self.settings, self.logs, first=first)
         ready = worker.ready()
         self.conditions[name] = proven.conditions
         self.journal.add(
             events.Worker(
-                **self.place,
+                *self.place,
                 worker=name,
                 case_ids=[case.id for case in cases],
                 versions=ready.versions,
@@ -230,7 +230,7 @@ class Round:
         self.workers[name].ceiling_known = True
         self.journal.add(
             events.Ceiling(
-                **self.place,
+                *self.place,
                 worker=name,
                 precision=case.precision,
                 device=case.device,
@@ -247,7 +247,7 @@ class Round:
         if not slots:
             return
         length = self.protocol.turn_length([slot.iteration_ns for slot in slots])
-        self.journal.add(events.Control(**self.place, **noise.control()._asdict()))
+        self.journal.add(events.Control(*self.place, **noise.control()._asdict()))
         spent, before = 0.0, None
         for cycle, turn in enumerate(self.protocol.cycles(length)):
             if spent > self.protocol.block_cap_s * len(slots):
@@ -263,7 +263,7 @@ class Round:
                 with self._faults(slot.case.worker, [one.case for one in slots if one.worker is slot.worker]):
                     spent += slot.turn(turn, lead=lead, cycle=cycle)
                 before = slot
-        self.journal.add(events.Control(**self.place, **noise.control()._asdict()))
+        self.journal.add(events.Control(*self.place, **noise.control()._asdict()))
 
     def _straight(self, slots: list[Slot]) -> None:
         """The classic protocol: for each Pass its burn-in, then all its iterations, ten at a time."""
@@ -289,7 +289,7 @@ class Round:
         for slot in slots:
             self.journal.add(
                 events.Block(
-                    **self.place,
+                    *self.place,
                     case_id=slot.case.id,
                     fault=fault,
                     changed=changed,

@@ -10,18 +10,20 @@ import itertools
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from bench import UsageError
 from bench.cases.case import Case, groups
 from bench.cases.protocol import Protocol
 from bench.controller import parity
+from bench.controller.proof import Reference
 from bench.controller.round import Kept, Round
 from bench.controller.settings import WorkerSettings
 from bench.controller.slot import Session
+from bench.controller.watcher import Watcher
 from bench.machine import host
 from bench.record import events, pairs
+from bench.record.events import Place
 from bench.record.journal import Journal
 from bench.record.run import Run
 
@@ -35,13 +37,13 @@ class Rounds:
         protocol: Protocol,
         settings: WorkerSettings,
         folder: Path,
-        tell: Callable[..., None] = lambda *words, **fields: None,
+        watcher: Watcher | None = None,
         earlier: Run | None = None,
     ):
-        self.cases, self.protocol, self.folder, self.tell = cases, protocol, folder, tell
+        self.cases, self.protocol, self.folder, self.watcher = cases, protocol, folder, watcher or Watcher()
         self.settings = dataclasses.replace(settings, cache=folder / "compile_cache")
         self.journal = Journal(folder)
-        self.session = Session(protocol, self.settings, folder, self.journal, tell)
+        self.session = Session(protocol, self.settings, folder, self.journal, self.watcher)
         self.earlier = earlier
         self.failed: dict[str, str] = dict(earlier.failed) if earlier else {}
         self.began = time.monotonic()
@@ -114,7 +116,7 @@ class Rounds:
 
     def _proof(self, number: int, cases: list[Case], scratch: Path) -> parity.ParitySet:
         """What a group is held against: computed once, while the first Round's Workers import."""
-        self.tell("reference", case=cases[0])
+        self.watcher.on_reference(cases[0])
         given = self.settings.given
         weights = given.arrays if given else None
         folder, case = scratch / str(number), cases[0]
@@ -140,7 +142,7 @@ class Rounds:
                 return "target"
             if here and self._no_time_for((time.monotonic() - began) / here):
                 return "time_cap"
-            self._round({"group": number, "round": round_}, live, proof)
+            self._round(number, round_, live, proof)
         if all(case.id in self.failed for case in cases):
             return "failed"
         if self.protocol.target_ci is None:
@@ -164,7 +166,7 @@ class Rounds:
             try:
                 for number, cases in left:
                     if live := [case for case in cases if case.id not in self.failed]:
-                        self._round({"group": number, "round": round_}, live, proofs[number])
+                        self._round(number, round_, live, proofs[number])
             finally:
                 for worker in self.kept.values():
                     worker.process.kill()
@@ -173,29 +175,29 @@ class Rounds:
         for number, cases in everything:
             self._stop(number, "failed" if all(case.id in self.failed for case in cases) else reason)
 
-    def _round(self, place: dict[str, int], cases: list[Case], proof: Callable[[], parity.ParitySet]) -> None:
+    def _round(self, group: int, round_: int, cases: list[Case], proof: Reference) -> None:
         """One Round: once more where a Worker died, and where noise disturbed it, as long as a repeat can be had."""
         deaths = disturbed = 0
-        for attempt in itertools.count(self.earlier.next_attempt(**place) if self.earlier else 0):
+        for attempt in itertools.count(self.earlier.next_attempt(group, round_) if self.earlier else 0):
             cases = [case for case in cases if case.id not in self.failed]
             if not cases:
                 return
-            at, began = {**place, "attempt": attempt}, time.monotonic()
-            result = Round(self.session, at, proof, self.kept, spare=not deaths).run(cases)
+            place, began = Place(group, round_, attempt), time.monotonic()
+            result = Round(self.session, place, proof, self.kept, spare=not deaths).run(cases)
             self.kept = result.kept
             self.failed |= result.failed
             if result.void:
                 deaths += 1
-                self.journal.add(events.Void(**at, reason=result.void))
+                self.journal.add(events.Void(*place, result.void))
                 continue
             again = self.protocol.paired and disturbed < self.protocol.noise_repeats and not self.noise_stays
             if result.disturbed and again and not self._no_time_for(time.monotonic() - began):
                 disturbed += 1
-                self.journal.add(events.Void(**at, reason=result.disturbed))
-                self.tell("disturbed", reason=result.disturbed, **at)
+                self.journal.add(events.Void(*place, result.disturbed))
+                self.watcher.on_disturbed(place, result.disturbed)
                 continue
             self.noise_stays |= bool(result.disturbed)  # that is this machine: later Rounds are not repeated for it
-            self.journal.add(events.RoundEnd(**at, disturbed=result.disturbed))
+            self.journal.add(events.RoundEnd(*place, result.disturbed))
             return
 
     def _target_reached(self, cases: list[Case]) -> bool:

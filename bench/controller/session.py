@@ -8,6 +8,7 @@ from bench.cases.case import Case
 from bench.cases.protocol import Protocol
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
+from bench.controller.watcher import Watcher
 from bench.machine.lock import alone
 from bench.record import journal, selftest_store
 
@@ -19,13 +20,13 @@ def measure(
     out: Path,
     name: str,
     *,
-    progress: Callable[..., None] = lambda *words, **fields: None,
+    watcher: Watcher | None = None,
     waiting: Callable[[str], None] = lambda text: None,
 ) -> tuple[Path, str]:
     """Make a Run: its folder, and why it ended. ``waiting`` is told where another Run holds a device."""
     with interruptible(), alone([case.device for case in cases], waiting):
         folder = journal.new_folder(out, name)
-        rounds = Rounds(cases, protocol, settings, folder, progress)
+        rounds = Rounds(cases, protocol, settings, folder, watcher)
         rounds.head(folder.name, name, selftest_store.latest(out))
         reason = rounds.run()
     return folder, reason

@@ -3,7 +3,7 @@
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from bench.cases.passes import PASSES
 from bench.cases.protocol import Protocol
 from bench.controller import gate
 from bench.controller.settings import WorkerSettings
+from bench.controller.watcher import Watcher
 from bench.controller.worker_process import RunningWorker
 from bench.machine import noise
 from bench.machine.noise import Noise
 from bench.record import events
-from bench.record.events import BlockStop, BurnInStop
+from bench.record.events import BlockStop, BurnInStop, Place
 from bench.record.journal import Journal
 from bench.worker.messages import CheckSync, Measure
 from bench.worker.timing import steady
@@ -30,7 +31,7 @@ class Session:
     settings: WorkerSettings
     folder: Path
     journal: Journal
-    tell: Callable[..., None] = lambda *words, **fields: None
+    watcher: Watcher
 
 
 @dataclass(eq=False)
@@ -38,7 +39,7 @@ class Slot:
     """``spin_ns`` is added to every iteration: the known slowdown of an --ab. ``stop`` is why its Block ended."""
 
     session: Session
-    place: dict[str, int]
+    place: Place
     case: Case
     worker: RunningWorker
     iteration_ns: int = 0
@@ -54,7 +55,7 @@ class Slot:
         """At least ``burn_in`` iterations, then on until the series is steady; stored apart from samples. Then, is the
         device done when ``wait`` says so?"""
         rules, ask, began = self.session.protocol, self.worker.process.ask, time.monotonic()
-        self.session.tell("burn_in", case=self.case, **self.place)
+        self.session.watcher.on_burn_in(self.case, self.place)
         start_ns: list[int] = []
         ns: list[int] = []
 
@@ -81,7 +82,7 @@ class Slot:
         self.spin_ns = round(ab.slowdown(self.case.arm) * self.iteration_ns) if ab else 0
         self.session.journal.add(
             events.BurnIn(
-                **self.place,
+                *self.place,
                 case_id=self.case.id,
                 start_ns=start_ns,
                 ns=ns,
@@ -101,7 +102,7 @@ class Slot:
         self.noise.append(around)
         self.session.journal.add(
             events.Turn(
-                **self.place,
+                *self.place,
                 case_id=self.case.id,
                 start_ns=measured.start_ns,
                 ns=measured.ns,
@@ -113,7 +114,7 @@ class Slot:
                 noise=around,
             )
         )
-        self.session.tell("turn", case=self.case, ns=measured.ns[lead:], **self.place)
+        self.session.watcher.on_turn(self.case, self.place, measured.ns[lead:])
         return sum(measured.ns) / 1e9
 
 

@@ -82,8 +82,8 @@ def assert_nothing_is_left_behind(folder: Path) -> None:
 
 
 def acknowledged(*runs: Driven) -> list[tuple]:
-    turns = [told for run in runs for told in run.told() if told[0] == "turn"]
-    return [(case_id, one["group"], one["round"], one["attempt"], *one["ns"]) for _, case_id, one in turns]
+    turns = [told[1:] for run in runs for told in run.told() if told[0] == "on_turn"]
+    return [(case_id, *place, *ns) for case_id, place, ns in turns]
 
 
 def on_disk(run: Run) -> list[tuple]:
@@ -168,7 +168,7 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path, life
 @pytest.mark.parametrize("part", ["hang=5", "spin=3600000"])
 def test_a_worker_in_the_middle_of_a_pass_ends_with_its_controller(tmp_path, part):
     driven = Driven(tmp_path, part=part)
-    told, whose = ("burn_in", "-part-") if part.startswith("hang") else ("reference", "-noop-")
+    told, whose = ("on_burn_in", "-part-") if part.startswith("hang") else ("on_reference", "-noop-")
     assert driven.wait_for(lambda: [one for one in driven.told() if one[0] == told and whose in one[1]])
     time.sleep(3)  # the fifth iteration hangs in burn-in, the first of all spins
     workers = psutil.Process(driven.process.pid).children()

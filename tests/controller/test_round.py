@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import time
-from typing import ClassVar
 
 import psutil
 import pytest
@@ -18,7 +17,8 @@ from bench.controller.round import Round, RoundResult
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.controller.slot import Session
-from bench.record.events import Worker
+from bench.controller.watcher import Watcher
+from bench.record.events import Place, Worker
 from bench.record.journal import Journal
 from bench.record.run import Run
 
@@ -163,16 +163,16 @@ class TestAlone:
     """A Round by itself: what it is given, and what comes back."""
 
     CASE = Case("half_width", "null", "part", "cpu", "fp32", "nhwc", 2, "forward", size=67)
-    PLACE: ClassVar = {"group": 0, "round": 0, "attempt": 0}
+    PLACE = Place(group=0, round=0, attempt=0)
 
     @pytest.fixture
     def round_of(self, tmp_path):
         """Run a Round whose null Net plays a part; its result and events."""
 
-        def run(part="spin=1", tell=lambda *words, **fields: None, kept=(), spare=True, **rules):
+        def run(part="spin=1", watcher=None, kept=(), spare=True, **rules):
             protocol = Protocol(**{"rounds": 1, "burn_in": 2, "gate": False, "iterations": 2} | rules)
             settings = WorkerSettings(1, 60, env={"NULL_NET": part})
-            session = Session(protocol, settings, tmp_path, Journal(tmp_path), tell)
+            session = Session(protocol, settings, tmp_path, Journal(tmp_path), watcher or Watcher())
             (tmp_path / "set").mkdir(exist_ok=True)
             proof = functools.cache(lambda: parity.prepare(self.CASE.net, tmp_path / "set", batch=2))
             result = Round(session, self.PLACE, proof, dict(kept), spare=spare).run([self.CASE])
@@ -213,9 +213,9 @@ class TestAlone:
         worker.process.kill()
 
     def test_an_interrupt_passes_on_and_leaves_no_worker_behind(self, round_of):
-        def interrupt(what, **fields):
-            if what == "turn":
+        class Interrupting(Watcher):
+            def on_turn(self, case, place, ns):
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            round_of(tell=interrupt, shared_workers=True)
+            round_of(watcher=Interrupting(), shared_workers=True)

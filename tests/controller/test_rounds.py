@@ -11,6 +11,7 @@ from bench.cases.case import Case
 from bench.cases.protocol import Protocol
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
+from bench.controller.watcher import Watcher
 from bench.machine import noise
 from bench.record.events import Block, RoundEnd, Turn, Void
 from bench.record.run import Run
@@ -22,10 +23,10 @@ TWO = (*NULL, "--mode", "noop,part")  # two Workers that take turns; the second 
 CASE = Case("half_width", "null", "part", "cpu", "fp32", "nhwc", 2, "forward", size=67)
 
 
-def measured(folder, part, tell=lambda *words, **fields: None, earlier=None, **rules):
+def measured(folder, part, watcher=None, earlier=None, **rules):
     """A Run of one Case in this very process: why it ended, and itself."""
     protocol = Protocol(**{"rounds": 1, "burn_in": 2, "gate": False, "iterations": 2} | rules)
-    rounds = Rounds([CASE], protocol, WorkerSettings(1, 60, env={"NULL_NET": part}), folder, tell, earlier)
+    rounds = Rounds([CASE], protocol, WorkerSettings(1, 60, env={"NULL_NET": part}), folder, watcher, earlier)
     rounds.go_on() if earlier else rounds.head("r")
     return rounds.run(), Run(folder)
 
@@ -151,18 +152,20 @@ class TestNoise:
     @pytest.fixture
     def noisy(self, tmp_path, monkeypatch):
         """Measures with the machine suspended during each attempt, (round, attempt), that a test says."""
-        now, real = {}, noise.between
+        real = noise.between
 
-        def tell(what, **fields):
-            if what == "start":
-                now.update(place=(fields["round"], fields["attempt"]))
+        class Now(Watcher):
+            def on_start(self, case, place):
+                self.place = place
+
+        now = Now()
 
         def run(when, **rules):
             quiet = {"steal_s": 0.0, "throttled": None}
             monkeypatch.setattr(
-                noise, "between", lambda *ends: replace(real(*ends), **quiet, suspended_s=2.0 * when(*now["place"]))
+                noise, "between", lambda *ends: replace(real(*ends), **quiet, suspended_s=2.0 * when(*now.place[1:]))
             )
-            return measured(tmp_path, "spin=2", tell, **rules)[1]
+            return measured(tmp_path, "spin=2", now, **rules)[1]
 
         return run
 

@@ -86,7 +86,7 @@ def measured(request: SelftestRequest) -> list[Path]:
         name = "aa" if request.aa else f"slowdown-{slowdown}"
         with Progress(rules) as progress:
             folder, reason = session.measure(
-                plan.cases, rules, plan.settings, request.out, name, progress=progress, waiting=console.tell
+                plan.cases, rules, plan.settings, request.out, name, watcher=progress, waiting=console.tell
             )
         Run(folder).write()
         folders.append(folder)

@@ -1,0 +1,31 @@
+"""Watcher: what is told of a Run while it is measured, always between turns."""
+
+from collections.abc import Sequence
+
+from bench.cases.case import Case
+from bench.record.events import Place
+
+
+class Watcher:
+    """A subclass says what it does with each; here it is nothing."""
+
+    def on_reference(self, case: Case) -> None:
+        """The float64 reference of the Case's group is computed next."""
+
+    def on_start(self, case: Case, place: Place) -> None:
+        """The Case's Worker is started next."""
+
+    def on_burn_in(self, case: Case, place: Place) -> None:
+        """The Case's burn-in begins."""
+
+    def on_turn(self, case: Case, place: Place, ns: Sequence[int]) -> None:
+        """A turn is in the journal; ``ns`` are its samples."""
+
+    def on_fault(self, worker: str, place: Place, reason: str, tail: str, repeated: bool) -> None:
+        """A Worker died, with that end of its stderr; the Round is repeated, or else its Cases fail."""
+
+    def on_disturbed(self, place: Place, reason: str) -> None:
+        """Something outside the Workers disturbed the Round, which is repeated."""
+
+    def on_failed(self, case: Case, reason: str) -> None:
+        """The Case is not timed any more."""
