@@ -281,7 +281,7 @@ class TestFigures:
         assert re.split(r"  +", line.strip()) == ["jax jit", *quoted[:3], " ".join(quoted[3:5])]
         assert f"jax jit             {quoted[5]}\n" in result
         row = next(row for row in Run(REFERENCE / "cpu-2-cores").rows() if f"{row['mean_ms']:.1f}" == "590.5")
-        assert f"centre, {row['center_ms']:.1f} ms" in reading
+        assert f"center of the row, {row['center_ms']:.1f} ms" in reading
         assert [row["flags"]] == [" ".join(quoted[6:])]
 
     @pytest.mark.parametrize(("name", "code"), [("aa-1", 0), ("slowdown-5-percent", 1)])
