@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench import UsageError
-from bench.record import events, pairs
+from bench.record import pairs
+from bench.record.events import SCHEMA, Header
+from bench.record.parse import Foreign, parse_event, schema_of
 from bench.record.run import Run
 from bench.record.spread import Spread, key
 from bench.stats.ratio import MIN_ROUNDS
@@ -33,10 +35,10 @@ def is_aa(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             line = file.readline()
-        head = events.parse(line, events.schema_of(line) or events.SCHEMA)
-    except (OSError, events.Foreign):
+        head = parse_event(line, schema_of(line) or SCHEMA)
+    except (OSError, Foreign):
         return False
-    return isinstance(head, events.Header) and head.ab is not None and head.ab.identical
+    return isinstance(head, Header) and head.ab is not None and head.ab.identical
 
 
 def spread_of(runs: Sequence[Run]) -> Spread:

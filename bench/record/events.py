@@ -1,7 +1,7 @@
 """Events: the lines of run.jsonl as typed records, one class per ``event``; to decode a line is to validate it."""
 
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -12,7 +12,6 @@ from bench.cases.protocol import Protocol
 from bench.machine import noise
 from bench.machine.host import Fingerprint
 from bench.machine.noise import Noise
-from bench.record.upgrade import upgrade
 from bench.worker.messages import (
     CheckKind,
     Conditions,
@@ -25,16 +24,10 @@ from bench.worker.messages import (
 )
 
 SCHEMA = 5
-#: The oldest schema that is read.
-OLDEST = 4
 #: What a count of nanoseconds or bytes may be: more is no measurement, and numpy could not hold it.
 Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 #: A setting as a Worker reads it back; ``traces`` is a number per pass.
 Setting = bool | int | str | dict[str, int] | None
-
-
-class Foreign(Exception):
-    """A line that is not one of our events; the message says what is wrong with it."""
 
 
 class StopReason(StrEnum):
@@ -344,47 +337,3 @@ AnyEvent = (
 EVENTS: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in AnyEvent.__args__}
 #: Those that say a Round was begun.
 OF_A_ROUND = (Worker, Ceiling, BurnIn, Control, Turn, Block, Fault)
-_DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(AnyEvent)
-
-
-class _Versioned(Struct, tag_field="event", tag="run"):
-    schema: int
-
-
-class _Named(Struct):
-    event: Any = None
-
-
-def schema_of(line: bytes) -> int | None:
-    """The schema that a line says as the header of a Run; None where it is no header."""
-    try:
-        return msgspec.json.decode(line, type=_Versioned).schema
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def parse(line: bytes, schema: int = SCHEMA) -> Event:
-    """The event of a line; Foreign where it is none, or not whole. ``schema`` is that of its Run."""
-    try:
-        text = line.decode()  # msgspec does not look at the bytes of a field that it does not know
-        try:
-            return _DECODER.decode(text)
-        except msgspec.ValidationError:
-            if schema == SCHEMA:
-                raise
-            event: Event = msgspec.convert(upgrade(msgspec.json.decode(text, type=dict[str, Any])), AnyEvent)
-            return event
-    except RecursionError as error:
-        raise Foreign("not a JSON object of ours: nested too deep") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Foreign(_why(line, error)) from error
-
-
-def _why(line: bytes, error: Exception) -> str:
-    try:
-        name = msgspec.json.decode(line.decode(), type=_Named).event
-    except (msgspec.DecodeError, UnicodeDecodeError) as not_json:
-        return f"not a JSON object ({not_json})"
-    if not isinstance(name, str) or name not in EVENTS:
-        return f"expected an event of a Run, found {str(name)[:40]!r}" if name else "expected an event, found none"
-    return f"a {name} event that is not whole ({error})"

@@ -29,6 +29,7 @@ from bench.record.events import (
     Void,
     Worker,
 )
+from bench.record.parse import OLDEST, Foreign, parse_event, schema_of
 from bench.stats import descriptive
 
 T = TypeVar("T")
@@ -84,13 +85,13 @@ class Recording:
         except OSError as error:
             raise UsageError(f"{self.folder}: cannot read run.jsonl: {error.strerror}") from error
         file = self.folder / "run.jsonl"
-        schemas = (schema for schema in map(events.schema_of, lines) if schema is not None)
+        schemas = (schema for schema in map(schema_of, lines) if schema is not None)
         schema = next(schemas, events.SCHEMA)
         self._check_schema(schema)
         for number, line in enumerate(lines, 1):
             try:
-                yield events.parse(line, schema)
-            except events.Foreign as error:
+                yield parse_event(line, schema)
+            except Foreign as error:
                 self.problems.append(f"{file}, line {number}: {error}; left out")
         if torn:  # even a whole event without its end of line: ``add`` did not return, and --resume cuts it off
             self.problems.append(f"{self.folder / 'run.jsonl'}, line {len(lines) + 1}: cut off; left out")
@@ -98,8 +99,8 @@ class Recording:
     def _check_schema(self, schema: int) -> None:
         if schema > events.SCHEMA:
             what = f"newer than {events.SCHEMA}: update alexnet-bench"
-        elif schema < events.OLDEST:
-            what = f"older than {events.OLDEST}: measure again, or plot its CSVs"
+        elif schema < OLDEST:
+            what = f"older than {OLDEST}: measure again, or plot its CSVs"
         else:
             return
         raise UsageError(f"{self.folder}: schema {schema} is {what}")

@@ -11,8 +11,9 @@ from bench import UsageError
 from bench.cases.protocol import Protocol
 from bench.commands.cli import main
 from bench.output import run_table
-from bench.record.events import OLDEST, SCHEMA, End, Header
+from bench.record.events import SCHEMA, End, Header
 from bench.record.pairs import within
+from bench.record.parse import OLDEST
 from bench.record.run import Run
 
 PLACE = {"group": 0, "round": 1, "attempt": 0}
@@ -82,6 +83,7 @@ FOREIGN = {
     "a NUL inside": b'{"event":"end",\0"reason":"planned"}',
     "deep arrays": b"[" * 200_000,
     "a deep object": nested(5_000),
+    "a deep object in an unknown event": nested(5_000).replace(b"end", b"explosion"),
     "NaN": a_turn(cpu_s=float("nan")),
     "Infinity": a_turn(cpu_s=float("inf")),
     "1e400": a_turn().replace(b'"cpu_s": 1.5', b'"cpu_s": 1e400'),

@@ -10,8 +10,8 @@ from runs import A, B, make
 from bench.commands.cli import main
 from bench.record.events import BlockStop, Worker
 from bench.record.pairs import within
+from bench.record.parse import upgrade
 from bench.record.run import Run
-from bench.record.upgrade import upgrade
 
 REFERENCE = ROOT / "results/reference/cpu-2-cores"
 
