@@ -12,7 +12,7 @@ from paths import ROOT
 import impls
 from bench.controller import parity
 from bench.worker.guest import read_nets
-from bench.worker.messages import Check, CheckKind
+from bench.worker.replies import Check, CheckKind
 from impls import reference
 from impls.variants import VARIANTS
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.cases.case import Case
-from bench.worker.messages import LayerReport
+from bench.worker.replies import LayerReport
 from impls.variants import Variant
 
 REPORTED = ("height", "width", "channels", "params", "state")

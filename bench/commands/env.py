@@ -24,7 +24,8 @@ from bench.controller.settings import WorkerSettings, build_of
 from bench.controller.worker_process import WorkerDied
 from bench.machine import gpu, host, noise
 from bench.output import console
-from bench.worker.messages import DescribeEnvironment, FaultKind, ProbePrecision
+from bench.worker.messages import DescribeEnvironment, ProbePrecision
+from bench.worker.replies import FaultKind
 from impls import FRAMEWORKS, PEERS
 
 #: Variables that change how fast a framework is; a Worker gets none of the caller's unless --env names it.

@@ -13,7 +13,8 @@ from bench.commands.requests import LayersRequest
 from bench.controller.pool import WorkerPool
 from bench.controller.settings import WorkerSettings, build_request
 from bench.output import console
-from bench.worker.messages import DescribeLayers, LayerReport
+from bench.worker.messages import DescribeLayers
+from bench.worker.replies import LayerReport
 from impls import weights
 from impls.variants import VARIANTS, Variant
 

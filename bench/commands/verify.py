@@ -26,7 +26,8 @@ from bench.controller.settings import WorkerSettings, build_of, build_request
 from bench.controller.worker_process import WorkerDied
 from bench.output import console
 from bench.worker import messages
-from bench.worker.messages import Check, CheckKind, Output, ProbePrecision, ReadConditions
+from bench.worker.messages import ProbePrecision, ReadConditions
+from bench.worker.replies import Check, CheckKind, Output
 from impls import weights
 from impls.files import open_whole
 from impls.variants import VARIANTS

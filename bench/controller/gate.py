@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.cases.case import PRESETS, Case
 from bench.controller.parity import Judged
-from bench.worker.messages import CheckKind, Conditions, PrecisionProbe, SyncLag
+from bench.worker.replies import CheckKind, Conditions, PrecisionProbe, SyncLag
 
 #: Conditions that must be at the end what they were before the clock.
 KEPT = ("threads", "onednn", "tf32", "device", "layout", "traces")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.controller import dump
-from bench.worker.messages import Check, CheckKind
+from bench.worker.replies import Check, CheckKind
 from impls import reference
 from impls.layers import BatchNorm
 from impls.variants import VARIANTS, Variant

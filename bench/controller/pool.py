@@ -10,7 +10,8 @@ from bench.cases.arm import describe_arm
 from bench.cases.case import Case
 from bench.controller.settings import WorkerSettings, build_of
 from bench.controller.worker_process import RunningWorker, WorkerDied
-from bench.worker.messages import FaultKind, Request
+from bench.worker.messages import Request
+from bench.worker.replies import FaultKind
 
 R = TypeVar("R")
 

@@ -12,20 +12,16 @@ from bench.cases.passes import PASSES, methods_called, proven_with
 from bench.controller import gate, parity
 from bench.controller.settings import WorkerSettings, build_of, build_request
 from bench.controller.worker_process import RunningWorker, WorkerProcess
-from bench.worker.messages import (
-    CallFirst,
+from bench.worker.messages import CallFirst, DescribeLayers, MeasureOverhead, ReadConditions, Verify
+from bench.worker.replies import (
     Check,
     CheckKind,
     Conditions,
-    DescribeLayers,
     GradientCount,
     Identity,
     LayerReport,
-    MeasureOverhead,
     Output,
     PrecisionProbe,
-    ReadConditions,
-    Verify,
 )
 from impls import FRAMEWORKS
 

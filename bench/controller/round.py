@@ -18,7 +18,8 @@ from bench.controller.worker_process import RunningWorker, WorkerDied
 from bench.machine import noise
 from bench.record import events
 from bench.record.events import Place
-from bench.worker.messages import Conditions, FaultKind, Finish, MeasureCeiling, Output
+from bench.worker.messages import Finish, MeasureCeiling
+from bench.worker.replies import Conditions, FaultKind, Output
 from impls import FRAMEWORKS
 
 #: Workers that go on from group to group, by name, device and precision.

@@ -16,16 +16,8 @@ import bench
 import impls
 from bench import UsageError
 from bench.worker import messages
-from bench.worker.messages import (
-    Configure,
-    Failure,
-    FaultKind,
-    MeasureNumpyRate,
-    PrecisionProbe,
-    ProbePrecision,
-    Ready,
-    Request,
-)
+from bench.worker.messages import Configure, MeasureNumpyRate, ProbePrecision, Request
+from bench.worker.replies import Failure, FaultKind, PrecisionProbe, Ready
 from bench.worker.wire import Malformed
 from impls.net import Build, Settings
 

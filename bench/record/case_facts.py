@@ -14,7 +14,7 @@ from bench.record.events import BurnIn, StopReason, Worker
 from bench.record.recording import Recording
 from bench.stats import descriptive
 from bench.stats.descriptive import Backward, Summary
-from bench.worker.messages import CheckKind
+from bench.worker.replies import CheckKind
 
 
 class CaseFacts:

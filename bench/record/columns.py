@@ -14,7 +14,7 @@ from bench.record import conditions
 from bench.record.case_facts import CaseFacts
 from bench.record.recording import Recording
 from bench.stats.descriptive import Backward, Summary
-from bench.worker.messages import CheckKind
+from bench.worker.replies import CheckKind
 from impls.variants import Variant
 
 UNITS = {

@@ -12,7 +12,7 @@ from bench.cases.protocol import Protocol
 from bench.machine import noise
 from bench.machine.host import Fingerprint
 from bench.machine.noise import Noise
-from bench.worker.messages import (
+from bench.worker.replies import (
     CheckKind,
     Conditions,
     FaultKind,

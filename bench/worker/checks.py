@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.worker.messages import Check, CheckKind, GradientCount
+from bench.worker.replies import Check, CheckKind, GradientCount
 from impls.layers import BatchNorm
 from impls.net import Gradients
 from impls.reference import difference

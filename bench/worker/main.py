@@ -22,9 +22,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 import impls
-from bench.worker import guest, messages, ownership, probe, wire
+from bench.worker import guest, messages, ownership, probe, replies, wire
 from bench.worker.checks import check, gradient_checks, state_checks
-from bench.worker.messages import CheckKind, Output, Request
+from bench.worker.messages import Request
+from bench.worker.replies import CheckKind, Output
 from bench.worker.timing import measure, no_garbage_collection, spin, sync_lag
 from impls.net import DeviceMissing, gradients_of, logits_of, resident_batches
 from impls.variants import variant_named
@@ -67,7 +68,7 @@ class Worker:
     def answer(self, request: Request[R]) -> R:
         return cast(R, self.answers[type(request)](request))
 
-    def configure(self, request: messages.Configure) -> messages.Ready:
+    def configure(self, request: messages.Configure) -> replies.Ready:
         probe.keep_out(self.framework)
         self.adapter = impls.load(self.framework)
         self.adapter.configure(request.settings)
@@ -77,9 +78,9 @@ class Worker:
             "devices": self.adapter.devices(),
             "python": sys.version.split()[0],
         }
-        return wire.read(messages.Ready, facts, self.framework)
+        return wire.read(replies.Ready, facts, self.framework)
 
-    def build(self, request: messages.BuildNet) -> messages.Identity:
+    def build(self, request: messages.BuildNet) -> replies.Identity:
         """Our net, or the user's own."""
         self.release()
         self.variant, self.how = variant_named(request.variant, request.size), request.how
@@ -97,7 +98,7 @@ class Worker:
         # what is alive now stays: later collections look at what a Turn left, not at a whole framework (0.4 s)
         gc.collect()
         gc.freeze()
-        return messages.Identity(self.variant.hash, self.variant.params, self.variant.macs)
+        return replies.Identity(self.variant.hash, self.variant.params, self.variant.macs)
 
     def release(self) -> None:
         """Give up the Net there is, memory and all: it stands in cycles (a jit of its own method), and was frozen."""
@@ -109,12 +110,12 @@ class Worker:
         """The resident ones of the Net there is."""
         return resident_batches(self.how, self.variant.input_size, self.variant.channels)
 
-    def probe(self, request: messages.ProbePrecision) -> dict[str, messages.PrecisionProbe]:
+    def probe(self, request: messages.ProbePrecision) -> dict[str, replies.PrecisionProbe]:
         """What precision a matmul and a convolution really have here."""
         self.release()
         return probe.precision(self.adapter.build, lambda batch: dataclasses.replace(request.how, batch=batch))
 
-    def ceiling(self, request: messages.MeasureCeiling) -> messages.CeilingRates:
+    def ceiling(self, request: messages.MeasureCeiling) -> replies.CeilingRates:
         """What the device does at best, beside the Net there is; no rates where memory does not hold both."""
         how, threads = request.how, request.threads
         try:
@@ -123,9 +124,9 @@ class Worker:
             else:
                 rates = probe.numpy_ceiling(threads)
         except Exception as error:
-            if fault_kind(error) != messages.FaultKind.MEMORY:
+            if fault_kind(error) != replies.FaultKind.MEMORY:
                 raise
-            rates = messages.CeilingRates()
+            rates = replies.CeilingRates()
         gc.collect()
         self.net.peak_memory()  # from here on it counts what is timed
         return rates
@@ -133,7 +134,7 @@ class Worker:
     def numpy_rate(self, request: messages.MeasureNumpyRate) -> float:
         return probe.numpy_matrix_rate()
 
-    def conditions(self, request: messages.ReadConditions) -> messages.Conditions:
+    def conditions(self, request: messages.ReadConditions) -> replies.Conditions:
         """What is in force now: the framework's settings read back, where the Net lies, how often it was traced."""
         facts = {
             **wire.fields(self._settings()),
@@ -146,30 +147,30 @@ class Worker:
         }
         if facts["bf16"] is None and self.how.device == "cpu":
             facts["bf16"] = probe.low_precision_hardware()
-        return wire.read(messages.Conditions, facts, f"conditions of {self.framework}")
+        return wire.read(replies.Conditions, facts, f"conditions of {self.framework}")
 
-    def _settings(self) -> messages.FrameworkConditions:
+    def _settings(self) -> replies.FrameworkConditions:
         """The framework's settings, read back; those that it alone has are its switches."""
         switches = dict(self.adapter.conditions())
         common = {name: switches.pop(name, None) for name in ("threads", "onednn", "tf32", "bf16")}
         return wire.read(
-            messages.FrameworkConditions, common | {"switches": switches}, f"conditions of {self.framework}"
+            replies.FrameworkConditions, common | {"switches": switches}, f"conditions of {self.framework}"
         )
 
-    def environment(self, request: messages.DescribeEnvironment) -> messages.Environment:
+    def environment(self, request: messages.DescribeEnvironment) -> replies.Environment:
         """What this process is made of, for ``env``: no Net is built."""
-        return messages.Environment(
+        return replies.Environment(
             probe.libraries(), probe.strangers(self.framework), self._settings(), ownership.owned_twice()
         )
 
-    def layers(self, request: messages.DescribeLayers) -> list[messages.LayerReport]:
-        return wire.read(list[messages.LayerReport], self.net.layers(), f"layers of {self.framework}")
+    def layers(self, request: messages.DescribeLayers) -> list[replies.LayerReport]:
+        return wire.read(list[replies.LayerReport], self.net.layers(), f"layers of {self.framework}")
 
     def first_call(self, request: messages.CallFirst) -> int:
         _, (ns,) = measure(getattr(self.net, request.method), self.net.wait, 1)
         return ns
 
-    def verify(self, request: messages.Verify) -> messages.Verified:
+    def verify(self, request: messages.Verify) -> replies.Verified:
         """Hold the timed passes against the float64 reference, or what else lies in the target: the base batch, tiled
         to this Net's own, in place of the resident ones, and the passes' own handles read.
 
@@ -199,16 +200,16 @@ class Worker:
             for name, array in kept.items():
                 np.save(Path(request.keep) / f"{name}.npy", array)
         self.net.load(self.batches())
-        return messages.Verified(checks, count)
+        return replies.Verified(checks, count)
 
-    def sync(self, request: messages.CheckSync) -> messages.SyncLag:
+    def sync(self, request: messages.CheckSync) -> replies.SyncLag:
         """Whether the Net's ``wait`` leaves the device with work to do, on the very pass that is timed."""
         with no_garbage_collection():
             run = getattr(self.net, request.method)
             lag = sync_lag(run, self.net.wait, self.net.fetch, request.iteration_ns, attempts=request.attempts)
-        return messages.SyncLag(lag["iterations"], lag["copy_ns"], lag["allowed_ns"])
+        return replies.SyncLag(lag["iterations"], lag["copy_ns"], lag["allowed_ns"])
 
-    def measure(self, request: messages.Measure) -> messages.Measured:
+    def measure(self, request: messages.Measure) -> replies.Measured:
         """Memory is at its peak in these passes: of the device's allocator where it counts, of the process where the
         system lets the mark be reset."""
         run, wait, spin_ns = getattr(self.net, request.method), self.net.wait, request.spin_ns
@@ -218,7 +219,7 @@ class Worker:
         with no_garbage_collection():
             start_ns, samples_ns = measure(slowed(run, wait, spin_ns) if spin_ns else run, wait, request.n)
         after = resource.getrusage(resource.RUSAGE_SELF)
-        return messages.Measured(
+        return replies.Measured(
             start_ns.tolist(),
             samples_ns.tolist(),
             cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
@@ -235,13 +236,13 @@ class Worker:
         _, samples_ns = measure(lambda: None, self.net.wait, request.n)
         return samples_ns.tolist()
 
-    def finish(self, request: messages.Finish) -> messages.Finished:
+    def finish(self, request: messages.Finish) -> replies.Finished:
         """After the last Turn: are conditions what they were, and values as ``verify`` says? Of BatchNorm's logits only
         that they are finite, their statistics moved."""
         checks = self.verify(messages.Verify(request.outputs, thorough=False)).checks
         if self.net.state():
             checks = [one for one in checks if one.kind != CheckKind.LOGITS or one.error is None]
-        return messages.Finished(self.conditions(messages.ReadConditions()), checks)
+        return replies.Finished(self.conditions(messages.ReadConditions()), checks)
 
 
 def slowed(run: Callable[[], Any], wait: Callable[[Any], None], spin_ns: int) -> Callable[[], Any]:
@@ -256,16 +257,16 @@ def slowed(run: Callable[[], Any], wait: Callable[[Any], None], spin_ns: int) ->
     return both
 
 
-def fault_kind(error: BaseException) -> messages.FaultKind:
+def fault_kind(error: BaseException) -> replies.FaultKind:
     """What a failed request means to the controller."""
     if isinstance(error, guest.NotANet):
-        return messages.FaultKind.NET
+        return replies.FaultKind.NET
     if isinstance(error, DeviceMissing):
-        return messages.FaultKind.DEVICE
+        return replies.FaultKind.DEVICE
     if isinstance(error, ImportError):
-        return messages.FaultKind.MISSING
+        return replies.FaultKind.MISSING
     words = f"{type(error).__name__} {error}".lower()
-    return messages.FaultKind.MEMORY if any(sign in words for sign in MEMORY) else messages.FaultKind.ERROR
+    return replies.FaultKind.MEMORY if any(sign in words for sign in MEMORY) else replies.FaultKind.ERROR
 
 
 def end_with(controller: int) -> None:
@@ -279,20 +280,20 @@ def end_with(controller: int) -> None:
         os._exit(1)
 
 
-def main(framework: str, requests: int, replies: int, controller: int) -> None:
+def main(framework: str, request_pipe: int, reply_pipe: int, controller: int) -> None:
     """Serve until the controller closes its end; the last word on a failure goes to stderr."""
     end_with(controller)
     worker = Worker(framework)
-    with open(requests) as asked, open(replies, "wb") as replied:
-        for line in asked:
+    with open(request_pipe) as requests, open(reply_pipe, "wb") as answers:
+        for line in requests:
             try:
                 reply = messages.write_reply(worker.answer(messages.read_request(line)))
             except BaseException as error:
                 traceback.print_exc()
                 why = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-                replied.write(messages.write_reply(messages.Failure(fault_kind(error), why.removesuffix(": "))))
-                replied.flush()
+                answers.write(messages.write_reply(replies.Failure(fault_kind(error), why.removesuffix(": "))))
+                answers.flush()
                 os._exit(1)  # a framework's own threads must not keep a broken process alive
-            replied.write(reply)
-            replied.flush()
+            answers.write(reply)
+            answers.flush()
     os._exit(0)  # nor is a framework's tidy end worth its second

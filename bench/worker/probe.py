@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import impls
-from bench.worker.messages import CeilingRates, Library, PrecisionProbe
+from bench.worker.replies import CeilingRates, Library, PrecisionProbe
 from bench.worker.timing import measure
 from impls import reference
 from impls.layers import Conv, Fc, Flatten, Relu

@@ -21,7 +21,8 @@ from bench.output.page import table_layers
 from bench.record import layer_times
 from bench.stats import roofline
 from bench.worker.main import Worker
-from bench.worker.messages import BuildNet, Output, Verify
+from bench.worker.messages import BuildNet, Verify
+from bench.worker.replies import Output
 from impls import null_alexnet
 from impls.net import Build, Net
 from impls.variants import variant_named

@@ -16,7 +16,7 @@ from paths import ROOT
 from bench.cases.layer_table import REPORTED
 from bench.commands.cli import main
 from bench.record.run import Run
-from bench.worker.messages import LayerReport
+from bench.worker.replies import LayerReport
 from impls import FRAMEWORKS
 from impls.variants import VARIANTS
 

@@ -12,7 +12,7 @@ from bench.record import validity
 from bench.record.journal import Journal
 from bench.record.pairs import within
 from bench.record.run import Run
-from bench.worker.messages import CheckKind, Conditions, Library, PrecisionProbe
+from bench.worker.replies import CheckKind, Conditions, Library, PrecisionProbe
 
 GPU = dataclasses.replace(A, device="cuda:1")
 

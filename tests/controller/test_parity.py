@@ -10,7 +10,7 @@ import pytest
 
 from bench.controller import parity
 from bench.controller.parity import LIMITS, Judged, Proof
-from bench.worker.messages import Check, CheckKind
+from bench.worker.replies import Check, CheckKind
 from impls import reference
 from impls.layers import BatchNorm, Conv, Fc, Flatten, Pool, Relu
 from impls.variants import VARIANTS, Variant

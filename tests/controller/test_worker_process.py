@@ -14,7 +14,8 @@ from bench import UsageError
 from bench.cases.case import Case
 from bench.controller.settings import build_request
 from bench.controller.worker_process import Launch, WorkerDied, WorkerProcess, environment
-from bench.worker.messages import FaultKind, Measure
+from bench.worker.messages import Measure
+from bench.worker.replies import FaultKind
 from impls import FRAMEWORKS, frameworks, weights
 from impls.net import Settings
 

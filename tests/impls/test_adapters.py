@@ -11,7 +11,7 @@ from nets import MANY, configured, error, far_from_ties, how
 import impls
 from bench.controller import parity
 from bench.controller.gate import sync_fault
-from bench.worker.messages import SyncLag
+from bench.worker.replies import SyncLag
 from bench.worker.timing import measure, sync_lag
 from impls import reference
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pool, Relu, place

@@ -13,7 +13,8 @@ from nets import PEERS, configured, how
 
 from bench.controller import parity
 from bench.worker.main import Worker
-from bench.worker.messages import BuildNet, CheckKind, Output, Verify
+from bench.worker.messages import BuildNet, Verify
+from bench.worker.replies import CheckKind, Output
 from impls import FRAMEWORKS
 from impls.layers import BatchNorm, Conv, Fc, Flatten, Lrn, Pool, Relu
 from impls.variants import VARIANTS, Variant

@@ -15,7 +15,7 @@ from bench.record.ceiling import Ceiling
 from bench.record.journal import Journal
 from bench.record.run import Run
 from bench.worker import probe
-from bench.worker.messages import CeilingRates
+from bench.worker.replies import CeilingRates
 from impls import null_alexnet
 from impls.net import Build
 

@@ -5,48 +5,48 @@ import typing
 
 import pytest
 
-from bench.worker import messages, wire
+from bench.worker import messages, replies, wire
 from bench.worker.guest import Guest
 from bench.worker.main import Worker
-from bench.worker.messages import CheckKind, Failure, FaultKind, Output
 from bench.worker.ownership import OwnedTwice
+from bench.worker.replies import CheckKind, Failure, FaultKind, Output
 from bench.worker.wire import Malformed
 from impls.net import Build, Settings
 
 HOW = Build(2, "cpu", "fp32", "part", "nhwc", dropout=True, seed=7, lrn="fast")
 GUEST = Guest("/a/net.py", "build", "torch", "0123", True)
-LIBRARIES = [messages.Library("libgomp.so.1", False)]
-CONDITIONS = messages.Conditions(
+LIBRARIES = [replies.Library("libgomp.so.1", False)]
+CONDITIONS = replies.Conditions(
     *(2, True, None, False, {"flush_denormal": True, "level": 3, "name": "x", "none": None, "share": 0.5}),
     *("cpu", "nhwc", {"forward": 1}, ["fetch"], LIBRARIES, ["jax"]),
 )
 CHECKS = [
-    messages.Check(CheckKind.GRADIENT, "gradient fc8/bias", 1e-7, 2e-8),
-    messages.Check(CheckKind.LOSS, "x", None),
+    replies.Check(CheckKind.GRADIENT, "gradient fc8/bias", 1e-7, 2e-8),
+    replies.Check(CheckKind.LOSS, "x", None),
 ]
 #: Every request with a reply to it, each field other than its default.
 EXCHANGES = [
-    (messages.Configure(Settings("cuda:1", None, "tf32", "default")), messages.Ready({"a": "1", "b": 9}, ["cpu"], "3")),
-    (messages.BuildNet("owt", 67, "/weights", HOW, GUEST, ["load"]), messages.Identity("0123", 61, 700)),
-    (messages.ProbePrecision(HOW), {"conv": messages.PrecisionProbe(3e-7, "fp32")}),
-    (messages.MeasureCeiling(HOW, 2, True), messages.CeilingRates(1.5, None, 2.0)),
+    (messages.Configure(Settings("cuda:1", None, "tf32", "default")), replies.Ready({"a": "1", "b": 9}, ["cpu"], "3")),
+    (messages.BuildNet("owt", 67, "/weights", HOW, GUEST, ["load"]), replies.Identity("0123", 61, 700)),
+    (messages.ProbePrecision(HOW), {"conv": replies.PrecisionProbe(3e-7, "fp32")}),
+    (messages.MeasureCeiling(HOW, 2, True), replies.CeilingRates(1.5, None, 2.0)),
     (messages.MeasureNumpyRate(), 12.5),
     (messages.ReadConditions(), CONDITIONS),
     (
         messages.DescribeEnvironment(),
-        messages.Environment(
+        replies.Environment(
             *(LIBRARIES, ["jax"]),
-            messages.FrameworkConditions(2, None, True, None, {}),
+            replies.FrameworkConditions(2, None, True, None, {}),
             [OwnedTwice("libx.so", ["one", "two"])],
         ),
     ),
-    (messages.DescribeLayers(), [messages.LayerReport("conv1", 55, 55, 64, 23296, 0)]),
+    (messages.DescribeLayers(), [replies.LayerReport("conv1", 55, 55, 64, 23296, 0)]),
     (messages.CallFirst("forward"), 10**9),
-    (messages.Verify([Output.LOGITS], True, "theirs", "/kept"), messages.Verified(CHECKS, None)),
-    (messages.CheckSync("forward", 10**6, 3), messages.SyncLag(20, 100, 2_000_000)),
-    (messages.Measure("forward_backward", 5, 9), messages.Measured([1, 3], [2, 2], 0.5, None, 2**40)),
+    (messages.Verify([Output.LOGITS], True, "theirs", "/kept"), replies.Verified(CHECKS, None)),
+    (messages.CheckSync("forward", 10**6, 3), replies.SyncLag(20, 100, 2_000_000)),
+    (messages.Measure("forward_backward", 5, 9), replies.Measured([1, 3], [2, 2], 0.5, None, 2**40)),
     (messages.MeasureOverhead(3), [50, 60, 70]),
-    (messages.Finish([*Output]), messages.Finished(CONDITIONS, CHECKS)),
+    (messages.Finish([*Output]), replies.Finished(CONDITIONS, CHECKS)),
 ]
 IDS = [request.do for request, _ in EXCHANGES]
 
@@ -140,11 +140,11 @@ def test_what_json_has_not_is_never_sent(value):
         (float, 1, 1.0),
         (float | None, None, None),
         (bool, False, False),
-        (messages.Scalar, True, True),
+        (replies.Scalar, True, True),
         (list[int], (1, 2), [1, 2]),
         (list[Output], ["logits"], [Output.LOGITS]),
         (dict[str, list[float]], {"a": [1]}, {"a": [1.0]}),
-        (messages.Library, LIBRARIES[0], LIBRARIES[0]),
+        (replies.Library, LIBRARIES[0], LIBRARIES[0]),
     ],
 )
 def test_a_value_is_read_as_its_type(kind, value, found):

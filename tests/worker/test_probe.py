@@ -12,7 +12,7 @@ from paths import ROOT
 
 import impls
 from bench.worker import probe
-from bench.worker.messages import CeilingRates
+from bench.worker.replies import CeilingRates
 
 pytestmark = pytest.mark.process
 

@@ -12,7 +12,7 @@ from bench.output.tables import Cell, Column, Table
 from bench.record import conditions
 from bench.record.events import BurnIn, Control
 from bench.record.run import Run
-from bench.worker.messages import CheckKind
+from bench.worker.replies import CheckKind
 
 #: What a Worker says of itself, or does not: XLA has no oneDNN to switch.
 PROBED = ("Python", "threads", "oneDNN", "TF32", "matmul, probed", "convolution, probed")
