@@ -2,6 +2,7 @@
 nothing."""
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -49,6 +50,19 @@ class Commands(click.Group):
             os._exit(130)  # an import that was interrupted would have Python end by the signal instead
 
 
+class Command(click.Command):
+    """A command with one parameter per field of its request, made when first needed: the group's --help shows none."""
+
+    def __init__(self, name: str, request: type, **settings: Any):
+        super().__init__(name, **settings)
+        self.request = request
+        del self.params  # set by click; found again through the property
+
+    @functools.cached_property
+    def params(self) -> list[click.Parameter]:  # type: ignore[override]
+        return [parameter(field, declared) for field, declared in declarations(self.request).items()]
+
+
 def parameter(field: str, declared: Declaration) -> click.Parameter:
     """The option or argument of a field of a request."""
     name, required, metavar = option_name(field), declared.required, declared.metavar
@@ -87,12 +101,11 @@ def command(request: type[T], help: str | None = None) -> Callable[[Callable[[T]
 
     def register(function: Callable[[T], int]) -> Callable[[T], int]:
         name = function.__name__
-        parameters = [parameter(field, declared) for field, declared in declarations(request).items()]
         REQUESTS[name] = request
         main.add_command(
-            click.Command(
+            Command(
                 name,
-                params=parameters,
+                request,
                 help=help or function.__doc__,
                 callback=lambda **values: sys.exit(function(request(**values))),
             )
