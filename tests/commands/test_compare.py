@@ -174,7 +174,7 @@ class TestConditions:
                 "precision",
                 "precision: matmul bf16 conv fp32, matmul fp32 conv fp32 in the baseline",
             ),
-            ({"identity": {"hash": "9"}}, "net", "net: 9, 0123 in the baseline"),
+            ({"identity": {"hash": "9", "params": 1, "macs": 1}}, "net", "net: 9, 0123 in the baseline"),
         ],
     )
     def test_what_a_worker_found_otherwise_is_named_too(self, tmp_path, changes, allow, said):
@@ -249,7 +249,7 @@ class TestShown:
         fast = dataclasses.replace(A, variant="tutorial", lrn="fast", layout="channels_last", threads=1)
         run = make(tmp_path / "r", [fast])
         said = reproduce.against_itself(run)
-        assert "--batch 8 --pass forward --layout channels_last --lrn fast --threads 1 --rounds 5" in said
+        assert "--batch 8 --pass forward --layout channels_last --threads 1 --lrn fast --rounds 5" in said
 
     def test_a_name_calls_nobody_and_is_no_link(self):
         harmless = markdown.escape("@everyone #12 https://a.b www.a.b o/r#1 [x](javascript:y)").replace("&#8203;", "")

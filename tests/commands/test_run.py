@@ -178,10 +178,13 @@ class TestRefused:
         expected = "--resume: the Run was not made with --ab threads=1,2; leave it out"
         assert self.refusal(there, "--ab", "threads=1,2") == expected
 
-    @pytest.mark.parametrize("what", ["host", "cpu", "system", "usable_cores", "memory_mib"])
-    def test_another_machine(self, there, what):
-        edit(there, "run", lambda head: head["fingerprint"].update({what: "another"}))
-        assert self.refusal(there).startswith(f"--resume: the Run was made with {what} another, found ")
+    @pytest.mark.parametrize(
+        ("what", "other"),
+        [("host", "another"), ("cpu", "another"), ("system", "another"), ("usable_cores", 999), ("memory_mib", 1)],
+    )
+    def test_another_machine(self, there, what, other):
+        edit(there, "run", lambda head: head["fingerprint"].update({what: other}))
+        assert self.refusal(there).startswith(f"--resume: the Run was made with {what} {other}, found ")
 
     def test_other_versions(self, there):
         edit(there, "worker", lambda worker: worker["versions"].update(null="0.1"))
