@@ -1,1 +1,1 @@
-"""The controller: starts Workers, proves them, and has them take turns."""
+"""The controller: starts Workers, verifies their Nets and schedules their turns."""

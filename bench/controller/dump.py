@@ -1,4 +1,4 @@
-"""Dump: one .npz that holds a Net's input, weights and values, so that any other implementation can be held against it.
+"""Read and write dumps: one .npz with a Net's input, weights and results, to compare other implementations with.
 
 Arrays: ``input`` (n, h, w, 3); ``weights/<layer>/<name>`` in canonical layout; ``logits`` (n, classes), inference form;
 ``loss`` () and ``gradients/<layer>/<name>``, training form. Names as in impls/weights.py, layers as in layers.csv.
@@ -16,12 +16,12 @@ from impls.files import open_whole
 from impls.variants import Variant
 from impls.weights import Weights, WeightsError, check, shapes, wrong
 
-FLOATS = ("float32", "float64")  # of results: a reference may well have been computed in float64
+FLOATS = ("float32", "float64")  # dtypes of results: a reference may have been computed in float64
 
 
 @dataclass(frozen=True)
 class Values:
-    """What a dump holds."""
+    """The contents of a dump."""
 
     input: np.ndarray
     weights: Weights
@@ -30,7 +30,7 @@ class Values:
     gradients: Weights
 
     def results(self) -> Iterator[tuple[str, np.ndarray]]:
-        """All that was computed, under the names of a parity set's reference files."""
+        """Yield each result as (name of its file in a parity set, array)."""
         yield "logits", self.logits
         yield "loss", self.loss
         for layer, arrays in self.gradients.items():
@@ -39,9 +39,14 @@ class Values:
 
 
 def write(path: Path, images: np.ndarray, weights: Weights, values: Path) -> None:
-    """Pack input, weights and what a Worker kept in the folder ``values``; whole or not at all, uncompressed."""
+    """Pack input, weights and the .npy files of a Worker in ``values``, uncompressed. The file is replaced atomically.
+
+    Raises UsageError if it cannot be written.
+    """
     arrays = {"input": images}
-    arrays |= {f"weights/{layer}/{name}": array for layer, of in weights.items() for name, array in of.items()}
+    arrays |= {
+        f"weights/{layer}/{name}": array for layer, by_name in weights.items() for name, array in by_name.items()
+    }
     for file in sorted(values.glob("*.npy")):
         key = file.stem.replace("gradient.", "gradients.", 1).replace(".", "/")
         arrays[key] = np.load(file, mmap_mode="r") if file.stat().st_size > 1 << 20 else np.load(file)
@@ -53,7 +58,7 @@ def write(path: Path, images: np.ndarray, weights: Weights, values: Path) -> Non
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Every array of a .npz file by its name, unchecked; no pickle is read."""
+    """Read every array of a .npz file, by name, without checking it. Pickles are refused; raises UsageError."""
     try:
         archive = np.load(path, allow_pickle=False)
     except OSError as error:
@@ -62,7 +67,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
         if within := _last_member(path):
             problem = f"{path.name}: the file is cut off or damaged within {within}: {error}"
             raise UsageError(one_line(problem)) from error
-        # numpy's own message advises to load it as a pickle
+        # numpy's own message advises allow_pickle
         raise UsageError(f"{path.name}: expected a .npz file, found something else") from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise UsageError(f"{path.name}: expected a .npz file, found one array")
@@ -73,7 +78,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 def _member(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
     try:
         array = archive[name]
-    except Exception as error:  # zlib, zipfile, numpy and Python's tokenizer each have their own
+    except Exception as error:  # zlib, zipfile, numpy and Python's tokenizer raise types of their own
         problem = f"{path.name}: {name}: expected an array of numbers, cannot read one: {error}"
         raise UsageError(one_line(problem)) from error
     if not isinstance(array, np.ndarray):
@@ -82,20 +87,21 @@ def _member(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
 
 
 def values(arrays: dict[str, np.ndarray], variant: Variant, source: str) -> Values:
-    """A dump's arrays checked against the variant at the input's own size; UsageError says which is wrong."""
+    """Check a dump's arrays against the variant, at the size of the input. UsageError names a wrong array."""
     images = arrays.get("input")
     size = variant.input_size
     needed = {"input": (None, size, size, 3), "logits": None, "loss": ()}
     parameters = {layer.name: layer.trainable(shape) for layer, shape, _ in variant.placed() if layer.trainable(shape)}
-    gradients = {f"gradients/{layer}/{name}": s for layer, of in parameters.items() for name, s in of.items()}
-    weights = [f"weights/{layer}/{name}" for layer, of in shapes(variant).items() for name in of]
+    gradients = {f"gradients/{layer}/{name}": s for layer, by_name in parameters.items() for name, s in by_name.items()}
+    weights = [f"weights/{layer}/{name}" for layer, by_name in shapes(variant).items() for name in by_name]
     for name in arrays:
         if name not in (*needed, *gradients, *weights):
             raise UsageError(
                 one_line(f"{source}: {name}: not an array of a dump of {variant.name}; see `verify --dump`")
             )
     if images is None or images.ndim != 4 or not len(images):
-        raise UsageError(f"{source}: input: expected float32 of shape (n, {size}, {size}, 3), {_found(images)}")
+        problem = "found nothing" if images is None else f"found shape {images.shape}"
+        raise UsageError(f"{source}: input: expected float32 of shape (n, {size}, {size}, 3), {problem}")
     classes = np.prod(variant.placed()[-1].output)
     expected = {
         "input": ((len(images), size, size, 3), ("float32",)),
@@ -115,21 +121,17 @@ def values(arrays: dict[str, np.ndarray], variant: Variant, source: str) -> Valu
 
 
 def _tree(arrays: dict[str, np.ndarray], root: str) -> Weights:
-    found: Weights = {}
+    tree: Weights = {}
     for key, array in arrays.items():
         top, _, rest = key.partition("/")
         if top == root:
             layer, _, name = rest.partition("/")
-            found.setdefault(layer, {})[name] = array
-    return found
-
-
-def _found(array: np.ndarray | None) -> str:
-    return "found nothing" if array is None else f"found shape {array.shape}"
+            tree.setdefault(layer, {})[name] = array
+    return tree
 
 
 def _last_member(path: Path) -> str:
-    """The array whose local header comes last in a damaged .npz: a cut-off file ends within it."""
+    """Name of the array with the last local header in a damaged .npz: a truncated file ends within it."""
     data = path.read_bytes()
     at = data.rfind(b"PK\x03\x04")
     if at < 0:

@@ -1,4 +1,4 @@
-"""What a Run is expected to take, for --dry-run: an estimate from this machine's own matrix rate, said to be one."""
+"""Estimate how long a Run takes, for --dry-run, from the matrix rate of this machine."""
 
 import time
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from bench.cases.case import Case, groups
 from bench.cases.protocol import Protocol
 
 START_S = 7.0  # a Worker's import, build and proof, measured on a 2-core VM
-REFERENCE_S = 6.0  # weights and the float64 reference of a group, measured there
-SHARE = 0.5  # of the matrix rate that a pass reaches, measured for torch and TensorFlow on a 2-core VM
-GPU_FLOPS = 1e13  # a guess: nothing is asked of the GPU in a dry run
+REFERENCE_S = 6.0  # weights and the float64 reference of a group, measured on the same VM
+SHARE = 0.5  # fraction of the matrix rate that a pass reaches, measured for torch and TensorFlow on a 2-core VM
+GPU_FLOPS = 1e13  # a guess: a dry run does not use the GPU
 
 
 def seconds(cases: Sequence[Case], protocol: Protocol) -> float:
-    """Wall time of a Run without the gate's extra burn-in."""
+    """Wall time of a Run in seconds, without the extra burn-in of the gate."""
     rate = matrix_flops()
     total = 0.0
     for group in groups(cases):

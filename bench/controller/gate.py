@@ -1,7 +1,6 @@
-"""The gate: what keeps a Net from being timed, and what keeps two rows from being compared in silence.
+"""Acceptance checks: reasons not to time a Net, and conditions that changed while it was timed.
 
-A fault is one line, empty where there is none. Values are judged in parity.py; here is what becomes of the verdicts,
-and of the conditions that a Worker found itself in.
+Each ``*_fault`` function returns one line, empty if there is no fault. The limits of values are in parity.py.
 """
 
 import re
@@ -12,21 +11,22 @@ from bench.cases.case import PRESETS, Case
 from bench.controller.parity import Judged
 from bench.worker.replies import CheckKind, Conditions, PrecisionProbe, SyncLag
 
-#: Conditions that must be at the end what they were before the clock.
+#: Conditions that must be the same before and after timing.
 KEPT = ("threads", "onednn", "tf32", "device", "layout", "traces")
 
 
 class Disagrees(Exception):
-    """A Net that is not equal to the reference, not finite, or not where and how it was asked for: never timed."""
+    """A Net is not timed: unequal to the reference, not finite, or not on the device or in the layout asked for."""
 
 
 def refuse(fault: str) -> None:
+    """Raise Disagrees if there is a fault."""
     if fault:
         raise Disagrees(fault)
 
 
 def value_fault(checks: Sequence[Judged]) -> str:
-    """The worst check that is not within its limit."""
+    """Describe the worst of the checks that exceed their limits."""
     wrong = [check for check in checks if not check.ok]
     if not wrong:
         return ""
@@ -44,8 +44,8 @@ def worst_errors(checks: Sequence[Judged]) -> dict[CheckKind, float]:
 
 
 def precision_fault(case: Case, probes: Mapping[str, PrecisionProbe]) -> str:
-    """A matmul or convolution that showed another precision than the Case's. On a GPU an unknown one passes: its fp32
-    convolutions may be Winograd's. With the preset `default` what a user gets is found out, not asked for."""
+    """A matmul or convolution that ran in another precision than the Case's. On a GPU an unknown precision passes: fp32
+    convolutions may be Winograd's. The preset `default` leaves the precision to the framework: nothing is refused."""
     if case.preset != PRESETS[0]:
         return ""
     allowed = (case.precision,) if case.device == "cpu" else (case.precision, "unknown")
@@ -59,7 +59,7 @@ def precision_fault(case: Case, probes: Mapping[str, PrecisionProbe]) -> str:
 
 
 def precision_shown(case: Case, probes: Mapping[str, PrecisionProbe]) -> str | None:
-    """The lowest precision that the probes showed, where the preset leaves it to the framework; else None."""
+    """The lowest precision that the probes measured, if the preset leaves it to the framework; else None."""
     if case.preset == PRESETS[0]:
         return None
     order = ("bf16", "tf32", "unknown", "fp32")
@@ -68,28 +68,28 @@ def precision_shown(case: Case, probes: Mapping[str, PrecisionProbe]) -> str | N
 
 
 def place_fault(case: Case, threads: int | None, conditions: Conditions) -> str:
-    """An output on another device, activations in another layout, or other threads in force, than was asked for."""
-    found = re.search(r"(cpu|cuda|gpu):?(\d*)$", conditions.device.lower())
-    kind, number = found.groups() if found else ("", "")
+    """Output on another device, activations in another layout, or another number of threads, than asked for."""
+    match = re.search(r"(cpu|cuda|gpu):?(\d*)$", conditions.device.lower())
+    kind, number = match.groups() if match else ("", "")
     asked = case.device.partition(":")
     elsewhere = kind not in (("cpu",) if asked[0] == "cpu" else ("cuda", "gpu"))
     if elsewhere or (kind != "cpu" and int(number or 0) != int(asked[2] or 0)):
-        return f"asked for {case.device}, the output lies on {conditions.device}"
+        return f"asked for {case.device}, the output is on {conditions.device}"
     if conditions.layout != case.layout:
-        return f"asked for layout {case.layout}, activations lie in {conditions.layout}"
+        return f"asked for layout {case.layout}, activations are in {conditions.layout}"
     if None not in (threads, conditions.threads) and conditions.threads != threads:
         return f"asked for {threads} threads, {conditions.threads} are in force"
     return ""
 
 
 def changed(before: Conditions, after: Conditions) -> dict[str, tuple[Any, Any]]:
-    """What did not stay as it was while a Case was timed: a retrace, threads, a precision switch."""
+    """Settings that changed while a Case was timed (traces, threads, precision switches): (before, after) by name."""
     ends = {name: (getattr(before, name), getattr(after, name)) for name in KEPT}
     return {name: (first, last) for name, (first, last) in ends.items() if first != last}
 
 
 def sync_fault(lag: SyncLag) -> str:
-    """A ``wait`` that leaves the device with work to do: what is timed would be the call alone."""
+    """A ``wait`` that returns while the device still has work: the time would be that of the call alone."""
     if lag.copy_ns <= lag.allowed_ns:
         return ""
     return (

@@ -1,7 +1,7 @@
-"""The parity set of a net: weights, tie-free images and the float64 values every framework is held against; the limits.
+"""Parity set of a net: weights, tie-free images and float64 reference values; and the limits of every comparison.
 
 A gradient jumps where rounding flips a ReLU or the winner of a pool: one flip moves conv1's gradient by 1e-3 to 1e-2 in
-float32, none leaves 1e-6. So an image that comes nearer to a tie than ``TIE`` is rejected, and limits can be strict.
+float32; without a flip it is within 1e-6. Images nearer to a tie than ``TIE`` are rejected, so limits are strict.
 """
 
 import functools
@@ -22,26 +22,26 @@ from impls.layers import BatchNorm
 from impls.variants import VARIANTS, Variant
 from impls.weights import Weights, initial, write_shared
 
-TIE = 3e-6  # share of a layer's RMS; float32 rounding moves a pre-activation by up to about 1e-6 of it
-DRAWS = 200  # how many images are tried where no accepted ones are on file
+TIE = 3e-6  # fraction of a layer's RMS; float32 rounding moves a pre-activation by up to about 1e-6 of it
+DRAWS = 200  # how many images are tried if no accepted draws are on file
 
 #: Relative L2 against float64. fp32: measured worst logits 2.2e-6, loss 1.2e-6, gradient 3.3e-6, statistics 1e-7.
 #: tf32 and bf16: three times the worst error of the float64 reference itself when the operands of every convolution and
-#: dense layer are rounded to that precision (`python -m bench.controller.parity rounding`; docs/decisions/0004); there
-#: rounding flips ReLUs and pools whatever the images, so a gradient is held by its length (norm) too.
+#: dense layer are rounded to that precision (`python -m bench.controller.parity rounding`; docs/decisions/0004). There
+#: rounding flips ReLUs and pools whatever the images, so the norm of a gradient has a limit too.
 LIMITS = {
     "fp32": {"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "state": 1e-5},
     "tf32": {"logits": 6e-3, "loss": 2e-3, "gradient": 0.3, "norm": 9e-2, "state": 6e-4},
     "bf16": {"logits": 4e-2, "loss": 6e-2, "gradient": 0.7, "norm": 0.2, "state": 4e-3},
 }
-#: Without tie-free images float32's rounding flips them too: a gradient moves by up to 2e-2.
+#: Without tie-free images rounding in float32 flips them too: a gradient moves by up to 2e-2.
 LOOSE = LIMITS["fp32"] | {"gradient": 5e-2, "norm": 5e-3}
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A check with its limit and verdict. An error of None is a wrong shape, or a missing or infinite value; a
-    tolerance of None is that of a check of no values."""
+    """A check with its limit and verdict. ``error`` is None for a wrong shape, or a missing or infinite value;
+    ``tolerance`` is None for a check that compares no values."""
 
     kind: CheckKind
     what: str
@@ -55,12 +55,12 @@ class Judged:
 
     @property
     def excess(self) -> float:
-        """How many times the tolerance the error is; infinite where there is none."""
+        """Error over tolerance; infinite without an error."""
         return math.inf if self.error is None or self.tolerance is None else self.error / self.tolerance
 
     @property
     def description(self) -> str:
-        """What it looked at, and by how much that is off where it has an error."""
+        """What was checked, with its error and tolerance if it has an error."""
         if self.error is None:
             return self.what
         return f"{self.what}: off by {self.error:.1e}, allowed {self.tolerance:.0e}"
@@ -68,9 +68,9 @@ class Judged:
 
 @dataclass(frozen=True)
 class Proof:
-    """One build of a Net that is held against values: at this batch, in this precision, within these limits.
+    """One build of a Net to verify: at this batch, in this precision, within these limits.
 
-    ``target`` is the folder of the values: reference, or theirs.
+    ``target`` is the folder of the expected values: ``reference`` or ``theirs``.
     """
 
     batch: int
@@ -81,7 +81,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class ParitySet:
-    """What a Worker is held against; the arrays lie in ``folder`` as weights/, images.npy and reference/."""
+    """Values that Workers are verified against. ``folder`` has the arrays: weights/, images.npy and reference/."""
 
     folder: Path
     tie_free: bool
@@ -90,10 +90,9 @@ class ParitySet:
     target: str = "reference"
 
     def proofs(self, batch: int, precision: str, shown: str | None = None) -> list[Proof]:
-        """What a Case is proven by: itself, and where its precision hides a small fault, first the same net in fp32.
+        """The builds that prove a Case: itself, and if its precision hides a small fault, first the same net in fp32.
 
-        ``shown`` is the precision that a process in which nothing was set was found to have: its limits stand, and
-        there is no fp32 to be had.
+        ``shown`` is the precision that was measured in a process where none is set: its limits apply instead of fp32's.
         """
         strict = LIMITS["fp32"] if self.tie_free else LOOSE
         if shown not in (None, "fp32"):
@@ -104,7 +103,7 @@ class ParitySet:
 
 
 def judge(checks: Sequence[Check], limits: Mapping[str, float]) -> list[Judged]:
-    """A Worker's checks with tolerance and verdict; where the limits hold a gradient's norm, that is one more check."""
+    """Add tolerance and verdict to a Worker's checks; if there is a limit of norms, one more check per gradient."""
     judged = []
     for check in checks:
         judged.append(Judged.of_error(check.kind, check.what, check.error, limits[check.kind]))
@@ -121,10 +120,10 @@ def images(variant: Variant, seed: int, draw: int, count: int) -> np.ndarray:
 
 
 def accepted(variant: Variant, weights: Weights, count: int, seed: int, draws: list[int], most: int) -> list[int]:
-    """The first draws whose images are tie-free, those of ``draws`` tried first and then the stream from 0.
+    """The first draws whose images are tie-free; those of ``draws`` are tried first, then the stream from 0.
 
-    Images are drawn one by one; where BatchNorm ties them together, the whole batch of ``count`` is one draw.
-    At most ``most`` draws are tried; fewer than asked for come back when that is not enough.
+    A draw is one image, or the whole batch of ``count`` if BatchNorm makes its images depend on each other.
+    At most ``most`` draws are tried, so fewer than ``count`` may be returned.
     """
     together = count if has_batch_statistics(variant) else 1
     found: list[int] = []
@@ -138,10 +137,10 @@ def accepted(variant: Variant, weights: Weights, count: int, seed: int, draws: l
 
 
 def prepare(variant: Variant, folder: Path, *, batch: int, seed: int = 0, weights: Weights | None = None) -> ParitySet:
-    """Compute the parity set of a variant and write it where Workers can map it.
+    """Compute the parity set of a variant and write it to ``folder``, from which Workers map it.
 
-    The base batch is 2 images, or 1 where ``batch`` is odd; a Worker tiles it to its own batch. ``weights`` are those
-    of a file, else the seed's.
+    The base batch is 2 images, or 1 if ``batch`` is odd; a Worker tiles it to its own batch. Without ``weights`` they
+    are initialized from the seed.
     """
     count = 1 if batch % 2 else 2
     known = _on_file(variant, seed, count) if weights is None else []
@@ -159,9 +158,9 @@ def prepare(variant: Variant, folder: Path, *, batch: int, seed: int = 0, weight
 
 
 def adopt(variant: Variant, folder: Path, theirs: dump.Values, precision: str) -> tuple[ParitySet, list[Judged]]:
-    """A parity set of another implementation's values, made in a precision; with it their checks against float64.
+    """Make a parity set of another implementation's values, computed in ``precision``.
 
-    Where theirs and ours differ, the second says who is off.
+    Returns it with the checks of those values against float64, which tell which side is off where two differ.
     """
     write_shared(theirs.weights, folder / "weights")
     trained = _write_reference(variant, theirs.weights, theirs.input, folder)
@@ -180,7 +179,7 @@ def adopt(variant: Variant, folder: Path, theirs: dump.Values, precision: str) -
 
 
 def _write_reference(variant: Variant, weights: Weights, base: np.ndarray, folder: Path) -> reference.Trace:
-    """Reference values of those images under ``folder``; the forward pass in training form."""
+    """Write reference values of these images under ``folder``; return the forward pass in training form."""
     target = folder / "reference"
     target.mkdir(parents=True, exist_ok=True)
     np.save(folder / "images.npy", base)
@@ -208,7 +207,7 @@ def _file() -> dict[str, dict[str, list[int]]]:
 
 
 def _on_file(variant: Variant, seed: int, count: int) -> list[int]:
-    """Accepted draws of the default weights and sizes; empty elsewhere."""
+    """Accepted draws in tie_free.json, which has those of the default weights and sizes; else empty."""
     default = VARIANTS.get(variant.name)
     if default is None or default.hash != variant.hash or seed != 0:
         return []
@@ -216,8 +215,8 @@ def _on_file(variant: Variant, seed: int, count: int) -> list[int]:
 
 
 def rounding(variant: Variant, precision: str) -> dict[str, float]:
-    """What a precision costs by itself: the worst error of each kind of the float64 reference whose operands of
-    convolutions and dense layers are rounded, against the plain one, on the default parity images."""
+    """Error of a precision itself: the worst of each kind, of the float64 reference with the operands of convolutions
+    and dense layers rounded, relative to the plain reference, on the default parity images."""
     weights, draws = initial(variant), _on_file(variant, 0, 2)
     base = np.concatenate([images(variant, 0, draw, 2 // len(draws)) for draw in draws])
     plain, low = (reference.forward(variant, weights, base, training=True, precision=p) for p in (None, precision))
@@ -225,8 +224,8 @@ def rounding(variant: Variant, precision: str) -> dict[str, float]:
         trace.logits if not plain.statistics else reference.forward(variant, weights, base, precision=p).logits
         for trace, p in ((low, precision), (plain, None))
     ]
-    found, expected = (reference.gradients(variant, weights, *of) for of in ((low, precision), (plain, None)))
-    pairs = [(found[layer][name], array) for layer, arrays in expected.items() for name, array in arrays.items()]
+    rounded, exact = (reference.gradients(variant, weights, *args) for args in ((low, precision), (plain, None)))
+    pairs = [(rounded[layer][name], array) for layer, arrays in exact.items() for name, array in arrays.items()]
     moved = [
         (a, b)
         for layer in plain.statistics
@@ -242,22 +241,22 @@ def rounding(variant: Variant, precision: str) -> dict[str, float]:
 
 
 def print_rounding() -> None:
-    """Print the errors behind the LIMITS of tf32 and bf16, which are three times the worst of them."""
+    """Print the errors from which LIMITS of tf32 and bf16 are derived: three times the worst."""
     for precision in ("tf32", "bf16"):
-        found = {name: rounding(variant, precision) for name, variant in VARIANTS.items()}
-        worst = {kind: max(errors[kind] for errors in found.values()) for kind in LIMITS[precision]}
-        for name, errors in (found | {"worst": worst, "limit": LIMITS[precision]}).items():
+        by_variant = {name: rounding(variant, precision) for name, variant in VARIANTS.items()}
+        worst = {kind: max(errors[kind] for errors in by_variant.values()) for kind in LIMITS[precision]}
+        for name, errors in (by_variant | {"worst": worst, "limit": LIMITS[precision]}).items():
             print(f"{precision}  {name:12}", *(f"{kind} {errors[kind]:.1e}" for kind in worst), sep="  ", flush=True)
 
 
 def search() -> None:
     """Rewrite tie_free.json; takes minutes, since one draw in 4 to 600 is accepted."""
-    found: dict[str, dict[str, list[int]]] = {}
+    draws: dict[str, dict[str, list[int]]] = {}
     for name, variant in VARIANTS.items():
         weights = initial(variant)
-        found[name] = {str(count): accepted(variant, weights, count, 0, [], most=20_000) for count in (1, 2)}
-        print(name, found[name], flush=True)
-        Path(__file__).with_name("tie_free.json").write_text(json.dumps(found, indent=1) + "\n")
+        draws[name] = {str(count): accepted(variant, weights, count, 0, [], most=20_000) for count in (1, 2)}
+        print(name, draws[name], flush=True)
+        Path(__file__).with_name("tie_free.json").write_text(json.dumps(draws, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Workers for commands that time nothing: asked before anything is made, and kept from variant to variant."""
+"""Workers for commands that time nothing: a check before the command starts, and a pool shared by variants."""
 
 import tempfile
 from collections.abc import Sequence
@@ -17,14 +17,16 @@ R = TypeVar("R")
 
 
 def preflight(cases: Sequence[Case], settings: WorkerSettings) -> None:
-    """Ask for GPUs, other interpreters and other revisions before anything is made: what is missing is a mistake, not a
-    fault."""
+    """Start a Worker per GPU, other interpreter and other revision before anything is written.
 
-    def alike(case: Case) -> tuple[object, ...]:
+    Raises UsageError if one is missing or does not fit.
+    """
+
+    def needs(case: Case) -> tuple[object, ...]:
         return settings.python(case), settings.package(case), case.framework, case.device
 
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
-        for case in {alike(case): case for case in cases}.values():
+        for case in {needs(case): case for case in cases}.values():
             own = settings.package(case)
             if case.device == "cpu" and settings.python(case) is None and own is None:
                 continue
@@ -35,12 +37,12 @@ def preflight(cases: Sequence[Case], settings: WorkerSettings) -> None:
             except WorkerDied as died:
                 if own and died.kind in (FaultKind.DIED, FaultKind.ERROR, FaultKind.MISSING):
                     raise UsageError(_unfit(case, settings, died)) from died
-                continue  # the command will meet it again, and say what it wrote
+                continue  # the command meets it again and reports its stderr
             worker.process.kill()
 
 
 def _unfit(case: Case, settings: WorkerSettings, died: WorkerDied) -> str:
-    """Why the revision of an Arm cannot be timed by this one's harness, in one line."""
+    """One line that says why this harness cannot time the revision of an Arm."""
     side = describe_arm(settings.ab.recorded(), case.arm) if settings.ab and case.arm else ""
     why = died.last_words if died.kind == FaultKind.DIED and died.last_words else died.reason
     return (
@@ -49,8 +51,8 @@ def _unfit(case: Case, settings: WorkerSettings, died: WorkerDied) -> str:
 
 
 class WorkerPool:
-    """One Worker per framework, mode and process-wide precision, kept from variant to variant; a dead one is started
-    afresh for the next."""
+    """One Worker per framework, mode and process-wide precision, shared by variants; a dead one is started again for
+    the next variant."""
 
     def __init__(self, settings: WorkerSettings, logs: Path):
         self.settings, self.logs = settings, logs
@@ -64,14 +66,14 @@ class WorkerPool:
             worker.process.kill()
 
     def worker(self, case: Case) -> RunningWorker:
-        """The running Worker of a Case, started where there is none."""
+        """The Worker of a Case, started if it is not running."""
         name = f"{case.worker}-{case.process_precision}"
         if name not in self.running:
             self.running[name] = self.settings.start(name, case, self.logs)
         return self.running[name]
 
     def ask(self, case: Case, request: Request[R]) -> R:
-        """One request to the Case's Worker; WorkerDied is passed on, and the Worker forgotten."""
+        """Send a request to the Case's Worker and return the reply. A Worker that raises WorkerDied leaves the pool."""
         worker = self.worker(case)
         try:
             return worker.process.ask(request)

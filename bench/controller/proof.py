@@ -1,4 +1,4 @@
-"""What one Worker goes through before it is timed: probes, build, first calls, and the proof of what will be timed."""
+"""Validate a Worker before timing: precision probes, build, first calls, numerical verification."""
 
 import dataclasses
 import statistics
@@ -25,16 +25,16 @@ from bench.worker.replies import (
 )
 from impls import FRAMEWORKS
 
-#: What a group is held against, computed when it is first asked for.
+#: The parity set of a group, computed at the first call.
 Reference = Callable[[], parity.ParitySet]
 
 
 @dataclasses.dataclass(frozen=True)
 class Proven:
-    """What was found of one Worker: the Net it holds, errors against float64 by kind, and under which conditions.
+    """Facts of a validated Worker: identity of its Net, errors against float64 by kind, conditions.
 
-    ``proven`` is False for a user's own net that takes no weights of ours. ``layers`` are what the framework reports,
-    none of a guest.
+    ``proven`` is False for a user's net that does not take our weights. ``layers`` are those that the framework
+    reports; empty for a user's net.
     """
 
     identity: Identity
@@ -67,10 +67,10 @@ def prove(
     *,
     first: bool,
 ) -> Proven:
-    """Probe, build, first call, and hold every value against the reference; Disagrees where something is not as asked.
+    """Probe precision, build, make the first calls and compare every value with the reference.
 
-    ``first`` is a Run's first Round, the only one in which the Net's cost beside others' is looked at. A user's own net
-    that does not take our weights is built and called, and cannot be proven.
+    ``first`` is true in a Run's first Round, the only one in which numpy's matrix rate is measured. A user's net that
+    does not take our weights is built and called only. Raises Disagrees if something is not as asked.
     """
     case, passes, guest, process = cases[0], [case.pass_ for case in cases], settings.guest(cases[0]), worker.process
     precision = worker.precision(build_of(case))
@@ -86,25 +86,25 @@ def prove(
             identity = prover.ask(build_request(case, parity_set.folder, guest, how, needed))
             first_ns = {}
             checks: list[Check] = []
-            for each in proven_with(passes):
-                if each.name in passes:
-                    first_ns[each.name] = prover.ask(CallFirst(each.method))
-                verified = prover.ask(Verify([Output(each.proof)], thorough=False))
+            for pass_ in proven_with(passes):
+                if pass_.name in passes:
+                    first_ns[pass_.name] = prover.ask(CallFirst(pass_.method))
+                verified = prover.ask(Verify([Output(pass_.proof)], thorough=False))
                 checks, gradients = checks + verified.checks, verified.gradients or gradients
         judged = parity.judge(checks, proof.limits)
         errors[proof.precision] = gate.worst_errors(judged)
         gate.refuse(gate.value_fault(judged))
-    if case.dropout or not proven:  # proven off and timed on: with it there is no one right answer
+    if case.dropout or not proven:  # proven without and timed with it: its results are random
         how = dataclasses.replace(build_of(case), dropout=case.dropout)
         identity = process.ask(build_request(case, parity_set.folder, guest, how, needed))
-        first_ns = {pass_: process.ask(CallFirst(PASSES[pass_].method)) for pass_ in passes}
+        first_ns = {name: process.ask(CallFirst(PASSES[name].method)) for name in passes}
     numpy_rate = worker.numpy_rate() if first and judged_by_numpy(case) else None
     overhead_ns = process.ask(MeasureOverhead(1000))
     conditions = process.ask(ReadConditions())
     gate.refuse(gate.place_fault(case, settings.pinned_threads(case), conditions))
     reported = process.ask(DescribeLayers())
     net = case.net
-    if guest is None or (reported and proven):  # one that is not proven may be another net
+    if guest is None or (reported and proven):  # a net that is not proven may have other layers
         gate.refuse("; ".join(layer_table.differences(net, layer_table.table(net), {case.framework: reported})[:1]))
     return Proven(
         identity=identity,
@@ -122,14 +122,15 @@ def prove(
 
 
 def judged_by_numpy(case: Case) -> bool:
-    """Whether numpy's product can be held against a pass: in fp32 on the CPU, where the framework is not the only
-    witness of its own speed. The null Net does nothing, and says so."""
+    """Whether numpy's matrix rate is a reference for a pass that the framework itself has no part in: in fp32 on the
+    CPU, the null Net excepted."""
     return (case.device, case.precision) == ("cpu", "fp32") and FRAMEWORKS[case.framework].peer
 
 
 @contextmanager
 def prover_for(process: WorkerProcess, case: Case, settings: WorkerSettings, logs: Path) -> Iterator[WorkerProcess]:
-    """The Worker itself; for the fp32 proof of a tf32 one a Worker of its own, since tf32 is set for a process."""
+    """Yield the Worker that verifies: the Worker itself, or for the fp32 proof of tf32, which is set per process, a new
+    one."""
     if case.process_precision == process.launch.settings.precision:
         yield process
         return

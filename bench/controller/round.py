@@ -1,4 +1,4 @@
-"""One Round of one group: fresh Workers, alive together, one computing at a time, in mirrored turns."""
+"""One Round of one group: fresh Workers that take mirrored turns, one computing at a time."""
 
 import dataclasses
 import random
@@ -22,17 +22,16 @@ from bench.worker.messages import Finish, MeasureCeiling
 from bench.worker.replies import Conditions, FaultKind, Output
 from impls import FRAMEWORKS
 
-#: Workers that go on from group to group, by name, device and precision.
+#: Workers shared by groups, by name, device and precision.
 Kept = Mapping[tuple[str, ...], RunningWorker]
 
 
 @dataclass(frozen=True)
 class RoundResult:
-    """How a Round ended; every event that it measured is in the journal already.
+    """How a Round ended; its measurements are in the journal already.
 
-    ``void`` is why it has to be repeated, since a Worker died; ``disturbed`` is what outside the Workers disturbed it;
-    both are empty where nothing did. ``failed`` are reasons by Case id, ``kept`` the Workers that go on to the next
-    group.
+    ``void`` is why it must be repeated (a Worker died), ``disturbed`` what outside the Workers disturbed it; each is
+    empty if nothing did. ``failed`` are reasons by Case id, ``kept`` the Workers for the next group.
     """
 
     void: str
@@ -42,10 +41,10 @@ class RoundResult:
 
 
 class Round:
-    """One Round of one group: start every Worker that is not in ``kept``, prove it, burn it in, then cycles, then end.
+    """One Round of one group: start the Workers that are not in ``kept``, prove them, burn in, run cycles, end.
 
-    ``spare`` says that a Worker may still die for the Round to be repeated; the order of turns depends on seed and
-    place alone, so that a Run that is resumed goes on as it would have.
+    ``spare`` is whether the Round may still be repeated for a dead Worker. The order of turns depends only on seed and
+    place, so a resumed Run continues as it would have.
     """
 
     def __init__(self, session: Session, place: Place, proof: Reference, kept: Kept, *, spare: bool):
@@ -62,12 +61,12 @@ class Round:
         self.kind: tuple[str, ...] = ()
 
     def run(self, cases: list[Case]) -> RoundResult:
-        """Measure those Cases; Workers that are not kept have ended when it returns."""
+        """Measure these Cases. Workers that are not kept have ended when it returns."""
         self.kind = (cases[0].device, cases[0].precision)
         cases_of: dict[str, list[Case]] = {}
         for case in cases:
             cases_of.setdefault(case.worker, []).append(case)
-        # the classic protocol times one framework after the other, each Pass in turn; else all are alive together
+        # the classic protocol times one framework after the other; in a paired one all are alive together
         crews = [self._start_order(list(cases_of))] if self.protocol.paired else [[name] for name in cases_of]
         void, over = "", False
         try:
@@ -77,14 +76,14 @@ class Round:
         except Repeat as repeat:
             void, over = repeat.reason, True
         finally:
-            kept = list(self.kept.values()) if over else []  # who is interrupted keeps nobody
+            kept = list(self.kept.values()) if over else []  # an interrupted Round keeps none
             for worker in self.workers.values():
                 if worker not in kept:
                     worker.process.kill()
         return RoundResult(void, self._disturbance(), self.failed, self.kept)
 
     def _measure(self, crew: list[str], cases_of: dict[str, list[Case]]) -> None:
-        """Workers that are alive together, from their start to their end."""
+        """Start, time and finish Workers that are alive together."""
         slots = self._start(crew, cases_of)
         self.slots += slots
         if self.protocol.paired:
@@ -101,24 +100,24 @@ class Round:
                     self._finish(name, [slot for slot in slots if slot.case.worker == name])
 
     def _shared(self, name: str) -> tuple[str, ...]:
-        """Under what a Worker goes on to other groups: those of the device and precision that it was proven to have."""
+        """Key of a Worker in ``kept``: it serves other groups of the same device and precision only."""
         return (name, *self.kind)
 
     def _disturbance(self) -> str:
-        """What outside the Workers disturbed a Block, and with it the Round; empty where nothing did."""
+        """What outside the Workers disturbed a Block, and with it the Round; empty if nothing did."""
         faults = [(slot.case.id, noise.invalid(slot.noise)) for slot in self.slots if slot.noise]
         return next((f"{fault} ({case_id})" for case_id, fault in faults if fault), "")
 
     @contextmanager
     def _faults(self, name: str, cases: list[Case]) -> Iterator[None]:
-        """A dead Worker voids the Round once; in the repeat it fails its Cases and the others go on."""
+        """Handle a dead Worker: void the Round the first time; in the repeat fail its Cases only."""
         try:
             yield
         except WorkerDied as died:
             self.journal.add(
                 events.Fault(*self.place, worker=name, kind=died.kind, reason=died.reason, stderr_tail=died.tail)
             )
-            # what did not fit will not fit again
+            # memory will be exhausted again, and the user's net will fail again
             again = self.spare and died.kind not in (FaultKind.MEMORY, FaultKind.NET)
             tail = died.tail if died.kind != FaultKind.NET else ""
             self.watcher.on_fault(name, self.place, died.reason, tail, again)
@@ -130,7 +129,7 @@ class Round:
         except Disagrees as disagrees:
             self.dead.add(name)
             self._fail(cases, str(disagrees))
-            if self._shared(name) not in self.kept:  # one that goes on to other nets is not to blame for them
+            if self._shared(name) not in self.kept:  # a shared Worker still serves other nets
                 self.workers[name].process.kill()
 
     def _fail(self, cases: list[Case], reason: str) -> None:
@@ -141,17 +140,17 @@ class Round:
                 self.watcher.on_failed(case, reason)
 
     def _start_order(self, names: list[str]) -> list[str]:
-        """Who is started and built first is drawn, and turned round in every other Round: it decides who gets which
-        memory, which can make one of two equal processes faster every time."""
+        """Draw the order of start and build, reversed in every other Round: it decides which memory a process gets, and
+        that can make one of two equal processes faster every time."""
         both = random.Random(f"{self.protocol.seed} {self.place.group} {self.place.round // 2}")
         order = both.sample(names, len(names))
         return order[::-1] if self.place.round % 2 else order
 
     def _start(self, crew: list[str], cases_of: dict[str, list[Case]]) -> list[Slot]:
-        """Fresh Workers, imported all at once and proven one by one; nothing is timed while one still imports.
+        """Start Workers, which import concurrently, and prove them one by one; nothing is timed during an import.
 
         In Round 0 all have imported before the first is built, so that first calls are measured alone; later Rounds
-        save those seconds and record no first call.
+        save that time.
         """
         for name in crew:
             if kept := self.kept.get(self._shared(name)):
@@ -172,7 +171,7 @@ class Round:
                     self._prove(name, cases_of[name])
         for name in (name for name in crew if name not in self.dead):
             case = cases_of[name][0]
-            known = self.workers[name].ceiling_known and not self.place.attempt  # a voided attempt's counts no more
+            known = self.workers[name].ceiling_known and not self.place.attempt  # that of a void attempt does not count
             if not known and (FRAMEWORKS[case.framework].peer or case.guest):
                 with self._faults(name, cases_of[name]):
                     self._ceiling(name, case)
@@ -222,10 +221,10 @@ class Round:
             self.journal.add(events.Layers([events.LayerRow(**row) for row in rows]))
 
     def _ceiling(self, name: str, case: Case) -> None:
-        """What the device does at best, asked of every Worker when all others are idle, in every Round: the machine's
+        """Measure the best rates of the device in a Worker while all others are idle; in every Round, since a machine's
         speed drifts."""
         threads = self.conditions[name].threads or self.settings.threads
-        how = dataclasses.replace(build_of(case), batch=1, mode=plain(case))
+        how = dataclasses.replace(build_of(case), batch=1, mode=uncompiled_mode(case))
         own = FRAMEWORKS[case.framework].peer
         rates = self.workers[name].process.ask(MeasureCeiling(how, threads, own))
         self.workers[name].ceiling_known = True
@@ -242,8 +241,8 @@ class Round:
         )
 
     def _cycles(self, slots: list[Slot]) -> None:
-        """Mirrored cycles of Turns: a random order of the slots, then the same order backwards; a fixed computation of
-        the controller's own before and after."""
+        """Mirrored cycles of Turns: a random order of the slots, then its reverse; with a control computation in the
+        controller before and after."""
         slots = [slot for slot in slots if slot.case.worker not in self.dead]
         if not slots:
             return
@@ -259,9 +258,9 @@ class Round:
             for slot in order + order[::-1]:
                 if slot.case.worker in self.dead:
                     continue
-                # the first iteration after a switch is up to 8 % slow; one that fills a Turn by itself may be
+                # the first iteration after a switch is up to 8 % slower; it is left out unless a Turn has only one
                 lead = int(length > 1 and slot is not before)
-                with self._faults(slot.case.worker, [one.case for one in slots if one.worker is slot.worker]):
+                with self._faults(slot.case.worker, [other.case for other in slots if other.worker is slot.worker]):
                     spent += slot.turn(turn, lead=lead, cycle=cycle)
                 before = slot
         self.journal.add(events.Control(*self.place, **noise.control()._asdict()))
@@ -269,19 +268,19 @@ class Round:
     def _straight(self, slots: list[Slot]) -> None:
         """The classic protocol: for each Pass its burn-in, then all its iterations, ten at a time."""
         for slot in slots:
-            with self._faults(slot.case.worker, [one.case for one in slots]):
+            with self._faults(slot.case.worker, [other.case for other in slots]):
                 if slot.case.worker not in self.dead:
                     slot.burn_in()
                     for done in range(0, self.protocol.iterations, 10):
                         slot.turn(min(10, self.protocol.iterations - done), lead=0, cycle=done // 10)
 
     def _finish(self, name: str, slots: list[Slot]) -> None:
-        """Is what was timed still equal, under the conditions it began with? Memory; then the Worker leaves."""
+        """Verify values and conditions again after timing, record each Case's Block, and end a Worker not kept."""
         case, worker = slots[0].case, self.workers[name]
         guest = self.settings.guest(case)
         timed = [PASSES[slot.case.pass_] for slot in slots] if guest is None or guest.takes_weights else []
-        # with dropout on, a pass in training mode has no one right answer
-        outputs = [Output(each.proof) for each in timed if not (each.training and case.dropout)]
+        # with dropout, results of a pass in training mode are random
+        outputs = [Output(pass_.proof) for pass_ in timed if not (pass_.training and case.dropout)]
         finished = worker.process.ask(Finish(outputs))
         changed = gate.changed(self.conditions[name], finished.conditions)
         shown = gate.precision_shown(case, worker.precision(build_of(case)))
@@ -301,14 +300,14 @@ class Round:
             worker.process.end()
 
 
-def plain(case: Case) -> str:
-    """The framework's mode that compiles nothing, where it has one: what the device can do does not hang on it."""
-    it = FRAMEWORKS[case.framework]
-    return next((mode for mode in it.modes if mode not in it.compiled), it.modes[0])
+def uncompiled_mode(case: Case) -> str:
+    """The framework's first mode that compiles nothing, else its first mode; the ceiling does not depend on it."""
+    framework = FRAMEWORKS[case.framework]
+    return next((mode for mode in framework.modes if mode not in framework.compiled), framework.modes[0])
 
 
 class Repeat(Exception):
-    """The Round is void and is run once more."""
+    """The Round is void and is repeated."""
 
     def __init__(self, reason: str):
         super().__init__(reason)

@@ -1,7 +1,7 @@
 """The controller of a Run: groups one after another, each in Rounds, until it is done, interrupted or out of time.
 
-It imports no framework. What it measures is in run.jsonl before it asks for more, so nothing measured is lost; a Run
-that was cut off goes on from there.
+It imports no framework. Every measurement is in run.jsonl before the next begins, so nothing is lost and a Run that
+was cut off can be resumed.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from bench.record.run import Run
 
 
 class Rounds:
-    """One Run: ``run()`` measures every group and says why it ended. ``earlier`` is what there is of it already."""
+    """One Run: ``run()`` measures every group and returns why it ended. ``earlier`` is the Run that it resumes."""
 
     def __init__(
         self,
@@ -50,9 +50,10 @@ class Rounds:
         self.reason = "planned"
         self.noise_stays = bool(earlier and earlier.disturbed)
         self.kept: Kept = {}
-        """Workers that go on to the next group of their device and precision, where the Protocol shares them."""
+        """Workers for the next group of their device and precision, if the Protocol shares Workers."""
 
     def head(self, run_id: str, name: str = "", selftest: dict[str, events.SelfTest] | None = None) -> None:
+        """Record the header."""
         given, ab = self.settings.given, self.settings.ab
         self.journal.add(
             events.Header(
@@ -73,8 +74,10 @@ class Rounds:
         )
 
     def go_on(self) -> int:
-        """Take up an earlier Run: what it had not finished when it was cut off is void, and is measured again. The
-        bytes of a last line that was never finished."""
+        """Resume an earlier Run: Rounds that it had not finished are void and are measured again.
+
+        Returns how many bytes of an unfinished last line were removed.
+        """
         dropped = self.journal.cut_torn_line()
         if self.earlier:
             self.journal.add(events.Resume(dropped))
@@ -83,8 +86,8 @@ class Rounds:
         return dropped
 
     def run(self) -> str:
-        """Measure; the stop reason: planned, target, max_rounds, time_cap, interrupted or, where all cases failed,
-        failed. The journal has an ``end`` in every case but a full disk."""
+        """Measure every group and return the stop reason: planned, target, max_rounds, time_cap, interrupted or, if all
+        Cases failed, failed. The journal gets an ``end`` event unless the disk is full."""
         scratch = Path(tempfile.mkdtemp(prefix="alexnet-bench-"))
         try:
             if self.protocol.shared_workers:
@@ -105,17 +108,17 @@ class Rounds:
         return self.reason
 
     def _guests(self) -> list[events.GuestNet]:
-        """Users' own nets, for the header; the Arms of an --ab may have two of one name."""
-        found = ((self.settings.guest(case), case.arm) for case in self.cases)
-        once = dict.fromkeys((guest, arm) for guest, arm in found if guest)
-        return [events.GuestNet(**guest.recorded(), label=guest.label, arm=arm) for guest, arm in once]
+        """Users' nets, for the header; the two Arms of an --ab may have nets of the same label."""
+        guests = ((self.settings.guest(case), case.arm) for case in self.cases)
+        distinct = dict.fromkeys((guest, arm) for guest, arm in guests if guest)
+        return [events.GuestNet(**guest.recorded(), label=guest.label, arm=arm) for guest, arm in distinct]
 
     def _stop(self, number: int, reason: str) -> None:
         self.journal.add(events.Stop(number, events.StopReason(reason)))
         self.reason = "time_cap" if "time_cap" in (reason, self.reason) else reason
 
     def _proof(self, number: int, cases: list[Case], scratch: Path) -> parity.ParitySet:
-        """What a group is held against: computed once, while the first Round's Workers import."""
+        """Compute the parity set of a group, while the first Round's Workers import."""
         self.watcher.on_reference(cases[0])
         given = self.settings.given
         weights = given.arrays if given else None
@@ -123,14 +126,14 @@ class Rounds:
         try:
             made = parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights)
         except OSError as error:
-            why = error.strerror or error  # numpy says how much it wrote, and not why
+            why = error.strerror or error  # numpy's error has the number of bytes and no reason
             raise UsageError(f"cannot write the weights to {scratch}: {why}; make room there, or set TMPDIR") from error
         ids, draws = [case.id for case in cases], list(made.draws)
         self.journal.add(events.Parity(number, ids, made.tie_free, draws))
         return made
 
     def _group(self, number: int, cases: list[Case], scratch: Path) -> str:
-        """All Rounds of a group; why it stopped."""
+        """Run all Rounds of a group and return why it stopped."""
         proof = functools.cache(functools.partial(self._proof, number, cases, scratch))
         finished = self.earlier.finished(number) if self.earlier else set()
         began = time.monotonic()
@@ -150,7 +153,7 @@ class Rounds:
         return "target" if self._target_reached(cases) else "max_rounds"
 
     def _all_groups(self, scratch: Path) -> None:
-        """Round by Round, one set of Workers for all groups of it."""
+        """Run all groups Round by Round, with one set of Workers per Round."""
         everything = list(enumerate(groups(self.cases)))
         proofs = {
             number: functools.cache(functools.partial(self._proof, number, cases, scratch))
@@ -176,7 +179,7 @@ class Rounds:
             self._stop(number, "failed" if all(case.id in self.failed for case in cases) else reason)
 
     def _round(self, group: int, round_: int, cases: list[Case], proof: Reference) -> None:
-        """One Round: once more where a Worker died, and where noise disturbed it, as long as a repeat can be had."""
+        """Run one Round; repeat it if a Worker died, or if noise disturbed it and repeats are left."""
         deaths = disturbed = 0
         for attempt in itertools.count(self.earlier.next_attempt(group, round_) if self.earlier else 0):
             cases = [case for case in cases if case.id not in self.failed]
@@ -196,12 +199,14 @@ class Rounds:
                 self.journal.add(events.Void(*place, result.disturbed))
                 self.watcher.on_disturbed(place, result.disturbed)
                 continue
-            self.noise_stays |= bool(result.disturbed)  # that is this machine: later Rounds are not repeated for it
+            self.noise_stays |= bool(
+                result.disturbed
+            )  # noise is permanent on this machine: later Rounds are not repeated
             self.journal.add(events.RoundEnd(*place, result.disturbed))
             return
 
     def _target_reached(self, cases: list[Case]) -> bool:
-        """Whether every interval of the group is as narrow as --target-ci; looked at after whole Rounds only."""
+        """Whether every interval of the group is as narrow as --target-ci; asked between Rounds only."""
         target = self.protocol.target_ci
         if target is None:
             return False
@@ -212,6 +217,6 @@ class Rounds:
         return pairs.widest(run, live) <= target
 
     def _no_time_for(self, seconds: float) -> bool:
-        """Whether a Round of that length would end after --max-time; every group's first Round is run all the same."""
+        """Whether a Round of that length would end after --max-time. The first Round of a group is always run."""
         limit = self.protocol.max_time_s
         return limit is not None and time.monotonic() - self.began + seconds > limit

@@ -1,4 +1,4 @@
-"""A Run from its first Worker to its last event, interruptible and alone on its devices."""
+"""Make a Run, interruptible and with exclusive use of its devices."""
 
 import signal
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def measure(
     watcher: Watcher | None = None,
     waiting: Callable[[str], None] = lambda text: None,
 ) -> tuple[Path, str]:
-    """Make a Run: its folder, and why it ended. ``waiting`` is told where another Run holds a device."""
+    """Make a Run; return its folder and why it ended. ``waiting`` is called if another Run holds a device."""
     with interruptible(), alone([case.device for case in cases], waiting):
         folder = journal.new_folder(out, name)
         rounds = Rounds(cases, protocol, settings, folder, watcher)
@@ -33,7 +33,7 @@ def measure(
 
 
 class interruptible:
-    """SIGTERM ends a Run as Ctrl-C does: what was measured is kept."""
+    """Context in which SIGTERM ends a Run as Ctrl-C does: measurements are kept."""
 
     def __enter__(self) -> None:
         self.before = signal.signal(signal.SIGTERM, self._raise)

@@ -1,4 +1,4 @@
-"""Settings: what the Workers of an invocation share, and what each Case's own is started and built with."""
+"""Settings that the Workers of an invocation share, and how the Worker and Net of a Case are started and built."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from impls.weights import Weights
 
 @dataclass(frozen=True)
 class GivenWeights:
-    """Weights from a file: its name without a path, its hash, and the arrays, which fit every variant asked for."""
+    """Weights from a file: its name without a path, its hash, and the arrays, which fit every variant of the Run."""
 
     file: str
     sha256: str
@@ -24,13 +24,13 @@ class GivenWeights:
 
     @property
     def digest(self) -> str:
-        """Enough of the hash to tell two files apart in a Case's id."""
+        """First 8 digits of the hash, for the id of a Case."""
         return self.sha256[:8]
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What every Worker of an invocation shares."""
+    """Settings shared by every Worker of an invocation."""
 
     threads: int
     limit_s: float
@@ -39,31 +39,31 @@ class WorkerSettings:
     given: GivenWeights | None = None
     ab: Ab | None = None
     guests: Mapping[str, Guest] = field(default_factory=dict)
-    """Users' own nets, by label."""
+    """Users' nets, by label."""
     cache: Path | None = None
-    """Where what is compiled is kept for later Workers."""
+    """Folder in which compiled code is kept for later Workers."""
 
     def guest(self, case: Case) -> Guest | None:
-        """Whose net a Case times, None for ours."""
+        """The user's net that a Case times; None for ours."""
         if case.guest is None:
             return None
         return (self.ab and self.ab.guest(case.arm)) or self.guests[case.guest]
 
     def python(self, case: Case) -> str | None:
-        """The interpreter of a Case's Worker, None for this one."""
+        """Path of the interpreter of a Case's Worker; None for this one."""
         arm = self.ab.python(case.arm) if self.ab else None
         return arm or self.pythons.get(case.framework)
 
     def package(self, case: Case) -> Path | None:
-        """Where the ``impls`` of a Case's Worker are, None for those of this process."""
+        """Folder of the ``impls`` of a Case's Worker; None for those of this process."""
         return self.ab.package(case.arm) if self.ab else None
 
     def environment(self, case: Case) -> dict[str, str | None]:
-        """What is let through to a Case's Worker beside the whitelist; None takes a variable away."""
+        """Variables passed to a Case's Worker in addition to the whitelist; None removes a variable."""
         return {**self.env, **(self.ab.env(case.arm) if self.ab else {})}
 
     def compiled_before(self, cache: str) -> bool:
-        """Whether there is anything in what a Worker is to compile into; what the driver keeps is not a compiler's."""
+        """Whether a Worker's compile cache has files, not counting those of the GPU driver."""
         if self.cache is None:
             return False
         folder = self.cache / cache
@@ -71,11 +71,11 @@ class WorkerSettings:
         return any(path.is_file() and path.relative_to(folder).parts[0] != "cuda" for path in files)
 
     def pinned_threads(self, case: Case) -> int | None:
-        """How many threads a Case's Worker is given, None where the framework chooses."""
+        """Number of threads that a Case's Worker is given; None if the framework chooses."""
         return case.threads or (self.threads if case.preset == PRESETS[0] else None)
 
     def launch(self, name: str, case: Case, logs: Path, cache: str = "") -> WorkerProcess:
-        """Start the Case's Worker; it goes on to configure itself. ``cache`` names what it compiles into."""
+        """Start the Case's Worker and return while it configures itself. ``cache`` names its compile cache."""
         return WorkerProcess(
             Launch(
                 name,
@@ -91,20 +91,22 @@ class WorkerSettings:
         )
 
     def start(self, name: str, case: Case, logs: Path) -> RunningWorker:
-        """A Worker of the Case that is configured."""
+        """Start the Case's Worker and wait until it is configured."""
         worker = RunningWorker(self.launch(name, case, logs))
         worker.ready()
         return worker
 
 
 def build_of(case: Case) -> Build:
-    """How a Case's Net is built; without dropout, which is never proven."""
+    """How a Case's Net is built for its proof: without dropout."""
     return Build(case.batch, case.device, case.precision, case.mode, case.layout, seed=case.seed, lrn=case.lrn)
 
 
 def build_request(
     case: Case, folder: Path, guest: Guest | None = None, how: Build | None = None, needed: Sequence[str] = ()
 ) -> BuildNet:
-    """The request to build a Case's Net, ours or the user's, from the weights in ``folder``; ``how`` where it is
-    another than the Case's own. ``needed`` are methods that the user's must have."""
+    """Request to build a Case's Net, ours or the user's, from the weights in ``folder``.
+
+    ``how`` replaces ``build_of(case)``; ``needed`` are methods that a user's net must have.
+    """
     return BuildNet(case.variant, case.size, str(folder), how or build_of(case), guest, list(needed))

@@ -1,4 +1,4 @@
-"""Slot: one Pass of one running Worker, burnt in and then timed in turns; each is in the journal before the next."""
+"""Slot: one Pass of one running Worker, burned in and then timed in turns, each recorded before the next."""
 
 import random
 import statistics
@@ -25,7 +25,7 @@ from bench.worker.timing import steady
 
 @dataclass(frozen=True)
 class Session:
-    """What all Rounds of a Run share."""
+    """Objects shared by all Rounds of a Run."""
 
     protocol: Protocol
     settings: WorkerSettings
@@ -36,7 +36,8 @@ class Session:
 
 @dataclass(eq=False)
 class Slot:
-    """``spin_ns`` is added to every iteration: the known slowdown of an --ab. ``stop`` is why its Block ended."""
+    """One Case in one Round. ``spin_ns`` is added to every iteration (the slowdown of an --ab); ``stop`` is why its
+    Block ended."""
 
     session: Session
     place: Place
@@ -52,8 +53,10 @@ class Slot:
         return PASSES[self.case.pass_].method
 
     def burn_in(self) -> None:
-        """At least ``burn_in`` iterations, then on until the series is steady; stored apart from samples. Then, is the
-        device done when ``wait`` says so?"""
+        """Run at least ``burn_in`` iterations, then more until their times are steady; recorded apart from samples.
+
+        Then check that the device is done when ``wait`` returns.
+        """
         rules, ask, began = self.session.protocol, self.worker.process.ask, time.monotonic()
         self.session.watcher.on_burn_in(self.case, self.place)
         start_ns: list[int] = []
@@ -67,7 +70,7 @@ class Slot:
         stop = BurnInStop.COUNT
         least_s = rules.burn_in_gpu_s if rules.gate and self.case.device != "cpu" else 0.0
         while (left := rules.burn_in - len(ns)) > 0 or time.monotonic() - began < least_s:
-            burn(min(10, left) if left > 0 else 10)  # a few at a time: one request must answer within its limit
+            burn(min(10, left) if left > 0 else 10)  # a few at a time: a reply must come within --worker-limit
         while rules.gate:
             if steady(ns, window=rules.gate_window, ratio=rules.gate_ratio):
                 stop = BurnInStop.GATE
@@ -95,7 +98,7 @@ class Slot:
         gate.refuse(gate.sync_fault(lag))
 
     def turn(self, n: int, *, lead: int, cycle: int) -> float:
-        """Time n iterations after ``lead`` that do not count; the seconds of all of them."""
+        """Time n iterations after ``lead`` ones that do not count; return the seconds of all of them."""
         before = noise.snapshot(self.case.device)
         measured = self.worker.process.ask(Measure(self.method, n + lead, self.spin_ns))
         around = noise.between(before, noise.snapshot(self.case.device), measured.cpu_s)
@@ -119,11 +122,11 @@ class Slot:
 
 
 def shuffle(slots: Sequence[Slot], dice: random.Random) -> list[Slot]:
-    """A random order in which those that are compared stand next to each other: the machine's speed moves within
-    tenths of a second."""
+    """Random order in which slots that are compared are adjacent, since the speed of a machine changes within tenths of
+    a second."""
     rivals: dict[tuple[object, ...], list[Slot]] = {}
     for slot in slots:
         rivals.setdefault(slot.case.rivals, []).append(slot)
-    together = [dice.sample(some, len(some)) for some in rivals.values()]
-    dice.shuffle(together)
-    return [slot for some in together for slot in some]
+    shuffled = [dice.sample(group, len(group)) for group in rivals.values()]
+    dice.shuffle(shuffled)
+    return [slot for group in shuffled for slot in group]

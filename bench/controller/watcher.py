@@ -1,4 +1,4 @@
-"""Watcher: what is told of a Run while it is measured, always between turns."""
+"""Watcher: callbacks of a Run in progress, called between turns."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from bench.record.events import Place
 
 
 class Watcher:
-    """A subclass says what it does with each; here it is nothing."""
+    """Base class whose callbacks do nothing."""
 
     def on_reference(self, case: Case) -> None:
         """The float64 reference of the Case's group is computed next."""
@@ -22,10 +22,10 @@ class Watcher:
         """A turn is in the journal; ``ns`` are its samples."""
 
     def on_fault(self, worker: str, place: Place, reason: str, tail: str, repeated: bool) -> None:
-        """A Worker died, with that end of its stderr; the Round is repeated, or else its Cases fail."""
+        """A Worker died; ``tail`` is the end of its stderr. The Round is ``repeated``, or its Cases fail."""
 
     def on_disturbed(self, place: Place, reason: str) -> None:
         """Something outside the Workers disturbed the Round, which is repeated."""
 
     def on_failed(self, case: Case, reason: str) -> None:
-        """The Case is not timed any more."""
+        """The Case is not timed again."""

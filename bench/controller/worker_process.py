@@ -1,4 +1,4 @@
-"""A Worker as the controller sees it: started by exec with a whitelisted environment, asked, and ended."""
+"""Worker processes: start one with a whitelisted environment, send requests, read replies, end it."""
 
 import contextlib
 import os
@@ -23,8 +23,8 @@ from impls.net import Build, Settings
 
 R = TypeVar("R")
 
-# Loads the two packages from where it is told, and nothing else from there: another interpreter must import its own
-# framework and its own numpy.
+# Loads the two packages from the given paths without adding those to sys.path: another interpreter must import its own
+# framework and numpy.
 BOOTSTRAP = """
 import importlib.util, sys
 for name, path in (("impls", sys.argv[1]), ("bench", sys.argv[2])):
@@ -34,7 +34,7 @@ for name, path in (("impls", sys.argv[1]), ("bench", sys.argv[2])):
 from bench.worker.main import main
 main(sys.argv[3], *map(int, sys.argv[4:7]))
 """
-#: What libraries that several frameworks share take a number of threads from.
+#: Variables from which libraries that several frameworks share read their number of threads.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 KEPT = ("PATH", "HOME", "TMPDIR", "SYSTEMROOT")
 TAIL_LINES = 20
@@ -49,13 +49,13 @@ class WorkerDied(Exception):
 
     @property
     def last_words(self) -> str:
-        """The last line of its stderr, where an error stands that ended it before it could answer."""
+        """Last line of stderr: the error, if the process died before replying."""
         return self.tail.splitlines()[-1] if self.tail else ""
 
 
 def environment(settings: Settings, extra: Mapping[str, str | None], cache: Path) -> dict[str, str]:
-    """All that a Worker inherits: nothing of the caller's shell can change what is timed, unless it is named in
-    ``extra``, which can take away as well. What is compiled is kept in ``cache``."""
+    """The whole environment of a Worker: no variable of the caller's shell changes what is timed, except those in
+    ``extra``, where None removes a variable. Compiled code is kept in ``cache``."""
     on_gpu, equal = settings.device != "cpu", settings.preset == "equal"
     visible = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
     inherited: dict[str, str | None] = {
@@ -78,11 +78,10 @@ def environment(settings: Settings, extra: Mapping[str, str | None], cache: Path
 
 @dataclass(frozen=True)
 class Launch:
-    """What a Worker process is started with.
+    """How a Worker process is started.
 
-    ``settings`` are what it configures itself with; ``cache`` is the folder of what it compiles, ``logs`` that of what
-    it writes. ``env`` is let through beside the whitelist; None takes a variable away. ``package`` is the folder of an
-    impls other than this process's.
+    ``cache`` is the folder for compiled code, ``logs`` the one for its stdout and stderr. ``env`` is passed in addition
+    to the whitelist; None removes a variable. ``package`` is the folder of an ``impls`` other than this process's.
     """
 
     name: str
@@ -97,13 +96,13 @@ class Launch:
 
     @property
     def command(self) -> list[str]:
-        """But for the two pipes' ends."""
+        """The command line without the ends of the two pipes."""
         package = self.package / "__init__.py" if self.package else impls.__file__
         return [self.python, "-c", BOOTSTRAP, str(package), bench.__file__, self.framework]
 
 
 class WorkerProcess:
-    """A Worker that was told to configure itself. ``ask`` raises WorkerDied for whatever keeps a reply from coming."""
+    """A Worker process, configuring itself from the start. ``ask`` raises WorkerDied if no reply comes."""
 
     def __init__(self, launch: Launch):
         self.launch, self.name, self.limit_s = launch, launch.name, launch.limit_s
@@ -149,7 +148,7 @@ class WorkerProcess:
             os.write(self.requests, messages.write_request(request))
 
     def receive(self, request: Request[R]) -> R:
-        """The reply to what was sent last; WorkerDied where none comes, or a failure."""
+        """Return the reply to the last request. Raises WorkerDied if none comes, or for a Failure."""
         try:
             reply = messages.read_reply(request, self._line(request.do))
         except Malformed as error:
@@ -158,16 +157,16 @@ class WorkerProcess:
         if not isinstance(reply, Failure):
             return reply
         what = "ran out of memory" if reply.kind == FaultKind.MEMORY else f"failed in {request.do}"
-        # of a user's own net the words alone, without the exception's name
+        # of a user's net the message alone, without the name of the exception
         reason = reply.why.partition(": ")[2] if reply.kind == FaultKind.NET else f"{what}: {reply.why}"
         died = WorkerDied(self.name, reply.kind, reason, self.tail())
         self.kill()
         raise died
 
     def wait_until_configured(self) -> Ready:
-        """What it says of itself, once it has imported its framework.
+        """Wait until the framework is imported and return what the Worker reports of itself.
 
-        UsageError where the framework or the device is missing: that is the user's to mend, not a fault.
+        Raises UsageError if the framework or the device is missing, which the user can correct.
         """
         try:
             return self.receive(self.configure)
@@ -180,7 +179,7 @@ class WorkerProcess:
             raise
 
     def end(self) -> None:
-        """Close its requests, which tells it to leave; kill it if it does not."""
+        """Close the pipe of requests, which tells the Worker to exit; kill it if it does not."""
         if self.requests >= 0:
             os.close(self.requests)
             self.requests = -1
@@ -198,7 +197,7 @@ class WorkerProcess:
         self.requests = self.replies = -1
 
     def tail(self) -> str:
-        """The end of what it wrote to stderr."""
+        """The last lines of stderr."""
         return "\n".join(self.stderr.read_text(errors="replace").splitlines()[-TAIL_LINES:])
 
     def _line(self, do: str) -> bytes:
@@ -228,11 +227,11 @@ class WorkerProcess:
         return WorkerDied(self.name, FaultKind.DIED, reason, self.tail())
 
     def _mistake(self, died: WorkerDied) -> str:
-        """What the user is to mend where it could not be configured; empty where that is a fault."""
+        """What the user can correct if it could not be configured; empty if that is a fault."""
         framework, python, device = self.launch.framework, self.launch.python, self.launch.settings.device
         where = "" if python == sys.executable else f" for {python}"
         if self.launch.package and (died.kind in (FaultKind.DIED, FaultKind.ERROR) or "'impls" in died.last_words):
-            return ""  # its own impls do not fit: no framework is missing
+            return ""  # the impls of a revision do not fit: no framework is missing
         if died.kind == FaultKind.MISSING or "ModuleNotFoundError" in died.tail:
             return (
                 f"framework {framework!r} is not installed{where}: pip install {impls.requirement(framework)} "
@@ -251,9 +250,9 @@ class WorkerProcess:
 
 @dataclass(eq=False)
 class RunningWorker:
-    """A Worker process and what it was found to be, each fact asked for once.
+    """A Worker process and facts about it, each asked for once.
 
-    ``compile_cache`` is cold or warm, as it was at the start, None where its mode does not compile.
+    ``compile_cache`` is ``cold`` or ``warm`` at the start, None if its mode does not compile.
     """
 
     process: WorkerProcess
@@ -268,7 +267,7 @@ class RunningWorker:
         return self._ready
 
     def precision(self, how: Build) -> dict[str, PrecisionProbe]:
-        """The precision of a matmul and of a convolution in its process."""
+        """The measured precision of a matmul and of a convolution in its process."""
         self._precision = self._precision or self.process.ask(ProbePrecision(how))
         return self._precision
 

@@ -73,12 +73,12 @@ def test_another_precision_than_was_asked_for_is_refused(case, shown, refused):
     ],
 )
 def test_an_output_on_another_device_is_refused(case, device, refused):
-    words = f"asked for {case.device}, the output lies on {device}"
+    words = f"asked for {case.device}, the output is on {device}"
     assert gate.place_fault(case, 2, conditions(device=device, layout=case.layout)) == (words if refused else "")
 
 
 def test_activations_in_another_layout_are_refused():
-    words = "asked for layout nchw, activations lie in nhwc"
+    words = "asked for layout nchw, activations are in nhwc"
     assert gate.place_fault(A, 2, conditions(layout="nhwc")) == words
 
 
