@@ -1,5 +1,5 @@
-"""The command line: each request is a command. A command's module is imported when it is called, so that --help costs
-nothing."""
+"""The command line: one command per request. A command's module is imported when the command is called, to keep --help
+fast."""
 
 import dataclasses
 import functools
@@ -32,11 +32,11 @@ from bench.output.plots.kinds import KINDS
 
 T = TypeVar("T")
 REQUESTS: dict[str, type] = {}
-"""The request of each command."""
+"""The request class of each command."""
 
 
 class Commands(click.Group):
-    """A user's mistake is one line on stderr and exit 2, never a traceback."""
+    """Reports a UsageError as one line on stderr and exit code 2, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -47,7 +47,7 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("alexnet-bench: interrupted", err=True)
             sys.stdout.flush()
-            os._exit(130)  # an import that was interrupted would have Python end by the signal instead
+            os._exit(130)  # sys.exit after an interrupted import ends by the signal
 
 
 class Command(click.Command):
@@ -64,7 +64,7 @@ class Command(click.Command):
 
 
 def parameter(field: str, declared: Declaration) -> click.Parameter:
-    """The option or argument of a field of a request."""
+    """The click option or argument for a field of a request."""
     name, required, metavar = option_name(field), declared.required, declared.metavar
 
     def parse(text: str) -> Any:
@@ -90,14 +90,14 @@ def parameter(field: str, declared: Declaration) -> click.Parameter:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(bench.__version__, prog_name="alexnet-bench")
 def main() -> None:
-    """Time equivalent AlexNets in PyTorch, TensorFlow and JAX, side by side, after proving them equal.
+    """Benchmark equivalent AlexNets in PyTorch, TensorFlow and JAX, after checking that they are equal.
 
-    Options can come from the environment: ALEXNET_BENCH_BATCH=32.
+    Options can also be set by environment variables: ALEXNET_BENCH_BATCH=32.
     """
 
 
 def command(request: type[T], help: str | None = None) -> Callable[[Callable[[T], int]], Callable[[T], int]]:
-    """Make a command of a function that takes a request; what it returns is the exit code."""
+    """Decorator: register a function from request to exit code as a command."""
 
     def register(function: Callable[[T], int]) -> Callable[[T], int]:
         name = function.__name__
@@ -116,15 +116,15 @@ def command(request: type[T], help: str | None = None) -> Callable[[Callable[[T]
 
 
 def parse_words(name: str, words: list[str]) -> Any:
-    """The request that these words make of a command."""
+    """Parse the arguments of a command into its request."""
     return REQUESTS[name](**main.commands[name].make_context(name, list(words)).params)
 
 
 @command(RunRequest)
 def run(request: RunRequest) -> int:
-    """Prove the nets equal, then time them turn by turn, and write a Run folder.
+    """Verify that the nets are equal, time them in alternating turns, and write a Run folder.
 
-    With --ab the exit code is that of `compare`.
+    Exit 1 if a case failed; with --ab the exit code is that of `compare`.
     """
     if request.resume is not None:
         from bench.commands import resume
@@ -136,7 +136,7 @@ def run(request: RunRequest) -> int:
 
 
 def resume_request(request: RunRequest) -> ResumeRequest:
-    """What --resume takes; UsageError where anything else is written beside it (variables may say what they like)."""
+    """The options that --resume accepts; UsageError for any other on the command line (variables are ignored)."""
     context, taken = click.get_current_context(), {field.name for field in dataclasses.fields(ResumeRequest)}
     for field in sorted(context.params.keys() - taken):
         if context.get_parameter_source(field) is click.core.ParameterSource.COMMANDLINE:
@@ -148,7 +148,7 @@ def resume_request(request: RunRequest) -> ResumeRequest:
 def layers(request: LayersRequest) -> int:
     """Print every layer's shape, params, state and MACs.
 
-    With --framework, what each framework itself reports beside them; exit 1 if they differ.
+    With --framework, add what each framework reports; exit 1 if they differ.
     """
     from bench.commands import layers as module
 
@@ -157,9 +157,9 @@ def layers(request: LayersRequest) -> int:
 
 @command(VerifyRequest)
 def verify(request: VerifyRequest) -> int:
-    """Hold logits, loss and every gradient of each framework against a float64 reference.
+    """Compare logits, loss and every gradient of each framework with a float64 reference.
 
-    Exit 1 if one differs.
+    Exit 1 if any differs.
     """
     from bench.commands import verify as module
 
@@ -168,9 +168,9 @@ def verify(request: VerifyRequest) -> int:
 
 @command(ProfileRequest)
 def profile(request: ProfileRequest) -> int:
-    """Where does the time go? Every row of a net timed as a net of its own, beside the whole net and the ceiling.
+    """Time each layer of a net as a net of its own, next to the whole net and the measured peak.
 
-    RUN shows a profile made before. Exit 1 if a case failed.
+    RUN shows an existing profile. Exit 1 if a case failed.
     """
     from bench.commands import profile as module
 
@@ -179,9 +179,10 @@ def profile(request: ProfileRequest) -> int:
 
 @command(CompareRequest)
 def compare(request: CompareRequest) -> int:
-    """Say of each case whether CANDIDATE is slower than BASE, two Run folders.
+    """Compare two Run folders: is any case slower in CANDIDATE than in BASE?
 
-    One folder alone: the pairs within that Run. Exit 1 a case is slower, 4 incomparable or missing, 3 with --strict.
+    With BASE alone, compare the pairs within that Run. Exit 1 if a case is slower, 4 if incomparable or missing, 3 if
+    inconclusive with --strict.
     """
     from bench.commands import compare as module
 
@@ -190,10 +191,10 @@ def compare(request: CompareRequest) -> int:
 
 @command(SelftestRequest)
 def selftest(request: SelftestRequest) -> int:
-    """Does the harness itself hold? Clock, spins, a missing wait, its own cost, and statistics by simulation.
+    """Test the harness itself: clock, known durations, a missing wait, overhead, and statistics by simulation.
 
-    With --aa or --power it times a real case against itself; RUN... judges such Runs made before. Exit 1 if it fails;
-    the result is kept in selftest.json under --out.
+    --aa and --power time a real case against itself; RUN... evaluates such Runs again. Exit 1 if a check fails. The
+    result is stored in selftest.json under --out.
     """
     from bench.commands.selftest import checks as module
 
@@ -202,13 +203,13 @@ def selftest(request: SelftestRequest) -> int:
 
 @command(EnvRequest)
 def env(request: EnvRequest) -> int:
-    """Look the machine over: frameworks, devices, libraries, noise; and say what could be better."""
+    """Inspect this machine: frameworks, devices, libraries, noise; with advice on what to fix."""
     from bench.commands import env as module
 
     return module.main(request)
 
 
-PLOT_HELP = f"""Draw result CSVs or Run folders; default: the newest Run.
+PLOT_HELP = f"""Plot result CSVs or Run folders; default: the newest Run.
 
 {" ".join(f"{kind.name}: {kind.help}." for kind in KINDS.values())}
 """
@@ -223,9 +224,9 @@ def plot(request: PlotRequest) -> int:
 
 @command(ReportRequest)
 def report(request: ReportRequest) -> int:
-    """One page that holds everything of a Run, for a browser: verdict, tables, plots, conditions, raw data.
+    """Write one self-contained HTML page of a Run: verdict, tables, plots, conditions, raw data.
 
-    Default: the newest Run. Several Runs become one page; it needs no network and no other file.
+    Default: the newest Run. Several Runs share one page. It needs no network and no other file.
     """
     from bench.commands import report as module
 
@@ -234,7 +235,7 @@ def report(request: ReportRequest) -> int:
 
 @command(ExportRequest)
 def export(request: ExportRequest) -> int:
-    """A Run in the format of another program: a store of benchmarks, a dashboard, a trace viewer, a comment."""
+    """Convert a Run to the format of another program: benchmark store, dashboard, trace viewer, Markdown."""
     from bench.commands import export as module
 
     return module.main(request)
@@ -242,9 +243,9 @@ def export(request: ExportRequest) -> int:
 
 @command(IngestRequest)
 def ingest(request: IngestRequest) -> int:
-    """Make a Run of what pytest-benchmark stored, for compare, plot and report.
+    """Convert pytest-benchmark JSON files to a Run, for compare, plot and report.
 
-    One of our own (`make ci-bench`, `export`) comes back as the Run it was. Of others each FILE is a Round.
+    A file of alexnet-bench (`make ci-bench`, `export`) is restored to its Run. Of others each FILE becomes a Round.
     """
     from bench.commands import ingest as module
 

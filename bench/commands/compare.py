@@ -1,4 +1,4 @@
-"""`compare`: is a case of one Run slower than in another, or than its partner in the same Run? With an exit code."""
+"""`compare`: verdicts for the Cases of two Runs, or for the pairs within one Run; with an exit code."""
 
 from bench import UsageError
 from bench.cases.parse import parse_choice, split_list
@@ -17,7 +17,7 @@ def main(request: CompareRequest) -> int:
     margin, words = request.margin, [word for word in split_list(request.allow or "") if word]
     allow = [parse_choice("condition to --allow", word, conditions.COMPARABLE) for word in words]
     if allow and not candidate:
-        raise UsageError("--allow: within one Run nothing else may differ; leave it out, or name a second Run")
+        raise UsageError("--allow: needs two Runs, found one; leave it out, or name a second Run")
     if request.spread and not request.spread.is_dir():
         raise UsageError(f"--spread: no folder {request.spread}")
     folders = [run.folder.resolve().parent for run in runs] + ([request.spread] if request.spread else [])
@@ -36,5 +36,5 @@ def main(request: CompareRequest) -> int:
     elif pairs:
         show(base, candidate, pairs, margin)
     if not pairs:
-        console.tell(f"{base.folder}: there is nothing to compare in this Run alone; name a second one")
+        console.tell(f"{base.folder}: nothing to compare within this Run; name a second one")
     return code

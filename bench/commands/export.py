@@ -1,5 +1,4 @@
-"""`export`: a Run in the format of another program. Its words are translated here and nowhere else: a round of
-pytest-benchmark is an iteration of ours, and its iterations are 1."""
+"""`export`: convert a Run to the format of another program."""
 
 from bench import UsageError
 from bench.cases.parse import parse_choice

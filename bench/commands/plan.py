@@ -1,4 +1,4 @@
-"""Plan: what a request asks to be measured. Cases, Protocol and Worker settings; each user's file is read once."""
+"""Plan: the Cases, Protocol and Worker settings that a request asks for. Each user file is read once."""
 
 import dataclasses
 import importlib.util
@@ -23,12 +23,12 @@ from impls import FRAMEWORKS, PEERS
 from impls.variants import VARIANTS
 from impls.weights import WeightsError, load_all
 
-MOST_ROUNDS = 30  # of a Run that stops at --target-ci
+MOST_ROUNDS = 30  # with --target-ci
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, how, and in which Workers."""
+    """Cases to measure, how, and the settings of their Workers."""
 
     cases: list[Case]
     protocol: Protocol
@@ -36,14 +36,14 @@ class Plan:
 
 
 def plan_run(request: RunRequest) -> Plan:
-    """The grid of `run`, both Arms of each Case where there is an --ab."""
+    """The grid of `run`; with --ab, both Arms of each Case. Raises UsageError."""
     protocol = run_protocol(request)
     ab, nets = parse_ab(request.ab) if request.ab is not None else None, read_nets(request.net)
     frameworks = choose_frameworks(request, ab, nets)
     guests = name_guests(nets, frameworks)
     if ab:
         ab.check(frameworks, request.device)
-        refuse_beside_ab(request, ab)
+        refuse_with_ab(request, ab)
     cases = axes_of(request, frameworks, guests).cases()
     if ab:
         for case in (case for case in cases if ab.key == "lrn" and not has_lrn(case.variant)):
@@ -69,29 +69,31 @@ def run_protocol(request: RunRequest) -> Protocol:
 
 
 def change_protocol(base: Protocol, request: RunRequest | ProfileRequest) -> Protocol:
-    """The Protocol with what was asked for in its place."""
+    """``base`` with the options that were given."""
     asked = {name: getattr(request, name, None) for name in base.options()}
     return dataclasses.replace(base, **{name: value for name, value in asked.items() if value is not None})
 
 
 def choose_frameworks(request: WorkerOptions, ab: Ab | None = None, nets: Sequence[NetFile] = ()) -> list[str]:
-    """Those that are named; else those of users' nets, else those installed.
+    """The frameworks named; else those of users' nets, else those installed.
 
-    Raises UsageError for one that is named and missing, with the extra that brings it.
+    Raises UsageError if one is not installed, naming the extra that installs it.
     """
     if ab and ab.guests and request.framework is None:
         return [ab.guests[0].framework]
-    if ab and ab.key == "python":  # both sides have an interpreter of their own
-        wanted = request.framework or ",".join(name for name, it in FRAMEWORKS.items() if it.in_default_run)
+    if ab and ab.key == "python":  # each side has its own interpreter
+        wanted = request.framework or ",".join(
+            name for name, framework in FRAMEWORKS.items() if framework.in_default_run
+        )
         return parse_choices("framework", wanted, PEERS if wanted == "all" else FRAMEWORKS)
     pythons = dict(request.python)
     if request.framework is None:
         own = [guest.framework for guest in (net.guest() for net in nets) if guest.framework in PEERS]
-        if not own:  # a user's own net stands beside ours of its framework
-            found = {*impls.available(), *pythons}
-            if not found:
+        if not own:  # a user's net is timed with ours of its framework
+            usable = {*impls.available(), *pythons}
+            if not usable:
                 raise UsageError(f"no framework is installed: pip install {impls.requirement()}")
-            return [name for name in FRAMEWORKS if name in found]
+            return [name for name in FRAMEWORKS if name in usable]
         names = list(dict.fromkeys(own))
     else:
         names = parse_choices("framework", request.framework, PEERS if request.framework == "all" else FRAMEWORKS)
@@ -102,7 +104,7 @@ def choose_frameworks(request: WorkerOptions, ab: Ab | None = None, nets: Sequen
 
 
 def name_guests(nets: Iterable[NetFile], frameworks: Sequence[str]) -> dict[str, Guest]:
-    """Users' own nets by label; UsageError where two would have one name."""
+    """Users' nets by label; UsageError if two have the same one."""
     guests: dict[str, Guest] = {}
     for guest in (net.guest(frameworks) for net in nets):
         if guest.label in guests:
@@ -111,8 +113,8 @@ def name_guests(nets: Iterable[NetFile], frameworks: Sequence[str]) -> dict[str,
     return guests
 
 
-def refuse_beside_ab(request: RunRequest, ab: Ab) -> None:
-    """UsageError where the axis that two Arms differ in is asked for by its own option too."""
+def refuse_with_ab(request: RunRequest, ab: Ab) -> None:
+    """UsageError for an option that cannot be combined with this --ab."""
     own = ab.key in (*AXES, "threads", "python", "net")
     if own and getattr(request, ab.key) != getattr(RunRequest(), ab.key):
         raise UsageError(f"--ab {ab.key} and --{ab.key}: expected one of them")
@@ -147,7 +149,7 @@ def axes_of(request: RunRequest, frameworks: Sequence[str], guests: Mapping[str,
 
 
 def choose_precisions(request: NetOptions) -> list[str]:
-    """Those named; ``all`` means all that the devices have."""
+    """The precisions named; ``all`` means all that the devices support."""
     every = [name for name in PRECISIONS if name != "tf32" or "cpu" not in request.device]
     return every if request.precision == "all" else parse_choices("precision", request.precision, PRECISIONS)
 
@@ -155,7 +157,7 @@ def choose_precisions(request: NetOptions) -> list[str]:
 def plain_cases(
     request: WorkerOptions, frameworks: Sequence[str], variants: Sequence[str], batch: int = 1
 ) -> list[Case]:
-    """One Case per variant, framework, mode and precision, for commands that time nothing."""
+    """One Case per variant, framework, mode and precision, for commands that do not time."""
     if len(request.device) > 1:
         raise UsageError(f"--device: expected one, found {', '.join(request.device)}")
     run = convert(request, RunRequest, variant=variants, batch=(batch,), pass_=tuple(PASSES)[:1])
@@ -163,7 +165,7 @@ def plain_cases(
 
 
 def read_weights(path: Path | None, variants: Sequence[str], size: int | None) -> GivenWeights | None:
-    """The file of --weights, held against every variant; UsageError says which layer is wrong."""
+    """Load --weights and check it against every variant; UsageError names the layer that does not fit."""
     if path is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""`plot`: one picture of result CSVs or Run folders."""
+"""`plot`: one plot of result CSVs or Run folders."""
 
 from pathlib import Path
 
@@ -21,13 +21,13 @@ def main(request: PlotRequest) -> int:
 
 
 def refuse_target(path: Path) -> None:
-    """UsageError for a file of a picture whose ending names no format."""
+    """UsageError for a file name whose suffix is not a format of plots."""
     if path.suffix.lower() not in ENDINGS or path.is_dir():
         raise UsageError(f"--output: expected a file that ends in {join_or(ENDINGS)}, found {str(path)!r}")
 
 
 def default_paths(kind: Kind) -> list[Path]:
-    """The newest Run, for a plot of nothing named; empty where there is none and ``kind`` needs none."""
+    """The newest Run; empty if there is none and ``kind`` needs none."""
     if newest := find_newest(SUMMARY, "run.jsonl"):
         return [newest]
     if kind.needs_run:

@@ -1,4 +1,4 @@
-"""`report`: one page that holds everything of a Run, or of several: the verdict first, raw data last."""
+"""`report`: one HTML page of a Run, or of several: the verdict first, raw data last."""
 
 from pathlib import Path
 
@@ -21,14 +21,14 @@ def main(request: ReportRequest) -> int:
 
 
 def default_folder() -> Path:
-    """The newest Run, for a report of nothing named."""
+    """The newest Run; UsageError if there is none."""
     if not (newest := find_newest("run.jsonl")):
         raise UsageError("no Run under results/: run `make bench` first, or name a Run folder")
     return newest
 
 
 def open_run(folder: Path) -> Run:
-    """A Run; UsageError for what is none, which `plot` may be able to draw."""
+    """Open a Run; UsageError for anything else."""
     if not (folder / "run.jsonl").is_file():
         found = "a file" if folder.is_file() else "no run.jsonl there" if folder.is_dir() else "no such folder"
         raise UsageError(f"{folder}: report needs a Run folder, found {found}; `alexnet-bench plot` draws CSVs")

@@ -9,7 +9,7 @@ from bench.cases.arm import Ab, parse_ab
 from bench.commands import profile
 from bench.commands import run as run_command
 from bench.commands.options import convert
-from bench.commands.plan import name_guests, read_weights, refuse_beside_ab
+from bench.commands.plan import name_guests, read_weights, refuse_with_ab
 from bench.commands.requests import ResumeRequest, RunRequest
 from bench.controller.rounds import Rounds
 from bench.controller.session import interruptible
@@ -94,7 +94,7 @@ def ab_as_before(run: Run, request: ResumeRequest) -> Ab | None:
             raise UsageError(f"--resume: the Run compares two {key}, by path; expected its --ab {key}=A,B once more")
         return then.ab() if then else None
     ab = parse_ab(request.ab)
-    refuse_beside_ab(convert(request, RunRequest), ab)
+    refuse_with_ab(convert(request, RunRequest), ab)
     now = ab.recorded()
     if now != then:
         if then and ab.key == then.key == "impls":

@@ -1,4 +1,4 @@
-"""`run`: prove, time, write the Run folder, and show it."""
+"""`run`: verify, time, write the Run folder and print the results."""
 
 from collections.abc import Sequence
 
@@ -34,10 +34,12 @@ def main(request: RunRequest) -> int:
 
 
 def show(run: Run, reason: str, as_json: bool) -> int:
-    """Write what is derived, print the table or the JSON; the exit code: 0, 1 a case failed, 130 interrupted, and with
-    an --ab what `compare` says."""
+    """Write the derived files and print the results.
+
+    Returns the exit code: 0, 1 if a Case failed, 130 if interrupted, with --ab that of `compare`.
+    """
     if any("bf16_emulated" in row["flags"] for row in run.rows()):
-        console.tell("bf16 was asked for, and the device has none of its own: what was timed is an emulation")
+        console.tell("bf16: this device has no bf16 arithmetic; an emulation was timed")
     aa = aa_runs.find([run.folder.parent], but=[run.folder])
     pairs = within(run, aa)
     console.tell_problems(run)
@@ -58,10 +60,10 @@ def show(run: Run, reason: str, as_json: bool) -> int:
             verdicts.show(run, None, pairs)
         console.where(run.folder, [path.name for path in sorted(run.folder.iterdir()) if path.is_file()])
     if reason == "time_cap":
-        console.tell("--max-time: another Round would not have ended in time, so there are fewer than asked for")
+        console.tell("--max-time: stopped early, since another Round would have exceeded it")
     if reason == "interrupted":
         console.tell(
-            "interrupted: what was measured so far is kept and summarised above; go on with "
+            "interrupted: the results so far are kept and summarized above; continue with "
             f"`alexnet-bench run --resume {run.folder}`"
         )
         return 130

@@ -1,6 +1,6 @@
-"""`verify`: logits, loss and every gradient of each framework, held against the float64 reference; nothing is timed.
+"""`verify`: compare logits, loss and every gradient of each framework with the float64 reference; nothing is timed.
 
-What was found can be kept in a file for other implementations, and theirs can take the reference's place.
+The values can be written to a file for other implementations, and a file of theirs can replace the reference.
 """
 
 import dataclasses
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.text import Text
 
 from bench import UsageError
 from bench.cases.case import Case
@@ -24,50 +23,82 @@ from bench.controller.parity import Judged
 from bench.controller.pool import WorkerPool, preflight
 from bench.controller.settings import WorkerSettings, build_of, build_request
 from bench.controller.worker_process import WorkerDied
-from bench.output import console
+from bench.output import console, run_table
 from bench.worker import messages
 from bench.worker.messages import ProbePrecision, ReadConditions
-from bench.worker.replies import Check, CheckKind, Output
+from bench.worker.replies import Check, CheckKind, Conditions, Output, PrecisionProbe
 from impls import weights
 from impls.files import open_whole
 from impls.variants import VARIANTS
 
 
 @dataclass
-class Theirs:
-    """The file of --against: its name and values, and how those stand against float64."""
+class Against:
+    """The file of --against: its name, its values, and their checks against float64."""
 
     name: str
     values: dump.Values
-    checks: list[dict[str, Any]] = field(default_factory=list)
+    precision: str
+    checks: list[Judged] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        checks = [dataclasses.asdict(check) | {"precision": self.precision} for check in self.checks]
+        return {"file": self.name, "checks": checks}
+
+
+@dataclass(frozen=True)
+class CaseCheck:
+    """One check of a Case."""
+
+    case: Case
+    check: Judged
+
+    def as_json(self) -> dict[str, Any]:
+        axes = ("variant", "framework", "mode", "worker", "precision", "batch")
+        return {name: getattr(self.case, name) for name in axes} | dataclasses.asdict(self.check)
+
+
+@dataclass(frozen=True)
+class VerifiedWorker:
+    """A Worker in the precision of ``case``: its versions, and the precision and settings that it reported."""
+
+    case: Case
+    versions: Mapping[str, Any]
+    probes: Mapping[str, PrecisionProbe]
+    conditions: Conditions
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: getattr(self.case, name) for name in ("framework", "mode", "worker", "precision")} | {
+            "versions": self.versions,
+            "precision_found": {what: dataclasses.asdict(probe) for what, probe in self.probes.items()},
+            "conditions": dataclasses.asdict(self.conditions),
+        }
 
 
 def main(request: VerifyRequest) -> int:
-    theirs, request = read_against(request)
+    against, request = read_against(request)
     given = read_weights(request.weights, request.variant, request.size)
     cases = plain_cases(request, choose_frameworks(request), request.variant, batch=request.batch or 2)
-    target, weights_target = targets(request, cases)
-    conditions = worker_settings(request, given)
-    preflight(cases, conditions)
-    verified = Verify(conditions, theirs, target, weights_target)
-    checks = list(verified.checks(cases))
-    ok = all(check["ok"] for check in checks)
-    for path in (path for path in (target, weights_target) if path):
-        console.tell(
-            f"wrote {path}" if ok else f"{path} is not written: what it would hold is not equal to the reference"
-        )
+    refuse_targets(request, cases)
+    settings = worker_settings(request, given)
+    preflight(cases, settings)
+    verification = Verification(settings, against, request.dump, request.save_weights)
+    checks = list(verification.checks(cases))
+    ok = all(row.check.ok for row in checks)
+    for path in (path for path in (request.dump, request.save_weights) if path):
+        console.tell(f"wrote {path}" if ok else f"{path} is not written: its values are not equal to the reference")
     if request.as_json:
-        beside = {"against": {"file": theirs.name, "checks": theirs.checks}} if theirs else {}
-        console.print_json({"checks": checks, "workers": verified.workers} | beside)
+        data: dict[str, Any] = {"checks": [row.as_json() for row in checks]}
+        data |= {"workers": [worker.as_json() for worker in verification.workers]}
+        console.print_json(data | ({"against": against.as_json()} if against else {}))
     else:
-        verify_table(checks, theirs.name if theirs else None, theirs.checks if theirs else ())
-        conditions_lines(verified.workers)
+        print_checks(checks, against)
+        print_conditions(verification.workers)
     return 0 if ok else 1
 
 
-def targets(request: VerifyRequest, cases: Sequence[Case]) -> tuple[Path | None, Path | None]:
-    """The files of --dump and --save-weights, which hold one Net; what is wrong with them is said before anything is
-    computed."""
+def refuse_targets(request: VerifyRequest, cases: Sequence[Case]) -> None:
+    """UsageError for a --dump or --save-weights that cannot be written or would hold several nets; before any work."""
     target, weights_target = request.dump, request.save_weights
     refuse_unwritable("--dump", target)
     refuse_unwritable("--save-weights", weights_target)
@@ -82,7 +113,6 @@ def targets(request: VerifyRequest, cases: Sequence[Case]) -> tuple[Path | None,
         raise UsageError(f"--save-weights: expected a name that ends in .safetensors, found {weights_target.name}")
     if target and target == weights_target:
         raise UsageError(f"--dump and --save-weights: expected two files, found {target} for both")
-    return target, weights_target
 
 
 def refuse_unwritable(option: str, path: Path | None) -> None:
@@ -98,13 +128,13 @@ def refuse_unwritable(option: str, path: Path | None) -> None:
         raise UsageError(f"{option}: cannot write {path}: {error.strerror or error}; choose another file") from error
 
 
-def read_against(request: VerifyRequest) -> tuple[Theirs | None, VerifyRequest]:
-    """The file of --against, and the request with the batch and size of its input; its weights are used."""
+def read_against(request: VerifyRequest) -> tuple[Against | None, VerifyRequest]:
+    """The file of --against, and the request with the batch and size of its input."""
     if request.against is None:
         return None, request
     if len(request.variant) != 1:
         raise UsageError(f"--against: expected one --variant, found {', '.join(request.variant)}")
-    if len(choose_precisions(request)) != 1:
+    if len(precisions := choose_precisions(request)) != 1:
         raise UsageError(f"--against: expected one --precision, the file's own, found {request.precision}")
     for name in ("batch", "size", "weights"):
         if getattr(request, name) is not None:
@@ -115,97 +145,82 @@ def read_against(request: VerifyRequest) -> tuple[Theirs | None, VerifyRequest]:
     if images is not None and images.ndim == 4 and len(images):
         request = dataclasses.replace(request, batch=len(images), size=images.shape[1])
     net = VARIANTS[request.variant[0]].resized(request.size)
-    return Theirs(path.name, dump.values(arrays, net, path.name)), request
+    return Against(path.name, dump.values(arrays, net, path.name), precisions[0]), request
 
 
-class Verify:
-    """One Worker a framework and mode, the reference once a variant."""
+class Verification:
+    """Runs the checks, with one Worker per framework and mode and one reference per variant."""
 
     def __init__(
         self,
-        conditions: WorkerSettings,
-        theirs: Theirs | None = None,
+        settings: WorkerSettings,
+        against: Against | None = None,
         target: Path | None = None,
         weights_target: Path | None = None,
     ):
-        self.conditions, self.theirs, self.target, self.weights_target = conditions, theirs, target, weights_target
-        self.workers: list[dict[str, Any]] = []
+        self.settings, self.against, self.target, self.weights_target = settings, against, target, weights_target
+        self.workers: list[VerifiedWorker] = []
 
-    def checks(self, cases: Sequence[Case]) -> Iterator[dict[str, Any]]:
-        """Every check of every Case, the whole of each array.
-
-        A row is variant, framework, mode, precision, batch, what, kind, error (relative L2; None where there is none),
-        tolerance, ok.
-        """
+    def checks(self, cases: Sequence[Case]) -> Iterator[CaseCheck]:
+        """Every check of every Case, each over a whole array."""
         with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
-            with WorkerPool(self.conditions, Path(scratch) / "workers") as crew:
+            with WorkerPool(self.settings, Path(scratch) / "workers") as pool:
                 for variant in dict.fromkeys(case.variant for case in cases):
                     here = [case for case in cases if case.variant == variant]
                     names = ", ".join(dict.fromkeys(case.framework for case in here))
-                    console.tell(f"{variant}: {names} against {self.theirs.name if self.theirs else 'float64'}")
+                    console.tell(f"{variant}: {names} against {self.against.name if self.against else 'float64'}")
                     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                        yield from self._of_variant(here, crew, Path(folder))
+                        yield from self._check_variant(here, pool, Path(folder))
 
-    def _of_variant(self, cases: Sequence[Case], crew: WorkerPool, folder: Path) -> Iterator[dict[str, Any]]:
+    def _check_variant(self, cases: Sequence[Case], pool: WorkerPool, folder: Path) -> Iterator[CaseCheck]:
         parity_set = self._parity_set(cases[0], folder)
         if not parity_set.tie_free and any(case.precision == "fp32" for case in cases):
-            why = "its input comes nearer to a tie" if self.theirs else f"no tie-free images in {parity.DRAWS} draws"
+            why = "its input comes nearer to a tie" if self.against else f"no tie-free images in {parity.DRAWS} draws"
             console.tell(f"{cases[0].variant}: {why}: gradients get the loose limits")
         proven = True
         for case in cases:
             for proof in parity_set.proofs(case.batch, case.precision):
-                one = dataclasses.replace(case, precision=proof.precision, batch=proof.batch)
-                axes = ("variant", "framework", "mode", "worker", "precision", "batch")
-                identity = {name: getattr(one, name) for name in axes}
+                proof_case = dataclasses.replace(case, precision=proof.precision, batch=proof.batch)
                 try:
-                    checks = parity.judge(self._values(one, crew, parity_set.folder, proof.target), proof.limits)
-                    checks += self._conditions(one, crew)
+                    values = self._values(proof_case, pool, parity_set.folder, proof.target)
+                    checks = parity.judge(values, proof.limits) + self._condition_faults(proof_case, pool)
                 except WorkerDied as died:
-                    yield identity | dataclasses.asdict(Judged(CheckKind.FAULT, died.reason, None, None, False))
+                    yield CaseCheck(proof_case, Judged(CheckKind.FAULT, died.reason, None, None, False))
                     proven = False
                     break
                 proven = proven and all(check.ok for check in checks)
-                if one == case and proven and self.target:
+                if proof_case == case and proven and self.target:
                     self._dump(parity_set.folder, case.batch)
-                yield from (identity | dataclasses.asdict(check) for check in checks)
+                yield from (CaseCheck(proof_case, check) for check in checks)
         if proven and self.weights_target:
             self._save_weights(parity_set.folder)
 
     def _parity_set(self, case: Case, folder: Path) -> parity.ParitySet:
-        if self.theirs:
-            parity_set, checks = parity.adopt(case.net, folder, self.theirs.values, case.precision)
-            self.theirs.checks = [dataclasses.asdict(check) | {"precision": case.precision} for check in checks]
+        if self.against:
+            parity_set, self.against.checks = parity.adopt(case.net, folder, self.against.values, case.precision)
             return parity_set
-        given = self.conditions.given
-        weights = given.arrays if given else None
+        weights = self.settings.given.arrays if self.settings.given else None
         return parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights)
 
-    def _values(self, case: Case, crew: WorkerPool, folder: Path, target: str) -> list[Check]:
+    def _values(self, case: Case, pool: WorkerPool, folder: Path, target: str) -> list[Check]:
         keep = folder / "values"
         keep.mkdir(exist_ok=True)
-        crew.ask(case, build_request(case, folder))
+        pool.ask(case, build_request(case, folder))
         kept = str(keep) if self.target else None
         outputs = [Output(each.proof) for each in proven_with(PASSES)]
-        return crew.ask(case, messages.Verify(outputs, thorough=True, target=target, keep=kept)).checks
+        return pool.ask(case, messages.Verify(outputs, thorough=True, target=target, keep=kept)).checks
 
-    def _conditions(self, case: Case, crew: WorkerPool) -> list[Judged]:
-        """Once a Worker and precision: what it really computes with, kept; a check for each fault."""
-        where = {name: getattr(case, name) for name in ("framework", "mode", "worker", "precision")}
-        if any(where.items() <= worker.items() for worker in self.workers):
+    def _condition_faults(self, case: Case, pool: WorkerPool) -> list[Judged]:
+        """Record what is in force, once per Worker and precision; a failed check per fault."""
+        key = (case.worker, case.precision)
+        if any((worker.case.worker, worker.case.precision) == key for worker in self.workers):
             return []
-        conditions = crew.ask(case, ReadConditions())
-        probes = crew.ask(case, ProbePrecision(build_of(case)))
-        self.workers.append(
-            where
-            | {
-                "versions": crew.worker(case).ready().versions,
-                "precision_found": {what: dataclasses.asdict(probe) for what, probe in probes.items()},
-                "conditions": dataclasses.asdict(conditions),
-            }
-        )
+        conditions = pool.ask(case, ReadConditions())
+        probes = pool.ask(case, ProbePrecision(build_of(case)))
+        self.workers.append(VerifiedWorker(case, pool.worker(case).ready().versions, probes, conditions))
         faults = (
             gate.precision_fault(case, probes),
-            gate.place_fault(case, case.threads or self.conditions.threads, conditions),
+            gate.place_fault(case, case.threads or self.settings.threads, conditions),
         )
         return [Judged(CheckKind.CONDITIONS, fault, None, None, False) for fault in faults if fault]
 
@@ -223,75 +238,58 @@ class Verify:
             raise UsageError(f"--save-weights: cannot write {self.weights_target}: {error}") from error
 
 
-def verify_table(
-    checks: Sequence[Mapping[str, Any]], against: str | None = None, theirs: Sequence[Mapping[str, Any]] = ()
-) -> None:
-    """One table a precision, one row a variant, framework and batch: the worst error of each kind.
+def print_checks(checks: Sequence[CaseCheck], against: Against | None = None) -> None:
+    """One table per precision, one row per variant, Worker and batch: the worst error of each kind; then the failures.
 
-    ``against`` names the file that stood in for the reference, ``theirs`` are its own checks.
+    ``against`` replaced the reference; the last row is the file itself against float64.
     """
     out = console.console()
-    for precision in dict.fromkeys(check["precision"] for check in checks):
-        title = f"{precision}: relative L2 error against {against or 'float64'}, worst array of its kind"
-        groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-        for check in checks:
-            if check["precision"] == precision:
-                name = check["worker"].replace("-", " ")
-                groups.setdefault((check["variant"], name, str(check["batch"])), []).append(check)
-        here = [check for check in (*checks, *theirs) if check["precision"] == precision]
-        norms = {check["kind"]: check["tolerance"] for check in here if check["kind"] == "norm"}
-        table, limits = (
-            console.new_table(title),
-            parity.LIMITS[precision] | norms,
-        )  # a norm is judged where a gradient may move far
+    own = against.checks if against else []
+    reference = against.name if against else "float64"
+    for precision in dict.fromkeys(row.case.precision for row in checks):
+        groups: dict[tuple[str, ...], list[Judged]] = {}
+        for row in (row for row in checks if row.case.precision == precision):
+            key = (row.case.variant, row.case.worker.replace("-", " "), str(row.case.batch))
+            groups.setdefault(key, []).append(row.check)
+        if against and own and against.precision == precision:
+            groups["", "the file to float64", ""] = own
+        here = [check for group in groups.values() for check in group]
+        norms = {check.kind: check.tolerance or 0.0 for check in here if check.kind == CheckKind.NORM}
+        limits = parity.LIMITS[precision] | norms  # a norm is judged where a gradient may move far
+        table = console.new_table(f"{precision}: relative L2 error against {reference}, worst array of its kind")
         for heading in ("variant", "framework", "batch", *(f"{kind}\n≤ {limit:.0e}" for kind, limit in limits.items())):
             table.add_column(heading, no_wrap=True)
         table.add_column("", no_wrap=True)
-        for who, mine in groups.items():
-            table.add_row(*who, *(_worst(mine, kind, usual) for kind, usual in limits.items()), _verdict(mine))
-        own = [check for check in theirs if check["precision"] == precision]
-        if own:
-            table.add_section()
-            cells = (_worst(own, kind, usual) for kind, usual in limits.items())
-            table.add_row("", "the file to float64", "", *cells, _verdict(own))
+        for names, group in groups.items():
+            if group is own:
+                table.add_section()
+            verdict = "equal" if all(check.ok for check in group) else "DIFFERS"
+            table.add_row(*names, *(_worst(group, kind, limit) for kind, limit in limits.items()), verdict)
         out.print(table)
-    for check in (check for check in theirs if not check["ok"]):
-        out.print(f"{against}, against float64: {described(check)}", soft_wrap=True)
-    for check in (check for check in checks if not check["ok"]):
-        out.print(f"{check['variant']} on {check['worker'].replace('-', ' ')}: {described(check)}", soft_wrap=True)
+    for check in (check for check in own if not check.ok):
+        out.print(f"{reference}, against float64: {check.description}", soft_wrap=True)
+    for row in (row for row in checks if not row.check.ok):
+        worker = row.case.worker.replace("-", " ")
+        out.print(f"{row.case.variant} on {worker}: {row.check.description}", soft_wrap=True)
 
 
-def described(check: Mapping[str, Any]) -> str:
-    """A check that failed, in words."""
-    return Judged(**{field.name: check[field.name] for field in dataclasses.fields(Judged)}).description
+def _worst(checks: Iterable[Judged], kind: str, limit: float) -> str:
+    """The worst error of a kind, and its tolerance where that is not ``limit``."""
+    worst = max((check for check in checks if check.kind == kind), key=lambda check: check.excess, default=None)
+    if worst is None or worst.error is None:
+        return "none" if worst else "-"
+    return f"{worst.error:.1e}" + (f" ≤ {worst.tolerance:.0e}" if worst.tolerance != limit else "")
 
 
-def _worst(checks: Iterable[Mapping[str, Any]], kind: str, usual: float) -> str:
-    """The worst error of a kind, and its limit where that is not the usual one."""
-    errors = [(check["error"], check["tolerance"]) for check in checks if check["kind"] == kind]
-    if not errors:
-        return "-"
-    error, tolerance = max(errors, key=lambda one: float("inf") if one[0] is None else one[0] / one[1])
-    other = f" ≤ {tolerance:.0e}" if tolerance != usual else ""
-    return "none" if error is None else f"{error:.1e}{other}"
-
-
-def _verdict(checks: Iterable[Mapping[str, Any]]) -> str:
-    return "equal" if all(check["ok"] for check in checks) else "DIFFERS"
-
-
-def conditions_lines(workers: Iterable[Mapping[str, Any]]) -> None:
-    """What each Worker really computed with, a line each."""
-    out = console.console()
+def print_conditions(workers: Iterable[VerifiedWorker]) -> None:
+    """The precision and settings that each Worker reported, one line per Worker."""
     for worker in workers:
-        conditions, precision = worker["conditions"], worker["precision_found"]
-        facts = [f"{what} in {one['precision']} ({one['error']:.0e})" for what, one in precision.items()]
-        if conditions["threads"]:
-            facts.append(f"{conditions['threads']} threads")
-        if conditions["onednn"] is not None:
-            facts.append(f"oneDNN {('off', 'on')[conditions['onednn']]}")
-        facts += [conditions["layout"], conditions["device"].rpartition("device:")[2].lower()]
-        version = worker["versions"].get(worker["framework"])
-        out.print(
-            Text(f"{worker['framework']} {version} {worker['mode']}: {', '.join(facts)}", style="dim"), soft_wrap=True
-        )
+        case, conditions = worker.case, worker.conditions
+        facts = [f"{what} in {probe.precision} ({probe.error:.0e})" for what, probe in worker.probes.items()]
+        if conditions.threads:
+            facts.append(f"{conditions.threads} threads")
+        if conditions.onednn is not None:
+            facts.append(f"oneDNN {('off', 'on')[conditions.onednn]}")
+        facts += [conditions.layout, conditions.device.rpartition("device:")[2].lower()]
+        version = worker.versions.get(case.framework)
+        run_table.print_line(f"{case.framework} {version} {case.mode}: {', '.join(facts)}", dim=True)

@@ -106,7 +106,7 @@ class TestExitCodes:
             (("base", "--margin", "much"), "--margin: expected percent, above 0 and below 100, found 'much'"),
             (("base", "--margin", "nan"), "--margin: expected percent, above 0 and below 100, found 'nan'"),
             (("base", "--spread", "nowhere"), "--spread: no folder nowhere"),
-            (("base", "--allow", "env"), "--allow: within one Run nothing else may differ"),
+            (("base", "--allow", "env"), "--allow: needs two Runs, found one"),
             (("base", "base", "--allow", "env,wether"), "unknown condition to --allow 'wether': choose host, cpu, "),
         ],
     )
@@ -130,7 +130,7 @@ class TestExitCodes:
         make(tmp_path / "a", protocol=Protocol(paired=False))
         result = invoke(tmp_path / "a", *how)
         assert result.exit_code == 2
-        assert result.stderr.endswith("there is nothing to compare in this Run alone; name a second one\n")
+        assert result.stderr.endswith("nothing to compare within this Run; name a second one\n")
         if how == ("--json",):
             nothing = {"base": "a", "candidate": None, "cases": [], "exit_code": 2, "aa_command": None}
             assert json.loads(result.stdout) == nothing

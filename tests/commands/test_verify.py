@@ -71,7 +71,7 @@ class TestDump:
         target = tmp_path / "bad.npz"
         got = inline("verify", *SMALL, "--mode", "part", "--env", "NULL_NET=wrong", "--dump", str(target))
         assert got.code == 1
-        assert "bad.npz is not written: what it would hold is not equal to the reference" in got.err
+        assert "bad.npz is not written: its values are not equal to the reference" in got.err
         assert list(tmp_path.glob("*.npz*")) == []
 
     def test_of_several_nets_is_a_mistake(self, tmp_path):

@@ -234,7 +234,7 @@ class TestStops:
         run = inline("run", *NULL, "--batch", "2,4", "--rounds", "30", "--max-time", "0.001")
         assert run.code == 0, run.err
         assert {(turn["group"], turn["round"]) for turn in run.of("turn")} == {(0, 0), (1, 0)}
-        assert "another Round would not have ended in time" in run.err
+        assert "stopped early, since another Round would have exceeded it" in run.err
         assert [end["reason"] for end in run.of("end")] == ["time_cap"]
         assert {row["stop_reason"] for row in Run(run.folder).rows()} == {"time_cap"}
 
