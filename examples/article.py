@@ -1,20 +1,20 @@
-"""The article's own program as a guest: TensorFlow 1's Graph and Session, kept alive by tf.compat.v1.
+"""The article's program as a guest: TensorFlow 1's Graph and Session through tf.compat.v1.
 
     alexnet-bench run --variant tutorial --net examples/article.py:build
 
-Source: a benchmark article on classic CNNs (AlexNet) after tensorflow/models' tutorials/image/alexnet (2016). As there,
-images are Variables that stay in the session, the passes are ``session.run`` of the last ReLU and of the gradients of
-``l2_loss``, convolutions are SAME, pools VALID but for the last one, and the logits go through a ReLU.
+Source: a benchmark article on classic CNNs (AlexNet) after tensorflow/models' tutorials/image/alexnet (2016). As in the
+article, images are Variables in the session, the passes are ``session.run`` of the last ReLU and of the gradients of
+``l2_loss``, convolutions pad SAME, pools VALID except for the last, and the logits go through a ReLU.
 
-Four things are not as there, so that it can be compared:
+Four things differ from the article, so that the net can be compared:
 
 - Weights and images are fed once; the article drew its own.
-- The loss is computed beside its gradients, which do without its value.
-- There are two Variables of images, and a tower of the net on each, with the same weights; the passes take turns.
-- Nothing is fetched inside the clock. ``session.run(gradients)`` hands each to NumPy: free on a CPU, a copy of 300 MB
-  on a GPU. ``tf.group`` of them is no way out, since Grappler drops what has only control edges left (2 dense layers
+- The loss is computed with its gradients, which do not need its value.
+- Two Variables of images each have a copy of the graph on the same weights; the passes alternate between them.
+- Nothing is fetched inside the clock. ``session.run(gradients)`` returns NumPy arrays: free on a CPU, a copy of 300 MB
+  on a GPU. ``tf.group`` does not help, since Grappler drops operations with only control edges left (2 dense layers
   at batch 32 on 2 cores: 0.4 ms instead of 100). So each value is assigned to a Variable, which takes over its buffer
-  (100.1 ms, fetched 99.6), and the values that prove a pass are those that were timed.
+  (100.1 ms, fetched 99.6), and the values that prove a pass are the timed ones.
 """
 
 import tensorflow as tf
@@ -23,28 +23,28 @@ v1 = tf.compat.v1
 
 
 def build(variant, weights, how):
-    """A Net of tutorial: graph; fp32 or tf32. What a pass computed is there until the same pass runs again."""
+    """Build tutorial in graph; fp32 or tf32. The result of a pass is kept until the same pass runs again."""
     if variant.name != "tutorial":
-        raise ValueError(f"article is the tutorial net, not {variant.name}: pass --variant tutorial")
+        raise ValueError(f"article: expected --variant tutorial, found {variant.name}")
     if how.mode != "graph":
         raise ValueError(f"article has no mode {how.mode!r}: choose graph")
     if how.precision == "bf16":
-        raise ValueError("article has no precision bf16: choose fp32 or tf32")
+        raise ValueError("article: expected precision fp32 or tf32, found bf16")
     last = next(placed.input[0] for placed in variant.placed() if placed.layer.name == "pool5")
-    if variant.input_size % 4 or not last % 2:  # else SAME would pad conv1 or pool5 by other pixels
-        raise ValueError(f"article pads SAME, not as tutorial at {variant.input_size} px: leave --size at 224")
+    if variant.input_size % 4 or not last % 2:  # SAME would pad conv1 or pool5 differently
+        raise ValueError(f"article: SAME pads differently at {variant.input_size} px; leave --size at 224")
     return Net(variant.input_size, weights, how)
 
 
 def inference(images, weights):
-    """The logits, (batch, 1000), from images (batch, h, w, 3)."""
+    """The logits (batch, 1000) of images (batch, h, w, 3)."""
 
     def conv(x, layer, stride=1):
         kernel, bias = weights[layer]["kernel"], weights[layer]["bias"]
         x = tf.nn.conv2d(x, kernel, [1, stride, stride, 1], padding="SAME")
         return tf.nn.relu(tf.nn.bias_add(x, bias), name=layer)
 
-    def lrn(x):  # depth_radius is left at its default, 5
+    def lrn(x):  # default depth_radius: 5
         return tf.nn.lrn(x, bias=1.0, alpha=0.001 / 9, beta=0.75)
 
     def pool(x, padding):
@@ -86,8 +86,8 @@ class Net:
                 forward_backward.append(tf.group(*(place.assign(value) for place, value in kept)))
             self.passes = forward, forward_backward
             everything = [*self.batches, *parameters]
-            self.fed = {one.ref(): v1.placeholder(tf.float32, one.shape) for one in everything}
-            self.assign = {one.ref(): one.assign(self.fed[one.ref()]).op for one in everything}
+            self.fed = {place.ref(): v1.placeholder(tf.float32, place.shape) for place in everything}
+            self.assign = {place.ref(): place.assign(self.fed[place.ref()]).op for place in everything}
             self.session = v1.Session(config=config())
         for layer, arrays in weights.items():
             for name, array in arrays.items():
@@ -115,7 +115,7 @@ class Net:
     def wait(self, handles):
         """``session.run`` returns when the device is done."""
 
-    def fetch(self, handles):  # of a loss and its gradients conv1's, the last one computed
+    def fetch(self, handles):  # conv1's gradient is computed last
         self.session.run(handles[1] if isinstance(handles, list) else handles)
 
     def logits(self, handles):
@@ -123,22 +123,22 @@ class Net:
 
     def gradients(self, handles):
         loss, *values = self.session.run(handles)
-        found = {}
+        gradients = {}
         for (layer, name), value in zip(self.names, values, strict=True):
-            found.setdefault(layer, {})[name] = value
-        return float(loss), found
+            gradients.setdefault(layer, {})[name] = value
+        return float(loss), gradients
 
     def device(self):
         return self.output.device
 
 
 def variable(shape, trainable=False):
-    """A Variable of the session, to be fed or assigned: its initial value is never computed."""
+    """A Variable to be fed or assigned; its initial value is never computed."""
     return v1.Variable(tf.zeros(shape), trainable=trainable, use_resource=True)
 
 
 def config():
-    """A session has thread pools of its own to set; TensorFlow 2's settings are passed on."""
+    """The session's own thread pools, with TensorFlow 2's settings."""
     threading = tf.config.threading
     return v1.ConfigProto(
         intra_op_parallelism_threads=threading.get_intra_op_parallelism_threads() or 0,

@@ -1,9 +1,9 @@
-"""The tutorial net in Keras as a guest: a plain functional model, as a user of Keras would write it.
+"""The tutorial net as a guest: a functional Keras model.
 
     alexnet-bench run --variant tutorial --net examples/keras_alexnet.py:build
 
 The layers are those of tensorflow/models' tutorials/image/alexnet (2016) with the benchmark article's dense layers,
-ReLU on the logits and all. Keras has no local response normalization: a Lambda around ``tf.nn.lrn`` is the usual way.
+including a ReLU on the logits. Keras has no local response normalization, so a Lambda calls ``tf.nn.lrn``.
 """
 
 import keras
@@ -43,14 +43,14 @@ def model_of(size, batch, dtype):
 
 
 def build(variant, weights, how):
-    """A Net of tutorial: graph or xla (``jit_compile``); fp32, tf32 or bf16 (Keras' mixed precision)."""
+    """Build tutorial in graph or xla (``jit_compile``); fp32, tf32 or bf16 (Keras' mixed precision)."""
     if variant.name != "tutorial":
-        raise ValueError(f"keras_alexnet is the tutorial net, not {variant.name}: pass --variant tutorial")
+        raise ValueError(f"keras_alexnet: expected --variant tutorial, found {variant.name}")
     if how.mode not in ("graph", "xla"):
         raise ValueError(f"keras_alexnet has no mode {how.mode!r}: choose graph or xla")
     last = next(placed.input[0] for placed in variant.placed() if placed.layer.name == "pool5")
-    if variant.input_size % 4 or not last % 2:  # else SAME would pad conv1 or pool5 by other pixels
-        raise ValueError(f"keras_alexnet pads SAME, not as tutorial at {variant.input_size} px: leave --size at 224")
+    if variant.input_size % 4 or not last % 2:  # SAME would pad conv1 or pool5 differently
+        raise ValueError(f"keras_alexnet: SAME pads differently at {variant.input_size} px; leave --size at 224")
     return Net(variant, weights, how)
 
 
@@ -94,7 +94,7 @@ class Net:
         if "GPU" in self.on:  # on the CPU a call returns when it is done
             tf.test.experimental.sync_devices()
 
-    def fetch(self, handles):  # of a loss and its gradients conv1's, the last one computed
+    def fetch(self, handles):  # conv1's gradient is computed last
         (handles[1] if isinstance(handles, tuple) else handles).numpy()
 
     def logits(self, handles):
@@ -102,11 +102,11 @@ class Net:
 
     def gradients(self, handles):
         loss, *values = handles
-        found = {}
+        gradients = {}
         for variable, value in zip(self.model.trainable_variables, values, strict=True):
-            layer, name = variable.path.split("/")[-2:]  # Keras' kernels lie as the canonical ones do
-            found.setdefault(layer, {})[name] = value.numpy()
-        return float(loss), found
+            layer, name = variable.path.split("/")[-2:]  # Keras' kernels have the canonical axes
+            gradients.setdefault(layer, {})[name] = value.numpy()
+        return float(loss), gradients
 
     def device(self):
         return self.forward().device

@@ -1,7 +1,7 @@
-"""Are our nets as fast as anyone's? Ours beside each peer's, turn by turn in one Run: examples/peers.py [PLAN...]
+"""Compare the speed of our nets with that of their peers, turn by turn in one Run: examples/peers.py [PLAN...]
 
-Three Runs: torch's owt beside torchvision's module; TensorFlow's tutorial beside the article's program and a Keras
-model; torch's tutorial with both forms of LRN beside the same net without it. About half an hour on 2 cores.
+Three Runs: torch's owt and torchvision's module; TensorFlow's tutorial, the article's program and a Keras model;
+torch's tutorial with both forms of LRN and without LRN. About half an hour on 2 cores.
 """
 
 import math
@@ -42,53 +42,54 @@ PLANS = {
         *("--net", f"{HERE}/torchvision_alexnet.py:build", "--batch", "128"),
     ],
 }
-UNASKED = ("torchvision", "tensorflow", "lrn")  # the others need a GPU
+DEFAULT_PLANS = ("torchvision", "tensorflow", "lrn")  # gpu needs a GPU
 # owt, batch 128, fp16 on a Titan X: soumith/convnet-benchmarks, output_cudnn_fp16.log at 2888b23, 2016
 RECORD_MS = 71.66
 MOST_OF_CEILING = 2.5  # times as long as its multiply-adds take at the ceiling
-MOST = 1.02  # of a peer's time, with the interval's lower end at or below 1
-MOST_OF_LRN = 0.5  # of what the native LRN costs
+MOST = 1.02  # of a peer's time, and the interval's lower end at most 1
+MOST_OF_LRN = 0.5  # of the cost of the native LRN
 
 
-def main(plans: list[str], more: list[str]) -> int:
+def main(plans: list[str], options: list[str]) -> int:
+    """Measure and judge these plans with more options of `run`; 0 if all targets are met, else 1."""
     lines = []
     judges = {"lrn": lrn_costs, "gpu": on_a_gpu}
-    for name in plans or UNASKED:
-        made = measured(f"peers-{name}", [*more, *PLANS[name]])
-        run_table.run_table(made, within(made))
-        lines += list(judges.get(name, over_peers)(made))
+    for name in plans or DEFAULT_PLANS:
+        run = measure_plan(f"peers-{name}", [*options, *PLANS[name]])
+        run_table.run_table(run, within(run))
+        lines += list(judges.get(name, over_peers)(run))
     print(*lines, sep="\n")
     return 0 if all(line.endswith(": met") for line in lines) else 1
 
 
-def measured(name: str, words: list[str]) -> Run:
-    """A Run as `run` makes it, with these words on its command line."""
+def measure_plan(name: str, words: list[str]) -> Run:
+    """The Run that `run` makes with these words on its command line."""
     request = parse_words("run", words)
     plan = plan_run(request)
     preflight(plan.cases, plan.settings)
     folder, reason = session.measure(plan.cases, plan.protocol, plan.settings, request.out, name)
-    made = Run(folder)
-    made.write()
+    run = Run(folder)
+    run.write()
     if reason == "interrupted":
         raise KeyboardInterrupt
-    return made
+    return run
 
 
-def over_peers(made: Run) -> Iterator[str]:
-    """Our time over each peer's; one that was not measured beside ours is a miss too."""
-    pairs = {pair.candidate: pair for pair in within(made)}
-    ours = {case.id for case in made.cases if case.guest is None}
-    for case in (case for case in made.cases if case.guest):
+def over_peers(run: Run) -> Iterator[str]:
+    """Our time over each peer's, one line per peer; a peer that was not compared with ours is MISSED."""
+    pairs = {pair.candidate: pair for pair in within(run)}
+    ours = {case.id for case in run.cases if case.guest is None}
+    for case in (case for case in run.cases if case.guest):
         pair = pairs.get(case.id)
         value = pair.ratio.value.inverse if pair and pair.ratio and pair.baseline in ours else None
-        yield judged(
+        yield judge_target(
             f"{case.variant}, {case.framework} {case.mode}, {case.pass_}: ours over {case.guest}", value, MOST, 1.0
         )
 
 
-def on_a_gpu(made: Run) -> Iterator[str]:
-    """Our best mode over the peer's best, and over the ceiling."""
-    rows = [row for row in made.rows() if row["valid"] and row["pass"] == "forward_backward"]
+def on_a_gpu(run: Run) -> Iterator[str]:
+    """Our best mode compared with the peer's best, and with the ceiling."""
+    rows = [row for row in run.rows() if row["valid"] and row["pass"] == "forward_backward"]
     ours, theirs = (
         min((row for row in rows if bool(row["net"]) == peer), key=_ms, default=None) for peer in (False, True)
     )
@@ -108,44 +109,46 @@ def _ms(row: dict[str, Any]) -> float:
     return row["center_ms"]
 
 
-def lrn_costs(made: Run) -> Iterator[str]:
-    """What the fast LRN costs over what the native one does: time with it less time without, Round by Round."""
+def lrn_costs(run: Run) -> Iterator[str]:
+    """Cost of the fast LRN over the cost of the native: time with it less time without, Round by Round."""
 
-    def medians(pass_: str, **one: Any) -> dict[int, float]:
+    def medians(pass_: str, **axes: Any) -> dict[int, float]:
         def wanted(case: Case) -> bool:
-            return case.pass_ == pass_ and all(getattr(case, name) == value for name, value in one.items())
+            return case.pass_ == pass_ and all(getattr(case, name) == value for name, value in axes.items())
 
-        return made.round_medians_ns(next(case for case in made.cases if wanted(case)))
+        return run.round_medians_ns(next(case for case in run.cases if wanted(case)))
 
     for pass_ in PASSES:
         native, fast = (medians(pass_, lrn=lrn, guest=None) for lrn in ("native", "fast"))
         without = medians(pass_, guest="without_lrn")
         rounds = sorted(native.keys() & fast.keys() & without.keys())
-        costs = [(fast[one] - without[one], native[one] - without[one]) for one in rounds]
+        costs = [(fast[round_] - without[round_], native[round_] - without[round_]) for round_ in rounds]
         what = f"tutorial, torch eager, {pass_}: cost of the fast LRN over the native one's"
-        yield judged(what, ratio_of_means(costs), MOST_OF_LRN)
+        yield judge_target(what, ratio_of_means(costs), MOST_OF_LRN)
 
 
 def ratio_of_means(pairs: list[tuple[float, float]]) -> Interval | None:
-    """Of two differences in each Round, one of which may be near 0 or below: the mean of the first over the mean of the
-    second, with the interval that leaving out each Round in turn gives (jackknife). None below 3 Rounds."""
+    """The mean of the first over the mean of the second of each Round's pair, either of which may be 0 or negative.
+
+    The 95 % interval is the jackknife's, which leaves out each Round in turn. None below 3 Rounds.
+    """
     count = len(pairs)
     if count < 3:
         return None
-    tops, bottoms = (math.fsum(one[side] for one in pairs) for side in (0, 1))
+    tops, bottoms = (math.fsum(pair[side] for pair in pairs) for side in (0, 1))
     center = tops / bottoms
     left_out = [(tops - top) / (bottoms - bottom) for top, bottom in pairs]
     mean = math.fsum(left_out) / count
     half = t_quantile(0.975, count - 1) * math.sqrt(
-        (count - 1) / count * math.fsum((one - mean) ** 2 for one in left_out)
+        (count - 1) / count * math.fsum((value - mean) ** 2 for value in left_out)
     )
     return Interval(center, center - half, center + half)
 
 
-def judged(what: str, value: Interval | None, most: float, reaches: float = math.inf) -> str:
-    """``reaches``: what the interval's lower end may not lie above."""
+def judge_target(what: str, value: Interval | None, most: float, reaches: float = math.inf) -> str:
+    """The line of one target: met if the center is at most ``most`` and the lower end at most ``reaches``."""
     if value is None or value.low is None:
-        return f"{what}: MISSED, not measured in 3 Rounds"
+        return f"{what}: MISSED, no ratio from 3 or more Rounds"
     met = value.center <= most and value.low <= reaches
     return f"{what}: {interval_text(value)}, at most {most:g}: {'met' if met else 'MISSED'}"
 
@@ -157,7 +160,7 @@ def judged(what: str, value: Interval | None, most: float, reaches: float = math
 @click.option("--iterations", default="10", show_default=True)
 @click.option("--out", default="results", show_default=True)
 def command(plans: tuple[str, ...], **asked: str) -> None:
-    """Time our nets beside their peers' and say whether they are as fast; exit 1 where one is not."""
+    """Time our nets and their peers in turn; exit 1 if a target is MISSED."""
     words = [word for name, value in asked.items() for word in (f"--{name}", value)]
     try:
         sys.exit(main(list(plans), words))

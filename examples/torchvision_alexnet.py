@@ -1,10 +1,10 @@
-"""torchvision's AlexNet as a guest: its modules, used as a user of PyTorch would use them.
+"""torchvision's AlexNet as a guest, built from PyTorch modules.
 
     alexnet-bench run --variant owt --net examples/torchvision_alexnet.py:build
 
-``features``, ``AdaptiveAvgPool2d((6, 6))``, flatten, ``classifier`` with its two dropouts, ReLUs in place; the names of
-its parameters are torchvision's. The layers are those of the "one weird trick" net, https://arxiv.org/abs/1404.5997,
-as https://docs.pytorch.org/vision/stable/models/alexnet.html describes them; torchvision itself is not needed.
+``features``, ``AdaptiveAvgPool2d((6, 6))``, flatten, ``classifier`` with two dropouts, ReLUs in place; parameters have
+torchvision's names. The layers are those of the "one weird trick" net, https://arxiv.org/abs/1404.5997, as described in
+https://docs.pytorch.org/vision/stable/models/alexnet.html; torchvision itself is not needed.
 """
 
 import contextlib
@@ -60,13 +60,13 @@ class AlexNet(nn.Module):
 
 
 def build(variant, weights, how):
-    """A Net of owt: eager, compile or cudagraphs; nchw or channels_last; fp32, tf32 or bf16 (autocast)."""
+    """Build owt in eager, compile or cudagraphs; nchw or channels_last; fp32, tf32 or bf16 (autocast)."""
     if variant.name != "owt":
-        raise ValueError(f"torchvision_alexnet is the owt net, not {variant.name}: pass --variant owt")
+        raise ValueError(f"torchvision_alexnet: expected --variant owt, found {variant.name}")
     if how.mode not in ("eager", "compile", "cudagraphs"):
         raise ValueError(f"torchvision_alexnet has no mode {how.mode!r}: choose eager, compile or cudagraphs")
     if (side := weights["fc6"]["kernel"].shape[0]) != 256 * 6 * 6:
-        raise ValueError(f"torchvision_alexnet averages pool5 to 6x6, not to {side} values: leave --size at 224")
+        raise ValueError(f"torchvision_alexnet: expected 6x6x256 values in pool5, found {side}; leave --size at 224")
     return Net(weights, how)
 
 
@@ -81,21 +81,21 @@ class Net:
             for name, array in arrays.items()
         }
         state = {name: self.put(value) for name, value in state.items()}
-        # dropout is the only layer that knows training from inference: without it one mode serves both passes
+        # dropout is the only layer that differs between training and inference
         self.inferring = self.module(state).eval()
         self.learning = self.module(state).train(how.dropout)
         self.parameters = list(self.learning.parameters())
         self.names = [name for name, _ in self.learning.named_parameters()]
         if how.mode != "eager":
-            torch.compiler.reset()  # else a net of another batch, built here before, makes this one dynamic
+            torch.compiler.reset()  # else an earlier net of another batch makes this one dynamic
             kind = "reduce-overhead" if how.mode == "cudagraphs" else "default"
             self.inferring = torch.compile(self.inferring, mode=kind, dynamic=False)
             self.learning = torch.compile(self.learning, mode=kind, dynamic=False)
 
     def module(self, state):
-        with torch.device("meta"):  # its own initial values would be thrown away
+        with torch.device("meta"):  # computes no initial values
             module = AlexNet()
-        module.load_state_dict(state, assign=True)  # the tensors themselves: both modules share them
+        module.load_state_dict(state, assign=True)  # no copies: both modules share the tensors
         return module
 
     def put(self, value):
@@ -128,7 +128,7 @@ class Net:
         if self.place.type == "cuda":
             torch.cuda.synchronize(self.place)
 
-    def fetch(self, handles):  # of a loss and its gradients conv1's, the last one computed
+    def fetch(self, handles):  # conv1's gradient is computed last
         (handles[1] if isinstance(handles, tuple) else handles).cpu()
 
     def logits(self, handles):
@@ -137,12 +137,12 @@ class Net:
     def gradients(self, handles):
         loss, *values = handles
         canonical = {theirs: ours for ours, theirs in NAMES.items()}
-        found = {}
+        gradients = {}
         for path, value in zip(self.names, values, strict=True):
             module, _, name = path.rpartition(".")
             layer, name = canonical[module], "kernel" if name == "weight" else "bias"
-            found.setdefault(layer, {})[name] = from_torch(layer, name, value.float().cpu().numpy())
-        return float(loss), found
+            gradients.setdefault(layer, {})[name] = from_torch(layer, name, value.float().cpu().numpy())
+        return float(loss), gradients
 
     def device(self):
         return str(self.forward().device)
@@ -161,7 +161,10 @@ class Net:
 
 
 def to_torch(layer, name, array):
-    """Convolutions (h, w, in, out) -> (out, in, h, w), dense (in, out) -> (out, in); fc6's h, w, c -> c, h, w."""
+    """A parameter in torch's axes: convolutions (h, w, in, out) -> (out, in, h, w), dense (in, out) -> (out, in).
+
+    fc6's inputs (h, w, c) -> (c, h, w).
+    """
     if name == "kernel" and layer == "fc6":
         array = array.reshape(6, 6, 256, -1).transpose(3, 2, 0, 1).reshape(-1, 9216)
     elif name == "kernel":
@@ -170,7 +173,7 @@ def to_torch(layer, name, array):
 
 
 def from_torch(layer, name, array):
-    """The way back."""
+    """The inverse of `to_torch`."""
     if name == "kernel" and layer == "fc6":
         return array.reshape(-1, 256, 6, 6).transpose(2, 3, 1, 0).reshape(9216, -1)
     if name == "kernel":

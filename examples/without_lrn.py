@@ -1,6 +1,6 @@
-"""Our own torch net with its LRN rows taken out, to see what they cost: run --net examples/without_lrn.py:build.
+"""Our torch net without its LRN layers, to measure their cost: run --net examples/without_lrn.py:build.
 
-It is another net than the Variant says, so it does not take the Variant's weights and cannot be proven.
+It computes another function than the Variant, so it does not take the Variant's weights and cannot be proven.
 """
 
 import dataclasses

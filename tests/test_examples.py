@@ -137,7 +137,7 @@ def test_torchvisions_alexnet_is_owt(prepared, tmp_path):
     alternates(tmp_path / "out")
     assert said == {
         "refused": [
-            "torchvision_alexnet is the owt net, not tutorial: pass --variant owt",
+            "torchvision_alexnet: expected --variant owt, found tutorial",
             "torchvision_alexnet has no mode 'graph': choose eager, compile or cudagraphs",
         ],
         "device": "cpu",
@@ -156,9 +156,9 @@ def test_the_keras_model_is_the_tutorial(prepared, tmp_path):
     assert said["device"].endswith("CPU:0")
     assert (said["layout"], said["strangers"]) == ("nhwc", [])
     assert said["refused"] == [
-        "keras_alexnet is the tutorial net, not owt: pass --variant tutorial",
+        "keras_alexnet: expected --variant tutorial, found owt",
         "keras_alexnet has no mode 'eager': choose graph or xla",
-        "keras_alexnet pads SAME, not as tutorial at 67 px: leave --size at 224",
+        "keras_alexnet: SAME pads differently at 67 px; leave --size at 224",
     ]
 
 
@@ -176,10 +176,10 @@ def test_the_articles_program_is_the_tutorial(prepared, tmp_path):
     assert said["device"].endswith("CPU:0")
     assert (said["layout"], said["strangers"]) == ("nhwc", [])
     assert said["refused"] == [
-        "article is the tutorial net, not owt: pass --variant tutorial",
+        "article: expected --variant tutorial, found owt",
         "article has no mode 'xla': choose graph",
-        "article has no precision bf16: choose fp32 or tf32",
-        "article pads SAME, not as tutorial at 67 px: leave --size at 224",
+        "article: expected precision fp32 or tf32, found bf16",
+        "article: SAME pads differently at 67 px; leave --size at 224",
     ]
 
 

@@ -26,12 +26,12 @@ HEADS = [{"file": "theirs.py", "function": "build", "sha256": "0", "label": "the
         (Interval(1.021, 0.99, 1.05), 1.0, "1.021 [0.990, 1.050], at most 1.02: MISSED"),
         (Interval(1.015, 1.001, 1.03), 1.0, "1.015 [1.001, 1.030], at most 1.02: MISSED"),
         (Interval(1.015, 1.001, 1.03), 2.0, "1.015 [1.001, 1.030], at most 1.02: met"),
-        (Interval(0.5, None, None), 1.0, "MISSED, not measured in 3 Rounds"),
-        (None, 1.0, "MISSED, not measured in 3 Rounds"),
+        (Interval(0.5, None, None), 1.0, "MISSED, no ratio from 3 or more Rounds"),
+        (None, 1.0, "MISSED, no ratio from 3 or more Rounds"),
     ],
 )
 def test_met_takes_a_centre_below_the_most_and_an_interval_that_reaches_one(value, reaches, verdict):
-    assert peers.judged("it", value, 1.02, reaches) == f"it: {verdict}"
+    assert peers.judge_target("it", value, 1.02, reaches) == f"it: {verdict}"
 
 
 def test_ours_over_theirs_is_the_ratio_turned_round(tmp_path):
@@ -44,7 +44,7 @@ def test_a_peer_that_was_not_timed_beside_ours_is_a_miss(tmp_path):
     other = dataclasses.replace(A, guest="other")
     heads = [*HEADS, HEADS[0] | {"label": "other"}]
     run = make(tmp_path / "run", [THEIRS, other], slower=1.25, guests=heads)
-    words = "owt, torch eager, forward: ours over {}: MISSED, not measured in 3 Rounds"
+    words = "owt, torch eager, forward: ours over {}: MISSED, no ratio from 3 or more Rounds"
     assert list(peers.over_peers(run)) == [words.format("theirs"), words.format("other")]
 
 
