@@ -1,0 +1,73 @@
+"""The workflows of .github/workflows, and a stand-in for the runner that executes their steps."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from paths import ROOT
+
+FOLDER = ROOT / ".github" / "workflows"
+FILES = {path.name: yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("*.yml"))}
+SPEED = FILES["speed.yml"]
+MARK = "<!-- alexnet-bench speed -->"
+
+
+def steps(job):
+    return {step["name"]: step for step in SPEED["jobs"][job]["steps"] if "name" in step}
+
+
+def expression(variable):
+    """What a variable of the job that measures, or of its step Measure, is taken from."""
+    body = SPEED["jobs"]["measure"]
+    return " ".join((body["env"] | steps("measure")["Measure"]["env"])[variable].split())
+
+
+def default(variable):
+    """What it is where nobody asked for anything."""
+    return re.search(r"\|\| '([^']*)'", expression(variable))[1]
+
+
+class Runner:
+    """A workspace as the steps find it: base/ and head/, an alexnet-bench in head/.venv, a temp folder."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.out = folder, folder / "temp" / "speed"
+        self.summary, self.outputs = folder / "summary.md", folder / "outputs"
+        self.out.mkdir(parents=True)
+        for side in ("base", "head"):
+            (folder / side).mkdir()
+            git = ("git", "-C", str(folder / side), "-c", "user.name=a", "-c", "user.email=a@b.c")
+            for words in (("init", "-q"), ("commit", "-q", "--allow-empty", "-m", side)):
+                subprocess.run([*git, *words], check=True, capture_output=True)
+        self.tool("head/.venv/bin/alexnet-bench", f'PYTHONPATH={ROOT} exec {sys.executable} -m bench "$@"')
+
+    def tool(self, path: str, script: str) -> None:
+        program = self.folder / path
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/bin/bash\n{script}\n")
+        program.chmod(0o755)
+
+    def __call__(self, name: str, job: str = "measure", **env: str) -> subprocess.CompletedProcess:
+        """Run a step's shell as a runner does."""
+        around = {
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "HOME": str(self.folder),
+            "HARNESS": "head",
+            "RUNNER_TEMP": str(self.folder / "temp"),
+            "GITHUB_STEP_SUMMARY": str(self.summary),
+            "GITHUB_OUTPUT": str(self.outputs),
+            "GITHUB_SERVER_URL": "https://github.com",
+            "GITHUB_REPOSITORY": "me/mine",
+            "GITHUB_RUN_ID": "7",
+        }
+        script = self.folder / "step.sh"
+        script.write_text(steps(job)[name]["run"])
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
+        return subprocess.run(command, cwd=self.folder, env=around | env, capture_output=True, text=True)
+
+    def commit(self, side: str) -> str:
+        words = ("git", "-C", str(self.folder / side), "rev-parse", "--short", "HEAD")
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
