@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 from command import SMALL
 
+import bench
 from bench.commands.cli import main
 from bench.commands.selftest import checks, real_cases
 from bench.commands.selftest.fakes import FakeDevice
@@ -71,12 +72,13 @@ class TestCommand:
         assert "2 checks, all passed; kept in" in got.stdout
         kept = json.loads((tmp_path / "results" / "selftest.json").read_text())
         assert (kept["harness"]["ok"], [row["what"] for row in kept["harness"]["checks"]]) == (True, ["one", "two"])
-        assert selftest_store.latest(tmp_path / "results")["harness"].keys() == {"made", "alexnet_bench", "host", "ok"}
+        latest = selftest_store.latest(tmp_path / "results")["harness"]
+        assert (latest.ok, latest.alexnet_bench, latest.made) == (True, bench.__version__, kept["harness"]["made"])
 
     def test_its_parts_are_kept_side_by_side(self, tmp_path):
         selftest_store.store(tmp_path, "harness", True, [])
         selftest_store.store(tmp_path, "aa", False, [])
-        assert {what: part["ok"] for what, part in selftest_store.latest(tmp_path).items()} == {
+        assert {what: part.ok for what, part in selftest_store.latest(tmp_path).items()} == {
             "harness": True,
             "aa": False,
         }
@@ -87,7 +89,7 @@ class TestCommand:
         assert got.exit_code == 1
         assert "FAIL  bad: 1 (1)" in got.stdout
         assert "2 checks, 1 failed" in got.stdout
-        assert selftest_store.latest(tmp_path)["harness"]["ok"] is False
+        assert selftest_store.latest(tmp_path)["harness"].ok is False
 
     def test_json_is_alone_on_stdout(self, few, tmp_path):
         got = CliRunner().invoke(main, ["selftest", "--json", "--out", str(tmp_path)])
