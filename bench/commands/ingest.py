@@ -109,7 +109,7 @@ def read(path: Path) -> Stored:
 def restore(path: Path, enclosed: Enclosed, out: Path) -> Path:
     """The Run that one of our own files holds, in its folder; one that is there already stays as it is."""
     try:
-        data = journal.unpacked(enclosed["run_jsonl"])
+        data = journal.unpack(enclosed["run_jsonl"])
     except ValueError as error:
         raise UsageError(f"{path}: {error}; it was changed after it was stored") from error
     run_id = enclosed["run_id"]

@@ -42,7 +42,7 @@ def write(target: Path, text: str) -> None:
 
 def enclosed(run: Run) -> dict[str, Any]:
     """What a pytest-benchmark JSON holds under ``alexnet_bench``, so that `ingest` gives the Run back whole."""
-    return {"schema": 1, "run_jsonl": journal.packed(run.folder), "run_id": run.head.run_id}
+    return {"schema": 1, "run_jsonl": journal.pack(run.folder), "run_id": run.head.run_id}
 
 
 def pytest_benchmark(run: Run) -> str:

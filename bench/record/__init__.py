@@ -1,1 +1,1 @@
-"""What a Run records, and what is derived from it."""
+"""The events of a Run, and everything that is derived from them."""

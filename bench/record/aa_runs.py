@@ -1,4 +1,4 @@
-"""The A/A Runs stored in a folder."""
+"""Find stored A/A Runs and compute run-to-run variability from them."""
 
 import math
 from collections import defaultdict
@@ -10,13 +10,16 @@ from bench.record import pairs
 from bench.record.events import SCHEMA, Header
 from bench.record.parse import Foreign, parse_event, schema_of
 from bench.record.run import Run
-from bench.record.spread import Spread, key
+from bench.record.spread import Spread, comparison_key
 from bench.stats.ratio import MIN_ROUNDS
 
 
 def find(folders: Iterable[Path], but: Iterable[Path] = ()) -> Spread:
-    """The A/A Runs in these folders, by the first line of their run.jsonl; a folder that is none of ours is passed
-    over, and so are those in ``but``."""
+    """Compute the Spread of the A/A Runs in these folders.
+
+    A Run is recognized by the first line of its run.jsonl. Other folders, unreadable Runs and those in ``but`` are
+    skipped.
+    """
     skipped = {path.resolve() for path in but}
     runs = []
     for folder in {folder.resolve() for folder in folders}:
@@ -31,7 +34,7 @@ def find(folders: Iterable[Path], but: Iterable[Path] = ()) -> Spread:
 
 
 def is_aa(path: Path) -> bool:
-    """Whether the Run of a run.jsonl has two equal Arms."""
+    """Whether the Run of a run.jsonl has two identical Arms."""
     try:
         with path.open("rb") as file:
             line = file.readline()
@@ -42,14 +45,14 @@ def is_aa(path: Path) -> bool:
 
 
 def spread_of(runs: Sequence[Run]) -> Spread:
-    """What these A/A Runs show. A Run that noise disturbed, or of fewer Rounds than decide anything, is left out."""
+    """Compute the Spread of A/A Runs. Runs that noise disturbed, or with fewer than MIN_ROUNDS Rounds, are left out."""
     furthest: dict[str, float] = {}
     centers: dict[str, list[float]] = defaultdict(list)
     for run in runs:
         by_id = {case.id: case for case in run.cases}
         for pair in pairs.within(run):
             if pair.ratio and not pair.differs and not pair.why and pair.ratio.rounds >= MIN_ROUNDS:
-                group = key(run, by_id[pair.candidate])
+                group = comparison_key(run, by_id[pair.candidate])
                 off = math.expm1(abs(math.log(pair.ratio.value.center)))
                 furthest[group] = max(off, furthest.get(group, 0.0))
                 if summary := run.summary(by_id[pair.baseline]):

@@ -1,4 +1,4 @@
-"""What several columns of summary.csv need of one Case, each computed once."""
+"""CaseFacts: figures and facts of one Case, from which the columns of summary.csv are computed."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from bench.worker.replies import CheckKind
 
 
 class CaseFacts:
-    """What several columns need of one Case, each computed once."""
+    """Figures and facts of one Case that the columns of summary.csv share."""
 
     def __init__(self, run: Recording, case: Case):
         self.run, self.case = run, case
@@ -52,8 +52,8 @@ class CaseFacts:
 
     @property
     def threads(self) -> int | None:
-        found = (self.worker and self.worker.conditions.threads) or self.case.threads
-        return found or (None if self.case.foreign else self.run.head.threads)
+        threads = (self.worker and self.worker.conditions.threads) or self.case.threads
+        return threads or (None if self.case.foreign else self.run.head.threads)
 
     @property
     def rounds_disturbed(self) -> int:
@@ -64,34 +64,34 @@ class CaseFacts:
         return " ".join("-" if event.steady_at is None else str(event.steady_at) for event in self.burn_in)
 
     def per_ns(self, amount: float, scale: float = 1.0) -> float | None:
-        """An amount per nanosecond of the center, times ``scale``; nothing is known of another program's work."""
+        """``scale`` times an amount per nanosecond of the center; None for another program's benchmark."""
         return amount * scale / self.summary.center.center if self.summary and not self.case.foreign else None
 
     @property
     def peak_fraction(self) -> float | None:
-        return ceiling.share(self.run, self.case, self.summary) if self.summary else None
+        return ceiling.peak_fraction(self.run, self.case, self.summary) if self.summary else None
 
     @property
     def first_call_ms(self) -> float | None:
-        """In Round 0, where nothing else runs."""
+        """Of Round 0, in which nothing else runs."""
         cold = [ns for event, ns in self._first_calls if not _finds_compiled(event)]
         return max(cold) / 1e6 if cold else None
 
     @property
     def first_call_warm_ms(self) -> float | None:
-        """In later Rounds, where what was compiled before may lie in the Run's folder."""
+        """Median of later Rounds, which may find compiled code in the Run's folder."""
         warm = [ns for event, ns in self._first_calls if _finds_compiled(event)]
         return median(warm) / 1e6 if warm else None
 
     @property
     def compile_cache(self) -> str | None:
-        """What was there to find, Round by Round."""
-        found = (event.compile_cache or "none" for event, _ in self._first_calls)
-        return " ".join(found) if self.case.compiled else None
+        """State of the compile cache at the start of each Round."""
+        states = (event.compile_cache or "none" for event, _ in self._first_calls)
+        return " ".join(states) if self.case.compiled else None
 
     @cached_property
     def _first_calls(self) -> list[tuple[Worker, int]]:
-        """Workers that made a first call of the pass, with its ns; those of repeated Rounds too."""
+        """Workers that made a first call of the pass, with its duration in ns; includes repeated Rounds."""
         workers = (event for event in self.run.events_of(Worker) if self.case.id in event.case_ids)
         calls = ((event, event.first_call_ns.get(self.case.pass_)) for event in workers)
         return [(event, ns) for event, ns in calls if ns is not None]
@@ -102,7 +102,7 @@ class CaseFacts:
 
     @property
     def cores_used(self) -> float | None:
-        """CPU seconds of the Worker's own process per second of its turns: what its threads really did."""
+        """CPU seconds of the Worker's process per second of its turns."""
         wall = sum(turn.noise.wall_s for turn in self.turns)
         known = [turn.cpu_s for turn in self.turns if turn.cpu_s is not None]
         return sum(known) / wall if wall and known else None
@@ -113,7 +113,7 @@ class CaseFacts:
         return StopReason.FAILED if failed else self.run.stop_reason(self.case)
 
     def gpu(self, name: str, fold: Callable[[list[float]], float]) -> float | None:
-        """Of what a GPU read in each turn."""
+        """Fold the readings ``name`` of the GPU over the turns."""
         known = [value for turn in self.turns if (value := getattr(turn.noise, name))]
         return fold(known) if known else None
 
@@ -138,7 +138,7 @@ def _finds_compiled(worker: Worker) -> bool:
 
 
 def derived_backward(run: Recording, case: Case) -> Backward | None:
-    """The difference BACKWARD in one Worker, Round by Round; what training mode itself adds is in it."""
+    """The difference BACKWARD in one Worker, from the medians of each Round; includes the cost of training mode."""
     timed, less = PASSES.get(case.pass_), dataclasses.replace(case, pass_=BACKWARD.less)
     if not timed or timed.difference is not BACKWARD or less not in run.cases or validity.invalid_reason(run, less):
         return None

@@ -43,7 +43,7 @@ class CsvColumn:
 
     @property
     def unit(self) -> str:
-        """What the end of the name says; empty for text and for numbers without a unit."""
+        """The unit that the name ends with; empty for text and dimensionless numbers."""
         return next((unit for ending, unit in UNITS.items() if self.name.endswith(ending)), "")
 
 
@@ -56,7 +56,7 @@ class Column(CsvColumn):
 
     @property
     def title(self) -> str:
-        """The heading with its unit, for a table that a person reads."""
+        """The heading with its unit, for tables."""
         return f"{self.heading} {self.unit}".strip()
 
 
@@ -65,7 +65,7 @@ def _ms(ns: float | None) -> float | None:
 
 
 def _summary(value: Callable[[Summary], Any]) -> Callable[[CaseFacts], Any]:
-    """A figure of the Summary; empty where no sample counts."""
+    """A figure of the Summary; None if no sample counts."""
     return lambda facts: value(facts.summary) if facts.summary else None
 
 
@@ -78,7 +78,7 @@ def _backward_ms(value: Callable[[Backward], float | None]) -> Callable[[CaseFac
 
 
 def _net(value: Callable[[Variant], Any]) -> Callable[[CaseFacts], Any]:
-    """A fact of the net; empty for another program's benchmark, whose net is not known."""
+    """A fact of the net; None for another program's benchmark, whose net is unknown."""
     return lambda facts: None if facts.case.foreign else value(facts.case.net)
 
 
@@ -94,14 +94,14 @@ CENTER = "geometric mean of the Rounds' medians and its 95 % interval (Student's
 VARIATION = "relative spread of samples inside Rounds (pooled), and of the Rounds' medians (stddev of logarithms)"
 BACKWARD = (
     "in rows of forward_backward: its median less forward's in the same Worker, mean over Rounds and its interval; "
-    "backward_ms is empty where that reaches 0. What training mode itself adds is in it"
+    "backward_ms is empty if the interval reaches 0. It includes what training mode itself adds"
 )
-FLAGS = "what a reader must know besides; the flags are explained below"
+FLAGS = "what else a reader must know; the flags are explained below"
 NOISE = "CPU time stolen by the hypervisor, used by others, under pressure during the Case's own turns"
 GPU = (
     "at the ends of the Case's own turns: lowest clock, highest temperature, mean power; empty without the `gpu` extra"
 )
-HASHES = "equal only for rows whose work, conditions or protocol are"
+HASHES = "equal only for rows with equal work, conditions or protocol"
 SPEEDS = "batch over center_ms; algorithmic FLOP (2 per MAC, counted from the layers) over center_ms"
 CEILINGS = (
     "what the device did at best in this Run, in the row's precision and with its threads: a product of 2048^3 (8192^3 "
@@ -113,17 +113,17 @@ FIRST_CALL = (
     "compiled before (small nets for the probes were); not a sample"
 )
 LATER_CALL = (
-    "the same in later Rounds, median: other Workers may be starting meanwhile, and what was compiled before lies in "
-    "the Run's folder"
+    "the same in later Rounds, median: other Workers may be starting meanwhile, and code compiled before is in the "
+    "folder of the Run"
 )
 PEAK_MEMORY = (
     "most that the device's allocator held in this pass; empty on a CPU. JAX cannot reset its mark, so there it is of "
     "the process so far, the operands that the ceiling was measured with too"
 )
 PEAK_RSS = (
-    "most memory that the Worker's process held in this pass, less what importing its framework took. What its "
-    "allocator keeps from the other pass is in it (so TensorFlow's two passes read the same); empty where the system "
-    "does not let the mark be reset"
+    "most memory that the Worker's process held in this pass, less what importing its framework took. Includes what "
+    "its allocator keeps from the other pass (so TensorFlow's two passes read the same); empty if the system cannot "
+    "reset the mark"
 )
 NET = "of the net: a hash of its layers and size; MACs of one image's forward pass"
 PARITY = "relative L2 error against float64, worst array of the worst of its Workers, in the row's precision"
@@ -133,16 +133,15 @@ OVERHEAD = (
 )
 USERS_NET = "whose net it is: the name of a user's own (`--net`), empty for ours"
 STEADY_AT = (
-    "for each Round the burn-in iteration after which times were steady; - where they were not by the cap, or nobody "
-    "looked"
+    "per Round, the burn-in iteration after which times were steady; - if they were not by the cap, or not checked"
 )
 WITHIN = "stddev of samples about their own Round's mean, pooled over Rounds"
 TREND = "warming, slowing, steady or unresolved, from a 99 % interval over Rounds"
-CACHE = "of a mode that compiles, Round by Round: cold, or warm where there was something to find"
+CACHE = "of a mode that compiles, per Round: cold, or warm if the cache had files"
 STOP_REASON = "planned, target (`--target-ci`), max_rounds, time_cap, interrupted, failed"
 PEAK = "gflop_per_s over ceiling_gflop_per_s; not clamped"
 CEILING = "the larger of matmul_gflop_per_s and conv_gflop_per_s"
-ONEDNN = "True or False where the framework has it, else empty"
+ONEDNN = "True or False if the framework has it, else empty"
 CORES_USED = "CPU seconds of the Worker's process per second of its turns"
 VALID = "True, or False and why"
 
@@ -187,9 +186,11 @@ COLUMNS: Sequence[Column] = (
     Column("cv_within", float, VARIATION, _summary(lambda summary: summary.cv_within), "spread within"),
     Column("cv_between", float, VARIATION, _summary(lambda summary: summary.cv_between), "between Rounds"),
     Column("trend", str, TREND, _summary(lambda summary: summary.trend), "trend"),
-    Column("backward_ms", float, BACKWARD, _backward_ms(lambda found: found.mean_ns if found.resolved else None)),
-    Column("backward_ci95_low_ms", float, BACKWARD, _backward_ms(lambda found: found.low_ns)),
-    Column("backward_ci95_high_ms", float, BACKWARD, _backward_ms(lambda found: found.high_ns)),
+    Column(
+        "backward_ms", float, BACKWARD, _backward_ms(lambda backward: backward.mean_ns if backward.resolved else None)
+    ),
+    Column("backward_ci95_low_ms", float, BACKWARD, _backward_ms(lambda backward: backward.low_ns)),
+    Column("backward_ci95_high_ms", float, BACKWARD, _backward_ms(lambda backward: backward.high_ns)),
     Column("flags", str, FLAGS, lambda facts: facts.flags, "flags"),
     Column("steal_pct", float, NOISE, lambda facts: facts.noise.get("steal_pct"), "stolen"),
     Column("foreign_cpu_pct", float, NOISE, lambda facts: facts.noise.get("foreign_cpu_pct"), "used by others"),
@@ -236,6 +237,6 @@ def names(columns: Sequence[CsvColumn]) -> list[str]:
 
 
 def row(run: Recording, case: Case) -> dict[str, Any]:
-    """One row of summary.csv: unrounded, None where there is nothing to say."""
+    """One row of summary.csv by column name: unrounded, None for an empty cell."""
     facts = CaseFacts(run, case)
     return {column.name: column.value(facts) for column in COLUMNS}

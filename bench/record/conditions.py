@@ -1,4 +1,4 @@
-"""Work and conditions of a Case, and the hashes by which rows of two Runs are comparable."""
+"""Work and conditions of a Case; Cases of two Runs are comparable if both are equal."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from bench.cases.passes import PASSES
 from bench.cases.protocol import digest
 from bench.record.recording import Recording
 
-#: Facts of the fingerprint that may decide how fast a pass is.
+#: Fields of the fingerprint that may affect the speed of a pass.
 MACHINE = ("host", "cpu", "system", "usable_cores", "affinity", "governor", "gpu_driver")
-#: Fields of a Protocol that shape a sample. How many Rounds there are, and when to stop, does not.
+#: Fields of a Protocol that affect a sample; the number of Rounds and the stop rules do not.
 SHAPING = "name burn_in iterations paired gate gate_window gate_ratio burn_in_cap turn_ms turn_lengths".split()
 #: The fields that --allow may name.
 COMPARABLE = (
@@ -22,7 +22,7 @@ COMPARABLE = (
 
 
 def work(case: Case) -> dict[str, Any]:
-    """What is inside the clock, by field; rows are comparable only where it is equal."""
+    """What is inside the clock, by field; rows are comparable only if it is equal."""
     net = case.net
     facts = dataclasses.asdict(case) | {"net": net.hash, "params": net.params, "macs": case.macs}
     for name in "framework mode layout lrn preset guest device threads variant size arm foreign".split():
@@ -32,7 +32,7 @@ def work(case: Case) -> dict[str, Any]:
 
 
 def conditions(run: Recording, case: Case) -> dict[str, Any]:
-    """The settings in force while a Case was timed, by field; a difference in one may explain a ratio."""
+    """The settings in force while a Case was timed, by field; a difference may explain a ratio."""
     fingerprint, workers = run.head.fingerprint, run.workers(case)
     worker = workers[0] if workers else None
     facts = {name: getattr(fingerprint, name) for name in MACHINE}
@@ -53,7 +53,7 @@ def conditions(run: Recording, case: Case) -> dict[str, Any]:
 
 
 def differing(base: Recording, candidate: Recording, case: Case, allow: Sequence[str] = ()) -> list[str]:
-    """The conditions in which a Case of two Runs differs, one text per field, without those in ``allow``."""
+    """Conditions that differ between two Runs of a Case, one text per field, except those in ``allow``."""
     before, after = (_comparable(run, case) for run in (base, candidate))
     return [
         f"{name}: {_short(after[name])}, {_short(before[name])} in the baseline"
@@ -71,6 +71,6 @@ def _comparable(run: Recording, case: Case) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    """A fact as text; a long one (the libraries) as its hash."""
+    """A value as text, or as its hash if that is long (the libraries)."""
     text = str(value) if not isinstance(value, dict) else " ".join(f"{name} {item}" for name, item in value.items())
     return text if len(text) <= 80 else f"(hash {digest(value)[:8]})"

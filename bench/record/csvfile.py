@@ -1,4 +1,4 @@
-"""Sheet: a CSV as we write it, whole or not at all, and with nothing in it that a spreadsheet would run."""
+"""Write CSVs atomically, without cells that a spreadsheet would run as a formula."""
 
 import csv
 import functools
@@ -11,19 +11,19 @@ from impls.files import open_whole
 
 
 def write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Rows by name; what a row lacks is empty."""
+    """Write rows of cells by column name; missing cells are empty."""
     lines(path, columns, _cells(columns, rows))
 
 
 def text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """The same, for another file."""
+    """The same CSV as text."""
     sheet = io.StringIO(newline="")
     _put(sheet, columns, _cells(columns, rows))
     return sheet.getvalue()
 
 
 def lines(path: Path, columns: Sequence[str], cells: Iterable[Sequence[Any]]) -> None:
-    """All rows or none: a kill in the middle leaves the table there was. ``cells`` are in the order of the columns."""
+    """Write rows of cells in the order of ``columns``. The file is replaced atomically."""
     with open_whole(path, "w", newline="", encoding="utf-8") as file:
         _put(file, columns, cells)
 
@@ -38,10 +38,10 @@ def _put(file: IO[str], columns: Sequence[str], cells: Iterable[Sequence[Any]]) 
     writer.writerows([inert(cell) if isinstance(cell, str) else cell for cell in row] for row in cells)
 
 
-@functools.lru_cache(maxsize=1024)  # a Case's id stands in each of its samples
+@functools.lru_cache(maxsize=1024)  # the id of a Case is in each of its samples
 def inert(text: str) -> str:
-    """Text that a spreadsheet would run as a formula (a device may be named ``=cmd|...``) gets an apostrophe before it;
-    numbers and the ``- 17 -`` of ``steady_at`` stay as they are.
+    """Prefix text that a spreadsheet would run as a formula (a device named ``=cmd|...``) with an apostrophe; numbers
+    and the ``- 17 -`` of ``steady_at`` are unchanged.
 
     Source: https://owasp.org/www-community/attacks/CSV_Injection
     """

@@ -1,4 +1,4 @@
-"""Events: the lines of run.jsonl as typed records, one class per ``event``; to decode a line is to validate it."""
+"""Events: the lines of run.jsonl as typed records, one class per ``event``; decoding a line validates it."""
 
 from enum import StrEnum
 from typing import Annotated, NamedTuple
@@ -24,14 +24,14 @@ from bench.worker.replies import (
 )
 
 SCHEMA = 5
-#: What a count of nanoseconds or bytes may be: more is no measurement, and numpy could not hold it.
+#: A count of nanoseconds or bytes, limited to what an int64 of numpy holds.
 Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-#: A setting as a Worker reads it back; ``traces`` is a number per pass.
+#: A setting as a Worker reads it back; ``traces`` is a count per pass.
 Setting = bool | int | str | dict[str, int] | None
 
 
 class StopReason(StrEnum):
-    """Why a group has no more Rounds, or a sitting ended."""
+    """Why a group has no more Rounds, or an invocation ended."""
 
     PLANNED = "planned"
     TARGET = "target"
@@ -42,7 +42,7 @@ class StopReason(StrEnum):
 
 
 class BurnInStop(StrEnum):
-    """Why burn-in ended: steady, out of iterations or time, or no more than a fixed count was asked for."""
+    """Why burn-in ended: times were steady, the cap was reached, or it has a fixed count."""
 
     GATE = "gate"
     CAP = "cap"
@@ -50,14 +50,14 @@ class BurnInStop(StrEnum):
 
 
 class BlockStop(StrEnum):
-    """Why a Case has no more samples in a Round: it has all, or the Round's share of time was used up."""
+    """Why a Case has no more samples in a Round: it has all, or the time of the Round was used up."""
 
     COUNT = "count"
     TIME_CAP = "time_cap"
 
 
 class Phase(StrEnum):
-    """What an iteration is: before the first sample, the first after another Worker's turn, or a sample."""
+    """What an iteration is: burn-in, the first one after another Worker's turn, or a sample."""
 
     BURN_IN = "burn_in"
     LEAD = "lead"
@@ -73,14 +73,14 @@ class Place(NamedTuple):
 
 
 class WeightsFile(Struct, frozen=True):
-    """A file of weights by its name, without a path."""
+    """A file of weights; ``file`` is its name without a path."""
 
     file: str
     sha256: str
 
 
 class GuestNet(Struct, frozen=True):
-    """A user's own net: a function in a file, by its name without a path; ``arm`` where only one side has it."""
+    """A user's net: a function in a file (its name without a path); ``arm`` if only one Arm has it."""
 
     file: str
     function: str
@@ -92,7 +92,7 @@ class GuestNet(Struct, frozen=True):
 
 
 class Ingested(Struct, frozen=True):
-    """Where a Run came from that another program measured; when each of its sessions was taken."""
+    """Source of a Run that another program measured, and when each of its sessions was taken."""
 
     source: str
     taken: list[str]
@@ -100,7 +100,7 @@ class Ingested(Struct, frozen=True):
 
 
 class SelfTest(Struct, frozen=True):
-    """The latest result of a part of `selftest` beside the Run."""
+    """The latest result of a part of `selftest` in the folder of Runs."""
 
     made: str | None
     alexnet_bench: str | None
@@ -109,7 +109,7 @@ class SelfTest(Struct, frozen=True):
 
 
 class Precision(Struct, frozen=True):
-    """What probes found a Worker to compute in."""
+    """The precisions in which a Worker computes, measured by probes."""
 
     matmul: PrecisionProbe
     conv: PrecisionProbe
@@ -121,7 +121,7 @@ class Precision(Struct, frozen=True):
 
 
 class LayerRow(Struct, frozen=True):
-    """A layer as the table of its net has it, and as a framework reports it."""
+    """A layer as counted from the Variant, and as reported by a framework."""
 
     variant: str
     layer: str
@@ -161,7 +161,7 @@ class OfCase(OfRound, frozen=True):
 
 
 class Header(Event, frozen=True, tag="run", omit_defaults=True):
-    """The first line: what is measured, how, and on what."""
+    """The first line: the Cases, the Protocol and the machine."""
 
     run_id: str
     name: str
@@ -180,7 +180,7 @@ class Header(Event, frozen=True, tag="run", omit_defaults=True):
 
 
 class Parity(Event, frozen=True, tag="parity"):
-    """What a group is held against; ``draws`` are the images by their number in the seed's stream."""
+    """The parity set of a group; ``draws`` are the numbers of its images in the seed's stream."""
 
     group: int
     case_ids: list[str]
@@ -189,10 +189,10 @@ class Parity(Event, frozen=True, tag="parity"):
 
 
 class Worker(OfRound, frozen=True, tag="worker"):
-    """A Worker that was proven, or for a net that does not take our weights, could not be.
+    """A Worker that is ready to be timed; not ``proven`` if its net does not take our weights.
 
-    ``parity`` is the worst relative error per kind in the Cases' own precision, ``parity_fp32`` that of the same net in
-    fp32; ``overhead`` is what the harness adds to an iteration.
+    ``parity`` is the worst relative error per kind in the precision of the Cases, ``parity_fp32`` that of the same net
+    in fp32; ``overhead`` is the time that the harness adds to an iteration.
     """
 
     worker: str
@@ -214,7 +214,7 @@ class Worker(OfRound, frozen=True, tag="worker"):
 
 
 class Ceiling(OfRound, frozen=True, tag="ceiling"):
-    """What a device did at best, asked through one Worker."""
+    """The best rates of a device, measured in one Worker."""
 
     worker: str
     precision: str
@@ -229,7 +229,7 @@ class Layers(Event, frozen=True, tag="layers"):
 
 
 class Timed(OfCase, frozen=True):
-    """Iterations by their start, on a clock that all Workers share, and their duration."""
+    """Iterations: their starts, on a clock that all Workers share, and durations."""
 
     start_ns: list[Count]
     ns: list[Count]
@@ -240,7 +240,7 @@ class Timed(OfCase, frozen=True):
 
 
 class BurnIn(Timed, frozen=True, tag="burn_in"):
-    """``steady_at`` is the iteration after which times were steady; ``spin_ns`` what an --ab adds to every pass."""
+    """``steady_at`` is the iteration after which times were steady; ``spin_ns`` is what an --ab adds to each pass."""
 
     stop: BurnInStop
     steady_at: int | None
@@ -249,7 +249,7 @@ class BurnIn(Timed, frozen=True, tag="burn_in"):
 
 
 class Control(OfRound, frozen=True, tag="control"):
-    """The controller's own fixed work (noise.control) before or after the cycles of a Round."""
+    """The control computation (noise.control) before or after the cycles of a Round."""
 
     control_cpu_ns: Count
     control_mem_ns: Count
@@ -263,7 +263,7 @@ class Control(OfRound, frozen=True, tag="control"):
 
 
 class Turn(Timed, frozen=True, tag="turn"):
-    """The first ``lead`` iterations are no samples; peaks are in bytes."""
+    """The first ``lead`` iterations are not samples; peaks are in bytes."""
 
     cycle: int
     lead: Annotated[int, msgspec.Meta(ge=0)]
@@ -274,8 +274,7 @@ class Turn(Timed, frozen=True, tag="turn"):
 
 
 class Block(OfCase, frozen=True, tag="block"):
-    """A Case at the end of a Round: ``fault`` says what was no longer equal, ``changed`` has settings before and
-    after."""
+    """A Case at the end of a Round: ``fault`` is what is no longer equal, ``changed`` has settings before and after."""
 
     fault: str
     changed: dict[str, tuple[Setting, Setting]]
@@ -289,13 +288,13 @@ class Void(OfRound, frozen=True, tag="void"):
 
 
 class RoundEnd(OfRound, frozen=True, tag="round"):
-    """A Round that came to its end; ``disturbed`` says what outside disturbed it, if anything did."""
+    """A completed Round; ``disturbed`` is what outside the Workers disturbed it, else empty."""
 
     disturbed: str
 
 
 class Fault(OfRound, frozen=True, tag="fault"):
-    """A Worker that was lost."""
+    """A Worker died."""
 
     worker: str
     kind: FaultKind
@@ -304,7 +303,7 @@ class Fault(OfRound, frozen=True, tag="fault"):
 
 
 class Failed(Event, frozen=True, tag="failed"):
-    """A Case that is not measured any more."""
+    """A Case is not measured again."""
 
     case_id: str
     reason: str
@@ -318,13 +317,13 @@ class Stop(Event, frozen=True, tag="stop"):
 
 
 class Resume(Event, frozen=True, tag="resume"):
-    """The Run goes on after it was cut off, and with it a last line of so many bytes."""
+    """The Run is resumed after it was cut off; an unfinished last line of ``dropped_bytes`` was removed."""
 
     dropped_bytes: int
 
 
 class End(Event, frozen=True, tag="end"):
-    """A sitting is over."""
+    """An invocation ended."""
 
     reason: StopReason
 
@@ -333,7 +332,7 @@ AnyEvent = (
     Header | Parity | Worker | Ceiling | Layers | BurnIn | Control | Turn | Block | Void | RoundEnd | Fault | Failed
     | Stop | Resume | End
 )  # fmt: skip
-#: By the word that ``event`` holds.
+#: By the value of the field ``event``.
 EVENTS: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in AnyEvent.__args__}
-#: Those that say a Round was begun.
+#: Events that show that a Round was begun.
 OF_A_ROUND = (Worker, Ceiling, BurnIn, Control, Turn, Block, Fault)

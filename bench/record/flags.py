@@ -1,4 +1,4 @@
-"""Flags of a row: what a reader of its figures must know besides, each with its meaning in a sentence."""
+"""Flags of a row: warnings about its figures, each explained in a sentence."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -30,18 +30,17 @@ FLAGS = {
     "warming": "Within a Round it got faster.",
     "slowing": "Within a Round it got slower.",
     "block_time_cap": "A Round’s share was cut at 60 s.",
-    "cut_off": "All there is of it is a Round that was cut off; nothing is decided from it.",
-    "mixed_conditions": "Not every Round’s Worker was alike.",
-    "gpu_power_cap": "The GPU held its clocks down to stay within its power.",
+    "cut_off": "Its only Round was cut off; nothing is decided from it.",
+    "mixed_conditions": "Versions, settings or precision differ between its Rounds.",
+    "gpu_power_cap": "The GPU lowered its clocks to stay within its power limit.",
     "gpu_not_watched": "The GPU’s clocks were not monitored: NVML is not available.",
     "loose_parity": "It was proven with images that are not free of ties, so with wider limits.",
     "not_proven": (
-        "A user’s net that does not take our weights, or another program’s benchmark: nobody knows that it computes "
-        "the same."
+        "A user’s net that does not take our weights, or another program’s benchmark: it may compute something else."
     ),
-    "sync_not_checked": "A net without a fetch: whether its wait waits was not seen.",
+    "sync_not_checked": "A net without a fetch: whether its wait waits was not checked.",
     "above_ceiling": "Faster than the measured peak: a cleverer algorithm, or a machine that sped up.",
-    "bf16_emulated": "The device has no bf16 of its own; an emulation was timed.",
+    "bf16_emulated": "The device does not compute bf16 natively; an emulation was timed.",
     "unknown_precision": "The probe cannot tell in which precision it computes.",
     "other_frameworks": "Another framework was loaded in the same process.",
     "outside_libraries": "A library was loaded from outside its environment.",
@@ -49,7 +48,7 @@ FLAGS = {
 
 
 def explain_flags(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The flags of these rows, each with its meaning, in the order above."""
+    """The flags of these rows with their meanings, in the order of FLAGS."""
     seen = {flag for row in rows for flag in row["flags"].split()}
     return [(flag, meaning) for flag, meaning in FLAGS.items() if flag in seen]
 
@@ -61,11 +60,12 @@ def flags_of(
     burn_in: Sequence[BurnIn],
     summary: descriptive.Summary | None,
 ) -> Iterator[str]:
+    """Yield the flags of a Case."""
     around = [turn.noise for turn in turns]
     yield from ("noisy",) if set(noise.noisy(around)) & set(noise.NOISY) else ()
     if "gpu_power_cap" in noise.noisy(around):
         yield "gpu_power_cap"
-    if case.device != "cpu" and not any(one.sm_mhz for one in around):
+    if case.device != "cpu" and not any(reading.sm_mhz for reading in around):
         yield "gpu_not_watched"
     if run.unsteady_machine(case):
         yield "unsteady_machine"
@@ -79,13 +79,13 @@ def flags_of(
         yield summary.trend
     if any(block.stop == BlockStop.TIME_CAP for block in run.counted(Block) if block.case_id == case.id):
         yield "block_time_cap"
-    if run.protocol.burn_in < 10 and not case.foreign:  # nobody knows how another program burnt in
+    if run.protocol.burn_in < 10 and not case.foreign:  # burn-in of another program is unknown
         yield "short_burn_in"
-    if any(one.stop == BurnInStop.CAP for one in burn_in):
+    if any(event.stop == BurnInStop.CAP for event in burn_in):
         yield "burn_in_cap"
     if any(not parity.tie_free for parity in run.events_of(Parity) if case.id in parity.case_ids):
         yield "loose_parity"
-    if summary and (ceiling.share(run, case, summary) or 0) > 1:
+    if summary and (ceiling.peak_fraction(run, case, summary) or 0) > 1:
         yield "above_ceiling"
     workers = run.workers(case)
     if case.foreign or not all(worker.proven for worker in workers):
@@ -94,11 +94,11 @@ def flags_of(
         yield "sync_not_checked"
     if case.precision == "bf16" and any(worker.conditions.bf16 is False for worker in workers):
         yield "bf16_emulated"
-    if len({digest(_of_a_worker(worker)) for worker in workers}) > 1:
+    if len({digest(_lasting_facts(worker)) for worker in workers}) > 1:
         yield "mixed_conditions"
     if summary and any(worker.overhead_ns > 1e-3 * summary.mean_ns for worker in workers):
         yield "overhead"
-    if any(one.spin_ns for one in burn_in):
+    if any(event.spin_ns for event in burn_in):
         yield "slowed_down"
     if any("unknown" in worker.precision.shown.values() for worker in workers):
         yield "unknown_precision"
@@ -108,8 +108,8 @@ def flags_of(
         yield "outside_libraries"
 
 
-def _of_a_worker(worker: Worker) -> list[object]:
-    """What must be the same in every Round of a Case."""
-    found = worker.conditions
-    settings = [found.threads, found.onednn, found.tf32, found.libraries]
+def _lasting_facts(worker: Worker) -> list[object]:
+    """Facts that must be equal in every Round of a Case."""
+    conditions = worker.conditions
+    settings = [conditions.threads, conditions.onednn, conditions.tf32, conditions.libraries]
     return [worker.versions, worker.python, worker.identity.hash, settings, worker.precision.shown]

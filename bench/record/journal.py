@@ -1,7 +1,4 @@
-"""The journal of a Run: run.jsonl in a folder of its own, appended and synced after every Turn.
-
-One line is one event of ``events.py`` as a JSON object.
-"""
+"""The journal of a Run: its run.jsonl, one event of ``events.py`` per line as a JSON object."""
 
 import base64
 import contextlib
@@ -18,11 +15,11 @@ import msgspec
 from bench import UsageError
 from bench.record.events import Event
 
-LARGEST = 2**30  # bytes of a run.jsonl that is read back from another file
+LARGEST = 2**30  # bytes of an unpacked run.jsonl
 
 
 class Journal:
-    """Appends to run.jsonl. An event is on the disk when ``add`` returns; called only outside the clock."""
+    """Appends to run.jsonl. An event is on the disk when ``add`` returns; not called while an iteration is timed."""
 
     def __init__(self, folder: Path):
         self.path = folder / "run.jsonl"
@@ -49,19 +46,19 @@ class Journal:
             ) from error
 
     def cut_torn_line(self) -> int:
-        """Take away a last line that was never finished, so that the next event has a line of its own; its bytes."""
+        """Remove an unfinished last line, so that the next event starts a line; return its length in bytes."""
         data = self.path.read_bytes()
         torn = len(data) - (data.rfind(b"\n") + 1)
         self._cut(len(data) - torn)
         return torn
 
     def _cut(self, size: int) -> None:
-        with contextlib.suppress(OSError):  # where it cannot, a torn line stays at the end, which readers pass over
+        with contextlib.suppress(OSError):  # else a torn line stays at the end, which readers skip
             self.file.truncate(size)
 
 
 def new_folder(out: Path, name: str) -> Path:
-    """results/<UTC time>-<name>/; UsageError where it cannot be written."""
+    """Create <out>/<UTC time>-<name>/ and return it. Raises UsageError if it cannot be written."""
     if not re.fullmatch(r"[\w.-]+", name):
         raise UsageError(f"--name: expected letters, digits, '.', '_' and '-', found {name!r}")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -79,8 +76,8 @@ def new_folder(out: Path, name: str) -> Path:
     raise AssertionError("there is always a next name")
 
 
-def packed(folder: Path) -> str:
-    """A Run's run.jsonl as text for another file: gzip, then base64; the same bytes give the same text."""
+def pack(folder: Path) -> str:
+    """Return a Run's run.jsonl as text (gzip, then base64), deterministically. Raises UsageError if unreadable."""
     try:
         data = (folder / "run.jsonl").read_bytes()
     except OSError as error:
@@ -88,9 +85,9 @@ def packed(folder: Path) -> str:
     return base64.b64encode(gzip.compress(data, mtime=0)).decode("ascii")
 
 
-def unpacked(text: str) -> bytes:
-    """What ``packed`` was given; ValueError where it is no such text, or more than LARGEST."""
-    inflate = zlib.decompressobj(wbits=31)  # gzip's own frame
+def unpack(text: str) -> bytes:
+    """Return the bytes of a packed run.jsonl. Raises ValueError if the text is not one, or is larger than LARGEST."""
+    inflate = zlib.decompressobj(wbits=31)  # gzip's header and trailer
     try:
         data = inflate.decompress(base64.b64decode(text, validate=True), LARGEST)
     except (ValueError, zlib.error) as error:

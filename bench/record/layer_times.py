@@ -1,4 +1,4 @@
-"""Layer times: what a profile's Run says of each row of a net, forward and backward, beside the whole net's time."""
+"""Layer times: time, work and roofline of each layer of a profiled net, forward and backward, and of the whole net."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ WHOLE, SUM = "whole net", "sum of layers"
 AXES_HELP = "whose layer it is, and how the net was run"
 LAYER = "the layer of the net, its output and what it holds"
 TIMES = (
-    "forward: geometric mean over Rounds. backward: both passes less forward, mean over Rounds; may be near 0, or "
-    "below it in noise"
+    "forward: geometric mean over Rounds. backward: both passes less forward, mean over Rounds; noise may make it 0 or "
+    "negative"
 )
 WORK = (
-    "operations of the whole batch, those of light layers too (in summary.csv gflop_per_s counts multiply-adds alone); "
-    "what has to be moved at least; the first over the second"
+    "operations of the whole batch, light layers included (in summary.csv gflop_per_s counts multiply-adds only); the "
+    "bytes that must be moved at least; the first over the second"
 )
 RATES = "flop and bytes over the time"
 PEAK = "multiply-adds only, over the ceiling; empty for a layer without any"
-BOUND = "compute or memory: which of the two takes longer at best"
+BOUND = "compute or memory, whichever takes longer at best"
 ATTAINABLE = "the longer of the two; that over the time taken"
 OVER_WHOLE = "in `sum of layers`: over the whole net's time, Round by Round, and its 95 % interval"
 COLUMNS = (
@@ -57,35 +57,35 @@ Medians = dict[str, dict[int, float]]  # ns, by pass and Round
 
 
 def layer_rows(run: Run) -> Iterator[Row]:
-    """A row for each layer, Worker, batch and pass or difference, then the sum of them and the whole net."""
+    """Yield rows by column: per Worker, batch and pass or difference each layer, their sum and the whole net."""
     for wholes in _wholes(run):
-        yield from Times(run, wholes).rows()
+        yield from LayerTimes(run, wholes).rows()
 
 
 def timed_per_layer(passes: Iterable[str]) -> list[Timed]:
-    """What a layer has a time of, of these passes and differences: of a pass with a difference the difference."""
+    """Of these passes and differences, those that a layer has a time of: a pass with a difference only has that."""
     known = set(passes)
-    return [timed for timed in (each.difference or each for each in profiled()) if timed.name in known]
+    return [timed for timed in (pass_.difference or pass_ for pass_ in profiled()) if timed.name in known]
 
 
 def by_worker(rows: Iterable[Row]) -> list[list[Row]]:
-    """The rows of each Worker and net."""
-    found: dict[tuple[object, ...], list[Row]] = {}
+    """Group rows by Worker and net."""
+    grouped: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        found.setdefault(tuple(row[name] for name in AXES), []).append(row)
-    return list(found.values())
+        grouped.setdefault(tuple(row[name] for name in AXES), []).append(row)
+    return list(grouped.values())
 
 
 def by_layer(rows: Iterable[Row]) -> dict[str, dict[str, Row]]:
-    """The rows of each layer, by pass or difference."""
-    found: dict[str, dict[str, Row]] = {}
+    """Rows by layer, then by pass or difference."""
+    grouped: dict[str, dict[str, Row]] = {}
     for row in rows:
-        found.setdefault(row["layer"], {})[row["pass"]] = row
-    return found
+        grouped.setdefault(row["layer"], {})[row["pass"]] = row
+    return grouped
 
 
-class Times:
-    """One Worker's times of one net: of each pass of the whole, and of each row."""
+class LayerTimes:
+    """Times of one net in one Worker: of each pass of the whole, and of each layer."""
 
     def __init__(self, run: Run, wholes: Mapping[str, Case]):
         self.case = next(iter(wholes.values()))
@@ -94,30 +94,29 @@ class Times:
         self.parts = {part.name.partition(".")[2]: part for part in self.net.parts()}
         self.layers: dict[str, Medians] = {}
         for layer, part in self.parts.items():
-            found = _medians(run, {pass_: _part(run, case, part.name) for pass_, case in wholes.items()})
-            if all(found[timed.name] for timed in timed_per_layer(found)):
-                self.layers[layer] = found
+            medians = _medians(run, {pass_: _part(run, case, part.name) for pass_, case in wholes.items()})
+            if all(medians[timed.name] for timed in timed_per_layer(medians)):
+                self.layers[layer] = medians
         self.about = {name: getattr(self.case, name) for name in AXES}
         self.width = roofline.WIDTHS.get(self.case.precision, roofline.WIDTH)
 
     def rows(self) -> Iterator[Row]:
         for placed in self.net.placed():
             if placed.layer.name in self.layers:
-                yield from self._of_layer(placed)
-        for each in profiled():
-            for timed in (each.difference, each):
+                yield from self._layer_rows(placed)
+        for pass_ in profiled():
+            for timed in (pass_.difference, pass_):
                 if timed and timed.name in self.whole:
-                    yield from self._totals(timed)
+                    yield from self._total_rows(timed)
 
     def sums(self, pass_: str) -> dict[int, float]:
-        """ns, by Round, of all rows; nothing where one of them is missing."""
-        missing = [one for one in self.parts if one not in self.layers and not idle(self.parts[one])]
-        if missing:
+        """Sum of all layers in ns, by Round; empty if a layer is missing."""
+        if any(layer not in self.layers and not idle(part) for layer, part in self.parts.items()):
             return {}
-        rounds = _common([found[pass_] for found in self.layers.values()])
-        return {round_: sum(found[pass_][round_] for found in self.layers.values()) for round_ in rounds}
+        rounds = _common([medians[pass_] for medians in self.layers.values()])
+        return {round_: sum(medians[pass_][round_] for medians in self.layers.values()) for round_ in rounds}
 
-    def _of_layer(self, placed: Placed) -> Iterator[Row]:
+    def _layer_rows(self, placed: Placed) -> Iterator[Row]:
         part, (height, width, channels) = self.parts[placed.layer.name], placed.output
         facts = {"layer": placed.layer.name, "kind": placed.layer.kind, "height": height, "width": width}
         facts |= {"channels": channels, "params": placed.params, "macs": placed.macs}
@@ -130,20 +129,20 @@ class Times:
             share = times["center_ms"] * 1e6 / whole_ns if whole_ns > 0 else None
             yield self.about | facts | {"pass": pass_, "share_of_sum": share} | times | self._speed(times, work, macs)
 
-    def _totals(self, timed: Timed) -> Iterator[Row]:
+    def _total_rows(self, timed: Timed) -> Iterator[Row]:
         pass_, net = timed.name, self.net
         whole, total = self.whole[pass_], self.sums(pass_)
         work = roofline.net_work(net, self.case.batch, pass_, width=self.width)
         macs = timed.macs(net)
         both = [total[round_] / whole[round_] if whole[round_] > 0 else 0.0 for round_ in _common([total, whole])]
-        for layer, found in ((SUM, total), (WHOLE, whole)):
-            if found:
-                times = _times(found, differences=isinstance(timed, Difference))
+        for layer, medians in ((SUM, total), (WHOLE, whole)):
+            if medians:
+                times = _times(medians, differences=isinstance(timed, Difference))
                 row = self.about | {"layer": layer, "pass": pass_, "params": net.params, "macs": net.macs}
                 yield row | times | self._speed(times, work, macs) | (_over_whole(both) if layer == SUM else {})
 
     def _speed(self, times: Row, work: roofline.Work, macs: int) -> Row:
-        """Rates, and what the roofline lets a row reach. A backward pass that is lost in noise has none."""
+        """Rates, and the bound of the roofline; only work for a backward pass that is not above 0."""
         ms, best = times["center_ms"], self.best
         facts: Row = {"flop": work.flop, "bytes": work.bytes, "intensity": work.intensity}
         if ms <= 0:
@@ -159,62 +158,61 @@ class Times:
 
 
 def idle(part: Variant) -> bool:
-    """Whether a row alone does nothing: a dropout that is off."""
+    """Whether a layer alone does nothing: dropout that is off."""
     return isinstance(part.layers[0], Dropout)
 
 
 def _wholes(run: Run) -> Iterator[dict[str, Case]]:
-    """The passes that were profiled of each whole net's Worker that has them all."""
-    found: dict[tuple[object, ...], dict[str, Case]] = {}
-    names = [each.name for each in profiled() if any(case.pass_ == each.name for case in run.cases)]
+    """Per Worker of a whole net, its Cases by profiled pass; Workers that lack a pass are left out."""
+    by_worker: dict[tuple[object, ...], dict[str, Case]] = {}
+    names = [pass_.name for pass_ in profiled() if any(case.pass_ == pass_.name for case in run.cases)]
     for case in run.cases:
         if "." not in case.variant and case.pass_ in names:
-            found.setdefault((case.group, case.worker), {})[case.pass_] = case
-    yield from (each for each in found.values() if len(each) == len(names))
+            by_worker.setdefault((case.group, case.worker), {})[case.pass_] = case
+    yield from (cases for cases in by_worker.values() if len(cases) == len(names))
 
 
 def _part(run: Run, whole: Case, variant: str) -> Case:
-    """The same Case of one row alone, with the whole net's LRN where the row has one to choose."""
+    """The same Case of one layer alone, with the whole net's LRN if the layer has a choice of LRN."""
     case = dataclasses.replace(whole, variant=variant)
     return case if case in run.cases else dataclasses.replace(case, lrn=LRNS[0])
 
 
 def _medians(run: Run, cases: Mapping[str, Case]) -> Medians:
-    """ns, by pass and Round; with them those of each difference of two passes."""
+    """Medians in ns, by pass or difference of two passes, then by Round."""
     known = {
         pass_: run.round_medians_ns(case) if case in run.cases and not run.invalid_reason(case) else {}
         for pass_, case in cases.items()
     }
-    for pass_, less in ((each.name, each.difference) for each in profiled() if each.difference):
+    for pass_, less in ((timed.name, timed.difference) for timed in profiled() if timed.difference):
         if pass_ in cases and less.less in cases:
             rounds = _common([known[pass_], known[less.less]])
             known[less.name] = {number: known[pass_][number] - known[less.less][number] for number in rounds}
     return known
 
 
-def _common(found: Sequence[Mapping[int, float]]) -> list[int]:
-    """Rounds that all of them have."""
-    return sorted(set.intersection(*(set(one) for one in found))) if found else []
+def _common(by_round: Sequence[Mapping[int, float]]) -> list[int]:
+    """Rounds that all of these have."""
+    return sorted(set.intersection(*map(set, by_round))) if by_round else []
 
 
 def _times(medians: Mapping[int, float], *, differences: bool) -> Row:
-    """Centre and interval over Rounds; of differences, which may be near 0 or below, the mean and not a geometric
-    one."""
+    """Center and interval over Rounds; for differences, which may be near 0 or negative, the arithmetic mean."""
     values = [medians[round_] for round_ in sorted(medians)]
     if differences:
-        found = descriptive.backward([0.0] * len(values), values)
-        center, low, high = found.mean_ns, found.low_ns, found.high_ns
+        backward = descriptive.backward([0.0] * len(values), values)
+        center, low, high = backward.mean_ns, backward.low_ns, backward.high_ns
     else:
         interval = descriptive.Interval.of_logs([math.log(value) for value in values])
         center, low, high = interval.center, interval.low, interval.high
-    named = {"center_ms": center, "ci95_low_ms": low, "ci95_high_ms": high}
-    return {"rounds": len(values)} | {name: None if value is None else value / 1e6 for name, value in named.items()}
+    figures = {"center_ms": center, "ci95_low_ms": low, "ci95_high_ms": high}
+    return {"rounds": len(values)} | {name: None if value is None else value / 1e6 for name, value in figures.items()}
 
 
 def _over_whole(both: Sequence[float]) -> Row:
-    """The sum of the rows over the whole net, from one ratio a Round, with its interval; none of what noise hides."""
+    """Sum of the layers over the whole net and its interval, from one ratio per Round; empty if one is not above 0."""
     if not both or min(both) <= 0:
         return {}
-    found = descriptive.Interval.of_logs([math.log(value) for value in both])
+    interval = descriptive.Interval.of_logs([math.log(value) for value in both])
     names = ("sum_over_whole", "sum_over_whole_low", "sum_over_whole_high")
-    return dict(zip(names, (found.center, found.low, found.high), strict=True))
+    return dict(zip(names, (interval.center, interval.low, interval.high), strict=True))

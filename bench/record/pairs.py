@@ -1,7 +1,7 @@
-"""Pairs: two Cases, or two Arms of one, side by side, each with its Ratio and Verdict.
+"""Pairs: two Cases, or two Arms of one, compared, each with its Ratio and Verdict.
 
-Within a Run the two took turns, so a Ratio is from mirrored cycles. Between two Runs it is from their Rounds' medians,
-and needs what A/A Runs of the same machine showed two Runs to differ by.
+Within a Run both took turns, and a Ratio is from mirrored cycles. Between two Runs it is from the medians of their
+Rounds, and needs the run-to-run variability of A/A Runs of the same machine.
 """
 
 import itertools
@@ -21,13 +21,13 @@ from bench.stats.verdict import Word
 from impls import FRAMEWORKS
 
 MARGIN = ratio.MARGIN
-#: Below this share of Rounds that noise left alone, nothing is decided.
+#: Nothing is decided if less than this share of the Rounds is undisturbed.
 VALID_SHARE = 0.8
 
 
 @dataclass
 class Pair:
-    """``verdict`` is INCOMPARABLE with ``differs``, or MISSING with ``why``, where there is nothing to judge."""
+    """Two compared Cases. Without a verdict, ``word`` is INCOMPARABLE with ``differs``, else MISSING with ``why``."""
 
     case_id: str
     pass_: str
@@ -71,14 +71,22 @@ class Pair:
 
 
 def within(run: Run, spread: Spread | None = None, margin: float = MARGIN) -> list[Pair]:
-    """Each Case against the one it is most like in its group and pass, or against its own Arm A, from Rounds that both
-    completed; MISSING where there is none, or where one is not valid. ``differs`` beside a Ratio is what they were not
-    alike in; then the Ratio is not judged."""
+    """Compare the Cases of one Run.
+
+    Each Case is paired with the most similar one of its group and pass, or with its Arm A, over Rounds that both
+    completed. A pair is MISSING without such a Round, or if a Case is not valid. If ``differs`` is not empty, the Ratio
+    is not judged. ``margin`` is the smallest difference to report, as a fraction; that of ``spread`` may be larger.
+
+    Returns
+    -------
+    list of Pair
+        One per Case that has a baseline; empty for an unpaired Protocol.
+    """
     pairs = []
     for baseline, case in _partners(run):
         pair = Pair(case.id, case.pass_, baseline.id, case.id)
         pairs.append(pair)
-        invalid = {one.id: reason for one in (baseline, case) if (reason := run.invalid_reason(one))}
+        invalid = {side.id: reason for side in (baseline, case) if (reason := run.invalid_reason(side))}
         cycles = [] if invalid else _cycles(run, baseline, case)
         if not cycles:
             pair.why = "; ".join(f"{name} is not valid: {reason}" for name, reason in invalid.items())
@@ -90,15 +98,15 @@ def within(run: Run, spread: Spread | None = None, margin: float = MARGIN) -> li
         share = max(run.disturbed_share(baseline), run.disturbed_share(case))
         if 1 - share < VALID_SHARE:
             pair.why = _disturbed(share)
-    return judged(pairs)
+    return judge_pairs(pairs)
 
 
 def _disturbed(share: float) -> str:
     return f"noise disturbed {share:.0%} of its Rounds"
 
 
-def judged(pairs: list[Pair]) -> list[Pair]:
-    """Verdicts for all that can be compared, as one family."""
+def judge_pairs(pairs: list[Pair]) -> list[Pair]:
+    """Set the verdicts of all pairs that can be compared, as one family, and return the pairs."""
     family = [pair for pair in pairs if pair.ratio and not pair.differs and not pair.verdict]
     verdicts = ratio.judge([pair.ratio for pair in family if pair.ratio], margins=[pair.margin for pair in family])
     for pair, verdict in zip(family, verdicts, strict=True):
@@ -109,35 +117,34 @@ def judged(pairs: list[Pair]) -> list[Pair]:
 
 
 def widest(run: Run, cases: Sequence[Case]) -> float:
-    """The widest 95 % half-width among the Ratios of these Cases, or of their centres where there is no Ratio."""
+    """The widest relative 95 % half-width of the Ratios of these Cases, or of their centers if there is no Ratio."""
     ids = {case.id for case in cases}
     values = [pair.ratio.value for pair in within(run) if pair.ratio and pair.candidate in ids]
     if not values:
         values = [summary.center for case in cases if (summary := run.summary(case))]
-    return max(
-        (math.sqrt(one.high / one.low) - 1 if one.low and one.high else math.inf for one in values), default=math.inf
-    )
+    widths = (math.sqrt(value.high / value.low) - 1 if value.low and value.high else math.inf for value in values)
+    return max(widths, default=math.inf)
 
 
 def _partners(run: Run) -> Iterator[tuple[Case, Case]]:
-    """(baseline, candidate) of a Run: the first one that is valid is the baseline, where one is."""
+    """Yield (baseline, candidate) of a Run; a valid Case is preferred as the baseline."""
     if not run.protocol.paired:
         return
     valid_first = sorted(run.cases, key=lambda case: bool(run.invalid_reason(case)))
     sides = [case for case in valid_first if case.arm in (None, LABELS[0])]
     for case in run.cases:
         for key in _nearest(run):
-            baseline = next((one for one in sides if key(one) == key(case)), None)
+            baseline = next((side for side in sides if key(side) == key(case)), None)
             if baseline and baseline is not case:
                 yield baseline, case
                 break
 
 
 def _nearest(run: Run) -> list[Callable[[Case], tuple[object, ...]]]:
-    """Whom a Case is held against, nearest first: the first of its Run that is equal in one of these.
+    """Keys of similarity, nearest first: the baseline of a Case is the first Case with an equal key.
 
-    Of two Arms the other one. Else the first of the same framework and mode, which differs in layout, LRN, preset or
-    whose net it is; then the first that compiles as it does, its fair peer; then the first of all.
+    Of two Arms it is the other Arm. Else the first of the same framework and mode, which differs in layout, LRN, preset
+    or net; then the first that compiles as it does, its fair peer; then the first of all.
     """
 
     def same(case: Case) -> tuple[object, ...]:
@@ -152,14 +159,14 @@ def _nearest(run: Run) -> list[Callable[[Case], tuple[object, ...]]]:
         ]
     if ab.key == "net":  # two nets may be of two frameworks
         return [same]
-    # Arms of the same framework; of the same mode and the rest too, where those are not what the Arms differ in
-    settings = [what for what in (*arm.AXES, "guest") if ab.key != what]
-    return [lambda case: (*same(case), case.framework, *(getattr(case, what) for what in settings))]
+    # Arms of the same framework, and equal in every axis but the one that the Arms differ in
+    axes = [axis for axis in (*arm.AXES, "guest") if ab.key != axis]
+    return [lambda case: (*same(case), case.framework, *(getattr(case, axis) for axis in axes))]
 
 
 def _meant(run: Run, *both: Case) -> tuple[str, ...]:
-    """What two Cases may differ in, being what is compared: its consequences too. What a framework does where nothing
-    is set is its own affair."""
+    """Conditions in which two Cases may differ, since those are compared or follow from what is compared. Without the
+    preset `equal` a framework chooses its own settings."""
     ab = run.head.ab
     if any(case.preset != PRESETS[0] for case in both):
         return tuple(validity.ALIKE)
@@ -170,7 +177,7 @@ def _meant(run: Run, *both: Case) -> tuple[str, ...]:
 
 
 def _cycles(run: Run, baseline: Case, candidate: Case) -> list[list[ratio.Cycle]]:
-    """For each Round that counts for both, its whole cycles: the samples of either side, in the order taken."""
+    """Whole cycles of each Round that counts for both: the samples of either side, in the order taken."""
     usable = run.usable(baseline) & run.usable(candidate)
     cells: dict[tuple[int, int], dict[str, list[list[int]]]] = {}
     for turn in [*run.turns_of(baseline), *run.turns_of(candidate)]:
@@ -180,20 +187,29 @@ def _cycles(run: Run, baseline: Case, candidate: Case) -> list[list[ratio.Cycle]
     rounds: dict[int, list[ratio.Cycle]] = {}
     for (round_, _), cell in sorted(cells.items()):
         both = [cell.get(case.id, []) for case in (baseline, candidate)]
-        if all(len(turns) == 2 and all(turns) for turns in both):  # a cycle cut short is not mirrored
+        if all(len(turns) == 2 and all(turns) for turns in both):  # an incomplete cycle is not mirrored
             rounds.setdefault(round_, []).append((both[0][0] + both[0][1], both[1][0] + both[1][1]))
     return [rounds[key] for key in sorted(rounds)]
 
 
 def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = (), margin: float = MARGIN) -> list[Pair]:
-    """Every Case of either Run, by its id. ``allow`` names conditions that may differ, being what is compared."""
-    theirs, ours = ({case.id: case for case in run.cases} for run in (base, candidate))
+    """Compare two Runs, Case by Case.
+
+    ``spread`` is the run-to-run variability of A/A Runs; ``allow`` names conditions that may differ, since those are
+    compared; ``margin`` is the smallest difference to report, as a fraction.
+
+    Returns
+    -------
+    list of Pair
+        One per Case id of either Run; MISSING if a Run lacks the Case or it is not valid.
+    """
+    baselines, candidates = ({case.id: case for case in run.cases} for run in (base, candidate))
     pairs = []
-    for case_id in dict.fromkeys([*theirs, *ours]):
-        case = theirs.get(case_id) or ours[case_id]
+    for case_id in dict.fromkeys([*baselines, *candidates]):
+        case = baselines.get(case_id) or candidates[case_id]
         pair = Pair(case_id, case.pass_, case_id, case_id)
         pairs.append(pair)
-        for run, which, cases in ((base, "the baseline", theirs), (candidate, "the candidate", ours)):
+        for run, which, cases in ((base, "the baseline", baselines), (candidate, "the candidate", candidates)):
             if case_id not in cases:
                 pair.why = f"{which} {run.folder} lacks this case"
             elif reason := run.invalid_reason(cases[case_id]):
@@ -215,33 +231,34 @@ def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = ()
             pair.ratio = Ratio.of(_sessions(base, candidate, case))
         else:
             pair.ratio = Ratio.unpaired(*medians, run_spread=run_spread, runs=runs)
-    return judged(pairs)
+    return judge_pairs(pairs)
 
 
 def taken_in_turn(base: Run, candidate: Run) -> bool:
-    """Whether two Runs of another program's sessions were taken side by side and mirrored (base, candidate, candidate,
-    base, and so on), so that a steady drift of the machine cancels. Mere alternation leaves it in every pair alike."""
+    """Whether the sessions of two Runs of another program were taken in mirrored order (base, candidate, candidate,
+    base, ...), so that a steady drift of the machine cancels. With plain alternation it does not."""
     taken = [run.head.ingested.taken if run.head.ingested else [] for run in (base, candidate)]
     if not all(taken) or not all(all(side) for side in taken) or len(taken[0]) != len(taken[1]):
         return False
     order = sorted((when, side) for side, times in enumerate(taken) for when in times)
-    pairs = [(one[1], other[1]) for one, other in zip(order[::2], order[1::2], strict=True)]
-    return pairs[0] in ((0, 1), (1, 0)) and all(one == other[::-1] for one, other in itertools.pairwise(pairs))
+    pairs = [(first[1], second[1]) for first, second in zip(order[::2], order[1::2], strict=True)]
+    return pairs[0] in ((0, 1), (1, 0)) and all(pair == after[::-1] for pair, after in itertools.pairwise(pairs))
 
 
 def _sessions(base: Run, candidate: Run, case: Case) -> list[list[ratio.Cycle]]:
-    """Each pair of neighbouring sessions as one cycle."""
-    theirs, ours = base.samples_by_round(case), candidate.samples_by_round(case)
-    return [[(theirs[number], ours[number])] for number in sorted(theirs.keys() & ours.keys())]
+    """Each pair of neighboring sessions as one cycle."""
+    before, after = base.samples_by_round(case), candidate.samples_by_round(case)
+    return [[(before[number], after[number])] for number in sorted(before.keys() & after.keys())]
 
 
 def describe_arm(run: Run, label: str) -> str:
-    """What an Arm is, in words; of an interpreter its versions, since a path is not stored."""
+    """Describe an Arm; an interpreter by its versions, since its path is not stored."""
     if run.head.ab is None:
         return ""
     words = arm.describe_arm(run.head.ab, label)
     if run.head.ab.key != "python":
         return words
     workers = [worker for case in run.cases if case.arm == label for worker in run.workers(case)]
-    known = {f"{name} {version}" for one in workers for name, version in one.versions.items() if name in FRAMEWORKS}
-    return ", ".join([*(f"Python {version}" for version in sorted({one.python for one in workers})), *sorted(known)])
+    versions = {item for worker in workers for item in worker.versions.items() if item[0] in FRAMEWORKS}
+    pythons = sorted({f"Python {worker.python}" for worker in workers})
+    return ", ".join([*pythons, *sorted(f"{name} {version}" for name, version in versions)])

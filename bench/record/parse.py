@@ -1,4 +1,4 @@
-"""Lines of run.jsonl parsed into events; those of the schema before are upgraded, and never written."""
+"""Parse lines of run.jsonl into events; those of an older schema are upgraded in memory."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from bench.record.events import EVENTS, SCHEMA, AnyEvent, Event
 
 #: The oldest schema that is read.
 OLDEST = 4
-#: Settings that schema 4 had beside those that every framework has.
+#: Settings of a framework that schema 4 had next to those of all.
 SWITCHES = ("flush_denormal", "reorder_for_peak_memory")
 _DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(AnyEvent)
 
 
 class Foreign(Exception):
-    """A line that is not one of our events; the message says what is wrong with it."""
+    """A line is not an event; the message says why."""
 
 
 class _Versioned(Struct, tag_field="event", tag="run"):
@@ -27,7 +27,7 @@ class _Named(Struct):
 
 
 def schema_of(line: bytes) -> int | None:
-    """The schema that a line says as the header of a Run; None where it is no header."""
+    """The schema of a header line; None if the line is not a header."""
     try:
         return msgspec.json.decode(line, type=_Versioned).schema
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -35,9 +35,9 @@ def schema_of(line: bytes) -> int | None:
 
 
 def parse_event(line: bytes, schema: int = SCHEMA) -> Event:
-    """The event of a line; Foreign where it is none, or not whole. ``schema`` is that of its Run."""
+    """Parse a line into an event. ``schema`` is that of its Run. Raises Foreign if the line is not a valid event."""
     try:
-        text = line.decode()  # msgspec does not look at the bytes of a field that it does not know
+        text = line.decode()  # msgspec does not check the bytes of unknown fields
         try:
             return _DECODER.decode(text)
         except msgspec.ValidationError:
@@ -62,7 +62,7 @@ def _why(line: bytes, error: Exception) -> str:
 
 
 def upgrade(event: dict[str, Any]) -> dict[str, Any]:
-    """The same event in schema 5, whose fields nobody has checked yet."""
+    """Convert an event of schema 4 to schema 5, without validation."""
     if event.get("event") == "round" and "spoilt" in event:
         return event | {"disturbed": event["spoilt"]}
     if event.get("event") == "worker" and isinstance(conditions := event.get("conditions"), dict):

@@ -1,4 +1,4 @@
-"""Recording: the events of a Run read back from its run.jsonl, and the samples that count."""
+"""Recording: the events of a Run, read from its run.jsonl, and the samples that count."""
 
 import functools
 import statistics
@@ -38,25 +38,25 @@ P = TypeVar("P", bound=OfRound)
 R = TypeVar("R", bound="Recording")
 
 
-def once(method: Callable[[R, Case], T]) -> Callable[[R, Case], T]:
-    """Worked out once for each Case: a Run that was read does not change, and may hold 100,000 samples."""
+def cached_per_case(method: Callable[[R, Case], T]) -> Callable[[R, Case], T]:
+    """Cache the result per Case; a loaded Run is immutable."""
 
     @functools.wraps(method)
-    def kept(run: R, case: Case) -> T:
-        known: dict[str, T] = run.known.setdefault(method.__name__, {})
-        if case.id not in known:
-            known[case.id] = method(run, case)
-        return known[case.id]
+    def cached(run: R, case: Case) -> T:
+        results: dict[str, T] = run.cache.setdefault(method.__name__, {})
+        if case.id not in results:
+            results[case.id] = method(run, case)
+        return results[case.id]
 
-    return kept
+    return cached
 
 
 class Recording:
-    """What run.jsonl of a folder holds. ``problems`` are lines that were left out, each with its number."""
+    """The events in run.jsonl of a folder. ``problems`` are lines that were left out, each with its number."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.known: dict[str, dict[str, Any]] = {}
+        self.cache: dict[str, dict[str, Any]] = {}
         self.problems: list[str] = []
         self.events = list(self._read())
         heads = self.events_of(Header)
@@ -93,7 +93,7 @@ class Recording:
                 yield parse_event(line, schema)
             except Foreign as error:
                 self.problems.append(f"{file}, line {number}: {error}; left out")
-        if torn:  # even a whole event without its end of line: ``add`` did not return, and --resume cuts it off
+        if torn:  # even if it is a whole event: ``add`` did not return, and --resume removes it
             self.problems.append(f"{self.folder / 'run.jsonl'}, line {len(lines) + 1}: cut off; left out")
 
     def _check_schema(self, schema: int) -> None:
@@ -114,10 +114,10 @@ class Recording:
 
     @cached_property
     def _by_kind(self) -> dict[type[Event], list[Any]]:
-        found = defaultdict(list)
+        by_kind = defaultdict(list)
         for event in self.events:
-            found[type(event)].append(event)
-        return found
+            by_kind[type(event)].append(event)
+        return by_kind
 
     def counted(self, kind: type[P]) -> list[P]:
         """Events of Rounds that were not repeated."""
@@ -128,12 +128,12 @@ class Recording:
         return {(event.group, event.round) for event in self.counted(RoundEnd)}
 
     def finished(self, group: int) -> set[int]:
-        """Rounds of a group that came to their end."""
+        """Completed Rounds of a group."""
         return {round_ for number, round_ in self.finished_rounds if number == group}
 
     @property
     def unfinished(self) -> set[Place]:
-        """Rounds that were begun and neither finished nor voided."""
+        """Attempts that were begun and neither finished nor voided."""
         begun = {event.place for kind in events.OF_A_ROUND for event in self.counted(kind)}
         return {place for place in begun if place[:2] not in self.finished_rounds}
 
@@ -143,28 +143,28 @@ class Recording:
 
     @cached_property
     def _turns_of(self) -> dict[str, list[Turn]]:
-        found = defaultdict(list)
+        by_case = defaultdict(list)
         for turn in self.turns:
-            found[turn.case_id].append(turn)
-        return found
+            by_case[turn.case_id].append(turn)
+        return by_case
 
     def turns_of(self, case: Case) -> list[Turn]:
         """A Case's turns that count, in the order taken."""
         return self._turns_of.get(case.id, [])
 
-    @once
+    @cached_per_case
     def measured(self, case: Case) -> set[int]:
-        """Rounds that a Case came to the end of; the one it was cut off in where there is no other."""
+        """Rounds that a Case completed; if there is none, the Round in which it was cut off."""
         group = self.group_of[case.id]
         begun = {turn.round for turn in self.turns_of(case)}
         return {round_ for round_ in begun if (group, round_) in self.finished_rounds} or begun
 
     def cut_off(self, case: Case) -> bool:
-        """Whether all there is of a Case is a Round that did not come to its end."""
+        """Whether the only Round of a Case was cut off."""
         return bool(self.measured(case)) and not self.measured(case) & self.finished(self.group_of[case.id])
 
     def usable(self, case: Case) -> set[int]:
-        """Rounds that count for a Case: those that noise did not disturb, or all where it disturbed every one."""
+        """Rounds that count for a Case: those that noise did not disturb, or all if it disturbed every one."""
         group, there = self.group_of[case.id], self.measured(case)
         return {round_ for round_ in there if (group, round_) not in self.disturbed} or there
 
@@ -175,11 +175,11 @@ class Recording:
 
     @cached_property
     def bad_samples(self) -> dict[int, set[int]]:
-        """By the id of a turn: samples that are no duration, or in which another Worker was computing too."""
+        """``bad_samples`` of all turns."""
         return bad_samples(self.turns)
 
     def valid_ns(self, turn: Turn) -> list[int]:
-        """A turn's samples without its lead iteration and without what is no sample."""
+        """A turn's samples in ns, without lead iterations and bad samples."""
         bad = self.bad_samples.get(id(turn), ())
         return [ns for i, ns in enumerate(turn.ns) if i >= turn.lead and i not in bad]
 
@@ -197,56 +197,65 @@ class Recording:
         samples = [(Phase.SAMPLE, counts and i not in bad) for i in range(event.lead, len(event.ns))]
         return [(Phase.LEAD, False)] * min(event.lead, len(event.ns)) + samples
 
-    @once
+    @cached_per_case
     def samples_by_round(self, case: Case) -> dict[int, list[int]]:
-        """Valid samples of each usable Round, ns; lead iterations are stored and left out."""
-        found: dict[int, list[int]] = {}
+        """Valid samples in ns by usable Round, in the order of Rounds; lead iterations are left out."""
+        by_round: dict[int, list[int]] = {}
         usable = self.usable(case)
         for turn in self.turns_of(case):
             if turn.round in usable:
-                found.setdefault(turn.round, []).extend(self.valid_ns(turn))
-        return {key: found[key] for key in sorted(found) if found[key]}
+                by_round.setdefault(turn.round, []).extend(self.valid_ns(turn))
+        return {number: by_round[number] for number in sorted(by_round) if by_round[number]}
 
     def samples(self, case: Case) -> list[list[int]]:
+        """Durations of the valid samples of a Case.
+
+        Returns
+        -------
+        list of list of int
+            Nanoseconds; one list per Round that counts, in the order of Rounds, each in the order taken. Lead
+            iterations and samples that overlap another Worker's are left out. Empty if nothing was measured.
+        """
         return [list(ns) for ns in self.samples_by_round(case).values()]
 
-    @once
+    @cached_per_case
     def round_medians_ns(self, case: Case) -> dict[int, float]:
+        """Median of the valid samples in ns, by usable Round."""
         return {round_: statistics.median(ns) for round_, ns in self.samples_by_round(case).items()}
 
-    @once
+    @cached_per_case
     def summary(self, case: Case) -> descriptive.Summary | None:
+        """Statistics of ``samples(case)``, in ns; None if there is no valid sample."""
         samples = self.samples(case)
         return descriptive.Summary.of(*samples) if samples else None
 
     def unsteady_machine(self, case: Case) -> bool:
-        """Whether the controller's own fixed computation, before and after the cycles of a Case's Rounds, took another
-        time than in most of the Run, in more than a fifth of them."""
+        """Whether over a fifth of the control computations around a Case's Rounds deviate from the Run's median."""
         controls = self.counted(Control)
         off = noise.control_off([control.reading for control in controls])
-        mine = [number for number, control in enumerate(controls) if control.group == self.group_of[case.id]]
-        return sum(number in off for number in mine) > len(mine) / 5
+        own = [number for number, control in enumerate(controls) if control.group == self.group_of[case.id]]
+        return sum(number in off for number in own) > len(own) / 5
 
     def workers(self, case: Case) -> list[Worker]:
-        """What the Case's counted Workers recorded: their proof, their conditions."""
+        """Events of the Case's Workers, with their proof and conditions, without those of repeated Rounds."""
         return [worker for worker in self.counted(Worker) if case.id in worker.case_ids]
 
     def stop_reason(self, case: Case) -> StopReason:
-        """Why its Rounds ended; a group that never came to an end was interrupted."""
+        """Why the Rounds of a Case ended; INTERRUPTED if its group has not ended."""
         resumed = max((number for number, event in enumerate(self.events) if isinstance(event, Resume)), default=0)
         stops = [event for event in self.events[resumed:] if isinstance(event, Stop)]
-        mine = [stop.reason for stop in stops if stop.group == self.group_of[case.id]]
-        return mine[-1] if mine else StopReason.INTERRUPTED
+        reasons = [stop.reason for stop in stops if stop.group == self.group_of[case.id]]
+        return reasons[-1] if reasons else StopReason.INTERRUPTED
 
 
 def bad_samples(turns: Sequence[Turn]) -> dict[int, set[int]]:
-    """By the id of a turn, the samples that are none: no duration, or taken while another Worker was computing too.
-    No sample is bad because of how long it took."""
-    found: dict[int, set[int]] = {}
+    """By ``id`` of a turn, the indices of its bad samples: not above 0 ns, or overlapping another Worker's. No sample
+    is bad because of how long it took."""
+    bad: dict[int, set[int]] = {}
 
     def mark(turn: Turn, which: set[int]) -> None:
         if which:
-            found.setdefault(id(turn), set()).update(which)
+            bad.setdefault(id(turn), set()).update(which)
 
     rounds: dict[Place, list[Turn]] = {}
     for turn in turns:
@@ -264,4 +273,4 @@ def bad_samples(turns: Sequence[Turn]) -> dict[int, set[int]]:
                 mark(turn, {i for i, start in enumerate(turn.start_ns) if start < end})
             if turn.start_ns[-1] + turn.ns[-1] > end:
                 last, end = turn, turn.start_ns[-1] + turn.ns[-1]
-    return found
+    return bad

@@ -1,4 +1,4 @@
-"""Run: a Run folder read back, what may be said of its Cases, and the CSVs derived from run.jsonl."""
+"""Run: a Run folder read back, its rows, and the CSVs derived from run.jsonl."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,32 +10,47 @@ from bench.cases.case import Case
 from bench.record import columns, csvfile, validity
 from bench.record.columns import COLUMNS, CsvColumn, names
 from bench.record.events import Layers, Timed, Turn
-from bench.record.recording import Recording, once
+from bench.record.recording import Recording, cached_per_case
 
 
 class Run(Recording):
-    """A Run read back from its folder. ``problems`` are lines of run.jsonl that were left out, each with its number."""
+    """A Run read back from its folder.
+
+    Raises UsageError if the folder has no Run or one of another schema.
+
+    Attributes
+    ----------
+    head : Header
+        The first line of run.jsonl: Protocol, machine, settings.
+    cases : list of Case
+        What was timed.
+    problems : list of str
+        Lines of run.jsonl that were left out, each with its number.
+    """
 
     def invalid_reason(self, case: Case) -> str:
-        """Why a Case has no valid row; empty for a valid one."""
+        """Why the row of a Case is not valid; empty if it is."""
         return validity.invalid_reason(self, case)
 
     def row(self, case: Case) -> dict[str, Any]:
-        """One row of summary.csv: unrounded, empty where there is nothing to say. The caller's own, to change."""
+        """The row of a Case in summary.csv, by column name: unrounded, None for an empty cell. A copy."""
         return dict(self._row(case))
 
-    @once
+    @cached_per_case
     def _row(self, case: Case) -> dict[str, Any]:
         return columns.row(self, case)
 
     def rows(self) -> list[dict[str, Any]]:
+        """Rows of summary.csv in the order of ``cases``, one per Case; see ``row``. Units are in the column names."""
         return [self.row(case) for case in self.cases]
 
     def write(self) -> None:
-        """Derive summary.csv, samples.csv and layers.csv from run.jsonl."""
+        """Write summary.csv, samples.csv and layers.csv, derived from run.jsonl, to the folder."""
         csvfile.write(self.folder / "summary.csv", names(COLUMNS), self.rows())
         csvfile.lines(self.folder / "samples.csv", names(SAMPLE_COLUMNS), self._sample_rows())
-        layers = dict.fromkeys(row for event in self.events_of(Layers) for row in event.rows)  # two Arms, one net
+        layers = dict.fromkeys(
+            row for event in self.events_of(Layers) for row in event.rows
+        )  # two Arms may have the same net
         csvfile.write(self.folder / "layers.csv", names(LAYER_COLUMNS), map(structs.asdict, layers))
 
     def _sample_rows(self) -> Iterator[Sequence[Any]]:
@@ -50,11 +65,11 @@ class Run(Recording):
 
 
 def find_newest(*files: str, under: Path = Path("results")) -> Path | None:
-    """The newest Run folder that has one of these files; None without any. A folder's name begins with its time."""
+    """The newest Run folder that has one of these files, by the time in its name; None without any."""
     return max((path.parent for name in files for path in under.glob(f"*/{name}")), default=None)
 
 
-ROUND = "the Case and its Round; attempt is above 0 where the Round was repeated"
+ROUND = "the Case and its Round; attempt is above 0 if the Round was repeated"
 START = "start, by a clock that all Workers share, and length of the iteration"
 SAMPLE_COLUMNS = (
     CsvColumn("case_id", str, ROUND),

@@ -1,4 +1,4 @@
-"""The latest results of `selftest`, kept beside the Runs."""
+"""The latest results of `selftest`, stored in the folder of Runs."""
 
 import contextlib
 import json
@@ -18,7 +18,10 @@ STORED = "selftest.json"
 
 
 def store(out: Path, what: str, ok: bool, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Keep the latest result of a part where Runs are made: of the harness, of --aa, of --power."""
+    """Store the latest result of a part of `selftest` (harness, aa, power) and return the path of the file.
+
+    Raises UsageError if it cannot be written.
+    """
     path = out / STORED
     made = datetime.now(UTC).isoformat(timespec="seconds")
     facts = {"made": made, "alexnet_bench": bench.__version__, "host": host.fingerprint().host, "ok": ok}
@@ -31,18 +34,18 @@ def store(out: Path, what: str, ok: bool, rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def stored(out: Path) -> dict[str, Any]:
-    """All that is kept there; nothing where it cannot be read."""
+    """Everything in the file by part; empty if it cannot be read."""
     try:
-        found = json.loads((out / STORED).read_text())
+        parts = json.loads((out / STORED).read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return parts if isinstance(parts, dict) else {}
 
 
 def latest(out: Path) -> dict[str, SelfTest]:
-    """What the last self-tests beside these Runs found, for their headers: each part's facts without its rows."""
-    found = {}
+    """The latest result of each part, for the header of a Run."""
+    results = {}
     for what, part in stored(out).items():
         with contextlib.suppress(msgspec.ValidationError):
-            found[what] = msgspec.convert(part, SelfTest)
-    return found
+            results[what] = msgspec.convert(part, SelfTest)
+    return results

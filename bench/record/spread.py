@@ -1,4 +1,4 @@
-"""Spread: how far apart A/A Runs of this machine came out, one Case against itself; what is nearer is no difference."""
+"""Spread: run-to-run variability of stored A/A Runs; the smallest ratio that `compare` reports as a difference."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,24 +13,24 @@ from bench.stats.ratio import LEAST_RUNS
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """Of stored A/A Runs, each for the same work under the same conditions (``key``)."""
+    """Variability of A/A Runs, by ``comparison_key``: the same work under the same conditions."""
 
     furthest: Mapping[str, float]
-    """The largest ratio that should have been 1, as a fraction above it."""
+    """Largest deviation from 1 of a ratio that should have been 1, as a fraction."""
     centers: Mapping[str, Sequence[float]]
-    """Logarithms of the centres of Runs of one Case."""
+    """Logarithms of the centers of Runs of one Case."""
 
     def margin(self, run: Recording, case: Case) -> float:
-        """The furthest from 1 that an A/A of this Case came out; 0 where there is none."""
-        return self.furthest.get(key(run, case), 0.0)
+        """The largest deviation from 1 of an A/A ratio of this Case; 0 without one."""
+        return self.furthest.get(comparison_key(run, case), 0.0)
 
     def between_runs(self, run: Recording, case: Case) -> tuple[float, int] | None:
-        """(sd of the log centres over A/A Runs, how many), None below 3."""
-        found = self.centers.get(key(run, case), ())
-        return (descriptive.stddev(found), len(found)) if len(found) >= LEAST_RUNS else None
+        """(stddev of the log centers of A/A Runs, number of Runs); None below LEAST_RUNS."""
+        centers = self.centers.get(comparison_key(run, case), ())
+        return (descriptive.stddev(centers), len(centers)) if len(centers) >= LEAST_RUNS else None
 
 
-def key(run: Recording, case: Case) -> str:
-    """The same for one Case in an A/A Run and in any other: its id without its Arm, work and conditions."""
+def comparison_key(run: Recording, case: Case) -> str:
+    """Hash of a Case's id without its Arm, its work and its conditions: equal in an A/A Run and in any other."""
     plain = dataclasses.replace(case, arm=None).id
     return digest([plain, conditions.work(case), conditions.conditions(run, case)])

@@ -1,15 +1,15 @@
-"""Whether what was measured may be shown and compared: bad samples, implausible speeds, conditions that differ."""
+"""Validity of a Case: implausible speed, changed conditions; and differences between the Workers of two Cases."""
 
 from collections.abc import Callable, Iterable, Sequence
 
 from bench.cases.case import Case
 from bench.record import ceiling
 from bench.record.events import Block, Worker
-from bench.record.recording import Recording, once
+from bench.record.recording import Recording, cached_per_case
 
 #: Above this many times the ceiling, work was left out: Winograd's F(4x4, 3x3) saves a factor of 4, nothing more.
 IMPLAUSIBLE = 4.0
-#: What two rows must share, beside what makes them two, and where a ``worker`` event says it.
+#: Settings that two compared rows must share, and how to read them from a ``worker`` event.
 ALIKE: dict[str, Callable[[Worker], int | str | None]] = {
     "threads": lambda worker: worker.conditions.threads,
     "oneDNN": lambda worker: worker.conditions.onednn,
@@ -20,33 +20,33 @@ ALIKE: dict[str, Callable[[Worker], int | str | None]] = {
 
 
 def pruned_fault(multiple: float | None) -> str:
-    """A pass that beat the machine's ceiling by more than any algorithm can."""
+    """A pass faster than any algorithm allows, given the machine's ceiling; empty if it is not."""
     if multiple is None or multiple <= IMPLAUSIBLE:
         return ""
     return f"implausible: {multiple:.1f} times the machine's ceiling, so work was left out"
 
 
 def differing(baseline: Sequence[Worker], candidate: Sequence[Worker], meant: Sequence[str] = ()) -> list[str]:
-    """What two rows of a ratio were not alike in, beside framework, mode and layout, from their ``worker`` events.
+    """Settings in which two compared rows differ, one text each, from their ``worker`` events.
 
-    What one of them does not say (XLA has no oneDNN to switch) is no difference, and nor is what is ``meant`` as one.
+    A setting that one side lacks (XLA has no oneDNN) is not a difference, nor is one that is ``meant`` to differ.
     """
-    found = []
-    for what, look in ((what, look) for what, look in ALIKE.items() if what not in meant):
-        theirs, ours = ({look(worker) for worker in workers} - {None} for workers in (baseline, candidate))
-        if theirs and ours and theirs != ours:
-            found.append(f"{what} {_words(ours)}, {_words(theirs)} in the baseline")
-    return found
+    texts = []
+    for name, read in ALIKE.items():
+        before, after = ({read(worker) for worker in workers} - {None} for workers in (baseline, candidate))
+        if name not in meant and before and after and before != after:
+            texts.append(f"{name} {_join(after)}, {_join(before)} in the baseline")
+    return texts
 
 
-def _words(values: Iterable[object]) -> str:
-    spoken = (("off", "on")[value] if isinstance(value, bool) else str(value) for value in values)
-    return " and ".join(sorted(spoken))
+def _join(values: Iterable[object]) -> str:
+    words = (("off", "on")[value] if isinstance(value, bool) else str(value) for value in values)
+    return " and ".join(sorted(words))
 
 
-@once
+@cached_per_case
 def invalid_reason(run: Recording, case: Case) -> str:
-    """Why a Case has no valid row; empty for a valid one."""
+    """Why the row of a Case is not valid; empty if it is."""
     if case.id in run.failed:
         return run.failed[case.id]
     for block in run.counted(Block):
@@ -58,4 +58,4 @@ def invalid_reason(run: Recording, case: Case) -> str:
     summary = run.summary(case)
     if summary is None:
         return "not measured"
-    return pruned_fault(ceiling.over_witness(run, case, summary))
+    return pruned_fault(ceiling.independent_peak_fraction(run, case, summary))

@@ -178,7 +178,7 @@ def test_hostile_names_are_kept_in_one_line_and_tell_two_apart(tmp_path):
 
 class TestOurOwn:
     def file(self, folder, run, **changes):
-        enclosed = {"run_jsonl": journal.packed(run.folder), "run_id": run.folder.name} | changes
+        enclosed = {"run_jsonl": journal.pack(run.folder), "run_id": run.folder.name} | changes
         return stored(folder, "ours.json", alexnet_bench=enclosed)
 
     def test_the_run_comes_back_to_the_byte(self, tmp_path):

@@ -164,7 +164,7 @@ class TestPytestBenchmark:
         held = json.loads(stored.read_text())["alexnet_bench"]
         assert held == formats.enclosed(Run(REFERENCE))
         assert (held["schema"], held["run_id"]) == (1, "20261126T063215Z-reference")
-        assert journal.unpacked(held["run_jsonl"]) == (REFERENCE / "run.jsonl").read_bytes()
+        assert journal.unpack(held["run_jsonl"]) == (REFERENCE / "run.jsonl").read_bytes()
 
     def compare(self, folder, *args):
         done = subprocess.run(

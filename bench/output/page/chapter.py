@@ -167,6 +167,6 @@ def _files(run: Run, values: Sequence[Mapping[str, Any]]) -> list[dict[str, str]
     table = csvfile.text(names(COLUMNS), values)
     summary = base64.b64encode(gzip.compress(table.encode("utf-8"), mtime=0)).decode("ascii")
     return [
-        {"name": "run.jsonl", "data": journal.packed(run.folder), "what": "every event, the truth all else is from"},
+        {"name": "run.jsonl", "data": journal.pack(run.folder), "what": "every event, the truth all else is from"},
         {"name": "summary.csv", "data": summary, "what": "a row a case, unrounded"},
     ]
