@@ -1,7 +1,7 @@
-"""How it is timed: the harness. It never imports a framework; only a Worker loads one, through ``impls.load``."""
+"""The harness of alexnet-bench. It never imports a framework; only a Worker does, through ``impls.load``."""
 
 __version__ = "0.1.0"
 
 
 class UsageError(Exception):
-    """A user's mistake: one line, expected, found, what to do; exit 2."""
+    """A user's mistake, in one line: what was expected, what was found, what to do. Exit code 2."""

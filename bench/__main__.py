@@ -1,18 +1,18 @@
-"""python -m bench: the alexnet-bench command from a plain checkout."""
+"""Run the alexnet-bench command from a plain checkout: ``python -m bench``."""
 
 import os
 import signal
 from typing import Any
 
 
-def interrupted(*_: Any) -> None:
-    """Ctrl-C while Python still imports, where an exception would end in a traceback."""
+def exit_interrupted(*_: Any) -> None:
+    """Handle Ctrl-C during imports, where KeyboardInterrupt would print a traceback."""
     os.write(2, b"alexnet-bench: interrupted\n")
     os._exit(130)
 
 
 def main() -> None:
-    before = signal.signal(signal.SIGINT, interrupted)
+    before = signal.signal(signal.SIGINT, exit_interrupted)
     from bench.commands.cli import main as command
 
     signal.signal(signal.SIGINT, before)

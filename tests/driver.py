@@ -30,7 +30,7 @@ def reporter() -> Watcher:
 
 
 def main(folder: Path, do: str, null_net: str) -> None:
-    noise.invalid = lambda turns: ""  # a busy machine must not add Rounds
+    noise.invalid_reason = lambda turns: ""  # a busy machine must not add Rounds
     cases = [
         Case("half_width", "null", mode, "cpu", "fp32", "nhwc", 2, "forward", size=67) for mode in ("noop", "part")
     ]

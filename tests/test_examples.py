@@ -31,7 +31,7 @@ from impls.weights import map_shared
 
 path, framework, folder, out, wanted = *map(Path, sys.argv[1:2]), *sys.argv[2:3], *map(Path, sys.argv[3:5]), sys.argv[5]
 asked = json.loads(wanted)
-probe.keep_out(framework)
+probe.block_other_frameworks(framework)
 impls.load(framework).configure(Settings("cpu", 2, "fp32"))
 refused = []
 for variant, size, how in asked["refused"]:
@@ -57,7 +57,8 @@ for layer, arrays in gradients.items():
     for name, array in arrays.items():
         np.save(out / f"gradient.{layer}.{name}.npy", array)
 net.fetch(net.forward_backward())
-said = {"device": net.device(), "layout": net.layout(), "filled": net.filled, "strangers": probe.strangers(framework)}
+net_facts = {"device": net.device(), "layout": net.layout(), "filled": net.filled}
+said = net_facts | {"others": probe.other_frameworks(framework)}
 print(json.dumps({"refused": refused, **said}))
 """
 #: owt stands at its own size alone: below 223 px pool5 is no 6x6. The tutorial's SAME fits at 64 px too.
@@ -143,7 +144,7 @@ def test_torchvisions_alexnet_is_owt(prepared, tmp_path):
         "device": "cpu",
         "layout": "nchw",
         "filled": ["state", "layers", "traces"],
-        "strangers": [],
+        "others": [],
     }
 
 
@@ -154,7 +155,7 @@ def test_the_keras_model_is_the_tutorial(prepared, tmp_path):
     proven(prepared("tutorial"), tmp_path / "out")
     alternates(tmp_path / "out")
     assert said["device"].endswith("CPU:0")
-    assert (said["layout"], said["strangers"]) == ("nhwc", [])
+    assert (said["layout"], said["others"]) == ("nhwc", [])
     assert said["refused"] == [
         "keras_alexnet: expected --variant tutorial, found owt",
         "keras_alexnet has no mode 'eager': choose graph or xla",
@@ -174,7 +175,7 @@ def test_the_articles_program_is_the_tutorial(prepared, tmp_path):
     proven(prepared("tutorial"), tmp_path / "out")
     alternates(tmp_path / "out")
     assert said["device"].endswith("CPU:0")
-    assert (said["layout"], said["strangers"]) == ("nhwc", [])
+    assert (said["layout"], said["others"]) == ("nhwc", [])
     assert said["refused"] == [
         "article: expected --variant tutorial, found owt",
         "article has no mode 'xla': choose graph",

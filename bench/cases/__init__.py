@@ -1,1 +1,1 @@
-"""What is timed: Cases, the sides of an --ab, the Protocol."""
+"""Cases, the Arms of an --ab, Passes and the Protocol."""

@@ -1,4 +1,4 @@
-"""Arm: one side of an ``--ab``. Two Workers alike in all but one thing, taking turns in one Run."""
+"""Arms: the two sides of an ``--ab``, whose Workers differ in one setting and take turns in one Run."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from impls import FRAMEWORKS
 
 KINDS = ("impls", "python", "net", "threads", "mode", "layout", "lrn", "preset", "env", "slowdown")
 KEYS = "impls, python, net, threads, mode, layout, lrn, preset, env:NAME or slowdown"
-AXES = ("mode", "layout", "lrn", "preset")  # of a Case, each with an option of its own
+AXES = ("mode", "layout", "lrn", "preset")  # fields of a Case
 
 
 @dataclass(frozen=True)
 class Package:
-    """An Arm's own ``impls``: its folder, and the digest of what it held when it was first read."""
+    """An Arm's own ``impls``: its folder, and the digest of its files when first read."""
 
     folder: Path
     digest: str
@@ -40,27 +40,27 @@ class Package:
 
 @dataclass(frozen=True)
 class Sides:
-    """The two Arms as a Run's header has them: without paths, and whether they are the same."""
+    """The two Arms in a Run's header, without paths."""
 
     key: str
     values: tuple[str, str]
     identical: bool
 
     def ab(self) -> Ab:
-        """The Arms again, without what no Run stores: folders of interpreters, nets and packages."""
+        """The Arms, without the folders of interpreters, nets and packages, which a Run does not store."""
         return Ab(self.key, self.values)
 
 
 @dataclass(frozen=True)
 class Ab:
-    """What the two Arms differ in: ``key`` and its two values, as they were written.
+    """The setting ``key`` in which the two Arms differ, and its two values as written.
 
-    ``slowdown`` is percent of its own burn-in median that a Worker spins inside the clock after every pass: a known
-    difference, to see what is found. ``impls`` is two revisions of what is timed; one harness times both. Two equal
-    values make an A/A, and so do two folders that hold the same.
+    ``slowdown``: percent of its burn-in median that a Worker spins inside the clock after every pass, a known
+    difference that tests detection. ``impls``: two revisions of the timed code, under one harness. Equal values, or
+    folders with equal files, make an A/A.
 
-    ``guests`` are the nets of the two values of ``net``, ``packages`` the folders of those of ``impls``: what
-    ``parse_ab`` read of them, once. One made of a Run's header has neither.
+    ``guests`` are the two nets of ``net``, ``packages`` the two folders of ``impls``, as read by ``parse_ab``; both are
+    empty for an Ab from a Run's header.
     """
 
     key: str
@@ -77,18 +77,18 @@ class Ab:
         return self.values[LABELS.index(arm or LABELS[0])]
 
     def env(self, arm: str | None) -> dict[str, str | None]:
-        """What the Arm changes in its Worker's environment; None takes a variable away."""
+        """Changes to the environment of the Arm's Worker; None removes a variable."""
         kind, _, name = self.key.partition(":")
         return {name: self.value(arm) or None} if kind == "env" else {}
 
     def python(self, arm: str | None) -> str | None:
-        """The Arm's own interpreter, None where both run under the same."""
+        """The Arm's own interpreter; None if both use the same."""
         return resolve_interpreter(self.value(arm)) if self.key == "python" else None
 
     def package(self, arm: str | None) -> Path | None:
-        """The folder of the Arm's own ``impls``, None where both have the controller's.
+        """The folder of the Arm's own ``impls``; None if both use the controller's.
 
-        Raises UsageError where it no longer holds what it held when it was first read.
+        Raises UsageError if its files have changed since they were first read.
         """
         if not self.packages:
             return None
@@ -101,19 +101,19 @@ class Ab:
         return package.folder
 
     def digests(self) -> list[str]:
-        """What the two packages held when they were first read; empty where both Arms have the controller's."""
+        """Digests of the two packages when first read; empty if both Arms use the controller's."""
         return [package.digest for package in self.packages]
 
     def guest(self, arm: str | None) -> Guest | None:
-        """The Arm's own net, None where both have the same."""
+        """The Arm's own net; None if both have the same."""
         return self.guests[LABELS.index(arm or LABELS[0])] if self.guests else None
 
     def slowdown(self, arm: str | None) -> float:
-        """The share of a pass that is added to it."""
+        """The added share of the duration of a pass."""
         return float(self.value(arm)) / 100 if self.key == "slowdown" else 0.0
 
     def case(self, case: Case, arm: str) -> Case:
-        """The Case of one Arm."""
+        """The Case of an Arm."""
         changes: dict[str, Any] = {"arm": arm}
         if self.key in AXES:
             changes[self.key] = self.value(arm)
@@ -131,7 +131,7 @@ class Ab:
         return list(dict.fromkeys(self.case(case, arm) for case in cases for arm in LABELS))
 
     def check(self, frameworks: Sequence[str], devices: Sequence[str]) -> None:
-        """Raise UsageError where one of these frameworks has not both modes or layouts, on these devices."""
+        """Raise UsageError if a framework lacks one of the modes or layouts on these devices."""
         for value in self.values:
             if self.key == "mode":
                 parse_modes(frameworks, value, devices)
@@ -141,13 +141,13 @@ class Ab:
                     raise UsageError(f"--ab layout: {name} has no layout {value!r}; leave {name} out")
 
     def recorded(self) -> Sides:
-        """For the Run's header; of a file its name alone, of a folder what it holds, since a Run may be published."""
-        a, b = self.digests() or (Path(one).name if self.key in ("python", "net") else one for one in self.values)
+        """The Arms for the Run's header; file names and digests instead of paths, since a Run may be published."""
+        a, b = self.digests() or (Path(value).name if self.key in ("python", "net") else value for value in self.values)
         return Sides(self.key, (a, b), self.identical)
 
 
 def describe_arm(sides: Sides, arm: str) -> str:
-    """One side in words: ``threads 2``, ``slowdown 5 %``, ``impls 3fa9c2d1``."""
+    """Label of one side: ``threads 2``, ``slowdown 5 %``, ``impls 3fa9c2d1``."""
     key, value = sides.key, sides.values[LABELS.index(arm)]
     kind, _, name = key.partition(":")
     if kind == "env":
@@ -156,9 +156,9 @@ def describe_arm(sides: Sides, arm: str) -> str:
 
 
 def parse_ab(text: str) -> Ab:
-    """``KEY=A,B``, with the files that it names read; ``Ab.check`` says whether frameworks have both sides.
+    """Parse ``KEY=A,B`` and read the files that it names. Raises UsageError for a value that is invalid.
 
-    Raises UsageError where a side cannot be.
+    ``Ab.check`` tests whether the frameworks have both values.
     """
     key, equals, rest = text.partition("=")
     values = [value.strip() for value in rest.split(",")]
@@ -186,7 +186,7 @@ def parse_ab(text: str) -> Ab:
 
 
 def read_package(text: str) -> Package:
-    """A package ``impls``, from its own path or from that of the checkout around it."""
+    """Find a package ``impls`` at its own path or that of its checkout."""
     path = Path(os.path.abspath(os.path.expanduser(text)))
     for folder in (path, path / "impls") if text else ():
         if folder.name == "impls" and (folder / "__init__.py").is_file():
@@ -195,12 +195,12 @@ def read_package(text: str) -> Package:
 
 
 def digest(folder: Path) -> str:
-    """Hash of the names and contents of all *.py files below a folder, in eight hex digits."""
-    whole = hashlib.sha256()
+    """Hash of the names and contents of all *.py files below a folder, eight hex digits."""
+    sha256 = hashlib.sha256()
     try:
         for path in sorted(folder.rglob("*.py")):
             source = path.read_bytes()
-            whole.update(f"{path.relative_to(folder).as_posix()}\0{len(source)}\0".encode() + source)
+            sha256.update(f"{path.relative_to(folder).as_posix()}\0{len(source)}\0".encode() + source)
     except OSError as error:
         raise UsageError(f"--ab impls: cannot read {error.filename}: {error.strerror}; check it") from error
-    return whole.hexdigest()[:8]
+    return sha256.hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""Axes: the values of every axis of a grid, and the Cases that they make."""
+"""Axes: the values of every axis of a grid, and the resulting Cases."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +12,10 @@ from impls.variants import variant_named
 
 @dataclass(frozen=True, kw_only=True)
 class Axes:
-    """The values of each axis. ``modes`` and ``layouts`` are those of each framework.
+    """The values of each axis; ``modes`` and ``layouts`` are per framework.
 
-    ``ours`` are the frameworks that time our net, None for all that have modes; ``guests`` are (framework, label) of
-    users' nets, which come after ours and have no LRN to choose.
+    ``ours``: the frameworks that time our net (None: all in ``modes``). ``guests``: (framework, label) of users' nets,
+    which follow ours and have no LRN axis.
     """
 
     variants: Sequence[str]
@@ -36,9 +36,9 @@ class Axes:
     guests: Sequence[tuple[str, str]] = ()
 
     def cases(self) -> list[Case]:
-        """Every Case, group by group.
+        """All Cases, group by group.
 
-        Raises UsageError where a net does not fit the size, or a device or preset lacks tf32.
+        Raises UsageError if a net does not fit the size, or a device or preset lacks tf32.
         """
         if "tf32" in self.precisions and PRESETS[1] in self.presets:
             raise UsageError(
@@ -87,5 +87,5 @@ class Axes:
 
 
 def has_lrn(variant: str) -> bool:
-    """Whether a variant has a row whose LRN can be chosen."""
+    """Whether a variant has an LRN layer."""
     return any(isinstance(layer, Lrn) for layer in variant_named(variant).layers)

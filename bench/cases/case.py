@@ -1,4 +1,4 @@
-"""Case: one frozen grid point, its ids and its group."""
+"""Case: one frozen grid point with its id and group."""
 
 import re
 from collections.abc import Sequence
@@ -13,17 +13,19 @@ from impls.variants import VARIANTS, Variant, variant_named
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 LRNS = ("native", "fast")
-#: equal: every condition pinned, alike in all frameworks; default: what a user of the framework gets who sets nothing.
+#: equal: every condition pinned, the same in all frameworks; default: the framework's own defaults.
 PRESETS = ("equal", "default")
 LABELS = ("A", "B")  # of the two Arms of an --ab
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Case:
-    """What is timed. ``threads`` and ``size`` are None at their defaults: all usable cores, the Variant's own size.
-    ``weights`` is the digest of the file they are from, None for the seed's own; ``arm`` the side of an --ab;
-    ``guest`` the label of a user's own net, None for ours; ``foreign`` the name of another program's benchmark, whose
-    net nobody knows."""
+    """A grid point.
+
+    ``threads`` and ``size`` are None at their defaults: all usable cores, the Variant's size. ``weights``: digest of
+    their file, None if initialized from the seed. ``arm``: side of an --ab. ``guest``: label of a user's net, None for
+    ours. ``foreign``: name of another program's benchmark, whose net is unknown.
+    """
 
     variant: str
     framework: str
@@ -67,14 +69,14 @@ class Case:
 
     @property
     def worker(self) -> str:
-        """The process that times it, within its group."""
+        """Id of its Worker within its group."""
         if self.foreign:
             return self.foreign
         return "-".join([self.framework, self.mode, *self.settings, *([self.arm] if self.arm else [])])
 
     @property
     def settings(self) -> list[str]:
-        """What a Worker has beside its framework and mode: whose net, layout, LRN and preset, where not the default."""
+        """Settings of its Worker besides framework and mode: guest, layout, LRN and preset, where not the default."""
         if self.foreign:
             return []
         layout = [] if self.layout == FRAMEWORKS[self.framework].layouts[0] else [self.layout]
@@ -84,25 +86,24 @@ class Case:
 
     @property
     def compiled(self) -> bool:
-        """Whether its mode compiles: such modes are peers of each other, and not of those that do not."""
+        """Whether its mode compiles; only compiled modes are compared with each other."""
         return not self.foreign and self.mode in FRAMEWORKS[self.framework].compiled
 
     @property
     def rivals(self) -> tuple[object, ...]:
-        """Equal for Cases of a group that are compared with each other, so their Turns stand side by side."""
-        if self.arm:  # two nets may be of two frameworks
+        """Grouping key: Cases with equal keys are compared, so their Turns are scheduled next to each other."""
+        if self.arm:  # two guests may have two frameworks
             return (self.pass_, None if self.guest else self.framework)
         return (self.pass_, self.compiled)
 
     @property
     def process_precision(self) -> str:
-        """What a process is set to: tf32 is a switch of the whole process, bf16 a matter of each Net in an fp32 one."""
+        """Setting of the process: tf32 applies to a whole process, bf16 to a Net in an fp32 process."""
         return "tf32" if self.precision == "tf32" else "fp32"
 
     @property
     def group(self) -> tuple[object, ...]:
-        """Equal for Cases whose Workers take turns: all but pass, arm and what makes a Worker (framework, mode and its
-        settings); threads differ between the two Arms alone."""
+        """Grouping key: Workers of Cases with equal keys take turns. It lacks pass, arm, framework, mode, settings."""
         size = self.net.input_size
         axes = (self.variant, self.device, self.precision, self.batch, size, self.dropout, self.seed)
         return (*axes, self.weights or "")
@@ -115,12 +116,12 @@ class Case:
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of one image in this Pass, counted from the rows."""
+        """Multiply-adds per image in this Pass, counted from the layers."""
         return 0 if self.foreign else PASSES[self.pass_].macs(self.net)
 
 
-def checked(cases: list[Case]) -> list[Case]:
-    """Cases that were read from a file; UsageError for one that nobody could have asked for."""
+def check_cases(cases: list[Case]) -> list[Case]:
+    """Validate Cases loaded from run.jsonl. Raises UsageError for a value that the CLI could not have produced."""
     for case in (case for case in cases if not case.foreign):
         net, dot, _ = case.variant.partition(".")
         parse_choice("variant", net, VARIANTS)
@@ -140,12 +141,12 @@ def checked(cases: list[Case]) -> list[Case]:
         parse_count("size", case.net.input_size)
         check_size(case)
     if len({case.id for case in cases}) < len(cases):
-        raise UsageError("a case stands there twice")
+        raise UsageError("duplicate case")
     return cases
 
 
 def check_size(case: Case) -> None:
-    """Raise UsageError where a Case's net does not fit its input size."""
+    """Raise UsageError if a Case's net does not fit its input size."""
     try:
         case.net.placed()
     except LayerError as error:
@@ -153,8 +154,8 @@ def check_size(case: Case) -> None:
 
 
 def groups(cases: Sequence[Case]) -> list[list[Case]]:
-    """Cases whose Workers take turns with each other, in the order of the grid."""
-    found: dict[tuple[object, ...], list[Case]] = {}
+    """Group the Cases whose Workers take turns, in the order of the grid."""
+    by_key: dict[tuple[object, ...], list[Case]] = {}
     for case in cases:
-        found.setdefault(case.group, []).append(case)
-    return list(found.values())
+        by_key.setdefault(case.group, []).append(case)
+    return list(by_key.values())

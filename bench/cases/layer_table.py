@@ -1,4 +1,4 @@
-"""The layers of a Variant as rows of layers.csv, and their comparison with what a framework reports."""
+"""The layers of a Variant as rows of layers.csv, compared with those reported by a framework."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ REPORTED = ("height", "width", "channels", "params", "state")
 
 
 def table(net: Variant) -> list[dict[str, Any]]:
-    """The columns of layers.csv from the rows alone."""
+    """The columns of layers.csv that follow from the Variant."""
     return [
         {
             "variant": net.name,
@@ -28,16 +28,18 @@ def table(net: Variant) -> list[dict[str, Any]]:
     ]
 
 
-def differences(net: Variant, rows: Sequence[dict[str, Any]], beside: Mapping[str, Sequence[LayerReport]]) -> list[str]:
-    """A line for each layer on which a framework and the table disagree."""
+def differences(
+    net: Variant, rows: Sequence[dict[str, Any]], reports: Mapping[str, Sequence[LayerReport]]
+) -> list[str]:
+    """A message for each layer that a framework reports differently."""
     lines = []
-    for framework, theirs in beside.items():
-        if [row["layer"] for row in rows] != [their.layer for their in theirs]:
-            lines.append(f"{net.name} on {framework}: expected {len(rows)} layers, found {len(theirs)}")
+    for framework, layers in reports.items():
+        if [row["layer"] for row in rows] != [layer.layer for layer in layers]:
+            lines.append(f"{net.name} on {framework}: expected {len(rows)} layers, found {len(layers)}")
             continue
-        for row, their in zip(rows, theirs, strict=True):
+        for row, layer in zip(rows, layers, strict=True):
             for what in REPORTED:
-                if row[what] != (found := getattr(their, what)):
+                if row[what] != (found := getattr(layer, what)):
                     lines.append(
                         f"{net.name} on {framework}, {row['layer']}: {what} expected {row[what]}, found {found}; "
                         "run `alexnet-bench verify`"
@@ -48,8 +50,8 @@ def differences(net: Variant, rows: Sequence[dict[str, Any]], beside: Mapping[st
 def recorded(case: Case, reported: Sequence[LayerReport]) -> list[dict[str, Any]]:
     """Rows of a Run's layers.csv."""
     return [
-        row | {"framework": case.framework} | {f"reported_{key}": getattr(theirs, key) for key in REPORTED}
-        for row, theirs in zip(table(case.net), reported, strict=True)
+        row | {"framework": case.framework} | {f"reported_{key}": getattr(layer, key) for key in REPORTED}
+        for row, layer in zip(table(case.net), reported, strict=True)
     ]
 
 

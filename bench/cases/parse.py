@@ -1,4 +1,4 @@
-"""Parse what a user writes: one function per kind of value, each returning it or raising UsageError in one line.
+"""Parse values that a user writes. Each function returns the value or raises a one-line UsageError.
 
 ``what`` names the option or the kind of value in the message.
 """
@@ -14,7 +14,7 @@ from impls import FRAMEWORKS
 
 
 def parse_choice(what: str, text: str, choices: Iterable[str]) -> str:
-    """``text`` if it is a choice, else UsageError naming them all."""
+    """``text`` if it is one of ``choices``, else UsageError listing them."""
     choices = list(choices)
     if text in choices:
         return text
@@ -22,7 +22,7 @@ def parse_choice(what: str, text: str, choices: Iterable[str]) -> str:
 
 
 def parse_choices(what: str, text: str, choices: Iterable[str]) -> list[str]:
-    """A comma-separated list of choices, or ``all``; each once, in the order given."""
+    """A comma-separated list of choices, or ``all``; without duplicates, in the order given."""
     choices = list(choices)
     if text == "all":
         return choices
@@ -41,7 +41,7 @@ def parse_count(what: str, text: str | int, least: int = 1) -> int:
 
 
 def parse_number(text: str) -> float:
-    """A float; NaN, which is within no limits, where it is none."""
+    """A float; NaN, which fails every range check, for other text."""
     try:
         return float(text)
     except ValueError:
@@ -55,7 +55,7 @@ def parse_seconds(what: str, text: str) -> float:
 
 
 def parse_percent(what: str, text: str) -> float:
-    """A share, from percent."""
+    """A fraction, from percent."""
     if not 0 < (number := parse_number(text.removesuffix("%"))) < 100:
         raise UsageError(f"{what}: expected percent, above 0 and below 100, found {text!r}")
     return number / 100
@@ -70,9 +70,9 @@ def parse_device(text: str) -> str:
 
 
 def parse_modes(frameworks: Sequence[str], text: str | None, devices: Sequence[str] = ("cpu",)) -> dict[str, list[str]]:
-    """The modes of each framework: its default one, or those of the list that it has on these devices.
+    """The modes of each framework: its default, or those in the list that it has on these devices.
 
-    A mode that no framework has, or a framework left without one, is a mistake.
+    Raises UsageError for a mode that no framework has, or a framework without any.
     """
     if text is None:
         return {name: [FRAMEWORKS[name].modes[0]] for name in frameworks}
@@ -88,8 +88,7 @@ def parse_modes(frameworks: Sequence[str], text: str | None, devices: Sequence[s
 
 
 def parse_layouts(frameworks: Sequence[str], text: str | None) -> dict[str, list[str]]:
-    """The layouts of each framework: its default, or those of the list that it has; one that has no choice keeps its
-    own."""
+    """The layouts of each framework: its default, or those in the list that it has; a sole layout is always kept."""
     if text is None:
         return {name: [FRAMEWORKS[name].layouts[0]] for name in frameworks}
     choices = {name: FRAMEWORKS[name].layouts for name in frameworks}
@@ -99,7 +98,7 @@ def parse_layouts(frameworks: Sequence[str], text: str | None) -> dict[str, list
 def _choices_per_framework(
     what: str, text: str, choices: Mapping[str, Sequence[str]], keep_sole: bool = False
 ) -> dict[str, list[str]]:
-    """The words of a list that each framework has; with ``keep_sole`` one that has no choice keeps the one there is."""
+    """The words of a list that each framework has; with ``keep_sole`` a framework with one choice keeps it."""
     if text == "all":
         return {name: list(own) for name, own in choices.items()}
     words = list(dict.fromkeys(split_list(text)))
@@ -119,14 +118,13 @@ def _choices_per_framework(
 
 
 def resolve_interpreter(text: str) -> str:
-    """A path that stands from any folder: a Worker has one of its own."""
+    """An absolute path, since a Worker runs in another folder."""
     path = os.path.expanduser(text)
-    return os.path.abspath(shutil.which(path) or path)  # links stay: an environment's python is one
+    return os.path.abspath(shutil.which(path) or path)  # keep links: an environment's python is one
 
 
 def option_name(field: str) -> str:
-    """The option of a field: ``--max-time`` of ``max_time_s``, since a unit is no part of a name; ``--json`` of
-    ``as_json`` and ``--pass`` of ``pass_``, which Python needs otherwise."""
+    """The option of a field: ``--max-time`` of ``max_time_s``, ``--json`` of ``as_json``, ``--pass`` of ``pass_``."""
     return "--" + field.removeprefix("as_").removesuffix("_s").rstrip("_").replace("_", "-")
 
 
@@ -141,5 +139,5 @@ def split_list(text: str) -> list[str]:
 
 
 def join_or(choices: Sequence[str]) -> str:
-    """Choices in a message: ``a, b or c``."""
+    """Format choices: ``a, b or c``."""
     return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"

@@ -1,6 +1,6 @@
-"""Passes: what of a Net is timed, one record per pass; whatever times, proves, counts or names a pass reads it here.
+"""Passes of a Net, one record per pass, which everything that times, proves, counts or names a pass uses.
 
-docs/adding.md says what else a new one needs.
+docs/adding.md lists the other places that a new pass needs.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ OUTSIDE = "input copies, optimizer step, fetching results, burn-in, the first ca
 
 
 class Counted(Protocol):
-    """A Variant, which `--help` does without."""
+    """A Variant, without importing it (`--help` needs no numpy)."""
 
     @property
     def macs(self) -> int: ...
@@ -19,7 +19,7 @@ class Counted(Protocol):
     def backward_macs(self) -> int: ...
 
 
-#: Multiply-adds of one image in each stage of work.
+#: Multiply-adds per image of each stage.
 MACS: dict[str, Callable[[Counted], int]] = {
     "forward": lambda net: net.macs,
     "backward": lambda net: net.backward_macs,
@@ -28,20 +28,20 @@ MACS: dict[str, Callable[[Counted], int]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """A pass, or the difference of two. ``name`` is its key in ids, CSVs and JSON; ``stages`` are its work."""
+    """A pass or the difference of two. ``name`` is its key in ids, CSVs and JSON; ``stages`` are keys of MACS."""
 
     name: str
     title: str
     stages: tuple[str, ...]
 
     def macs(self, net: Counted) -> int:
-        """Multiply-adds of one image."""
+        """Multiply-adds per image."""
         return sum(MACS[stage](net) for stage in self.stages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference(Timed):
-    """A time that is never measured: that of a pass less that of the pass ``less``, in the same Worker."""
+    """A time that is not measured but derived: that of a pass minus that of the pass ``less``, in the same Worker."""
 
     less: str
 
@@ -55,16 +55,16 @@ class Pass(Timed):
     method: str
     """The method of a Net that runs it."""
     proof: str
-    """The values that prove it: what a Worker's `verify` is asked for, and the method of a Net that reads them."""
+    """The output that `verify` compares, and the method of a Net that reads it."""
     inside: str
-    """What the clock holds; part of the work hash."""
+    """The work inside the clock; part of the work hash."""
     outside: str = OUTSIDE
     training: bool
-    """In training mode: it moves the moving statistics, and with dropout on it has no one right answer."""
+    """Training mode: it updates the moving statistics, and with dropout its outputs are random."""
     profiled: bool = True
     """Whether `profile` times it layer by layer."""
     difference: Difference | None = None
-    """What it takes longer than another pass."""
+    """Its difference from another pass."""
 
 
 BACKWARD = Difference(name="backward", title="backward", stages=("backward",), less="forward")
@@ -97,7 +97,7 @@ PASSES = {
 
 
 def timed_by_name() -> dict[str, Timed]:
-    """All passes and differences by name, each difference before the pass that it is taken from."""
+    """All passes and differences by name, each difference before its pass."""
     known: dict[str, Timed] = {}
     for each in PASSES.values():
         known |= {timed.name: timed for timed in (each.difference, each) if timed}
@@ -105,34 +105,36 @@ def timed_by_name() -> dict[str, Timed]:
 
 
 def pass_title(name: str) -> str:
-    """The heading of a pass or difference; the name itself of another program's."""
+    """The title of a pass or difference; other programs' names are returned unchanged."""
     known = timed_by_name()
     return known[name].title if name in known else name
 
 
 def proven_with(names: Iterable[str]) -> list[Pass]:
-    """The passes that are proven where these are timed, in order: these, and always the first in inference, which tells
-    a wrong net from a wrong gradient. A pass in training mode comes later: it moves the statistics that logits need.
+    """The passes to prove when these are timed, in order.
+
+    Includes forward always, to tell a wrong net from a wrong gradient. Training passes come last, since they update
+    the statistics that logits depend on.
     """
     timed, order = set(names), sorted(PASSES.values(), key=lambda each: each.training)
     return [each for each in order if each is order[0] or each.name in timed]
 
 
 def methods_called(names: Iterable[str], *, proven: bool) -> list[str]:
-    """The methods that a Net must have where these passes are timed, and proven or not."""
+    """The methods that a Net needs when these passes are timed and, if ``proven``, proven."""
     timed = set(names)
     called = proven_with(timed) if proven else [each for each in PASSES.values() if each.name in timed]
     proofs = [each.proof for each in called] if proven else []
     return list(dict.fromkeys(["load", *(each.method for each in called), "wait", *proofs]))
 
 
-def profiled() -> list[Pass]:
-    """The passes that `profile` times."""
+def profiled_passes() -> list[Pass]:
+    """The passes that `profile` times layer by layer."""
     return [each for each in PASSES.values() if each.profiled]
 
 
 def outside_the_clock(names: Iterable[str]) -> str:
-    """What the clocks of these passes leave out, and by which pass where they differ."""
+    """Work outside the clocks of these passes, per pass if they differ."""
     timed, titles = set(names), dict[str, list[str]]()
     for each in PASSES.values():
         if each.name in timed:

@@ -1,4 +1,4 @@
-"""Protocol: how a Run measures, frozen and hashed; every number that shapes a sample is a field here."""
+"""Protocol: how a Run measures, frozen and hashed. Every number that affects a sample is a field."""
 
 import dataclasses
 import hashlib
@@ -9,44 +9,44 @@ from typing import Any
 
 
 def option(default: Any, scale: float = 1) -> Any:
-    """A field that the option of its name sets (--max-time of ``max_time_s``), in units of which ``scale`` make 1."""
+    """A field set by the option of its name (``max_time_s``: --max-time), given as ``scale`` times its value."""
     return dataclasses.field(default=default, metadata={"scale": scale})
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """Turn by turn in Rounds, unless ``paired`` is False (the classic protocol: one framework after the other)."""
+    """How to measure: interleaved Turns in Rounds, or, unless ``paired``, one framework after the other (classic)."""
 
     name: str = "rounds"
     rounds: int = option(5)
     burn_in: int = option(10)
-    """The floor; never fewer. With ``gate`` a series burns in until it is steady, at most to the cap."""
+    """Minimum. With ``gate``, burn-in continues until the series is steady, at most to the cap."""
     iterations: int = option(10)
-    """A Round's samples of one Case, rounded up to an even number."""
+    """Samples per Case and Round, rounded up to an even number."""
     paired: bool = True
     gate: bool = True
     gate_window: int = 5
     gate_ratio: float = 1.02
     burn_in_gpu_s: float = 0.5
-    """A GPU burns in at least so long: its clocks rise with work."""
+    """Minimum burn-in of a GPU, whose clocks rise under load."""
     burn_in_cap: int = 60
     burn_in_cap_s: float = 30.0
     turn_ms: float = 200.0
     turn_lengths: tuple[int, ...] = (1, 2, 5)
     block_cap_s: float = 60.0
     worker_limit_s: float = option(600.0)
-    """Longest that one request to a Worker may take before it counts as hung."""
+    """Time after which a request to a Worker counts as hung."""
     max_time_s: float | None = option(None)
     target_ci: float | None = option(None, scale=100)  # percent
-    """Stop after a whole Round when every 95 % half-width is at most this share, never before ``target_from`` Rounds:
-    an interval that is looked at sooner covers less than it says. ``rounds`` are then the most there may be."""
+    """Stop after a Round if every 95 % half-width is at most this fraction. ``rounds`` is then a maximum, and
+    ``target_from`` a minimum: stopping sooner reduces the coverage of intervals."""
     target_from: int = 8
     noise_repeats: int = 2
-    """How often a Round that noise disturbed is measured again."""
+    """How often a Round disturbed by noise is repeated."""
     sync_attempts: int = 3
     shared_workers: bool = False
-    """In each Round one set of Workers goes through all groups, in place of fresh ones for each: for many small nets,
-    whose processes would take longer to start than to time."""
+    """Use one set of Workers for all groups of a Round, for many small nets whose processes would take longer to start
+    than to time."""
     seed: int = option(0)
 
     @property
@@ -62,19 +62,21 @@ class Protocol:
         return texts
 
     def turn_length(self, burn_in_medians_ns: Sequence[float]) -> int:
-        """Iterations in one Turn: the fewest that fill ``turn_ms`` for the fastest slot, the same for all."""
+        """Iterations per Turn: the fewest that fill ``turn_ms`` for the fastest slot; the same for all."""
         fastest_ms = min(burn_in_medians_ns) / 1e6
         enough = [length for length in self.turn_lengths if length * fastest_ms >= self.turn_ms]
         return min(enough, default=self.turn_lengths[-1])
 
     def cycles(self, turn_length: int) -> list[int]:
-        """The turn length of each cycle of a Round. A slot has two Turns in a cycle, so an odd number of iterations is
-        rounded up by one; the last cycle is shorter where whole ones would do too many."""
+        """The turn length of each cycle of a Round.
+
+        A slot has two Turns per cycle, so an odd number of iterations is rounded up. The last cycle may be shorter.
+        """
         whole, rest = divmod(-(-self.iterations // 2), turn_length)
         return [turn_length] * whole + [rest] * (rest > 0)
 
 
-#: The benchmark article's own protocol: batch 32, exactly 10 burn-in, 100 iterations, one framework after the other.
+#: The benchmark article's protocol: batch 32, exactly 10 burn-in, 100 iterations, one framework after the other.
 CLASSIC = Protocol(name="classic", rounds=1, iterations=100, paired=False, gate=False)
 
 

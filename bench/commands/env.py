@@ -93,7 +93,12 @@ def facts(request: EnvRequest) -> dict[str, Any]:
             "let_through": sorted(conditions.env),
             "ignored": sorted(name for name in os.environ if SPEED.fullmatch(name) and name not in conditions.env),
         },
-        "gpu": {"present": gpu.present(), "driver": gpu.driver(), "nvml": gpu.answers(), "cards": gpu.cards()},
+        "gpu": {
+            "present": gpu.has_gpu(),
+            "driver": gpu.driver(),
+            "nvml": gpu.nvml_available(),
+            "cards": gpu.cards(),
+        },
     }
     before = noise.snapshot("cpu")
     started = {case.framework: ask(case, conditions) for case in {case.framework: case for case in cases}.values()}
@@ -154,7 +159,7 @@ def quiet(before: dict[str, Any]) -> dict[str, Any]:
     elapsed = noise.between(before, after, 0.0)
     return {
         "wall_s": elapsed.wall_s,
-        "steal_pct": noise.percent([elapsed])["steal_pct"],
+        "steal_pct": noise.percentages([elapsed])["steal_pct"],
         "throttled": elapsed.throttled,
         "controls": len(controls),
         "controls_off": len(noise.control_off(controls)),
@@ -206,7 +211,7 @@ def _of_the_gpu(it: dict[str, Any], device: str) -> Iterator[str]:
     for card in it["cards"]:
         if card["pids"]:
             yield f"GPU {card['index']}: {len(card['pids'])} others compute on it, see `nvidia-smi`: end them first"
-        if slow := gpu.words((card["reasons"] or 0) & gpu.SLOWDOWN):
+        if slow := gpu.reason_names((card["reasons"] or 0) & gpu.SLOWDOWN):
             yield f"GPU {card['index']} runs slowed down ({', '.join(slow)}): see to its cooling and power first"
     if it["present"] and device == "cpu":
         yield "a GPU is here, and a Worker for the CPU does not see it: `alexnet-bench env --device cuda` does"
@@ -299,4 +304,4 @@ def _machine_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "gpu", f"driver {cards['driver']}" if cards["present"] else "none"
     for card in cards["cards"]:
         facts = [f"{card[key]:.0f} {unit}" for key, unit in UNITS.items() if card[key] is not None]
-        yield f"gpu {card['index']}", ", ".join([card["name"] or "?", *facts, *gpu.words(card["reasons"])])
+        yield f"gpu {card['index']}", ", ".join([card["name"] or "?", *facts, *gpu.reason_names(card["reasons"])])

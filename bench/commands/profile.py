@@ -16,7 +16,7 @@ from rich.table import Table
 from bench import UsageError
 from bench.cases.case import LRNS
 from bench.cases.layer_table import shape
-from bench.cases.passes import Timed, profiled
+from bench.cases.passes import Timed, profiled_passes
 from bench.cases.protocol import Protocol
 from bench.commands.options import convert
 from bench.commands.plan import Plan, axes_of, change_protocol, choose_frameworks, worker_settings
@@ -61,7 +61,7 @@ def main(request: ProfileRequest) -> int:
 
 def plan_profile(request: ProfileRequest) -> Plan:
     """The whole net and each of its layers alone; a dropout that is off does nothing, and is left out."""
-    passes, usual = tuple(each.name for each in profiled()), (32,) if "cpu" in request.device else (128,)
+    passes, usual = tuple(each.name for each in profiled_passes()), (32,) if "cpu" in request.device else (128,)
     whole_nets = convert(request, RunRequest, pass_=passes, batch=request.batch or usual)
     axes, cases = axes_of(whole_nets, choose_frameworks(request)), []
     for variant in request.variant:

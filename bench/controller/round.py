@@ -105,7 +105,7 @@ class Round:
 
     def _disturbance(self) -> str:
         """What outside the Workers disturbed a Block, and with it the Round; empty if nothing did."""
-        faults = [(slot.case.id, noise.invalid(slot.noise)) for slot in self.slots if slot.noise]
+        faults = [(slot.case.id, noise.invalid_reason(slot.noise)) for slot in self.slots if slot.noise]
         return next((f"{fault} ({case_id})" for case_id, fault in faults if fault), "")
 
     @contextmanager

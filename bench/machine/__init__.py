@@ -1,1 +1,1 @@
-"""What a Run is made on: fingerprint, GPU, noise, locks."""
+"""The machine of a Run: fingerprint, GPU, noise, locks."""

@@ -1,8 +1,7 @@
-"""What NVML says of a GPU: clocks and what holds them down, power, temperature, who computes on it.
+"""GPU readings from NVML: clocks and throttle reasons, power, temperature, computing processes.
 
-None wherever it says nothing: without nvidia-ml-py, without a driver, or for a figure that a card does not have. A
-Worker is started with CUDA_DEVICE_ORDER=PCI_BUS_ID and the caller's CUDA_VISIBLE_DEVICES, and NVML counts in PCI order
-too, so both mean the same card.
+Readings are None if unavailable: no nvidia-ml-py, no driver, or not supported by the card. A Worker is started with
+CUDA_DEVICE_ORDER=PCI_BUS_ID and the caller's CUDA_VISIBLE_DEVICES; NVML counts in PCI order too, so indices agree.
 """
 
 import functools
@@ -13,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-#: Bits of NVML's clock event reasons, in words. Source: NVML API reference, nvmlClocksEventReasons.
+#: Names of the bits of NVML's clock event reasons. Source: NVML API reference, nvmlClocksEventReasons.
 REASONS = {
     0x1: "idle",
     0x2: "application clocks set",
@@ -25,24 +24,26 @@ REASONS = {
     0x80: "power brake",
     0x100: "display clocks",
 }
-POWER_CAP = 0x4  # usual on a busy card: it makes a row noisy, not invalid
+POWER_CAP = 0x4  # usual on a busy card: noisy, not invalid
 SLOWDOWN = 0x8 | 0x20 | 0x40 | 0x80
 FACTS = ("sm_mhz", "watts", "temp_c", "reasons", "pids")
 
 
 def read(device: str, visible: str | None = None) -> dict[str, Any]:
-    """The card that a Worker calls ``device`` (cuda, cuda:1), now; all None for ``cpu``.
+    """Current readings of a Worker's ``device`` (cuda, cuda:1); all None for ``cpu``.
 
-    ``visible`` is CUDA_VISIBLE_DEVICES, the caller's own where it is not given. ``reasons`` is NVML's bitmask, ``pids``
-    are of all processes that compute on the card, ours included.
+    ``visible`` is CUDA_VISIBLE_DEVICES, by default the caller's. ``reasons`` is NVML's bitmask; ``pids`` are all
+    processes that compute on the card, including ours.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
-    return _facts(_handle(chosen(device, visible)) if device != "cpu" else None)
+    return _facts(_handle(select_card(device, visible)) if device != "cpu" else None)
 
 
-def chosen(device: str, visible: str | None) -> int | str | None:
-    """Which card a process with that CUDA_VISIBLE_DEVICES calls ``device``: an index in PCI order, the start of a UUID,
-    or None. CUDA stops reading the list at the first entry that names no card."""
+def select_card(device: str, visible: str | None) -> int | str | None:
+    """The card that is ``device`` under this CUDA_VISIBLE_DEVICES: an index in PCI order, the start of a UUID, or None.
+
+    CUDA ignores the list from its first invalid entry on.
+    """
     index = int(device.partition(":")[2] or 0)
     if visible is None:
         return index
@@ -54,59 +55,61 @@ def chosen(device: str, visible: str | None) -> int | str | None:
     return listed[index] if index < len(listed) else None
 
 
-def others(pids: Collection[int] | None, own: Collection[int]) -> int | None:
-    """How many processes beside our own compute on a card. None where none of them is ours, though ours has one: then
-    NVML counts processes of another PID namespace (a container), and ours is among them under another number."""
+def count_others(pids: Collection[int] | None, own: Collection[int]) -> int | None:
+    """Number of ``pids`` that are not in ``own``, processes that compute on the card.
+
+    None if no pid is in ``own``: then NVML reports pids of another namespace (a container).
+    """
     if pids is None or (pids and not set(pids) & set(own)):
         return None
     return len(set(pids) - set(own))
 
 
-def words(reasons: int | None) -> list[str]:
-    """What holds the clocks down, bit by bit."""
-    return [word for bit, word in REASONS.items() if (reasons or 0) & bit]
+def reason_names(reasons: int | None) -> list[str]:
+    """Names of the reasons in NVML's bitmask."""
+    return [name for bit, name in REASONS.items() if (reasons or 0) & bit]
 
 
 def driver() -> str | None:
-    """The driver's version; from the kernel module where NVML is silent."""
+    """The driver's version, from NVML or else from the kernel module."""
     nvml = _nvml()
-    said = _ask(nvml.nvmlSystemGetDriverVersion) if nvml else None
+    text = _ask(nvml.nvmlSystemGetDriverVersion) if nvml else None
     try:
-        found = re.search(r"\b\d+\.\d+(\.\d+)?\b", said or Path("/proc/driver/nvidia/version").read_text())
+        match = re.search(r"\b\d+\.\d+(\.\d+)?\b", text or Path("/proc/driver/nvidia/version").read_text())
     except OSError:
         return None
-    return found.group() if found else None
+    return match.group() if match else None
 
 
 def cards() -> list[dict[str, Any]]:
-    """Every card that NVML knows, in PCI order, with its name and what it reads now."""
+    """Name and current readings of every card, in PCI order."""
     nvml = _nvml()
-    found = []
+    rows = []
     for index in range((_ask(nvml.nvmlDeviceGetCount) if nvml else None) or 0):
         handle = _handle(index)
         name = _ask(nvml.nvmlDeviceGetName, handle) if handle is not None else None
-        found.append({"index": index, "name": name, **_facts(handle)})
-    return found
+        rows.append({"index": index, "name": name, **_facts(handle)})
+    return rows
 
 
-def answers() -> bool:
-    """Is NVML there to be asked?"""
+def nvml_available() -> bool:
+    """Whether NVML can be used."""
     return _nvml() is not None
 
 
-def present() -> bool:
-    """Is there a GPU with NVIDIA's driver: one that NVML counts, or the file by which programs reach the first."""
+def has_gpu() -> bool:
+    """Whether there is a GPU with NVIDIA's driver: counted by NVML, or a device file."""
     nvml = _nvml()
     return bool(nvml and _ask(nvml.nvmlDeviceGetCount)) or Path("/dev/nvidia0").exists()
 
 
 @functools.cache
 def _nvml() -> Any:
-    """NVML's Python binding with the library initialised, for as long as this process lives; None without either."""
+    """NVML's Python binding, initialized once per process; None if unavailable."""
     try:
-        nvml = importlib.import_module("pynvml")  # optional: it is no dependency, and has no types
+        nvml = importlib.import_module("pynvml")  # optional and untyped
         nvml.nvmlInit()
-    except Exception:  # no module, no library, no driver: each has an error of its own, and all mean silence
+    except Exception:  # no module, library or driver: each raises its own error
         return None
     return nvml
 
@@ -114,7 +117,7 @@ def _nvml() -> Any:
 def _ask(call: Any, *args: Any) -> Any:
     try:
         return call(*args)
-    except Exception:  # NVMLError in many kinds: not supported by this card, not permitted, gone
+    except Exception:  # NVMLError: not supported by this card, not permitted, lost
         return None
 
 
@@ -124,11 +127,11 @@ def _handle(card: int | str | None) -> Any:
         return None
     if isinstance(card, int):
         return _ask(nvml.nvmlDeviceGetHandleByIndex, card)
-    for index in range(_ask(nvml.nvmlDeviceGetCount) or 0):  # NVML wants the whole UUID, CUDA the start of it
+    for index in range(_ask(nvml.nvmlDeviceGetCount) or 0):  # NVML needs the whole UUID, CUDA only its start
         handle = _ask(nvml.nvmlDeviceGetHandleByIndex, index)
         if handle is not None and (_ask(nvml.nvmlDeviceGetUUID, handle) or "").startswith(card):
             return handle
-    return _ask(nvml.nvmlDeviceGetHandleByUUID, card)  # a slice of a card has a UUID and no index
+    return _ask(nvml.nvmlDeviceGetHandleByUUID, card)  # a MIG slice has a UUID and no index
 
 
 def _facts(handle: Any) -> dict[str, Any]:
@@ -139,7 +142,7 @@ def _facts(handle: Any) -> dict[str, Any]:
     processes = _ask(nvml.nvmlDeviceGetComputeRunningProcesses, handle)
     newer, older = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
     reasons = _ask(getattr(nvml, newer, None), handle)
-    if reasons is None:  # an older driver, or an older binding, knows the older name only
+    if reasons is None:  # older drivers and bindings have the older name only
         reasons = _ask(getattr(nvml, older, None), handle)
     return {
         "sm_mhz": _ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),

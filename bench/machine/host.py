@@ -1,4 +1,4 @@
-"""What a Run is made on: the fingerprint of machine and software. No path, no host name in clear."""
+"""Fingerprint of machine and software, without paths; the host name is hashed."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from bench.machine import gpu
 
 
 class Fingerprint(Struct, frozen=True, kw_only=True):
-    """What a Run was made on; None where a source is absent, never 0."""
+    """Machine and software of a Run; None (never 0) where unknown."""
 
     host: str | None = None
     cpu: str
@@ -34,7 +34,7 @@ class Fingerprint(Struct, frozen=True, kw_only=True):
 
 
 def usable_cores() -> int:
-    """Cores this process may use: its affinity, less what a cgroup quota cuts off; at least 1."""
+    """Cores this process may use: the lower of its affinity and its cgroup quota, at least 1."""
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     if (quota := cpu_quota()) is not None:
         cores = min(cores, quota)
@@ -42,16 +42,16 @@ def usable_cores() -> int:
 
 
 def cpu_quota() -> float | None:
-    """Cores that a cgroup grants; None without a limit."""
+    """Cores that the cgroup allows; None without a limit."""
     try:
-        granted, period = (text("/sys/fs/cgroup/cpu.max") or "").split()
+        granted, period = (read_text("/sys/fs/cgroup/cpu.max") or "").split()
         return int(granted) / int(period)
     except ValueError:  # absent, or "max"
         return None
 
 
 def fingerprint() -> Fingerprint:
-    """That of this machine."""
+    """The fingerprint of this machine."""
     return Fingerprint(
         host=hashlib.sha256(platform.node().encode()).hexdigest()[:12],
         cpu=_cpu_model(),
@@ -61,7 +61,7 @@ def fingerprint() -> Fingerprint:
         memory_mib=psutil.virtual_memory().total >> 20,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         virtual=virtual(),
-        governor=text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        governor=read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         gpu_driver=gpu.driver(),
         python=platform.python_version(),
         alexnet_bench=bench.__version__,
@@ -71,12 +71,12 @@ def fingerprint() -> Fingerprint:
 
 
 def affinity() -> str | None:
-    """The cores that this process is bound to, as ranges: 0-3,8."""
+    """Cores that this process is bound to, as ranges: 0-3,8."""
     return ranges(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """Whole numbers as ``taskset`` writes them: 0-3,8."""
+    """Format integers as ``taskset`` does: 0-3,8."""
     runs: list[list[int]] = []
     for number in sorted(numbers):
         if runs and number == runs[-1][-1] + 1:
@@ -87,15 +87,15 @@ def ranges(numbers: Iterable[int]) -> str:
 
 
 def virtual() -> bool | None:
-    """Is this a virtual machine? By the CPU's own flag, which x86 has and other CPUs have not."""
-    for line in (text("/proc/cpuinfo") or "").splitlines():
+    """Whether this is a virtual machine, by the CPU flag of x86; None on other CPUs."""
+    for line in (read_text("/proc/cpuinfo") or "").splitlines():
         if line.startswith("flags"):
             return "hypervisor" in line.split()
     return None
 
 
-def text(path: str) -> str | None:
-    """What a file of the kernel says; None where there is no such file."""
+def read_text(path: str) -> str | None:
+    """Contents of a kernel file, stripped; None if it does not exist."""
     try:
         return Path(path).read_text().strip()
     except OSError:
@@ -103,7 +103,7 @@ def text(path: str) -> str | None:
 
 
 def _cpu_model() -> str:
-    for line in (text("/proc/cpuinfo") or "").splitlines():
+    for line in (read_text("/proc/cpuinfo") or "").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

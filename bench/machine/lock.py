@@ -1,4 +1,4 @@
-"""One at a time on a device: two Runs, or a Run and a self-test, would time each other."""
+"""Locks that keep two Runs, or a Run and a self-test, from using a device at the same time."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from bench import UsageError
 
 
 class alone:
-    """Holds the devices' locks; waits for another alexnet-bench to give them up, and says so by ``waiting``."""
+    """Context manager that holds the locks of the devices; calls ``waiting`` with a message before it has to wait."""
 
     def __init__(self, devices: Sequence[str], waiting: Callable[[str], None] = lambda text: None):
         self.waiting = waiting

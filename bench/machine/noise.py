@@ -1,7 +1,7 @@
-"""Evidence of noise: counters on both ends of each Turn, a fixed piece of work around the cycles of a Round, and what
-they are held to. All of it is read outside the clock; what a system does not tell is None, never 0.
+"""Noise: counters at both ends of each Turn, control measurements around the cycles of a Round, and their limits.
 
-A sum goes over a Case's own Turns: in between, other Workers are at work, and would count as noise.
+All are read outside the clock; an unknown value is None, never 0. Sums are over a Case's own Turns: in between, other
+Workers run and would count as noise.
 """
 
 import contextlib
@@ -17,24 +17,24 @@ import psutil
 from msgspec import Struct
 
 from bench.machine import gpu
-from bench.machine.host import text
+from bench.machine.host import read_text
 from bench.worker.timing import measure
 
-#: Above these a Block is noisy, percent. Pressure (PSI) is recorded and not judged: a framework's own threads, more
-#: than the cores, make 10 % of it on an idle machine.
+#: Limits above which a Block is noisy, percent. Pressure (PSI) is recorded only: a framework with more threads than
+#: cores causes 10 % on an idle machine.
 NOISY = {"steal_pct": 1.0, "foreign_cpu_pct": 5.0}
-#: Above these it is invalid.
+#: Limits above which a Block is invalid.
 STEAL_PCT = 10.0
 SUSPENDED_S = 1e-3
-#: A control further than this from the Run's median was taken on another machine, as it were.
+#: Relative deviation from the Run's median above which a control measurement is flagged.
 CONTROL_OFF = 0.05
 CONTROLS = ("control_cpu_ns", "control_mem_ns")
-#: Sensors of a CPU, by the kernel driver's name.
+#: Kernel drivers of CPU temperature sensors.
 SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "acpitz")
 
 
 class Noise(Struct, frozen=True):
-    """What happened during a Turn beside the Worker's own work: seconds, and of a GPU what it read."""
+    """Activity during a Turn other than the Worker's own, in seconds, and GPU readings."""
 
     wall_s: float
     steal_s: float | None
@@ -50,7 +50,7 @@ class Noise(Struct, frozen=True):
 
 
 class Control(NamedTuple):
-    """A fixed piece of work for one core and one for the memory, and the state of the machine: load, clock, warmth."""
+    """Durations of a fixed CPU task and a fixed memory copy; load, clock and temperature of the machine."""
 
     control_cpu_ns: int
     control_mem_ns: int
@@ -60,7 +60,7 @@ class Control(NamedTuple):
 
 
 def snapshot(device: str) -> dict[str, Any]:
-    """Counters that only grow, in seconds, to be taken on both ends of a Turn; for a GPU, what it reads now as well."""
+    """Monotonic counters in seconds, and current GPU readings; taken at both ends of a Turn."""
     cpu = psutil.cpu_times()
     idle = cpu.idle + getattr(cpu, "iowait", 0.0)
     read = gpu.read(device)
@@ -68,68 +68,70 @@ def snapshot(device: str) -> dict[str, Any]:
     return {
         "wall_s": time.monotonic(),
         "steal_s": getattr(cpu, "steal", None),
-        "busy_s": sum(cpu[:8]) - idle - getattr(cpu, "steal", 0.0),  # guest times are inside user's
+        "busy_s": sum(cpu[:8]) - idle - getattr(cpu, "steal", 0.0),  # user time includes guest time
         "psi_s": _pressure(),
         "throttled": _throttled(),
         "suspended_s": _suspended(),
         **read,
-        "others": None if pids is None else gpu.others(pids, {pid for pid in pids if _ours(pid)}),
+        "others": None if pids is None else gpu.count_others(pids, {pid for pid in pids if _ours(pid)}),
     }
 
 
 def between(before: Mapping[str, Any], after: Mapping[str, Any], own_s: float) -> Noise:
-    """What happened between two snapshots beside the Worker's own ``own_s`` seconds of CPU.
+    """Noise between two snapshots; the Worker itself used ``own_s`` CPU seconds.
 
-    Of a GPU: every reason that held its clocks down at either end, its lowest clock, highest temperature, mean power,
-    and the most processes of others.
+    For a GPU, over both ends: all throttle reasons, lowest clock, highest temperature, mean power, and the largest
+    number of other processes.
     """
 
-    def grown(name: str) -> float | None:
+    def growth(name: str) -> float | None:
         first, last = before[name], after[name]
         return None if first is None or last is None else last - first
 
-    def of(name: str, fold: Callable[[list[Any]], Any]) -> Any:
+    def fold_known(name: str, fold: Callable[[list[Any]], Any]) -> Any:
         known = [end[name] for end in (before, after) if end[name] is not None]
         return fold(known) if known else None
 
-    busy = grown("busy_s")
+    busy = growth("busy_s")
     return Noise(
         wall_s=after["wall_s"] - before["wall_s"],
-        steal_s=grown("steal_s"),
+        steal_s=growth("steal_s"),
         foreign_s=None if busy is None else max(0.0, busy - own_s),
-        psi_s=grown("psi_s"),
-        throttled=grown("throttled"),
-        suspended_s=grown("suspended_s"),
-        reasons=of("reasons", lambda bits: functools.reduce(int.__or__, bits)),
-        sm_mhz=of("sm_mhz", min),
-        temp_c=of("temp_c", max),
-        watts=of("watts", statistics.fmean),
-        others=of("others", max),
+        psi_s=growth("psi_s"),
+        throttled=growth("throttled"),
+        suspended_s=growth("suspended_s"),
+        reasons=fold_known("reasons", lambda bits: functools.reduce(int.__or__, bits)),
+        sm_mhz=fold_known("sm_mhz", min),
+        temp_c=fold_known("temp_c", max),
+        watts=fold_known("watts", statistics.fmean),
+        others=fold_known("others", max),
     )
 
 
-def percent(turns: Sequence[Noise]) -> dict[str, float | None]:
-    """The evidence of a Case's own Turns summed, in percent; None below a second, where 10 ms ticks say nothing."""
+def percentages(turns: Sequence[Noise]) -> dict[str, float | None]:
+    """Noise summed over Turns, in percent; None below one second, too short for 10 ms ticks."""
     wall, cores = sum(turn.wall_s for turn in turns), os.cpu_count() or 1
 
-    def of(name: str, per: float) -> float | None:
+    def share(name: str, per: float) -> float | None:
         values = [getattr(turn, name) for turn in turns]
         if wall < 1 or any(value is None for value in values):
             return None
         return 100 * float(sum(values)) / (wall * per)
 
     return {
-        "steal_pct": of("steal_s", cores),
-        "foreign_cpu_pct": of("foreign_s", cores),
-        "psi_some_pct": of("psi_s", 1),
+        "steal_pct": share("steal_s", cores),
+        "foreign_cpu_pct": share("foreign_s", cores),
+        "psi_some_pct": share("psi_s", 1),
     }
 
 
-def invalid(turns: Sequence[Noise]) -> str:
-    """Why a Block, the Turns of one Case in one Round, is not to be trusted, in one line; empty where nothing says so.
-    A duration is never among the reasons."""
+def invalid_reason(turns: Sequence[Noise]) -> str:
+    """Why a Block, the Turns of one Case in one Round, is invalid, in one line; empty if valid.
+
+    A duration is never a reason.
+    """
     why = []
-    steal = percent(turns)["steal_pct"]
+    steal = percentages(turns)["steal_pct"]
     if steal is not None and steal > STEAL_PCT:
         why.append(f"other virtual machines took {steal:.0f} % of the CPU time (limit {STEAL_PCT:g} %)")
     if throttled := sum(_known(turns, "throttled")):
@@ -137,23 +139,23 @@ def invalid(turns: Sequence[Noise]) -> str:
     if (suspended := max(_known(turns, "suspended_s"), default=0.0)) > SUSPENDED_S:
         why.append(f"the machine was suspended for {suspended:.3g} s")
     if held := _reasons(turns) & gpu.SLOWDOWN:
-        why.append(f"the GPU slowed down: {', '.join(gpu.words(held))} ({held:#x})")
+        why.append(f"the GPU slowed down: {', '.join(gpu.reason_names(held))} ({held:#x})")
     if others := max(_known(turns, "others"), default=0):
         why.append(f"{others} other process{'es' if others > 1 else ''} computed on the GPU")
     return "; ".join(why)
 
 
-def noisy(turns: Sequence[Noise]) -> list[str]:
-    """Softer evidence against a Block, by name."""
-    found = percent(turns)
-    names = [name for name, limit in NOISY.items() if (found[name] or 0.0) > limit]
+def noise_flags(turns: Sequence[Noise]) -> list[str]:
+    """Names of the noise limits that a valid Block exceeds."""
+    values = percentages(turns)
+    names = [name for name, limit in NOISY.items() if (values[name] or 0.0) > limit]
     return names + (["gpu_power_cap"] if _reasons(turns) & gpu.POWER_CAP else [])
 
 
 def control() -> Control:
-    """A fixed piece of work for one core and one for the memory, before and after the cycles of a Round; about 40 ms.
+    """Time a fixed CPU task and a fixed memory copy, before and after the cycles of a Round; about 40 ms.
 
-    They show a machine that changed its speed, and are never used to rescale a sample.
+    They reveal a machine that changed its speed; samples are never rescaled by them.
     """
     source, target = _buffers()
     _, (cpu_ns,) = measure(lambda: sum(range(10**6)), lambda out: None, 1)
@@ -162,18 +164,18 @@ def control() -> Control:
 
 
 def control_off(controls: Sequence[Control]) -> set[int]:
-    """Which controls lie more than 5 % off the median of all that are given, a Run's; by index."""
+    """Indices of controls of a Run that deviate by more than 5 % from their median."""
     off = set()
     for name in CONTROLS:
-        found = [getattr(control, name) for control in controls]
-        middle = statistics.median(found) if found else 0
-        off |= {i for i, ns in enumerate(found) if abs(ns - middle) > CONTROL_OFF * middle}
+        values = [getattr(control, name) for control in controls]
+        middle = statistics.median(values) if values else 0
+        off |= {i for i, ns in enumerate(values) if abs(ns - middle) > CONTROL_OFF * middle}
     return off
 
 
 @functools.cache
 def _buffers() -> tuple[np.ndarray, np.ndarray]:
-    """Two times 64 MiB, every page touched before it is timed: a page of zeros would be one and the same page."""
+    """Two buffers of 64 MiB with every page written, since untouched pages all map to one page of zeros."""
     source = np.full(1 << 23, 1.5)
     return source, source.copy()
 
@@ -187,7 +189,7 @@ def _reasons(turns: Sequence[Noise]) -> int:
 
 
 def _ours(pid: int) -> bool:
-    """A child of this process, as each Worker is, or this process itself."""
+    """Whether a pid is this process or a descendant, such as a Worker."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         return os.getpid() in (pid, *(parent.pid for parent in process.parents()))
@@ -196,20 +198,22 @@ def _ours(pid: int) -> bool:
 
 def _pressure() -> float | None:
     """Seconds in which some task waited for a CPU."""
-    said = text("/proc/pressure/cpu")
-    return int(said.splitlines()[0].rpartition("total=")[2]) / 1e6 if said else None
+    text = read_text("/proc/pressure/cpu")
+    return int(text.splitlines()[0].rpartition("total=")[2]) / 1e6 if text else None
 
 
 def _throttled() -> float | None:
-    for line in (text("/sys/fs/cgroup/cpu.stat") or "").splitlines():
+    for line in (read_text("/sys/fs/cgroup/cpu.stat") or "").splitlines():
         if line.startswith("nr_throttled"):
             return float(line.split()[1])
     return None
 
 
 def _suspended() -> float | None:
-    """Seconds this machine slept since it was started. A preemption between two clocks would look like sleep, so the
-    quickest of three readings counts."""
+    """Seconds this machine was suspended since boot.
+
+    The quickest of three readings counts: a preemption between two clocks looks like sleep.
+    """
     if not hasattr(time, "CLOCK_BOOTTIME"):
         return None
     readings = []
@@ -222,12 +226,12 @@ def _suspended() -> float | None:
 
 
 def _mhz() -> float | None:
-    with contextlib.suppress(Exception):  # psutil raises what the system's own files make it raise
+    with contextlib.suppress(Exception):  # psutil passes on any error of the system's files
         return psutil.cpu_freq().current or None
     return None
 
 
 def _temperature() -> float | None:
-    """The hottest sensor of the CPU."""
-    found: dict[str, list[Any]] = getattr(psutil, "sensors_temperatures", dict)()
-    return max((one.current for name in SENSORS for one in found.get(name, ())), default=None)
+    """The hottest CPU sensor."""
+    sensors: dict[str, list[Any]] = getattr(psutil, "sensors_temperatures", dict)()
+    return max((sensor.current for name in SENSORS for sensor in sensors.get(name, ())), default=None)

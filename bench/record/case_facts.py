@@ -44,7 +44,7 @@ class CaseFacts:
     @cached_property
     def noise(self) -> Mapping[str, float | None]:
         """Percent, by kind of evidence."""
-        return noise.percent([turn.noise for turn in self.turns]) if self.turns else {}
+        return noise.percentages([turn.noise for turn in self.turns]) if self.turns else {}
 
     @property
     def device_name(self) -> str:

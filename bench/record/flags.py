@@ -62,8 +62,8 @@ def flags_of(
 ) -> Iterator[str]:
     """Yield the flags of a Case."""
     around = [turn.noise for turn in turns]
-    yield from ("noisy",) if set(noise.noisy(around)) & set(noise.NOISY) else ()
-    if "gpu_power_cap" in noise.noisy(around):
+    yield from ("noisy",) if set(noise.noise_flags(around)) & set(noise.NOISY) else ()
+    if "gpu_power_cap" in noise.noise_flags(around):
         yield "gpu_power_cap"
     if case.device != "cpu" and not any(reading.sm_mhz for reading in around):
         yield "gpu_not_watched"

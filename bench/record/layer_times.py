@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from bench.cases.case import LRNS, Case
-from bench.cases.passes import Difference, Timed, profiled
+from bench.cases.passes import Difference, Timed, profiled_passes
 from bench.record import ceiling
 from bench.record.columns import CsvColumn
 from bench.record.run import Run
@@ -65,7 +65,7 @@ def layer_rows(run: Run) -> Iterator[Row]:
 def timed_per_layer(passes: Iterable[str]) -> list[Timed]:
     """Of these passes and differences, those that a layer has a time of: a pass with a difference only has that."""
     known = set(passes)
-    return [timed for timed in (pass_.difference or pass_ for pass_ in profiled()) if timed.name in known]
+    return [timed for timed in (pass_.difference or pass_ for pass_ in profiled_passes()) if timed.name in known]
 
 
 def by_worker(rows: Iterable[Row]) -> list[list[Row]]:
@@ -104,7 +104,7 @@ class LayerTimes:
         for placed in self.net.placed():
             if placed.layer.name in self.layers:
                 yield from self._layer_rows(placed)
-        for pass_ in profiled():
+        for pass_ in profiled_passes():
             for timed in (pass_.difference, pass_):
                 if timed and timed.name in self.whole:
                     yield from self._total_rows(timed)
@@ -165,7 +165,7 @@ def idle(part: Variant) -> bool:
 def _wholes(run: Run) -> Iterator[dict[str, Case]]:
     """Per Worker of a whole net, its Cases by profiled pass; Workers that lack a pass are left out."""
     by_worker: dict[tuple[object, ...], dict[str, Case]] = {}
-    names = [pass_.name for pass_ in profiled() if any(case.pass_ == pass_.name for case in run.cases)]
+    names = [pass_.name for pass_ in profiled_passes() if any(case.pass_ == pass_.name for case in run.cases)]
     for case in run.cases:
         if "." not in case.variant and case.pass_ in names:
             by_worker.setdefault((case.group, case.worker), {})[case.pass_] = case
@@ -184,7 +184,7 @@ def _medians(run: Run, cases: Mapping[str, Case]) -> Medians:
         pass_: run.round_medians_ns(case) if case in run.cases and not run.invalid_reason(case) else {}
         for pass_, case in cases.items()
     }
-    for pass_, less in ((timed.name, timed.difference) for timed in profiled() if timed.difference):
+    for pass_, less in ((timed.name, timed.difference) for timed in profiled_passes() if timed.difference):
         if pass_ in cases and less.less in cases:
             rounds = _common([known[pass_], known[less.less]])
             known[less.name] = {number: known[pass_][number] - known[less.less][number] for number in rounds}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench import UsageError
-from bench.cases.case import Case, checked, groups
+from bench.cases.case import Case, check_cases, groups
 from bench.machine import noise
 from bench.record import events
 from bench.record.events import (
@@ -68,7 +68,7 @@ class Recording:
             )
         self.head = heads[0]
         try:
-            self.cases = checked(self.head.cases)
+            self.cases = check_cases(self.head.cases)
         except UsageError as error:
             raise UsageError(f"{folder}: the header of run.jsonl is not that of a Run: {error}") from error
         self.protocol = self.head.protocol

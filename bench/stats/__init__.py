@@ -1,1 +1,1 @@
-"""Statistics of durations. They know nothing of files, processes or frameworks."""
+"""Statistics of durations, independent of files, processes and frameworks."""

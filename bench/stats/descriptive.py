@@ -1,6 +1,6 @@
-"""Summary of samples, and what is derived of one Case. The process is the replicate: every interval is over Rounds.
+"""Summary statistics of one Case. The process is the replicate: every interval is over Rounds.
 
-Durations are integer nanoseconds; nothing is trimmed, nothing is rounded.
+Durations are integer nanoseconds; nothing is trimmed or rounded.
 """
 
 import math
@@ -11,14 +11,14 @@ from statistics import fmean, median
 import numpy as np
 from scipy.special import stdtrit  # quantile of Student's t; scipy.stats takes a second to import
 
-TREND_EDGE = math.log(1.02)  # halves of a Round nearer to each other than this are as fast as each other
+TREND_EDGE = math.log(1.02)  # halves of a Round that differ by less are equally fast
 
-LEAST_ROUNDS = 3  # of fewer there is no interval
+LEAST_ROUNDS = 3  # fewer have no interval
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A centre and its 95 % interval; the ends are None below 3 Rounds, where they would say nothing."""
+    """A center and its 95 % interval; the ends are None below 3 Rounds."""
 
     center: float
     low: float | None
@@ -26,18 +26,18 @@ class Interval:
 
     @property
     def inverse(self) -> "Interval":
-        """Of a ratio the other way round."""
+        """The interval of the inverse ratio."""
         low, high = (None if end is None else 1 / end for end in (self.high, self.low))
         return Interval(1 / self.center, low, high)
 
     @classmethod
     def of_logs(cls, logs: Sequence[float], level: float = 0.95) -> "Interval":
-        """From one logarithm a Round: exp(mean -+ t(.975, R - 1) * sd / sqrt(R))."""
+        """Interval from one logarithm per Round: exp(mean -+ t(.975, R - 1) * sd / sqrt(R))."""
         return cls.around(fmean(logs), standard_error(logs), len(logs) - 1, level)
 
     @classmethod
     def around(cls, log: float, error: float | None, freedom: int, level: float = 0.95) -> "Interval":
-        """Parameters: a logarithm, its standard error (None: unknown, no ends), degrees of freedom of t."""
+        """Interval from a logarithm, its standard error (None: no ends) and the degrees of freedom of t."""
         if error is None:
             return cls(math.exp(log), None, None)
         half = t_quantile((1 + level) / 2, freedom) * error
@@ -46,7 +46,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Of one Case: its valid samples, Round by Round. ``stddev`` has ddof 1 and is None for one sample."""
+    """Statistics of the valid samples of one Case. ``stddev`` has ddof 1 and is None for one sample."""
 
     n: int
     mean_ns: float
@@ -62,19 +62,20 @@ class Summary:
     round_medians_ns: tuple[float, ...]
     center: Interval
     stddev_within_ns: float | None
-    """Of a sample about its own Round's mean, pooled over Rounds by degrees of freedom."""
+    """Standard deviation within Rounds, pooled by degrees of freedom."""
     cv_within: float | None
     cv_between: float | None
     trend: str
 
     @classmethod
     def of(cls, *rounds: Sequence[int]) -> "Summary":
-        """Parameters: the samples of each Round, ns, in the order they were taken; at least one in each."""
-        samples = [sample for one in rounds for sample in one]
+        """Summarize the samples of each Round, ns, in the order they were taken; at least one per Round."""
+        samples = [sample for round_ in rounds for sample in round_]
         q1, middle, q3, p95 = (float(q) for q in np.percentile(samples, (25, 50, 75, 95)))
         beyond = [max(q1 - sample, sample - q3) for sample in samples]
-        logs = [math.log(median(one)) for one in rounds]
-        within = [((len(one) - 1), stddev(one)) for one in rounds if len(one) > 1]
+        medians = [float(median(round_)) for round_ in rounds]
+        logs = [math.log(ns) for ns in medians]
+        within = [((len(round_) - 1), stddev(round_)) for round_ in rounds if len(round_) > 1]
         freedom = sum(df for df, _ in within)
         mean = math.fsum(samples) / len(samples)
         pooled = math.sqrt(math.fsum(df * sd**2 for df, sd in within) / freedom) if freedom else None
@@ -90,7 +91,7 @@ class Summary:
             q3_ns=q3,
             outliers_mild=sum(distance > 1.5 * (q3 - q1) for distance in beyond),
             outliers_severe=sum(distance > 3 * (q3 - q1) for distance in beyond),
-            round_medians_ns=tuple(float(median(one)) for one in rounds),
+            round_medians_ns=tuple(medians),
             center=Interval.of_logs(logs),
             stddev_within_ns=pooled,
             cv_within=None if pooled is None else pooled / mean,
@@ -101,22 +102,22 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Backward:
-    """What a backward pass adds to a forward pass, with its 95 % interval; the ends are None below 3 Rounds.
+    """Time that forward_backward takes beyond forward, with its 95 % interval; the ends are None below 3 Rounds.
 
-    It holds what else differs between the two passes: forward_backward runs the forward part in training mode.
+    It includes other differences of the two passes: forward_backward runs the forward part in training mode.
     """
 
     mean_ns: float
     low_ns: float | None
     high_ns: float | None
     resolved: bool
-    """False where the interval reaches 0, or where there is none: then the mean says nothing."""
+    """False if the interval contains 0 or is unknown; then the mean is meaningless."""
 
 
 def backward(forward_medians_ns: Sequence[float], forward_backward_medians_ns: Sequence[float]) -> Backward:
-    """From the two passes' medians of the same Rounds and Workers; a t interval of their differences, ns.
+    """A t interval of the differences of the two passes' medians in the same Rounds and Workers, ns.
 
-    ValueError unless both have the same number of Rounds, at least one.
+    Raises ValueError unless both have the same number of Rounds, at least one.
     """
     rounds = len(forward_medians_ns)
     if rounds != len(forward_backward_medians_ns) or not rounds:
@@ -134,18 +135,18 @@ def backward(forward_medians_ns: Sequence[float], forward_backward_medians_ns: S
 
 
 def trend(rounds: Sequence[Sequence[int]]) -> str:
-    """Whether the first half of a Round's samples is slower than the second: warming, slowing, steady or unresolved."""
-    return trend_of([half for one in rounds if (half := half_difference(one)) is not None])
+    """Trend within a Round: warming (the first half is slower), slowing, steady or unresolved."""
+    return trend_of([half for round_ in rounds if (half := half_difference(round_)) is not None])
 
 
 def half_difference(samples: Sequence[int]) -> float | None:
-    """ln of the first half's median over the second's, of one Round; None for a single sample."""
+    """ln(median of the first half / median of the second) of one Round; None for a single sample."""
     middle = len(samples) // 2
     return math.log(median(samples[:middle])) - math.log(median(samples[middle:])) if middle else None
 
 
 def trend_of(halves: Sequence[float]) -> str:
-    """From one half difference a Round, by their 99 % t interval: drift inside one Round would fake a trend."""
+    """Trend from one half difference per Round, by their 99 % t interval, so that drift in one Round is no trend."""
     error = standard_error(halves)
     if error is None:
         return "unresolved"
@@ -158,12 +159,12 @@ def trend_of(halves: Sequence[float]) -> str:
 
 
 def standard_error(values: Sequence[float]) -> float | None:
-    """Of the mean of one value a Round; None below 3 Rounds, where it would say nothing."""
+    """Standard error of the mean of one value per Round; None below 3 Rounds."""
     return stddev(values) / math.sqrt(len(values)) if len(values) >= LEAST_ROUNDS else None
 
 
 def stddev(values: Sequence[float]) -> float:
-    """Two passes, ddof 1: one pass of squares loses all digits, and ddof 0 is low for few values."""
+    """Standard deviation, ddof 1, in two passes: a single pass over squares loses precision."""
     mean = math.fsum(values) / len(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 

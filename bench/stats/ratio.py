@@ -1,6 +1,6 @@
-"""Ratio of two Cases and what it allows to be said: the interval, the verdict, and how much could have been found.
+"""Ratio of two Cases: interval, verdict, and the smallest difference that could have been detected.
 
-All arithmetic is in logarithms, so that swapped sides give exactly the opposite. Above 1 the candidate is slower.
+All arithmetic is in logarithms, so swapping the sides gives exactly the inverse. Above 1 the candidate is slower.
 """
 
 import functools
@@ -15,49 +15,49 @@ from scipy.special import gammaincinv, nctdtrinc, ndtr, ndtri, stdtr  # scipy.st
 from bench.stats.descriptive import Interval, half_difference, mean_log, standard_error, stddev, t_quantile, trend_of
 from bench.stats.verdict import Word
 
-MARGIN = 0.02  # a ratio nearer to 1 than this is called the same
-TAIL = 0.025  # of wrong alarms per direction, for an interval and for a family
-MIN_ROUNDS = 5  # below this an interval covers too seldom to be judged by
-LEAST_RUNS = 3  # fewer A/A Runs than this say nothing of how Runs differ
-MANY_ROUNDS = 1000  # more than this is no plan
+MARGIN = 0.02  # ratios closer to 1 are the same
+TAIL = 0.025  # false alarms per direction, of an interval and of a family
+MIN_ROUNDS = 5  # fewer give intervals with too low coverage for a verdict
+LEAST_RUNS = 3  # fewer A/A Runs give no estimate of run-to-run variability
+MANY_ROUNDS = 1000  # more are not proposed
 TRENDS = {
     "warming": "within a Round the candidate gets faster beside the baseline: it is warming",
     "slowing": "within a Round the candidate gets slower beside the baseline: it is slowing",
 }
 
 Cycle = tuple[Sequence[int], Sequence[int]]
-"""Samples of the baseline and of the candidate in one mirrored cycle, ns, in the order they were taken."""
+"""Samples of baseline and candidate in one mirrored cycle, ns, in the order they were taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Candidate over baseline. ``paired``: from Rounds of one Run that both were in; else from two Runs."""
+    """Candidate over baseline. ``paired``: from Rounds of one Run; else from two Runs."""
 
     value: Interval
     log: float
     """ln of the ratio, exactly negated when the sides are swapped."""
     rounds: int
-    """The fewer Rounds of the two sides where these differ."""
+    """The lower number of Rounds of the two sides."""
     error: float | None
-    """Standard error of ``log``; None where there are too few Rounds (or stored Runs) to tell: below 3."""
+    """Standard error of ``log``; None below 3 Rounds, or 3 stored Runs."""
     freedom: int
     """Degrees of freedom of Student's t."""
     spread: float | None
-    """Standard deviation per Round of a paired ``log``; None below 3 Rounds, and for an unpaired one."""
+    """Standard deviation of a paired ``log`` over Rounds; None below 3 Rounds or unpaired."""
     trend: str
-    """Of the candidate beside the baseline, so that a drift of the machine cancels; as ``stats.trend_of``."""
+    """Trend of the candidate relative to the baseline, so that drift of the machine cancels; as of ``trend_of``."""
     paired: bool
 
     @classmethod
     def of(cls, rounds: Sequence[Sequence[Cycle]]) -> "Ratio":
-        """Parameters: for each Round its cycles; at least one of each, else ValueError.
+        """Paired ratio from the cycles of each Round. Raises ValueError without Rounds or for a Round without cycles.
 
-        A cycle is mirrored (A B B A), so that a drift of the machine's speed cancels in its difference of mean
-        logarithms; a Round counts with the median of its cycles.
+        A cycle is mirrored (A B B A), so drift of the machine cancels in its difference of mean logarithms; the value
+        of a Round is the median of its cycles.
         """
         if not rounds or not all(rounds):
             raise ValueError("a ratio needs at least one Round, and a cycle in each")
-        logs = [median(mean_log(candidate) - mean_log(baseline) for baseline, candidate in one) for one in rounds]
+        logs = [median(mean_log(candidate) - mean_log(baseline) for baseline, candidate in cycles) for cycles in rounds]
         error = standard_error(logs)
         return cls(
             value=Interval.of_logs(logs),
@@ -66,7 +66,7 @@ class Ratio:
             error=error,
             freedom=len(logs) - 1,
             spread=None if error is None else stddev(logs),
-            trend=trend_of([half for one in rounds if (half := _half_difference(one)) is not None]),
+            trend=trend_of([half for cycles in rounds if (half := _half_difference(cycles)) is not None]),
             paired=True,
         )
 
@@ -79,14 +79,14 @@ class Ratio:
         run_spread: float | None,
         runs: int,
     ) -> "Ratio":
-        """Of two Runs, by Welch: each side's spread over its Rounds, and that of whole Runs twice.
+        """Ratio of two Runs, by Welch: variance of each side over its Rounds, plus run-to-run variance twice.
 
         Parameters
         ----------
-        baseline_medians_ns, candidate_medians_ns : sequence of float, ns, one a Round
+        baseline_medians_ns, candidate_medians_ns : sequence of float, ns, one per Round
         run_spread : float or None
-            Standard deviation of the log centres of ``runs`` stored Runs of one Case on this machine; without it,
-            or below 3 of them, there is no interval.
+            Standard deviation of the log centers of ``runs`` stored Runs of one Case on this machine; without it,
+            or with fewer than 3 Runs, there is no interval.
         """
         sides = [[math.log(ns) for ns in medians] for medians in (baseline_medians_ns, candidate_medians_ns)]
         if not all(sides):
@@ -111,24 +111,24 @@ def _half_difference(cycles: Sequence[Cycle]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a ratio allows to be said."""
+    """Verdict on a ratio."""
 
     word: Word
     reason: str
     """Why INCONCLUSIVE; else empty."""
     margin: float
-    """A ratio nearer to 1 than this fraction counts as the same."""
+    """Ratios closer to 1 than this fraction count as the same."""
     detectable: float | None
-    """The slowdown that would be found 19 times in 20, a fraction; None where no verdict was possible."""
+    """The slowdown, a fraction, detected with probability 0.95; None if no verdict was possible."""
     rounds_needed: int | None
-    """In all, where INCONCLUSIVE and more Rounds can help; None elsewhere."""
+    """Total number of Rounds, if INCONCLUSIVE and more Rounds can help; else None."""
 
 
 def judge(ratios: Sequence[Ratio], *, margins: Sequence[float] | None = None) -> list[Verdict]:
-    """A verdict for each ratio, with 2.5 % wrong alarms per direction over all of them together.
+    """A verdict per ratio, with 2.5 % false alarms per direction over the whole family.
 
-    SLOWER asks for two things: the 95 % interval lies beyond the margin, and the ratio is above 1 by Holm's test over
-    the family. ``margins`` are fractions, one a ratio; ValueError where one is not above 0.
+    SLOWER requires a 95 % interval beyond the margin and a ratio above 1 by Holm's test over the family. ``margins``
+    are fractions, one per ratio. Raises ValueError where one is not above 0.
     """
     margins = [MARGIN] * len(ratios) if margins is None else margins
     if len(margins) != len(ratios) or not all(0 < margin < math.inf for margin in margins):
@@ -155,14 +155,14 @@ def _verdict(ratio: Ratio, margin: float, family: int, slower: bool, faster: boo
             None,
         )
     edge, half = math.log1p(margin), t_quantile(1 - TAIL, ratio.freedom) * ratio.error
-    found = detectable(ratio.error, ratio.freedom, family=family, margin=margin)
+    slowdown = detectable(ratio.error, ratio.freedom, family=family, margin=margin)
     if ratio.trend in TRENDS:
-        return Verdict(Word.INCONCLUSIVE, TRENDS[ratio.trend], margin, found, None)
+        return Verdict(Word.INCONCLUSIVE, TRENDS[ratio.trend], margin, slowdown, None)
     if -edge <= ratio.log - half and ratio.log + half <= edge:
-        return Verdict(Word.SAME, "", margin, found, None)
+        return Verdict(Word.SAME, "", margin, slowdown, None)
     beyond = abs(ratio.log) - half > edge
     if beyond and (slower if ratio.log > 0 else faster):
-        return Verdict(Word.SLOWER if ratio.log > 0 else Word.FASTER, "", margin, found, None)
+        return Verdict(Word.SLOWER if ratio.log > 0 else Word.FASTER, "", margin, slowdown, None)
     if beyond:
         reason = f"beyond the margin, but not confirmed among {family} ratios"
         width, tail = abs(ratio.log), TAIL / family
@@ -170,7 +170,7 @@ def _verdict(ratio: Ratio, margin: float, family: int, slower: bool, faster: boo
         reason = "the interval is too wide" if half > edge else "the ratio is too near to the margin"
         width, tail = abs(edge - abs(ratio.log)), TAIL
     needed = None if ratio.spread is None or not width else plan_rounds(ratio.spread, width, tail)
-    return Verdict(Word.INCONCLUSIVE, reason, margin, found, _planned(needed))
+    return Verdict(Word.INCONCLUSIVE, reason, margin, slowdown, _planned(needed))
 
 
 def _planned(rounds: int | None) -> int | None:
@@ -178,8 +178,7 @@ def _planned(rounds: int | None) -> int | None:
 
 
 def _p_value(ratio: Ratio, log: float) -> float:
-    """One-sided, of "the true log is not above 0"; 1 for a ratio that is not judged, which costs the others nothing
-    that they could rightly have."""
+    """One-sided p value of "the true log is not above 0"; 1 for a ratio that is not judged, which keeps Holm valid."""
     if ratio.error is None or ratio.rounds < MIN_ROUNDS:
         return 1.0
     if not ratio.error:
@@ -188,21 +187,23 @@ def _p_value(ratio: Ratio, log: float) -> float:
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
-    """Which hypotheses fall, with a chance of at most ``alpha`` that a true one is among them.
+    """Which null hypotheses are rejected, with a family-wise error rate of at most ``alpha``.
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
     """
-    fallen = [False] * len(p_values)
+    rejected = [False] * len(p_values)
     for passed, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         if p_values[index] > alpha / (len(p_values) - passed):
             break
-        fallen[index] = True
-    return fallen
+        rejected[index] = True
+    return rejected
 
 
 def detectable(error: float, freedom: int, *, family: int, margin: float = MARGIN, chance: float = 0.95) -> float:
-    """The smallest true slowdown, a fraction, that either condition of SLOWER alone lets pass with this chance; for
-    the only slow one of a family, which has to pass Holm's first and hardest step."""
+    """The smallest true slowdown, a fraction, that each condition of SLOWER alone accepts with this probability.
+
+    Assumes the only slow Case of a family, which has to pass Holm's first and strictest step.
+    """
     edge = math.log1p(margin)
     beyond = edge + error * _noncentrality(freedom, TAIL, chance)
     return math.expm1(max(beyond, error * _noncentrality(freedom, TAIL / family, chance)))
@@ -210,15 +211,15 @@ def detectable(error: float, freedom: int, *, family: int, margin: float = MARGI
 
 @functools.lru_cache(maxsize=1024)
 def _noncentrality(freedom: int, tail: float, chance: float) -> float:
-    """True value over standard error, at which a one-sided t test at ``tail`` has this chance."""
+    """Ratio of true value to standard error at which a one-sided t test at ``tail`` has power ``chance``."""
     return float(nctdtrinc(freedom, 1 - chance, t_quantile(1 - tail, freedom)))
 
 
 def power(effect: float, spread: float, rounds: int, family: int, margin: float = MARGIN) -> float:
-    """The chance that a true slowdown, a fraction, is called SLOWER in a family where nothing else is slow.
+    """Probability that a true slowdown ``effect``, a fraction, gets SLOWER in a family where nothing else is slow.
 
-    Both conditions at once: the mean of the Rounds is normal, given their standard deviation it has to lie above the
-    higher of two lines; averaged over 2,000 equally likely standard deviations.
+    Given their standard deviation, the normally distributed mean of the Rounds has to exceed the higher of two
+    thresholds; averaged over 2,000 equally likely standard deviations.
     """
     if rounds < MIN_ROUNDS:
         return 0.0
@@ -227,13 +228,13 @@ def power(effect: float, spread: float, rounds: int, family: int, margin: float 
         return float(true > edge)
     error = spread / math.sqrt(rounds)
     variances = gammaincinv(freedom / 2, (np.arange(2000) + 0.5) / 2000) * 2 / freedom
-    found = error * np.sqrt(variances)
-    line = np.maximum(edge + t_quantile(1 - TAIL, freedom) * found, t_quantile(1 - TAIL / family, freedom) * found)
-    return float(ndtr((true - line) / error).mean())
+    errors = error * np.sqrt(variances)
+    bound = np.maximum(edge + t_quantile(1 - TAIL, freedom) * errors, t_quantile(1 - TAIL / family, freedom) * errors)
+    return float(ndtr((true - bound) / error).mean())
 
 
 def plan_rounds(spread: float, half_width: float, tail: float = TAIL) -> int:
-    """The fewest Rounds, at least 5, whose t interval is no wider than -+ ``half_width``; both in logarithms."""
+    """The fewest Rounds, at least 5, with a t interval within -+ ``half_width``; logarithms."""
     if not half_width > 0 or not 0 <= spread < math.inf:
         raise ValueError(f"expected a half-width above 0 and a spread, found {half_width} and {spread}")
     normal = float(ndtri(1 - tail))

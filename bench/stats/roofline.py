@@ -1,4 +1,4 @@
-"""Roofline: what a row or a net has to compute and to move, and the time a machine needs for that at best.
+"""Roofline: operations and bytes of a layer or net, and the least time a machine needs for them.
 
 Source: Williams, Waterman, Patterson: Roofline, an insightful visual performance model, 2009.
 """
@@ -13,7 +13,7 @@ from impls.variants import Variant
 
 LARGEST_BATCH = 4096
 WIDTH = 4
-#: Bytes of a value in these precisions; WIDTH in others.
+#: Bytes per value where not WIDTH.
 WIDTHS = {"bf16": 2}
 
 
@@ -37,12 +37,12 @@ NOTHING = Work(0, 0)
 
 
 def work(placed: Placed, batch: int, pass_: str, *, input_gradient: bool, width: int = 4) -> Work:
-    """Work of one row by itself in a pass or a difference of two, with values of ``width`` bytes (4: float32, 2: bf16).
+    """Work of one layer in a pass or difference, with values of ``width`` bytes (4: float32, 2: bf16).
 
-    Each array is moved once, as if the caches held it for as long as it is needed. Forward reads the input and, once a
-    batch, params and state, and writes the output. Backward reads the gradient that arrives and the input (a ReLU: its
-    output, as large), writes the gradient of the params, and, where ``input_gradient``, reads the params and writes
-    the gradient of the input. A row that computes nothing moves nothing. ValueError for an unknown pass.
+    Each array is moved once, as with ideal caches. Forward reads the input and, once per batch, params and state, and
+    writes the output. Backward reads the arriving gradient and the input (for a ReLU its output, of the same size),
+    writes the gradient of the params, and, with ``input_gradient``, reads the params and writes the gradient of the
+    input. A layer without operations moves nothing. Raises ValueError for an unknown pass.
     """
     known = timed_by_name()
     if pass_ not in known:
@@ -65,9 +65,9 @@ def _stage(placed: Placed, batch: int, stage: str, input_gradient: bool, width: 
 
 
 def net_work(variant: Variant, batch: int, pass_: str, *, width: int = 4) -> Work:
-    """Sum over the rows, each by itself: a compiler that fuses rows moves less.
+    """Sum over the layers, without fusion, which would move less.
 
-    Neither the first row with params nor one before it has a gradient of its input, unless the Variant asks for it.
+    Layers up to the first with params have no input gradient, unless the Variant asks for it.
     """
     total, wanted = NOTHING, variant.input_gradient
     for placed in variant.placed():
@@ -77,28 +77,30 @@ def net_work(variant: Variant, batch: int, pass_: str, *, width: int = 4) -> Wor
 
 
 def ridge(ceiling_gflop_per_s: float, copy_gb_per_s: float) -> float:
-    """The intensity, FLOP per byte, above which the arithmetic and no longer the memory sets the time."""
+    """The intensity, FLOP per byte, above which arithmetic instead of memory limits the speed."""
     return ceiling_gflop_per_s / copy_gb_per_s
 
 
 def attainable(work: Work, ceiling_gflop_per_s: float, copy_gb_per_s: float) -> float:
-    """Milliseconds at best: the longer of computing at the ceiling and moving at the bandwidth of a copy."""
+    """Least milliseconds: the longer of computing at the ceiling and moving at the copy bandwidth."""
     return max(work.flop / ceiling_gflop_per_s, work.bytes / copy_gb_per_s) / 1e6
 
 
 def bound(work: Work, ceiling_gflop_per_s: float, copy_gb_per_s: float) -> str:
-    """Which of the two it is: compute or memory."""
+    """The limit of the speed: ``compute`` or ``memory``."""
     return "compute" if work.intensity >= ridge(ceiling_gflop_per_s, copy_gb_per_s) else "memory"
 
 
 def turning_batch(
     variant: Variant, pass_: str, ceiling_gflop_per_s: float, copy_gb_per_s: float, *, width: int = 4
 ) -> int | None:
-    """The smallest batch at which the net's intensity reaches the ridge: from there on computing takes longer than
-    moving. None where no batch up to LARGEST_BATCH does; the params are read once a batch, so intensity only grows."""
+    """The smallest batch that is bound by compute; None if none up to LARGEST_BATCH is.
+
+    Intensity grows with the batch, since params are read once per batch.
+    """
 
     def computes(batch: int) -> bool:
         return bound(net_work(variant, batch, pass_, width=width), ceiling_gflop_per_s, copy_gb_per_s) == "compute"
 
-    found = 1 + bisect.bisect_left(range(1, LARGEST_BATCH + 1), True, key=computes)
-    return found if found <= LARGEST_BATCH else None
+    batch = 1 + bisect.bisect_left(range(1, LARGEST_BATCH + 1), True, key=computes)
+    return batch if batch <= LARGEST_BATCH else None

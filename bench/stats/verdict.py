@@ -1,11 +1,11 @@
-"""The words of a verdict, each with all that follows from it."""
+"""The verdicts, each with its symbol, color, exit codes and sentence."""
 
 from enum import StrEnum
 from typing import Self
 
 
 class Word(StrEnum):
-    """What is said of a candidate compared with its baseline; in this order where several are listed."""
+    """Verdict on a candidate compared with its baseline, in the order of listings."""
 
     SLOWER = "SLOWER", "🔴", "bad", 1, 1, True, "The whole interval lies above 1 by more than the margin of {margin}."
     FASTER = "FASTER", "🟢", "good", 0, 0, True, "The whole interval lies below 1 by more than the margin of {margin}."
@@ -15,15 +15,15 @@ class Word(StrEnum):
     MISSING = "MISSING", "⛔", "open", 4, 4, False, "Not decided: {reason}."
 
     sign: str
-    """In Markdown."""
+    """Symbol in Markdown."""
     color: str
-    """In the report, by its name in report.css."""
+    """Color in the report, a name in report.css."""
     exit_code: int
     strict_exit_code: int
-    """With --strict."""
+    """Exit code with --strict."""
     decides: bool
     sentence: str
-    """What it rests on, for the report."""
+    """Explanation in the report."""
 
     def __new__(cls, word: str, sign: str, color: str, code: int, strict: int, decides: bool, sentence: str) -> Self:
         self = str.__new__(cls, word)

@@ -1,1 +1,1 @@
-"""What runs in a Worker process: standard library, numpy and impls only."""
+"""Code that runs in a Worker process; it imports the standard library, numpy and impls only."""

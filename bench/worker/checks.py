@@ -1,7 +1,4 @@
-"""Checks: the values a Net computed held against those it should have; judged by the controller, in parity.py.
-
-A Worker imports this: standard library, numpy and impls only.
-"""
+"""Compare the values that a Net computed with the expected ones. The controller judges the errors, in parity.py."""
 
 import dataclasses
 import math
@@ -15,13 +12,12 @@ from impls.net import Gradients
 from impls.reference import difference
 from impls.variants import Variant
 
-SAMPLED = 4096  # values of an array that a Worker of a Run compares; `verify` compares all
+SAMPLED = 4096  # values compared per array in a Run; `verify` compares all
 INPUT_GRADIENT = "gradient.input.images"
 
 
 def check(kind: CheckKind, what: str, found: np.ndarray, expected: np.ndarray, thorough: bool, scale: int = 1) -> Check:
-    """Hold ``found`` against ``scale`` times ``expected``; where not ``thorough``, in SAMPLED values of a larger
-    array."""
+    """Compare ``found`` with ``scale * expected``; unless ``thorough``, in SAMPLED random values of a larger array."""
     if found.shape != expected.shape:
         return Check(kind, f"{what}: expected {expected.shape}, found {found.shape}", None)
     if not np.isfinite(found.sum()):  # a NaN or an infinity anywhere is one in the sum
@@ -37,15 +33,17 @@ def check(kind: CheckKind, what: str, found: np.ndarray, expected: np.ndarray, t
 def gradient_checks(
     variant: Variant, found: dict[str, np.ndarray], folder: Path, target: Path, tiles: int, thorough: bool
 ) -> tuple[list[Check], GradientCount]:
-    """Every parameter's gradient is there, and no other: one for the images would be work that nobody asked for.
-    With the checks, a count of both."""
+    """Compare gradients with the reference and count them.
+
+    Missing and unexpected ones fail: an image gradient would add work to the pass.
+    """
     found = {key: array for key, array in found.items() if key.startswith("gradient.")}
     wanted = {path.stem: path for path in sorted(target.glob("gradient.*.npy"))}
     checks = []
     for key in dict.fromkeys([*found, *wanted]):
         what = "gradient " + key.removeprefix("gradient.").replace(".", "/")
         if key == INPUT_GRADIENT and key in found and key in wanted:
-            checks.append(_input_check(variant, found[key], np.load(wanted[key]), folder, tiles))
+            checks.append(_check_input_gradient(variant, found[key], np.load(wanted[key]), folder, tiles))
         elif key in found and key in wanted:
             expected, scale = np.load(wanted[key], mmap_mode="r"), tiles
             checks.append(check(CheckKind.GRADIENT, what, found[key], expected, thorough, scale=scale))
@@ -56,9 +54,12 @@ def gradient_checks(
     return checks, GradientCount(len(found.keys() & wanted.keys()), len(found.keys() - wanted.keys()), finite)
 
 
-def _input_check(variant: Variant, found: np.ndarray, expected: np.ndarray, folder: Path, tiles: int) -> Check:
-    """A gradient for each image, not a sum over them. That of a BatchNorm alone is what its own output leaves when
-    its share along that output is taken away, next to nothing: so it is held against all that arrived."""
+def _check_input_gradient(variant: Variant, found: np.ndarray, expected: np.ndarray, folder: Path, tiles: int) -> Check:
+    """Compare the gradient of each image; unlike that of a parameter, it is not a sum over images.
+
+    For a BatchNorm alone the loss makes this gradient nearly zero (the arriving gradient is its own output, whose
+    projection it removes), so the error is relative to the norm of the arriving gradient.
+    """
     expected = np.tile(expected, (tiles, 1, 1, 1))
     whole = check(CheckKind.GRADIENT, "gradient input/images", found, expected, True)
     if whole.error is None or not isinstance(variant.layers[0], BatchNorm):
@@ -69,7 +70,7 @@ def _input_check(variant: Variant, found: np.ndarray, expected: np.ndarray, fold
 
 
 def state_checks(variant: Variant, batch: int, before: Gradients, after: Gradients, target: Path) -> list[Check]:
-    """The moving statistics after one pass in training mode, from the reference's batch statistics."""
+    """Compare the moving statistics after one training pass with those that follow from the reference's batch."""
     checks = []
     for placed in variant.placed():
         layer = placed.layer

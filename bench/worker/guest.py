@@ -1,7 +1,6 @@
-"""Guest: a user's own net beside ours in one Run, ``--net FILE.py:FUNCTION``, timed and proven like ours.
+"""Guests: users' own nets in a Run, ``--net FILE.py:FUNCTION``, timed and proven like ours.
 
-The controller reads FILE as text and never imports it; a Worker imports it. Both import this: standard library and
-impls only, no framework.
+The controller only parses FILE, a Worker imports it. Both import this module: standard library and impls only.
 """
 
 from __future__ import annotations
@@ -23,24 +22,24 @@ from typing import TYPE_CHECKING, Any
 import impls
 from bench import UsageError
 
-if TYPE_CHECKING:  # numpy with them
+if TYPE_CHECKING:  # they import numpy
     from impls.net import Build
     from impls.variants import Variant
     from impls.weights import Weights
 
-PROVEN, UNPROVEN = ("variant", "weights", "how"), ("variant", "how")  # what FUNCTION may be called with, in order
+PROVEN, UNPROVEN = ("variant", "weights", "how"), ("variant", "how")  # parameters that FUNCTION may have, in order
 
 
 class NotANet(TypeError):
-    """FUNCTION has no such net to give, or what it returned has not the methods of one; one line."""
+    """FUNCTION does not have this net, or returned an object without a Net's methods; one line."""
 
 
 @dataclass(frozen=True)
 class Guest:
-    """A net from a user's file: ``path`` is absolute, ``sha256`` that of FILE alone, not of what it imports.
+    """A net from a user's file: ``path`` is absolute, ``sha256`` covers FILE only, not its imports.
 
-    ``framework`` is whose Worker it runs in, ``null`` for one that lets no framework in. ``takes_weights``: it accepts
-    ours, so it is proven; else it is timed all the same, and said to be unproven.
+    It runs in a Worker of ``framework``, ``null`` for one without a framework. With ``takes_weights`` it accepts our
+    weights and is proven; else it is timed and reported as unproven.
     """
 
     path: str
@@ -51,12 +50,12 @@ class Guest:
 
     @property
     def label(self) -> str:
-        """Its name in ids: the file's, and the function's unless that is ``build``; letters, digits, _ and . only."""
+        """Its name in ids: ``file`` or ``file.function``, unless that is ``build``; letters, digits, _ and . only."""
         stem = Path(self.path).stem
         return re.sub(r"[^\w.]+", "_", stem if self.function == "build" else f"{stem}.{self.function}")
 
     def recorded(self) -> dict[str, Any]:
-        """For the Run's header; of the path its file name alone, since a Run may be published."""
+        """Fields for the Run's header; the file name without its folder, since a Run may be published."""
         return {
             "file": Path(self.path).name,
             "function": self.function,
@@ -68,7 +67,7 @@ class Guest:
 
 @dataclass(frozen=True)
 class NetFile:
-    """What a user's file says of FUNCTION in it, read once; ``frameworks`` are those that it imports, anywhere."""
+    """FUNCTION in a user's file, and the ``frameworks`` that the file imports anywhere."""
 
     path: str
     function: str
@@ -77,11 +76,10 @@ class NetFile:
     frameworks: frozenset[str]
 
     def guest(self, frameworks: Sequence[str] = ()) -> Guest:
-        """The net in the Worker of the one framework that the file imports.
+        """The Guest, in a Worker of the framework that the file imports.
 
-        Where it imports several, that of those which is among ``frameworks`` (that --framework names), else UsageError;
-        where it imports none, that of ``frameworks`` if it is one alone (a file beside it may import that), else
-        ``null``.
+        If it imports several, exactly one has to be in ``frameworks`` (of --framework), else UsageError. If it imports
+        none: the only framework in ``frameworks``, which another file may import, else ``null``.
         """
         found = self.frameworks
         if len(found) > 1:
@@ -97,7 +95,7 @@ class NetFile:
 
 
 def read_nets(texts: Sequence[str]) -> list[NetFile]:
-    """Read each ``FILE.py:FUNCTION``, a FILE once whatever is named of it; UsageError where one cannot be a net."""
+    """Parse each ``FILE.py:FUNCTION``, reading each FILE once. Raises UsageError where one cannot be a net."""
     trees: dict[Path, tuple[str, ast.Module]] = {}
     nets = []
     for text in texts:
@@ -127,9 +125,9 @@ def build(
     sha256: str | None = None,
     needed: Sequence[str] = ("load", "wait"),
 ) -> Filled:
-    """The Net that FUNCTION of the file at ``path`` returns; in a Worker. ``weights`` go to one that takes them.
+    """Call FUNCTION of the file at ``path``, in a Worker, with ``weights`` if it takes them.
 
-    NotANet where it lacks a method that is ``needed``; RuntimeError where the file is not the one with that ``sha256``.
+    Raises NotANet if the result lacks a ``needed`` method, RuntimeError if the file's hash is not ``sha256``.
     """
     name = Path(path).name
     source = Path(path).read_bytes()
@@ -139,7 +137,7 @@ def build(
     make = getattr(_imported(path), function)
     try:
         net = make(variant, weights, how) if takes_weights else make(variant, how)
-    except ValueError as error:  # it has no such net, or mode, and says so
+    except ValueError as error:  # it does not have this net or mode
         raise NotANet(str(error)) from error
     if net is None:
         raise NotANet(f"{name}:{function} returned None: expected a Net (impls/net.py); it needs a return")
@@ -150,10 +148,10 @@ def build(
 
 
 class Filled:
-    """A guest's Net, and an honest default for each method that it may leave out: ``filled`` names those.
+    """A guest's Net with defaults for the optional methods that it lacks; ``filled`` names those.
 
-    Whatever it has is its own bound method, so nothing is added to a pass that is timed. Where ``fetch`` is filled in,
-    nothing shows whether ``wait`` waits.
+    Its own methods are used directly, so a timed pass has no overhead. With a default ``fetch``, it is not tested
+    whether ``wait`` waits.
     """
 
     def __init__(self, net: Any, how: Build):
@@ -172,14 +170,14 @@ class Filled:
             setattr(self, name, defaults[name])
 
     def __getattr__(self, name: str) -> Any:
-        if name == "net":  # a copy asks before it is there
+        if name == "net":  # not set yet while copying
             raise AttributeError(name)
         return getattr(self.net, name)
 
 
 @functools.cache
 def _imported(path: str) -> ModuleType:
-    """The file as a module, once in a process; modules beside it are found as they are by `python FILE.py`."""
+    """Import the file, once per process; it can import modules next to it, as with `python FILE.py`."""
     folder, name = os.path.dirname(path), f"guest_{Path(path).stem}"
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -199,51 +197,51 @@ def _imported(path: str) -> ModuleType:
 def _tree(source: bytes, name: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a guest's "\d" is not ours to speak of
+            warnings.simplefilter("ignore")  # such as an invalid escape in a guest's string
             return ast.parse(source, name)
     except SyntaxError as error:
         line = f", line {error.lineno}" if error.lineno else ""
         raise UsageError(f"--net: {name}{line}: expected Python, found {error.msg}") from None
-    except (ValueError, RecursionError, MemoryError) as error:  # a zero byte; brackets in brackets
+    except (ValueError, RecursionError, MemoryError) as error:  # a null byte; deep nesting
         raise UsageError(f"--net: {name}: expected Python, found {error or 'too deep a nesting'}") from None
 
 
 def _takes_weights(tree: ast.Module, name: str, function: str) -> bool:
-    """Whether FUNCTION is one of weights, by its parameters' names; UsageError where it is neither kind, or none."""
-    found = {one.name: one for one in tree.body if isinstance(one, ast.FunctionDef)}
-    if function not in found:
-        has = f"it has {', '.join(found)}" if found else "it has none"
+    """Whether FUNCTION takes weights, by its parameters' names. Raises UsageError for other parameters."""
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if function not in functions:
+        has = f"it has {', '.join(functions)}" if functions else "it has none"
         raise UsageError(f"--net: {name} has no function {function!r}: {has}")
-    of = found[function].args
-    names = [one.arg for one in of.posonlyargs + of.args]
-    required = len(names) - len(of.defaults)
+    args = functions[function].args
+    names = [arg.arg for arg in args.posonlyargs + args.args]
+    required = len(names) - len(args.defaults)
     call = PROVEN if "weights" in names else UNPROVEN
-    keywords = [one.arg for one, default in zip(of.kwonlyargs, of.kw_defaults, strict=True) if default is None]
+    keywords = [arg.arg for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default is None]
     if tuple(names[: len(call)]) != call or required > len(call) or keywords:
         raise UsageError(
             f"--net: {name}:{function}: expected parameters ({', '.join(PROVEN)}) or ({', '.join(UNPROVEN)}), "
-            f"found ({ast.unparse(of)})"
+            f"found ({ast.unparse(args)})"
         )
     return call is PROVEN
 
 
 def _frameworks(tree: ast.Module) -> frozenset[str]:
-    """The frameworks that a file imports, anywhere, by their packages or our adapters."""
-    packages = {package: name for name, it in impls.PEERS.items() for package in (it.package, *it.also)}
-    adapters = {it.adapter: name for name, it in impls.PEERS.items()}
+    """Frameworks that a file imports anywhere, directly or through our adapters."""
+    packages = {package: name for name, peer in impls.PEERS.items() for package in (peer.package, *peer.also)}
+    adapters = {peer.adapter: name for name, peer in impls.PEERS.items()}
     modules = set(_modules(tree))
     found = {packages[top] for module in modules if (top := module.partition(".")[0]) in packages}
     return frozenset(found | {adapters[module] for module in modules & adapters.keys()})
 
 
 def _modules(tree: ast.Module) -> Iterator[str]:
-    """Dotted names of all that is imported, of ``from a import b`` both a and a.b."""
+    """Dotted names of all imports; for ``from a import b`` both a and a.b."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (one.name for one in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module
-            yield from (f"{node.module}.{one.name}" for one in node.names)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _digest(source: bytes) -> str:

@@ -1,9 +1,8 @@
-"""The Worker: a child process that builds one Net, proves it, and measures when it is told to.
+"""The Worker: a child process that builds one Net, verifies it, and measures it on request.
 
-It imports the standard library, numpy, impls, the timing loop and the probes only, so it runs under any interpreter
-that has a framework. Requests and replies are JSON lines on two pipes of their own, so a framework may write what it
-likes to stdout and stderr. A request that fails is answered with its kind and the process ends: what is left of a
-broken framework is not timed.
+It imports the standard library, numpy and impls only, so it runs under any interpreter that has a framework. Requests
+and replies are JSON lines on two dedicated pipes, so a framework may write to stdout and stderr. After a failed request
+the process replies with a Failure and exits: a framework in an unknown state is not timed.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ from impls.weights import map_shared
 
 R = TypeVar("R")
 PR_SET_PDEATHSIG = 1
-#: In what frameworks say when memory ran out.
+#: Substrings of the frameworks' out-of-memory errors.
 MEMORY = (
     *("memoryerror", "outofmemory", "out of memory", "resourceexhausted", "can't alloc", "alloc_failed"),
     "memoryallocation",
@@ -41,7 +40,7 @@ MEMORY = (
 
 
 class Worker:
-    """One framework in one process; each method answers one kind of request."""
+    """One framework in one process; one method per kind of request."""
 
     def __init__(self, framework: str):
         self.framework = framework
@@ -69,7 +68,7 @@ class Worker:
         return cast(R, self.answers[type(request)](request))
 
     def configure(self, request: messages.Configure) -> replies.Ready:
-        probe.keep_out(self.framework)
+        probe.block_other_frameworks(self.framework)
         self.adapter = impls.load(self.framework)
         self.adapter.configure(request.settings)
         self.imported = probe.high_water()
@@ -81,42 +80,42 @@ class Worker:
         return wire.read(replies.Ready, facts, self.framework)
 
     def build(self, request: messages.BuildNet) -> replies.Identity:
-        """Our net, or the user's own."""
+        """Build our net, or the user's own."""
         self.release()
         self.variant, self.how = variant_named(request.variant, request.size), request.how
-        self.folder, theirs = Path(request.folder), request.guest
+        self.folder, net = Path(request.folder), request.guest
         weights = map_shared(self.folder / "weights")
-        if theirs:
+        if net:
             self.net = guest.build(
-                *(theirs.path, theirs.function, self.variant, weights, self.how),
-                sha256=theirs.sha256,
+                *(net.path, net.function, self.variant, weights, self.how),
+                sha256=net.sha256,
                 needed=request.needed,
             )
         else:
             self.net = self.adapter.build(self.variant, weights, self.how)
         self.net.load(self.batches())
-        # what is alive now stays: later collections look at what a Turn left, not at a whole framework (0.4 s)
+        # so that later collections skip the framework's own objects (0.4 s)
         gc.collect()
         gc.freeze()
         return replies.Identity(self.variant.hash, self.variant.params, self.variant.macs)
 
     def release(self) -> None:
-        """Give up the Net there is, memory and all: it stands in cycles (a jit of its own method), and was frozen."""
+        """Release the current Net, which is gc-frozen and in reference cycles (a jitted bound method)."""
         self.net = None
         gc.unfreeze()
         gc.collect()
 
     def batches(self) -> list[np.ndarray]:
-        """The resident ones of the Net there is."""
+        """Resident batches of the current Net."""
         return resident_batches(self.how, self.variant.input_size, self.variant.channels)
 
     def probe(self, request: messages.ProbePrecision) -> dict[str, replies.PrecisionProbe]:
-        """What precision a matmul and a convolution really have here."""
+        """Probe the effective precision of a matmul and a convolution."""
         self.release()
         return probe.precision(self.adapter.build, lambda batch: dataclasses.replace(request.how, batch=batch))
 
     def ceiling(self, request: messages.MeasureCeiling) -> replies.CeilingRates:
-        """What the device does at best, beside the Net there is; no rates where memory does not hold both."""
+        """Measure the best rates of the device, next to the current Net; no rates if memory does not hold both."""
         how, threads = request.how, request.threads
         try:
             if request.own:
@@ -128,14 +127,14 @@ class Worker:
                 raise
             rates = replies.CeilingRates()
         gc.collect()
-        self.net.peak_memory()  # from here on it counts what is timed
+        self.net.peak_memory()  # resets the peak
         return rates
 
     def numpy_rate(self, request: messages.MeasureNumpyRate) -> float:
         return probe.numpy_matrix_rate()
 
     def conditions(self, request: messages.ReadConditions) -> replies.Conditions:
-        """What is in force now: the framework's settings read back, where the Net lies, how often it was traced."""
+        """Read back the conditions in force."""
         facts = {
             **wire.fields(self._settings()),
             "device": self.net.device(),
@@ -143,14 +142,14 @@ class Worker:
             "traces": self.net.traces(),
             "filled": getattr(self.net, "filled", ()),
             "libraries": probe.libraries(),
-            "other_frameworks": probe.strangers(self.framework),
+            "other_frameworks": probe.other_frameworks(self.framework),
         }
         if facts["bf16"] is None and self.how.device == "cpu":
             facts["bf16"] = probe.low_precision_hardware()
         return wire.read(replies.Conditions, facts, f"conditions of {self.framework}")
 
     def _settings(self) -> replies.FrameworkConditions:
-        """The framework's settings, read back; those that it alone has are its switches."""
+        """Read back the framework's settings; those that only it has are its switches."""
         switches = dict(self.adapter.conditions())
         common = {name: switches.pop(name, None) for name in ("threads", "onednn", "tf32", "bf16")}
         return wire.read(
@@ -158,9 +157,9 @@ class Worker:
         )
 
     def environment(self, request: messages.DescribeEnvironment) -> replies.Environment:
-        """What this process is made of, for ``env``: no Net is built."""
+        """Libraries and settings of this process, for ``env``; needs no Net."""
         return replies.Environment(
-            probe.libraries(), probe.strangers(self.framework), self._settings(), ownership.owned_twice()
+            probe.libraries(), probe.other_frameworks(self.framework), self._settings(), ownership.owned_twice()
         )
 
     def layers(self, request: messages.DescribeLayers) -> list[replies.LayerReport]:
@@ -171,11 +170,10 @@ class Worker:
         return ns
 
     def verify(self, request: messages.Verify) -> replies.Verified:
-        """Hold the timed passes against the float64 reference, or what else lies in the target: the base batch, tiled
-        to this Net's own, in place of the resident ones, and the passes' own handles read.
+        """Compare the outputs of the timed passes with the values in the target folder, such as the float64 reference.
 
-        Logits come first, since a pass in training mode moves the moving statistics. Values found are kept as .npy
-        files named as those of the reference.
+        The input is the base batch, tiled to this Net's batch size. Logits come first, since a training pass updates
+        the moving statistics. With ``keep``, outputs are saved as .npy files named as those of the reference.
         """
         kept: dict[str, Any] = {}
         count = None
@@ -189,12 +187,16 @@ class Worker:
             checks.append(check(CheckKind.LOGITS, "logits", kept["logits"], expected, True))
         if Output.GRADIENTS in request.outputs:
             before = self.net.state()
-            loss, found = gradients_of(self.net, images)
+            loss, gradients = gradients_of(self.net, images)
             checks.append(check(CheckKind.LOSS, "loss", np.array(loss), np.load(values / "loss.npy") * tiles, True))
             kept["loss"] = np.float32(loss)
-            kept |= {f"gradient.{layer}.{name}": array for layer, of in found.items() for name, array in of.items()}
-            of_gradients, count = gradient_checks(self.variant, kept, self.folder, values, tiles, request.thorough)
-            checks += of_gradients
+            kept |= {
+                f"gradient.{layer}.{name}": array
+                for layer, arrays in gradients.items()
+                for name, array in arrays.items()
+            }
+            compared, count = gradient_checks(self.variant, kept, self.folder, values, tiles, request.thorough)
+            checks += compared
             checks += state_checks(self.variant, self.how.batch, before, self.net.state(), self.folder / "reference")
         if request.keep is not None:
             for name, array in kept.items():
@@ -203,21 +205,20 @@ class Worker:
         return replies.Verified(checks, count)
 
     def sync(self, request: messages.CheckSync) -> replies.SyncLag:
-        """Whether the Net's ``wait`` leaves the device with work to do, on the very pass that is timed."""
+        """Test ``wait`` on the pass that is timed."""
         with no_garbage_collection():
             run = getattr(self.net, request.method)
             lag = sync_lag(run, self.net.wait, self.net.fetch, request.iteration_ns, attempts=request.attempts)
         return replies.SyncLag(lag["iterations"], lag["copy_ns"], lag["allowed_ns"])
 
     def measure(self, request: messages.Measure) -> replies.Measured:
-        """Memory is at its peak in these passes: of the device's allocator where it counts, of the process where the
-        system lets the mark be reset."""
+        """Time a Turn; memory peaks are those of its passes."""
         run, wait, spin_ns = getattr(self.net, request.method), self.net.wait, request.spin_ns
         self.net.peak_memory()
         counted = probe.reset_high_water()
         before = resource.getrusage(resource.RUSAGE_SELF)
         with no_garbage_collection():
-            start_ns, samples_ns = measure(slowed(run, wait, spin_ns) if spin_ns else run, wait, request.n)
+            start_ns, samples_ns = measure(slow_down(run, wait, spin_ns) if spin_ns else run, wait, request.n)
         after = resource.getrusage(resource.RUSAGE_SELF)
         return replies.Measured(
             start_ns.tolist(),
@@ -232,56 +233,60 @@ class Worker:
         return max(0, high - self.imported) if high is not None and self.imported is not None else None
 
     def overhead(self, request: messages.MeasureOverhead) -> list[int]:
-        """The loop around a run that does nothing, with this framework's own wait."""
+        """Time the loop around an empty run, with this framework's ``wait``."""
         _, samples_ns = measure(lambda: None, self.net.wait, request.n)
         return samples_ns.tolist()
 
     def finish(self, request: messages.Finish) -> replies.Finished:
-        """After the last Turn: are conditions what they were, and values as ``verify`` says? Of BatchNorm's logits only
-        that they are finite, their statistics moved."""
+        """Read conditions and compare values again, after the last Turn.
+
+        Logits of a Net with moving statistics, which have changed, are only checked to be finite.
+        """
         checks = self.verify(messages.Verify(request.outputs, thorough=False)).checks
         if self.net.state():
-            checks = [one for one in checks if one.kind != CheckKind.LOGITS or one.error is None]
+            checks = [check for check in checks if check.kind != CheckKind.LOGITS or check.error is None]
         return replies.Finished(self.conditions(messages.ReadConditions()), checks)
 
 
-def slowed(run: Callable[[], Any], wait: Callable[[Any], None], spin_ns: int) -> Callable[[], Any]:
-    """The pass, done, and then ``spin_ns`` more."""
+def slow_down(run: Callable[[], Any], wait: Callable[[Any], None], spin_ns: int) -> Callable[[], Any]:
+    """A function that runs the pass to its end and then busy-waits for ``spin_ns``."""
 
-    def both() -> Any:
+    def run_and_spin() -> Any:
         handles = run()
         wait(handles)
         spin(spin_ns)
         return handles
 
-    return both
+    return run_and_spin
 
 
 def fault_kind(error: BaseException) -> replies.FaultKind:
-    """What a failed request means to the controller."""
+    """Classify the error of a failed request."""
     if isinstance(error, guest.NotANet):
         return replies.FaultKind.NET
     if isinstance(error, DeviceMissing):
         return replies.FaultKind.DEVICE
     if isinstance(error, ImportError):
         return replies.FaultKind.MISSING
-    words = f"{type(error).__name__} {error}".lower()
-    return replies.FaultKind.MEMORY if any(sign in words for sign in MEMORY) else replies.FaultKind.ERROR
+    text = f"{type(error).__name__} {error}".lower()
+    return replies.FaultKind.MEMORY if any(sign in text for sign in MEMORY) else replies.FaultKind.ERROR
 
 
 def end_with(controller: int) -> None:
-    """Have the kernel end this process when its controller is gone, even in the middle of a pass; without Linux's
-    prctl it ends when it finds its requests closed."""
+    """Have the kernel kill this process when its controller ends, even during a pass.
+
+    Without Linux's prctl it ends when the request pipe closes.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         os.kill(controller, 0)
-    except ProcessLookupError:  # it went before that was asked for
+    except ProcessLookupError:  # it ended before prctl
         os._exit(1)
 
 
 def main(framework: str, request_pipe: int, reply_pipe: int, controller: int) -> None:
-    """Serve until the controller closes its end; the last word on a failure goes to stderr."""
+    """Answer requests until the controller closes its end of the pipe; tracebacks go to stderr."""
     end_with(controller)
     worker = Worker(framework)
     with open(request_pipe) as requests, open(reply_pipe, "wb") as answers:
@@ -293,7 +298,7 @@ def main(framework: str, request_pipe: int, reply_pipe: int, controller: int) ->
                 why = f"{type(error).__name__}: {error}".splitlines()[0][:300]
                 answers.write(messages.write_reply(replies.Failure(fault_kind(error), why.removesuffix(": "))))
                 answers.flush()
-                os._exit(1)  # a framework's own threads must not keep a broken process alive
+                os._exit(1)  # the framework's threads could keep the process alive
             answers.write(reply)
             answers.flush()
-    os._exit(0)  # nor is a framework's tidy end worth its second
+    os._exit(0)  # skip the framework's teardown, which takes a second

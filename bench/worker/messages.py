@@ -1,8 +1,8 @@
-"""Messages: every request to a Worker and its reply, and the records in them.
+"""Requests to a Worker, and how requests and replies are written and read.
 
 A request is a line ``{"do": name, ...fields}``; a reply is ``{"reply": value}``, a record or a plain value, or
-``{"failure": {...}}``. Both sides read a message field by field, so one that is not as declared is one clear error.
-A Worker imports this, under any interpreter and with the impls of any revision: standard library and impls only.
+``{"failure": {...}}``. Both sides validate every field, so a mismatch is one clear error. A Worker may run under
+another interpreter and with the impls of another revision.
 """
 
 import typing
@@ -74,7 +74,7 @@ class ProbePrecision(Request[dict[str, PrecisionProbe]], do="probe"):
 
 @dataclass(frozen=True)
 class MeasureCeiling(Request[CeilingRates], do="ceiling"):
-    """``own``: by the framework's own kernels; else by numpy's."""
+    """``own``: with the framework's kernels, else with numpy's."""
 
     how: Build
     threads: int
@@ -103,14 +103,14 @@ class DescribeLayers(Request[list[LayerReport]], do="layers"):
 
 @dataclass(frozen=True)
 class CallFirst(Request[int], do="first_call"):
-    """The first call of a Net's method: tracing, compiling and tuning, never a sample."""
+    """Time the first call of a Net's method: tracing, compiling, tuning. Never a sample."""
 
     method: str
 
 
 @dataclass(frozen=True)
 class Verify(Request[Verified], do="verify"):
-    """Hold passes against the values in ``target``: every value if ``thorough``. ``keep``: a folder for those found."""
+    """Compare ``outputs`` with values in ``target``, all of them if ``thorough``; save them in folder ``keep``."""
 
     outputs: list[Output]
     thorough: bool
@@ -120,7 +120,7 @@ class Verify(Request[Verified], do="verify"):
 
 @dataclass(frozen=True)
 class CheckSync(Request[SyncLag], do="sync"):
-    """Is the device done when ``wait`` returns?"""
+    """Whether the device is done when ``wait`` returns."""
 
     method: str
     iteration_ns: int
@@ -129,7 +129,7 @@ class CheckSync(Request[SyncLag], do="sync"):
 
 @dataclass(frozen=True)
 class Measure(Request[Measured], do="measure"):
-    """``n`` iterations, each with ``spin_ns`` of busy waiting inside its clock."""
+    """Time ``n`` iterations, each with ``spin_ns`` of busy waiting inside the clock."""
 
     method: str
     n: int
@@ -138,7 +138,7 @@ class Measure(Request[Measured], do="measure"):
 
 @dataclass(frozen=True)
 class MeasureOverhead(Request[list[int]], do="overhead"):
-    """The timing loop around nothing, n times."""
+    """Time ``n`` empty iterations."""
 
     n: int
 
@@ -153,7 +153,7 @@ def write_request(request: Request[Any]) -> bytes:
 
 
 def read_request(line: bytes | str) -> Request[Any]:
-    """The request of a line; Malformed where it is none."""
+    """Decode a request; raises Malformed."""
     message = wire.parse(line, "request")
     do = message.pop("do", None)
     if not isinstance(do, str) or do not in REQUESTS:
@@ -162,12 +162,12 @@ def read_request(line: bytes | str) -> Request[Any]:
 
 
 def write_reply(reply: object) -> bytes:
-    """The line of a reply, a Failure included; TypeError or ValueError where it holds what JSON has not."""
+    """Encode a reply or a Failure as a line. Raises TypeError or ValueError for values JSON lacks."""
     return wire.line({"failure" if isinstance(reply, Failure) else "reply": reply})
 
 
 def read_reply(request: Request[R], line: bytes | str) -> R | Failure:
-    """The reply of a line to that request, or the failure; Malformed where it is neither."""
+    """Decode the reply to ``request``, or the Failure; raises Malformed."""
     where = f"reply to {request.do}"
     message = wire.parse(line, where)
     if "failure" in message:

@@ -1,5 +1,6 @@
-"""Shared objects that two installed distributions both claim: which of the two lies there is chance, and taking one of
-them away breaks the other. A Worker imports this: standard library only.
+"""Find shared libraries listed in the RECORD of several distributions.
+
+The last one installed wins, and uninstalling either breaks the other.
 """
 
 import csv
@@ -14,17 +15,17 @@ SHARED_OBJECT = re.compile(r"\.(so(\.\d+)*|dylib|pyd|dll)$")
 
 @dataclass(frozen=True)
 class OwnedTwice:
-    """The name of a shared object without its folder, and the distributions that own it."""
+    """File name of a shared library, and the distributions that own it."""
 
     file: str
     owners: list[str]
 
 
 def owned_twice(path: Sequence[str] | None = None) -> list[OwnedTwice]:
-    """Shared objects with more than one owner, by the RECORD of each distribution on ``path`` (sys.path)."""
+    """Shared libraries with more than one owner among the distributions on ``path`` (default: sys.path)."""
     owners: dict[str, set[str]] = {}
     for distribution in metadata.distributions() if path is None else metadata.distributions(path=list(path)):
-        record = distribution.read_text("RECORD") or ""  # an editable or an old install may have none
+        record = distribution.read_text("RECORD") or ""  # missing for some editable or old installs
         home = os.path.realpath(str(distribution.locate_file("")))
         for row in csv.reader(record.splitlines()):
             if row and SHARED_OBJECT.search(row[0]):

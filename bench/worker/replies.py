@@ -1,7 +1,4 @@
-"""Replies of a Worker: the record that answers each request, and the records in it.
-
-A Worker imports this: standard library only.
-"""
+"""Replies of a Worker to the requests in messages.py, and the records in them."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,10 +9,10 @@ Scalar = bool | int | float | str | None
 
 
 class FaultKind(StrEnum):
-    """Why no reply to a request came, or none that can be used."""
+    """Why a request has no usable reply."""
 
-    DEVICE = "device"  # the device asked for is not there
-    MISSING = "missing"  # the framework, or what it imports, is not installed
+    DEVICE = "device"  # the requested device does not exist
+    MISSING = "missing"  # the framework, or a package it imports, is not installed
     MEMORY = "memory"
     NET = "net"  # a user's own net that is not a Net
     ERROR = "error"
@@ -24,14 +21,14 @@ class FaultKind(StrEnum):
 
 
 class Output(StrEnum):
-    """What a pass computes, and `verify` holds against values."""
+    """Outputs of a pass that are compared with expected values."""
 
     LOGITS = "logits"
     GRADIENTS = "gradients"
 
 
 class CheckKind(StrEnum):
-    """What a check compares; the last two are those of `verify`: no values came, or not under the conditions asked."""
+    """What a check compares. FAULT (no values) and CONDITIONS (not those requested) come from `verify` only."""
 
     LOGITS = "logits"
     LOSS = "loss"
@@ -44,7 +41,7 @@ class CheckKind(StrEnum):
 
 @dataclass(frozen=True)
 class Ready:
-    """A configured Worker: versions of the framework and its libraries, the devices it sees, the interpreter's."""
+    """A configured Worker: versions of the framework and its libraries, visible devices, Python version."""
 
     versions: dict[str, Scalar]
     devices: list[str]
@@ -62,7 +59,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class PrecisionProbe:
-    """A small product held against float64: relative L2 error, and the precision it shows, ``unknown`` between two."""
+    """Relative L2 error of a small product against float64, and the precision it implies (or ``unknown``)."""
 
     error: float
     precision: str
@@ -70,7 +67,7 @@ class PrecisionProbe:
 
 @dataclass(frozen=True)
 class CeilingRates:
-    """What the device does at best; None where it cannot be asked."""
+    """Best rates of the device; None where not measured."""
 
     matmul_gflop_per_s: float | None = None
     conv_gflop_per_s: float | None = None
@@ -79,7 +76,7 @@ class CeilingRates:
 
 @dataclass(frozen=True)
 class Library:
-    """A shared object in memory: file name without its path, and whether it lies in the interpreter's environment."""
+    """A loaded shared library: file name, and whether it is inside the interpreter's environment."""
 
     name: str
     inside: bool
@@ -87,8 +84,10 @@ class Library:
 
 @dataclass(frozen=True)
 class FrameworkConditions:
-    """Settings of a framework, read back, None where it has no such setting or does not tell; ``bf16``: the device
-    computes bf16 itself; ``switches`` are what this framework alone has."""
+    """Settings read back from a framework; None where it has no such setting or does not report it.
+
+    ``bf16``: the device has bf16 arithmetic. ``switches``: settings that only this framework has.
+    """
 
     threads: int | None
     onednn: bool | None
@@ -99,8 +98,10 @@ class FrameworkConditions:
 
 @dataclass(frozen=True)
 class Conditions(FrameworkConditions):
-    """What is in force in a Worker that holds a Net: where that lies, how often each pass was traced, the methods a
-    guest left out, and what else is loaded."""
+    """Conditions in force in a Worker with a Net.
+
+    ``traces``: how often each pass was traced. ``filled``: Net methods that a guest lacks.
+    """
 
     device: str
     layout: str
@@ -112,7 +113,7 @@ class Conditions(FrameworkConditions):
 
 @dataclass(frozen=True)
 class Environment:
-    """What a Worker's process is made of, without a Net."""
+    """Libraries and settings of a Worker's process without a Net."""
 
     libraries: list[Library]
     other_frameworks: list[str]
@@ -122,7 +123,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """A layer as the framework itself reports it."""
+    """A layer as reported by the framework."""
 
     layer: str
     height: int
@@ -134,8 +135,7 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class Check:
-    """One array held against its values: relative L2 ``error``, None where it has no finite one, and how far its length
-    is off, ``norm``."""
+    """Comparison of one array: relative L2 ``error`` (None if not finite), and relative error of its ``norm``."""
 
     kind: CheckKind
     what: str
@@ -145,7 +145,7 @@ class Check:
 
 @dataclass(frozen=True)
 class GradientCount:
-    """How many gradients are those of parameters, how many are not, and whether all are finite."""
+    """Number of gradients of parameters and of anything else, and whether all are finite."""
 
     parameters: int
     others: int
@@ -160,7 +160,7 @@ class Verified:
 
 @dataclass(frozen=True)
 class SyncLag:
-    """How long a copy took after ``wait`` returned from so many queued iterations, and how long it may take."""
+    """Duration of a copy after ``wait`` returned from this many queued iterations, and the allowed duration."""
 
     iterations: int
     copy_ns: int
@@ -169,8 +169,10 @@ class SyncLag:
 
 @dataclass(frozen=True)
 class Measured:
-    """The samples of a turn, CPU seconds of the process in them, and peaks in bytes: of the device's allocator, and of
-    the process beside what it held once its framework was imported; None where the system does not tell."""
+    """Samples of a Turn, CPU seconds of the process, and memory peaks in bytes, None where unknown.
+
+    ``process_peak`` is above what the process held after importing its framework.
+    """
 
     start_ns: list[int]
     ns: list[int]
@@ -181,7 +183,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Finished:
-    """After the last turn: the conditions in force, and the values once more."""
+    """Conditions in force after the last Turn, and the values compared once more."""
 
     conditions: Conditions
     checks: list[Check]
@@ -189,7 +191,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failure:
-    """A request that was not answered; ``why`` is one line."""
+    """A failed request; ``why`` is one line."""
 
     kind: FaultKind
     why: str

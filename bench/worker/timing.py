@@ -1,4 +1,4 @@
-"""The one timing loop, for burn-in and for samples; the proof that waiting waits; the gate of a steady series."""
+"""The timing loop for burn-in and samples, the check that ``wait`` waits, and the test for a steady series."""
 
 import contextlib
 import gc
@@ -42,20 +42,20 @@ def measure(
         wait(handles)
         samples_ns[i] = clock() - began
         start_ns[i] = began
-        handles = None  # freed here, else the next iteration pays for the release
+        handles = None  # free outside the clock, or the next iteration would time the release
     return start_ns, samples_ns
 
 
 def spin(ns: int) -> None:
-    """Busy for that long, on the clock of the samples."""
+    """Busy-wait for ``ns`` nanoseconds, on the clock of the samples."""
     until = time.perf_counter_ns() + ns
     while time.perf_counter_ns() < until:
         pass
 
 
-SYNC_ITERATIONS = 20  # at most this many are queued unwaited
-SYNC_QUEUE_NS = 20_000_000  # or as many as keep a device busy for this long
-SYNC_COPY_NS = 2_000_000  # what a copy of a small output may take on an idle device
+SYNC_ITERATIONS = 20  # most iterations queued without waiting
+SYNC_QUEUE_NS = 20_000_000  # fewer, if they keep the device busy for this long
+SYNC_COPY_NS = 2_000_000  # allowed for copying a small output from an idle device
 
 
 def sync_lag(
@@ -67,26 +67,26 @@ def sync_lag(
     attempts: int = 3,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> dict[str, int]:
-    """Whether the device is idle when ``wait`` returns: if it is not, a copy to the host has to wait for the rest.
+    """Test whether the device is idle when ``wait`` returns, by timing a copy to the host after it.
 
-    No sample is taken here. A copy that was preempted is slow once, a device that was not waited for is slow every
-    time, so one attempt in time is enough.
+    If the device is still busy, the copy has to wait for it, at every attempt; a preempted copy is slow only once, so
+    a single fast attempt is enough.
 
     Parameters
     ----------
     run, wait : callable
         As for ``measure``; several iterations are queued, and only the last one is waited for.
     fetch : callable
-        Copies a number of these handles, one that is computed last, to the host.
+        Copies a value that is computed last from these handles to the host.
     iteration_ns : float, > 0
-        How long an iteration takes, from burn-in.
+        Duration of one iteration, from burn-in.
     attempts : int, >= 1
     clock : callable returning int, nanoseconds
 
     Returns
     -------
     iterations, copy_ns, allowed_ns : int
-        Of the first attempt whose copy took no longer than allowed, else of the last one.
+        Of the first attempt within the allowed time, else of the last.
     """
     if not iteration_ns > 0 or attempts < 1:
         raise ValueError(f"expected iteration_ns > 0 and attempts >= 1, found {iteration_ns} and {attempts}")
@@ -107,7 +107,7 @@ def sync_lag(
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Collect now, then not until the end: a collection inside an iteration would be billed to the framework."""
+    """Collect now, then disable collection: inside an iteration it would count as the framework's time."""
     gc.collect()
     gc.disable()
     try:
@@ -117,8 +117,10 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def steady(samples_ns: Sequence[int], *, window: int, ratio: float) -> bool:
-    """Whether burn-in has ended: the median of the ``window`` samples before the last ``window`` is at most ``ratio``
-    times the last ones', so nothing is getting faster any more."""
+    """Whether burn-in has ended: samples no longer get faster.
+
+    True if the median of the second-last ``window`` samples is at most ``ratio`` times that of the last ``window``.
+    """
     if len(samples_ns) < 2 * window:
         return False
     earlier = statistics.median(samples_ns[-2 * window : -window])

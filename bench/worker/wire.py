@@ -1,4 +1,4 @@
-"""The wire: dataclasses as lines of JSON, and back, field by field. A Worker imports this: standard library only."""
+"""Dataclasses to and from lines of JSON, validated field by field. Standard library only."""
 
 import contextlib
 import dataclasses
@@ -13,23 +13,23 @@ T = TypeVar("T")
 
 
 class Malformed(ValueError):
-    """A value that is not as its type declares it; one line."""
+    """A value that does not match its declared type; the message is one line."""
 
 
 def line(message: object) -> bytes:
-    """A message as a line of JSON; TypeError or ValueError where it holds what JSON has not, NaN for one."""
+    """Encode a message as a line of JSON. Raises TypeError or ValueError for values JSON lacks, such as NaN."""
     return json.dumps(message, default=fields, allow_nan=False).encode() + b"\n"
 
 
 def fields(record: Any) -> dict[str, Any]:
-    """The values of a dataclass by name, one level of it."""
+    """The fields of a dataclass by name, not recursive."""
     if not dataclasses.is_dataclass(record):
         raise TypeError(f"expected plain values and dataclasses in a message, found {type(record).__name__}")
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
 def parse(line: bytes | str, where: str) -> dict[str, Any]:
-    """The JSON object of a line; Malformed where it is none."""
+    """Decode the JSON object in a line; raises Malformed."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -40,9 +40,9 @@ def parse(line: bytes | str, where: str) -> dict[str, Any]:
 
 
 def read(kind: type[T], value: object, where: str) -> T:
-    """``value``, as JSON has it, as a ``kind``: dataclass, list, dict, StrEnum, plain type or a union of them.
+    """Convert decoded JSON to a ``kind``: dataclass, list, dict, StrEnum, plain type or a union of them.
 
-    Malformed says where in ``where`` it is something else, and which fields are missing or unknown.
+    Raises Malformed with the path below ``where`` of a wrong value, or the missing or unknown fields.
     """
     message: T = _read(kind, value, where)
     return message
@@ -55,7 +55,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _union(inner, value, where)
     if origin is list and isinstance(value, list | tuple):
-        if inner == (int,) and all(type(item) is int for item in value):  # samples, by the ten thousand
+        if inner == (int,) and all(type(item) is int for item in value):  # fast path: tens of thousands of samples
             return list(value)
         return [_read(inner[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
     if origin is dict and isinstance(value, dict):

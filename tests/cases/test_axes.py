@@ -10,7 +10,7 @@ from bench import UsageError
 from bench.cases import case
 from bench.cases.arm import parse_ab
 from bench.cases.axes import Axes
-from bench.cases.case import checked, groups
+from bench.cases.case import check_cases, groups
 from bench.cases.parse import parse_layouts, parse_modes
 from bench.commands.cli import main
 from bench.controller.settings import WorkerSettings
@@ -130,7 +130,7 @@ class TestNames:
         layouts = {"torch": ["nchw", "channels_last"], "tensorflow": ["nhwc"]}
         found = Axes(variants=["tutorial", "tutorial.lrn1"], **GRID | {"layouts": layouts}, **axes).cases()
         assert len({one.id for one in found}) == len(found) == 2 * (2 * 2 * 2 + 2 * 2 + 2 * 2 * 2)
-        assert checked(found) == found
+        assert check_cases(found) == found
 
     @pytest.mark.parametrize(
         "changes", [{"lrn": "fast"}, {"preset": "default"}, {"layout": "channels_last"}, {"guest": "m"}, {"mode": "x"}]
@@ -162,13 +162,13 @@ class TestNames:
 )
 def test_a_case_read_back_that_nobody_could_ask_for_is_refused(changes, message):
     with pytest.raises(UsageError) as error:
-        checked([dataclasses.replace(A, **changes)])
+        check_cases([dataclasses.replace(A, **changes)])
     assert str(error.value).startswith(message)
 
 
 def test_a_row_alone_is_a_case_that_is_read_back():
     part = dataclasses.replace(A, variant="owt.conv1", guest="mine.f")
-    assert checked([part]) == [part]
+    assert check_cases([part]) == [part]
 
 
 class TestGuests:

@@ -6,7 +6,7 @@ import pytest
 
 from bench import UsageError
 from bench.cases.axes import Axes
-from bench.cases.case import Case, checked, groups
+from bench.cases.case import Case, check_cases, groups
 from bench.cases.parse import parse_choice, parse_choices, parse_count, parse_device, parse_modes
 from impls import FRAMEWORKS
 from impls.variants import VARIANTS
@@ -142,18 +142,18 @@ class TestChecked:
     )
     def test_what_it_cannot_be_is_said(self, changes, message):
         with pytest.raises(UsageError) as error:
-            checked([self.CASE, dataclasses.replace(self.CASE, **changes)])
+            check_cases([self.CASE, dataclasses.replace(self.CASE, **changes)])
         assert str(error.value).startswith(message)
 
     def test_a_case_twice_is_a_mistake(self):
-        with pytest.raises(UsageError, match="a case stands there twice"):
-            checked([self.CASE, self.CASE])
+        with pytest.raises(UsageError, match="duplicate case"):
+            check_cases([self.CASE, self.CASE])
 
     def test_every_case_of_a_grid_passes(self):
         cases = Axes(
             **DEFAULTS | {"variants": list(VARIANTS), "batches": [1, 8]}, size=224, seed=3, weights="01234567"
         ).cases()
-        assert checked(cases) == cases
+        assert check_cases(cases) == cases
 
 
 def test_an_id_and_a_worker_end_in_their_arm_and_arms_share_a_group_though_threads_differ():

@@ -13,7 +13,7 @@ from third_pass import THIRD
 
 from bench import UsageError
 from bench.cases import passes
-from bench.cases.case import Case, checked
+from bench.cases.case import Case, check_cases
 from bench.cases.passes import MACS, PASSES, outside_the_clock, pass_title, proven_with
 from bench.commands import profile
 from bench.controller import parity
@@ -107,7 +107,7 @@ class TestAnUnknownPass:
 
     def test_in_a_file_of_cases_it_is_one_line_with_the_choices(self):
         with pytest.raises(UsageError) as error:
-            checked([self.CASE])
+            check_cases([self.CASE])
         assert str(error.value) == "unknown pass 'train_step': choose forward or forward_backward"
 
     def test_on_the_command_line_too(self, command):

@@ -55,7 +55,7 @@ class TestWithoutADriver:
         monkeypatch.setitem(sys.modules, "pynvml", it)
         assert gpu.read("cuda:1") == dict.fromkeys(gpu.FACTS)
         assert gpu.cards() == []
-        assert not gpu.answers()
+        assert not gpu.nvml_available()
 
     def test_the_kernel_modules_word_stands_in_for_the_version(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pynvml", None)
@@ -75,7 +75,7 @@ class TestReading:
         read = {"sm_mhz": 1980, "watts": 312.345, "temp_c": 42, "reasons": 4, "pids": [10, 20]}
         assert gpu.read("cuda:1") == read
         assert gpu.cards()[1] == {"index": 1, "name": "NVIDIA H100", **read}
-        assert (gpu.driver(), gpu.present(), gpu.answers()) == ("570.86.15", True, True)
+        assert (gpu.driver(), gpu.has_gpu(), gpu.nvml_available()) == ("570.86.15", True, True)
 
     def test_the_cards_that_a_worker_sees_are_counted_as_it_counts_them(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pynvml", binding())
@@ -122,18 +122,18 @@ class TestJudging:
         ],
     )
     def test_a_device_is_a_place_in_the_list_of_visible_ones(self, device, visible, card):
-        assert gpu.chosen(device, visible) == card
+        assert gpu.select_card(device, visible) == card
 
     def test_other_processes_are_those_that_are_not_ours(self):
-        assert gpu.others([1, 2, 3], {2}) == 2
-        assert gpu.others([2], {2, 4}) == 0
-        assert gpu.others([], {2}) == 0
+        assert gpu.count_others([1, 2, 3], {2}) == 2
+        assert gpu.count_others([2], {2, 4}) == 0
+        assert gpu.count_others([], {2}) == 0
 
     def test_in_another_pid_namespace_nobody_can_be_told_apart(self):
-        assert gpu.others([4711], {2}) is None
-        assert gpu.others(None, {2}) is None
+        assert gpu.count_others([4711], {2}) is None
+        assert gpu.count_others(None, {2}) is None
 
     def test_reasons_are_spoken_bit_by_bit(self):
-        assert gpu.words(0x4 | 0x80) == ["power cap", "power brake"]
-        assert gpu.words(0) == gpu.words(None) == []
+        assert gpu.reason_names(0x4 | 0x80) == ["power cap", "power brake"]
+        assert gpu.reason_names(0) == gpu.reason_names(None) == []
         assert gpu.SLOWDOWN == 0xE8

@@ -41,7 +41,7 @@ def test_a_process_bound_to_one_core_says_so():
 def test_a_quota_cuts_off_cores_but_never_the_last(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     for quota, cores in (("max 100000", 64), ("250000 100000", 2), ("50000 100000", 1), (None, 64)):
-        monkeypatch.setattr(host, "text", lambda path, quota=quota: quota)
+        monkeypatch.setattr(host, "read_text", lambda path, quota=quota: quota)
         assert host.usable_cores() == cores
 
 
@@ -55,5 +55,5 @@ def test_a_quota_cuts_off_cores_but_never_the_last(monkeypatch):
     ],
 )
 def test_a_virtual_machine_is_told_by_the_cpus_own_flag(monkeypatch, cpuinfo, virtual):
-    monkeypatch.setattr(host, "text", lambda path: cpuinfo)
+    monkeypatch.setattr(host, "read_text", lambda path: cpuinfo)
     assert host.virtual() is virtual

@@ -86,20 +86,20 @@ class TestDifference:
 
 class TestPercent:
     def test_percent_are_of_all_cores_over_the_turns_own_time(self):
-        found = noise.percent([turn(steal_s=0.2 * CORES), turn(), turn(), turn(busy_s=0.4 * CORES, psi_s=1.0)])
+        found = noise.percentages([turn(steal_s=0.2 * CORES), turn(), turn(), turn(busy_s=0.4 * CORES, psi_s=1.0)])
         assert found == pytest.approx({"steal_pct": 2.5, "foreign_cpu_pct": 5.0, "psi_some_pct": 12.5})
 
     def test_less_than_a_second_says_nothing(self):
-        assert set(noise.percent([turn(wall_s=0.5, steal_s=0.5)]).values()) == {None}
+        assert set(noise.percentages([turn(wall_s=0.5, steal_s=0.5)]).values()) == {None}
 
     def test_one_turn_without_a_source_is_enough_to_say_nothing(self):
-        assert noise.percent([turn(), replace(turn(), steal_s=None)])["steal_pct"] is None
+        assert noise.percentages([turn(), replace(turn(), steal_s=None)])["steal_pct"] is None
 
 
 class TestJudgement:
     def test_a_quiet_block_is_valid_and_not_noisy(self):
-        assert noise.invalid([turn(), turn()]) == ""
-        assert noise.noisy([turn(), turn()]) == []
+        assert noise.invalid_reason([turn(), turn()]) == ""
+        assert noise.noise_flags([turn(), turn()]) == []
 
     @pytest.mark.parametrize(
         ("moved", "why"),
@@ -116,8 +116,8 @@ class TestJudgement:
         ],
     )
     def test_a_block_is_not_to_be_trusted_for_one_turn_and_says_why(self, moved, why):
-        assert noise.invalid([turn(**moved)]) == why
-        assert noise.invalid([turn(wall_s=0.01), turn(**moved), turn(wall_s=0.01)]) == why
+        assert noise.invalid_reason([turn(**moved)]) == why
+        assert noise.invalid_reason([turn(wall_s=0.01), turn(**moved), turn(wall_s=0.01)]) == why
 
     @pytest.mark.parametrize(
         "moved",
@@ -131,13 +131,13 @@ class TestJudgement:
         ],
     )
     def test_what_is_below_a_limit_or_has_none_leaves_it_valid(self, moved):
-        assert noise.invalid([turn(**moved)]) == ""
+        assert noise.invalid_reason([turn(**moved)]) == ""
 
     def test_two_reasons_are_both_in_the_line(self):
-        assert noise.invalid([turn(throttled=1.0, others=1)]).count("; ") == 1
+        assert noise.invalid_reason([turn(throttled=1.0, others=1)]).count("; ") == 1
 
     def test_a_long_series_of_tiny_clock_errors_is_no_suspension(self):
-        assert noise.invalid([turn(suspended_s=1e-5) for _ in range(1000)]) == ""
+        assert noise.invalid_reason([turn(suspended_s=1e-5) for _ in range(1000)]) == ""
 
     @pytest.mark.parametrize(
         ("moved", "names"),
@@ -152,12 +152,12 @@ class TestJudgement:
         ],
     )
     def test_softer_evidence_is_named(self, moved, names):
-        assert noise.noisy([turn(**moved)]) == names
+        assert noise.noise_flags([turn(**moved)]) == names
 
     def test_turns_of_an_older_run_which_know_less_are_judged_by_what_they_know(self):
         old = noise.Noise(wall_s=2.0, steal_s=0.0, foreign_s=0.0, psi_s=0.0)
-        assert noise.invalid([old]) == ""
-        assert noise.noisy([old]) == []
+        assert noise.invalid_reason([old]) == ""
+        assert noise.noise_flags([old]) == []
 
 
 class TestControl:

@@ -89,7 +89,7 @@ class TestOf:
 
 
 def test_workers_that_go_on_are_asked_once_a_round_and_once_more_where_that_was_void(tmp_path, monkeypatch):
-    monkeypatch.setattr(noise, "invalid", lambda around: "the machine was suspended")
+    monkeypatch.setattr(noise, "invalid_reason", lambda around: "the machine was suspended")
     cases = [dataclasses.replace(NULL_CASE, variant=f"half_width.relu{number}") for number in (1, 2)]
     run = run_cases(tmp_path, cases, "pass", rounds=1, shared_workers=True, noise_repeats=1)
     assert [(one.group, one.attempt) for one in run.events_of(events.Ceiling)] == [(0, 0), (0, 1)]

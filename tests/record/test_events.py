@@ -277,7 +277,7 @@ class TestHeader:
         ("changes", "part"),
         [
             ({"variant": "alexnet"}, "unknown variant 'alexnet': choose "),
-            ({"framework": "torch", "mode": "eager", "layout": "nchw"}, "a case stands there twice"),
+            ({"framework": "torch", "mode": "eager", "layout": "nchw"}, "duplicate case"),
         ],
     )
     def test_a_case_that_is_none_is_a_mistake_that_says_what(self, tmp_path, changes, part):

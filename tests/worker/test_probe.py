@@ -22,7 +22,7 @@ pytestmark = pytest.mark.process
     [(3e-7, "fp32"), (2e-5, "unknown"), (2.9e-4, "tf32"), (2.4e-3, "bf16"), (4e-3, "bf16"), (0.5, "unknown")],
 )
 def test_an_error_shows_the_precision_that_makes_it(error, precision):
-    assert probe.precision_shown(error) == precision
+    assert probe.precision_of(error) == precision
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -70,7 +70,7 @@ def test_the_ceiling_of_a_process_without_a_framework_is_numpys(ran):
 
 def inside(framework: str, code: str):
     """What a fresh process says after it loaded an adapter as a Worker does."""
-    script = f"import json; from bench.worker import probe; probe.keep_out({framework!r}); import impls; "
+    script = f"import json; from bench.worker import probe; probe.block_other_frameworks({framework!r}); import impls; "
     script += f"adapter = impls.load({framework!r}); print(json.dumps({code}, default=vars))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
@@ -78,7 +78,7 @@ def inside(framework: str, code: str):
 
 @pytest.mark.parametrize("framework", PEERS)
 def test_no_other_framework_gets_into_a_worker_and_libraries_are_named_without_a_path(framework):
-    strangers, libraries = inside(framework, f"[probe.strangers({framework!r}), probe.libraries()]")
+    strangers, libraries = inside(framework, f"[probe.other_frameworks({framework!r}), probe.libraries()]")
     assert strangers == []
     assert libraries
     for library in libraries:
@@ -97,5 +97,5 @@ def test_a_framework_that_got_in_is_named(monkeypatch):
     for framework in impls.PEERS.values():
         monkeypatch.setitem(sys.modules, framework.package, None)
     monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
-    assert probe.strangers("jax") == ["torch"]
-    assert probe.strangers("torch") == []
+    assert probe.other_frameworks("jax") == ["torch"]
+    assert probe.other_frameworks("torch") == []
