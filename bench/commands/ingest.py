@@ -1,7 +1,7 @@
-"""`ingest`: what pytest-benchmark stored, as a Run that compare, plot and report accept.
+"""`ingest`: convert pytest-benchmark files to a Run for compare, plot and report.
 
-A session of it is a Round of ours (a fresh process), a round of it an iteration. One of our own files holds the Run
-that it was made from, and gives it back to the byte.
+A pytest-benchmark session becomes a Round (a fresh process), a round an iteration. A file that alexnet-bench wrote
+contains its Run, which is restored byte for byte.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from bench.record.journal import Journal
 from bench.record.pairs import within
 from bench.record.run import Run
 
-#: Axes of a Case that a benchmark's own parameters may name; what they do not is as said in ``_case``.
+#: Axes of a Case that a benchmark's parameters may name; ``_case`` has the defaults.
 AXES = ("variant", "framework", "mode", "device", "precision", "layout", "batch", "pass", "threads")
 LONGEST = 200  # characters of a name
 
@@ -49,7 +49,7 @@ class Enclosed(TypedDict):
 
 
 class Stored(TypedDict):
-    """A file of pytest-benchmark, as far as it is looked at."""
+    """The parts of a pytest-benchmark file that are read."""
 
     benchmarks: list[Benchmark]
     machine_info: NotRequired[dict[str, Any]]
@@ -63,12 +63,12 @@ def main(request: IngestRequest) -> int:
     ours = [path for path, stored in files.items() if "alexnet_bench" in stored]
     if ours and len(ours) < len(files):
         other = next(path for path in files if path not in ours)
-        raise UsageError(f"{ours[0]} holds a whole Run and {other} does not: ingest them one after the other")
+        raise UsageError(f"{ours[0]} contains a whole Run and {other} does not: ingest them separately")
     if request.as_json and len(ours) > 1:
-        raise UsageError("--json: expected one file that holds a Run, found several: ingest them one after the other")
+        raise UsageError("--json: expected one file that contains a Run, found several: ingest them separately")
     if ours:
         if request.name:
-            raise UsageError(f"--name: {ours[0]} holds a Run that has its own name; leave it out")
+            raise UsageError(f"--name: {ours[0]} contains a Run with its own name; leave it out")
         folders = [restore(path, files[path]["alexnet_bench"], out) for path in ours]
     else:
         name = request.name or re.sub(r"[^\w.-]+", "-", next(iter(files)).stem).strip("-") or "ingested"
@@ -85,7 +85,7 @@ def main(request: IngestRequest) -> int:
 
 
 def read(path: Path) -> Stored:
-    """UsageError where it is no such file, or has no samples."""
+    """Read a pytest-benchmark file. Raises UsageError if it is none, or has no samples."""
     try:
         stored = msgspec.json.decode(path.read_bytes(), type=Stored)
     except OSError as error:
@@ -97,17 +97,17 @@ def read(path: Path) -> Stored:
     if "alexnet_bench" in stored:
         return stored
     if not stored["benchmarks"]:
-        raise UsageError(f"{path}: no benchmark in it")
-    for one in stored["benchmarks"]:
-        if not one["stats"].get("data"):
+        raise UsageError(f"{path}: contains no benchmark")
+    for benchmark in stored["benchmarks"]:
+        if not benchmark["stats"].get("data"):
             raise UsageError(
-                f"{path}: {one['name'][:LONGEST]!r} has no samples; store them with pytest --benchmark-save-data"
+                f"{path}: {benchmark['name'][:LONGEST]!r} has no samples; store them with pytest --benchmark-save-data"
             )
     return stored
 
 
 def restore(path: Path, enclosed: Enclosed, out: Path) -> Path:
-    """The Run that one of our own files holds, in its folder; one that is there already stays as it is."""
+    """Restore the Run that a file contains. An identical folder that exists already is left alone."""
     try:
         data = journal.unpack(enclosed["run_jsonl"])
     except ValueError as error:
@@ -136,20 +136,20 @@ def restore(path: Path, enclosed: Enclosed, out: Path) -> Path:
 
 
 def collect(files: Mapping[Path, Stored], out: Path, name: str) -> Path:
-    """One Run of several sessions of another program's benchmarks, each a Round, in the order they were taken."""
+    """Create a Run from another program's sessions: one Round per session, in the order of their dates."""
     taken = sorted(files, key=lambda path: files[path].get("datetime", ""))
     sessions, machine, hashes = [files[path] for path in taken], _one_machine(files), _hashes(taken)
     cases: dict[str, Case] = {}
     measured: list[dict[str, list[int]]] = []
     for path, stored in zip(taken, sessions, strict=True):
-        found: dict[str, list[int]] = {}
-        for one in stored["benchmarks"]:
-            case = _case(one)
-            if case.id in found:
+        samples: dict[str, list[int]] = {}
+        for benchmark in stored["benchmarks"]:
+            case = _case(benchmark)
+            if case.id in samples:
                 raise UsageError(f"{path}: expected each benchmark once, found {case.id!r} twice")
             cases.setdefault(case.id, case)
-            found[case.id] = _samples_ns(path, one)
-        measured.append(found)
+            samples[case.id] = _samples_ns(path, benchmark)
+        measured.append(samples)
     folder = journal.new_folder(out, name)
     head = events.Header(
         run_id=folder.name,
@@ -175,25 +175,25 @@ def collect(files: Mapping[Path, Stored], out: Path, name: str) -> Path:
 
 
 def _hashes(paths: Sequence[Path]) -> dict[str, Path]:
-    """Of each file; UsageError where two are one session, which would count as two Rounds."""
-    found: dict[str, Path] = {}
+    """Files by their sha256. Raises UsageError for a file given twice, which would count as two Rounds."""
+    known: dict[str, Path] = {}
     for path in paths:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest in found:
-            raise UsageError(f"{path} and {found[digest]} are one session: expected each once")
-        found[digest] = path
-    return found
+        if digest in known:
+            raise UsageError(f"{path} and {known[digest]} are the same session: expected each once")
+        known[digest] = path
+    return known
 
 
 def _write(journal: Journal, head: events.Header, cases: Sequence[Case], measured: Sequence[Mapping[str, Any]]) -> None:
-    """A group a Case (nothing took turns), a Round a session; starts are counted up, since nobody stored them."""
+    """One group per Case (there were no turns), one Round per session; start times are not stored, so made up."""
     journal.add(head)
     group_of = {group: number for number, group in enumerate(dict.fromkeys(case.group for case in cases))}
     now = 1
-    for round_, found in enumerate(measured):
-        for case in (case for case in cases if case.id in found):
+    for round_, samples in enumerate(measured):
+        for case in (case for case in cases if case.id in samples):
             starts = []
-            for ns in found[case.id]:
+            for ns in samples[case.id]:
                 starts.append(now)
                 now += ns + 1
             turn = events.Turn(
@@ -202,13 +202,13 @@ def _write(journal: Journal, head: events.Header, cases: Sequence[Case], measure
                 attempt=0,
                 case_id=case.id,
                 start_ns=starts,
-                ns=found[case.id],
+                ns=samples[case.id],
                 cycle=0,
                 lead=0,
                 cpu_s=None,
                 allocator_peak=None,
                 process_peak=None,
-                noise=Noise(sum(found[case.id]) / 1e9, steal_s=None, foreign_s=None, psi_s=None),
+                noise=Noise(sum(samples[case.id]) / 1e9, steal_s=None, foreign_s=None, psi_s=None),
             )
             journal.add(turn)
         for number in group_of.values():
@@ -219,62 +219,65 @@ def _write(journal: Journal, head: events.Header, cases: Sequence[Case], measure
 
 
 def _protocol(measured: Sequence[Mapping[str, Sequence[int]]]) -> Protocol:
-    """Of another program: no burn-in that we know of, no turns."""
-    most = max(len(ns) for found in measured for ns in found.values())
+    """The Protocol of another program: no known burn-in, no turns."""
+    most = max(len(ns) for samples in measured for ns in samples.values())
     return Protocol("ingested", rounds=len(measured), burn_in=0, iterations=most, paired=False, gate=False)
 
 
-def _case(one: Benchmark) -> Case:
-    """A benchmark by its full name, with those axes that its parameters or extra_info name."""
-    said = {**(one.get("params") or {}), **one.get("extra_info", {})}
-    known = {axis: _word(said[axis]) for axis in AXES if isinstance(said.get(axis), str | int) and str(said[axis])}
+def _case(benchmark: Benchmark) -> Case:
+    """The Case of a benchmark: its full name, and the axes that its parameters or extra_info give."""
+    values = {**(benchmark.get("params") or {}), **benchmark.get("extra_info", {})}
+    known = {
+        axis: _word(values[axis]) for axis in AXES if isinstance(values.get(axis), str | int) and str(values[axis])
+    }
     whole = {
         axis: int(known[axis]) for axis in ("batch", "threads") if re.fullmatch(r"[1-9]\d{0,8}", known.get(axis, ""))
     }
     return Case(
-        variant=known.get("variant") or _word(one["name"].partition("[")[0]),
+        variant=known.get("variant") or _word(benchmark["name"].partition("[")[0]),
         framework=known.get("framework", "other"),
         mode=known.get("mode", "call"),
         device=known.get("device", "cpu"),
         precision=known.get("precision", "unknown"),
         layout=known.get("layout", ""),
         batch=whole.get("batch", 1),
-        pass_=known.get("pass") or _word(one.get("group") or "call"),
+        pass_=known.get("pass") or _word(benchmark.get("group") or "call"),
         threads=whole.get("threads"),
-        foreign=_word(one.get("fullname") or one["name"]),
+        foreign=_word(benchmark.get("fullname") or benchmark["name"]),
     )
 
 
 def _word(value: Any) -> str:
-    """A name from a file: in one line, and not endless."""
+    """A name from a file, on one line and at most LONGEST characters."""
     plain = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", " ", str(value)).strip() or "unnamed"
     return (
         plain if len(plain) <= LONGEST else plain[: LONGEST - 9] + "~" + hashlib.sha256(plain.encode()).hexdigest()[:8]
     )
 
 
-def _samples_ns(path: Path, one: Benchmark) -> list[int]:
-    """Seconds as whole nanoseconds, at least 1: what is shorter has no place in a benchmark of nets."""
-    data = one["stats"].get("data", [])
-    if wrong := [value for value in data if not 0 <= value < 1e9]:  # NaN is no such number either
-        raise UsageError(f"{path}: {one['name'][:LONGEST]!r}: expected seconds, found {wrong[0]}")
+def _samples_ns(path: Path, benchmark: Benchmark) -> list[int]:
+    """The samples in whole nanoseconds, at least 1."""
+    data = benchmark["stats"].get("data", [])
+    if wrong := [value for value in data if not 0 <= value < 1e9]:  # NaN too
+        raise UsageError(f"{path}: {benchmark['name'][:LONGEST]!r}: expected seconds, found {wrong[0]}")
     return [max(1, round(value * 1e9)) for value in data]
 
 
 def _one_machine(files: Mapping[Path, Stored]) -> Fingerprint:
-    """The fingerprint that the files share; UsageError where two are of different machines or Pythons."""
-    found = {path: _fingerprint(stored.get("machine_info", {})) for path, stored in files.items()}
-    first, *others = found
+    """The fingerprint that the files share. Raises UsageError if they are of different machines or Pythons."""
+    fingerprints = {path: _fingerprint(stored.get("machine_info", {})) for path, stored in files.items()}
+    first, *others = fingerprints
     for path in others:
         for what in Fingerprint.__struct_fields__:
-            if (value := getattr(found[path], what)) != getattr(found[first], what):
-                wanted = f"{getattr(found[first], what)} as in {first}"
-                raise UsageError(f"{path}: expected {what} {wanted}, found {value}: a Run is of one machine")
-    return found[first]
+            if (value := getattr(fingerprints[path], what)) != (wanted := getattr(fingerprints[first], what)):
+                raise UsageError(
+                    f"{path}: expected {what} {wanted} as in {first}, found {value}: a Run is of one machine"
+                )
+    return fingerprints[first]
 
 
 def _fingerprint(machine: Mapping[str, Any]) -> Fingerprint:
-    """As ours (host.py), from pytest-benchmark's machine_info; no host name in clear."""
+    """Convert pytest-benchmark's machine_info; the host name is hashed."""
     cpu = machine["cpu"] if isinstance(machine.get("cpu"), dict) else {}
     count = cpu.get("count")
     name = cpu.get("brand_raw") or cpu.get("brand") or machine.get("processor") or machine.get("machine") or "unknown"

@@ -1,4 +1,4 @@
-"""`layers`: every layer's shape, params, state and MACs, beside what each framework itself reports."""
+"""`layers`: shape, params, state and MACs of every layer, and what each framework reports."""
 
 import dataclasses
 import tempfile
@@ -26,64 +26,64 @@ def main(request: LayersRequest) -> int:
     tables = []
     for name in request.variant:
         net = VARIANTS[name].resized(request.size)
-        beside = {case.framework: reported[case.id] for case in cases if case.variant == name and case.id in reported}
-        tables.append((net, table(net), beside))
+        reports = {case.framework: reported[case.id] for case in cases if case.variant == name and case.id in reported}
+        tables.append((net, table(net), reports))
     if request.as_json:
-        console.print_json([row for net, rows, beside in tables for row in with_reports(rows, beside)])
+        console.print_json([row for net, rows, reports in tables for row in with_reports(rows, reports)])
     else:
-        for net, rows, beside in tables:
-            print_table(net, rows, beside)
-    wrong = [line for net, rows, beside in tables for line in differences(net, rows, beside)]
+        for net, rows, reports in tables:
+            print_table(net, rows, reports)
+    wrong = [line for net, rows, reports in tables for line in differences(net, rows, reports)]
     for line in wrong:
         console.tell(line)
     return 1 if wrong else 0
 
 
-def ask(cases: Sequence[Case], conditions: WorkerSettings) -> dict[str, list[LayerReport]]:
-    """What each framework reports of its own net, by Case id; one Worker a framework."""
-    found = {}
+def ask(cases: Sequence[Case], settings: WorkerSettings) -> dict[str, list[LayerReport]]:
+    """The layers that each framework reports, by Case id; one Worker per framework."""
+    reports = {}
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
-        with WorkerPool(conditions, Path(scratch) / "workers") as crew:
+        with WorkerPool(settings, Path(scratch) / "workers") as pool:
             for variant in dict.fromkeys(case.variant for case in cases):
                 here = [case for case in cases if case.variant == variant]
                 with tempfile.TemporaryDirectory(dir=scratch) as folder:
                     weights.write_shared(weights.initial(here[0].net, here[0].seed), Path(folder) / "weights")
                     for case in here:
                         console.tell(f"{variant}: asking {case.framework}")
-                        crew.ask(case, build_request(case, Path(folder)))
-                        found[case.id] = crew.ask(case, DescribeLayers())
-    return found
+                        pool.ask(case, build_request(case, Path(folder)))
+                        reports[case.id] = pool.ask(case, DescribeLayers())
+    return reports
 
 
-def with_reports(rows: Sequence[dict[str, Any]], beside: Mapping[str, Sequence[LayerReport]]) -> list[dict[str, Any]]:
-    """Each row with ``reported``: what each framework says of that layer."""
-    if not beside:
+def with_reports(rows: Sequence[dict[str, Any]], reports: Mapping[str, Sequence[LayerReport]]) -> list[dict[str, Any]]:
+    """The rows, each with ``reported``: that layer in each framework."""
+    if not reports:
         return list(rows)
     return [
         row
-        | {"reported": {name: {key: getattr(theirs[i], key) for key in REPORTED} for name, theirs in beside.items()}}
+        | {"reported": {name: {key: getattr(layers[i], key) for key in REPORTED} for name, layers in reports.items()}}
         for i, row in enumerate(rows)
     ]
 
 
-def print_table(net: Variant, rows: Sequence[Mapping[str, Any]], beside: Mapping[str, Sequence[LayerReport]]) -> None:
-    """Layer, kind, output shape, params, state, MACs; beside them each framework's report, ``=`` where it agrees."""
-    shown = console.new_table(f"{net.name}, {net.input_size} px: {net.note}")
+def print_table(net: Variant, rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Sequence[LayerReport]]) -> None:
+    """Layer, kind, output shape, params, state, MACs; then each framework's report, ``=`` if it agrees."""
+    grid = console.new_table(f"{net.name}, {net.input_size} px: {net.note}")
     for heading in ("layer", "kind"):
-        shown.add_column(heading, no_wrap=True)
-    for heading in ("output", "params", "state", "MACs", *beside):
-        shown.add_column(heading, justify="right", no_wrap=True)
+        grid.add_column(heading, no_wrap=True)
+    for heading in ("output", "params", "state", "MACs", *reports):
+        grid.add_column(heading, justify="right", no_wrap=True)
     for i, row in enumerate(rows):
         cells = [row["layer"], row["kind"], shape(row), *(f"{row[key]:,}" for key in ("params", "state", "macs"))]
-        shown.add_row(*cells, *(agreement(row, theirs[i]) for theirs in beside.values()))
-    shown.add_section()
+        grid.add_row(*cells, *(agreement(row, layers[i]) for layers in reports.values()))
+    grid.add_section()
     totals = [f"{sum(row[key] for row in rows):,}" for key in ("params", "state", "macs")]
-    shown.add_row("total", "", "", *totals, *("" for _ in beside))
-    console.console().print(shown)
+    grid.add_row("total", "", "", *totals, *("" for _ in reports))
+    console.console().print(grid)
 
 
-def agreement(row: Mapping[str, Any], theirs: LayerReport) -> str:
-    reported = dataclasses.asdict(theirs)
+def agreement(row: Mapping[str, Any], report: LayerReport) -> str:
+    reported = dataclasses.asdict(report)
     if all(row[name] == reported[name] for name in REPORTED):
         return "="
-    return f"{shape(reported)}, {theirs.params:,}, {theirs.state:,}"
+    return f"{shape(reported)}, {report.params:,}, {report.state:,}"

@@ -1,4 +1,4 @@
-"""`run --resume`: go on with a Run that was cut off, under its own settings."""
+"""`run --resume`: continue an interrupted Run with its own settings."""
 
 import dataclasses
 import tempfile
@@ -26,13 +26,13 @@ from bench.worker.guest import read_nets
 
 
 def main(request: ResumeRequest) -> int:
-    """Go on with a Run: the Rounds it finished stand, the one it was cut off in is measured again."""
+    """Continue a Run: finished Rounds are kept, the interrupted one is measured again."""
     folder = request.resume
     run = Run(folder)
     if run.head.schema != SCHEMA:
         raise UsageError(f"--resume: the Run is of schema {run.head.schema}, expected {SCHEMA}: start anew")
     with interruptible(), alone([case.device for case in run.cases], console.tell):
-        run = Run(folder)  # another run may have gone on with it while this one waited
+        run = Run(folder)  # another process may have continued it while this one waited
         if reason := ended(run):
             return show(run, reason, request.as_json)
         settings = settings_as_before(run, request)
@@ -43,21 +43,21 @@ def main(request: ResumeRequest) -> int:
         progress = Progress(protocol)
         rounds = Rounds(run.cases, protocol, settings, folder, progress, earlier=run)
         if dropped := rounds.go_on():
-            console.tell(f"{folder / 'run.jsonl'}: the last line was cut off; its {dropped} bytes are taken away")
+            console.tell(f"{folder / 'run.jsonl'}: the last line was cut off; its {dropped} bytes are removed")
         reason = rounds.run()
     progress.done()
     return show(Run(folder), reason, request.as_json)
 
 
 def show(run: Run, reason: str, as_json: bool) -> int:
-    """As the command that made it shows it."""
+    """Print the results as the command that made the Run does."""
     if run.protocol.shared_workers:
         return profile.show(run, reason, as_json)
     return run_command.show(run, reason, as_json)
 
 
 def ended(run: Run) -> str:
-    """Why a Run ended that has nothing left to measure; empty for one to go on with."""
+    """Why a Run ended, if it has nothing left to measure; else empty."""
     stops = {stop.group: stop.reason for stop in run.events_of(Stop)}
     all_stopped = stops.keys() == set(run.group_of.values()) and StopReason.TIME_CAP not in stops.values()
     last = run.events[-1]
@@ -66,7 +66,7 @@ def ended(run: Run) -> str:
 
 
 def settings_as_before(run: Run, request: ResumeRequest) -> WorkerSettings:
-    """The WorkerSettings of a Run; paths of interpreters and weights, which it does not store, must be given again."""
+    """The WorkerSettings of a Run. Raises UsageError unless the paths that it does not store are given again."""
     head, pythons = run.head, dict(request.python)
     if sorted(pythons) != head.pythons:
         wanted = " ".join(f"--python {name}=PATH" for name in head.pythons) or "no --python"
@@ -87,11 +87,13 @@ def settings_as_before(run: Run, request: ResumeRequest) -> WorkerSettings:
 
 
 def ab_as_before(run: Run, request: ResumeRequest) -> Ab | None:
-    """The two Arms of a Run, with the paths of its --ab, where it has any."""
+    """The Arms of a Run, if any, with the paths of its --ab."""
     then = run.head.ab
     if request.ab is None:
         if then and (key := then.key) in ("impls", "python", "net"):
-            raise UsageError(f"--resume: the Run compares two {key}, by path; expected its --ab {key}=A,B once more")
+            raise UsageError(
+                f"--resume: the Run compares two {key}, whose paths it does not store; pass its --ab {key}=A,B again"
+            )
         return then.ab() if then else None
     ab = parse_ab(request.ab)
     refuse_with_ab(convert(request, RunRequest), ab)
@@ -105,7 +107,7 @@ def ab_as_before(run: Run, request: ResumeRequest) -> Ab | None:
 
 
 def refuse_other_machine(run: Run, settings: WorkerSettings) -> None:
-    """A Run is of one machine and of one version of everything; UsageError names what is another now."""
+    """UsageError if the machine or a version differs from that of the Run."""
     then, now = run.head.fingerprint, host.fingerprint()
     for what in (*MACHINE, "memory_mib", "alexnet_bench"):
         before, after = getattr(then, what), getattr(now, what)

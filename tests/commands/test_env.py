@@ -73,21 +73,21 @@ class TestAdvice:
     @pytest.mark.parametrize(
         ("at", "changes", "line"),
         [
-            ("machine", {"load_1min": 1.1}, "load 1.1 on 2 cores: let what runs here end first, see `top`"),
+            ("machine", {"load_1min": 1.1}, "load 1.1 on 2 cores: stop other processes first, see `top`"),
             (
                 "machine",
                 {"governor": "powersave"},
-                "governor 'powersave' lets clocks wander: sudo cpupower frequency-set -g performance",
+                "governor 'powersave' lets the clock vary: sudo cpupower frequency-set -g performance",
             ),
             (
                 "machine",
                 {"cores": 8, "affinity": "0,4"},
-                "2 of 8 cores usable (affinity 0,4): lift it, unless these are the cores to be timed",
+                "2 of 8 cores usable (affinity 0,4): lift the limit, unless it is intended",
             ),
             (
                 "machine",
                 {"cores": 8, "quota": 2.5},
-                "2 of 8 cores usable (a CPU quota of 2.5): lift it, unless these are the cores to be timed",
+                "2 of 8 cores usable (a CPU quota of 2.5): lift the limit, unless it is intended",
             ),
             (
                 "noise",
@@ -98,18 +98,18 @@ class TestAdvice:
             (
                 "noise",
                 {"controls_off": 7},
-                "7 of 30 controls were more than 5 % off their median: the speed is not steady; end other work, or "
+                "7 of 30 controls were more than 5 % off their median: the speed is not steady; stop other work, or "
                 "take more Rounds (--rounds 20)",
             ),
             (
                 "shell",
                 {"let_through": ["LD_PRELOAD", "NULL_NET"]},
-                "--env lets LD_PRELOAD through, which can change every time: leave out what is not under test",
+                "--env passes LD_PRELOAD, which can change every time: leave out what is not under test",
             ),
             (
                 "gpu",
                 {"present": True, "nvml": True},
-                "a GPU is here, and a Worker for the CPU does not see it: `alexnet-bench env --device cuda` does",
+                "this machine has a GPU, which a CPU Worker does not see: use `alexnet-bench env --device cuda`",
             ),
         ],
     )
@@ -121,15 +121,15 @@ class TestAdvice:
 
     def test_more_threads_than_cores_wait_for_each_other(self):
         (line, other) = advice(threads=4)
-        assert line == "--threads 4 on 2 usable cores: they would wait for each other; pass 2 or fewer"
-        assert other == "torch runs 2 threads, 4 were asked for: look for what sets them"
+        assert line == "--threads 4 on 2 usable cores: threads would wait for each other; pass 2 or fewer"
+        assert other == "torch runs 2 threads, 4 were requested: find out what sets them"
 
     def test_a_gpu_that_is_busy_or_slowed_down_comes_first(self):
         card = {"index": 1, "pids": [7, 8], "reasons": 0x44}
         lines = advice(device="cuda", gpu={"present": True, "driver": "570", "nvml": True, "cards": [card]})
         assert lines == [
-            "GPU 1: 2 others compute on it, see `nvidia-smi`: end them first",
-            "GPU 1 runs slowed down (thermal slowdown by hardware): see to its cooling and power first",
+            "GPU 1: 2 other processes use it, see `nvidia-smi`: stop them first",
+            "GPU 1 is throttled (thermal slowdown by hardware): check its cooling and power first",
         ]
 
     def test_a_gpu_without_nvml_leaves_no_evidence(self):
@@ -141,7 +141,7 @@ class TestAdvice:
         [
             (
                 {"versions": {"cuda": "13.0"}, "version": "2.13.0+cu130"},
-                "torch 2.13.0+cu130 is a build for CUDA and no GPU is here; the build for CPUs is smaller: "
+                "torch 2.13.0+cu130 is a CUDA build on a machine without a GPU; the CPU build is smaller: "
                 "pip install torch --index-url https://download.pytorch.org/whl/cpu",
             ),
             (
@@ -162,12 +162,12 @@ class TestAdvice:
             ),
             (
                 {"other_frameworks": ["jax"]},
-                "torch: jax got into its process, threads and memory and all: give it an environment of its own, "
+                "torch: jax also loaded in its process, with threads and memory: give it an environment of its own, "
                 "--python torch=PATH",
             ),
             (
                 {"settings": {"threads": 1, "onednn": None}},
-                "torch runs 1 threads, 2 were asked for: look for what sets them",
+                "torch runs 1 threads, 2 were requested: find out what sets them",
             ),
             (
                 {"settings": {"threads": 2, "onednn": False}},
@@ -175,7 +175,7 @@ class TestAdvice:
             ),
             (
                 {"precision": {"conv": {"error": 2e-3, "precision": "bf16"}}},
-                "torch: a conv asked for in fp32 shows bf16: the Run would flag it; see --env",
+                "torch: an fp32 conv was computed in bf16: a Run would flag it; see --env",
             ),
             ({"failed": "killed by SIGILL"}, "torch cannot start: killed by SIGILL"),
         ],

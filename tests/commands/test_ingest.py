@@ -99,7 +99,7 @@ def test_one_session_under_two_names_is_not_two_rounds(tmp_path):
     second = tmp_path / "copy.json"
     second.write_bytes(first.read_bytes())
     result = ingest(first, second, "--out", tmp_path / "out", code=2)
-    assert "are one session: expected each once" in result.stderr
+    assert "are the same session: expected each once" in result.stderr
 
 
 def test_its_run_is_drawn_and_reported(tmp_path):
@@ -143,7 +143,7 @@ def test_two_runs_of_other_machines_are_not_compared(tmp_path, changes, said):
 @pytest.mark.parametrize(
     ("benchmarks", "said"),
     [
-        ([], "no benchmark in it"),
+        ([], "contains no benchmark"),
         ([{"name": "a", "stats": {"min": 1}}], "'a' has no samples; store them with pytest --benchmark-save-data"),
         ([{"name": "a", "stats": {"data": [1.0, -1.0]}}], "'a': expected seconds, found -1.0"),
         ([{"name": "a", "stats": {"data": ["x"]}}], "Expected `float`, got `str` - at `$.benchmarks[0].stats.data[0]`"),
@@ -218,9 +218,9 @@ class TestOurOwn:
         other = tmp_path / "other.json"
         other.write_bytes(path.read_bytes())
         result = ingest(path, other, "--out", tmp_path / "out", "--json", code=2)
-        assert "--json: expected one file that holds a Run, found several" in result.stderr
+        assert "--json: expected one file that contains a Run, found several" in result.stderr
 
     def test_ours_and_a_foreign_one_are_not_mixed(self, tmp_path):
         ours = self.file(tmp_path, make(tmp_path / "a-run", [A]))
         result = ingest(ours, session(tmp_path, 0), "--out", tmp_path / "out", code=2)
-        assert "ingest them one after the other" in result.stderr
+        assert "ingest them separately" in result.stderr

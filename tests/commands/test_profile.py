@@ -155,7 +155,7 @@ class TestTimes:
     def test_the_command_shows_it_again(self, made, rows):
         shown = command(made.folder, "profile", str(made.folder))
         assert shown.exit_code == 0, shown.output
-        assert "forward: the rows take 1.000 [1.000, 1.000] of the whole net's time" in shown.stdout
+        assert "forward: the layers together take 1.000 [1.000, 1.000] of the whole net's time" in shown.stdout
         assert "400 GFLOP/s in a convolution" in shown.stdout
         assert {"profile.csv", "layers.png", "roofline.png"} <= {path.name for path in made.folder.iterdir()}
         assert [float(row["center_ms"]) for row in table(made.folder)] == [row["center_ms"] for row in rows]
@@ -205,7 +205,7 @@ class TestCommand:
     def test_what_is_no_profile_is_a_mistake(self, tmp_path):
         make(tmp_path)
         for folder, message in (
-            (tmp_path, f"{tmp_path}: expected a Run of `profile`; of another Run see `plot --kind roofline`"),
+            (tmp_path, f"{tmp_path}: expected a Run of `profile`; for other Runs use `plot --kind roofline`"),
             (tmp_path / "none", f"{tmp_path / 'none'}: cannot read run.jsonl: No such file or directory"),
         ):
             done = command(tmp_path, "profile", str(folder))

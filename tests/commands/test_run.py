@@ -79,7 +79,7 @@ class TestGoingOn:
             file.write('{"event":"turn","group":0,"rou')
         finished = inline.resume(there)
         assert finished.code == 0, finished.err
-        assert f"{there / 'run.jsonl'}: the last line was cut off; its 30 bytes are taken away\n" in finished.err
+        assert f"{there / 'run.jsonl'}: the last line was cut off; its 30 bytes are removed\n" in finished.err
         assert "left out" not in finished.err
         run = Run(there)
         assert run.events[: len(before.events)] == before.events
@@ -118,7 +118,7 @@ class TestGoingOn:
     def test_after_an_interrupt(self, command):
         first = cut_off(command, *SHORT, sign=signal.SIGINT)
         assert first.code == 130
-        assert f"go on with `alexnet-bench run --resume {first.folder}`" in first.err
+        assert f"continue with `alexnet-bench run --resume {first.folder}`" in first.err
         again = command.resume(first.folder)
         assert again.code == 0, again.err
         assert lengths(Run(first.folder)) == [[10] * 3] * 2
@@ -220,7 +220,7 @@ class TestRefused:
     def test_two_files_that_are_not_said_once_more(self, there, key):
         sides = {"key": key, "values": ["a", "b"], "identical": False}
         edit(there, "run", lambda head: head.update(ab=sides))
-        expected = f"--resume: the Run compares two {key}, by path; expected its --ab {key}=A,B once more"
+        expected = f"--resume: the Run compares two {key}, whose paths it does not store; pass its --ab {key}=A,B again"
         assert self.refusal(there) == expected
 
     def test_what_is_no_run(self, there, tmp_path):
