@@ -43,7 +43,7 @@ class TestWrite:
             assert set(archive.files) == KEYS
             assert len(archive.files) == len(KEYS)
 
-    def test_what_is_written_is_read_back_bit_for_bit(self, tmp_path, write):
+    def test_a_dump_is_read_back_bit_for_bit(self, tmp_path, write):
         write(tmp_path / "net.npz")
         assert_same_bits(dump.read(tmp_path / "net.npz"), good())
 

@@ -223,7 +223,7 @@ class TestRead:
         assert why_not(tmp_path) == "cannot read: Is a directory"
         assert why_not(tmp_path / "file" / "net.npz") == "cannot read: Not a directory"
 
-    def test_one_array_is_no_dump(self, refusal, tmp_path):
+    def test_a_file_of_one_array_is_refused(self, refusal, tmp_path):
         assert refusal(member(np.zeros(3))) == "expected a .npz file, found one array"
         np.save(tmp_path / "net.npy", np.zeros(3))
         assert why_not(tmp_path / "net.npy") == "expected a .npz file, found one array"
@@ -233,7 +233,7 @@ class TestRead:
         [b"", b"\n", b"junk" * 99, b"PK", b"\x93NUMPY", b"\x93NUMPY\x01\x00", pickle.dumps({"input": 1})],
         ids=itertools.count(),
     )
-    def test_what_is_no_zip_is_refused_and_nobody_is_advised_to_unpickle_it(self, refusal, data):
+    def test_a_file_that_is_no_zip_is_refused_without_advice_to_unpickle(self, refusal, data):
         assert refusal(data) == "expected a .npz file, found something else"
 
     @pytest.mark.parametrize("name", ["input", "logits", "weights/fc6/bias"])

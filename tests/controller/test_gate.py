@@ -110,11 +110,11 @@ def proven(**changes):
         ({"matmul": "bf16"}, ["matmul in bf16, fp32 in the baseline"]),
     ],
 )
-def test_rows_under_unlike_conditions_are_told_apart(changes, words):
+def test_rows_under_different_conditions_are_reported(changes, words):
     assert validity.differing([proven()], [proven(**changes)]) == words
 
 
-def test_one_rounds_worker_that_was_unlike_is_enough():
+def test_one_round_with_other_conditions_is_a_difference():
     odd = [proven(), proven(threads=1)]
     assert validity.differing([proven()] * 2, odd) == ["threads 1 and 2, 2 in the baseline"]
 
@@ -153,7 +153,7 @@ class TestBadSamples:
         run = self.add(tmp_path, turn(A, [10] * 2, 10**12, round=1), turn(B, [10] * 2, 10**12 + 20, round=1))
         assert (run.samples_by_round(A)[1], run.samples_by_round(B)[1]) == ([10] * 2, [10] * 2)
 
-    def test_one_turn_inside_another_leaves_what_came_before_and_after(self, tmp_path):
+    def test_a_turn_inside_another_leaves_samples_before_and_after(self, tmp_path):
         run = self.add(tmp_path, turn(A, [10] * 5, 10**12, round=1), turn(B, [10], 10**12 + 20, round=1))
         assert 1 not in run.samples_by_round(B)
         assert run.samples_by_round(A)[1] == [10] * 2  # what follows is not known to have been alone

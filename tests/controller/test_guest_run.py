@@ -59,17 +59,17 @@ def test_every_net_is_proven_that_takes_our_weights_and_the_rest_go_on(beside):
     assert rows["none", "forward"]["invalid_reason"] == f"{lacks}: expected a Net (impls/net.py)"
 
 
-def test_what_is_no_net_costs_no_round_and_no_traceback(beside):
+def test_a_guest_that_is_no_net_costs_no_round_and_no_traceback(beside):
     assert beside.of("void") == []
     assert "Traceback" not in beside.err
 
 
-def test_its_time_is_its_own(beside):
+def test_a_guest_row_has_the_time_of_the_guest(beside):
     rows = {(row["net"], row["pass"]): row for row in Run(beside.folder).rows()}
     assert 5 <= rows["right", "forward"]["median_ms"] < 10 <= rows["right", "forward_backward"]["median_ms"]
 
 
-def test_the_table_says_ours_over_theirs_and_the_header_whose_they_are(beside):
+def test_the_table_has_ratios_to_guests_and_the_header_names_them(beside):
     assert "forward right: ours over right: 0.000" in beside.out
     assert "ours over off" not in beside.out
     heads = {net.label: net for net in Run(beside.folder).head.guests}

@@ -101,7 +101,7 @@ def test_fewer_draws_come_back_where_no_more_may_be_tried():
     assert parity.accepted(TINY, initial(TINY), 2, 0, [7], most=1) == [7]
 
 
-def test_where_nothing_is_found_the_limits_are_loose_and_it_is_said(monkeypatch, tmp_path, tried):
+def test_without_tie_free_images_the_limits_are_loose_and_recorded(monkeypatch, tmp_path, tried):
     monkeypatch.setattr(parity, "TIE", 1e9)
     found = parity.prepare(TINY, tmp_path, batch=2)
     assert (found.tie_free, found.draws) == (False, (0, 1))
@@ -142,7 +142,7 @@ def test_a_check_is_ok_within_its_tolerance_and_never_where_it_has_no_finite_err
     assert parity.judge([check], STRICT) == [Judged(check.kind, check.what, error, 1e-4, ok)]
 
 
-def test_where_rounding_may_move_a_gradient_far_its_length_is_held_too():
+def test_a_low_precision_limits_the_norm_of_a_gradient_too():
     """Half of a gradient is off by 0.5, which bf16 allows; its length tells."""
     check = Check(CheckKind.GRADIENT, "gradient fc6/kernel", 0.5, norm=0.5)
     value, norm = parity.judge([check], LIMITS["bf16"])

@@ -80,7 +80,7 @@ class TestFaults:
             ("hang=5", "hung: no answer to measure within 3 s (--worker-limit)", 2),
         ],
     )
-    def test_its_last_death_fails_its_cases_and_the_others_finish(self, inline, part, reason, deaths):
+    def test_the_last_death_of_a_worker_fails_its_cases_and_the_others_finish(self, inline, part, reason, deaths):
         run = inline("run", *TWO, "--worker-limit", "3", "--env", f"NULL_NET={part}")
         assert run.code == 1, run.err
         assert run.err.count(f"null-part {reason}; the Round is repeated") == deaths - 1
@@ -95,7 +95,7 @@ class TestFaults:
         ("part", "words"),
         [("wrong", "worst gradient conv1/bias: off by"), ("nan", "worst gradient conv1/bias is not finite")],
     )
-    def test_what_disagrees_or_is_not_finite_is_never_timed(self, inline, part, words):
+    def test_a_net_that_disagrees_or_is_not_finite_is_never_timed(self, inline, part, words):
         run = inline("run", *TWO, "--rounds", "1", "--env", f"NULL_NET={part}")
         assert run.code == 1
         assert words in run.err
@@ -108,7 +108,7 @@ class TestFaults:
         assert "asked for fp32, but a matmul ran in bf16 precision" in run.err
         assert not [turn for turn in run.of("turn") if "-part-" in turn["case_id"]]
 
-    def test_what_retraced_has_no_valid_row_and_no_ratio(self, inline):
+    def test_a_case_that_retraced_has_no_valid_row_and_no_ratio(self, inline):
         run = inline("run", *TWO, "--env", "NULL_NET=retrace", "--json")
         assert run.code == 1, run.err
         got = json.loads(run.out)
@@ -184,13 +184,13 @@ class TestAlone:
             child for child in psutil.Process().children() if str(tmp_path) in " ".join(child.environ().values())
         ]
 
-    def test_one_that_ends_as_it_should_has_measured_and_judged_nothing(self, round_of):
+    def test_a_completed_round_has_its_events_and_no_failures(self, round_of):
         result, events = round_of()
         assert result == RoundResult(void="", disturbed=result.disturbed, failed={}, kept={})
         assert events == ["worker", "layers", "burn_in", "control", "turn", "turn", "control", "block"]
 
     @pytest.mark.parametrize("spare", [True, False])
-    def test_a_death_voids_it_where_one_is_spare_and_else_fails_the_case(self, round_of, spare):
+    def test_a_death_voids_the_round_if_one_is_spare_and_else_fails_the_case(self, round_of, spare):
         result, events = round_of("die=3", spare=spare)
         reason = "ended by itself with exit code 9"
         assert result.void == (f"null-part {reason}" if spare else "")

@@ -58,12 +58,12 @@ class TestSchedule:
             assert len(order) == 8
             assert order == order[::-1]
 
-    def test_those_that_are_compared_stand_side_by_side(self, scheduled):
+    def test_cases_that_are_compared_have_adjacent_turns(self, scheduled):
         for _, turns in itertools.groupby(scheduled.of("turn"), key=lambda turn: (turn["round"], turn["cycle"])):
             passes = ["backward" in turn["case_id"] for turn in turns]
             assert passes[0] == passes[1] != passes[2] == passes[3]
 
-    def test_who_is_built_first_is_turned_round_in_every_other_round(self, scheduled):
+    def test_the_order_of_builds_is_reversed_in_every_other_round(self, scheduled):
         built = [[one["worker"] for one in scheduled.of("worker") if one["round"] == round_] for round_ in range(2)]
         assert built[0] == built[1][::-1]
 
@@ -186,7 +186,7 @@ class TestNoise:
         assert counted == {("0", "1"), ("1", "1")}
         assert {(row[1], row[2]) for row in samples if row[3] == "sample"} - counted == {("0", "0"), ("1", "0")}
 
-    def test_it_is_repeated_at_most_twice_and_later_rounds_then_no_more(self, noisy):
+    def test_a_disturbed_round_is_repeated_twice_at_most_and_later_rounds_are_not(self, noisy):
         run = noisy(lambda round_, attempt: round_ < 2, rounds=3)
         assert self.attempts(run, Void) == [(0, 0), (0, 1)]
         assert self.attempts(run, RoundEnd) == [(0, 2), (1, 0), (2, 0)]
@@ -196,7 +196,7 @@ class TestNoise:
         assert (row["rounds"], row["rounds_disturbed"]) == (1, 2)
         assert "rounds_disturbed" in row["flags"].split()
 
-    def test_where_every_round_is_disturbed_all_count_and_the_row_says_so(self, noisy):
+    def test_if_every_round_is_disturbed_all_count_and_the_row_is_flagged(self, noisy):
         run = noisy(lambda round_, attempt: True, rounds=2)
         assert self.attempts(run, RoundEnd) == [(0, 2), (1, 0)]
         row = run.row(CASE)

@@ -56,7 +56,7 @@ def test_a_worker_measures_what_it_is_told_to(tmp_path):
     assert child.process.returncode == 0
 
 
-def test_its_memory_is_its_own_and_not_its_parents(tmp_path):
+def test_the_peak_memory_of_a_worker_excludes_its_parents(tmp_path):
     held = bytearray(1 << 30)  # a child's ru_maxrss would start here
     child, _ = worker(tmp_path)
     peak = child.ask(Measure("forward", n=1)).process_peak
@@ -64,7 +64,7 @@ def test_its_memory_is_its_own_and_not_its_parents(tmp_path):
     assert 1 << 20 < peak < 1 << 29 < len(held)
 
 
-def test_its_environment_is_the_whitelist_and_nothing_of_a_poisoned_parent(tmp_path, monkeypatch):
+def test_the_environment_of_a_worker_is_the_whitelist_only(tmp_path, monkeypatch):
     poison = {
         "OMP_WAIT_POLICY": "ACTIVE",
         "KMP_AFFINITY": "x",
@@ -84,7 +84,7 @@ def test_its_environment_is_the_whitelist_and_nothing_of_a_poisoned_parent(tmp_p
 
 
 @pytest.mark.parametrize(("device", "threads", "precision", "preset", "more"), ENVIRONMENTS["cases"])
-def test_what_a_worker_inherits_is_held_by_values(device, threads, precision, preset, more, monkeypatch):
+def test_the_environment_of_a_worker_has_these_values(device, threads, precision, preset, more, monkeypatch):
     """Of these frameworks' variables, and of its own: conditions that would change with no other sign."""
     held = {name: FRAMEWORKS[name] for name in ("torch", "tensorflow", "jax", "null")}
     monkeypatch.setattr(frameworks, "FRAMEWORKS", held)
@@ -93,7 +93,7 @@ def test_what_a_worker_inherits_is_held_by_values(device, threads, precision, pr
     assert found == ENVIRONMENTS["always"] | more
 
 
-def test_what_a_user_adds_or_takes_away_comes_last():
+def test_variables_that_a_user_adds_or_removes_take_precedence():
     extra = {"TF_XLA_FLAGS": None, "JAX_PLATFORMS": "tpu"}
     found = environment(Settings("cpu", 1, "fp32"), extra, Path("/a/cache"))
     assert ("TF_XLA_FLAGS" in found, found["JAX_PLATFORMS"]) == (False, "tpu")

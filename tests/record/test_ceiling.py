@@ -77,12 +77,12 @@ class TestOf:
         run = with_ceilings(run, *matmul(80.0), precision="bf16", group=1)
         assert [ceiling.ceiling_of(run, one).matmul_gflop_per_s for one in (A, LOW)] == [150.0, 80.0]
 
-    def test_what_was_measured_in_a_round_that_was_repeated_does_not_count(self, tmp_path):
+    def test_a_ceiling_of_a_repeated_round_does_not_count(self, tmp_path):
         run = with_ceilings(make(tmp_path), *matmul(100.0, 900.0))
         Journal(tmp_path).add(event("void", group=0, round=1, attempt=0, reason="the machine was suspended"))
         assert ceiling.ceiling_of(Run(run.folder), A).matmul_gflop_per_s == 100.0
 
-    def test_what_nobody_measured_is_none(self, tmp_path):
+    def test_a_ceiling_that_was_not_measured_is_none(self, tmp_path):
         run = make(tmp_path)
         assert ceiling.ceiling_of(run, A) == Ceiling(None, None, None)
         assert ceiling.ceiling_of(run, A).gflop_per_s is None
@@ -172,7 +172,7 @@ class TestMemory:
         row = self.row(tmp_path, (2**21, 2**22), (2**23, 2**20), (2**20, 2**24))
         assert (row["peak_memory_mib"], row["peak_rss_mib"]) == (8, 16)
 
-    def test_what_was_not_counted_is_empty_and_not_nothing(self, tmp_path):
+    def test_memory_that_was_not_measured_is_empty_and_not_zero(self, tmp_path):
         row = self.row(tmp_path, (None, None), (None, 0))
         assert (row["peak_memory_mib"], row["peak_rss_mib"]) == (None, 0)
 
@@ -257,7 +257,7 @@ class TestProbe:
         monkeypatch.setattr(Path, "read_text", lambda self: text)
         assert probe.low_precision_hardware() is has
 
-    def test_where_there_is_nothing_to_read_nobody_knows(self, monkeypatch):
+    def test_bf16_hardware_is_unknown_without_proc_cpuinfo(self, monkeypatch):
         def missing(self):
             raise FileNotFoundError
 

@@ -136,7 +136,7 @@ def inserted(folder, *lines, after=3):
 
 
 @pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN.keys())
-def test_a_foreign_line_is_said_with_its_number_and_the_rest_is_read(tmp_path, foreign):
+def test_a_foreign_line_is_reported_with_its_number_and_the_others_are_read(tmp_path, foreign):
     path = inserted(tmp_path, foreign)
     run = Run(tmp_path)
     (problem,) = run.problems
@@ -209,7 +209,7 @@ def test_every_line_doubled_leaves_a_run_that_is_read(tmp_path):
     assert [row["invalid_reason"] for row in run.rows()] == ["not measured"] * 2
 
 
-def test_every_foreign_line_at_once_is_said_in_order(tmp_path):
+def test_several_foreign_lines_are_reported_in_order(tmp_path):
     small = [one for one in FOREIGN.values() if len(one) < 10_000]
     inserted(tmp_path, *small)
     run = Run(tmp_path)
@@ -255,21 +255,21 @@ class TestHeader:
         first, second = head([A, B], Protocol())["cases"]
         return self.header(cases=[first, second | changes])
 
-    def test_none_is_a_mistake(self, tmp_path):
+    def test_a_run_without_a_header_is_refused(self, tmp_path):
         assert self.refused(tmp_path) == "RUN: no Run there, run.jsonl has no header"
         assert self.refused(tmp_path, a_turn()) == "RUN: no Run there, run.jsonl has no header"
 
-    def test_a_broken_one_is_a_mistake_that_says_its_line(self, tmp_path):
+    def test_a_broken_header_is_refused_with_its_line(self, tmp_path):
         said = self.refused(tmp_path, self.header()[:-20], a_turn())
         assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: not a JSON object")
 
     @pytest.mark.parametrize("field", sorted(one.name for one in msgspec.structs.fields(Header) if one.required))
-    def test_one_without_a_field_is_a_mistake_that_names_it(self, tmp_path, field):
+    def test_a_header_without_a_field_is_refused_with_its_name(self, tmp_path, field):
         said = self.refused(tmp_path, line("run", **without(head([A], Protocol()), field)))
         assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: a run event that is")
         assert f"`{field}`" in said
 
-    def test_two_are_a_mistake(self, tmp_path):
+    def test_two_headers_are_refused(self, tmp_path):
         said = self.refused(tmp_path, self.header(), self.header())
         assert said == "RUN: run.jsonl has 2 headers, expected one: a Run has a folder of its own"
 
@@ -280,7 +280,7 @@ class TestHeader:
             ({"framework": "torch", "mode": "eager", "layout": "nchw"}, "duplicate case"),
         ],
     )
-    def test_a_case_that_is_none_is_a_mistake_that_says_what(self, tmp_path, changes, part):
+    def test_a_header_with_an_impossible_case_is_refused_with_the_reason(self, tmp_path, changes, part):
         said = self.refused(tmp_path, self.case(**changes))
         assert said.startswith(f"RUN: the header of run.jsonl is not that of a Run: {part}")
 
@@ -291,7 +291,7 @@ class TestHeader:
             ({"threads": 2.5}, "Expected `int | null`, got `float` - at `$.cases[1].threads`"),
         ],
     )
-    def test_a_field_of_a_case_that_is_none_is_a_mistake_that_says_where(self, tmp_path, changes, part):
+    def test_a_case_with_a_field_of_another_type_is_refused_with_its_path(self, tmp_path, changes, part):
         said = self.refused(tmp_path, self.case(**changes))
         assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: a run event that is")
         assert part in said
@@ -310,7 +310,7 @@ class TestHeader:
             {"env": {"X": 5}},
         ],
     )
-    def test_what_does_not_convert_is_one_clear_mistake(self, tmp_path, changes):
+    def test_a_header_that_does_not_convert_is_refused_in_one_line(self, tmp_path, changes):
         assert self.refused(tmp_path, self.header(**changes)).startswith("RUN: ")
 
     @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ class TestHeader:
             (-1, f"is older than {OLDEST}: measure again, or plot its CSVs"),
         ],
     )
-    def test_one_of_another_schema_is_refused_whatever_else_it_holds(self, tmp_path, schema, what):
+    def test_a_header_of_another_schema_is_refused_whatever_else_it_has(self, tmp_path, schema, what):
         assert self.refused(tmp_path, line("run", schema=schema)) == f"RUN: schema {schema} {what}"
         assert self.refused(tmp_path, self.header(schema=schema)) == f"RUN: schema {schema} {what}"
 

@@ -43,7 +43,7 @@ class TestWithin:
             ({"slower": 1.2, "unlike": {"threads": 1}}, "INCOMPARABLE", "threads 1, 2 in the baseline"),
         ],
     )
-    def test_each_word_has_its_case(self, tmp_path, settings, word, reason):
+    def test_each_verdict_between_two_cases_of_a_run(self, tmp_path, settings, word, reason):
         pair = one(within(make(tmp_path, **BIG | settings)))
         assert (pair.word, pair.reason) == (word, reason)
 
@@ -156,7 +156,7 @@ class TestArms:
             (Ab("mode", ("eager", "eager")), {"onednn": False}, "INCOMPARABLE"),
         ],
     )
-    def test_what_the_arms_are_meant_to_differ_in_is_no_difference(self, tmp_path, ab, changes, word):
+    def test_the_setting_that_two_arms_compare_is_no_difference(self, tmp_path, ab, changes, word):
         assert one(within(make(tmp_path, arms(A, ab=ab), ab=ab, unlike=changes))).word == word
 
     def test_swapped_arms_mirror_the_word(self, tmp_path):
@@ -166,19 +166,19 @@ class TestArms:
         assert (slow_b.word, slow_a.word) == ("SLOWER", "FASTER")
         assert slow_b.ratio.log == pytest.approx(-slow_a.ratio.log, rel=1e-9)
 
-    def test_each_arm_is_said_in_words(self, tmp_path):
+    def test_arms_are_described_in_words(self, tmp_path):
         ab = Ab("env:X", ("", "1"))
         run = make(tmp_path, arms(A, ab=ab), ab=ab)
         assert [pairs.describe_arm(run, label) for label in "AB"] == ["without X", "X=1"]
 
-    def test_two_interpreters_are_told_apart_by_their_versions(self, tmp_path):
+    def test_arms_of_two_interpreters_are_described_by_versions(self, tmp_path):
         ab = Ab("python", ("old/python", "new/python"))
         unlike = {"versions": {"torch": "2.12", "device_name": None}, "python": "3.12.1"}
         run = make(tmp_path, arms(A, ab=ab), ab=ab, unlike=unlike)
         assert pairs.describe_arm(run, "B") == "Python 3.12.1, torch 2.12"
         assert pairs.describe_arm(run, "A") != pairs.describe_arm(run, "B")
 
-    def test_the_table_names_both(self, tmp_path, capsys):
+    def test_the_table_of_an_ab_names_both_arms(self, tmp_path, capsys):
         ab = Ab("threads", ("2", "1"))
         run = make(tmp_path, arms(A, ab=ab), ab=ab, unlike={"threads": 1})
         run_table.run_table(run, within(run))
@@ -198,7 +198,7 @@ class TestBetween:
     @pytest.mark.parametrize(
         ("factor", "word"), [(1.1, "SLOWER"), (1 / 1.1, "FASTER"), (1.0, "SAME"), (1.018, "INCONCLUSIVE")]
     )
-    def test_each_word_has_its_case(self, tmp_path, factor, word):
+    def test_each_verdict_between_two_runs(self, tmp_path, factor, word):
         pair = one(self.judged(tmp_path, factor))
         assert (pair.word, pair.ratio.paired) == (word, False)
         assert pair.ratio.value.center == pytest.approx(factor, rel=1e-4)

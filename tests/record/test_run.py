@@ -95,13 +95,13 @@ def test_a_failed_case_keeps_its_reason_and_loses_its_ratio(tmp_path):
     assert (row["valid"], row["invalid_reason"], row["stop_reason"]) == (False, "killed by SIGKILL", "failed")
 
 
-def test_what_is_no_longer_equal_after_it_was_timed_is_invalid(tmp_path):
+def test_a_case_that_is_unequal_after_timing_is_invalid(tmp_path):
     journal(tmp_path)
     Journal(tmp_path).add(event("block", **block(A, fault="disagrees: loss is not finite")))
     assert Run(tmp_path).row(A)["invalid_reason"] == "after it was timed it disagrees: loss is not finite"
 
 
-def test_what_retraced_while_it_was_timed_is_invalid(tmp_path):
+def test_a_case_that_retraced_while_timed_is_invalid(tmp_path):
     journal(tmp_path)
     changed = {"traces": [{"forward": 1}, {"forward": 2}]}
     Journal(tmp_path).add(event("block", **block(A, changed=changed)))
@@ -113,18 +113,18 @@ class TestCeiling:
     GFLOP = 2 * 714_188_480 * 8 / 1e9  # owt forward, batch 8; 1001 ns a pass
     RATE = GFLOP / 1.001e-6
 
-    def test_a_pass_below_it_is_plain(self, tmp_path):
+    def test_a_pass_below_the_ceiling_has_no_flag(self, tmp_path):
         row = journal(tmp_path, rate=self.RATE * 1.1).row(A)
         assert (row["flags"], row["valid"]) == ("", True)
         assert row["ceiling_gflop_per_s"] == row["matmul_gflop_per_s"] == self.RATE * 1.1
         assert row["peak_fraction"] == pytest.approx(1 / 1.1)
 
-    def test_a_pass_above_it_is_flagged(self, tmp_path):
+    def test_a_pass_above_the_ceiling_is_flagged(self, tmp_path):
         row = journal(tmp_path, rate=self.RATE / 3.9).row(A)
         assert (row["flags"], row["valid"]) == ("above_ceiling", True)
         assert row["peak_fraction"] == pytest.approx(3.9)
 
-    def test_a_pass_far_above_it_left_work_out(self, tmp_path):
+    def test_a_pass_far_above_the_ceiling_is_invalid(self, tmp_path):
         run = journal(tmp_path, rate=self.RATE / 4.5)
         row = run.row(A)
         assert (row["valid"], row["stop_reason"]) == (False, "failed")
@@ -133,15 +133,15 @@ class TestCeiling:
 
 
 class TestUnlikeConditions:
-    def test_a_ratio_of_unlike_rows_is_incomparable_and_says_why(self, tmp_path):
+    def test_a_ratio_under_different_conditions_is_incomparable_with_a_reason(self, tmp_path):
         (pair,) = within(journal(tmp_path, rounds=5, unlike={"onednn": False}))
         assert (pair.word, pair.differs) == ("INCOMPARABLE", ["oneDNN off, on in the baseline"])
 
-    def test_a_ratio_of_like_rows_is_not(self, tmp_path):
+    def test_a_ratio_under_equal_conditions_is_judged(self, tmp_path):
         (pair,) = within(journal(tmp_path, rounds=5))
         assert (pair.word, pair.differs) == ("SLOWER", [])
 
-    def test_the_table_says_so_too(self, tmp_path, capsys):
+    def test_the_table_shows_that_conditions_differ(self, tmp_path, capsys):
         shown(journal(tmp_path, rounds=5, unlike={"matmul": "bf16"}))
         out = capsys.readouterr().out
         assert "INCOMPARABLE: 1.5" in out
@@ -168,7 +168,7 @@ class TestUnlikeConditions:
             ({"libraries": [{"name": "libgomp.so.1", "inside": False}]}, "outside_libraries"),
         ],
     )
-    def test_what_is_odd_is_flagged(self, tmp_path, unlike, flag):
+    def test_unusual_conditions_are_flagged(self, tmp_path, unlike, flag):
         assert journal(tmp_path, unlike=unlike).row(B)["flags"] == flag
 
 
@@ -201,7 +201,7 @@ def test_a_quiet_run_has_no_flags(tmp_path):
     assert journal(tmp_path).row(A)["flags"] == ""
 
 
-class TestSpoiltRounds:
+class TestDisturbedRounds:
     """Rounds that noise disturbed: kept in the file, out of the numbers, unless there are no others."""
 
     def test_a_disturbed_round_is_in_no_number(self, tmp_path):
@@ -212,7 +212,7 @@ class TestSpoiltRounds:
         (pair,) = within(run)
         assert (pair.ratio.rounds, pair.word) == (5, "SLOWER")  # one of six is below a fifth
 
-    def test_its_samples_are_stored_as_not_valid(self, tmp_path):
+    def test_samples_of_a_disturbed_round_are_stored_as_not_valid(self, tmp_path):
         journal(tmp_path, disturbed=[0]).write()
         rows = [row for row in table(tmp_path / "samples.csv") if row["phase"] == "sample"]
         assert {row["valid"] for row in rows if row["round"] == "0"} == {"False"}
@@ -226,7 +226,7 @@ class TestSpoiltRounds:
         (pair,) = within(journal(tmp_path, rounds=10, disturbed=[1, 4]))
         assert (pair.word, pair.ratio.rounds) == ("SLOWER", 8)
 
-    def test_where_all_are_disturbed_all_count_and_it_says_so(self, tmp_path):
+    def test_if_all_rounds_are_disturbed_all_count_with_a_flag(self, tmp_path):
         run = journal(tmp_path, rounds=5, disturbed=range(5))
         row = run.row(A)
         assert (row["rounds"], row["flags"], row["valid"]) == (5, "every_round_disturbed", True)
@@ -245,7 +245,7 @@ class TestSpoiltRounds:
 
 
 class TestStopReason:
-    def test_each_group_has_its_own(self, tmp_path):
+    def test_each_group_has_its_own_stop_reason(self, tmp_path):
         assert journal(tmp_path, stop="target").row(A)["stop_reason"] == "target"
 
     def test_a_group_that_never_came_to_its_end_was_interrupted(self, tmp_path):
@@ -255,7 +255,7 @@ class TestStopReason:
         path.write_text("\n".join(kept) + "\n")
         assert Run(tmp_path).stop_reason(A) == "interrupted"
 
-    def test_after_a_resume_the_last_one_counts(self, tmp_path):
+    def test_after_a_resume_the_last_stop_reason_counts(self, tmp_path):
         journal(tmp_path, stop="time_cap")
         Journal(tmp_path).add(event("stop", group=0, reason="planned"))
         assert Run(tmp_path).stop_reason(A) == "planned"
@@ -275,7 +275,7 @@ def test_a_name_with_a_slash_is_a_mistake(tmp_path):
         new_folder(tmp_path, "../a")
 
 
-def test_what_was_run_as_an_ab_says_its_verdict(tmp_path, capsys):
+def test_a_run_with_ab_prints_its_verdict(tmp_path, capsys):
     both = arms(A)
     run = make(tmp_path / "run", both, ab=AA, rounds=5, slower={both[1].id: 1.1}, base_ns=10**8)
     assert command.show(run, "planned", as_json=False) == 1
@@ -301,7 +301,7 @@ class TestCutOff:
         cut = [row for row in table(tmp_path / "samples.csv") if row["round"] == "3"]
         assert [row["valid"] for row in cut] == ["False"] * 8
 
-    def test_where_there_is_no_other_it_is_described_and_flagged(self, tmp_path):
+    def test_a_cut_off_round_is_used_and_flagged_if_there_is_no_other(self, tmp_path):
         journal(tmp_path, rounds=0)
         run = self.extra(tmp_path)
         assert run.samples(A) == [[5000] * 4]

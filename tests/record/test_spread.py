@@ -21,7 +21,7 @@ def plain(tmp_path):
     return make(tmp_path / "plain", [A], **BIG)
 
 
-def test_three_runs_tell_how_runs_differ(tmp_path, plain):
+def test_three_runs_give_the_variability_between_runs(tmp_path, plain):
     stored = spread_of(aa_runs(tmp_path, 3, sd=0.01))
     sd, count = stored.between_runs(plain, A)
     centers = [0.99, 1.0, 1.01]
@@ -29,7 +29,7 @@ def test_three_runs_tell_how_runs_differ(tmp_path, plain):
     assert sd == pytest.approx(statistics.stdev(map(math.log, centers)), rel=1e-3)
 
 
-def test_two_do_not(tmp_path, plain):
+def test_two_runs_give_no_variability(tmp_path, plain):
     assert spread_of(aa_runs(tmp_path, 2)).between_runs(plain, A) is None
 
 
@@ -38,7 +38,7 @@ def test_the_margin_is_the_furthest_from_one_that_an_a_a_came_out(tmp_path, plai
     assert spread_of(runs).margin(plain, A) == pytest.approx(1 / 0.96 - 1, rel=1e-3)
 
 
-def test_without_any_there_is_no_margin(plain):
+def test_without_aa_runs_there_is_no_margin(plain):
     assert spread_of([]).margin(plain, A) == 0.0
 
 
@@ -71,7 +71,7 @@ def test_a_margin_below_what_was_asked_for_makes_nothing_narrower(tmp_path):
     ],
     ids=["batch", "pass", "threads", "size", "dropout", "framework", "host", "cpu", "env"],
 )
-def test_what_was_measured_of_another_case_or_elsewhere_says_nothing(tmp_path, plain, case, settings):
+def test_aa_runs_of_another_case_or_machine_are_ignored(tmp_path, plain, case, settings):
     runs = aa_runs(tmp_path, 3, case, off=0.05, **settings)
     stored = spread_of(runs)
     own = make(tmp_path / "own", [case], **BIG | settings)
@@ -111,7 +111,7 @@ class TestFind:
         found = {path.parent.name for path in tmp_path.glob("*/run.jsonl") if is_aa(path)}
         assert found == {"aa0"}
 
-    def test_what_is_compared_does_not_tell_about_itself(self, tmp_path):
+    def test_the_runs_that_are_compared_are_excluded(self, tmp_path):
         runs = aa_runs(tmp_path, 3)
         assert len(next(iter(find([tmp_path]).centers.values()))) == 3
         assert len(next(iter(find([tmp_path], but=[runs[0].folder]).centers.values()))) == 2
@@ -125,7 +125,7 @@ class TestFind:
         "text",
         [b"", b"\n", b"not json\n", b"\xff\xfe\n", b"[1]\n", b'{"event":"run"}\n', b'{"event":"run","schema":99}\n'],
     )
-    def test_what_is_none_of_ours_is_passed_over(self, tmp_path, text):
+    def test_a_foreign_folder_is_skipped(self, tmp_path, text):
         aa_runs(tmp_path, 1)
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "run.jsonl").write_bytes(text)

@@ -39,7 +39,7 @@ def downgraded(folder, *lines):
     return Run(folder)
 
 
-def test_it_has_the_figures_and_verdicts_that_it_would_have_in_schema_5(tmp_path):
+def test_a_run_of_schema_4_has_the_figures_and_verdicts_of_schema_5(tmp_path):
     new = make(tmp_path, rounds=6, disturbed=[1])
     rows, verdicts = new.rows(), [pair.as_json() for pair in within(new)]
     old = downgraded(tmp_path)
@@ -52,7 +52,7 @@ def test_it_has_the_figures_and_verdicts_that_it_would_have_in_schema_5(tmp_path
     assert len((tmp_path / "samples.csv").read_text().splitlines()) == 1 + 6 * 4 * 3
 
 
-def test_its_events_are_those_of_schema_5(tmp_path):
+def test_events_of_schema_4_are_upgraded_to_schema_5(tmp_path):
     make(tmp_path, [A])
     run = downgraded(tmp_path)
     conditions = run.events_of(Worker)[0].conditions
@@ -72,7 +72,7 @@ def test_its_events_are_those_of_schema_5(tmp_path):
         '{"event":"end","failed":' + '{"a":' * 5_000 + "1" + "}" * 5_001,
     ],
 )
-def test_a_line_that_is_no_event_is_named_there_too(tmp_path, line):
+def test_a_foreign_line_in_a_run_of_schema_4_is_reported(tmp_path, line):
     make(tmp_path)
     run = downgraded(tmp_path, line)
     (problem,) = run.problems
@@ -81,12 +81,12 @@ def test_a_line_that_is_no_event_is_named_there_too(tmp_path, line):
     assert len(run.samples(A)) == len(run.samples(B)) == 5
 
 
-def test_what_has_not_changed_stays_as_it_is():
+def test_an_event_without_changes_is_returned_as_it_is():
     event = {"event": "stop", "group": 0, "reason": BlockStop.TIME_CAP}
     assert upgrade(event) is event
 
 
-def test_it_is_not_gone_on_with(tmp_path):
+def test_a_run_of_schema_4_is_not_resumed(tmp_path):
     make(tmp_path, stop="interrupted")
     downgraded(tmp_path)
     before = (tmp_path / "run.jsonl").read_bytes()
@@ -98,7 +98,7 @@ def test_it_is_not_gone_on_with(tmp_path):
     assert (tmp_path / "run.jsonl").read_bytes() == before
 
 
-def test_one_that_another_file_holds_comes_back_to_the_byte(tmp_path):
+def test_a_run_of_schema_4_survives_export_and_ingest_byte_for_byte(tmp_path):
     export = ["export", str(REFERENCE), "--format", "pytest-benchmark", "--output", str(tmp_path / "run.json")]
     assert CliRunner().invoke(main, export).exit_code == 0
     done = CliRunner().invoke(main, ["ingest", str(tmp_path / "run.json"), "--out", str(tmp_path), "--json"])
