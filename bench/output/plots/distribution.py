@@ -1,4 +1,4 @@
-"""Distribution: where the samples of each Case lie, Round beside Round; and what plots of samples share."""
+"""Distribution plot: the samples of each Case, Round by Round; and helpers for all plots of samples."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ from bench.output import console
 from bench.output.plots import frames, style
 from impls import FRAMEWORKS
 
-#: Beside drawing's own, what tells two Cases apart where it varies.
+#: Columns added to a series label when they vary.
 APART = ("variant", "size", "batch", "device", "device_name", "precision", "threads", *style.APART)
 PHASES = {"burn_in": "burn-in", "lead": "lead iteration", "sample": "sample"}
 INVALID = "invalid sample"
-MANY = 1500  # dots, from which they are pixels in an SVG too, and turns have no lines
-REACH = 2.0  # from the fastest, how many times as far as the highest p95 an axis goes at most
-WIDE = 5.0  # medians of a panel that are so many times apart stand on a logarithmic axis
-GOLDEN = 0.6180339887  # multiples of it, less their whole part, fill 0 to 1 evenly
+MANY = 1500  # dots above which they are rasterized and turns have no lines
+REACH = 2.0  # longest axis, as a multiple of the distance from the fastest sample to the highest p95
+WIDE = 5.0  # ratio of a panel's medians above which its axis is logarithmic
+GOLDEN = 0.6180339887  # golden ratio conjugate; fractional parts of its multiples fill 0 to 1 evenly
 
 
 def draw_files(paths: Sequence[Path], target: Path) -> None:
@@ -33,11 +33,11 @@ def draw_files(paths: Sequence[Path], target: Path) -> None:
 
 
 def draw(rows: pd.DataFrame, target: Path) -> Figure:
-    """Every valid sample of each Case in a strip, a lane a Round with a tick at its median, and below the lanes the
-    quartiles and p95 of them all; one panel a pass, in ms.
+    """Draw one panel per pass and one strip per Case, in ms: a lane per Round with a tick at its median, and below the
+    lanes the quartiles and p95 of all valid samples.
 
-    ``rows`` are as ``frames.samples`` gives them; UsageError where none is a valid sample with a duration. Samples so
-    slow that they would squash the rest lie beyond the axis, and are counted at its end.
+    ``rows`` come from ``frames.samples``. Outliers that would compress the axis are only counted at its end. Raises
+    UsageError if there is no valid sample with a duration.
     """
     rows, looks, left_out = prepare(rows)
     samples = rows[rows["counts"]]
@@ -45,19 +45,21 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
         raise UsageError(describe_nothing("a valid row of phase sample with a duration_ns above 0", rows, left_out))
     left_out["not valid"] = int((rows["phase"] == "sample").sum()) - len(samples)
     panes = [(pass_, here) for pass_, here in samples.groupby("pass", sort=False)]
-    strips = [[one for one in looks if one.name in set(here["series"])] for _, here in panes]
-    heights = [len(those) + 0.6 for those in strips]
+    strips = [[look for look in looks if look.name in set(here["series"])] for _, here in panes]
+    heights = [len(lines) + 0.6 for lines in strips]
     with style.figure(8.0, min(1.3 + 0.74 * sum(heights), 24.0), target) as figure:
         panels = figure.subplots(len(panes), 1, squeeze=False, height_ratios=heights).flatten()
-        for panel, (pass_, here), those in zip(panels, panes, strips, strict=True):
-            panel.use_sticky_edges = False  # a box that begins at the fastest sample leaves room beside it too
+        for panel, (pass_, here), lines in zip(panels, panes, strips, strict=True):
+            panel.use_sticky_edges = False  # keep the margin left of a box that begins at the fastest sample
             reach = scale_axis(panel.set_xscale, panel.xaxis, here)
-            of = [here[here["series"] == one.name] for one in those]
-            for at, one in enumerate(those):
-                _strip(panel, of[at], at, one, reach)
+            labels = []
+            for at, line in enumerate(lines):
+                part = here[here["series"] == line.name]
+                _strip(panel, part, at, line, reach)
+                labels.append(_label_strip(line.name, part))
             panel.set_title(pass_title(str(pass_)))
-            panel.set_yticks(range(len(those)), [_counted(one.name, mine) for one, mine in zip(those, of, strict=True)])
-            panel.set_ylim(len(those) - 0.42, -0.55)
+            panel.set_yticks(range(len(lines)), labels)
+            panel.set_ylim(len(lines) - 0.42, -0.55)
             if reach < here["ms"].max():
                 panel.set_xlim(right=reach)
             style.grid(panel, "x")
@@ -73,24 +75,24 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
     return figure
 
 
-def _strip(panel: Any, rows: pd.DataFrame, at: int, one: style.Series, reach: float) -> None:
-    """One series in one pass, around y = ``at``: its lanes from at - 0.42 down to at + 0.14, its box at + 0.28."""
+def _strip(panel: Any, rows: pd.DataFrame, at: int, line: style.Series, reach: float) -> None:
+    """Draw one series at y = ``at``: lanes from at - 0.42 to at + 0.14, box at + 0.28."""
     rounds = np.sort(rows["round"].unique())
     lane = 0.56 / len(rounds)
     tops = at - 0.42 + lane * np.arange(len(rounds))
     jitter = np.arange(len(rows)) * GOLDEN % 1.0
     y = tops[np.searchsorted(rounds, rows["round"])] + lane * (0.12 + 0.76 * jitter)
     far = (rows["ms"] > reach).to_numpy()
-    look = {"color": one.color, "linestyle": "", "markeredgewidth": 0}
+    look = {"color": line.color, "linestyle": "", "markeredgewidth": 0}
     alpha = np.clip(8 / np.sqrt(len(rows)), 0.05, 0.7)
     dots = {"marker": "o", "markersize": dot_size(len(rows)), "alpha": alpha, "rasterized": len(rows) > MANY}
     panel.plot(rows["ms"][~far], y[~far], **look, **dots)
     _ticks(panel, rows.groupby("round")["ms"].median(), tops, tops + lane)
     q1, median, q3, p95 = rows["ms"].quantile([0.25, 0.5, 0.75, 0.95])
-    hatch = {"hatch": one.hatch, "edgecolor": "white"} if one.hatch else {}
-    panel.hlines(at + 0.28, q3, p95, color=one.color, linewidth=1.5)
-    panel.vlines(p95, at + 0.2, at + 0.36, color=one.color, linewidth=1.5)
-    panel.barh(at + 0.28, q3 - q1, 0.18, left=q1, color=one.color, **hatch)
+    hatch = {"hatch": line.hatch, "edgecolor": "white"} if line.hatch else {}
+    panel.hlines(at + 0.28, q3, p95, color=line.color, linewidth=1.5)
+    panel.vlines(p95, at + 0.2, at + 0.36, color=line.color, linewidth=1.5)
+    panel.barh(at + 0.28, q3 - q1, 0.18, left=q1, color=line.color, **hatch)
     _ticks(panel, median, at + 0.17, at + 0.39)
     if far.any():
         panel.plot(np.full(far.sum(), reach), y[far], **look, marker=">", markersize=5, clip_on=False)
@@ -108,8 +110,10 @@ def _dot(color: str, marker: str, size: float, **look: Any) -> Line2D:
 
 
 def scale_axis(set_scale: Any, axis: Any, rows: pd.DataFrame, least: float = 1.05) -> float:
-    """Make an axis logarithmic where Cases are far apart; how far it may go, ms: all the way where all is near, and to
-    ``least`` times the highest p95 where there is something."""
+    """Make an axis logarithmic if medians differ by more than WIDE; return its upper end in ms.
+
+    The end is the slowest iteration unless that is an outlier, and at least ``least`` times the highest p95.
+    """
     counted = (rows[rows["counts"]] if rows["counts"].any() else rows).groupby(["series", "pass"], observed=True)["ms"]
     medians, p95, fastest = counted.median(), float(counted.quantile(0.95).max()), float(rows["ms"].min())
     log = medians.max() > WIDE * medians.min()
@@ -127,31 +131,30 @@ def describe_beyond(ms: pd.Series, reach: float) -> str:
 
 
 def dot_size(count: int) -> float:
-    """Of a dot, in points, so that many of them leave room for each other."""
+    """Diameter in points, smaller for many dots."""
     return float(np.clip(45 / np.sqrt(max(count, 1)), 1.2, 4.5))
 
 
-def _counted(name: str, rows: pd.DataFrame) -> str:
-    """A strip's label: whose it is, and of how much."""
+def _label_strip(name: str, rows: pd.DataFrame) -> str:
     samples, rounds = len(rows), rows["round"].nunique()
-    much = f"{samples:,} sample{'s' * (samples != 1)}, {rounds} Round{'s' * (rounds != 1)}"
-    return f"{textwrap.fill(name, 28)}\n{much}"
+    counts = f"{samples:,} sample{'s' * (samples != 1)}, {rounds} Round{'s' * (rounds != 1)}"
+    return f"{textwrap.fill(name, 28)}\n{counts}"
 
 
 def label_axis(axis: str, left_out: Mapping[str, int]) -> str:
-    """An axis' label, and below it what is not in the picture."""
+    """Return the axis label with counts of the rows left out below it."""
     counts = ", ".join(f"{count:,} {why}" for why, count in left_out.items() if count)
     return f"{axis}\nleft out: {counts}" if counts else axis
 
 
 def describe_nothing(expected: str, rows: pd.DataFrame, left_out: Mapping[str, int]) -> str:
-    found: dict[Any, int] = rows["kind"].value_counts().to_dict() | dict(left_out)
-    said = ", ".join(f"{what} {count:,}" for what, count in found.items() if count) or "no row"
-    return f"nothing to draw: expected {expected}, found {said}; name a Run that came to the end of a Round"
+    counts: dict[Any, int] = rows["kind"].value_counts().to_dict() | dict(left_out)
+    found = ", ".join(f"{what} {count:,}" for what, count in counts.items() if count) or "no row"
+    return f"nothing to draw: expected {expected}, found {found}; name a Run with at least one finished Round"
 
 
 def title(rows: pd.DataFrame) -> str:
-    """What all rows have in common: the net, the batch, the machine."""
+    """Return the net, batch and machine that all rows share."""
     words = {"variant": "{}", "batch": "batch {:g}", "device_name": "{}", "threads": "{:g} threads"}
     alike = [name for name in words if name in rows and rows[name].nunique(dropna=False) == 1]
     values = {name: rows[name].iloc[0] for name in alike}
@@ -159,10 +162,10 @@ def title(rows: pd.DataFrame) -> str:
 
 
 def prepare(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[style.Series], dict[str, int]]:
-    """Rows with a duration, whatever columns they came with; the series they are of; how many were left out, and why.
+    """Return the rows that have a duration, their series, and counts of the rows left out per reason.
 
-    Always with ``series``, ``pass``, ``attempt``, ``cycle``, ``start_ns``, ``kind``, ``ms`` and ``counts``: whether it
-    is a valid sample.
+    Adds the columns ``series``, ``kind``, ``ms`` and ``counts`` (True for a valid sample), and fills in ``pass``,
+    ``attempt``, ``cycle`` and ``start_ns`` if absent.
     """
     missing = {name: np.nan for name in ("attempt", "cycle", "start_ns", "pass", "run_id") if name not in rows}
     rows = rows.assign(**missing, ms=rows["duration_ns"] / 1e6)
@@ -177,12 +180,12 @@ def prepare(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[style.Series], dict[
         kind=rows["phase"].map(PHASES).mask(invalid, INVALID).astype("category"),
         counts=sample & ~invalid,
     )
-    return *_named(rows), left_out
+    return *_add_series(rows), left_out
 
 
-def _named(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[style.Series]]:
-    """Rows with their series, and these as they stand in every plot. A Case is named by what tells it from the others;
-    by its id where its framework is not known."""
+def _add_series(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[style.Series]]:
+    """Add a ``series`` column, and list the series in the order of all plots. A Case is named by the columns that vary,
+    or by its id if its framework is unknown."""
     keys = rows["run_id"] + "\n" + rows["case_id"]
     heads = rows.assign(key=keys).drop_duplicates("key").set_index("key")
     missing = {name: "" for name in ("framework", "mode") if name not in heads}

@@ -1,7 +1,7 @@
-"""Frames: rows that plots are drawn from, read from Run folders or from CSVs, ours or any with the same columns, as a
-spreadsheet saves them too.
+"""Read the rows of plots from Run folders or CSVs: those of this program, or any with the same columns, also as saved
+by a spreadsheet.
 
-Their text is fit to be drawn: no control characters, ``$`` escaped, long names cut. A number that is not finite is NaN.
+Text is made safe to draw: no control characters, ``$`` escaped, long names cut. Numbers that are not finite are NaN.
 """
 
 import codecs
@@ -27,22 +27,22 @@ from impls.variants import VARIANTS
 NEEDED = ("case_id", "variant", "framework", "mode", "device", "batch", "pass", "mean_ms")
 SAMPLED = ("case_id", "round", "phase", "start_ns", "duration_ns")
 PROFILED = ("variant", "layer", "kind", "framework", "mode", "pass", "center_ms")
-#: Of a Case, what its samples are told apart by.
+#: Columns of summary.csv that are added to the samples of a Case.
 AXES = (
     "run_id variant framework mode device device_name precision layout lrn preset net batch pass threads size arm"
 ).split()
 KNOWN = (*COLUMNS, *run.SAMPLE_COLUMNS, *layer_times.COLUMNS)
-#: Columns that hold text, whatever it looks like; all others of ours hold numbers.
+#: Known columns that hold text even if it looks like a number; the other known columns hold numbers.
 TEXT = frozenset(column.name for column in KNOWN if column.type in (str, bool))
 NUMBERS = frozenset(column.name for column in KNOWN) - TEXT
 WHOLE = frozenset(column.name for column in KNOWN if column.type is int)
-FALSE = frozenset("false falsch faux falso onwaar 0".split())  # as spreadsheets save it in their own language
-HUGE = 9e18  # of any unit; below it a whole number fits in 64 bits
-LONGEST = {"case_id": 120}  # characters; ours have up to 70
-LONG = 60
+FALSE = frozenset("false falsch faux falso onwaar 0".split())  # as localized spreadsheets save it
+HUGE = 9e18  # whole numbers below it fit in 64 bits
+LONGEST = {"case_id": 120}  # characters; ids of this program have up to 70
+LONG = 60  # characters of any other text
 
-LATER_S = 5  # by which run.jsonl is newer than its tables where it went on; a checkout writes both at once
-#: What must hold of a column's number, or of its text; and how that is said.
+LATER_S = 5  # tables are stale if run.jsonl is newer by more than this; a checkout writes both at once
+#: A condition on a column, in words and as a function.
 Rule = tuple[str, Callable[[pd.Series], pd.Series]]
 NAMED: Rule = ("must not be empty", lambda column: column.notna())
 FINITE: Rule = ("must be a number", lambda column: column.notna())
@@ -55,39 +55,38 @@ IN_PROFILE = {"layer": NAMED, "framework": NAMED, "pass": NAMED, "center_ms": FI
 
 
 def read(paths: Sequence[Path]) -> pd.DataFrame:
-    """Summary rows of CSV files or Run folders.
+    """Read the summary rows of CSV files or Run folders.
 
-    Rows marked as not valid are left out; so are those that cannot be drawn, and stderr says which and why. A column
-    that a file lacks is empty in its rows. UsageError names the file and the column that is missing, or says why no row
-    is left.
+    Leaves out rows marked as not valid and rows that cannot be drawn; notes on stderr give the reasons. Columns that a
+    file lacks are empty. Raises UsageError if a needed column is missing or no row is left.
     """
     frames, marked = [], 0
     notes: list[str] = []
-    beside: list[str] = []
+    invalid: list[str] = []
     for path in paths:
         file = _file(path, "summary.csv")
         cells = _cells(file, NEEDED, "summary.csv or a Run folder")
         valid = _valid(cells)
         frame = _kept(file, cells[valid], IN_READ, notes)
         marked += int((~valid).sum())
-        beside += _set_aside(file, cells, valid)
+        invalid += _invalid_notes(file, cells, valid)
         frames.append(frame)
     because = [f"{marked} marked as not valid"] if marked else []
     if any(len(frame) for frame in frames):
-        notes += beside
-    found = _joined(frames, notes, f"{_all(paths)}: no valid row with a mean_ms, nothing to draw", because)
-    if (twice := found.duplicated()).any():
-        _tell(f"{_all(paths)}: left out {twice.sum()} rows that stand there twice")
-        found = found[~twice].reset_index(drop=True)
-    known = {name: found[name].fillna("") if name in found else "" for name in ("case_id", "mode", "device", "arm")}
-    return found.assign(**known)
+        notes += invalid
+    rows = _join(frames, notes, f"{_all(paths)}: no valid row with a mean_ms, nothing to draw", because)
+    if (twice := rows.duplicated()).any():
+        _tell(f"{_all(paths)}: left out {twice.sum()} duplicate rows")
+        rows = rows[~twice].reset_index(drop=True)
+    known = {name: rows[name].fillna("") if name in rows else "" for name in ("case_id", "mode", "device", "arm")}
+    return rows.assign(**known)
 
 
 def samples(paths: Sequence[Path]) -> pd.DataFrame:
-    """Samples of samples.csv files or Run folders (or of the Run that a summary.csv belongs to), one row an iteration
-    in the order of its table; of faults as ``read``, but samples that are not valid stay.
+    """Read the samples of samples.csv files or Run folders (or of the Run a summary.csv belongs to).
 
-    Beside samples.csv's own columns: ``run_id``, and of the summary.csv next to it the Case's axes.
+    Returns one row per iteration in the order of the file, with ``run_id`` and the AXES of the Case from the
+    summary.csv next to it. Samples marked as not valid are kept. Otherwise like ``read``.
     """
     frames = []
     notes: list[str] = []
@@ -95,27 +94,27 @@ def samples(paths: Sequence[Path]) -> pd.DataFrame:
         file = _file(path.parent if path.name == "summary.csv" else path, "samples.csv")
         cells = _cells(file, SAMPLED, "samples.csv or a Run folder")
         frame = _kept(file, cells, IN_SAMPLES, notes)
-        if (beside := file.with_name("summary.csv")).exists():
-            cases = _typed(_cells(beside, ("case_id",), "summary.csv")).drop_duplicates("case_id")
+        if (summary := file.with_name("summary.csv")).exists():
+            cases = _typed(_cells(summary, ("case_id",), "summary.csv")).drop_duplicates("case_id")
             known = [name for name in AXES if name in cases and name not in frame]
             frame = frame.merge(cases[["case_id", *known]], on="case_id", how="left")
         folder = file.resolve().parent.name
         frame["run_id"] = frame["run_id"].fillna(folder) if "run_id" in frame else folder
         frames.append(frame)
-    return _joined(frames, notes, f"{_all(paths)}: no sample, nothing to draw")
+    return _join(frames, notes, f"{_all(paths)}: no sample, nothing to draw")
 
 
 def profile(path: Path) -> pd.DataFrame:
-    """Rows of a profile.csv, named or in a Run's folder, that have a time; of faults as ``read``."""
+    """Read the rows of a profile.csv or of a Run folder that have a time; otherwise like ``read``."""
     file = path / "profile.csv" if os.path.isdir(path) else path
     cells = _cells(file, PROFILED, "profile.csv or the folder of a `profile`")
     notes: list[str] = []
     frame = _kept(file, cells[cells["center_ms"].notna()], IN_PROFILE, notes)
-    return _joined([frame], notes, f"{file}: no row with a center_ms, nothing to draw")
+    return _join([frame], notes, f"{file}: no row with a center_ms, nothing to draw")
 
 
 def whole_nets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the layers that a profile timed as nets of their own; keep all rows if there are no others."""
+    """Drop the layers that a profile timed as nets; keep all rows if there are no others."""
     if "variant" not in rows:
         return rows
     net = rows["variant"].astype(str).str.split(".", n=1).str
@@ -124,13 +123,13 @@ def whole_nets(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _file(path: Path, name: str) -> Path:
-    """The CSV that is meant; derived first where a Run was killed before it had one, or went on since."""
+    """Return the path of a table, deriving it first if the Run has none yet or was resumed since."""
     if not os.path.isdir(path):
         return path
     file, truth = path / name, path / "run.jsonl"
     there = file.exists()
     if not there and not truth.exists():
-        raise UsageError(f"{path}: no Run there: expected a folder with {name} or run.jsonl in it")
+        raise UsageError(f"{path}: not a Run: expected a folder with {name} or run.jsonl in it")
     if there and not (truth.exists() and truth.stat().st_mtime > file.stat().st_mtime + LATER_S):
         return file
     try:
@@ -145,10 +144,10 @@ def _file(path: Path, name: str) -> Path:
 
 
 def _cells(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
-    """A table's cells as text, NaN where empty; numbers with a decimal point, whatever a spreadsheet wrote."""
+    """Read a table as text, NaN for empty cells, with decimal commas converted to points."""
     text = _text(file, what)
     try:
-        separator, header, body = _opened(text, needed)
+        separator, header, body = _split_header(text, needed)
         missing = [name for name in needed if name not in header]
         if missing:
             raise UsageError(f"{file}: expected the columns {', '.join(needed)}; missing {', '.join(missing)}")
@@ -172,11 +171,12 @@ def _cells(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
             )
         for name in [name for name in places if name not in TEXT]:
             cells[name] = cells[name].map(lambda cell: cell.replace(",", "."), na_action="ignore")
-    return cells[cells[needed[0]].notna() | cells.notna().any(axis=1)]  # a spreadsheet keeps empty lines
+    return cells[cells[needed[0]].notna() | cells.notna().any(axis=1)]  # without the empty lines of a spreadsheet
 
 
 def _body(text: str, separator: str, width: int) -> pd.DataFrame:
-    """Cells below the header, and a column for what is too much; "null" is a name, only nothing is missing."""
+    """Parse the cells below the header, with an extra column for surplus cells; only empty cells are missing, "null" is
+    a name."""
     names = range(width + 1)
     if not text.strip():
         return pd.DataFrame(columns=names, dtype=object)
@@ -197,7 +197,7 @@ def _text(file: Path, what: str) -> str:
         data = file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file}: cannot read: {error.strerror}; expected a {what}") from error
-    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as a spreadsheet's "Unicode text" begins
+    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # "Unicode text" of a spreadsheet
     try:
         text = data.decode("utf-16" if data.startswith(marks) else "utf-8-sig")
     except UnicodeDecodeError:
@@ -209,14 +209,14 @@ def _text(file: Path, what: str) -> str:
     return text
 
 
-def _opened(text: str, needed: Sequence[str]) -> tuple[str, list[str], str]:
-    """What stands between cells, told by a first line ``sep=;`` or else by what finds most columns; the header's cells;
-    and the text below it."""
+def _split_header(text: str, needed: Sequence[str]) -> tuple[str, list[str], str]:
+    """Return the separator (from a first line ``sep=;``, else the one that yields most needed columns), the header's
+    cells, and the text below it."""
     text = text.lstrip("\r\n")
     first = io.StringIO(text, newline="").readline()
     separators: Sequence[str] = (",", ";", "\t")
-    if told := re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE):
-        separators, text = told[1], text[len(first) :]
+    if declared := re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE):
+        separators, text = declared[1], text[len(first) :]
         first = io.StringIO(text, newline="").readline()
     headers = {sep: [name.strip() for name in next(csv.reader([first], delimiter=sep), [])] for sep in separators}
     separator = max(headers, key=lambda sep: len({*headers[sep]} & {*needed}))
@@ -224,13 +224,13 @@ def _opened(text: str, needed: Sequence[str]) -> tuple[str, list[str], str]:
 
 
 def _kept(file: Path, cells: pd.DataFrame, rules: Mapping[str, Rule], notes: list[str]) -> pd.DataFrame:
-    """The rows that every rule lets through; a note says of the others what is wrong with them."""
+    """Return the rows that satisfy every rule, and append a note on the others."""
     frame, left, why = _typed(cells), pd.Series(True, cells.index), []
     for name, (must, holds) in rules.items():
         bad = left & ~holds(frame[name])
         if bad.any():
-            shown = list(dict.fromkeys(_quoted(value) for value in cells[name][bad].unique()[:20]))
-            why.append(f"{name} {must}, found {', '.join(shown[:3])}{', ...' if len(shown) > 3 else ''}")
+            found = list(dict.fromkeys(_quoted(value) for value in cells[name][bad].unique()[:20]))
+            why.append(f"{name} {must}, found {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}")
             left &= ~bad
     if why:
         notes.append(f"{file}: left out {len(cells) - left.sum()} of {len(cells)} rows: {'; '.join(why)}")
@@ -239,13 +239,13 @@ def _kept(file: Path, cells: pd.DataFrame, rules: Mapping[str, Rule], notes: lis
 
 
 def _typed(cells: pd.DataFrame) -> pd.DataFrame:
-    """Numbers as numbers, NaN where they are none or not finite; ``valid`` as True or False."""
+    """Convert columns of numbers, NaN for anything else or not finite, and ``valid`` to bool."""
     typed = {name: column if name in TEXT else _numbers(column, name in NUMBERS) for name, column in cells.items()}
     return pd.DataFrame(typed | {"valid": _valid(cells)}, cells.index)
 
 
 def _numbers(column: pd.Series, sure: bool) -> pd.Series:
-    """A column as numbers; one that we do not know stays text unless every cell is a number."""
+    """Convert a column to numbers; one that is not ``sure`` to hold numbers stays text unless every cell is one."""
     try:
         numbers = column.to_numpy().astype("float64")
     except ValueError:
@@ -266,14 +266,14 @@ def _number(cell: str | float) -> float:
 
 
 def _valid(cells: pd.DataFrame) -> pd.Series:
-    """False in rows that are marked so; True where nothing is said."""
+    """Return False for rows marked as not valid, else True."""
     if "valid" not in cells:
         return pd.Series(True, cells.index)
     return ~cells["valid"].isin([cell for cell in cells["valid"].unique() if str(cell).lower() in FALSE])
 
 
-def _set_aside(file: Path, cells: pd.DataFrame, valid: pd.Series) -> list[str]:
-    """What to say of a file without rows, or with rows that are marked as not valid."""
+def _invalid_notes(file: Path, cells: pd.DataFrame, valid: pd.Series) -> list[str]:
+    """Notes on a file that has no rows, or rows marked as not valid."""
     if cells.empty:
         return [f"{file}: no rows"]
     if valid.all():
@@ -283,37 +283,37 @@ def _set_aside(file: Path, cells: pd.DataFrame, valid: pd.Series) -> list[str]:
     return [f"{file}: left out {(~valid).sum()} of {len(cells)} rows, marked as not valid{why}"]
 
 
-def _joined(frames: Sequence[pd.DataFrame], notes: Sequence[str], nothing: str, because: Sequence[str] = ()) -> Any:
-    """All rows as one frame fit to be drawn, and what was left out told; UsageError where none is left."""
+def _join(frames: Sequence[pd.DataFrame], notes: Sequence[str], nothing: str, because: Sequence[str] = ()) -> Any:
+    """Concatenate the frames, make their text drawable and print the notes; raise UsageError if no row is left."""
     full = [frame for frame in frames if len(frame)]
     if not full:
         raise UsageError(": ".join([nothing, *(["; ".join([*because, *notes])] if because or notes else [])]))
     for note in notes:
         _tell(note)
-    found = pd.concat(full, ignore_index=True)
-    texts = found.select_dtypes(exclude=["number", "bool"])
-    return found.assign(**{str(name): _drawable(column) for name, column in texts.items()})
+    rows = pd.concat(full, ignore_index=True)
+    texts = rows.select_dtypes(exclude=["number", "bool"])
+    return rows.assign(**{str(name): _drawable(column) for name, column in texts.items()})
 
 
 @functools.cache
 def _tell(note: str) -> None:
-    """Once: one file is read for several pictures."""
+    """Print a note once, though a file is read for several plots."""
     console.tell(note)
 
 
 def _drawable(column: pd.Series) -> pd.Series:
-    """A column's text as a picture can show it, literally; two that differ stay two."""
-    shown: dict[str, str] = {}
+    """Make a column's text drawable; different values stay different."""
+    texts: dict[str, str] = {}
     taken: set[str] = set()
     for value in column.dropna().unique():
         text = _literal(value, LONGEST.get(str(column.name), LONG))
-        shown[value] = text if text not in taken else f"{text} ({len(taken)})"
-        taken.add(shown[value])
-    return column.map(shown) if any(value != text for value, text in shown.items()) else column
+        texts[value] = text if text not in taken else f"{text} ({len(taken)})"
+        taken.add(texts[value])
+    return column.map(texts) if any(value != text for value, text in texts.items()) else column
 
 
 def _literal(value: str, longest: int = LONG) -> str:
-    """One line without control characters, cut in its middle; ``$`` is escaped, or matplotlib reads a formula."""
+    """One line without control characters, cut in the middle; ``$`` is escaped, or matplotlib parses a formula."""
     text = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(value.split()))
     if len(text) > longest:
         text = f"{text[: longest * 2 // 3]}…{text[-longest // 4 :]}"

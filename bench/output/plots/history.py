@@ -1,4 +1,4 @@
-"""History plot: a decade of published AlexNet timings on one chart, and a user's rows beside those of the same net."""
+"""History plot: a decade of published AlexNet timings, and a user's rows next to those of the same net."""
 
 import math
 import textwrap
@@ -31,7 +31,7 @@ from bench.output.plots.published import (
 from impls.variants import VARIANTS
 
 COLORS = {"fp32": style.INK, "fp16": "#CC79A7", "int8": "#56B4E9", NOT_STATED: "#999933"}
-GREY = "#B5B5B5"
+GRAY = "#B5B5B5"
 CONTEXT, TRAIN = "another or unknown net: not comparable", "full training step of such a net"
 MARKERS = dict(zip((*SHARED, *(name for name in VARIANTS if name not in SHARED)), "osD^vph<>", strict=True))
 OTHER_NET, UNSIZED_NET = "P", "X"
@@ -42,7 +42,7 @@ CAFFES = f"{BVLC}: Caffe's bvlc_alexnet, whose own input is 227 px. No published
 WIDTH, PANELS = 10.0, 6.2  # inches: the figure, and the height of its panels
 SMALL = 7.5  # points
 LINE = SMALL * 1.3 / 72  # inches
-COLUMN, PAGE = 82, 175  # characters a line of small print
+COLUMN, PAGE = 82, 175  # characters per line of small print
 
 
 def draw_files(paths: Sequence[Path], target: Path) -> None:
@@ -50,12 +50,12 @@ def draw_files(paths: Sequence[Path], target: Path) -> None:
 
 
 def draw(rows: pd.DataFrame | None, target: Path, timings: pd.DataFrame) -> Figure:
-    """Images a second against the date, log scale, a panel per published pass; below them source and caveat of each
-    number.
+    """Draw images per second against the date, log scale, one panel per published pass; below them the source and
+    caveat of each number.
 
-    Marks of one net, processor and precision are a series, SHARED alone; the rest is grey. ``rows`` are summary rows as
-    ``frames.read`` gives them, drawn at their run_id's date, or at the right edge; None or empty: the published alone.
-    UsageError where no row is a valid forward or forward_backward of a whole net.
+    Published marks of one net in SHARED, processor and precision form a series; all others are gray. ``rows`` are from
+    ``frames.read``, drawn at the date of their run_id or at the right edge; if None or empty, only published timings
+    are drawn. Raises UsageError if no row is a valid forward or forward_backward of a whole net.
     """
     old = marks_of_timings(timings)
     new = marks_of_rows(rows, old["year"].max() + 0.5)
@@ -67,7 +67,7 @@ def draw(rows: pd.DataFrame | None, target: Path, timings: pd.DataFrame) -> Figu
     )  # inches
     handles = list(_handles(old, new))
     ncols = _fitting([str(handle.get_label()) for handle in handles])
-    small = max(map(_long, columns)) + len(notes) + 2 * math.ceil(len(handles) / ncols) + 2
+    small = max(map(_count_lines, columns)) + len(notes) + 2 * math.ceil(len(handles) / ncols) + 2
     height = PANELS + small * LINE
     low = 1 - PANELS / height
     with style.figure(WIDTH, height, target) as figure:
@@ -101,11 +101,11 @@ def draw(rows: pd.DataFrame | None, target: Path, timings: pd.DataFrame) -> Figu
 
 
 def _published(panel: Any, old: pd.DataFrame) -> None:
-    """Grey context first, then each series: a line through the fastest of its years, and its marks."""
-    grey = old["series"] == ""
-    for (cpu, train), part in old[grey].groupby(["cpu", old["pass"] == "train"]):
-        panel.plot(part["year"], part["images_per_s"], gid="context", **_grey(bool(cpu), bool(train)))
-    for name, part in old[~grey].groupby("series"):
+    """Draw gray context first, then each series: a line through the fastest of its years, and its marks."""
+    context = old["series"] == ""
+    for (cpu, train), part in old[context].groupby(["cpu", old["pass"] == "train"]):
+        panel.plot(part["year"], part["images_per_s"], gid="context", **_context_look(bool(cpu), bool(train)))
+    for name, part in old[~context].groupby("series"):
         look = _look(*part.iloc[0][["net", "cpu", "look"]])
         best = part[part["fastest"]].sort_values("day")
         line = {"color": look["markeredgecolor"], "linewidth": 1, "alpha": 0.5}
@@ -115,9 +115,9 @@ def _published(panel: Any, old: pd.DataFrame) -> None:
         panel.plot(best["year"], best["images_per_s"], gid=f"published {name}", zorder=4, **look)
 
 
-def _grey(cpu: bool, train: bool) -> dict[str, Any]:
-    look = {"marker": "x" if train else "o", "markersize": 4, "linestyle": "", "color": GREY}
-    return look | {"markerfacecolor": style.PAPER if cpu else GREY}
+def _context_look(cpu: bool, train: bool) -> dict[str, Any]:
+    look = {"marker": "x" if train else "o", "markersize": 4, "linestyle": "", "color": GRAY}
+    return look | {"markerfacecolor": style.PAPER if cpu else GRAY}
 
 
 def _look(net: str, cpu: bool, precision: str) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _marker(net: str) -> str:
 
 
 def _ours(panel: Any, new: pd.DataFrame) -> None:
-    """Larger, in the framework's colour; hollow on a CPU, as the published are."""
+    """Draw a user's marks: larger, in the framework's color, hollow for a CPU."""
     for _, row in new.iterrows():
         color = style.COLORS.get(row["framework"], style.OTHER)
         look = {"marker": _marker(row["net"]), "markersize": 11, "linestyle": "", "color": color}
@@ -140,21 +140,21 @@ def _ours(panel: Any, new: pd.DataFrame) -> None:
 
 
 def _handles(old: pd.DataFrame, new: pd.DataFrame) -> Iterator[Line2D]:
-    """One for each shape, filling and colour that is there."""
+    """Yield a legend entry per shape, filling and color in use."""
     drawn = old[old["series"] != ""]
     for net in dict.fromkeys([*(name for name in SHARED if name in set(drawn["net"])), *new["net"]]):
-        name = net if net in set(drawn["net"]) else f"{net}: nothing published beside it"
+        name = net if net in set(drawn["net"]) else f"{net}: nothing published of it"
         yield Line2D([], [], label=name, **_look(net, False, "fp32"))
     for cpu in (False, True):
         yield Line2D([], [], label="hollow: CPU" if cpu else "filled: GPU", **_look(SHARED[0], cpu, "fp32"))
     for precision in (name for name in COLORS if name in set(drawn["look"])):
         yield Line2D([], [], label=precision, color=COLORS[precision], linewidth=5)
-    yield Line2D([], [], label=CONTEXT, **_grey(False, False))
-    yield Line2D([], [], label=TRAIN, **_grey(False, True))
+    yield Line2D([], [], label=CONTEXT, **_context_look(False, False))
+    yield Line2D([], [], label=TRAIN, **_context_look(False, True))
 
 
 def _fitting(names: Sequence[str]) -> int:
-    """The most columns of a legend, four at most, that the page is wide enough for; a column is as wide as its name."""
+    """Return how many legend columns (at most 4) fit the page's width."""
     for ncols in range(4, 1, -1):
         tall = math.ceil(len(names) / ncols)
         columns = [names[at : at + tall] for at in range(0, len(names), tall)]
@@ -166,12 +166,12 @@ def _fitting(names: Sequence[str]) -> int:
 def _title(old: pd.DataFrame, new: pd.DataFrame) -> str:
     first, last = (math.floor(year) for year in (old["year"].min(), old["year"].max()))
     machines = {name for name in new["device_name"] if name} if len(new) else set()
-    beside = f", and on {cut(machines.pop(), 50)}" if len(machines) == 1 else ""
-    return f"AlexNet as published from {first} to {last}{beside}"
+    machine = f", and on {cut(machines.pop(), 50)}" if len(machines) == 1 else ""
+    return f"AlexNet as published from {first} to {last}{machine}"
 
 
 def _entry(part: pd.DataFrame) -> list[str]:
-    """A number, then its lines of small print; ``part`` are its marks."""
+    """Return a number and its lines of small print; ``part`` are its marks."""
     row = part.iloc[0]
     part = part.sort_values("pass")
     rates = zip(part["pass"], part["images_per_s"], strict=True)
@@ -182,23 +182,23 @@ def _entry(part: pd.DataFrame) -> list[str]:
 
 
 def _short(source: str) -> str:
-    """Owner and repository, or an address without its scheme."""
+    """Return owner and repository, or an address without its scheme."""
     return source.partition("://")[2] if "://" in source else source.partition(":")[0]
 
 
-def _long(column: Sequence[list[str]]) -> int:
-    """Lines of a column: all that an entry has behind its number."""
+def _count_lines(column: Sequence[list[str]]) -> int:
+    """Lines of small print of a column's entries, without the numbers."""
     return sum(len(entry) - 1 for entry in column)
 
 
 def _halves(entries: Sequence[list[str]]) -> tuple[Sequence[list[str]], Sequence[list[str]]]:
-    """Two columns, in order, as even as they can be."""
+    """Split into two columns of about equal height, keeping the order."""
     splits = [(entries[:at], entries[at:]) for at in range(len(entries) + 1)]
-    return min(splits, key=lambda split: max(map(_long, split)))
+    return min(splits, key=lambda split: max(map(_count_lines, split)))
 
 
 def _notes(timings: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> Iterator[str]:
-    """What is said once for the whole chart."""
+    """Yield the notes on the whole chart."""
     yield RULE
     if len(new):
         yield from _measured(new)
@@ -212,40 +212,37 @@ def _notes(timings: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> Itera
             else f"no published timing is of {net}"
         )
         if UNSIZED in net:
-            why = f"nothing published is beside {net}"
-        yield f"{why[0].upper()}{why[1:]}: compare its marks with nothing but each other."
+            why = f"nothing published is comparable with {net}"
+        yield f"{why[0].upper()}{why[1:]}: compare its marks only with each other."
     if BVLC in drawn:
         yield CAFFES
-    yield "A full training step, with optimizer, is not forward + backward: a grey cross, in no series."
+    yield "A full training step, with optimizer, is not forward + backward: a gray cross, in no series."
     why_not = reasons_left_out(timings)
     counts = why_not[why_not != ""].value_counts(sort=False)
-    said = ", ".join(f"{count} {why}" for why, count in counts.items())
-    yield (
-        f"Not drawn of {len(timings)} published: {said or 'none'}. All, with their sources in full: "
-        f"bench/output/plots/{FILE}"
-    )
+    omitted = ", ".join(f"{count} {why}" for why, count in counts.items()) or "none"
+    yield f"Not drawn of {len(timings)} published: {omitted}. All, with full sources: bench/output/plots/{FILE}"
 
 
 def _measured(new: pd.DataFrame) -> Iterator[str]:
-    """Where and when a user's rows were measured, a line for each machine."""
+    """Yield one line per machine and date on which a user's rows were measured."""
     dates = new["day"].dt.strftime("%Y-%m-%d").where(new["dated"], "at a date not stated (right edge)")
     machine = new["device_name"].where(new["device_name"] != "", "machine not named")
     groups = new.assign(when=dates, machine=machine).groupby(["when", "machine", "device"], sort=False)
     for (when, name, device), part in groups:
         nets = ", ".join(dict.fromkeys(part["net"]))
         facts = [nets, f"{cut(str(name), 80)} ({device})"]
-        facts += [f"{one} threads" for one in dict.fromkeys(part["threads"]) if one and device == "cpu"]
-        facts += [one for one in dict.fromkeys(part["precision"]) if one]
+        facts += [f"{count} threads" for count in dict.fromkeys(part["threads"]) if count and device == "cpu"]
+        facts += filter(None, dict.fromkeys(part["precision"]))
         facts += ["batch " + ", ".join(f"{batch:g}" for batch in sorted(set(part["batch"])))]
         yield f"Large marks, measured {when}: {', '.join(facts)}."
 
 
 def _print(figure: Figure, columns: Sequence[Sequence[list[str]]], notes: Sequence[str]) -> None:
-    """The key's two columns, and below them the notes, at the bottom of the page."""
+    """Print the key in two columns, and below them the notes, at the bottom of the page."""
     line = LINE / figure.get_figheight()
     look: dict[str, Any] = {"fontsize": SMALL, "va": "top", "linespacing": 1.3, "color": style.INK}
     bottom = line * (len(notes) + 0.6)
-    top = bottom + line * (max(map(_long, columns)) + 0.5)
+    top = bottom + line * (max(map(_count_lines, columns)) + 0.5)
     for column, x in zip(columns, (0.012, 0.506), strict=True):
         at = top
         for number, *lines in column:
@@ -256,12 +253,12 @@ def _print(figure: Figure, columns: Sequence[Sequence[list[str]]], notes: Sequen
 
 
 def _places(panel: Any, drawn: pd.DataFrame) -> list[tuple[float, float]]:
-    """Where marks lie on the page, in pixels."""
+    """Positions of marks in pixels."""
     return list(panel.transData.transform(drawn[["year", "images_per_s"]].to_numpy(float)))
 
 
 def _number(panel: Any, old: pd.DataFrame, taken: list[Bbox]) -> None:
-    """Each number as near to its mark as it finds room, the fastest first, with a line to it from farther off."""
+    """Place each number as near to its mark as there is room, the fastest first, with a line if far."""
     inside = panel.get_window_extent()
     facts = old.sort_values("images_per_s", ascending=False)[["number", "year", "images_per_s", "look"]]
     for number, year, rate, precision in facts.itertuples(index=False):
@@ -282,7 +279,7 @@ def _number(panel: Any, old: pd.DataFrame, taken: list[Bbox]) -> None:
 
 
 def _name(panel: Any, best: pd.DataFrame, names: Sequence[str]) -> None:
-    """Names to the right of the panel, each as high as its mark or as the others let it be."""
+    """Print names to the right of the panel, at the height of their marks as far as the others allow."""
     box, apart = panel.get_window_extent(), 25  # pixels; 9 points are 19
     heights = [y for _, y in _places(panel, best)]
     tall = [apart * (name.count("\n") + 1) for name in names]

@@ -1,4 +1,4 @@
-"""Layers plot: where the time of a pass goes, row by row, beside the whole net's."""
+"""Layers plot: time of each row of a net per pass, next to the whole net's."""
 
 import csv
 import re
@@ -18,7 +18,7 @@ from bench.output.plots import frames, style
 from bench.record.layer_times import SUM, WHOLE
 
 NEEDED = ("layer", "kind", "framework", "mode", "pass", "center_ms")
-#: Of Okabe and Ito's colours those that no framework has, and two darker ones.
+#: The colors of Okabe and Ito that no framework has, and darker ones.
 COLORS = {
     "conv": "#56B4E9",
     "relu": "#F0E442",
@@ -31,14 +31,14 @@ COLORS = {
 }
 OTHER = "#F5F5F5"
 DARK = ("lrn", "bn")
-#: Its net is told by the same log's total, which bench/output/plots/published.csv has as one of owt.
+#: Identified as owt by the total of the same log, which is in bench/output/plots/published.csv.
 PUBLISHED = "owt, Caffe + cuDNN, Titan X, batch 128 (2016)"
 PUBLISHED_NOTE = " (Caffe's backward of conv1 has the gradient of the images in it)"
-BAR, OUTLINE = 0.56, 0.2  # heights; the outline stands right below the bar
+BAR, OUTLINE = 0.56, 0.2  # heights; the outline is right below the bar
 
 
 def read_published() -> pd.DataFrame:
-    """The only known row-by-row times of such a net: owt's, another machine's, in the columns that ``draw`` needs.
+    """Return the only known published times per row: owt on a Titan X, columns as ``draw`` needs them.
 
     Source: soumith/convnet-benchmarks, caffe/output_alexnet.log, 2016.
     """
@@ -53,16 +53,16 @@ def read_published() -> pd.DataFrame:
 
 def draw_files(paths: Sequence[Path], target: Path) -> None:
     rows = pd.concat([frames.profile(path) for path in paths], ignore_index=True)
-    split = [each.name for each in PASSES.values() if each.difference]  # drawn as that and what it is taken from
+    split = [each.name for each in PASSES.values() if each.difference]  # drawn as its two parts
     draw(rows[~rows["pass"].isin(split)], target, read_published())
 
 
 def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | None = None) -> Figure:
-    """Upper panel: a bar of stacked rows for each pass and series, in ms, and outlined below it the whole net's time.
-    Lower panel: the same as shares of their sum, beside the shares that ``published`` rows have of theirs.
+    """Draw stacked bars of rows per pass and series: above in ms, with the whole net (if any) outlined below each bar;
+    below in percent of their sum, next to the ``published`` ones.
 
-    Without a row of ``WHOLE`` there is no outline; rows without a time are left out, and a difference of two times that
-    came out below nothing has no segment, and is named beside its bar.
+    Rows without a time are left out. A negative difference of two times has no segment and is named next to its bar.
+    Raises UsageError for a missing column, duplicate rows or no row.
     """
     missing = [name for name in NEEDED if name not in profile_rows]
     if missing:
@@ -77,22 +77,22 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
     twice = pd.DataFrame({"series": names, "pass": rows["pass"], "layer": rows["layer"]}).duplicated()
     if twice.any():
         name, layer, pass_ = names[twice].iloc[0], rows["layer"][twice].iloc[0], rows["pass"][twice].iloc[0]
-        raise UsageError(
-            f"layers: {name} has two rows of {layer}, {pass_}, and no column tells them apart; draw one Run"
-        )
+        raise UsageError(f"layers: expected one row of {layer}, {pass_} per series, found two of {name}; draw one Run")
     series = style.list_series(parts, names[parts.index])
     passes = list(dict.fromkeys(parts["pass"]))
     known = set() if published is None else set(published["pass"])
-    bars = [(pass_, one.name) for pass_ in passes for one in series]
-    shares = [bar for pass_ in passes for bar in [(pass_, PUBLISHED)] * (pass_ in known) + _bars_of(bars, pass_)]
+    bars = [(pass_, line.name) for pass_ in passes for line in series]
+    shares = [
+        (pass_, name) for pass_ in passes for name in [PUBLISHED] * (pass_ in known) + [line.name for line in series]
+    ]
     inches = 0.42 * (len(bars) + len(shares)) + 2.6
     with style.figure(10.0, inches, target) as figure:
         above, below = figure.subplots(2, 1, height_ratios=(len(bars), len(shares)))
         stacks: list[tuple[Any, Any, str]] = []
         for at, bar in enumerate(bars):
-            mine = (rows["pass"] == bar[0]) & (names == bar[1])
-            total = _stack(above, at, parts[mine[parts.index]], 1.0, stacks)
-            _whole(above, at, total, rows[mine])
+            chosen = (rows["pass"] == bar[0]) & (names == bar[1])
+            total = _stack(above, at, parts[chosen[parts.index]], 1.0, stacks)
+            _whole(above, at, total, rows[chosen])
         for at, (pass_, name) in enumerate(shares):
             source = published if name == PUBLISHED and published is not None else parts[names[parts.index] == name]
             here = source[source["pass"] == pass_]
@@ -110,18 +110,14 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
         outline = [Patch(facecolor="none", edgecolor=style.INK)]
         style.legend(figure, handles + outline, [*kinds, WHOLE])
         figure.suptitle(_title(parts), fontsize=12)
-        style.settle(figure)  # a name stands where its segment turned out wide enough
+        style.settle(figure)  # whether a name fits is known once segments have their width
         for panel, segment, name in stacks:
             _name(panel, segment, name)
     return figure
 
 
-def _bars_of(bars: Sequence[tuple[str, str]], pass_: str) -> list[tuple[str, str]]:
-    return [bar for bar in bars if bar[0] == pass_]
-
-
 def _stack(panel: Any, at: int, rows: pd.DataFrame, scale: float, stacks: list[tuple[Any, Any, str]]) -> float:
-    """One bar of segments in the order of the rows; its length, in the panel's unit."""
+    """Draw one bar with a segment per row; return its length in the panel's unit."""
     left = 0.0
     for layer, kind, ms in zip(rows["layer"], rows["kind"], rows["center_ms"], strict=True):
         look = {"color": COLORS.get(kind, OTHER), "edgecolor": "white", "linewidth": 0.6}
@@ -132,7 +128,7 @@ def _stack(panel: Any, at: int, rows: pd.DataFrame, scale: float, stacks: list[t
 
 
 def _whole(panel: Any, at: int, total: float, rows: pd.DataFrame) -> None:
-    """The whole net's time with its interval, and in words both times as measured and what came out below nothing."""
+    """Draw the whole net's time with its interval, and both times and the negative rows as text."""
     whole, added = (rows[rows["layer"] == name] for name in (WHOLE, SUM))
     text = f"rows {console.number(float(added['measured_ms'].iloc[0]) if len(added) else total)}"
     longest = total

@@ -1,4 +1,4 @@
-"""History: the published AlexNet timings of 2014 to 2023 as marks of a chart, and a user's rows beside them."""
+"""Data of the history plot: published AlexNet timings of 2014 to 2023, and a user's rows, as marks."""
 
 from importlib import resources
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ NUMBERS = ("batch", "forward_ms", "backward_ms", "forward_backward_ms", "images_
 
 
 class Panel(NamedTuple):
-    """A pass of ours of which something is published: its heading, its words in a speed, and the marks under it."""
+    """A panel of the chart: its title, the words for its pass next to a speed, and the passes of its marks."""
 
     title: str
     words: str
@@ -26,27 +26,26 @@ PUBLISHED_PASSES = {
     "forward": Panel("forward (inference)", "forward", ("forward",)),
     "forward_backward": Panel("forward + backward", "with backward", ("forward_backward", "train")),
 }
-#: What a published row timed, and the pass of ours that this is; a full training step is none.
+#: Kind of a published row -> pass; a full training step (``train``) is none of the timed passes.
 PASS_OF = {"inference": "forward", "forward_backward": "forward_backward", "train": "train"}
 SHOWN = "number net hardware library precision batch pass images_per_s date source caveat".split()
-#: What is published as ``original`` is, by its caveat, Caffe's net on an input of 224: our ``bvlc`` at that size.
+#: Rows published as ``original`` are, by their caveat, Caffe's net on an input of 224: the Variant ``bvlc`` at 224 px.
 BVLC = "bvlc at 224 px"
-#: Published nets that are our Variants of those names, with a date, and without a data layer in the clock.
+#: Published nets equal to the Variants of these names, with a date, and without a data layer in the clock.
 SHARED = ("owt", BVLC)
-#: Of a user's rows, what is used as text.
+#: Columns of a user's rows that are used as text.
 WORDS = "run_id variant framework mode device device_name precision size threads net flags valid".split()
-MOST, LONGEST = 15, 46  # lines of names that a panel has room for, and characters of one
+MOST, LONGEST = 15, 46  # lines of names per panel, and characters per line
 NOT_STATED, UNSIZED = "precision not stated", "size not stated"
 
 
 def read_timings() -> pd.DataFrame:
-    """The published timings, one row each; milliseconds a batch, and ``day`` (NaT where no date is stated).
+    """Read the published timings: one row per timing, ms per batch, and ``day`` (NaT without a stated date).
 
-    Source rule: every row carries the source it was read from and the caveat that stands wherever its figures do.
-    ``net`` is the network that was really timed, and only SHARED are our Variants of those names (BVLC stands in the
-    file as ``original``, by its family): ``tf_conv_only`` has no fully connected layers, ``tf_cnn_benchmarks`` other
-    widths, ``unknown`` was not told; ``caffenet`` is our Variant, but undated, and timed in full training steps or with
-    its data layer. ValueError where the rule is broken.
+    Every row has a ``source`` and a ``caveat``, which is quoted wherever its figures are; raises ValueError otherwise.
+    ``net`` is the network that was really timed. Only those in SHARED equal the Variants of their names (BVLC is
+    ``original`` in the file): ``tf_conv_only`` has no fully connected layers, ``tf_cnn_benchmarks`` other widths,
+    ``unknown`` is not stated; ``caffenet`` is undated, and timed in full training steps or with its data layer.
     """
     with resources.files("bench.output.plots").joinpath(FILE).open(encoding="utf-8") as file:
         rows = pd.read_csv(file, dtype=str, keep_default_na=False)
@@ -55,13 +54,13 @@ def read_timings() -> pd.DataFrame:
     good = {"kind": rows["kind"].isin(PASS_OF), "source": rows["source"] != "", "caveat": rows["caveat"] != ""}
     for name, known in good.items():
         if not known.all():
-            raise ValueError(f"{FILE}, row {rows.index[~known][0] + 1}: no {name}, or one that is not known")
+            raise ValueError(f"{FILE}, row {rows.index[~known][0] + 1}: missing or unknown {name}")
     caffes = (rows["net"] == "original") & rows["caveat"].str.startswith("bvlc_alexnet at 224")
     return rows.assign(net=rows["net"].mask(caffes, BVLC), day=pd.to_datetime(rows["date"].map(_day)))
 
 
 def _day(date: str) -> pd.Timestamp | None:
-    """The middle of a month or a year of which no day is stated."""
+    """Parse a date; without a day or month it is the middle of the month or year."""
     if not date:
         return None
     year, month, day = [*map(int, date.split("-")), 0, 0][:3]
@@ -69,16 +68,16 @@ def _day(date: str) -> pd.Timestamp | None:
 
 
 def select_marks(timings: pd.DataFrame) -> pd.DataFrame:
-    """The published marks that the chart has, with the columns SHOWN, those that have a number in its key first.
+    """Return the published marks of the chart, with the columns SHOWN, numbered ones first.
 
-    A row that was timed both ways has a mark in each panel; ``number`` is <NA> where there is none, ``pass`` is train
-    for a full training step, and ``images_per_s`` is batch over time where it was not published itself.
+    A row timed in both passes has a mark in each panel. ``number`` is <NA> for a mark without one, ``pass`` is train
+    for a full training step, and ``images_per_s`` is batch over time unless published itself.
     """
     return marks_of_timings(timings).sort_values(["number", "row", "pass"])[SHOWN].reset_index(drop=True)
 
 
 def reasons_left_out(timings: pd.DataFrame) -> pd.Series:
-    """Why each row is not drawn, the first reason that holds; empty where it is."""
+    """Return the first reason why each row is not drawn, empty if it is."""
     reasons = {
         "without a date": timings["day"].isna(),
         "without a batch": timings["batch"].isna() & timings["images_per_s"].isna(),
@@ -89,11 +88,11 @@ def reasons_left_out(timings: pd.DataFrame) -> pd.Series:
 
 
 def marks_of_timings(timings: pd.DataFrame) -> pd.DataFrame:
-    """One row a mark: the published columns, with the ``pass`` and its images_per_s, and besides
+    """Return one row per mark: the published columns, with its ``pass`` and ``images_per_s``, and
 
-    ``row`` (of ``timings``), ``year`` (decimal), ``cpu``, ``look`` (its precision in words), ``series`` (net,
-    processor and precision; empty for what is in none: nets other than SHARED, full training steps), ``fastest`` (of
-    its year, series and pass), ``number`` (of a row that is fastest somewhere, by date; else <NA>).
+    ``row`` (of ``timings``), ``year`` (decimal), ``cpu``, ``look`` (the precision in words), ``series`` (net,
+    processor and precision; empty for nets other than SHARED and full training steps), ``fastest`` (of its year,
+    series and pass), ``number`` (by date, of rows with a fastest mark; else <NA>).
     """
     inference = timings["kind"] == "inference"
     ms = timings["forward_backward_ms"].where(~inference, timings["forward_ms"])
@@ -102,56 +101,55 @@ def marks_of_timings(timings: pd.DataFrame) -> pd.DataFrame:
     inner = timings.assign(images_per_s=timings["batch"] * 1e3 / timings["forward_ms"], **{"pass": "forward"})
     drawn = reasons_left_out(timings) == ""
     both = [own[drawn], inner[drawn & ~inference & timings["forward_ms"].notna()]]
-    found = pd.concat(both).rename_axis("row").reset_index()
-    found["year"] = decimal(found["day"])
-    found["cpu"] = found["hardware"].str.startswith("CPU")
-    found["look"] = found["precision"].replace("", NOT_STATED)
-    name = found["net"] + found["cpu"].map({True: " CPU ", False: " GPU "}) + found["look"]
-    found["series"] = name.where(found["net"].isin(SHARED) & (found["pass"] != "train"), "")
-    groups = found[found["series"] != ""].groupby(["series", "pass", found["day"].dt.year])
-    found["fastest"] = found.index.isin(groups["images_per_s"].idxmax())
-    first = found[found["fastest"]].sort_values(["day", "row"])["row"].drop_duplicates()
-    found["number"] = found["row"].map(dict(zip(first, range(1, len(first) + 1), strict=True))).astype("Int64")
-    return found
+    marks = pd.concat(both).rename_axis("row").reset_index()
+    marks["year"] = decimal(marks["day"])
+    marks["cpu"] = marks["hardware"].str.startswith("CPU")
+    marks["look"] = marks["precision"].replace("", NOT_STATED)
+    name = marks["net"] + marks["cpu"].map({True: " CPU ", False: " GPU "}) + marks["look"]
+    marks["series"] = name.where(marks["net"].isin(SHARED) & (marks["pass"] != "train"), "")
+    groups = marks[marks["series"] != ""].groupby(["series", "pass", marks["day"].dt.year])
+    marks["fastest"] = marks.index.isin(groups["images_per_s"].idxmax())
+    first = marks[marks["fastest"]].sort_values(["day", "row"])["row"].drop_duplicates()
+    marks["number"] = marks["row"].map(dict(zip(first, range(1, len(first) + 1), strict=True))).astype("Int64")
+    return marks
 
 
 def decimal(days: pd.Series) -> pd.Series:
-    """Days as decimal years."""
+    """Convert days to decimal years."""
     return days.dt.year + (days.dt.day_of_year - 1) / 366
 
 
 def marks_of_rows(rows: pd.DataFrame | None, edge: float) -> pd.DataFrame:
-    """A user's summary rows, one a mark: what they came with, and besides
+    """Return a user's summary rows as marks: their own columns, and
 
-    ``net`` (the Variant's name, and more where it is another net than that), ``guest`` (a user's own net's name),
-    ``images_per_s``, ``dated``, ``year`` (decimal; ``edge``, or what is later, where the Run has no date). Rows of
-    parts of a net, of another pass and those slowed down on purpose are left out; UsageError where no row is left.
+    ``net`` (the Variant's name, with a suffix if the net differs from it), ``guest`` (name of a user's own net),
+    ``images_per_s``, ``dated``, ``year`` (decimal; ``edge``, or the latest year if later, for a Run without a date).
+    Leaves out rows of parts of a net, of another pass and those slowed down on purpose; raises UsageError if no row is
+    left.
     """
     if rows is None or rows.empty:
         return pd.DataFrame(columns=[*WORDS, "pass", "guest", "images_per_s", "year", "dated"])
-    said = {name: rows[name].map(style.format_value) if name in rows else pd.Series("", rows.index) for name in WORDS}
+    texts = {name: rows[name].map(style.format_value) if name in rows else pd.Series("", rows.index) for name in WORDS}
     ms = pd.to_numeric(rows["mean_ms"], errors="coerce")
     if "center_ms" in rows:
         ms = pd.to_numeric(rows["center_ms"], errors="coerce").fillna(ms)
     rate = pd.to_numeric(rows["batch"], errors="coerce") * 1e3 / ms
-    good = rows["pass"].isin(PUBLISHED_PASSES) & (said["valid"] != "False") & np.isfinite(rate) & (rate > 0)
-    good &= ~said["variant"].str.contains(".", regex=False) & ~said["flags"].str.contains("slowed_down")
+    good = rows["pass"].isin(PUBLISHED_PASSES) & (texts["valid"] != "False") & np.isfinite(rate) & (rate > 0)
+    good &= ~texts["variant"].str.contains(".", regex=False) & ~texts["flags"].str.contains("slowed_down")
     if not good.any():
         raise UsageError(
             f"history: expected a valid {' or '.join(PUBLISHED_PASSES)} of a whole net, found none; time a net"
         )
-    net = [_net(*facts) for facts in zip(said["variant"], said["size"], said["flags"], strict=True)]
-    day = pd.to_datetime(said["run_id"].str.extract(r"^(\d{8})T\d{6}Z")[0], format="%Y%m%d", errors="coerce")
+    net = [_net(*facts) for facts in zip(texts["variant"], texts["size"], texts["flags"], strict=True)]
+    day = pd.to_datetime(texts["run_id"].str.extract(r"^(\d{8})T\d{6}Z")[0], format="%Y%m%d", errors="coerce")
     years = decimal(day).astype(float)
     last = np.fmax(edge, years[good].max())
-    found = rows.assign(
-        **said, guest=said["net"], images_per_s=rate, day=day, dated=day.notna(), year=years.fillna(last)
-    )
-    return found.assign(net=net)[good]
+    facts = texts | {"guest": texts["net"], "net": net, "images_per_s": rate}
+    return rows.assign(**facts, day=day, dated=day.notna(), year=years.fillna(last))[good]
 
 
 def _net(variant: str, size: str, flags: str) -> str:
-    """Without a size nobody knows whether it is the Variant's own: such a row is in no published series."""
+    """Name a row's net. Without a size it may not be the Variant's own, so such a row is in no published series."""
     if not size and variant in (*VARIANTS, *SHARED):
         variant = f"{variant}, {UNSIZED}"
     elif variant in VARIANTS and size != str(VARIANTS[variant].input_size):
@@ -160,24 +158,23 @@ def _net(variant: str, size: str, flags: str) -> str:
 
 
 def choose_names(new: pd.DataFrame, pass_: str) -> dict[str, Any]:
-    """Names of ours, from the slowest up, each with its mark's row: the fastest of each framework, net and machine.
-    A name too long for a line has its net, whole, in a second."""
+    """Return the names to print next to a user's marks, mapped to the mark's index: the fastest per framework, net and
+    machine, from the slowest up. The net of a name longer than LONGEST is on a second line."""
     groups = new[new["pass"] == pass_].groupby(["framework", "net", "guest", "device", "device_name"])
     best = new.loc[groups["images_per_s"].idxmax()].sort_values("images_per_s", ascending=False)
-    found: dict[str, Any] = {}
+    names: dict[str, Any] = {}
     for index, row in best.iterrows():
-        said = " ".join(
-            filter(None, [row["guest"] or row["framework"], row["mode"], row["precision"].replace("fp32", "")])
-        )
+        words = [row["guest"] or row["framework"], row["mode"], row["precision"].replace("fp32", "")]
+        label = " ".join(filter(None, words))
         rate = f", {row['device']}: {format_speed(row['images_per_s'])}"
         net = row["net"] if new["net"].nunique() > 1 else ""
-        name = f"{said} {net}".strip() + rate
+        name = f"{label} {net}".strip() + rate
         if len(name) > LONGEST:
-            name = cut(said, LONGEST - len(rate)) + rate + (f"\n{net}" if net else "")
-        if len("\n".join([*found, name]).split("\n")) > MOST:
+            name = cut(label, LONGEST - len(rate)) + rate + (f"\n{net}" if net else "")
+        if len("\n".join([*names, name]).split("\n")) > MOST:
             break
-        found[name] = index
-    return dict(reversed(found.items()))
+        names[name] = index
+    return dict(reversed(names.items()))
 
 
 def cut(text: str, most: int) -> str:

@@ -1,4 +1,4 @@
-"""Roofline plot: how fast each row and each net ran, under what the machine can compute and move."""
+"""Roofline plot: speed of each layer and net under the machine's compute and copy rates."""
 
 import math
 import re
@@ -24,20 +24,20 @@ from impls.variants import variant_named
 
 NEEDED = ("name", "framework", "mode", "pass", "intensity", "gflop_per_s", "kind")
 ROOFS = (("matmul_gflop_per_s", "matrix product", "-"), ("conv_gflop_per_s", "convolution", "--"))
-HEAVY = (Conv.kind, Fc.kind)  # rows with MACs: each has its label; of the light kinds, the first
+HEAVY = (Conv.kind, Fc.kind)  # rows with MACs have a label each, the other kinds one per kind
 EDGE = style.INK
 SIZES = {"layer": 5, "net": 9}
-FAR = 22  # points: a name farther off than this has a line to its point
-SAME = 25  # pixels: rows nearer to each other than this share a name
-#: What a roof depends on, besides the machine.
+FAR = 22  # points; distance of a name from its point above which a line joins them
+SAME = 25  # pixels; rows nearer to each other share a name
+#: Columns that a roof depends on, besides the machine.
 UNDER = ("device", "precision", "threads")
 
 
 def draw_files(paths: Sequence[Path], target: Path) -> None:
-    """Draw each layer and net of a profile, and each pass of another Run, under the roofs of the first one.
+    """Draw each layer and net of a profile, and each pass of another Run, under the roofs of the first row.
 
-    Roofs are those of one machine, precision and number of threads; points with others are left out, with a line on
-    stderr.
+    Points of another device, precision or thread count than the first row are left out, with a line on stderr. Raises
+    UsageError for more than one machine.
     """
     points: list[Mapping[Any, Any]] = []
     for path in paths:
@@ -49,7 +49,7 @@ def draw_files(paths: Sequence[Path], target: Path) -> None:
     rows = frames.read(paths)
     if "device_name" in rows and rows["device_name"].nunique() > 1:
         machines = " and ".join(sorted(set(rows["device_name"])))
-        raise UsageError(f"roofline: expected one device_name, found {machines}: roofs differ")
+        raise UsageError(f"roofline: expected one device_name, found {machines}; draw each machine by itself")
     apart = [what for what in UNDER if what in rows and rows[what].nunique() > 1]
     first = rows.iloc[0]
     under = rows[(rows[apart] == first[apart]).all(axis=1)]
@@ -62,7 +62,7 @@ def draw_files(paths: Sequence[Path], target: Path) -> None:
 
 
 def profile_points(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
-    """Points of a profile: each layer, and the whole net in each pass that was measured."""
+    """Return the points of a profile: each layer, and the whole net in each measured pass."""
     points: list[Mapping[Any, Any]] = []
     derived = [name for name, timed in timed_by_name().items() if isinstance(timed, Difference)]
     for row in rows:
@@ -74,18 +74,18 @@ def profile_points(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]
 
 
 def summary_points(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]:
-    """Points of summary rows: one per pass of a whole net. Work is counted as in a profile, light layers included."""
+    """Return one point per pass of a whole net. Work includes light layers, as in a profile."""
     points: list[Mapping[Any, Any]] = []
     for row in rows:
         net, _, part = str(row["variant"]).partition(".")
         if part:
             continue
         try:
-            variant = variant_named(net, int(row.get("size", math.nan)))  # ValueError where the size is not known
+            variant = variant_named(net, int(row.get("size", math.nan)))  # ValueError if unknown
             width = work.WIDTHS.get(str(row.get("precision")), work.WIDTH)
             done = work.net_work(variant, int(row["batch"]), row["pass"], width=width)
         except (KeyError, ValueError, LayerError):
-            continue  # of another program, or another version's net
+            continue  # net of another program or version
         center = row.get("center_ms")
         speed = done.flop / float(row["mean_ms"] if pd.isna(center) else center) / 1e6
         name = f"{net} b{row['batch']}"
@@ -96,10 +96,11 @@ def summary_points(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]
 def draw(
     points: pd.DataFrame | Iterable[Mapping[str, Any]], ceilings: Mapping[str, float | None], target: Path
 ) -> Figure:
-    """Log-log, GFLOP/s against FLOP per byte: passes without a backward part in one panel, those with one in the other.
+    """Draw GFLOP/s against FLOP per byte, log-log: one panel for passes without backward, one for those with it.
 
-    ``points`` have the columns NEEDED, with ``kind`` layer or net; one without a speed or an intensity is left out.
-    ``ceilings`` are matmul_gflop_per_s, conv_gflop_per_s and copy_gb_per_s; what is None or NaN has no roof.
+    ``points`` have the columns NEEDED, ``kind`` is layer or net; those without a speed or an intensity are left out.
+    ``ceilings`` are matmul_gflop_per_s, conv_gflop_per_s and copy_gb_per_s; None or NaN gives no roof. Raises
+    UsageError for a missing column or no point.
     """
     rows = points if isinstance(points, pd.DataFrame) else pd.DataFrame(list(points))
     missing = [name for name in NEEDED if name not in rows]
@@ -127,15 +128,16 @@ def draw(
             panel.set_title(_passes_title(half))
             panel.minorticks_off()
             style.grid(panel, "both")
-            for one in series:
-                for kind, part in half[names[half.index] == one.name].groupby("kind"):
+            for line in series:
+                for kind, part in half[names[half.index] == line.name].groupby("kind"):
                     net = kind == "net"
-                    look = {"marker": one.marker, "color": one.color, "markersize": SIZES[str(kind)], "zorder": 3 + net}
+                    look = {"marker": line.marker, "color": line.color, "zorder": 3 + net}
+                    look["markersize"] = SIZES[str(kind)]
                     edge = {"markeredgecolor": style.INK if net else "white", "markeredgewidth": 1.2 if net else 0.5}
                     panel.plot(part["intensity"], part["gflop_per_s"], linestyle="", **look, **edge)
         panels[0].set_ylabel("GFLOP/s reached")
-        handles = [Line2D([], [], linestyle="", marker=one.marker, color=one.color) for one in series]
-        style.legend(figure, handles, [one.name for one in series])
+        handles = [Line2D([], [], linestyle="", marker=line.marker, color=line.color) for line in series]
+        style.legend(figure, handles, [line.name for line in series])
         figure.suptitle(style.title(rows, "Rows (small) and nets (large) under the machine's roofs"), fontsize=12)
         style.settle(figure)  # names are placed by pixels
         for panel, half in zip(panels, halves, strict=True):
@@ -145,40 +147,36 @@ def draw(
 
 
 def _limits(rows: pd.DataFrame, ceilings: Mapping[str, float | None]) -> tuple[tuple[float, float], ...]:
-    """Of both axes: every point and the ridge inside, and room for labels."""
+    """Return limits of both axes with every point, the ridge, and room for labels inside."""
     tops = [top for name, _, _ in ROOFS if (top := ceilings.get(name))]
     copy = ceilings.get("copy_gb_per_s")
     xs, ys = list(rows["intensity"]), [*rows["gflop_per_s"], *tops]
     if copy and tops:
-        xs += [max(tops) / copy, max(tops) / copy / 12]  # a slope long enough to stand its name beside
+        xs += [max(tops) / copy, max(tops) / copy / 12]  # a slope long enough for its name
     return (min(xs) / 2.5, max(xs) * 2.5), (min(ys) / 4, max(ys) * 2)
 
 
 def _passes_title(rows: pd.DataFrame) -> str:
-    """Which passes are in a panel, and of what, where they differ."""
-    kinds = {pass_: sorted(part["kind"].unique()) for pass_, part in rows.groupby("pass")}
-    said = [pass_title(str(pass_)) for pass_ in kinds]
-    if len(kinds) > 1:
-        said = [
-            f"{pass_} ({' and '.join(f'{kind}s' for kind in of)})"
-            for pass_, of in zip(said, kinds.values(), strict=True)
-        ]
-    return ", ".join(said)
+    """Name the passes in a panel, with their kinds of points if there are several passes."""
+    kinds = {pass_title(str(pass_)): sorted(part["kind"].unique()) for pass_, part in rows.groupby("pass")}
+    if len(kinds) == 1:
+        return "".join(kinds)
+    return ", ".join(f"{title} ({' and '.join(f'{kind}s' for kind in names)})" for title, names in kinds.items())
 
 
 def _roofs(panel: Any, ceilings: Mapping[str, float | None], xlim: tuple[float, float]) -> Iterator[Bbox]:
-    """Draw what the machine can do, and yield where that lies on the page."""
-    tops = [(top, said, style) for name, said, style in ROOFS if (top := ceilings.get(name))]
+    """Draw the machine's rates, and yield boxes of the lines and labels in pixels."""
+    tops = [(top, title, style) for name, title, style in ROOFS if (top := ceilings.get(name))]
     tops.sort(reverse=True)
     copy = ceilings.get("copy_gb_per_s")
-    for number, (top, said, dashes) in enumerate(tops):
+    for number, (top, title, dashes) in enumerate(tops):
         start = top / copy if copy else xlim[0]
         panel.plot([start, xlim[1]], [top, top], color=EDGE, linestyle=dashes, linewidth=1.5)
-        if copy:  # on to the left edge, where nothing else is, for its name
+        if copy:  # dotted to the left edge, where the label has room
             panel.plot([xlim[0], start], [top, top], color=EDGE, linestyle=":", linewidth=0.7)
-        up = 3 if number == 0 else -3  # the lower of two stands below its line, however close they are
+        up = 3 if number == 0 else -3  # labels above the upper line and below the lower one never touch
         look = {"va": "bottom" if up > 0 else "top", "fontsize": 9, "color": EDGE, "in_layout": False}
-        text = f"{said} {console.number(top)} GFLOP/s"
+        text = f"{title} {console.number(top)} GFLOP/s"
         label = panel.annotate(text, (xlim[0], top), (4, up), textcoords="offset points", **look)
         yield label.get_window_extent()
         yield from _along(panel, [(start, top), (xlim[1], top)])
@@ -198,7 +196,7 @@ def _roofs(panel: Any, ceilings: Mapping[str, float | None], xlim: tuple[float, 
 
 
 def _along(panel: Any, ends: Sequence[tuple[float, float]]) -> Iterator[Bbox]:
-    """A straight line on the page as a row of small boxes."""
+    """Cover a straight line with small boxes, in pixels."""
     (x0, y0), (x1, y1) = panel.transData.transform(ends)
     steps = max(1, int(math.dist((x0, y0), (x1, y1)) / 6))
     for step in range(steps + 1):
@@ -206,17 +204,16 @@ def _along(panel: Any, ends: Sequence[tuple[float, float]]) -> Iterator[Bbox]:
 
 
 def _name_points(panel: Any, rows: pd.DataFrame, taken: list[Bbox]) -> None:
-    """A name below each column of points: nets, rows with MACs (those of one intensity share a line), light kinds.
+    """Print a name below each column of points: nets, rows with MACs (one name per intensity), light kinds.
 
-    All frameworks' points of a row stand in one column, since it is the same work; a name that finds no room near it
-    among points, roofs and other names is left out.
+    All frameworks' points of a row form a column, since the work is the same. Names without room are left out.
     """
     places = panel.transData.transform(rows[["intensity", "gflop_per_s"]].to_numpy())
     taken = taken + [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in places]
     inside = panel.get_window_extent()
-    for said, net, x, y in _columns(rows.assign(px=places[:, 0])):
+    for name, net, x, y in _columns(rows.assign(px=places[:, 0])):
         look = {"fontsize": 9, "zorder": 5, "weight": "bold" if net else "normal", "in_layout": False}
-        label = panel.annotate(said, (x, y), (0, 0), textcoords="offset points", va="center", **look)
+        label = panel.annotate(name, (x, y), (0, 0), textcoords="offset points", va="center", **look)
         label.set_path_effects([patheffects.withStroke(linewidth=2, foreground=style.PAPER)])
         for across, dx, dy in _offsets(5 if net else 2):
             label.set(ha=across, position=(dx, dy))
@@ -233,26 +230,27 @@ def _name_points(panel: Any, rows: pd.DataFrame, taken: list[Bbox]) -> None:
 
 
 def _columns(rows: pd.DataFrame) -> Iterator[tuple[str, bool, float, float]]:
-    """What stands one above the other: its name, whether a net's, its lowest point; nets first, light kinds last."""
+    """Yield each column's name, whether it is a net, and its lowest point; nets first, light kinds last."""
     net = rows["kind"] == "net"
-    kind = rows["name"].map(_kind)
-    rank = (~net).astype(int) + (~net & ~kind.isin(HEAVY))  # 0: a net, 1: a row with MACs, 2: a light one
-    said = rows["name"].where(net, kind.where(rank == 2, rows["name"].map(_row)))
-    keyed = rows.assign(rank=rank, said=said, of=kind.where(~net, "")).sort_values(["rank", "of", "px"])
-    columns = [part for _, part in keyed.groupby(["rank", "said"], sort=False)]
+    row = rows["name"].str.rpartition(".")[2]  # without the net's name
+    kind = row.str.replace(r"\d+$", "", regex=True).where(~net, "")
+    rank = (~net).astype(int) + (~net & ~kind.isin(HEAVY))  # 0: net, 1: row with MACs, 2: light row
+    label = rows["name"].where(net, kind.where(rank == 2, row))
+    keyed = rows.assign(rank=rank, label=label, family=kind).sort_values(["rank", "family", "px"])
+    columns = [part for _, part in keyed.groupby(["rank", "label"], sort=False)]
     while columns:
         part = columns.pop(0)
-        what, of = int(part["rank"].iloc[0]), str(part["of"].iloc[0])
-        while what == 1 and columns and str(columns[0]["of"].iloc[0]) == of:
+        first = int(part["rank"].iloc[0])
+        while first == 1 and columns and columns[0]["family"].iloc[0] == part["family"].iloc[0]:
             if columns[0]["px"].mean() - part["px"].max() > SAME:
                 break
             part = pd.concat([part, columns.pop(0)])
         lowest = part.sort_values("gflop_per_s").iloc[0]
-        yield _range(sorted(part["said"].unique())), what == 0, lowest["intensity"], lowest["gflop_per_s"]
+        yield _range(sorted(part["label"].unique())), first == 0, lowest["intensity"], lowest["gflop_per_s"]
 
 
 def _range(names: Sequence[str]) -> str:
-    """conv3, conv4, conv5 as conv3–5; those that do not follow each other with commas."""
+    """Join names with commas, consecutive ones as a range: conv3–5."""
     numbers = [int(digits[0]) if (digits := re.findall(r"\d+$", name)) else 0 for name in names]
     if len(names) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
         return f"{names[0]}–{numbers[-1]}"
@@ -260,19 +258,9 @@ def _range(names: Sequence[str]) -> str:
 
 
 def _offsets(radius: float) -> Iterator[tuple[str, float, float]]:
-    """Where a name may stand, in points from its point, the best first: below, then beside, then farther off."""
+    """Yield alignments and offsets of a name in points, the best first: below, at the sides, farther below."""
     for away in range(12):
         down = -radius - 9 - 6 * away
         yield from (("center", 0, down), ("left", -6, down), ("right", 6, down))
         if not away:
             yield from (("left", radius + 6, 0), ("right", -radius - 6, 0))
-
-
-def _row(name: str) -> str:
-    """A row without its net's name."""
-    return str(name).rpartition(".")[2]
-
-
-def _kind(name: str) -> str:
-    """Of a row by its name: ``owt.relu3`` is relu."""
-    return re.sub(r"\d+$", "", _row(name))

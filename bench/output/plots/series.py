@@ -1,4 +1,4 @@
-"""Series: every iteration in the order taken, burn-in and turns."""
+"""Series plot: every iteration in the order taken, with burn-in and turns."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ from bench.cases.passes import pass_title
 from bench.output import console
 from bench.output.plots import distribution, frames, style
 
-MOST_BANDS = 100  # Rounds, up to which a line stands where each begins
-BURNING = 2.0  # where burn-in is shown, at least so many times the highest p95
-PAUSE = 0.005  # of all time in iterations: what is left on the axis of a longer pause
-LINES = (("-", ":"), ("--", "-."))  # not compiled and compiled, as drawing's markers
+MOST_BANDS = 100  # Rounds; with more, no lines between them
+BURNING = 2.0  # shortest axis, as a multiple of the highest p95
+PAUSE = 0.005  # longest pause on the axis, as a share of the time in iterations
+LINES = (("-", ":"), ("--", "-."))  # not compiled, compiled; like style.MARKERS
 
 
 def draw_files(paths: Sequence[Path], target: Path) -> None:
@@ -25,10 +25,10 @@ def draw_files(paths: Sequence[Path], target: Path) -> None:
 
 
 def draw(rows: pd.DataFrame, target: Path) -> Figure:
-    """Every iteration of a Run in the order taken, in ms: one panel a pass, and one of a single Round and its turns.
+    """Draw every iteration of a Run in the order taken, in ms: one panel per pass, and one with the turns of one Round.
 
-    ``rows`` are as ``frames.samples`` gives them; UsageError where they are of several Runs, which have no clock in
-    common, or where none has a duration. Pauses are cut short. Without start times, x is the iteration's number.
+    ``rows`` come from ``frames.samples``. Pauses are shortened; without start times, x is the iteration's number.
+    Raises UsageError for several Runs, which have no common clock, or if no row has a duration.
     """
     runs = list(map(str, rows["run_id"].unique())) if "run_id" in rows else []
     if len(runs) > 1:
@@ -63,15 +63,17 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
 
 
 def _placed(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Rows in the order taken, with their ``x``, the ``band`` of their Round and their ``turn``, both from 0; and what
-    x is: s since the first one, without most of the pauses."""
+    """Sort rows in the order taken and add ``x``, ``band`` (Round) and ``turn``, both from 0; return them with the
+    label of the x axis."""
     starts = rows["start_ns"]
     if starts.isna().any() or starts.nunique() < 2:
         why = "not every row has a start_ns" if starts.isna().any() else "all rows have one start_ns"
-        x, axis = np.arange(1.0, len(rows) + 1), f"iteration, as they stand in the table: {why}"
+        x, axis = np.arange(1.0, len(rows) + 1), f"iteration, in the order of the table: {why}"
     else:
         back = starts.diff() < 0
-        if (back & rows.duplicated(["round", "attempt"])).any():  # else a Run went on after a restart, with a new clock
+        if (
+            back & rows.duplicated(["round", "attempt"])
+        ).any():  # else the machine restarted, with a new clock, before --resume
             rows = rows.sort_values("start_ns", kind="stable")
         x, axis = _elapsed(rows)
     band = pd.Series(_number(rows["round"], rows["attempt"]), rows.index)
@@ -92,13 +94,13 @@ def _elapsed(rows: pd.DataFrame) -> tuple[np.ndarray, str]:
 
 
 def _number(*columns: pd.Series) -> np.ndarray:
-    """Which stretch of rows that are alike in these columns each row is in, from 0."""
+    """Number the stretches of rows with equal values in these columns, from 0."""
     changes = [(column != column.shift()).to_numpy() for column in columns]
     return np.logical_or.reduce(changes).cumsum() - 1
 
 
 def _bands(rows: pd.DataFrame) -> pd.DataFrame:
-    """The Rounds in the order taken: what each is called, its first and its last x."""
+    """Return label, first and last x of the Rounds in the order taken."""
     bands = rows.groupby("band").agg({"round": "first", "attempt": "first", "x": ["min", "max"]})
     bands.columns = pd.Index(["round", "attempt", "left", "right"])
     again = np.where(bands["attempt"] > 0, " again", "")
@@ -106,7 +108,7 @@ def _bands(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _alone(rows: pd.DataFrame) -> int:
-    """The band of the first Round that has valid samples, or that there is."""
+    """Return the band of the first Round with valid samples, else of the first Round."""
     counted = rows["band"][rows["counts"]]
     return int(counted.iloc[0]) if len(counted) else 0
 
@@ -114,21 +116,20 @@ def _alone(rows: pd.DataFrame) -> int:
 def _iterations(
     panel: Any, rows: pd.DataFrame, looks: Sequence[style.Series], title: str, size: float, pad: int = 6
 ) -> None:
-    """A dot an iteration, a line through those of one turn; what is beyond the axis stands at its end."""
+    """Draw a dot per iteration and a line per turn; iterations beyond the axis are triangles at its end."""
     reach = distribution.scale_axis(panel.set_yscale, panel.yaxis, rows, BURNING)
-    for one in looks:
-        mine = rows[rows["series"] == one.name]
-        x, y, far = mine["x"].to_numpy(), mine["ms"].clip(upper=reach).to_numpy(), (mine["ms"] > reach).to_numpy()
+    for line in looks:
+        part = rows[rows["series"] == line.name]
+        x, y, far = part["x"].to_numpy(), part["ms"].clip(upper=reach).to_numpy(), (part["ms"] > reach).to_numpy()
         if len(rows) <= distribution.MANY:
-            ends = np.flatnonzero(np.diff(mine["turn"])) + 1
-            panel.plot(
-                np.insert(x, ends, np.nan), np.insert(y, ends, np.nan), color=one.color, linewidth=0.7, alpha=0.6
-            )
-        for kind, look in _kinds(one, size).items():
-            chosen = (mine["kind"] == kind).to_numpy() & ~far
+            ends = np.flatnonzero(np.diff(part["turn"])) + 1
+            gaps = (np.insert(x, ends, np.nan), np.insert(y, ends, np.nan))
+            panel.plot(*gaps, color=line.color, linewidth=0.7, alpha=0.6)
+        for kind, look in _kinds(line, size).items():
+            chosen = (part["kind"] == kind).to_numpy() & ~far
             panel.plot(x[chosen], y[chosen], linestyle="", rasterized=len(rows) > distribution.MANY, **look)
         if far.any():
-            panel.plot(x[far], y[far], marker="^", linestyle="", color=one.color, markersize=5, clip_on=False)
+            panel.plot(x[far], y[far], marker="^", linestyle="", color=line.color, markersize=5, clip_on=False)
     panel.set_title(title, loc="left", fontsize=11, pad=pad)
     if (rows["ms"] > reach).any():
         text = distribution.describe_beyond(rows["ms"], reach)
@@ -137,9 +138,9 @@ def _iterations(
     style.grid(panel)
 
 
-def _kinds(one: style.Series, size: float) -> dict[str, dict[str, Any]]:
-    """How the iterations of a series are drawn, in the order they are painted."""
-    plain = {"color": one.color, "marker": one.marker, "markersize": size}
+def _kinds(line: style.Series, size: float) -> dict[str, dict[str, Any]]:
+    """Return the look of each kind of iteration, in the order of painting."""
+    plain = {"color": line.color, "marker": line.marker, "markersize": size}
     return {
         distribution.PHASES["burn_in"]: plain
         | {"markerfacecolor": "none", "markeredgewidth": min(0.8, size / 3), "alpha": 0.7},
@@ -150,21 +151,21 @@ def _kinds(one: style.Series, size: float) -> dict[str, dict[str, Any]]:
 
 
 def _medians(panel: Any, rows: pd.DataFrame, looks: Sequence[style.Series]) -> None:
-    """A line at the median of each Round's valid samples."""
-    for one in looks:
-        mine = rows[rows["counts"] & (rows["series"] == one.name)]
-        of = mine.groupby("band").agg(median=("ms", "median"), left=("x", "min"), right=("x", "max"))
-        for color, width, line in ((style.PAPER, 3.2, "-"), (one.color, 1.6, _line(one))):
-            look = {"color": color, "linewidth": width, "linestyle": line}
-            panel.hlines(of["median"], of["left"], of["right"], zorder=3, **look)
+    """Draw a line at the median of each Round's valid samples."""
+    for line in looks:
+        part = rows[rows["counts"] & (rows["series"] == line.name)]
+        rounds = part.groupby("band").agg(median=("ms", "median"), left=("x", "min"), right=("x", "max"))
+        for color, width, dashes in ((style.PAPER, 3.2, "-"), (line.color, 1.6, _dashes(line))):
+            look = {"color": color, "linewidth": width, "linestyle": dashes}
+            panel.hlines(rounds["median"], rounds["left"], rounds["right"], zorder=3, **look)
 
 
-def _line(one: style.Series) -> Any:
-    return LINES[one.compiled][one.number % 2]
+def _dashes(line: style.Series) -> Any:
+    return LINES[line.compiled][line.number % 2]
 
 
 def _banded(panel: Any, rows: pd.DataFrame) -> None:
-    """Burn-in on grey."""
+    """Shade burn-in and set the x limits."""
     burning = rows["phase"] == "burn_in"
     spans = rows[burning].groupby(_number(burning, rows["band"])[burning.to_numpy()])["x"].agg(["min", "max"])
     places = list(zip(spans["min"], spans["max"] - spans["min"], strict=True))
@@ -175,7 +176,7 @@ def _banded(panel: Any, rows: pd.DataFrame) -> None:
 
 
 def _bounded(panel: Any, bands: pd.DataFrame, labels: bool) -> None:
-    """A line where each Round begins, and its label above it where there is room."""
+    """Draw a line at the start of each Round, and labels as far as there is room."""
     across = panel.get_xaxis_transform()
     if len(bands) <= MOST_BANDS:
         panel.vlines(bands["left"], 0, 1, color=style.FAINT, linewidth=0.5, alpha=0.6, transform=across, zorder=0)
@@ -190,8 +191,8 @@ def _bounded(panel: Any, bands: pd.DataFrame, labels: bool) -> None:
 
 
 def _legend(rows: pd.DataFrame, looks: Sequence[style.Series]) -> Iterator[tuple[str, Line2D]]:
-    for one in looks:
-        yield one.name, Line2D([], [], color=one.color, marker=one.marker, linestyle=_line(one), linewidth=1.6)
+    for line in looks:
+        yield line.name, Line2D([], [], color=line.color, marker=line.marker, linestyle=_dashes(line), linewidth=1.6)
     for kind, look in _kinds(style.Series("", "", False, 0), 5.0).items():
         if kind != distribution.PHASES["sample"] and (rows["kind"] == kind).any():
             yield kind, Line2D([], [], linestyle="", **look)

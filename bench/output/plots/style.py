@@ -1,4 +1,4 @@
-"""What every plot shares: series and how they look, a Figure without global state, and the file it goes to."""
+"""Shared by all plots: series and their looks, and a Figure without global state that is saved to a file."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,19 +15,19 @@ from matplotlib.figure import Figure
 from bench import UsageError
 from impls import FRAMEWORKS
 
-#: Okabe and Ito's colours, told apart by colour-blind readers; one framework, one colour, everywhere.
+#: Colors of Okabe and Ito, distinct for color-blind readers; one per framework in all plots.
 COLORS = {name: framework.color for name, framework in FRAMEWORKS.items() if framework.color}
 OTHER = "#7F7F7F"
-#: Of frameworks that are not ours, in the order of their names; beyond them all are OTHER.
+#: Colors of other frameworks, in the order of their names; any further ones are OTHER.
 OTHERS = (OTHER, "#CC79A7", "#E69F00", "#56B4E9")
-#: What tells two series of one framework and mode apart, where it varies; and how its values are spoken.
+#: Columns added to a series label when they vary, and how to format them.
 APART = ("net", "layout", "lrn", "preset", "arm")
-SPOKEN = {"lrn": "{} LRN", "preset": "{} preset", "size": "{} px", "threads": "{} threads", "batch": "batch {}"}
-#: Not compiled and compiled, each with more looks for a second series of the same framework.
+FORMATS = {"lrn": "{} LRN", "preset": "{} preset", "size": "{} px", "threads": "{} threads", "batch": "batch {}"}
+#: Looks of series that are not compiled, then compiled, by their number within the framework.
 HATCHES = (("", "//", "..", "oo"), ("\\\\", "xx", "++", "**"))
 MARKERS = (("o", "v", "P", "X"), ("s", "^", "D", "*"))
-PIXELS = 150  # an inch
-#: What lies on paper, not on a bar: a page that shows a chart on dark paper finds these and turns them.
+PIXELS = 150  # per inch
+#: Colors of everything but data; a page in dark mode replaces exactly these.
 INK, FAINT, GRID, SHADE, PAPER = "#1F2328", "#59636E", "#DDDEE0", "#EEEFF1", "#FEFEFE"
 LOOKS: dict[Any, Any] = {
     "font.size": 11,
@@ -42,18 +42,18 @@ LOOKS: dict[Any, Any] = {
     "figure.facecolor": PAPER,
     "svg.hashsalt": "alexnet-bench",  # one Run, one file
 }
-#: By ending, what a file would say of when it was made: one Run, one file.
+#: Metadata without the time of writing, by file suffix: one Run, one file.
 UNDATED: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What is drawn alike: its name in the legend and its looks."""
+    """Rows that are drawn alike: their name in the legend and their look."""
 
     name: str
     framework: str
     compiled: bool
-    number: int  # among those of its framework that are compiled, or are not
+    number: int  # within its framework and ``compiled``
     color: str = OTHER
 
     @property
@@ -68,8 +68,8 @@ class Series:
 
 
 def label_series(rows: pd.DataFrame, apart: Sequence[str] = APART) -> pd.Series:
-    """Each row's series: framework, mode, and those of ``apart`` that are there and vary, but a layout only where it
-    does within a framework, since each has layouts of its own."""
+    """Return each row's series: framework, mode, and the columns of ``apart`` that exist and vary; a layout must vary
+    within a framework, since each framework has its own."""
     names = rows["framework"].astype(str) + " " + rows["mode"].astype(str)
     for column in apart:
         if column not in rows:
@@ -79,36 +79,37 @@ def label_series(rows: pd.DataFrame, apart: Sequence[str] = APART) -> pd.Series:
             vary = values.groupby(rows["framework"]).transform("nunique") > 1
         else:
             vary = pd.Series(values.nunique() > 1, rows.index)
-        form = " " + SPOKEN.get(column, "{}")
-        said = pd.Series([form.format(value) if value else "" for value in values], rows.index)
-        names = names + said.where(vary, "")
+        form = " " + FORMATS.get(column, "{}")
+        words = pd.Series([form.format(value) if value else "" for value in values], rows.index)
+        names = names + words.where(vary, "")
     return names
 
 
 def list_series(rows: pd.DataFrame, names: pd.Series) -> list[Series]:
-    """The series of rows, those that are not compiled first, then their compiled peers; else as they come."""
-    found: list[Series] = []
+    """List the series of rows in their order, those that are not compiled first."""
+    series: list[Series] = []
     foreign = sorted(set(rows["framework"].astype(str)) - set(COLORS))
     colors = COLORS | dict(zip(foreign, OTHERS, strict=False))
     firsts = rows.assign(series=names).drop_duplicates("series")
     for name, framework, mode in zip(firsts["series"], firsts["framework"], firsts["mode"], strict=True):
         compiled = framework in FRAMEWORKS and mode in FRAMEWORKS[framework].compiled
-        number = sum((one.framework, one.compiled) == (framework, compiled) for one in found)
-        found.append(Series(name, framework, compiled, number, colors.get(framework, OTHER)))
-    return sorted(found, key=lambda one: one.compiled)
+        number = sum((known.framework, known.compiled) == (framework, compiled) for known in series)
+        series.append(Series(name, framework, compiled, number, colors.get(framework, OTHER)))
+    return sorted(series, key=lambda line: line.compiled)
 
 
 def format_value(value: Any) -> str:
-    """A cell as text: empty for nothing, 2 for 2.0."""
+    """Return a cell as text: empty for NaN or None, 2 for 2.0."""
     if pd.isna(value):
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def title(rows: pd.DataFrame, otherwise: str) -> str:
-    """The machine, where all rows name the same one."""
-    known = [list(rows[name].dropna().unique()) if name in rows else [] for name in ("device_name", "threads")]
-    machine, threads = known
+    """Return the machine if all rows name the same one."""
+    machine, threads = (
+        list(rows[name].dropna().unique()) if name in rows else [] for name in ("device_name", "threads")
+    )
     if len(machine) != 1:
         return otherwise
     return f"{machine[0]}, {threads[0]:g} threads" if len(threads) == 1 else str(machine[0])
@@ -116,7 +117,7 @@ def title(rows: pd.DataFrame, otherwise: str) -> str:
 
 @contextmanager
 def figure(width: float, height: float, target: Path) -> Iterator[Figure]:
-    """A Figure of so many inches, saved on the way out; UsageError where that is not possible."""
+    """Provide a Figure of this size in inches and save it on exit; raises UsageError if it cannot be written."""
     with matplotlib.rc_context(LOOKS):
         drawn = Figure(figsize=(width, height), dpi=PIXELS, layout="constrained")
         FigureCanvasAgg(drawn)
@@ -133,7 +134,7 @@ def grid(panel: Any, axis: str = "y") -> None:
 
 
 def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
-    """Below the panels, in as few lines as fit, each about as long as the next."""
+    """Place a legend below the panels, in as few lines as possible of about equal length."""
     inches = 0.65 + 0.09 * max(map(len, names), default=1)
     lines = math.ceil(len(names) / max(1, int(figure.get_figwidth() / inches)))
     look = {"ncols": math.ceil(len(names) / max(1, lines)), "frameon": False, "columnspacing": 1.4}
@@ -141,6 +142,6 @@ def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None
 
 
 def settle(figure: Figure) -> None:
-    """Lay the panels out and leave them there: what is placed by pixels from here on stays right."""
+    """Lay out the panels once and fix them, so that items can be placed by pixels."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

@@ -1,4 +1,4 @@
-"""Sweep: images a second, and the share of the machine's best rate, against the batch."""
+"""Throughput plot: images per second, and the share of the machine's best rate, against the batch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ from bench.stats import roofline
 from impls.layers import LayerError
 from impls.variants import variant_named
 
-#: A line is one net under one condition: whatever else varies stands in its name.
+#: Columns added to a line's name when they vary.
 APART = ("variant", "size", "device", "device_name", "precision", "threads", *style.APART)
-REACH = 2.0  # of the fastest, how far an axis goes at most
+REACH = 2.0  # longest axis, as a multiple of the fastest speed
 
 
 def draw_files(paths: Sequence[Path], target: Path) -> None:
@@ -25,10 +25,10 @@ def draw_files(paths: Sequence[Path], target: Path) -> None:
 
 
 def draw(rows: pd.DataFrame, target: Path) -> Figure:
-    """Images a second against the batch with their 95 % interval, one panel a pass and one line a series; below it the
-    peak fraction, where there is one. A dotted line is the batch from which the arithmetic sets the time.
+    """Draw images per second with 95 % intervals against the batch, one panel per pass and one line per series, and the
+    peak fraction below if known. A dotted line marks the batch from which the net is compute-bound.
 
-    ``rows`` are summary rows as ``frames.read`` gives them. Of one batch there are points side by side, and it is said.
+    ``rows`` come from ``frames.read``. With a single batch, points are side by side and the axis tells how to get more.
     """
     batches = sorted(rows["batch"].unique())
     rows = _with_speed(rows)
@@ -43,12 +43,12 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
         panels = figure.subplots(1 + peaks, len(passes), squeeze=False, sharex=True, height_ratios=[3, 2][: 1 + peaks])
         for column, pass_ in zip(panels.T, passes, strict=True):
             here = rows["pass"] == pass_
-            for number, one in enumerate(series):
-                aside = 1.0 if len(batches) > 1 else 2 ** (0.12 * (number - (len(series) - 1) / 2))
-                _line(column, rows[here & (names == one.name)].sort_values("batch"), one, aside)
+            for number, line in enumerate(series):
+                shift = 1.0 if len(batches) > 1 else 2 ** (0.12 * (number - (len(series) - 1) / 2))
+                _line(column, rows[here & (names == line.name)].sort_values("batch"), line, shift)
             text = _turn(column, rows[here])
             column[0].set_title(pass_title(str(pass_)), pad=20 if text else None)
-            # above the panel, where it meets no line
+            # above the panel, clear of all lines
             column[0].annotate(text, (0.5, 1.02), xycoords="axes fraction", ha="center", fontsize=9, color=style.FAINT)
             for panel in column:
                 panel.set_xscale("log", base=2)
@@ -56,7 +56,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
                 panel.set_xticks([], minor=True)
                 style.grid(panel)
             highest, widest = rows["speed"][here].max(), rows["speed_high"][here].max()
-            if widest > REACH * highest:  # one such interval would leave no room for the rest
+            if widest > REACH * highest:  # would compress all lines
                 column[0].set_ylim(0, REACH * highest)
                 column[0].set_title(f"an interval goes on up to {console.number(widest)}", loc="right", fontsize=9)
             else:
@@ -76,7 +76,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
 
 
 def _with_speed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Centre and interval as images a second: its low end is the high end of the time; without a centre, the mean."""
+    """Add center and interval as images per second; the mean serves if there is no center."""
     known = {name: rows[name] for name in ("center_ms", "ci95_low_ms", "ci95_high_ms", "peak_fraction") if name in rows}
     numbers = {name: pd.to_numeric(column, errors="coerce") for name, column in known.items()}
     none = pd.Series(np.nan, rows.index)
@@ -90,18 +90,18 @@ def _with_speed(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _line(column: Any, rows: pd.DataFrame, one: style.Series, aside: float) -> None:
-    """``aside`` moves points of one batch apart."""
-    look = {"color": one.color, "marker": one.marker, "linestyle": "--" if one.compiled else "-", "markersize": 6}
+def _line(column: Any, rows: pd.DataFrame, line: style.Series, shift: float) -> None:
+    """Draw a series in the panels of a pass; the factor ``shift`` separates points of one batch."""
+    look = {"color": line.color, "marker": line.marker, "linestyle": "--" if line.compiled else "-", "markersize": 6}
     errors = [rows["speed"] - rows["speed_low"], rows["speed_high"] - rows["speed"]]
     missing = [error.fillna(0.0).clip(lower=0).to_numpy() for error in errors]
-    column[0].errorbar(rows["batch"] * aside, rows["speed"], yerr=missing, capsize=4, label=one.name, **look)
+    column[0].errorbar(rows["batch"] * shift, rows["speed"], yerr=missing, capsize=4, label=line.name, **look)
     if len(column) > 1 and rows["peak_fraction"].notna().any():
-        column[1].plot(rows["batch"] * aside, rows["peak_fraction"], **look)
+        column[1].plot(rows["batch"] * shift, rows["peak_fraction"], **look)
 
 
 def _turn(column: Any, rows: pd.DataFrame) -> str:
-    """Draw the turning batch, or from the least to the most where rows have different ceilings; and say it."""
+    """Mark the batch from which the net is compute-bound, or a range if ceilings differ; return it in words."""
     turns = _turns(rows)
     if not turns:
         return ""
@@ -134,7 +134,7 @@ def _turns(rows: pd.DataFrame) -> list[int]:
         width = roofline.WIDTHS.get(precision, roofline.WIDTH)
         try:
             turn = roofline.turning_batch(variant_named(variant, int(size)), pass_, ceiling, copy, width=width)
-        except (KeyError, LayerError):  # another program's net
+        except (KeyError, LayerError):  # net of another program
             continue
         turns.append(roofline.LARGEST_BATCH + 1 if turn is None else turn)
     return turns

@@ -1,4 +1,4 @@
-"""Bars: the times of each Case, from result CSVs, ours or any with the same columns."""
+"""Times plot: a bar per Case, with error bars and intervals."""
 
 import math
 import textwrap
@@ -18,17 +18,17 @@ from bench.output import console
 from bench.output.plots import frames, style
 from impls.variants import VARIANTS
 
-WIDEST = 10.0  # inches of panels beside each other that a page still shows legibly
-EDGE = 1.5  # inches of a panel that hold its axis, and the room at its ends
-BAR, SLIM = 0.8, 0.6  # inches; slim where that keeps more in one panel
+WIDEST = 10.0  # inches of all panels in a row
+EDGE = 1.5  # inches of a panel for its axis and margins
+BAR, SLIM = 0.8, 0.6  # inches; slim if that keeps more in one panel
 NARROW = 0.45  # inches, below which the numbers over two bars would touch
-LETTER = 0.095  # inches that one takes at most, on average
-LINE = 30  # letters of a label, then it is broken
-REACH = 3.0  # times the longest mean of a pass, how far an interval is drawn
-MOST = 240  # bars; more take longer to lay out than anyone waits
+LETTER = 0.095  # inches per character, upper limit of the average
+LINE = 30  # characters per line of a label
+REACH = 3.0  # end of an interval, as a multiple of the longest mean of its pass
+MOST = 240  # bars; more take too long to lay out
 INTERVAL = ("ci95_low_ms", "center_ms", "ci95_high_ms")
-INTERVAL_NAME = "centre of Rounds, 95 % interval"
-#: On a white edge, so that they show on any colour, over a hatch and on dark paper.
+INTERVAL_NAME = "center of Rounds, 95 % interval"
+#: With a white edge, to be visible on any color, over a hatch and on dark paper.
 DARK = "#111111"
 DIAMOND: dict[str, Any] = {
     "marker": "D",
@@ -44,11 +44,10 @@ def draw_files(paths: Sequence[Path], target: Path) -> None:
 
 
 def draw(rows: pd.DataFrame, target: Path) -> Figure:
-    """Mean of each Case with its stddev as thin error bar, and over it, where there is one, the centre with its 95 %
-    interval.
+    """Draw the mean of each Case as a bar with its stddev as error bar, and the center with its 95 % interval if known.
 
-    One panel a pass, one group of bars a net and batch that was timed in it, and in a group the modes that do not
-    compile before those that do. Groups that are too many for a page's width go on in the panel below.
+    One panel per pass and one group of bars per net and batch, modes that do not compile first. Groups that exceed the
+    page's width continue in another panel below. Raises UsageError for more than MOST rows.
     """
     if len(rows) > MOST:
         raise UsageError(f"nothing to draw: expected at most {MOST} rows as bars, found {len(rows)}; name fewer CSVs")
@@ -56,34 +55,34 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
     names, labels = style.label_series(rows), label_rows(rows)
     series = style.list_series(rows, names)
     groups = [_groups(labels[rows["pass"] == pass_], names, series) for pass_ in passes]
-    most = max(len(those) for one in groups for those in one.values())
-    few, width = _few(max((list(one) for one in groups), key=len), most)
-    parts = [[list(one)[first : first + few] for first in range(0, len(one), few)] for one in groups]
-    beside = max(map(len, parts)) == 1 and width * len(passes) <= WIDEST
-    across, down = (len(passes), 1) if beside else (1, sum(map(len, parts)))
+    most = max(len(lines) for group in groups for lines in group.values())
+    few, width = _few(max((list(group) for group in groups), key=len), most)
+    parts = [[list(group)[first : first + few] for first in range(0, len(group), few)] for group in groups]
+    single_row = max(map(len, parts)) == 1 and width * len(passes) <= WIDEST
+    across, down = (len(passes), 1) if single_row else (1, sum(map(len, parts)))
     upright = (width - EDGE) / few / (most + 0.5) < NARROW
     height = 3.3 + 0.22 * max(label.count("\n") + 1 for label in labels)
     with style.figure(width * across, height * down, target) as figure:
         panels = list(figure.subplots(down, across, squeeze=False).flatten())
-        left = iter(panels)
-        for pass_, of, pages in zip(passes, groups, parts, strict=True):
-            mine, reach = [next(left) for _ in pages], REACH * rows["mean_ms"][rows["pass"] == pass_].max()
-            for panel, part in zip(mine, pages, strict=True):
-                places = [_places(of[label], most) for label in part]
-                for one in series:
-                    chosen = (rows["pass"] == pass_) & (names == one.name) & labels.isin(part)
-                    at = [(number := part.index(label)) + places[number][one.name] for label in labels[chosen]]
-                    _bars(panel, rows[chosen], at, one, 0.74 / (most + 0.5), upright=upright, reach=reach)
+        free = iter(panels)
+        for pass_, group, pages in zip(passes, groups, parts, strict=True):
+            pass_panels, reach = [next(free) for _ in pages], REACH * rows["mean_ms"][rows["pass"] == pass_].max()
+            for panel, part in zip(pass_panels, pages, strict=True):
+                places = [_places(group[label], most) for label in part]
+                for line in series:
+                    chosen = (rows["pass"] == pass_) & (names == line.name) & labels.isin(part)
+                    at = [(number := part.index(label)) + places[number][line.name] for label in labels[chosen]]
+                    _bars(panel, rows[chosen], at, line, 0.74 / (most + 0.5), upright=upright, reach=reach)
                 panel.set_title(pass_title(str(pass_)))
                 panel.set_xticks(range(len(part)), part)
                 panel.set_xlim(-0.5, few - 0.5)
                 style.grid(panel)
-            _scale(mine, 1.25 if upright else 1.08)
-        for panel in panels[:1] if beside else panels:
-            panel.set_ylabel("ms a pass: mean ± stddev" + (" (less is faster)" if beside else ""))
+            _scale(pass_panels, 1.25 if upright else 1.08)
+        for panel in panels[:1] if single_row else panels:
+            panel.set_ylabel("ms per pass: mean ± stddev" + (" (less is faster)" if single_row else ""))
         letters = int(width * across / LETTER)
         style.legend(figure, *_legend(series, bool(_marked(rows).any()), letters))
-        title = _broken(style.title(rows, "AlexNet, time a pass"), letters)
+        title = _wrap(style.title(rows, "AlexNet, time per pass"), letters)
         figure.suptitle(title, fontsize=12)
         legend = figure.legends[0].get_window_extent().height / figure.dpi
         figure.set_figheight(height * down + legend + 0.25 * (title.count("\n") + 1))
@@ -91,13 +90,13 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
 
 
 def _groups(labels: pd.Series, names: pd.Series, series: Sequence[style.Series]) -> dict[str, list[style.Series]]:
-    """Of one pass: each group's label with its series, in their order."""
-    there = set(zip(labels, names[labels.index], strict=True))
-    return {label: [one for one in series if (label, one.name) in there] for label in dict.fromkeys(labels)}
+    """Return the series of each group of one pass, by the group's label."""
+    pairs = set(zip(labels, names[labels.index], strict=True))
+    return {label: [line for line in series if (label, line.name) in pairs] for label in dict.fromkeys(labels)}
 
 
 def _few(nets: Sequence[str], bars: int) -> tuple[int, float]:
-    """How many groups stand in one panel, about as many in each; and its width in inches."""
+    """Return the number of groups per panel, about the same in each, and its width in inches."""
     label = LETTER * max(len(line) for net in nets for line in net.split("\n"))
     wide, slim = (max(bar * bars, label) for bar in (BAR, SLIM))
     group = wide if wide * len(nets) <= WIDEST - EDGE else slim
@@ -107,31 +106,30 @@ def _few(nets: Sequence[str], bars: int) -> tuple[int, float]:
 
 
 def _scale(panels: Sequence[Any], room: float) -> None:
-    """From 0, with room for numbers: one scale for all parts of a pass, unless bars would vanish on it."""
+    """Start all panels of a pass at 0, with one scale unless bars would vanish on it, and ``room`` for numbers."""
     tops = [panel.get_ylim()[1] for panel in panels]
     for panel, top in zip(panels, tops, strict=True):
         panel.set_ylim(0, room * (max(tops) if min(tops) > max(tops) / 4 else top))
 
 
 def _places(series: Sequence[style.Series], most: int) -> dict[str, float]:
-    """Where in a group of width 0.8 that has room for ``most`` bars each series has its own, with half a bar between
-    the compiled and the rest."""
-    gap = 0.5 * (len({one.compiled for one in series}) - 1)
+    """Return the offset of each series' bar in a group of width 0.8 with room for ``most`` bars; half a bar separates
+    compiled series from the others."""
+    gap = 0.5 * (len({line.compiled for line in series}) - 1)
     middle = (len(series) - 1 + gap) / 2
     width = 0.8 / (most + 0.5)
-    return {one.name: (number + gap * one.compiled - middle) * width for number, one in enumerate(series)}
+    return {line.name: (number + gap * line.compiled - middle) * width for number, line in enumerate(series)}
 
 
 def _bars(
-    panel: Any, rows: pd.DataFrame, at: list[float], one: style.Series, width: float, *, upright: bool, reach: float
+    panel: Any, rows: pd.DataFrame, at: list[float], line: style.Series, width: float, *, upright: bool, reach: float
 ) -> None:
-    """The bars of a series, their marks, and above both each mean. An interval that goes on beyond ``reach`` ends there
-    in an arrow."""
+    """Draw the bars of a series, their intervals (cut at ``reach`` with an arrow), and each mean above."""
     means, errors = rows["mean_ms"].to_numpy(dtype=float), _column(rows, "stddev_ms")
     errors = np.where(errors >= 0, errors, np.nan)
-    panel.bar(at, means, width, yerr=errors, ecolor=style.INK, capsize=6, error_kw={"elinewidth": 1}, **_look(one))
+    panel.bar(at, means, width, yerr=errors, ecolor=style.INK, capsize=6, error_kw={"elinewidth": 1}, **_look(line))
     low, center, high = (_column(rows, name)[_marked(rows)] for name in INTERVAL)
-    far = high > reach  # one such interval would leave no room for the rest
+    far = high > reach  # would compress all other bars
     high = np.minimum(high, reach)
     places = np.array(at)[_marked(rows)]
     panel.vlines(places, low, high, color="white", linewidth=6.5, zorder=3)
@@ -145,28 +143,26 @@ def _bars(
         panel.annotate(console.number(mean), (x, top), xytext=(0, 4), textcoords="offset points", **look)
 
 
-def _look(one: style.Series) -> dict[str, Any]:
-    look = {"facecolor": one.color, "label": one.name}
-    if one.hatch:  # a framework keeps its colour
-        look |= {"hatch": one.hatch, "edgecolor": "white"}
-    return look
+def _look(line: style.Series) -> dict[str, Any]:
+    look = {"facecolor": line.color, "label": line.name}
+    return look | ({"hatch": line.hatch, "edgecolor": "white"} if line.hatch else {})
 
 
 def _marked(rows: pd.DataFrame) -> np.ndarray:
-    """Which rows have a centre inside an interval."""
+    """True for rows whose interval contains their center."""
     low, center, high = (_column(rows, name) for name in INTERVAL)
     return (low > 0) & (low <= center) & (center <= high)
 
 
 def _column(rows: pd.DataFrame, name: str) -> np.ndarray:
-    """A column's numbers, NaN where it says nothing."""
+    """Return a column as float64, NaN where absent."""
     column = rows[name] if name in rows else pd.Series(np.nan, rows.index)
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
 
 
 def _legend(series: Sequence[style.Series], intervals: bool, letters: int) -> tuple[list[Any], list[str]]:
-    handles: list[Any] = [Patch(**_look(one)) for one in series]
-    names = [_broken(one.name, letters) for one in series]
+    handles: list[Any] = [Patch(**_look(line)) for line in series]
+    names = [_wrap(line.name, letters) for line in series]
     if intervals:
         handles.append(Line2D([], [], color=DARK, linewidth=4, **DIAMOND))
         names.append(INTERVAL_NAME)
@@ -174,10 +170,11 @@ def _legend(series: Sequence[style.Series], intervals: bool, letters: int) -> tu
 
 
 def label_rows(rows: pd.DataFrame) -> pd.Series:
-    """Net and batch, with every axis that varies, and the Run, or at last the row, where one Case is there twice."""
+    """Return the label of each row's group: net, batch and every axis that varies, plus the Run, the Case or the row's
+    number if rows would share a bar."""
     names = style.label_series(rows)
     where = ", " + rows["device"]
-    labels = rows["variant"].map(lambda name: _broken(name, LINE)) + "\nbatch " + rows["batch"].astype(str)
+    labels = rows["variant"].map(lambda name: _wrap(name, LINE)) + "\nbatch " + rows["batch"].astype(str)
     labels = labels + where.where(rows["device"] != "", "")
     for axis, unit in (("size", " px"), ("threads", " threads"), ("precision", "")):
         if axis in rows and rows.groupby([rows["variant"], names])[axis].nunique().max() > 1:
@@ -190,18 +187,18 @@ def label_rows(rows: pd.DataFrame) -> pd.Series:
         labels = labels + rows["size"].map(lambda value: _line(value, " px")).where(odd, "")
     more = [rows["run_id"].map(_line)] if "run_id" in rows else []
     more += [rows["case_id"].map(_line)] if rows["case_id"].nunique() > 1 else []
-    for one in (*more, pd.Series([f"\nrow {number}" for number in range(1, len(rows) + 1)], rows.index)):
+    for suffix in (*more, pd.Series([f"\nrow {number}" for number in range(1, len(rows) + 1)], rows.index)):
         if pd.DataFrame({"series": names, "pass": rows["pass"], "label": labels}).duplicated().any():
-            labels = labels + one
+            labels = labels + suffix
     return labels
 
 
 def _line(value: Any, unit: str = "") -> str:
-    """A line more of a label, none where there is nothing to say."""
+    """Return a further line of a label, empty for no value."""
     text = style.format_value(value)
-    return f"\n{_broken(text, LINE)}{unit}" if text else ""
+    return f"\n{_wrap(text, LINE)}{unit}" if text else ""
 
 
-def _broken(text: str, letters: int) -> str:
-    """In lines of so many letters; a ``$`` stays with what escapes it."""
+def _wrap(text: str, letters: int) -> str:
+    """Wrap to lines of so many characters, keeping each escaped ``$`` together."""
     return textwrap.fill(text.replace(r"\$", "$"), letters).replace("$", r"\$")

@@ -180,7 +180,7 @@ class TestDistribution:
         rows["valid"] = False
         expected = (
             "nothing to draw: expected a valid row of phase sample with a duration_ns above 0, "
-            "found invalid sample 6, burn-in 2, lead iteration 2; name a Run that came to the end of a Round"
+            "found invalid sample 6, burn-in 2, lead iteration 2; name a Run with at least one finished Round"
         )
         with pytest.raises(UsageError, match=expected):
             distribution.draw(rows, tmp_path / "d.png")
@@ -289,7 +289,7 @@ class TestSeries:
     def test_without_start_times_x_is_the_number_of_the_iteration(self, tmp_path, start, why):
         (panel,) = series.draw(taken(TORCH, rounds=1).assign(start_ns=start), tmp_path / "s.png").axes
         assert sorted(dots(panel, style.COLORS["torch"])[:, 0]) == list(range(1, 11))
-        assert panel.get_xlabel() == f"iteration, as they stand in the table: {why}"
+        assert panel.get_xlabel() == f"iteration, in the order of the table: {why}"
 
     def test_a_run_that_went_on_after_a_restart_keeps_its_order(self, tmp_path):
         rows = taken(TORCH)

@@ -143,9 +143,9 @@ class TestNotATable:
                     read(path)
 
     def test_a_folder_without_a_run(self, tmp_path):
-        with pytest.raises(UsageError, match=r"no Run there: expected a folder with summary.csv or run.jsonl in it"):
+        with pytest.raises(UsageError, match=r"not a Run: expected a folder with summary.csv or run.jsonl in it"):
             frames.read([tmp_path])
-        with pytest.raises(UsageError, match=r"no Run there: expected a folder with samples.csv or run.jsonl in it"):
+        with pytest.raises(UsageError, match=r"not a Run: expected a folder with samples.csv or run.jsonl in it"):
             frames.samples([tmp_path])
         with pytest.raises(
             UsageError, match=r"profile.csv: cannot read: .*; expected a profile.csv or the folder of a"
@@ -270,7 +270,7 @@ class TestOddNumbers:
     def test_a_row_that_stands_there_twice_counts_once(self, tmp_path, capsys):
         path = csv(tmp_path, ROW)
         assert len(frames.read([path, path])) == 1
-        assert "left out 1 rows that stand there twice" in capsys.readouterr().err
+        assert "left out 1 duplicate rows" in capsys.readouterr().err
 
     def test_other_numbers_that_are_none_are_empty(self, tmp_path):
         odd = {"stddev_ms": "wide", "center_ms": "inf", "peak_fraction": "NaN", "threads": "two", "notes": "fine"}

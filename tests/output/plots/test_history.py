@@ -113,7 +113,7 @@ class TestPublished:
         broken = tmp_path / "published.csv"
         pd.DataFrame([CSV[0], CSV[1] | {column: value}]).to_csv(broken, index=False)
         monkeypatch.setattr(published, "FILE", broken)
-        with pytest.raises(ValueError, match=f"row 2: no {column}, or one that is not known"):
+        with pytest.raises(ValueError, match=f"row 2: missing or unknown {column}"):
             published.read_timings()
 
 
@@ -221,8 +221,8 @@ class TestFigure:
         count = sum(row["kind"] in kinds for row in rows) + sum(bool(row["forward_ms"]) for row in rows) * (panel == 0)
         grey = lines(alone.axes[panel], "context")
         assert sum(len(line.get_ydata()) for line in grey) == count
-        assert {line.get_color() for line in grey} == {history.GREY}
-        assert not [line for line in lines(alone.axes[panel], "published") if line.get_color() == history.GREY]
+        assert {line.get_color() for line in grey} == {history.GRAY}
+        assert not [line for line in lines(alone.axes[panel], "published") if line.get_color() == history.GRAY]
 
     def test_full_training_steps_are_crosses_below(self, alone):
         crosses = [[line for line in lines(panel, "context") if line.get_marker() == "x"] for panel in alone.axes]
@@ -255,7 +255,7 @@ class TestFigure:
     def test_what_is_not_drawn_is_said_with_the_file_that_has_it_all(self, alone):
         said = "11 without a date, 2 without a batch, 16 of several GPUs at once, 4 whose loss was nan"
         assert (
-            f"Not drawn of 158 published: {said}. All, with their sources in full: bench/output/plots/published.csv"
+            f"Not drawn of 158 published: {said}. All, with full sources: bench/output/plots/published.csv"
             in words(alone)
         )
 
@@ -288,7 +288,7 @@ class TestFigure:
         (mine,) = lines(beside.axes[0], "ours tutorial")
         shapes = {line.get_marker() for line in lines(beside.axes[0], "published")}
         assert mine.get_marker() not in shapes
-        assert "No published timing is of tutorial: compare its marks with nothing but each other." in words(beside)
+        assert "No published timing is of tutorial: compare its marks only with each other." in words(beside)
         assert "published timing is of owt" not in words(beside)
 
     @pytest.mark.parametrize("name", ["alone", "beside", "many"])
@@ -309,7 +309,7 @@ class TestFigure:
         (mine,) = lines(many.axes[0], "ours owt, size not stated")
         others = [line for kind in ("published", "ours") for line in lines(many.axes[0], kind) if line is not mine]
         assert mine.get_marker() not in {line.get_marker() for line in others}
-        assert "Nothing published is beside owt, size not stated: compare its marks with nothing but" in words(many)
+        assert "Nothing published is comparable with owt, size not stated: compare its marks only" in words(many)
 
     def test_the_title_names_the_machine(self, beside):
         assert beside.get_suptitle() == "AlexNet as published from 2014 to 2023, and on a fast CPU"

@@ -168,8 +168,8 @@ class TestBars:
         (thin, whisker), (_, edge), (thick, interval) = sorted(lines, key=lambda one: one[0] != 1)
         assert (whisker, edge, interval) == ([11.5, 13.5], [8.0, 12.5], [8.0, 12.5])
         assert thick > 3 * thin
-        assert panel.get_ylabel() == "ms a pass: mean ± stddev (less is faster)"
-        assert spoken(figure) == ["torch eager", "centre of Rounds, 95 % interval"]
+        assert panel.get_ylabel() == "ms per pass: mean ± stddev (less is faster)"
+        assert spoken(figure) == ["torch eager", "center of Rounds, 95 % interval"]
 
     @pytest.mark.parametrize(
         "missing",
@@ -540,9 +540,7 @@ class TestLayers:
         assert set(theirs["kind"]) == {"conv", "relu", "pool", "fc"}
 
     def test_a_layer_that_is_there_twice_is_not_stacked(self, tmp_path):
-        with pytest.raises(
-            UsageError, match="torch eager has two rows of conv1, forward, and no column tells them apart"
-        ):
+        with pytest.raises(UsageError, match="expected one row of conv1, forward per series, found two of torch eager"):
             layers.draw(profile(*ROWS, ROWS[0], series=SERIES[2:3]), tmp_path / "layers.png")
 
     def test_nothing_to_stack_says_what_to_do(self, tmp_path):
