@@ -1,1 +1,1 @@
-"""The parts of the report page."""
+"""The report page."""

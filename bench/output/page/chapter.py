@@ -29,74 +29,77 @@ from bench.record.flags import explain_flags
 from bench.record.pairs import MARGIN
 from bench.record.run import Run
 
-#: Options in whose value PATH may stand.
+#: Options whose value may contain PATH.
 OF_A_FILE = ("--ab", "--net", "--python", "--weights")
 
 
 def render_page(runs: Sequence[Run], margin: float = MARGIN) -> str:
-    """The page of these Runs. ``margin`` is what `compare` was given, or the two may contradict each other.
+    """Return the HTML page of these Runs.
 
-    The same Runs with the same A/A Runs beside their folders give the same text: of those are margins, so verdicts too.
+    ``margin`` must be the one given to `compare`, or verdicts may differ. The text depends only on the Runs and on the
+    A/A Runs next to their folders, from which margins are estimated.
     """
     chapters = [chapter(run, f"run{number}", margin) for number, run in enumerate(runs, 1)]
-    names = [one["name"] for one in chapters]
-    for number, one in enumerate(chapters, 1):  # two files in one folder need two names, and so do two folders
-        one["prefix"] = f"{number}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', one['name'])}-" if len(runs) > 1 else ""
-        one["name"] += f" ({number})" if names.count(one["name"]) > 1 else ""
-    _once(chapters)
+    names = [part["name"] for part in chapters]
+    for number, part in enumerate(chapters, 1):  # names of chapters and of downloads must be unique
+        part["prefix"] = f"{number}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', part['name'])}-" if len(runs) > 1 else ""
+        part["name"] += f" ({number})" if names.count(part["name"]) > 1 else ""
+    _drop_repeated_history(chapters)
     title = names[0] if len(names) == 1 else f"{len(names)} Runs"
     return template.render(chapters=chapters, title=title, version=bench.__version__)
 
 
-def _once(chapters: Sequence[dict[str, Any]]) -> None:
-    """The chart of a decade, nearly the same for each Run, and its table stay in the first chapter that has them."""
-    drawn = [one for one in chapters if one["published"]]
-    for one in drawn[1:]:
-        why = f"it stands once in this page, with the times of {drawn[0]['name']}"
-        one["figures"] = [replace(it, markup="", why=why) if it.kind == "history" else it for it in one["figures"]]
-        one["published"] = None
+def _drop_repeated_history(chapters: Sequence[dict[str, Any]]) -> None:
+    """Keep the history chart, nearly the same for each Run, and its table only in the first chapter that has them."""
+    drawn = [part for part in chapters if part["published"]]
+    for part in drawn[1:]:
+        why = f"this page has it once, with the times of {drawn[0]['name']}"
+        part["figures"] = [
+            replace(plot, markup="", why=why) if plot.kind == "history" else plot for plot in part["figures"]
+        ]
+        part["published"] = None
 
 
 def chapter(run: Run, id_: str, margin: float = MARGIN) -> dict[str, Any]:
-    """All that the page says of one Run; ``id_`` is the first part of its ids."""
+    """Return the template's values for one Run; ``id_`` is the prefix of its HTML ids."""
     compared = pairs.within(run, aa_runs.find([run.folder.parent], but=[run.folder]), margin)
     results = results_of(run, compared)
-    found = results.rows
-    said = findings.list_findings(run, found, compared)
-    plots, lines = figures.draw_figures(run, found, id_), _lines(run)
+    rows = results.rows
+    verdict, *others = findings.list_findings(run, rows, compared)
+    plots, lines = figures.draw_figures(run, rows, id_), _command_lines(run)
     return {
         "id": id_,
         "name": run.folder.resolve().name,
         "facts": _facts(results),
-        "verdict": said[0],
-        "findings": said[1:],
-        "cautions": findings.cautions(run, found, compared),
+        "verdict": verdict,
+        "findings": others,
+        "cautions": findings.cautions(run, rows, compared),
         "results": table.results(results),
         "notes": list(_notes(results, margin)),
-        "memory": table.memory(run, found),
+        "memory": table.memory(run, rows),
         "figures": plots,
-        "published": table_published.table() if any(one.kind == "history" and one.markup for one in plots) else None,
+        "published": table_published.table() if any(plot.kind == "history" and plot.markup for plot in plots) else None,
         "layers": table_layers.tables(run),
         "ceilings": run_notes.ceilings(run),
         "alike": run_notes.conditions(run, compared),
-        "conditions": table_conditions.table(run, found),
+        "conditions": table_conditions.table(run, rows),
         "machine": table_conditions.machine(run),
         "protocol": table_conditions.protocol(run),
         "clock": results.clock,
-        "noise": table.noises(run, found),
+        "noise": table.noises(run, rows),
         "events": list(_mishaps(run)),
-        "flags": explain_flags(found.values()),
+        "flags": explain_flags(rows.values()),
         "whole": reproduce.whole(run),
         "row_by_row": _row_by_row(run),
         "commands": [("; ".join(names), line) for line, names in lines.items()],
         "with_path": any(map(_with_path, [*lines, reproduce.whole(run)])),
         "ingested": bool(run.head.ingested),
-        "files": _files(run, list(found.values())),
+        "files": _files(run, list(rows.values())),
     }
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
-    """Where, with what, how often: a line or two at the top."""
+    """Facts at the top of a chapter: machine, frameworks, net, counts."""
     cases, rows = table.whole_nets(results.run), list(results.rows.values())
     rounds = sorted({row["rounds"] for row in rows})
     facts = {
@@ -114,16 +117,16 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 
 def _notes(results: Results, margin: float) -> Iterator[str]:
-    """How to read the table of results; why there is no ratio is a finding."""
+    """How to read the table of results; the reason for no ratio is a finding."""
     yield from results.notes
     if not results.no_ratio:
         yield from verdicts.notes(results.run, results.pairs, True, margin)
     if results.run.protocol.shared_workers:
-        yield "Rows of the nets, timed one by one, stand under Layers."
+        yield "The rows of the nets, timed one by one, are under Layers."
 
 
 def _mishaps(run: Run) -> Iterator[str]:
-    """What went wrong while it was measured, in the order of the groups."""
+    """Disturbed and repeated Rounds, then lost Workers."""
     for (group, number), reason in sorted(run.disturbed.items()):
         yield f"Group {group + 1}, Round {number + 1} was disturbed: {reason}."
     for void in run.events_of(Void):
@@ -133,40 +136,42 @@ def _mishaps(run: Run) -> Iterator[str]:
         yield f"{where}: the Worker {fault.worker} was lost ({fault.kind}): {fault.reason}."
 
 
-def _lines(run: Run) -> dict[str, list[str]]:
-    """The lines that measure rows once more, each with the rows that it measures; none where one line is all."""
-    found: dict[str, list[str]] = {}
+def _command_lines(run: Run) -> dict[str, list[str]]:
+    """Return the commands that measure rows again, each with its rows; none if one command measures the whole Run."""
+    lines: dict[str, list[str]] = {}
     for case in table.whole_nets(run):
-        found.setdefault(reproduce.reproduce(run, case), []).append(describe(case))
-    return {} if list(found) == [reproduce.whole(run)] else found
+        lines.setdefault(reproduce.reproduce(run, case), []).append(describe(case))
+    return {} if list(lines) == [reproduce.whole(run)] else lines
 
 
 def _row_by_row(run: Run) -> str:
-    """What a line for a row gives."""
+    """Return what the command of a single row measures."""
     alone = "a time alone, since a ratio needs both sides in one Run"
     if run.head.ab:
-        said = "Row by row, each with its other side, so with its ratio"
-    elif run.protocol.shared_workers:
-        said = f"Net by net, each with all of its rows, in every pass; {alone}"
-    elif any(case.guest for case in run.cases):
-        said = f"Row by row: a user’s own net with ours beside it, so with its ratio; of ours {alone}"
-    else:
-        said = f"Row by row; {alone}"
-    return f"{said}:"
+        return "Row by row, each with its other side, so with its ratio:"
+    if run.protocol.shared_workers:
+        return f"Net by net, each with all of its rows, in every pass; {alone}:"
+    if any(case.guest for case in run.cases):
+        return f"Row by row: a user’s own net together with ours, so with its ratio; for ours {alone}:"
+    return f"Row by row; {alone}:"
 
 
 def _with_path(line: str) -> bool:
-    """Whether PATH stands for a folder in a line; in PYTHONPATH=/x it does not."""
+    """Whether a command has PATH as placeholder of a folder, unlike PYTHONPATH=/x."""
     words = shlex.split(line)
     values = [value for option, value in pairwise(words) if option in OF_A_FILE]
     return any(re.search(rf"(^|[=,]){reproduce.PATH}/", value) for value in values)
 
 
 def _files(run: Run, values: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Raw data for download: name, data as gzip in base64, and what it is."""
+    """Downloads: name, data (gzip in base64) and description."""
     table = csvfile.text(names(COLUMNS), values)
     summary = base64.b64encode(gzip.compress(table.encode("utf-8"), mtime=0)).decode("ascii")
     return [
-        {"name": "run.jsonl", "data": journal.pack(run.folder), "what": "every event, the truth all else is from"},
-        {"name": "summary.csv", "data": summary, "what": "a row a case, unrounded"},
+        {
+            "name": "run.jsonl",
+            "data": journal.pack(run.folder),
+            "what": "every event; all other files are derived from it",
+        },
+        {"name": "summary.csv", "data": summary, "what": "one row per case, unrounded"},
     ]

@@ -1,4 +1,4 @@
-"""Figures: the plots of a Run as they stand in a page, each with its name and how it is read."""
+"""Figures of the report: the plots of a Run as inline SVG, with titles and captions."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from bench.record.columns import names
 from bench.record.run import Run
 from impls import PEERS
 
-MOST = 8  # values that are read out
-MANY = 20_000  # samples from which a second process pays
+MOST = 8  # values in a text alternative
+MANY = 20_000  # samples from which a second process is faster
 
 
 @dataclass(frozen=True)
 class Figure:
-    """``markup`` is empty, and ``why`` a sentence, where it was not drawn; ``width`` is its natural one, CSS pixels."""
+    """A plot in the page. ``width`` is in CSS pixels; if not drawn, ``markup`` is empty and ``why`` is set."""
 
     kind: str
     name: str
@@ -46,9 +46,9 @@ class Figure:
 
 
 def draw_figures(run: Run, rows: Rows, prefix: str) -> list[Figure]:
-    """Draw every kind of plot from tables that are derived here: the Run's folder stays as it is.
+    """Draw every kind of plot from tables derived in a temporary folder; the Run's folder is not changed.
 
-    ``prefix`` makes the ids of these plots unique in the page.
+    ``prefix`` makes the ids of these plots unique in the page. Figures that were not drawn come last.
     """
     reasons = {kind: kind.why_not([*rows.values()], run.protocol.shared_workers) for kind in kinds.KINDS.values()}
     chosen = [kind for kind, reason in reasons.items() if not reason]
@@ -65,32 +65,32 @@ def draw_figures(run: Run, rows: Rows, prefix: str) -> list[Figure]:
 
 
 def may_fork() -> bool:
-    """Not where a thread runs, a framework's own too, whose lock a fork would copy."""
-    frameworks = any(it.package in sys.modules for it in PEERS.values())
+    """False if a thread runs, also one of a framework: a fork would copy its locks."""
+    frameworks = any(peer.package in sys.modules for peer in PEERS.values())
     return sys.platform == "linux" and threading.active_count() == 1 and not frameworks
 
 
 def _figure(folder: Path, prefix: str, text: str, kind: Kind) -> Figure:
-    """One plot of the Run in a folder, or why there is none; ``text`` is read out in its place."""
+    """Draw one plot of the Run in a folder; ``text`` is its text alternative."""
     target = folder / f"{kind.name}.svg"
     undrawn = functools.partial(Figure, kind.name, kind.title, kind.caption)
     try:
         with matplotlib.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of letters that matplotlib's font lacks; the page has others
+            warnings.simplefilter("ignore")  # missing glyphs: the page uses its own font
             kind.draw([folder], target)
         markup, width = svg.inline(target, f"{prefix}-{kind.name}", f"{kind.title}. {text}")
     except UsageError as error:
         why = str(error).replace(str(folder), folder.name).removeprefix("nothing to draw: ").rstrip(".")
         return undrawn(why=why)
     except ValueError as error:
-        if type(error.__context__).__module__.partition(".")[0] != "pyparsing":  # what matplotlib reads formulas with
+        if type(error.__context__).__module__.partition(".")[0] != "pyparsing":  # matplotlib's formula parser
             raise
-        return undrawn(why="a text in it looks like a formula, and is none")
+        return undrawn(why="a text in it looks like a formula but is not one")
     return Figure(kind.name, kind.title, kind.caption, markup, width)
 
 
 def _derived(run: Run, scratch: Path) -> Path:
-    """A folder of the same name with the Run's tables, which are all that a plot reads."""
+    """Write the Run's tables, all that a plot reads, to a folder of the same name."""
     folder = scratch / run.folder.resolve().name
     folder.mkdir()
     there = copy.copy(run)
@@ -102,7 +102,7 @@ def _derived(run: Run, scratch: Path) -> Path:
 
 
 def _describe_times(run: Run, rows: Rows) -> str:
-    """What is read out in place of a plot: the figures behind it."""
+    """Text alternative of the plots: the mean times."""
     valid = [case for case in whole_nets(run) if rows[case.id]["valid"]]
     times = [
         f"{label_of(case)} {pass_title(case.pass_)} {number(rows[case.id]['mean_ms'])} ms" for case in valid[:MOST]

@@ -1,4 +1,4 @@
-"""Findings: what a Run allows to be said, in sentences, the verdict first, and what a reader must know beside it."""
+"""Findings of a Run in sentences, the verdict first, and cautions about them."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +18,12 @@ from bench.record.run import Run
 from bench.stats.descriptive import LEAST_ROUNDS
 from bench.stats.verdict import Word
 
-FEW = 6  # comparisons that all get a sentence
+FEW = 6  # comparisons; with more, only the extreme ones get a sentence
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence that a person can defend. ``word`` is the verdict it follows from, empty where nothing is compared."""
+    """A sentence on results; ``word`` is its verdict, empty if nothing is compared, ``because`` the reasons."""
 
     word: str
     text: str
@@ -31,20 +31,19 @@ class Finding:
 
 
 def list_findings(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
-    """The most important first, which alone says what a verdict rests on; a Run that compares nothing has its times,
-    and why there is no ratio."""
-    first, *rest = _measured(run, rows, pairs)
-    return [first, *find_failures(rows), *rest]
+    """List findings, the most important first; for a Run without comparisons its times, and why there is no ratio."""
+    first, *others = _list_measured(run, rows, pairs)
+    return [first, *find_failures(rows), *others]
 
 
 def find_failures(rows: Rows) -> Iterator[Finding]:
-    """What failed belongs to the headline; what was not begun is the interruption's."""
+    """Yield a finding if cases failed; those not started count as interrupted."""
     if failed := sum(row["invalid_reason"] not in ("", "not measured") for row in rows.values()):
-        said = f"{failed} of {len(rows)} cases {'has' if failed == 1 else 'have'} no valid row"
-        yield Finding("FAILED", f"{said}; “Before you quote it” says why.")
+        count = f"{failed} of {len(rows)} cases {'has' if failed == 1 else 'have'}"
+        yield Finding("FAILED", f"{count} no valid row; “Before you quote it” says why.")
 
 
-def _measured(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
+def _list_measured(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
     whole = {case.id: case for case in whole_nets(run)}
     pairs = [pair for pair in pairs if pair.candidate in whole]
     compared = [pair for pair in pairs if pair.ratio]
@@ -56,19 +55,19 @@ def _measured(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
             (pair.pass_, label_of(whole[pair.baseline])): pair for pair in sorted(ranked, key=_weight, reverse=True)
         }
         chosen = [pair for pair in ranked if pair in first.values()][:FEW]
-        more = f"{len(ranked) - len(chosen)} more comparisons stand in the table of results"
-        rest = Finding("", f"{more}: shown here is, of each pass and baseline, the most extreme one alone.")
-        return [*(_compared(run, pair, whole, pair is chosen[0]) for pair in chosen), rest]
-    return [_compared(run, pair, whole, pair is ranked[0]) for pair in ranked]
+        more = f"{len(ranked) - len(chosen)} more comparisons are in the table of results"
+        others = Finding("", f"{more}; above is only the most extreme one per pass and baseline.")
+        return [*(_compare(run, pair, whole, pair is chosen[0]) for pair in chosen), others]
+    return [_compare(run, pair, whole, pair is ranked[0]) for pair in ranked]
 
 
 def _weight(pair: Pair) -> tuple[int, float]:
-    """Decided before undecided, slower first, then the furthest from 1."""
+    """Sort key: decided before undecided, slower first, then the farthest from 1."""
     return list(Word).index(pair.word), -abs(pair.ratio.log if pair.ratio else 0.0)
 
 
-def _compared(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> Finding:
-    """One ratio in words: candidate over baseline, with its interval."""
+def _compare(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> Finding:
+    """Describe one ratio, candidate over baseline, with its interval."""
     assert pair.ratio
     base, candidate, value = cases[pair.baseline], cases[pair.candidate], pair.ratio.value
     ratio = f"{value.center:.3f}" if value.low is None else interval_text(value)
@@ -81,39 +80,38 @@ def _compared(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> F
     else:
         text = f"{label_of(candidate)} runs {_work(run, candidate)} in {ratio} {times}{label_of(base)}’s time ({how})."
     if pair.differs:
-        return Finding(pair.word, text, f"Not judged, the two were not under the same conditions: {pair.reason}.")
-    said = [_rests_on(pair)] if first or not pair.word.decides else []
+        return Finding(pair.word, text, f"Not judged, conditions differ: {pair.reason}.")
+    because = []
+    if first or not pair.word.decides:
+        margin, reason = f"{100 * pair.margin:.2g} %", verdicts.because(pair)
+        because.append(pair.word.sentence.format(margin=margin, reason=reason))
     compiled = [case for case in (base, candidate) if case.compiled]
     if len(compiled) == 1:
         other = base if compiled[0] is candidate else candidate
-        said.append(f"Of the two {label_of(compiled[0])} compiles, {label_of(other)} does not.")
+        because.append(f"Only {label_of(compiled[0])} compiles, {label_of(other)} does not.")
     if run.head.ab and run.head.ab.identical:
-        said.append("Both sides are the same: what differs is what this machine and harness cannot tell apart.")
-    return Finding(pair.word, text, " ".join(said))
-
-
-def _rests_on(pair: Pair) -> str:
-    return pair.word.sentence.format(margin=f"{100 * pair.margin:.2g} %", reason=verdicts.because(pair))
+        because.append("Both sides are the same: any difference is noise of this machine and harness.")
+    return Finding(pair.word, text, " ".join(because))
 
 
 def _work(run: Run, case: Case) -> str:
-    """What was done, with the axes that vary in the Run."""
-    beside = [f"at batch {case.batch}"]
-    beside += [f"in {case.precision}"] if len({one.precision for one in run.cases}) > 1 else []
-    beside += [f"on {case.device}"] if len({one.device for one in run.cases}) > 1 else []
+    """Describe the timed work, with the axes that vary in the Run."""
+    axes = [f"at batch {case.batch}"]
+    axes += [f"in {case.precision}"] if len({other.precision for other in run.cases}) > 1 else []
+    axes += [f"on {case.device}"] if len({other.device for other in run.cases}) > 1 else []
     phrase = PASSES[case.pass_].phrase if case.pass_ in PASSES else case.pass_
-    return f"{phrase} of {case.variant} {' '.join(beside)}"
+    return f"{phrase} of {case.variant} {' '.join(axes)}"
 
 
 def _by(run: Run, case: Case) -> str:
-    """Whose net the two sides of an --ab run, where that is not what they differ in."""
+    """Name framework and mode of an --ab, unless the two sides differ in it."""
     ab = run.head.ab
-    known = [one for one in (case.framework, case.mode) if not ab or one != ab.values[1]]
+    known = [name for name in (case.framework, case.mode) if not ab or name != ab.values[1]]
     return "" if ab and ab.key == "net" else f" in {' '.join(known)}"
 
 
 def _times(run: Run, rows: Rows, cases: Sequence[Case]) -> Iterator[Finding]:
-    """What was measured of each Case alone."""
+    """Yield the time of each Case."""
     valid = [case for case in cases if rows[case.id]["valid"]]
     if not valid:
         yield Finding("", "Nothing of this Run can be quoted: none of its cases has a valid row.")
@@ -129,11 +127,11 @@ def _times(run: Run, rows: Rows, cases: Sequence[Case]) -> Iterator[Finding]:
         took = f"takes {time}" if case.foreign else f"runs {_work(run, case)} in {time}"
         yield Finding("", f"{label_of(case)} {took}.")
     if len(valid) > FEW:
-        yield Finding("", f"{len(valid) - FEW} more times stand in the table of results.")
+        yield Finding("", f"{len(valid) - FEW} more times are in the table of results.")
 
 
 def cautions(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[str]:
-    """What must be said beside the verdict: what failed, what is missing, what was unlike, noise."""
+    """List what limits the verdict: interruptions, failures, noise, unproven nets, unreadable lines."""
     return [*_unfinished(run, rows), *_failed(run, rows), *_noise(rows), *_unproven(rows), *_left_out(run)]
 
 
@@ -143,35 +141,35 @@ def _unfinished(run: Run, rows: Rows) -> Iterator[str]:
     counted = f"{min(done)}" if min(done) == max(done) else f"{min(done)} to {max(done)}"
     if "interrupted" in reasons or not isinstance(run.events[-1], End):
         yield (
-            f"Interrupted: this Run did not come to its end; {counted} of {run.protocol.rounds} Rounds are there. "
-            f"`alexnet-bench run --resume {shlex.quote(run.folder.resolve().name)}` goes on with it."
+            f"Interrupted: this Run is not finished; it has {counted} of {run.protocol.rounds} Rounds. "
+            f"`alexnet-bench run --resume {shlex.quote(run.folder.resolve().name)}` continues it."
         )
     elif "time_cap" in reasons:
-        yield f"Cut short by --max-time: {counted} of {run.protocol.rounds} Rounds are there."
+        yield f"Cut short by --max-time: it has {counted} of {run.protocol.rounds} Rounds."
     if any(0 < row["rounds"] < LEAST_ROUNDS for row in rows.values()) and not run.head.ingested:
-        yield f"There are rows of fewer than {LEAST_ROUNDS} Rounds: they have no interval."
+        yield f"Rows with fewer than {LEAST_ROUNDS} Rounds have no interval."
 
 
 def _failed(run: Run, rows: Rows) -> Iterator[str]:
-    found: dict[str, list[str]] = {}
+    failed: dict[str, list[str]] = {}
     for case in run.cases:
         if reason := rows[case.id]["invalid_reason"]:
-            found.setdefault(reason, []).append(describe(case))
-    for reason, names in found.items():
+            failed.setdefault(reason, []).append(describe(case))
+    for reason, names in failed.items():
         yield f"No valid row for {some_of(names)}: {reason}."
 
 
 def _noise(rows: Rows) -> Iterator[str]:
-    """Flags that speak against the machine, with the worst that was seen."""
+    """Count rows per flag of noise, with the highest steal."""
     stolen, others, off = noise.NOISY["steal_pct"], noise.NOISY["foreign_cpu_pct"], 100 * noise.CONTROL_OFF
-    said = {
+    meanings = {
         "noisy": f"noisy (more than {stolen:g} % of the CPU stolen, or {others:g} % used by others)",
         "unsteady_machine": f"from an unsteady machine (its speed changed by more than {off:g} % around their Rounds)",
-        "rounds_disturbed": "left without the Rounds that noise disturbed",
+        "rounds_disturbed": "computed without the Rounds that noise disturbed",
         "every_round_disturbed": "disturbed by noise in every Round, and decide nothing",
     }
     valid = [row for row in rows.values() if row["valid"]]
-    for flag, meaning in said.items():
+    for flag, meaning in meanings.items():
         if count := sum(flag in row["flags"].split() for row in valid):
             worst = max((row["steal_pct"] or 0.0 for row in valid), default=0.0)
             more = f"; at worst {worst:.1f} % was stolen" if flag == "noisy" and worst else ""
@@ -185,7 +183,7 @@ def _unproven(rows: Rows) -> Iterator[str]:
 
 
 def _left_out(run: Run, most: int = 5) -> Iterator[str]:
-    """Lines of run.jsonl that are no events; without the folder, which is nobody’s affair but its owner’s."""
+    """Skipped lines of run.jsonl. The folder is omitted because reports are shared."""
     file = run.folder / "run.jsonl"
     for problem in run.problems[:most]:
         yield problem.replace(str(file), file.name)

@@ -1,5 +1,4 @@
-"""SVG: a plot as it may stand inside a page, with nothing in it that runs or loads, ids of its own, and its paper and
-ink left to the page."""
+"""Sanitize an SVG plot for inlining: no scripts or external references, unique ids, theme colors of the page."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -8,13 +7,13 @@ from pathlib import Path
 from bench import UsageError
 from bench.output.plots import style
 
-#: What a plot consists of; anything else (a script, a link, a style sheet for the whole page) is left out.
+#: Allowed elements; any other (script, link, style sheet) is removed.
 ELEMENTS = set("svg g defs path use clipPath rect circle line polyline polygon image pattern text tspan".split())
 ATTRIBUTES = set(
     "viewBox d x y x1 y1 x2 y2 cx cy r rx ry width height points transform style clip-path clip-rule fill stroke "
     "stroke-width opacity patternUnits patternContentUnits patternTransform preserveAspectRatio id href".split()
 )
-#: What lies on paper, in plots that take these from drawing.
+#: Colors of plots.style that follow the page's theme.
 THEME = {
     style.INK: "ink",
     style.FAINT: "faint",
@@ -23,7 +22,7 @@ THEME = {
     style.PAPER: "paper",
 }
 FILLS = {color.lower(): f"var(--{name})" for color, name in THEME.items()}
-#: A line in black is ink; black areas are letters on a colour, and stay.
+#: Black lines follow the theme; black fills are text on a color, and stay.
 LINES = FILLS | {"#000000": "var(--ink)"}
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 FAMILY = re.compile(r"(?<=px )['\"].*")
@@ -31,10 +30,10 @@ POINTS_PX = 96 / 72
 
 
 def inline(file: Path, prefix: str, name: str) -> tuple[str, float]:
-    """The markup of an SVG file, and its natural width in CSS pixels.
+    """Return the markup of an SVG file, and its width in CSS pixels.
 
-    ``prefix`` makes its ids those of this plot alone; ``name`` is what is read out in its place, plain text.
-    UsageError where the file is no SVG.
+    ``prefix`` makes its ids unique; ``name`` is its text alternative, plain text. Raises UsageError if the file is not
+    an SVG.
     """
     try:
         root = ET.fromstring(CONTROL.sub(" ", file.read_text(encoding="utf-8")))
@@ -44,7 +43,7 @@ def inline(file: Path, prefix: str, name: str) -> tuple[str, float]:
         raise UsageError(f"{file.name}: expected an SVG, found <{_local(root.tag)}>")
     width = float((root.get("width") or "720pt").removesuffix("pt")) * POINTS_PX
     _clean(root, prefix)
-    for fixed in ("width", "height"):  # the page says how wide it is
+    for fixed in ("width", "height"):  # set by the page
         root.attrib.pop(fixed, None)
     root.set("role", "img")
     root.set("aria-labelledby", f"{prefix}-title")
@@ -55,7 +54,7 @@ def inline(file: Path, prefix: str, name: str) -> tuple[str, float]:
 
 
 def _clean(element: ET.Element, prefix: str) -> None:
-    """Leave what is known, without namespaces, which HTML has not."""
+    """Remove unknown elements and attributes, and namespaces, which HTML lacks."""
     element.tag = _local(element.tag)
     known = {_local(name): value for name, value in element.attrib.items()}
     element.attrib.clear()
@@ -73,7 +72,7 @@ def _clean(element: ET.Element, prefix: str) -> None:
 
 
 def _kept(tag: str, name: str, value: str, prefix: str) -> str:
-    """A value as the page may have it; empty for one that it may not."""
+    """Return an attribute's value for the page, empty if not allowed."""
     if name == "id":
         return f"{prefix}-{value}"
     if name == "href":
@@ -83,17 +82,17 @@ def _kept(tag: str, name: str, value: str, prefix: str) -> str:
     value = re.sub(r"url\(\s*#", f"url(#{prefix}-", value)
     if re.search(r"url\(\s*(?!#)|javascript:|expression|@import", value):
         return ""
-    return "; ".join(_themed(tag, one) for one in value.split(";") if one.strip()) if name == "style" else value
+    return "; ".join(_themed(tag, rule) for rule in value.split(";") if rule.strip()) if name == "style" else value
 
 
 def _themed(tag: str, declaration: str) -> str:
     what, _, value = (part.strip() for part in declaration.partition(":"))
-    if what == "font":  # letters are the page's own, of the plot's size
+    if what == "font":  # the page's font in the plot's size
         return f"font:{re.sub(FAMILY, 'var(--text)', value)}"
     known = {"fill": FILLS, "stroke": LINES}.get(what, {})
     return f"{what}:{known.get(value.lower(), value)}"
 
 
 def _local(name: object) -> str:
-    """A name without its namespace; a comment has none."""
+    """Strip the namespace of a tag; the tag of a comment is no string."""
     return name.rpartition("}")[2] if isinstance(name, str) else ""

@@ -145,7 +145,7 @@ class TestVerdict:
         made = make(tmp_path / "r", unlike={"threads": 1})
         (found,) = said(made)
         assert found.word == "INCOMPARABLE"
-        assert "not under the same conditions: threads 1, 2 in the baseline" in found.because
+        assert "conditions differ: threads 1, 2 in the baseline" in found.because
         assert run_notes.conditions(made, pairs.within(made)).startswith("Not equal: 1 of 1 comparisons differ")
         assert "INCOMPARABLE: 1.500 [1.500, 1.500]" in shown(made).text("td")
 
@@ -212,16 +212,15 @@ class TestVerdict:
         first, rest = said(make(tmp_path / "r", cases, slower=slower))
         assert "at batch 64 in 3.000" in first.text
         assert rest.text == (
-            "6 more comparisons stand in the table of results: shown here is, of each pass and baseline, the most "
-            "extreme one alone."
+            "6 more comparisons are in the table of results; above is only the most extreme one per pass and baseline."
         )
 
     def test_what_must_be_known_beside_it_is_said(self, tmp_path):
         made = make(tmp_path / "r", noise={"wall_s": 9.0, "steal_s": 1.0, "foreign_s": 0.0, "psi_s": 0.0})
         broken = changed(made, {"event": "failed", "case_id": B.id, "reason": "it fell over"}, without=("end",))
         text = cautions(broken)
-        assert "Interrupted: this Run did not come to its end; 5 of 5 Rounds are there" in text
-        assert "`alexnet-bench run --resume r` goes on with it." in text
+        assert "Interrupted: this Run is not finished; it has 5 of 5 Rounds" in text
+        assert "`alexnet-bench run --resume r` continues it." in text
         assert "No valid row for tensorflow graph, forward of owt at batch 8: it fell over." in text
         assert re.search(r"Noise: 1 of 1 rows is noisy .*; at worst \d+\.\d % was stolen", text)
 
@@ -363,7 +362,9 @@ class TestPage:
                 style.settle(figure)
 
         monkeypatch.setattr(series, "draw_files", formula)
-        assert "Series not drawn: a text in it looks like a formula, and is none." in shown(make(tmp_path / "r")).text()
+        assert (
+            "Series not drawn: a text in it looks like a formula but is not one." in shown(make(tmp_path / "r")).text()
+        )
 
     def test_a_plot_is_drawn_from_tables_that_the_run_gives(self, tmp_path, monkeypatch):
         seen = []
@@ -468,7 +469,7 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
         assert f"{row}README.md@7aa9cf9no dropout or softmax; i7-3930K host" in text
         both = shown(make(tmp_path / "a"), make(tmp_path / "b"))
         assert both.text().count("Published timings with a number") == 1
-        assert "A decade not drawn: it stands once in this page, with the times of a." in both.text()
+        assert "A decade not drawn: this page has it once, with the times of a." in both.text()
         assert [one["id"] for one in both.all("figure") if "history" in one["id"]] == ["run1-history-figure"]
         monkeypatch.delitem(kinds.KINDS, "history")
         assert "Published timings" not in shown(make(tmp_path / "without")).text()
@@ -503,7 +504,7 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
         assert said.count("alexnet-bench run") == 3
         theirs = {"file": "x.py", "function": "build", "sha256": "0", "label": "mine", "arm": None}
         said = lines(make(tmp_path / "guest", [A, dataclasses.replace(A, guest="mine")], guests=[theirs]))
-        assert "Row by row: a user’s own net with ours beside it, so with its ratio; of ours a time alone," in said
+        assert "Row by row: a user’s own net together with ours, so with its ratio; for ours a time alone," in said
         assert f"{alone}:" in said
         assert "PATH stands for a folder, which no Run stores." in said
         said = lines(make(tmp_path / "env", env={"PYTHONPATH": "/x", "A": "PATH/y"}))

@@ -254,9 +254,8 @@ class TestFigure:
 
     def test_what_is_not_drawn_is_said_with_the_file_that_has_it_all(self, alone):
         said = "11 without a date, 2 without a batch, 16 of several GPUs at once, 4 whose loss was nan"
-        assert (
-            f"Not drawn of 158 published: {said}. All, with full sources: bench/output/plots/published.csv"
-            in words(alone)
+        assert f"Not drawn of 158 published: {said}. All, with full sources: bench/output/plots/published.csv" in words(
+            alone
         )
 
     @pytest.mark.parametrize("name", ["alone", "beside", "many"])
