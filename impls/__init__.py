@@ -1,4 +1,4 @@
-"""What is timed: the Variants, their canonical weights, the float64 reference, and one adapter for each framework.
+"""The timed code: the Variants, their canonical weights, the float64 reference, and one adapter per framework.
 
 Nothing here imports a framework until ``load`` is asked for one.
 """

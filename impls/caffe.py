@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 MOST_OPCODES = 20_000  # eight layers take some 500; nesting that deep would overflow the interpreter's own stack
-#: Steps whose result is a new thing and no tuple. Tuples of shared tuples are how a hash takes for ever.
+#: Opcodes that create an object other than a tuple. Nested shared tuples take exponential time to hash.
 FRESH = {step.name for step in pickletools.opcodes if step.stack_after and not step.stack_before}
 FRESH |= {"REDUCE", "STACK_GLOBAL", "LIST", "DICT"}
 
@@ -27,7 +27,7 @@ class Refused(ValueError):
 
 
 def one_line(why: str, most: int = 300) -> str:
-    """A message that quotes a stranger's file: nothing of it may move the cursor or fill the screen."""
+    """Escape and shorten a message that quotes an untrusted file, which must not control or fill the terminal."""
     line = " ".join("".join(c if c.isprintable() else " " for c in why).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
@@ -45,7 +45,7 @@ def read(file: BinaryIO, layers: Container[str]) -> dict[str, dict[str, np.ndarr
         return _layers(_Unpickler(file).load())
     except Refused:
         raise
-    except Exception as error:  # a stand-in given the wrong thing: whatever it raises, the file is to blame
+    except Exception as error:  # any error of a stand-in is due to the file
         raise Refused(f"expected a pickled dict of arrays, found {type(error).__name__}: {error}") from error
 
 
@@ -88,7 +88,7 @@ def _number(where: str, array: "_Array") -> np.ndarray:
 
 
 def _skip_npy_header(file: BinaryIO) -> None:
-    """To where the pickle begins; nothing is skipped where the file is one from its first byte."""
+    """Seek to the start of the pickle, after the .npy header if there is one."""
     magic = file.read(len(np.lib.format.MAGIC_PREFIX))
     file.seek(0)
     if magic != np.lib.format.MAGIC_PREFIX:
@@ -104,14 +104,14 @@ def _skip_npy_header(file: BinaryIO) -> None:
 
 
 def _scan(file: BinaryIO, layers: Container[str]) -> None:
-    """Read the pickle's opcodes without obeying them: is it whole, and of a size that a weights file has?"""
+    """Check the pickle's opcodes without executing them: complete, and not larger than a weights file needs."""
     last, made, kept = "", "", dict[Any, str]()
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             step = opcode.name
             if count > MOST_OPCODES:
                 raise Refused(f"expected a dict of arrays, found a pickle of more than {MOST_OPCODES:,} steps")
-            if step.endswith("PUT") and (argument or 0) > MOST_OPCODES:  # the unpickler would make room for as many
+            if step.endswith("PUT") and (argument or 0) > MOST_OPCODES:  # the unpickler would allocate as many slots
                 raise Refused(f"expected a dict of arrays, found a pickle that keeps {argument:,} things")
             if step == "DUP" or (step.endswith("GET") and kept.get(argument, "GET") not in FRESH):
                 raise Refused("expected a dict of arrays, found a pickle that shares tuples")
@@ -127,7 +127,7 @@ def _scan(file: BinaryIO, layers: Container[str]) -> None:
 
 
 class _Dtype:
-    """Stands in for numpy.dtype: a code such as f4, and a byte order."""
+    """Stand-in for numpy.dtype: a code such as f4, and a byte order."""
 
     def __init__(self, code: Any, *flags: Any):
         self.code, self.order = _text(code), "="
@@ -142,7 +142,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for numpy.ndarray: what one would have been made of."""
+    """Stand-in for numpy.ndarray, with the arguments for one."""
 
     elements: list[Any] | None = None
     data: Any = b""

@@ -1,11 +1,11 @@
-"""FRAMEWORKS: one record per framework, with all that is known of it without importing it."""
+"""FRAMEWORKS: one record per framework, available without importing it."""
 
 import importlib
 import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-if TYPE_CHECKING:  # numpy with it, which the command line does without
+if TYPE_CHECKING:  # it imports numpy, which the command line does not need
     from impls.net import Adapter
 
 
@@ -171,7 +171,7 @@ def load(name: str) -> "Adapter":
 
 
 def available() -> list[str]:
-    """Those of the default run that are installed here, in the order of the table; imports none of them."""
+    """Installed frameworks of the default run, in the order of tables; imports none of them."""
     return [
         name
         for name, framework in FRAMEWORKS.items()
@@ -192,7 +192,7 @@ def version(name: str) -> str | None:
 
 
 def requirement(*names: str) -> str:
-    """What pip installs to bring these frameworks, quoted for a shell; without names, those of the default run."""
+    """pip requirements of these frameworks (default: those of the default run), quoted for a shell."""
     extras = [name for name, it in PEERS.items() if (name in names if names else it.in_default_run)]
     return f"'alexnet-bench[{','.join(extras)}]'" if extras else "alexnet-bench"
 

@@ -14,12 +14,12 @@ Pad = tuple[int, int]  # pixels before and after, the same for height and width
 
 
 class LayerError(ValueError):
-    """A row that cannot stand where it is put."""
+    """A layer that does not fit its input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A row with no parameters that keeps its input's shape; the others override what differs."""
+    """A layer without parameters that keeps its input's shape; subclasses override what differs."""
 
     name: str
     kind: ClassVar[str] = ""
@@ -28,11 +28,11 @@ class Layer:
         return shape
 
     def trainable(self, shape: Shape) -> dict[str, tuple[int, ...]]:
-        """Canonical array shapes of what a gradient is taken for, by name."""
+        """Canonical shapes of the trainable arrays, by name."""
         return {}
 
     def moving(self, shape: Shape) -> dict[str, tuple[int, ...]]:
-        """Canonical array shapes of the moving statistics, by name."""
+        """Canonical shapes of the moving statistics, by name."""
         return {}
 
     def macs(self, shape: Shape) -> int:
@@ -90,7 +90,7 @@ class Relu(Layer):
         return math.prod(shape)
 
     def backward_flop(self, shape: Shape, input_gradient: bool = True) -> int:
-        """A comparison a value."""
+        """One comparison per value."""
         return math.prod(shape) if input_gradient else 0
 
 
@@ -108,11 +108,11 @@ class Lrn(Layer):
     k: float
 
     def flop(self, shape: Shape) -> int:
-        """A value: its square, 2 radius additions, times alpha, plus k, the power, times x; windows taken as whole."""
+        """Per value: square, 2 radius additions, times alpha, plus k, power, times x; all windows count as full."""
         return (2 * self.radius + 5) * math.prod(shape)
 
     def backward_flop(self, shape: Shape, input_gradient: bool = True) -> int:
-        """A value, with s = k + alpha * sum and p = s ** -beta at hand from the forward pass and g what arrives:
+        """Per value, with s = k + alpha * sum and p = s ** -beta from the forward pass and the arriving gradient g:
         g * p, times x, over s, 2 radius additions of that, times x, times 2 alpha beta, and a subtraction."""
         return (2 * self.radius + 6) * math.prod(shape) if input_gradient else 0
 
@@ -130,11 +130,11 @@ class Pool(Layer):
         return _window(self, shape[0]), _window(self, shape[1]), shape[2]
 
     def flop(self, shape: Shape) -> int:
-        """The comparisons of each window, as if none hung over the edge."""
+        """Comparisons per window; all windows count as full."""
         return (self.kernel**2 - 1) * math.prod(self.output(shape))
 
     def backward_flop(self, shape: Shape, input_gradient: bool = True) -> int:
-        """An addition to the winner of each window."""
+        """One addition to the maximum of each window."""
         return math.prod(self.output(shape)) if input_gradient else 0
 
 
@@ -157,12 +157,12 @@ class BatchNorm(Layer):
         return {"moving_mean": (shape[2],), "moving_variance": (shape[2],)}
 
     def flop(self, shape: Shape) -> int:
-        """Inference form, a value: minus the mean, over the deviation, times gamma, plus beta. The statistics that the
-        training form takes of the batch are left out."""
+        """Per value, in inference: minus mean, over deviation, times gamma, plus beta. The batch statistics of training
+        are left out."""
         return 4 * math.prod(shape)
 
     def backward_flop(self, shape: Shape, input_gradient: bool = True) -> int:
-        """A value: 2 to normalise it again, 2 for gamma's gradient, 1 for beta's, and 4 for the input's."""
+        """Per value: 2 to normalize it again, 2 for gamma's gradient, 1 for beta's, and 4 for the input's."""
         return (9 if input_gradient else 5) * math.prod(shape)
 
 
@@ -231,7 +231,7 @@ class Placed(NamedTuple):
 
 
 def place(layers: Iterable[Layer], shape: Shape) -> tuple[Placed, ...]:
-    """Walk the rows from an input shape; LayerError where one does not fit."""
+    """Compute the shapes of all layers from an input shape. Raises LayerError if one does not fit."""
     placed = []
     for layer in layers:
         placed.append(Placed(layer, shape, layer.output(shape)))

@@ -1,4 +1,4 @@
-"""What a framework must provide: an Adapter, the module with its functions, and the Net that its ``build`` returns."""
+"""The interface of a framework: its Adapter, a module of functions, and the Net that ``build`` returns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ Gradients = dict[str, dict[str, np.ndarray]]
 
 
 class DeviceMissing(RuntimeError):
-    """The device asked for is not there; the message says what is."""
+    """The requested device does not exist; the message lists those that do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What ``configure`` sets before anything else happens in the process."""
+    """Settings of a process, applied by ``configure`` before anything else."""
 
     device: str  # cpu, cuda or cuda:1
     threads: int | None  # None: the framework's own choice
-    precision: str  # fp32, tf32 or bf16; only tf32 changes what a process does, bf16 is the Net's
-    preset: str = "equal"  # equal: everything pinned, alike in every framework; default: nothing but the device is set
+    precision: str  # fp32, tf32 or bf16; only tf32 applies to the process, bf16 to a Net
+    preset: str = "equal"  # equal: everything pinned, the same in every framework; default: only the device is set
 
     @property
     def exact_device(self) -> str:
@@ -65,7 +65,7 @@ class Net(Protocol):
     """
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
-        """Put two batches of shape (batch, h, w, 3), float32, on the device in place of those there."""
+        """Replace the two resident batches, of shape (batch, h, w, 3), float32."""
 
     def forward(self) -> Any:
         """Enqueue one forward pass in inference mode; device handles of the output."""
@@ -81,8 +81,10 @@ class Net(Protocol):
         """Return when the device has finished those handles; copy nothing."""
 
     def fetch(self, handles: Any) -> None:
-        """Copy to the host one number of those handles that is computed last, and wait for no other: copying a whole
-        array would take longer than the device may lag."""
+        """Copy one number that is computed last from those handles to the host, without waiting for anything else.
+
+        Copying a whole array would take longer than the allowed lag.
+        """
 
     def logits(self, handles: Any) -> np.ndarray:
         """What ``forward`` computed, from its handles: (batch, classes), float32, in (h, w, c) order if not flat."""
@@ -94,32 +96,32 @@ class Net(Protocol):
         """
 
     def state(self) -> Gradients:
-        """Moving statistics now, by layer and name."""
+        """Current moving statistics, by layer and name."""
 
     def layers(self) -> list[LayerReport]:
-        """What the framework itself reports of each layer, in order."""
+        """Each layer as reported by the framework, in order."""
 
     def device(self) -> str:
-        """Where an output really lies, in the framework's words."""
+        """The device of an output, as named by the framework."""
 
     def layout(self) -> str:
-        """How an activation really lies in memory, in the words of FRAMEWORKS: nchw, channels_last or nhwc."""
+        """Memory layout of an activation, as named in FRAMEWORKS: nchw, channels_last or nhwc."""
 
     def traces(self) -> dict[str, int]:
-        """How often each pass has been traced or compiled so far; empty where nothing ever is."""
+        """How often each pass has been traced or compiled; empty if never."""
 
     def peak_memory(self) -> int | None:
-        """Most bytes the device's allocator held since the last call, None where it does not count them."""
+        """Peak bytes of the device's allocator since the last call; None if unknown."""
 
 
 class Adapter(Protocol):
     """The module of one framework; its functions are called in this order. It imports that framework alone."""
 
     def configure(self, settings: Settings) -> None:
-        """Set up the process, before anything else is computed in it; DeviceMissing where the device is not there."""
+        """Set up the process before any computation. Raises DeviceMissing."""
 
     def devices(self) -> list[str]:
-        """The devices that the framework sees: ``cpu``, ``cuda:0`` ..."""
+        """Devices visible to the framework: ``cpu``, ``cuda:0`` ..."""
 
     def versions(self) -> dict[str, Any]:
         """Versions of the framework, by its name, and of its libraries; ``device_name``, None on a CPU."""
@@ -142,7 +144,7 @@ def resident_batches(build: Build, size: int, channels: int = 3) -> list[np.ndar
 
 
 def last_value(handles: Any) -> Any:
-    """The output, or of a loss and its gradients that of the first row's kernel, which backward comes to last."""
+    """The output, or among a loss and gradients that of the first layer's kernel, which is computed last."""
     return handles[1] if isinstance(handles, tuple) else handles
 
 
@@ -160,7 +162,7 @@ def layer_report(layer: Layer, shape: Sequence[int], params: int, state: int) ->
 
 
 def half_square(y: np.ndarray) -> float:
-    """The loss that a part of a net has none of inside: 0.5 * sum of squares, in float64."""
+    """The loss of a part of a net, which computes none itself: 0.5 * sum of squares, in float64."""
     return 0.5 * float(np.sum(np.square(y, dtype=np.float64)))
 
 

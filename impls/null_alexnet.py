@@ -1,4 +1,4 @@
-"""The null Net: its passes do nothing, so that what the harness itself adds can be timed.
+"""The null Net, whose passes do nothing, to time the overhead of the harness.
 
 Logits and gradients come from the float64 reference, so it passes the same gate as every other Net. In mode ``part`` it
 plays the part that NULL_NET in the environment names, for tests of the harness: ``spin=MS``; ``hang=N``, ``die=N`` or

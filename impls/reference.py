@@ -1,4 +1,4 @@
-"""The judge: a slow, obvious NumPy float64 forward pass and gradients of any rows.
+"""The reference: slow, obvious NumPy float64 forward pass and gradients of any layers.
 
 Arrays are (n, h, w, c). One pair of functions for each kind of row, forward and backward; no framework's words, no
 shared code with the adapters. ``margin`` says how near a batch comes to a tie, where a gradient may jump.
@@ -31,7 +31,7 @@ class Trace:
     """The output, flat."""
 
 
-#: Bits of a significand, the hidden one too: what a precision keeps of the operands of a convolution or dense layer.
+#: Significand bits, including the hidden one, of the operands of a convolution or dense layer in each precision.
 BITS = {"fp32": 24, "tf32": 11, "bf16": 8}
 
 
@@ -57,7 +57,7 @@ def forward(
 def _walk(
     trace: Trace, variant: Variant, weights: Weights, images: Array, training: bool, precision: str | None
 ) -> Iterator[tuple[Layer, Array]]:
-    """Each row with its input, just before it is computed; what was computed is in the trace."""
+    """Yield each layer with its input, before it is computed; results are in the trace."""
     x = images.astype(np.float64)
     for layer in variant.layers:
         arrays = _float64(weights.get(layer.name, {}))
@@ -104,13 +104,13 @@ def rounded(x: Array, precision: str | None) -> Array:
 
 
 def relative_l2(found: Array, expected: Array) -> float:
-    """||found - expected|| / ||expected||; the plain norm where all that is expected is 0."""
+    """||found - expected|| / ||expected||, or ||found|| if ``expected`` is all 0."""
     scale = float(np.linalg.norm(np.ravel(expected)))
     return float(np.linalg.norm(np.ravel(found - expected))) / (scale or 1.0)
 
 
 def difference(found: Array, expected: Array) -> dict[str, float]:
-    """``error``, the relative L2; ``norm``, how far the length is off: that tells a wrong scale from rounding."""
+    """``error``: relative L2; ``norm``: relative error of the norm, which tells a wrong scale from rounding."""
     length = float(np.linalg.norm(np.ravel(expected))) or 1.0
     return {
         "error": relative_l2(found, expected),
@@ -219,7 +219,7 @@ def _pool_backward(layer: Pool, x: Array, arrays: Arrays, dy: Array) -> tuple[Ar
     y = _pool(layer, x, arrays)
     dx, taken = np.zeros_like(wide), np.zeros(y.shape, bool)
     for _, _, there in _positions(layer, y):
-        winner = (wide[there] == y) & ~taken  # the first of equals takes it all
+        winner = (wide[there] == y) & ~taken  # the first of equal values gets the whole gradient
         dx[there] += dy * winner
         taken |= winner
     return _unpadded(dx, layer.pad), {}

@@ -63,7 +63,7 @@ def native_bf16() -> bool | None:
 
 def onednn() -> bool | None:
     try:
-        from tensorflow.python.util import _pywrap_util_port  # nothing public says it
+        from tensorflow.python.util import _pywrap_util_port  # no public API
     except ImportError:
         return None
     return _pywrap_util_port.IsMklEnabled()
@@ -268,8 +268,11 @@ def batch_norm(x: tf.Tensor, layer: BatchNorm, built: BuiltLayer, training: bool
 
 
 def channel_mean(x: tf.Tensor) -> tf.Tensor:
-    """Over batch, height and width, one axis at a time: TensorFlow adds up one after the other in float32, and over
-    all at once (tf.nn.moments, or FusedBatchNorm) loses digits as the batch grows: 4e-5 of a variance at 8x54x54."""
+    """Mean over batch, height and width, one axis at a time, to limit rounding errors.
+
+    TensorFlow sums sequentially in float32; over all axes at once (tf.nn.moments, FusedBatchNorm) it loses digits as
+    the batch grows: 4e-5 of a variance at 8x54x54.
+    """
     return tf.reduce_mean(tf.reduce_mean(tf.reduce_mean(x, 2), 1), 0)
 
 

@@ -28,7 +28,7 @@ from impls.weights import Weights
 Pass = Callable[[torch.Tensor], torch.Tensor]
 
 FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
-#: What torch.compile is asked for in each mode beside one graph and fixed shapes.
+#: Options of torch.compile in each mode besides one graph and fixed shapes.
 COMPILED: dict[str, dict[str, Any]] = {"compile": {}, "cudagraphs": {"mode": "reduce-overhead"}}
 
 

@@ -1,4 +1,4 @@
-"""Canonical arrays in torch's layout, and the way back; TensorFlow and JAX have the canonical one themselves."""
+"""Convert canonical arrays to torch's layout and back; TensorFlow and JAX use the canonical layout."""
 
 import numpy as np
 import torch

@@ -18,8 +18,8 @@ def fast_lrn(x: torch.Tensor, kernel_and_k: Band, beta: float) -> torch.Tensor:
 
 
 class FastLrn(torch.autograd.Function):
-    """With its gradient by hand. The sum over neighboring channels is a 1x1 convolution by a band matrix, which every
-    library does well."""
+    """LRN with a handwritten gradient. The sum over neighboring channels is a 1x1 convolution by a band matrix, fast
+    in every library."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, kernel: torch.Tensor, k: torch.Tensor, beta: float) -> torch.Tensor:

@@ -25,7 +25,7 @@ class Variant:
     input_gradient: bool = False
 
     def placed(self) -> tuple[Placed, ...]:
-        """Every layer with its shapes; LayerError where one does not fit the input size."""
+        """Every layer with its shapes. Raises LayerError if one does not fit the input size."""
         return place(self.layers, (self.input_size, self.input_size, self.channels))
 
     def resized(self, input_size: int | None) -> "Variant":
@@ -43,13 +43,13 @@ class Variant:
 
     @property
     def backward_macs(self) -> int:
-        """Twice the forward's, less the gradient with respect to the images, where nobody asks for it."""
+        """Twice the forward's, less those of the gradient of the images unless ``input_gradient``."""
         first = next((placed.macs for placed in self.placed() if placed.macs), 0)
         return 2 * self.macs - (0 if self.input_gradient else first)
 
     @property
     def hash(self) -> str:
-        """Identity of the net: its rows and input, and what is asked of it; not its name or its note."""
+        """Hash of rows, input and requested gradients; independent of name, source and note."""
         facts = (self.input_size, self.channels, self.part, self.input_gradient, self.layers)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 

@@ -25,7 +25,7 @@ Weights = dict[str, dict[str, np.ndarray]]  # layer -> name -> array
 
 
 class WeightsError(ValueError):
-    """A file that does not hold what the variant needs: which layer, what was expected, what was found."""
+    """A file without the arrays that the variant needs; names the layer, what was expected and what was found."""
 
 
 def initial(variant: Variant, seed: int = 0) -> Weights:
@@ -53,13 +53,13 @@ def initial(variant: Variant, seed: int = 0) -> Weights:
 
 
 def shapes(variant: Variant) -> dict[str, dict[str, tuple[int, ...]]]:
-    """What a variant needs: the shape of every array by layer and name, trainable and moving."""
+    """Shapes of a variant's arrays by layer and name, trainable and moving."""
     found = {layer.name: layer.trainable(shape) | layer.moving(shape) for layer, shape, _ in variant.placed()}
     return {layer: arrays for layer, arrays in found.items() if arrays}
 
 
 def load(path: Path, variant: Variant) -> Weights:
-    """Weights of a variant from a .npy or .safetensors file, checked; WeightsError names the file and the layer."""
+    """Load and check a variant's weights from a .npy or .safetensors file. WeightsError names file and layer."""
     return load_all(path, [variant])[0]
 
 
@@ -97,7 +97,7 @@ def save(weights: Weights, path: Path) -> None:
 
 
 def check(found: Mapping[str, Mapping[str, np.ndarray]], variant: Variant, source: str) -> Weights:
-    """Those arrays if they are the variant's: keys, shapes, float32, finite; else WeightsError."""
+    """Check keys, shapes, float32 and finiteness of a variant's arrays. Raises WeightsError."""
     needed = shapes(variant)
     names = {f"{layer}/{name}" for layer, arrays in needed.items() for name in arrays}
     for name in (f"{layer}/{name}" for layer, arrays in found.items() for name in arrays):
@@ -117,7 +117,7 @@ def check(found: Mapping[str, Mapping[str, np.ndarray]], variant: Variant, sourc
 
 
 def wrong(array: np.ndarray, shape: tuple[int, ...], kinds: tuple[str, ...] = ("float32",)) -> str:
-    """What is wrong with an array that should have this shape and be of finite floats; empty where nothing is."""
+    """Why an array does not have this shape and finite floats; empty if it does."""
     if array.shape != shape:
         return f"found shape {array.shape}"
     if array.dtype.name not in kinds:
@@ -152,14 +152,14 @@ def _safetensors(data: bytes, name: str) -> dict[str, dict[str, Any]]:
 
 
 def _of_type(data: bytes, dtype: str) -> str:
-    """The first tensor of a .safetensors that has a type which numpy has not."""
+    """The first tensor of a .safetensors file whose type numpy lacks."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     name = next(name for name, it in header.items() if it.get("dtype") == dtype)
     return caffe.one_line(name.replace(".", "/"), 100)
 
 
 def _cut_off(data: bytes) -> str:
-    """Which tensor of a .safetensors lies beyond the file's end, from its header; empty where that is not the fault."""
+    """The first tensor beyond the end of a truncated .safetensors file, by its header; empty if not truncated."""
     try:
         begin = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:begin])
@@ -182,7 +182,7 @@ def write_shared(weights: Weights, folder: Path) -> None:
 
 
 def map_shared(folder: Path) -> Weights:
-    """Map what ``write_shared`` wrote, read-only: Workers of one machine keep one copy in memory."""
+    """Map arrays of ``write_shared`` read-only, so Workers of one machine share one copy in memory."""
     weights: Weights = {}
     for path in sorted(folder.glob("*.npy")):
         layer, name, _ = path.name.split(".")
