@@ -198,7 +198,8 @@ class TestRead:
     def test_one_array_may_serve_two_layers(self, tmp_path):
         path = tmp_path / "net.npy"
         path.write_bytes(pickle.dumps({"conv1": [KERNEL, BIAS], "conv2": [KERNEL, BIAS]}))
-        found = caffe.read(path, NAMES)
+        with path.open("rb") as file:
+            found = caffe.read(file, NAMES)
         assert all(np.array_equal(found[layer]["kernel"], KERNEL) for layer in ("conv1", "conv2"))
 
     @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -207,7 +208,8 @@ class TestRead:
         path.write_bytes(
             pickle.dumps({"conv1": [large, BIAS], "conv2": [large, BIAS], "fc6": [large.T, BIAS]}, protocol)
         )
-        found = caffe.read(path, NAMES)
+        with path.open("rb") as file:
+            found = caffe.read(file, NAMES)
         assert all(np.array_equal(found[layer]["kernel"], large) for layer in ("conv1", "conv2"))
         assert np.array_equal(found["fc6"]["kernel"], large.T)
 
