@@ -22,20 +22,20 @@ def triggers(workflow):
 
 
 class TestFiles:
-    def test_there_are_two(self):
+    def test_there_are_two_workflows(self):
         assert list(FILES) == ["speed.yml", "test.yml"]
 
     @pytest.mark.parametrize("step", STEPS)
     def test_no_expression_reaches_a_shell(self, step):
-        """What somebody else wrote (an input, a title) comes as a variable, which no shell takes apart."""
+        """Text from others (an input, a title) is passed as a variable, which a shell does not split or execute."""
         assert "${{" not in step.get("run", "")
 
     @pytest.mark.parametrize("step", STEPS)
-    def test_an_action_is_githubs_own_of_a_pinned_major_version(self, step):
+    def test_actions_are_githubs_own_with_a_pinned_major_version(self, step):
         assert re.fullmatch(r"actions/[\w-]+@v\d+", step.get("uses", "actions/checkout@v6"))
 
     @pytest.mark.parametrize("name", FILES)
-    def test_nothing_may_be_written_but_by_the_job_that_comments(self, name):
+    def test_only_the_comment_job_may_write(self, name):
         workflow = FILES[name]
         assert workflow["permissions"] == {}
         for job, body in workflow["jobs"].items():
@@ -58,42 +58,42 @@ class TestFiles:
         assert steps("comment")["Download the table"]["if"] == "needs.measure.outputs.code"
 
     @pytest.mark.parametrize("step", [step for step in STEPS if "checkout" in step.values[0].get("uses", "")])
-    def test_no_checkout_leaves_its_token_behind(self, step):
+    def test_checkouts_do_not_persist_their_token(self, step):
         assert step["with"]["persist-credentials"] is False
 
     @pytest.mark.parametrize("name", FILES)
-    def test_a_newer_push_to_a_pull_request_ends_the_older_run(self, name):
+    def test_a_newer_push_to_a_pull_request_cancels_the_older_run(self, name):
         rule = FILES[name]["concurrency"]
         assert "${{ github.ref }}" in rule["group"]
         assert rule["cancel-in-progress"] == "${{ github.event_name == 'pull_request' }}"
 
-    def test_it_can_be_started_by_hand_and_from_another_repository_and_warns_unless_told_to_fail(self):
-        found = triggers(SPEED)
-        assert set(found) == {"pull_request", "workflow_dispatch", "workflow_call"}
-        by_hand, called = (found[how]["inputs"] for how in ("workflow_dispatch", "workflow_call"))
+    def test_speed_can_be_started_by_hand_and_from_another_repository_and_warns_by_default(self):
+        events = triggers(SPEED)
+        assert set(events) == {"pull_request", "workflow_dispatch", "workflow_call"}
+        by_hand, called = (events[how]["inputs"] for how in ("workflow_dispatch", "workflow_call"))
         assert by_hand["on_slower"]["default"] == default("ON_SLOWER") == "warn"
         assert by_hand["on_slower"]["options"] == ["warn", "fail"]
         assert set(by_hand) <= set(called)
 
     @pytest.mark.parametrize("what", ["on_slower", "margin", "arguments"])
-    def test_a_pull_request_which_has_no_inputs_can_be_told_by_a_variable_of_the_repository(self, what):
-        asked = f"${{{{ inputs.{what} || vars.SPEED_{what.upper()} || '{default(what.upper())}' }}}}"
-        assert expression(what.upper()) == asked
-        assert "default" not in triggers(SPEED)["workflow_call"]["inputs"][what]  # it would hide the variable
+    def test_a_variable_of_the_repository_replaces_an_input_for_pull_requests(self, what):
+        expected = f"${{{{ inputs.{what} || vars.SPEED_{what.upper()} || '{default(what.upper())}' }}}}"
+        assert expression(what.upper()) == expected
+        assert "default" not in triggers(SPEED)["workflow_call"]["inputs"][what]  # a default would hide the variable
         assert f"`SPEED_{what.upper()}`" in (ROOT / "docs/ci.md").read_text()
 
-    def test_what_is_measured_unasked_are_two_revisions_with_options_that_run_has(self):
+    def test_by_default_two_revisions_are_measured_with_valid_options_of_run(self):
         assert default("MARGIN") == "2"
         assert default("AB") == "impls=base,head"
         main.commands["run"].make_context("run", shlex.split(default("ARGUMENTS")))
         assert "--max-time 1200" in default("ARGUMENTS")
 
-    def test_the_tests_run_as_they_do_anywhere_under_versions_that_are_supported(self):
+    def test_the_test_workflow_runs_ci_run_on_supported_pythons(self):
         job = FILES["test.yml"]["jobs"]["test"]
         assert job["steps"][-1] == {"run": ".ci/run"}
         assert {"3.11", "3.13"} >= set(job["strategy"]["matrix"]["python"])
 
-    def test_without_a_browser_the_tests_are_an_error_there_and_elsewhere_each_skipped_one_is_named(self):
+    def test_a_missing_browser_fails_the_test_workflow_and_make_test_names_each_skipped_test(self):
         assert [step.get("run") for step in FILES["test.yml"]["jobs"]["test"]["steps"]][-2] == "make browser"
         words = re.search(r"^TESTS := (.*)", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[1].split()
         assert {"-rs", "--no-fold-skipped"} < set(words)

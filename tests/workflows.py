@@ -20,18 +20,18 @@ def steps(job):
 
 
 def expression(variable):
-    """What a variable of the job that measures, or of its step Measure, is taken from."""
+    """The expression of a variable of the measure job, or of its step Measure."""
     body = SPEED["jobs"]["measure"]
     return " ".join((body["env"] | steps("measure")["Measure"]["env"])[variable].split())
 
 
 def default(variable):
-    """What it is where nobody asked for anything."""
+    """The default at the end of the expression of a variable."""
     return re.search(r"\|\| '([^']*)'", expression(variable))[1]
 
 
 class Runner:
-    """A workspace as the steps find it: base/ and head/, an alexnet-bench in head/.venv, a temp folder."""
+    """The workspace of the steps: base/ and head/, an alexnet-bench in head/.venv, a temporary folder."""
 
     def __init__(self, folder: Path):
         self.folder, self.out = folder, folder / "temp" / "speed"
@@ -51,8 +51,8 @@ class Runner:
         program.chmod(0o755)
 
     def __call__(self, name: str, job: str = "measure", **env: str) -> subprocess.CompletedProcess:
-        """Run a step's shell as a runner does."""
-        around = {
+        """Run the shell script of a step as a runner does."""
+        defaults = {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "HOME": str(self.folder),
             "HARNESS": "head",
@@ -66,7 +66,7 @@ class Runner:
         script = self.folder / "step.sh"
         script.write_text(steps(job)[name]["run"])
         command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
-        return subprocess.run(command, cwd=self.folder, env=around | env, capture_output=True, text=True)
+        return subprocess.run(command, cwd=self.folder, env=defaults | env, capture_output=True, text=True)
 
     def commit(self, side: str) -> str:
         words = ("git", "-C", str(self.folder / side), "rev-parse", "--short", "HEAD")
