@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of pages: one for the whole session, and why there is none."""
+"""A headless Chromium for tests of pages, one per session."""
 
 import shutil
 import tempfile
@@ -17,7 +17,7 @@ FLAGS = (
 
 
 def missing() -> str:
-    """Why pages cannot be looked at here, and what to install; empty where they can."""
+    """What is not installed and how to install it; empty if pages can be tested."""
     lacking = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     lacking += [] if AXE.exists() else ["axe-core"]
     return (
@@ -28,7 +28,7 @@ def missing() -> str:
 
 
 class Browser:
-    """A page in a window of a given size."""
+    """A browser that shows a page in a window of a given size."""
 
     def __init__(self, scratch: str):
         from selenium import webdriver
@@ -58,15 +58,18 @@ class Browser:
         return self.driver.execute_script(script, *args)
 
     def log(self) -> list[str]:
-        return [one["message"] for one in self.driver.get_log("browser")]
+        return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def faults(self) -> list[str]:
-        """What axe-core finds that is serious or critical, each with the first place."""
+        """Serious and critical violations that axe-core finds, each with its first element."""
         self.driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})
         self.driver.execute_script(AXE.read_text())
-        found = self.driver.execute_async_script("axe.run().then(arguments[0])")["violations"]
-        bad = [one for one in found if one["impact"] in ("serious", "critical")]
-        return [f"{one['id']}: {one['nodes'][0]['html'][:120]} {one['nodes'][0]['failureSummary']}" for one in bad]
+        violations = self.driver.execute_async_script("axe.run().then(arguments[0])")["violations"]
+        serious = [fault for fault in violations if fault["impact"] in ("serious", "critical")]
+        return [
+            f"{fault['id']}: {fault['nodes'][0]['html'][:120]} {fault['nodes'][0]['failureSummary']}"
+            for fault in serious
+        ]
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +77,6 @@ def browser() -> Iterator[Browser]:
     if why := missing():
         pytest.skip(why)
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-", ignore_cleanup_errors=True) as scratch:
-        made = Browser(scratch)
-        yield made
-        made.driver.quit()
+        instance = Browser(scratch)
+        yield instance
+        instance.driver.quit()

@@ -1,4 +1,4 @@
-"""Tables of results/README.md that `make columns` writes from the code: the columns of each CSV, and the flags."""
+"""The tables of results/README.md that `make columns` generates: columns of each CSV, and flags."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ PAGE = Path(__file__).parents[1] / "results/README.md"
 
 
 def by_help(columns: Sequence[CsvColumn]) -> dict[str, str]:
-    """The names of the columns that share a help text, to that text."""
-    found: dict[str, list[str]] = {}
+    """Help texts by the names of the columns that share them."""
+    columns_of: dict[str, list[str]] = {}
     for column in columns:
-        found.setdefault(column.help, []).append(column.name)
-    return {", ".join(columns): text for text, columns in found.items()}
+        columns_of.setdefault(column.help, []).append(column.name)
+    return {", ".join(columns): text for text, columns in columns_of.items()}
 
 
-#: By the heading above a table, what its first column is called, and its lines.
+#: By the heading above a table: the name of its first column, and its lines.
 TABLES: dict[str, tuple[str, Mapping[str, str]]] = {
     "## summary.csv": ("column", by_help(COLUMNS)),
     "### Flags": ("flag", FLAGS),
@@ -30,7 +30,7 @@ TABLES: dict[str, tuple[str, Mapping[str, str]]] = {
 
 
 def documented(page: str) -> str:
-    """The page with the first table below each heading made anew."""
+    """The page with the first table below each heading generated."""
     for heading, (name, lines) in TABLES.items():
         before, found, after = page.partition(f"\n{heading}\n")
         assert found, f"{PAGE}: expected a heading {heading!r}"

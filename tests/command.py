@@ -1,4 +1,4 @@
-"""The command, in a process of its own or in this one, with the null Net in most tests."""
+"""The command line, in a child process or in this one."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from paths import ROOT
 
 from bench.commands.cli import main
 
-#: A small net and few iterations: these tests are about the harness, the proof runs all the same. The null Net computes
-#: its values with numpy, whose products are too small here for a second thread, which would only spin.
+#: A small net and few iterations, since these tests are about the harness. The null Net computes its values with numpy,
+#: whose products are too small here for a second thread, which would only spin.
 ONE_THREAD = ("--env", "OPENBLAS_NUM_THREADS=1")
 SMALL = ("--framework", "null", *ONE_THREAD, "--variant", "half_width", "--size", "67", "--batch", "2")
 NULL = (*SMALL, "--rounds", "2", "--no-gate", "--burn-in", "2")
@@ -38,11 +38,11 @@ class Finished:
         return [json.loads(line) for line in (self.folder / "run.jsonl").read_text().splitlines()]
 
     def of(self, event: str) -> list[dict]:
-        return [one for one in self.events if one["event"] == event]
+        return [line for line in self.events if line["event"] == event]
 
 
 class Command:
-    """`python -m bench` in a child process, results under a folder of the test's own."""
+    """`python -m bench` in a child process, with results in the test's folder."""
 
     def __init__(self, folder: Path):
         self.results, self.scratch = folder / "results", folder / "scratch"
@@ -73,9 +73,9 @@ class Command:
 
 
 class Inline(Command):
-    """The same in this very process: no second start and import of what draws and reads tables. Workers are processes.
+    """The same in this process, without another start and import of matplotlib and pandas; Workers are processes.
 
-    For what is sent no signal, and of whose pictures nothing is asked: none are drawn.
+    For tests that send no signal and need no plots: none are drawn.
     """
 
     def __call__(self, *args: str, env: dict[str, str] | None = None) -> Finished:

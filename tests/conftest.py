@@ -1,17 +1,17 @@
-"""Fixtures that tests of several packages share."""
+"""Fixtures shared by tests of several packages."""
 
 import os
 from pathlib import Path
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of this process: products of small nets, which a second thread only slows
-import numpy as np  # noqa: F401 (reads it)
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for this process: a second thread slows the products of small nets
+import numpy as np  # noqa: F401 (reads the variable)
 import pytest
 from command import Command, Inline
 from nets import PEERS, configured
 
-del os.environ["OPENBLAS_NUM_THREADS"]  # processes that tests start have as many as they would
+del os.environ["OPENBLAS_NUM_THREADS"]  # child processes keep their default
 
-#: Fixtures of tests that start a process or a framework.
+#: Fixtures that start a process or a framework; tests with one are marked `process`.
 PROCESSES = {"command", "inline", "framework", "browser"}
 
 

@@ -1,11 +1,11 @@
-"""CSVs for plots: a row of summary.csv, and a file of such rows."""
+"""CSV files for plots."""
 
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-#: One timed Case, as few columns as a plot needs.
+#: A row of summary.csv with the columns that plots need.
 ROW = {
     "case_id": "a",
     "variant": "owt",
@@ -21,6 +21,7 @@ ROW = {
 
 
 def csv(folder: Path, *rows: dict[str, Any], name: str = "summary.csv", **options: Any) -> Path:
+    """Write these rows to a CSV; options are those of ``DataFrame.to_csv``."""
     path = folder / name
     pd.DataFrame(list(rows)).to_csv(path, index=False, **options)
     return path

@@ -1,6 +1,6 @@
-"""A whole Run of two null Nets without its table, for tests that kill it: `driver.py FOLDER run|resume NULL_NET`.
+"""A Run of two null Nets without its table, for tests that kill it: `driver.py FOLDER run|resume NULL_NET`.
 
-Each thing that its watcher is told is one line of JSON on stdout: its name, then what is told, a Case by its id.
+Each call of its Watcher is one line of JSON on stdout: the method's name, then the arguments, a Case by its id.
 """
 
 import json
@@ -30,7 +30,7 @@ def reporter() -> Watcher:
 
 
 def main(folder: Path, do: str, null_net: str) -> None:
-    noise.invalid_reason = lambda turns: ""  # a busy machine must not add Rounds
+    noise.invalid_reason = lambda turns: ""  # noise must not repeat Rounds
     cases = [
         Case("half_width", "null", mode, "cpu", "fp32", "nhwc", 2, "forward", size=67) for mode in ("noop", "part")
     ]

@@ -1,4 +1,4 @@
-"""Text that a page must not run, in every field of a Run that can hold text."""
+"""A Run with hostile text in every field that can hold text."""
 
 import dataclasses
 from pathlib import Path
@@ -18,7 +18,7 @@ HOSTILE = (
 
 
 def run_that_says(folder: Path, text: str) -> Run:
-    """A Run with a text from a file wherever there can be one."""
+    """A Run with this text in every field that can hold text."""
     cpu = {"host": text, "cpu": text, "system": text, "usable_cores": 2, "packages": {text: text}}
     versions = {"versions": {"tensorflow": text, "device_name": text}, "python": text, "layout": text, "device": text}
     header = {"run_id": text, "fingerprint": cpu, "env": {"A": text}, "weights": {"file": text, "sha256": text}}

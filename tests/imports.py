@@ -1,4 +1,4 @@
-"""What a program imports, looked at in a child's own sys.modules."""
+"""The modules that a program imports, from sys.modules of a child."""
 
 import subprocess
 import sys
@@ -7,12 +7,12 @@ from paths import ROOT
 
 from impls import PEERS
 
-FRAMEWORKS = {package for it in PEERS.values() for package in (it.package, *it.also)}
+FRAMEWORKS = {package for framework in PEERS.values() for package in (framework.package, *framework.also)}
 TABLES = {"numpy", "pandas", "matplotlib", "scipy"}
 
 
 def loaded(code: str) -> set[str]:
-    """Top-level names of all modules that a child has loaded once it ran the code."""
+    """Top-level names of all modules that a child has loaded after running the code."""
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Runs of the null Net whose controller is in this very process; its Workers are real ones."""
+"""Runs of the null Net with the controller in this process and real Workers."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ from bench.record.run import Run
 from bench.worker.guest import Guest
 
 NULL_CASE = Case("half_width", "null", "noop", "cpu", "fp32", "nhwc", 2, "forward", size=67)
-#: A user's own net whose file decides what becomes of it.
+#: The file of a user's net, with a place for code that changes the net.
 NET = """
 import os
 from impls import null_alexnet
@@ -28,7 +28,7 @@ def build(variant, weights, how):
 
 
 def run_cases(folder: Path, cases: Sequence[Case], net: str | None = None, **rules: Any) -> Run:
-    """A Run of these Cases, of a user's own net where its file says something."""
+    """A Run of these Cases, of a user's net if ``net`` is its code; ``rules`` are fields of Protocol."""
     guests = {}
     if net:
         (file := folder / "net.py").write_text(NET.format(net))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from paths import ROOT
 
-#: The passes of the null Net, and passes of 4 ms to put in their place.
+#: The passes of the null Net, and passes of 4 ms to replace them.
 PASSES = """    def forward(self) -> Any:
         return None
 
@@ -22,7 +22,7 @@ SPINNING = """    def forward(self) -> Any:
 
 
 def revision(folder: Path, file: str = "null_alexnet.py", old: str = "", new: str = "") -> Path:
-    """A checkout that holds this revision's impls, one of its files changed."""
+    """A checkout with a copy of impls in which ``old`` is replaced by ``new`` in one file."""
     shutil.copytree(ROOT / "impls", folder / "impls", ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / "impls" / file
     text = path.read_text()

@@ -1,4 +1,4 @@
-"""Synthetic Runs: a run.jsonl as a controller would leave it, with durations that a test chooses. Nothing is timed."""
+"""Synthetic Runs: a run.jsonl as the controller writes it, with durations chosen by a test. Nothing is timed."""
 
 import dataclasses
 import itertools
@@ -29,9 +29,9 @@ LEAD_NS = 10**9
 def worker(
     case: Case, rate: float | None = None, *, parity: float = 1e-7, matmul: str = "fp32", **changes: Any
 ) -> dict:
-    """What a Worker records of itself, but for those changes; of its conditions where the event has no such field."""
-    alike = {"threads": 2, "onednn": True, "tf32": False, "bf16": None, "device": "cpu", "layout": case.layout}
-    alike |= {"switches": {}, "traces": {}, "filled": [], "libraries": [], "other_frameworks": []}
+    """The fields of a worker event with these changes; names that are not fields change its conditions."""
+    conditions = {"threads": 2, "onednn": True, "tf32": False, "bf16": None, "device": "cpu", "layout": case.layout}
+    conditions |= {"switches": {}, "traces": {}, "filled": [], "libraries": [], "other_frameworks": []}
     event = {
         "worker": case.worker,
         "case_ids": [case.id],
@@ -47,7 +47,7 @@ def worker(
         "proven": True,
         "numpy_gflop_per_s": rate,
         "compile_cache": None,
-        "conditions": alike,
+        "conditions": conditions,
         "first_call_ns": {},
         "overhead_ns": 0.1,
         "overhead_p99_ns": 0.2,
@@ -61,7 +61,7 @@ def worker(
 
 
 def event(name: str, /, **fields: Any) -> Event:
-    """The event of these fields."""
+    """The event with these fields."""
     return msgspec.convert({"event": name} | fields, EVENTS[name])
 
 
@@ -127,18 +127,18 @@ def make(
     Parameters
     ----------
     slower
-        How many times as long a Case takes as the first of its group; one number stands for all but the first, a
-        mapping has factors by Case id, 1 where it has none.
+        Duration of a Case relative to the first of its group: one number for all but the first, or factors by Case id
+        (default 1).
     base_ns
-        An iteration of the first Case in Round 0; each Round is 1 ns longer.
+        Duration of an iteration of the first Case in Round 0; iterations of each later Round are 1 ns longer.
     noise_sd
-        Standard deviation of the logarithm of a Case's speed from Round to Round, for each Case on its own.
+        Standard deviation of the logarithm of a Case's speed over Rounds, independent per Case.
     drift
-        How much slower the machine gets from one turn to the next, as a share.
+        Slowdown of the machine from one turn to the next, as a share.
     warming
-        By Case id, how much slower than at its end a Case is at the start of a Round, as a share.
+        By Case id, slowdown at the start of a Round relative to its end, as a share.
     unlike
-        Changes to what Workers of all but a group's first Case record.
+        Changes to the worker events of all but the first Worker of a group.
     """
     folder.mkdir(parents=True, exist_ok=True)
     journal, dice, clock = Journal(folder), random.Random(seed), itertools.count(1)
@@ -154,8 +154,8 @@ def make(
             for name in dict.fromkeys(case.worker for case in group):
                 ours = [case for case in group if case.worker == name]
                 odd = (unlike or {}) if first not in ours else {}
-                said = worker(ours[0], rate, **{"case_ids": [case.id for case in ours]} | odd)
-                journal.add(event("worker", **place, **said))
+                fields = worker(ours[0], rate, **{"case_ids": [case.id for case in ours]} | odd)
+                journal.add(event("worker", **place, **fields))
             speed = {case.id: math.exp(dice.gauss(0, noise_sd)) for case in group}
             turns = [(cycle, case) for cycle in range(cycles) for case in [*group, *reversed(group)]]
             for position, (cycle, case) in enumerate(turns):
@@ -181,20 +181,20 @@ def arms(*cases: Case, ab: Ab = AA) -> list[Case]:
 def aa_runs(
     folder: Path, count: int = 3, *cases: Case, sd: float = 0.01, off: float = 0.0, **settings: Any
 ) -> list[Run]:
-    """Stored A/A Runs: whole Runs differ by about ``sd``, their Arms by ``off``."""
-    made = []
+    """A/A Runs that differ by about ``sd`` from each other, and by ``off`` between their Arms."""
+    runs = []
     for number in range(count):
         both = arms(*cases)
         factors = {case.id: 1 + off for case in both if case.arm == "B"}
         base_ns = round(1_000_000 * (1 + sd * (number - (count - 1) / 2)))
-        made.append(make(folder / f"aa{number}", both, ab=AA, slower=factors, base_ns=base_ns, **settings))
-    return made
+        runs.append(make(folder / f"aa{number}", both, ab=AA, slower=factors, base_ns=base_ns, **settings))
+    return runs
 
 
 def changed(run: Run, *added: dict, without: tuple[str, ...] = ()) -> Run:
-    """The same Run with these events before its last stop, and without others."""
-    events = [one for one in map(msgspec.to_builtins, run.events) if one["event"] not in without]
-    at = next((i for i, one in enumerate(events) if one["event"] == "stop"), len(events))
-    lines = [json.dumps(one) + "\n" for one in [*events[:at], *added, *events[at:]]]
+    """The Run with events added before its first stop, and without events named in ``without``."""
+    events = [line for line in map(msgspec.to_builtins, run.events) if line["event"] not in without]
+    at = next((i for i, line in enumerate(events) if line["event"] == "stop"), len(events))
+    lines = [json.dumps(line) + "\n" for line in [*events[:at], *added, *events[at:]]]
     (run.folder / "run.jsonl").write_text("".join(lines))
     return Run(run.folder)

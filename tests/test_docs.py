@@ -1,5 +1,4 @@
-"""The documents: every command is run, planned, or at least parsed, every block of Python is run, every link leads
-somewhere, and every table that repeats the code says what the code says."""
+"""Documents: commands are run, planned or parsed, Python blocks run, links lead to headings, tables match the code."""
 
 import contextlib
 import dataclasses
@@ -39,19 +38,19 @@ LINKING = ["CONTRIBUTING.md", "results/README.md", *PAGES, *NOTES]
 TEXT = {name: (ROOT / name).read_text() for name in [*LINKING, "Makefile"]}
 README, MEASUREMENT, EQUIVALENCE = (TEXT[name] for name in ("README.md", "docs/measurement.md", "docs/equivalence.md"))
 REFERENCE = ROOT / "results/reference"
-#: What is done with a line of shell: one that starts no Worker is run, a `run` is planned (--dry-run).
-DONE = {
+#: How a line of shell is tested, by pattern: one that starts no Worker is run, a `run` is planned (--dry-run).
+EXECUTED = {
     "run": r"alexnet-bench (compare|plot|report|export|ingest) |alexnet-bench layers (?!.*--framework)",
     "planned": r"alexnet-bench run (?!.*--(resume|weights) )",
 }
-#: What is not, and why: ours are parsed, the others looked at by whoever reads them.
-NOT_DONE = {
+#: Lines that are not executed, and why; those of alexnet-bench are parsed.
+NOT_EXECUTED = {
     r"alexnet-bench (env|verify|profile|selftest)\b": "they start Workers or spin; tests/test_<command>.py runs each",
     r"alexnet-bench layers .*--framework ": "starts Workers",
     r"alexnet-bench run .*--(resume|weights) ": "needs a Run that was cut off, or Caffe's file",
     r"make [a-z-]+( |$)": "target and variables are looked up in the Makefile",
     r"git (clone|worktree) ": "a repository of the reader's own",
-    r"\(cd \w+ && pytest ": "a suite of the reader's own; tests/commands/test_ingest.py has what it leaves behind",
+    r"\(cd \w+ && pytest ": "a suite of the reader's own; tests/commands/test_ingest.py tests files like its own",
     r"bencher run ": "needs an account",
     r"export PIP_EXTRA_INDEX_URL=": "is for the reader's shell",
 }
@@ -61,44 +60,48 @@ def blocks(text, language):
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def lines(text):
-    """Each command of the blocks of shell, with its comment."""
+def shell_lines(text):
+    """(command, comment) per line of the shell blocks."""
     whole = "\n".join(blocks(text, "sh")).replace("\\\n", " ")
-    found = [line.partition("  #") for line in whole.splitlines()]
-    return [(command.strip(), comment.strip()) for command, _, comment in found if command.strip()]
+    parts = [line.partition("  #") for line in whole.splitlines()]
+    return [(command.strip(), comment.strip()) for command, _, comment in parts if command.strip()]
 
 
-def of(*pages, pattern=""):
-    """Their lines of shell that match, each a test of its own; how the program is found does not matter."""
-    found = [(page, command.removeprefix(".venv/bin/"), said) for page in pages for command, said in lines(TEXT[page])]
-    return [pytest.param(*one, id=": ".join(one[:2])) for one in found if re.match(pattern, one[1])]
+def line_params(*pages, pattern=""):
+    """The matching shell lines as test parameters (page, command, comment), without the path of .venv."""
+    rows = [
+        (page, command.removeprefix(".venv/bin/"), comment)
+        for page in pages
+        for command, comment in shell_lines(TEXT[page])
+    ]
+    return [pytest.param(*row, id=": ".join(row[:2])) for row in rows if re.match(pattern, row[1])]
 
 
 def invoke(command, *more):
-    """An own command; words that a shell would spread are spread."""
-    words = [one for word in shlex.split(command)[1:] for one in sorted(glob.glob(word)) or [word]]
+    """The words of a command with globs expanded, and its result."""
+    words = [path for word in shlex.split(command)[1:] for path in sorted(glob.glob(word)) or [word]]
     return words, CliRunner().invoke(main, [*words, *more])
 
 
 def sections(page):
-    """Of each section with Python in it: its blocks, each with the text that it has to print, where that is said."""
-    found = [(part.partition("\n")[0], part) for part in TEXT[page].split("\n## ")]
+    """By title of each section with Python: its blocks, each with its documented output or an empty text."""
+    parts = [(part.partition("\n")[0], part) for part in TEXT[page].split("\n## ")]
     pattern = re.compile(r"^```python\n(.*?)^```$(?:\n\n```\n(.*?)^```$)?", flags=re.DOTALL | re.MULTILINE)
-    return {title: pattern.findall(part) for title, part in found if blocks(part, "python")}
+    return {title: pattern.findall(part) for title, part in parts if blocks(part, "python")}
 
 
 def run(codes):
-    """What each of these blocks prints, run in order."""
-    found, names = [], {"__name__": "document"}
+    """The output of each of these blocks, run in order."""
+    outputs, names = [], {"__name__": "document"}
     for code in codes:
         with contextlib.redirect_stdout(io.StringIO()) as out:
             exec(code, names)
-        found.append(out.getvalue())
-    return found
+        outputs.append(out.getvalue())
+    return outputs
 
 
-def run_apart(codes):
-    """The same in a process of its own, for what configures a framework."""
+def run_in_child(codes):
+    """The same in a child process, for blocks that configure a framework."""
     script = f"import contextlib, io, json, sys\n{inspect.getsource(run)}print(json.dumps(run(json.load(sys.stdin))))"
     done = subprocess.run([sys.executable, "-c", script], input=json.dumps(codes), capture_output=True, text=True)
     assert not done.returncode, done.stderr
@@ -106,7 +109,7 @@ def run_apart(codes):
 
 
 def reader(here, runs=("cpu-2-cores", "cpu-2-cores")):
-    """Where a reader may be: a checkout with the reference Runs, two Runs A and B, A with a profile, two revisions with
+    """A reader's folder: a checkout with the reference Runs, Runs A and B, A with a profile, two revisions with
     interpreters, a net, and files of pytest-benchmark."""
     shutil.copytree(REFERENCE, here / "results/reference")
     for name, source in zip("AB", runs, strict=True):
@@ -139,32 +142,32 @@ def folder(tmp_path_factory):
 
 
 class TestCommands:
-    @pytest.mark.parametrize(("page", "command", "comment"), of(*PAGES, pattern="alexnet-bench "))
+    @pytest.mark.parametrize(("page", "command", "comment"), line_params(*PAGES, pattern="alexnet-bench "))
     def test_a_command_parses(self, page, command, comment):
         name, *args = shlex.split(command)[1:]
         main.commands[name].make_context(name, args)
 
-    @pytest.mark.parametrize(("page", "command", "comment"), of(*PAGES))
-    def test_a_line_is_run_or_planned_or_there_is_a_reason_why_not(self, page, command, comment):
-        kinds = [pattern for pattern in (*DONE.values(), *NOT_DONE) if re.match(pattern, command)]
-        assert len(kinds) == 1, "run it, or say in NOT_DONE why not"
+    @pytest.mark.parametrize(("page", "command", "comment"), line_params(*PAGES))
+    def test_every_line_is_run_or_planned_or_has_a_reason_why_not(self, page, command, comment):
+        kinds = [pattern for pattern in (*EXECUTED.values(), *NOT_EXECUTED) if re.match(pattern, command)]
+        assert len(kinds) == 1, "expected one pattern; run the line, or give a reason in NOT_EXECUTED"
 
-    @pytest.mark.parametrize("pattern", [*DONE.values(), *NOT_DONE])
-    def test_no_kind_of_line_is_left_without_a_line(self, pattern):
-        assert of(*PAGES, pattern=pattern)
+    @pytest.mark.parametrize("pattern", [*EXECUTED.values(), *NOT_EXECUTED])
+    def test_every_pattern_matches_a_line(self, pattern):
+        assert line_params(*PAGES, pattern=pattern)
 
-    @pytest.mark.parametrize("page", sorted({one.values[0] for one in of(*PAGES, pattern=DONE["run"])}))
-    def test_what_times_nothing_does_in_the_order_of_its_page_what_it_says(self, tmp_path, monkeypatch, page):
+    @pytest.mark.parametrize("page", sorted({row.values[0] for row in line_params(*PAGES, pattern=EXECUTED["run"])}))
+    def test_commands_that_time_nothing_end_with_the_exit_code_that_their_page_gives(self, tmp_path, monkeypatch, page):
         runs = ("aa-1", "aa-2") if page == "docs/ci.md" else ("cpu-2-cores", "cpu-2-cores")
         monkeypatch.chdir(reader(tmp_path / "checkout", runs))
-        for _, command, comment in (one.values for one in of(page, pattern=DONE["run"])):
+        for _, command, comment in (row.values for row in line_params(page, pattern=EXECUTED["run"])):
             words, result = invoke(command)
-            said = re.search(r"exit (\d)", comment)
-            assert result.exit_code == (int(said[1]) if said else 0), f"{command}: {result.output}"
+            code = re.search(r"exit (\d)", comment)
+            assert result.exit_code == (int(code[1]) if code else 0), f"{command}: {result.output}"
             if "--output" in words:
                 assert Path(words[words.index("--output") + 1]).stat().st_size, command
 
-    @pytest.mark.parametrize(("page", "command", "comment"), of(*PAGES, pattern=DONE["planned"]))
+    @pytest.mark.parametrize(("page", "command", "comment"), line_params(*PAGES, pattern=EXECUTED["planned"]))
     def test_a_run_can_be_planned(self, folder, monkeypatch, page, command, comment):
         monkeypatch.chdir(folder)
         monkeypatch.setattr("bench.controller.estimate.matrix_flops", lambda: 1e11)  # nothing is timed here
@@ -176,24 +179,25 @@ class TestCommands:
 
     def test_sessions_in_the_order_of_the_recipe_are_decided(self, tmp_path, monkeypatch):
         monkeypatch.chdir(reader(tmp_path / "checkout"))
-        recipe = of("docs/ci.md", pattern=r"alexnet-bench (ingest (base|head)-1|compare results/\*-base)")
-        *_, last = [invoke(one.values[1])[1].output for one in recipe]
+        recipe = line_params("docs/ci.md", pattern=r"alexnet-bench (ingest (base|head)-1|compare results/\*-base)")
+        *_, last = [invoke(row.values[1])[1].output for row in recipe]
         assert re.search(r"test_it .*SAME", last), last
 
-    def test_every_command_kind_and_format_is_shown(self):
-        shown = "\n".join(command for page in PAGES for command, _ in lines(TEXT[page]))
+    def test_every_command_plot_kind_and_format_is_on_a_page(self):
+        shown = "\n".join(command for page in PAGES for command, _ in shell_lines(TEXT[page]))
         assert [name for name in main.commands if f"alexnet-bench {name}" not in shown] == []
         assert [kind for kind in kinds.KINDS if not re.search(rf"--kind {kind}\b", shown)] == []
         assert [name for name in formats.FORMATS if f"--format {name}" not in shown] == []
 
     @pytest.mark.parametrize(
-        "target", sorted({one for page in PAGES for one in re.findall(r"(?:^|`|&& )make ([a-z-]+)", TEXT[page], re.M)})
+        "target",
+        sorted({name for page in PAGES for name in re.findall(r"(?:^|`|&& )make ([a-z-]+)", TEXT[page], re.M)}),
     )
     def test_a_make_target_exists_and_has_help(self, target):
         assert re.search(rf"^{target}:.*## ", TEXT["Makefile"], flags=re.MULTILINE)
 
-    def test_make_knows_the_variables_that_it_is_given(self):
-        made = [command for page in PAGES for command, _ in lines(TEXT[page]) if "make " in command]
+    def test_variables_given_to_make_are_in_the_makefile(self):
+        made = [command for page in PAGES for command, _ in shell_lines(TEXT[page]) if "make " in command]
         given = set(re.findall(r"\b([A-Z_]+)=", " ".join(made)))
         assert "VARIANT" in given
         assert [name for name in given if not re.search(rf"\b{name}\b", TEXT["Makefile"])] == []
@@ -201,13 +205,13 @@ class TestCommands:
 
 class TestPython:
     @pytest.mark.parametrize("title", sections("docs/python.md"))
-    def test_a_section_runs_and_prints_what_stands_below(self, folder, monkeypatch, title):
+    def test_a_section_runs_and_prints_the_output_shown_below(self, folder, monkeypatch, title):
         monkeypatch.chdir(folder)
         codes, expected = zip(*sections("docs/python.md")[title], strict=True)
-        if apart := any('impls.load("torch")' in code for code in codes):
+        if in_child := any('impls.load("torch")' in code for code in codes):
             pytest.importorskip("torch")
-        for found, said in zip((run_apart if apart else run)(codes), expected, strict=True):
-            assert said in ("", found)
+        for output, documented in zip((run_in_child if in_child else run)(codes), expected, strict=True):
+            assert documented in ("", output)
 
     def test_the_net_of_the_page_can_be_timed(self, folder, monkeypatch):
         pytest.importorskip("torch")
@@ -215,23 +219,25 @@ class TestPython:
         (net,) = read_nets(["mine.py:build"])
         mine = net.guest()
         assert (mine.framework, mine.takes_weights) == ("torch", False)
-        assert run_apart([TIMED]) == ["(2, 1000) 5\n"]
+        assert run_in_child([TIMED]) == ["(2, 1000) 5\n"]
 
     @pytest.mark.parametrize(
-        ("name", "said"), re.findall(r"^\| `((?:bench|impls)\.[\w.]+)(.*?)` \|", TEXT["docs/python.md"], re.MULTILINE)
+        ("name", "signature"),
+        re.findall(r"^\| `((?:bench|impls)\.[\w.]+)(.*?)` \|", TEXT["docs/python.md"], re.MULTILINE),
     )
-    def test_a_documented_name_is_there_and_takes_what_is_said(self, name, said):
-        found = named(name)
-        taken = [one for one in inspect.signature(found).parameters if one != "self"] if said else []
-        assert re.findall(r"\w+", said) == taken[: len(re.findall(r"\w+", said))]
+    def test_a_documented_name_exists_and_has_the_documented_parameters(self, name, signature):
+        documented = re.findall(r"\w+", signature)
+        target = resolve(name)
+        parameters = [word for word in inspect.signature(target).parameters if word != "self"] if signature else []
+        assert documented == parameters[: len(documented)]
 
-    def test_a_run_and_a_case_have_what_is_said_of_them(self):
-        made = Run(REFERENCE / "cpu-2-cores")
-        for name, one in (("bench.record.run.Run(folder)", made), ("bench.cases.case.Case", made.cases[0])):
+    def test_a_run_and_a_case_have_the_documented_attributes(self):
+        run = Run(REFERENCE / "cpu-2-cores")
+        for name, value in (("bench.record.run.Run(folder)", run), ("bench.cases.case.Case", run.cases[0])):
             (row,) = re.findall(rf"^\| `{re.escape(name)}` \|(.*)", TEXT["docs/python.md"], flags=re.MULTILINE)
             attributes = re.findall(r"`\.(\w+)`", row)
             assert attributes
-            assert [attribute for attribute in attributes if not hasattr(one, attribute)] == []
+            assert [attribute for attribute in attributes if not hasattr(value, attribute)] == []
 
 
 TIMED = """
@@ -248,19 +254,19 @@ print(tuple(logits.shape), len(handles))
 """
 
 
-def named(name):
-    """The object of a dotted name."""
+def resolve(name):
+    """The object with a dotted name."""
     module, _, rest = name.partition(".")
-    found = importlib.import_module(module)
+    value = importlib.import_module(module)
     for part in rest.split("."):
         with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module(f"{found.__name__}.{part}")
-        found = getattr(found, part)
-    return found
+            importlib.import_module(f"{value.__name__}.{part}")
+        value = getattr(value, part)
+    return value
 
 
 class TestFigures:
-    """What a page repeats of the code or of a Run."""
+    """Figures and tables that a page repeats from the code or from a Run."""
 
     def test_the_table_of_nets_is_the_variants(self):
         rows = re.findall(r"^\| (\w+).*\| ([\d,]+) \| ([\d,]+) \|$", README, flags=re.MULTILINE)
@@ -268,13 +274,13 @@ class TestFigures:
             variant.name: (f"{variant.params:,}", f"{variant.macs:,}") for variant in VARIANTS.values()
         }
 
-    def test_the_result_is_what_its_run_says(self, capsys):
-        made = Run(REFERENCE / "cpu-2-cores")
-        run_table.run_table(made, within(made))
+    def test_the_readme_shows_the_table_of_its_run(self, capsys):
+        run = Run(REFERENCE / "cpu-2-cores")
+        run_table.run_table(run, within(run))
         table = [line.rstrip() for line in capsys.readouterr().out.partition("Inside the clock")[0].splitlines()]
         assert "\n".join(table).strip() in README
 
-    def test_the_row_that_is_read_is_one_of_the_result(self):
+    def test_the_explained_row_is_in_the_readme_table(self):
         result, _, reading = README.partition("## How to read a row")
         (line,) = re.findall(r"^.*1\.158 \[.*$", result, flags=re.MULTILINE)
         quoted = re.findall(r"^\| `(.+?)` \|", reading.partition("\n## ")[0], flags=re.MULTILINE)
@@ -285,18 +291,18 @@ class TestFigures:
         assert [row["flags"]] == [" ".join(quoted[6:])]
 
     @pytest.mark.parametrize(("name", "code"), [("aa-1", 0), ("slowdown-5-percent", 1)])
-    def test_what_is_said_of_known_runs_is_what_compare_says(self, name, code):
+    def test_documented_verdicts_of_stored_runs_are_those_of_compare(self, name, code):
         result = CliRunner().invoke(main, ["compare", str(REFERENCE / name)])
         assert result.exit_code == code, result.output
         shown = MEASUREMENT.partition(f"$ alexnet-bench compare results/reference/{name}\n")[2].splitlines()[0]
         assert shown.rstrip() in [line.rstrip() for line in result.stdout.splitlines()]
 
-    def test_every_field_of_the_protocol_is_told_with_its_default(self):
+    def test_every_field_of_the_protocol_is_documented_with_its_default(self):
         table = MEASUREMENT.partition("### What can be changed")[2].partition("\n## ")[0]
-        said = dict(re.findall(r"^\| (\w+) \| ([^|]+) \|", table, flags=re.MULTILINE))
+        documented = dict(re.findall(r"^\| (\w+) \| ([^|]+) \|", table, flags=re.MULTILINE))
         fields = dataclasses.asdict(Protocol()).items()
         assert {name: str(value).strip("()") for name, value in fields} == {
-            k: v for k, v in said.items() if k != "field"
+            name: text for name, text in documented.items() if name != "field"
         }
 
     def test_the_limits_are_those_of_the_proof(self):
@@ -306,7 +312,7 @@ class TestFigures:
             cells = " | ".join(f"{allowed[kind]:g}" if kind in allowed else "" for kind in kinds)
             assert f"| {name} | {cells} |".replace("|  |", "| |") in EQUIVALENCE
 
-    def test_the_tables_of_columns_are_written_from_the_columns(self):
+    def test_the_tables_of_columns_are_up_to_date(self):
         assert column_help.documented(TEXT["results/README.md"]) == TEXT["results/README.md"], "run `make columns`"
 
     def test_every_column_of_a_summary_is_explained(self):
@@ -316,7 +322,7 @@ class TestFigures:
 
 class TestLinks:
     @pytest.mark.parametrize("page", LINKING)
-    def test_a_link_leads_to_a_file_and_to_a_heading_of_it(self, page):
+    def test_links_lead_to_existing_files_and_headings(self, page):
         prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", TEXT[page], flags=re.DOTALL | re.MULTILINE)
         for link, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", prose):
             target = (ROOT / page).parent / link if link else ROOT / page
@@ -324,15 +330,15 @@ class TestLinks:
             assert not heading or heading in anchors(target.read_text()), f"{page}: {link}#{heading}"
 
     @pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])
-    def test_a_page_can_be_found_from_the_readme(self, page):
+    def test_the_readme_links_to_every_page(self, page):
         assert f"]({page}" in README
 
     @pytest.mark.parametrize("page", LINKING)
-    def test_no_page_names_a_path_of_one_machine(self, page):
+    def test_no_page_has_an_absolute_path(self, page):
         assert re.findall(r"(?<![\w.])/(?:home|root|tmp|work|Users|mnt|opt)/\S*", TEXT[page]) == []
 
 
 def anchors(text):
-    """What GitHub calls the headings of a page."""
+    """The anchors that GitHub gives the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,4 +1,4 @@
-"""The examples: peers from outside, each proven in a process of its own as a Worker would have it."""
+"""The example nets, each proven in a child process as in a Worker."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from impls.variants import VARIANTS
 
 pytestmark = pytest.mark.process
 
-#: Builds the guest that argv tells of, writes what its passes computed, and prints what it says of itself.
+#: Builds the guest named in argv, writes the results of its passes, and prints what it reports.
 CHILD = """
 import json, sys
 from pathlib import Path
@@ -57,18 +57,18 @@ for layer, arrays in gradients.items():
     for name, array in arrays.items():
         np.save(out / f"gradient.{layer}.{name}.npy", array)
 net.fetch(net.forward_backward())
-net_facts = {"device": net.device(), "layout": net.layout(), "filled": net.filled}
-said = net_facts | {"others": probe.other_frameworks(framework)}
-print(json.dumps({"refused": refused, **said}))
+reply = {"device": net.device(), "layout": net.layout(), "filled": net.filled}
+reply["others"] = probe.other_frameworks(framework)
+print(json.dumps({"refused": refused, **reply}))
 """
-#: owt stands at its own size alone: below 223 px pool5 is no 6x6. The tutorial's SAME fits at 64 px too.
+#: Sizes; None is the variant's own: below 223 px owt's pool5 is not 6x6. The tutorial's SAME pads alike at 64 px too.
 PARITY = {"owt": None, "tutorial": 64}
 EXAMPLES = {"torchvision_alexnet": "owt", "keras_alexnet": "tutorial", "article": "tutorial"}
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """The parity set of a variant, once for all its examples."""
+    """The folder of the parity set of a variant, made once for all its examples."""
     sets = {}
 
     def prepared(variant):
@@ -82,13 +82,13 @@ def prepared(tmp_path_factory):
 
 
 def how(framework, **changes):
-    it = impls.FRAMEWORKS[framework]
-    fields = {"batch": 1, "device": "cpu", "precision": "fp32", "mode": it.modes[0], "layout": it.layouts[0]}
+    record = impls.FRAMEWORKS[framework]
+    fields = {"batch": 1, "device": "cpu", "precision": "fp32", "mode": record.modes[0], "layout": record.layouts[0]}
     return fields | changes
 
 
-def ran(example, folder, out, refused=(), **changes):
-    """What a child says of an example that it built, with those changes to its Build; its values lie in ``out``."""
+def run_child(example, folder, out, refused=(), **changes):
+    """The reply of a child that built an example with these changes to its Build; its arrays are written to ``out``."""
     (net,) = read_nets([f"{ROOT / 'examples' / example}.py:build"])
     guest = net.guest()
     pytest.importorskip(impls.FRAMEWORKS[guest.framework].package)
@@ -110,8 +110,8 @@ def ran(example, folder, out, refused=(), **changes):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def proven(folder, out, precision="fp32"):
-    """Every value within its limit, none missing and none beside them."""
+def assert_proven(folder, out, precision="fp32"):
+    """Every expected array, and no other, is there and within its limit."""
     expected = {path.name: np.load(path) for path in (folder / "reference").glob("*.npy")}
     found = {path.name: np.load(path) for path in out.glob("*.npy") if path.name != "alternated.npy"}
     assert found.keys() == expected.keys()
@@ -124,8 +124,8 @@ def proven(folder, out, precision="fp32"):
     assert not wrong
 
 
-def alternates(out):
-    """The two resident batches in turn, every pass the other one."""
+def assert_alternates(out):
+    """Passes alternate between the two resident batches."""
     first, second, third = np.load(out / "alternated.npy")
     assert reference.relative_l2(first, third) < 1e-6
     assert reference.relative_l2(first, second) > 0.1
@@ -133,10 +133,10 @@ def alternates(out):
 
 def test_torchvisions_alexnet_is_owt(prepared, tmp_path):
     wrong = [("tutorial", None, {}), ("owt", None, {"mode": "graph"})]
-    said = ran("torchvision_alexnet", prepared("owt"), tmp_path / "out", wrong)
-    proven(prepared("owt"), tmp_path / "out")
-    alternates(tmp_path / "out")
-    assert said == {
+    reply = run_child("torchvision_alexnet", prepared("owt"), tmp_path / "out", wrong)
+    assert_proven(prepared("owt"), tmp_path / "out")
+    assert_alternates(tmp_path / "out")
+    assert reply == {
         "refused": [
             "torchvision_alexnet: expected --variant owt, found tutorial",
             "torchvision_alexnet has no mode 'graph': choose eager, compile or cudagraphs",
@@ -151,12 +151,12 @@ def test_torchvisions_alexnet_is_owt(prepared, tmp_path):
 @pytest.mark.slow
 def test_the_keras_model_is_the_tutorial(prepared, tmp_path):
     wrong = [("owt", None, {}), ("tutorial", None, {"mode": "eager"}), ("tutorial", 67, {})]
-    said = ran("keras_alexnet", prepared("tutorial"), tmp_path / "out", wrong)
-    proven(prepared("tutorial"), tmp_path / "out")
-    alternates(tmp_path / "out")
-    assert said["device"].endswith("CPU:0")
-    assert (said["layout"], said["others"]) == ("nhwc", [])
-    assert said["refused"] == [
+    reply = run_child("keras_alexnet", prepared("tutorial"), tmp_path / "out", wrong)
+    assert_proven(prepared("tutorial"), tmp_path / "out")
+    assert_alternates(tmp_path / "out")
+    assert reply["device"].endswith("CPU:0")
+    assert (reply["layout"], reply["others"]) == ("nhwc", [])
+    assert reply["refused"] == [
         "keras_alexnet: expected --variant tutorial, found owt",
         "keras_alexnet has no mode 'eager': choose graph or xla",
         "keras_alexnet: SAME pads differently at 67 px; leave --size at 224",
@@ -164,19 +164,19 @@ def test_the_keras_model_is_the_tutorial(prepared, tmp_path):
 
 
 def test_the_articles_program_is_the_tutorial(prepared, tmp_path):
-    """Its values are those that its timed passes left in the session: nothing of them was pruned."""
+    """The values are those that timed passes left in the session, so nothing was pruned."""
     wrong = [
         ("owt", None, {}),
         ("tutorial", None, {"mode": "xla"}),
         ("tutorial", None, {"precision": "bf16"}),
         ("tutorial", 67, {}),
     ]
-    said = ran("article", prepared("tutorial"), tmp_path / "out", wrong)
-    proven(prepared("tutorial"), tmp_path / "out")
-    alternates(tmp_path / "out")
-    assert said["device"].endswith("CPU:0")
-    assert (said["layout"], said["others"]) == ("nhwc", [])
-    assert said["refused"] == [
+    reply = run_child("article", prepared("tutorial"), tmp_path / "out", wrong)
+    assert_proven(prepared("tutorial"), tmp_path / "out")
+    assert_alternates(tmp_path / "out")
+    assert reply["device"].endswith("CPU:0")
+    assert (reply["layout"], reply["others"]) == ("nhwc", [])
+    assert reply["refused"] == [
         "article: expected --variant tutorial, found owt",
         "article has no mode 'xla': choose graph",
         "article: expected precision fp32 or tf32, found bf16",
@@ -195,17 +195,17 @@ def test_the_articles_program_is_the_tutorial(prepared, tmp_path):
         ("keras_alexnet", {"precision": "bf16"}),
     ],
 )
-def test_it_is_so_in_every_other_way_that_it_has(example, changes, prepared, tmp_path):
+def test_an_example_is_proven_in_its_other_modes_layouts_and_precisions(example, changes, prepared, tmp_path):
     folder = prepared(EXAMPLES[example])
-    said = ran(example, folder, tmp_path / "out", **changes)
-    proven(folder, tmp_path / "out", changes.get("precision", "fp32"))
-    alternates(tmp_path / "out")
-    assert said["layout"] == changes.get("layout", said["layout"])
+    reply = run_child(example, folder, tmp_path / "out", **changes)
+    assert_proven(folder, tmp_path / "out", changes.get("precision", "fp32"))
+    assert_alternates(tmp_path / "out")
+    assert reply["layout"] == changes.get("layout", reply["layout"])
 
 
 @pytest.mark.slow
-def test_dropout_is_in_training_alone_and_on_where_it_was_asked_for(prepared, tmp_path):
-    ran("torchvision_alexnet", prepared("owt"), tmp_path / "out", dropout=True)
+def test_dropout_is_on_in_training_only_and_only_if_requested(prepared, tmp_path):
+    run_child("torchvision_alexnet", prepared("owt"), tmp_path / "out", dropout=True)
     logits, loss = (np.load(tmp_path / "out" / f"{name}.npy") for name in ("logits", "loss"))
     assert reference.relative_l2(logits, np.load(prepared("owt") / "reference" / "logits.npy")) < 1e-5
     assert abs(loss / np.load(prepared("owt") / "reference" / "loss.npy") - 1) > 0.1

@@ -1,4 +1,4 @@
-"""Figures of the stored Runs are to the last digit those that version 0.1.0 of schema 4 derived from them."""
+"""Figures derived from the stored Runs equal those of version 0.1.0 (schema 4) to the last digit."""
 
 import contextlib
 import hashlib
@@ -19,13 +19,13 @@ from bench.record.run import Run
 
 BEFORE = json.loads((ROOT / "tests/data/figures_before.json").read_text())
 SINGLE = [name for name in BEFORE if " " not in name]
-#: Columns, and flags, whose name changed since: the old name to the new one.
+#: Renamed columns and flags: the old name to the new.
 RENAMED: dict[str, str] = {
     "rounds_spoilt": "rounds_disturbed",
     "every_round_spoilt": "every_round_disturbed",
     "uneven": "unsteady_machine",
 }
-#: Numbers in sentences that explain a table, which changed: 0.5 * sum(logits^2), a 95 % interval, above 1 is slower.
+#: Numbers in the explanations below a table, whose text changed: 0.5 * sum(logits^2), 95 % interval, above 1 is slower.
 EXPLAINING = ("0.5", "2", "95", "1")
 
 
@@ -38,7 +38,7 @@ def renamed(row):
     return {RENAMED.get(name, name): value for name, value in (row | {"flags": flags}).items()}
 
 
-def compared(*folders):
+def compare_json(*folders):
     result = CliRunner().invoke(main, ["compare", *map(str, folders), "--json"])
     answer = json.loads(result.stdout.replace(f"{folders[0].parent}/", ""))
     del answer["aa_command"]
@@ -69,7 +69,7 @@ def test_a_summary_has_the_figures_it_had(run):
     assert [{name: row[name] for name in before[0]} for row in rows] == before  # a column may be added, none may go
 
 
-def test_samples_and_layers_are_byte_for_byte_the_same(run):
+def test_samples_and_layers_are_the_same_byte_for_byte(run):
     before = BEFORE[run.folder.name]
     _, lines = (run.folder / "samples.csv").read_text().split("\n", 1)
     assert hashlib.sha256(lines.encode()).hexdigest() == before["samples_sha256"]
@@ -79,11 +79,11 @@ def test_samples_and_layers_are_byte_for_byte_the_same(run):
 def test_ratios_and_verdicts_within_a_run_are_the_same(run):
     before = BEFORE[run.folder.name]
     assert json.loads(json.dumps([pair.as_json() for pair in pairs(run)])) == before["pairs"]
-    assert compared(run.folder) == before["compare"]
+    assert compare_json(run.folder) == before["compare"]
 
 
 def figures(text):
-    """Numbers of the tables, then those of the Run in the sentences below them."""
+    """The numbers of the tables, then those of the Run in the sentences below."""
     tables, _, notes = text.partition("Inside the clock")
     return numbers(tables) + [number for number in numbers(notes) if number not in EXPLAINING]
 
@@ -106,4 +106,4 @@ def test_the_terminal_markdown_and_bencher_show_the_same_numbers(run):
 
 @pytest.mark.parametrize("names", [name for name in BEFORE if " " in name])
 def test_verdicts_between_two_runs_are_the_same(reference, names):
-    assert compared(*(reference / name for name in names.split())) == BEFORE[names]["compare"]
+    assert compare_json(*(reference / name for name in names.split())) == BEFORE[names]["compare"]

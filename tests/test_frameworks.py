@@ -1,4 +1,4 @@
-"""A framework is its adapter, its record, its lines in pyproject.toml and its pins: what lacks one is named here."""
+"""Every framework has its adapter, its record, its lines in pyproject.toml and its pins."""
 
 import dataclasses
 import fnmatch
@@ -20,10 +20,11 @@ PARSNIP = Framework(
 )
 
 
-def lacking(framework, pyproject=PYPROJECT, pins=PINS):
-    """Lines that pyproject.toml and constraints.txt should have for a framework and have not."""
+def missing_lines(framework, pyproject=PYPROJECT, pins=PINS):
+    """Lines that a framework needs in pyproject.toml and constraints.txt and that are missing."""
     extras, tools = pyproject["project"]["optional-dependencies"], pyproject["tool"]
-    lint, contracts = tools["ruff"]["lint"], {it["name"]: it for it in tools["importlinter"]["contracts"]}
+    lint = tools["ruff"]["lint"]
+    contracts = {contract["name"]: contract for contract in tools["importlinter"]["contracts"]}
     forbidden = contracts["bench imports no framework and no adapter"]["forbidden_modules"]
     independent = contracts["each adapter imports its own framework only"]["modules"]
     untyped = [module for override in tools["mypy"]["overrides"] for module in override["module"]]
@@ -53,11 +54,11 @@ def lacking(framework, pyproject=PYPROJECT, pins=PINS):
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_pyproject_and_constraints_have_every_line_of_a_framework(name):
-    assert list(lacking(FRAMEWORKS[name])) == []
+    assert list(missing_lines(FRAMEWORKS[name])) == []
 
 
-def test_a_framework_that_is_in_no_list_is_told_each_line_that_it_lacks():
-    assert list(lacking(PARSNIP)) == [
+def test_every_missing_line_of_a_new_framework_is_named():
+    assert list(missing_lines(PARSNIP)) == [
         "importlinter, bench imports no framework and no adapter: forbidden_modules: impls.parsnip_alexnet",
         "importlinter, each adapter imports its own framework only: modules: impls.parsnip_alexnet",
         "project.optional-dependencies: parsnip = [...]",
@@ -72,26 +73,26 @@ def test_a_framework_that_is_in_no_list_is_told_each_line_that_it_lacks():
     ]
 
 
-def typed(folder, *modules):
-    """What mypy says where modules are used as Adapters."""
+def check_types(folder, *modules):
+    """The output of mypy for modules used as Adapters."""
     file = folder / "adapters.py"
-    lines = (f"import {it}\nadapter_{number}: Adapter = {it}" for number, it in enumerate(modules))
+    lines = (f"import {module}\nadapter_{number}: Adapter = {module}" for number, module in enumerate(modules))
     file.write_text("\n".join(["from impls.net import Adapter", *lines]))
     return subprocess.run([sys.executable, "-m", "mypy", file], cwd=ROOT, capture_output=True, text=True).stdout
 
 
 def test_mypy_holds_every_adapter_against_the_protocol(tmp_path):
-    assert "Success" in typed(tmp_path, *(framework.adapter for framework in FRAMEWORKS.values()))
-    assert "expression has type Module" in typed(tmp_path, "impls.reference")
+    assert "Success" in check_types(tmp_path, *(framework.adapter for framework in FRAMEWORKS.values()))
+    assert "expression has type Module" in check_types(tmp_path, "impls.reference")
 
 
-def test_what_pip_installs_is_the_extras_of_frameworks_and_of_the_null_net_none():
+def test_a_requirement_names_the_extras_of_frameworks_and_none_for_the_null_net():
     assert impls.requirement() == "'alexnet-bench[torch,tensorflow]'"
     assert impls.requirement("jax") == "'alexnet-bench[jax]'"
     assert impls.requirement("null") == "alexnet-bench"
 
 
-def test_no_framework_gives_a_variable_of_another_another_value():
+def test_frameworks_that_share_a_variable_give_it_the_same_value():
     """A Worker gets the variables of all frameworks."""
     values = {}
     for framework in FRAMEWORKS.values():
@@ -105,5 +106,5 @@ def test_every_peer_has_a_color_of_its_own():
 
 
 @pytest.mark.parametrize("name", ["torch", "tensorflow", "jax"])
-def test_what_pip_installs_for_a_gpu_is_a_distribution_of_the_framework(name):
+def test_the_gpu_build_is_a_distribution_of_the_framework(name):
     assert FRAMEWORKS[name].gpu_build.startswith(FRAMEWORKS[name].distributions)

@@ -1,4 +1,4 @@
-"""Arrows: what each part may import, looked at in a child's own sys.modules."""
+"""What each part of the project imports, from sys.modules of a child."""
 
 import re
 
@@ -8,7 +8,7 @@ from paths import ROOT
 
 from impls import PEERS
 
-#: What a framework itself imports where it finds it; that is not its adapter's doing, and a Worker keeps it out.
+#: Frameworks that a framework itself imports if installed; a Worker hides them.
 BROUGHT = {"tensorflow": {"jax"}}
 
 
@@ -18,24 +18,26 @@ def test_the_command_line_imports_no_framework_and_no_tables():
 
 def test_no_part_of_the_harness_imports_a_framework():
     every = "import bench, importlib, pkgutil; modules = pkgutil.walk_packages(bench.__path__, 'bench.')"
-    got = loaded(f"{every}; [importlib.import_module(one.name) for one in modules if one.name != 'bench.__main__']")
-    assert "matplotlib" in got
-    assert not got & FRAMEWORKS
+    names = loaded(
+        f"{every}; [importlib.import_module(module.name) for module in modules if module.name != 'bench.__main__']"
+    )
+    assert "matplotlib" in names
+    assert not names & FRAMEWORKS
 
 
 def test_a_worker_imports_numpy_and_nothing_else_from_outside():
     from_outside = {"click", "rich", "msgspec", "psutil", "filelock", "scipy", "pandas", "matplotlib"}
-    got = loaded("import bench.worker.main")
-    assert "numpy" in got
-    assert not got & (from_outside | FRAMEWORKS)
+    names = loaded("import bench.worker.main")
+    assert "numpy" in names
+    assert not names & (from_outside | FRAMEWORKS)
 
 
 @pytest.mark.parametrize("module", ["worker.guest", "stats.roofline"])
-def test_what_reads_no_table_imports_none(module):
+def test_modules_without_tables_import_no_library_for_them(module):
     assert not loaded(f"import bench.{module}") & (FRAMEWORKS | TABLES | {"click", "rich", "msgspec", "psutil"})
 
 
-def test_the_variants_need_nothing_at_all():
+def test_variants_import_no_framework_and_no_tables():
     assert not loaded("from impls.variants import VARIANTS; [v.params for v in VARIANTS.values()]") & (
         FRAMEWORKS | TABLES
     )
@@ -45,16 +47,16 @@ def test_the_variants_need_nothing_at_all():
 @pytest.mark.parametrize("name", PEERS)
 def test_an_adapter_imports_its_own_framework_only(name):
     pytest.importorskip(PEERS[name].package)
-    got = loaded(f"import impls; impls.load({name!r})")
-    assert PEERS[name].package in got
-    assert not got & (FRAMEWORKS - {PEERS[name].package, *PEERS[name].also} - BROUGHT.get(name, set()))
+    names = loaded(f"import impls; impls.load({name!r})")
+    assert PEERS[name].package in names
+    assert not names & (FRAMEWORKS - {PEERS[name].package, *PEERS[name].also} - BROUGHT.get(name, set()))
 
 
 def test_available_imports_no_framework():
     assert not loaded("import impls; assert impls.available() and impls.version('torch')") & FRAMEWORKS
 
 
-def test_no_test_file_imports_another_and_each_lies_in_a_folder_named_as_its_package():
+def test_test_files_import_no_other_and_are_in_a_folder_named_as_their_package():
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     assert [path.name for path in files if re.search(r"^(from|import) test_", path.read_text(), re.MULTILINE)] == []
     folders = {path.parent.relative_to(ROOT / "tests").as_posix() for path in files}

@@ -1,4 +1,4 @@
-"""A framework more, by its adapter and its record alone: every command takes it, and nothing in bench knows it."""
+"""A new framework, given by its adapter and its record alone, works in every command."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ CARROT = Framework(
 )
 
 #: In the order"""
-ASKED = ("verify", "layers", "run", "env")
+NAMES = ("verify", "layers", "run", "env")
 COMMANDS = """
 import contextlib, pathlib
 from bench.commands.cli import main
@@ -52,7 +52,7 @@ def test_a_framework_is_its_adapter_and_its_record(tmp_path):
     done = subprocess.run([sys.executable, "-c", COMMANDS], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
-    verified, layers, run, env = (json.loads((tmp_path / f"{name}.out").read_text()) for name in ASKED)
+    verified, layers, run, env = (json.loads((tmp_path / f"{name}.out").read_text()) for name in NAMES)
     assert {check["kind"] for check in verified["checks"]} == {"logits", "loss", "gradient"}
     assert all(check["ok"] for check in verified["checks"])
     assert all(row["reported"]["carrot"]["params"] == row["params"] for row in layers)

@@ -1,4 +1,4 @@
-"""examples/peers.py: what it makes of Runs, from synthetic ones."""
+"""examples/peers.py on synthetic Runs."""
 
 import dataclasses
 import importlib.util
@@ -30,17 +30,17 @@ HEADS = [{"file": "theirs.py", "function": "build", "sha256": "0", "label": "the
         (None, 1.0, "MISSED, no ratio from 3 or more Rounds"),
     ],
 )
-def test_met_takes_a_centre_below_the_most_and_an_interval_that_reaches_one(value, reaches, verdict):
+def test_a_target_is_met_by_a_center_within_the_limit_and_an_interval_that_reaches_one(value, reaches, verdict):
     assert peers.judge_target("it", value, 1.02, reaches) == f"it: {verdict}"
 
 
-def test_ours_over_theirs_is_the_ratio_turned_round(tmp_path):
+def test_ours_over_theirs_is_the_inverse_ratio(tmp_path):
     run = make(tmp_path / "run", [A, THEIRS], slower=1.25, guests=HEADS)
     (line,) = peers.over_peers(run)
     assert line.startswith("owt, torch eager, forward: ours over theirs: 0.800 [0.800, 0.800], at most 1.02: met")
 
 
-def test_a_peer_that_was_not_timed_beside_ours_is_a_miss(tmp_path):
+def test_a_peer_without_a_ratio_to_ours_is_missed(tmp_path):
     other = dataclasses.replace(A, guest="other")
     heads = [*HEADS, HEADS[0] | {"label": "other"}]
     run = make(tmp_path / "run", [THEIRS, other], slower=1.25, guests=heads)
@@ -48,11 +48,11 @@ def test_a_peer_that_was_not_timed_beside_ours_is_a_miss(tmp_path):
     assert list(peers.over_peers(run)) == [words.format("theirs"), words.format("other")]
 
 
-def test_a_cost_over_a_cost_is_of_the_means_and_a_round_below_nothing_counts_too():
+def test_ratio_of_means_counts_rounds_with_a_negative_cost():
     assert peers.ratio_of_means([(1.0, 2.0)] * 4) == Interval(0.5, 0.5, 0.5)
     value = peers.ratio_of_means([(1.0, 2.0), (-0.2, 2.0), (1.0, 2.0)])
     assert value.center == pytest.approx(1.8 / 6)
-    # leaving one out: .2, .5 and .2; their mean .3, t(.975, 2) = 4.303
+    # leaving out one Round: .2, .5 and .2; their mean .3, t(.975, 2) = 4.303
     half = 4.302653 * (2 / 3 * (0.1**2 + 0.2**2 + 0.1**2)) ** 0.5
     assert (value.low, value.high) == pytest.approx((0.3 - half, 0.3 + half), rel=1e-4)
     assert peers.ratio_of_means([(1.0, 2.0)] * 2) is None

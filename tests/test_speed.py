@@ -1,4 +1,4 @@
-"""`make ci-bench` with the null Net: pytest-benchmark stores exactly our samples, and compares with what it stored."""
+"""`make ci-bench` with the null Net: pytest-benchmark stores our samples, and compares with a stored run."""
 
 import json
 import os

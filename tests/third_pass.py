@@ -1,6 +1,6 @@
-"""A third pass, and the command line in a process that has it: `third_pass.py` does what lines.json names, in order.
+"""Run the command lines of lines.json, in order, in a process with a third pass.
 
-What each line prints goes into a file of its name; the first that fails ends the process with its error.
+The output of each line is written to a file of its name; the first that fails ends the process with its error.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from bench.cases.passes import PASSES, Difference
 
-#: Runs as forward + backward does, so that every Net and proof has it; all else is its own.
+#: Runs like forward_backward, so that every Net and proof supports it; all other fields differ.
 THIRD = dataclasses.replace(
     PASSES["forward_backward"],
     name="train_step",
@@ -26,7 +26,7 @@ THIRD = dataclasses.replace(
 
 def main() -> None:
     PASSES[THIRD.name] = THIRD
-    from bench.commands import cli  # whose help names the passes there are
+    from bench.commands import cli  # after the new pass, which its help names
 
     for name, line in json.loads(Path("lines.json").read_text()).items():
         words = [word for part in line.split() for word in (glob.glob(part) if "*" in part else [part])]
