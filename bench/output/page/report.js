@@ -1,5 +1,5 @@
 "use strict";
-// Tables sort by a button in each heading: up, down, and as they were. Without this they stand as they are.
+// Tables sort by a button in each heading: ascending, descending, original order.
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0], given = [...body.rows], heads = [...table.tHead.rows[0].cells];
   const said = document.getElementById("sorted");
@@ -26,7 +26,7 @@ for (const table of document.querySelectorAll("table")) {
       const rows = next === null ? given : [...given].sort((a, b) =>
         empty(a) - empty(b) || (empty(a) ? 0 : sign * compare(key(a, at), key(b, at))));
       body.append(...rows);
-      said.textContent = next ? `sorted by ${name}, ${next}` : "in the order it had";
+      said.textContent = next ? `sorted by ${name}, ${next}` : "in the original order";
     });
   });
 }

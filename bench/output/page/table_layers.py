@@ -1,4 +1,4 @@
-"""Tables of layers: what each row of a net is, what frameworks reported of it, and of a profile how long it took."""
+"""Tables of layers: the rows of each net, what frameworks reported of them, and the times of a profile."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ REPORTED = ("height", "width", "channels", "params", "state")
 
 
 def tables(run: Run) -> list[Table]:
-    """Of a profile a table of times for each Worker and net first; then a table for each net."""
+    """Return one table per net, after one table of times per Worker and net for a profile."""
     rows = layer_times.layer_rows(run) if run.protocol.shared_workers else ()
     return [*map(_times, layer_times.by_worker(rows)), *_nets(run)]
 
@@ -28,43 +28,43 @@ def _nets(run: Run) -> Iterator[Table]:
     for variant, layers in nets.items():
         columns = [Column("layer"), Column("kind"), Column("output"), Column("params", True), Column("MACs", True)]
         body = []
-        for layer, theirs in layers.items():
-            first = next(iter(theirs.values()))
+        for layer, reports in layers.items():
+            first = next(iter(reports.values()))
             cells = [Cell(layer), Cell(str(first["kind"])), Cell(_shape(first)), _count(first, "params")]
-            body.append([*cells, _count(first, "macs"), Cell(_reported(theirs))])
-        names = ", ".join(dict.fromkeys(name for theirs in layers.values() for name in theirs))
-        caption = f"{variant}: what one image goes through, as counted here, and what {names} reported"
+            body.append([*cells, _count(first, "macs"), Cell(_reported(reports))])
+        names = ", ".join(dict.fromkeys(name for reports in layers.values() for name in reports))
+        caption = f"{variant}: layers for one image, as counted here and as reported by {names}"
         yield Table(caption, [*columns, Column("reported", long=True)], body)
 
 
-def _reported(theirs: Mapping[str, Row]) -> str:
-    """What frameworks said of a row: the same, or what else."""
-    unlike = [
-        f"{name}: {what} {said}"
-        for name, row in theirs.items()
+def _reported(reports: Mapping[str, Row]) -> str:
+    """Return the differences that frameworks reported of a row."""
+    differences = [
+        f"{name}: {what} {value}"
+        for name, row in reports.items()
         for what in REPORTED
-        if (said := row.get(f"reported_{what}")) is not None and said != row.get(what)
+        if (value := row.get(f"reported_{what}")) is not None and value != row.get(what)
     ]
-    return ", ".join(unlike) or "the same"
+    return ", ".join(differences) or "the same"
 
 
 def _times(rows: Sequence[layer_times.Row]) -> Table:
-    """One Worker's rows of a net, its passes side by side, then their sum and the whole net."""
+    """Table of one Worker's rows of a net, passes side by side, then their sum and the whole net."""
     columns = [Column("layer"), Column("output")]
-    shown = layer_times.timed_per_layer(row["pass"] for row in rows)
-    for each in shown:
+    timed = layer_times.timed_per_layer(row["pass"] for row in rows)
+    for each in timed:
         names = (f"{each.title} ms [95 %]", "share", "GFLOP/s", "of roof")
         columns += [*(Column(name, True) for name in names), Column("bound by")]
     body = []
     for layer, passes in layer_times.by_layer(rows).items():
-        cells = [cell for each in shown for cell in _of_pass(passes.get(each.name, {}))]
+        cells = [cell for each in timed for cell in _pass_cells(passes.get(each.name, {}))]
         body.append([Cell(layer), Cell(_shape(next(iter(passes.values())))), *cells])
     first = rows[0]
     net = f"{first['variant']}, batch {first['batch']}, {first['device']}, {first['precision']}"
     return Table(f"{net}: {first['framework']} {first['mode']}, {first['layout']}, row by row", columns, body)
 
 
-def _of_pass(row: Row) -> list[Cell]:
+def _pass_cells(row: Row) -> list[Cell]:
     if not row:
         return [Cell("")] * 5
     time = with_interval(*(row.get(name) for name in ("center_ms", "ci95_low_ms", "ci95_high_ms")))

@@ -1,4 +1,4 @@
-"""Table of what was published: what has a number in the history chart, for who reads and does not look."""
+"""Table of the numbered marks of the history chart, for readers who cannot see it."""
 
 import functools
 
@@ -9,14 +9,14 @@ from bench.output.tables import Cell, Column, Table, measured
 WORDS = ("net", "hardware", "library", "precision", "batch")
 SOURCE = ("date", "source", "caveat")
 CAPTION = (
-    "What has a number in the chart above: the fastest of a year, net, kind of processor and precision in either pass. "
+    "Numbered marks of the chart above: the fastest per year, net, kind of processor and precision in either pass. "
     "Hardware, libraries and clocks differ: they decide nothing"
 )
 
 
 @functools.cache
 def table() -> Table:
-    """A row a number, with the speed of each pass that the chart has of it."""
+    """Return one row per number, with its speed in each pass."""
     marks = published.select_marks(published.read_timings())
     speeds = [f"{pass_title(pass_)} images/s" for pass_ in published.PUBLISHED_PASSES]
     columns = [Column("number", True)]
@@ -26,9 +26,12 @@ def table() -> Table:
     body = []
     for number, both in marks[marks["number"].notna()].groupby("number"):
         row, value = both.iloc[0], int(str(number))
-        said = {**row[[*WORDS, *SOURCE]], "precision": row["precision"] or "not stated", "batch": f"{row['batch']:g}"}
+        texts = {**row[[*WORDS, *SOURCE]], "precision": row["precision"] or "not stated", "batch": f"{row['batch']:g}"}
         known = dict(zip(both["pass"], both["images_per_s"], strict=True))
-        cells = [Cell(str(value), value), *(Cell(said[name], row[name] if name == "batch" else None) for name in WORDS)]
+        cells = [
+            Cell(str(value), value),
+            *(Cell(texts[name], row[name] if name == "batch" else None) for name in WORDS),
+        ]
         cells += [measured(known[pass_]) if pass_ in known else Cell("") for pass_ in published.PUBLISHED_PASSES]
-        body.append([*cells, *(Cell(said[name]) for name in SOURCE)])
+        body.append([*cells, *(Cell(texts[name]) for name in SOURCE)])
     return Table(CAPTION, columns, body)

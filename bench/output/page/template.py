@@ -1,4 +1,4 @@
-"""Page: one HTML file from a template, that loads nothing and runs nothing but the script it is delivered with."""
+"""Render the report: one self-contained HTML file that runs only its own script."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from bench.stats.verdict import Word
 
-#: Nothing from anywhere, but what stands in the page: its style, its one script by hash, its pictures.
+#: Content security policy: only inline style, the script with this hash, and embedded images.
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{}'; img-src data:; base-uri 'none'; "
     "form-action 'none'"
@@ -19,7 +19,7 @@ POLICY = (
 
 
 def render(**content: Any) -> str:
-    """The page. All text is escaped but what is Markup."""
+    """Return the page; all text is escaped unless it is Markup."""
     script = _data("report.js")
     hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     style = _data("report.css") + "".join(f".{word} {{ color: var(--{word.color}); }}\n" for word in Word)
@@ -29,18 +29,18 @@ def render(**content: Any) -> str:
 
 
 def prose(text: str) -> Markup:
-    """Text with our commands in backticks as code, and no line between a number and its unit or its interval."""
+    """Mark up commands in backticks as code, and keep numbers on one line with their units and intervals."""
     held = re.sub(r"(?<=\d) (?=%|ms\b|Rounds?\b|\[\d)|(?<=\d,) (?=\d[\d.]*\])", "\u00a0", text)
     return Markup(re.sub(r"`((?:alexnet-bench|make) [\w ,.-]+)`", r"<code>\1</code>", str(escape(held))))
 
 
 def options(line: str) -> Markup:
-    """A command whose lines break between its options."""
+    """Allow line breaks in a command only before options."""
     return Markup(" ").join(Markup("<span>{}</span>").format(part) for part in re.split(r" (?=--)", line))
 
 
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         autoescape=True,
         loader=FunctionLoader(_data),
         undefined=StrictUndefined,
@@ -48,8 +48,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"plot": Markup, "prose": prose, "options": options}  # of a plot what svg.inline let through
-    return made
+    environment.filters |= {"plot": Markup, "prose": prose, "options": options}  # plots are sanitized by svg.inline
+    return environment
 
 
 def _data(name: str) -> str:

@@ -137,7 +137,7 @@ def test_a_table_sorts_from_the_keyboard(browser, pages):  # noqa: F811
         head = table.find_elements("css selector", "thead th")[at]
         assert head.get_attribute("aria-sort") == said
         status = browser.driver.find_element("id", "sorted").get_attribute("textContent")
-        assert status == (f"sorted by median ms, {said}" if said else "in the order it had")
+        assert status == (f"sorted by median ms, {said}" if said else "in the original order")
 
 
 def test_a_download_is_the_run(browser, pages, tmp_path):  # noqa: F811

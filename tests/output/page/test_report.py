@@ -174,7 +174,10 @@ class TestVerdict:
     def test_a_switch_that_one_framework_does_not_have_is_no_difference(self, tmp_path):
         made = make(tmp_path / "r", unlike={"onednn": None})
         found = table_conditions.table(made, by_id(made))
-        assert [row[1].text for row in found.rows if row[0].text in ("oneDNN", "TF32")] == ["equal where said", "equal"]
+        assert [row[1].text for row in found.rows if row[0].text in ("oneDNN", "TF32")] == [
+            "equal where known",
+            "equal",
+        ]
 
     def test_a_margin_is_that_of_the_gate(self, tmp_path):
         run = make(tmp_path / "r", slower=1.03)
@@ -435,7 +438,7 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
         assert facts["gradients"] == "16 of parameters, 0 others"
         assert facts["copy after wait"] == "0.04 ms, allowed 2"
         assert facts["its own switches"] == "flush_denormal True"
-        said = [("load beside the turns", "0.5 to 1.0"), ("CPU MHz beside the turns", "2300.0")]
+        said = [("load around the turns", "0.5 to 1.0"), ("CPU MHz around the turns", "2300.0")]
         assert table_conditions.machine(made)[-2:] == said
 
     def test_the_machine_is_told_in_words_and_rounded(self, tmp_path):
@@ -482,7 +485,7 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
         ).cases()
         made = make(tmp_path / "r", cases, rounds=3, protocol=dataclasses.replace(RULES, rounds=3), slower=2.0)
         text = shown(made).text()
-        assert "All of it, ratios too:" in text
+        assert "The whole Run, with its ratios:" in text
         assert "half_width, batch 2, cpu, fp32: torch eager, nchw, row by row" in text
         assert "alexnet-bench profile --variant half_width --framework torch --batch 2 --rounds 3" in text
         assert not re.search(r"half_width\.conv1", text)
@@ -495,7 +498,7 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
 
         alone = "a time alone, since a ratio needs both sides in one Run"
         ab = make(tmp_path / "ab", arms(A), ab=AA)
-        assert "All of it, ratios too:" in lines(ab)
+        assert "The whole Run, with its ratios:" in lines(ab)
         assert "Row by row" not in lines(ab)  # the same line again
         both = [dataclasses.replace(A, arm=arm, batch=batch) for batch in (1, 8) for arm in "AB"]
         corner = [dataclasses.replace(one, pass_="forward_backward") for one in both[:2]]
@@ -506,7 +509,7 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
         said = lines(make(tmp_path / "guest", [A, dataclasses.replace(A, guest="mine")], guests=[theirs]))
         assert "Row by row: a user’s own net together with ours, so with its ratio; for ours a time alone," in said
         assert f"{alone}:" in said
-        assert "PATH stands for a folder, which no Run stores." in said
+        assert "PATH is a placeholder: Runs do not store folders." in said
         said = lines(make(tmp_path / "env", env={"PYTHONPATH": "/x", "A": "PATH/y"}))
         assert f"Row by row; {alone}:" in said
         assert "PATH stands" not in said
