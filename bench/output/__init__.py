@@ -1,1 +1,1 @@
-"""What a person or another program sees of a Run: tables, plots, the report, exports."""
+"""Output of a Run: tables, plots, the report, exports."""

@@ -1,4 +1,4 @@
-"""What every command prints with: stdout tables, stderr lines, JSON. Rounding is for printing only."""
+"""Printing for all commands: tables on stdout, lines on stderr, JSON."""
 
 import json
 import sys
@@ -14,15 +14,15 @@ from bench.record.run import Run
 
 
 def console() -> Console:
-    """Stdout 100 columns wide, so that a table pastes well and no number is cut off; a narrow terminal wraps it.
+    """Stdout, always 100 columns wide, so that no number is truncated; a narrow terminal wraps lines.
 
-    Without markup: brackets are an interval's, or a file name's.
+    Without markup: brackets belong to intervals and file names.
     """
     return Console(file=sys.stdout, highlight=False, markup=False, width=100)
 
 
 def new_table(title: str) -> Table:
-    """Narrow enough that six columns stay under 100 characters."""
+    """A table without borders and with little padding."""
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
 
 
@@ -46,7 +46,7 @@ def tell(text: str) -> None:
 
 
 def tell_problems(run: Run, most: int = 5) -> None:
-    """Lines of run.jsonl that were left out."""
+    """Print the lines of run.jsonl that were skipped."""
     for problem in run.problems[:most]:
         tell(problem)
     if (more := len(run.problems) - most) > 0:

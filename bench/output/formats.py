@@ -1,4 +1,7 @@
-"""A Run in the formats of other programs."""
+"""Convert a Run to the formats of other programs.
+
+A round of pytest-benchmark is an iteration here, and its iterations are 1.
+"""
 
 import json
 import statistics
@@ -21,15 +24,15 @@ from bench.record.pairs import within
 from bench.record.run import Run
 from impls.files import open_whole
 
-#: Those that hold every Case, and say themselves which is not valid.
+#: Formats that contain every Case, invalid ones too.
 WHOLE = ("trace", "markdown")
-#: Of a row, what --group-by=param:NAME may group by, and what tells two Runs apart.
+#: Columns for --benchmark-group-by=param:NAME, and columns that identify a Run.
 PARAMS = "variant framework mode device precision layout lrn preset net batch pass threads size arm".split()
 FACTS = "run_id work_hash conditions_hash protocol_hash flags".split()
 
 
 def write(target: Path, text: str) -> None:
-    """All or nothing, but straight into what is no plain file; UsageError where that is not possible."""
+    """Write a file atomically, or directly if ``target`` is a link or a device. Raises UsageError."""
     straight = target.is_symlink() or (target.exists() and not target.is_file())
     opened: Callable[..., AbstractContextManager[IO[str]]] = open if straight else open_whole
     try:
@@ -41,12 +44,12 @@ def write(target: Path, text: str) -> None:
 
 
 def enclosed(run: Run) -> dict[str, Any]:
-    """What a pytest-benchmark JSON holds under ``alexnet_bench``, so that `ingest` gives the Run back whole."""
+    """The value of ``alexnet_bench`` in a pytest-benchmark JSON, from which `ingest` restores the whole Run."""
     return {"schema": 1, "run_jsonl": journal.pack(run.folder), "run_id": run.head.run_id}
 
 
 def pytest_benchmark(run: Run) -> str:
-    """As pytest-benchmark 5.3.1 stores it, in seconds; `pytest-benchmark compare` and --benchmark-compare read it."""
+    """JSON as pytest-benchmark 5.3.1 stores it, in seconds, for `pytest-benchmark compare` and --benchmark-compare."""
     benchmarks = []
     for case, row in _valid(run):
         benchmarks.append(
@@ -68,7 +71,7 @@ def pytest_benchmark(run: Run) -> str:
     return json.dumps(
         {
             "machine_info": _machine(run.head.fingerprint),
-            "commit_info": commit,  # a Run knows the versions of what it timed, not a commit
+            "commit_info": commit,  # a Run stores versions, not a commit
             "benchmarks": benchmarks,
             "datetime": _made(run).isoformat(),
             "version": "5.3.1",
@@ -78,8 +81,7 @@ def pytest_benchmark(run: Run) -> str:
 
 
 def replayed(samples_ns: Sequence[int]) -> dict[str, Any]:
-    """What pytest-benchmark would say of these samples, by its own definitions: its quartiles are not numpy's, and of
-    one sample its stddev is 0."""
+    """pytest-benchmark's statistics, in seconds. Its quartiles differ from numpy's; stddev of one sample is 0."""
     data = [ns * 1e-9 for ns in samples_ns]
     ordered, mean, total = sorted(data), statistics.mean(data), sum(data)
     stddev = statistics.stdev(data) if len(data) > 1 else 0
@@ -110,7 +112,7 @@ def replayed(samples_ns: Sequence[int]) -> dict[str, Any]:
 
 
 def _quartile(ordered: Sequence[float]) -> float:
-    """The first one; of an even number the median of that half, of an odd one between two, as pytest-benchmark does."""
+    """The first quartile as pytest-benchmark defines it."""
     whole, rest = divmod(len(ordered), 4)
     if len(ordered) == 1:
         return ordered[0]
@@ -122,7 +124,7 @@ def _quartile(ordered: Sequence[float]) -> float:
 
 
 def _machine(fingerprint: Fingerprint) -> dict[str, Any]:
-    """The fingerprint in pytest-benchmark's words; the host's name stays a hash, and what no Run stores is left out."""
+    """The fingerprint as pytest-benchmark's machine_info; the host name stays a hash."""
     system, release, machine = [*(fingerprint.system or "").split(), "", "", ""][:3]
     return {
         "node": fingerprint.host,
@@ -136,7 +138,7 @@ def _machine(fingerprint: Fingerprint) -> dict[str, Any]:
 
 
 def _made(run: Run) -> datetime:
-    """When the Run was begun, as its name says; else when it was last written."""
+    """The start of the Run, from its name; else when it was last written."""
     try:
         return datetime.strptime(run.head.run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
@@ -144,18 +146,18 @@ def _made(run: Run) -> datetime:
 
 
 def bencher(run: Run) -> str:
-    """Bencher Metric Format: its ``latency`` is in nanoseconds. Its ``throughput`` is in operations a second, which
-    images are not, so there is none; the latency of a batch says the same."""
-    found = {}
+    """Bencher Metric Format, latency in nanoseconds. Its ``throughput`` counts operations per second, not images, so it
+    is left out."""
+    metrics = {}
     for case, row in _valid(run):
         known = {name: row[f"{name}_ms"] for name in ("center", "ci95_low", "ci95_high")}
         named = zip(("value", "lower_value", "upper_value"), known.values(), strict=True)
-        found[case.id] = {"latency": {name: ms * 1e6 for name, ms in named if ms is not None}}
-    return json.dumps(found, indent=1)
+        metrics[case.id] = {"latency": {name: ms * 1e6 for name, ms in named if ms is not None}}
+    return json.dumps(metrics, indent=1)
 
 
 def github_action_benchmark(run: Run) -> str:
-    """For benchmark-action/github-action-benchmark with ``tool: customSmallerIsBetter``; ``extra`` says whose range."""
+    """For benchmark-action/github-action-benchmark with ``tool: customSmallerIsBetter``."""
     return json.dumps([_smaller_is_better(run, case, row) for case, row in _valid(run)], indent=1)
 
 
@@ -176,7 +178,7 @@ def _smaller_is_better(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str
 
 
 def markdown(run: Run) -> str:
-    """The tables of `run`, for a comment; of an --ab its verdicts first. Text from a file can be nothing but text."""
+    """The tables of `run` for a pull request; with --ab, verdicts first. Text from files is escaped."""
     pairs = within(run, aa_runs.find([run.folder.resolve().parent], but=[run.folder]))
     results = results_of(run, pairs)
     blocks = [verdicts.markdown(run, None, pairs)] if run.head.ab else []
@@ -191,7 +193,7 @@ def markdown(run: Run) -> str:
 
 
 def _valid(run: Run) -> Iterator[tuple[Case, dict[str, Any]]]:
-    """The Cases that have figures, with their rows."""
+    """The valid Cases, with their rows."""
     for case in run.cases:
         row = run.row(case)
         if row["valid"]:

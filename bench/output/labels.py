@@ -1,4 +1,4 @@
-"""What a Case is called for a person."""
+"""Labels of Cases for people."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from impls import FRAMEWORKS
 
 
 def label_of(case: Case) -> str:
-    """Framework, mode and what else makes a Worker; of a user's own net its name in place of the framework."""
+    """Framework, mode and other Worker settings; for a user's net, its name instead of the framework."""
     if case.foreign:
         return case.foreign.rpartition("::")[2]
     parts = [case.framework, case.mode, *case.settings, *([case.arm] if case.arm else [])]
@@ -19,7 +19,7 @@ def label_of(case: Case) -> str:
 
 
 def describe(case: Case) -> str:
-    """Its label, pass, net and batch."""
+    """Label, pass, net and batch."""
     return f"{label_of(case)}, {pass_title(case.pass_)} of {case.variant} at batch {case.batch}"
 
 

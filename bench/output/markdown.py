@@ -1,4 +1,4 @@
-"""Markdown for a comment on a pull request, in which text from a file is nothing but text."""
+"""Markdown for pull request comments; text from files is escaped."""
 
 import re
 from collections.abc import Iterable
@@ -7,14 +7,14 @@ from bench.output.tables import Table
 
 
 def escape(text: str) -> str:
-    """Text from a file, harmless in a paragraph and in a cell of a table."""
+    """Escape text from a file for a paragraph or a table cell."""
     plain = re.sub(r"[\x00-\x1f\x7f\u2028\u2029]", " ", text.replace("`", "'"))
     harmless = re.sub(r"([\\|\[\]])", r"\\\1", plain).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"(@|#|://|www\.)(?=\w)", r"\1&#8203;", harmless)  # nobody is called, nothing becomes a link
+    return re.sub(r"(@|#|://|www\.)(?=\w)", r"\1&#8203;", harmless)  # no mentions, no links
 
 
 def table(content: Table) -> str:
-    """Its headings and rows; the caption is the caller's. No figure and no heading is from a file."""
+    """Headings and rows, without the caption. Numeric cells and headings never come from a file: not escaped."""
     numeric = [column.numeric for column in content.columns]
     lines = [_line(column.name for column in content.columns)]
     lines.append(f"|{''.join('--:|' if right else '---|' for right in numeric)}")

@@ -1,4 +1,4 @@
-"""Progress: what a person sees of a Run on stderr while it works."""
+"""Progress: lines on stderr while a Run is measured."""
 
 import sys
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from bench.record.events import Place
 
 
 class Progress(Watcher):
-    """Lines on stderr, written between Turns only: no thread draws while a sample is taken.
+    """Writes progress between Turns only: nothing is drawn while a sample is taken.
 
-    On a terminal the current step is rewritten in place; elsewhere each Round is a line.
+    On a terminal the current step is rewritten in place; elsewhere there is one line per Round.
     """
 
     def __init__(self, protocol: Protocol):
@@ -33,7 +33,7 @@ class Progress(Watcher):
         self._line(f"{case.variant}{size}: float64 reference for the proof")
 
     def on_start(self, case: Case, place: Place) -> None:
-        again = ", once more" if place.attempt else ""
+        again = ", repeated" if place.attempt else ""
         self._step(f"{self._round(place)}{again}: {case.worker}: start, proof", place.round == 0 or bool(place.attempt))
 
     def on_burn_in(self, case: Case, place: Place) -> None:
@@ -69,10 +69,10 @@ class Progress(Watcher):
     def _line(self, text: str) -> None:
         print(("\r\x1b[2K" if self.live else "") + text, file=sys.stderr, flush=True)
 
-    def _step(self, text: str, also_in_a_log: bool) -> None:
+    def _step(self, text: str, logged: bool) -> None:
         if self.live:
             print(f"\r\x1b[2K{text[:100]}", end="", file=sys.stderr, flush=True)
-        elif also_in_a_log:
+        elif logged:
             print(text, file=sys.stderr, flush=True)
 
     def done(self) -> None:

@@ -1,4 +1,4 @@
-"""Results: what is shown of a Run, built once from it and its Pairs, for the terminal, Markdown and the report."""
+"""Results of a Run and its Pairs as tables and sentences, shared by the terminal, Markdown and the report."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,29 +16,29 @@ from bench.stats.ratio import Ratio
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Row]  # of summary.csv, by Case id
-#: Of one Case, the headings of its figures; most are columns of summary.csv.
+#: Headings of the figures of a Case; most are columns of summary.csv.
 HEADINGS = {
     "time": "mean ± stddev ms (n)",
     **{name: BY_NAME[name].title for name in ("median_ms", "p95_ms", "images_per_s", "gflop_per_s", "peak_fraction")},
     "backward": "backward ms [95 %]",
     "ratio": "ratio [95 %]",
 }
-#: Those of a table of 100 characters.
+#: Figures that fit in 100 characters.
 BRIEF = ("time", "images_per_s", "peak_fraction", "ratio")
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One Case: ``cells`` by the names of HEADINGS; then what a reader must know beside them."""
+    """One Case: ``cells`` by the names of HEADINGS, and remarks on them."""
 
     case: Case
     cells: Mapping[str, Cell]
     faults: Sequence[str]
-    """Why it has no figures, or what its baseline was not alike in."""
+    """Why it has no figures, or how its baseline's conditions differ."""
     flags: str
-    """With the noise behind them."""
+    """With the noise that raised them."""
     ours: str
-    """Of a user's own net, the time of ours over it."""
+    """For a user's net, the time of ours over it."""
 
     @property
     def label(self) -> str:
@@ -51,8 +51,8 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Group:
-    """Cases that differ in pass and framework alone. ``subject`` is what was timed, ``extent`` how often; ``where``
-    the versions and the device."""
+    """Cases that differ in pass and framework only: ``subject`` is what was timed, ``extent`` how often, ``where`` the
+    versions and the device."""
 
     subject: str
     extent: str
@@ -60,7 +60,7 @@ class Group:
     cases: Sequence[CaseResult]
 
     def table(self) -> Table:
-        """A row per Case, then the backward pass of each that has one."""
+        """One row per Case, then the backward pass of each Case that has one."""
         columns = [Column("pass"), Column("framework")]
         columns += [Column(HEADINGS[name], numeric=True, narrow=name == "peak_fraction") for name in BRIEF]
         rows = [
@@ -77,7 +77,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Results:
-    """``arms`` are the sides of an --ab; ``given`` what a user set for all Cases, by name; ``notes`` how to read it."""
+    """``given``: what a user set for all Cases, by name; ``arms``: the sides of an --ab; ``notes``: how to read it."""
 
     run: Run
     pairs: Sequence[Pair]
@@ -89,7 +89,7 @@ class Results:
     arms: Mapping[str, str]
     clock: Sequence[tuple[str, str]]
     no_ratio: str
-    """Why there is none."""
+    """Why there is no ratio."""
     notes: Sequence[str]
 
 
@@ -115,27 +115,27 @@ def results_of(run: Run, pairs: Sequence[Pair]) -> Results:
 
 
 def mean_and_stddev(row: Row) -> Cell:
-    """mean ± stddev (n); one sample has no stddev."""
+    """``mean ± stddev (n)``; without stddev for one sample."""
     around = "" if row["stddev_ms"] is None else f" ± {measured(row['stddev_ms']).text}"
     return Cell(f"{measured(row['mean_ms']).text}{around} ({row['iterations']})", row["mean_ms"])
 
 
 def ratio_text(ratio: Ratio) -> str:
-    """A ratio with its interval, or why it has none."""
+    """``center [low, high]``, or why there is no interval."""
     if ratio.value.low is None and not ratio.paired:
         return f"{ratio.value.center:.3f} [unknown]"
     return interval_text(ratio.value)
 
 
 def interval_text(value: Interval) -> str:
-    """A center with its interval, or what it takes to have one."""
+    """``center [low, high]``, or what an interval needs."""
     if value.low is None:
         return f"{value.center:.3f} [needs 3 Rounds]"
     return f"{value.center:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
 def versions_of(rows: Iterable[Row]) -> str:
-    """The frameworks, each with its version."""
+    """Frameworks with their versions."""
     known = {f"{row['framework']} {row['framework_version']}" for row in rows if row["framework_version"]}
     return ", ".join(sorted(known))
 
@@ -144,17 +144,17 @@ def versions_on_device(rows: Sequence[Row]) -> str:
     return " on ".join(text for text in (versions_of(rows), str(rows[0]["device_name"])) if text)
 
 
-def title_of(run: Run, cases: Sequence[Case], rows: Rows, beside: Sequence[str] = ()) -> tuple[str, str]:
-    """What was timed, without the axes ``beside`` in which Cases differ; and how often."""
+def title_of(run: Run, cases: Sequence[Case], rows: Rows, varying: Sequence[str] = ()) -> tuple[str, str]:
+    """What was timed, without the axes ``varying``; and how often."""
     case, protocol = cases[0], run.protocol
     done = max(rows[case_.id]["rounds"] for case_ in cases)
     count = f"{done}" if done == protocol.rounds else f"{done} of {protocol.rounds}"
     if run.head.ingested:
         sessions = "session" if count == "1" else "sessions"
-        return "" if "variant" in beside else case.variant, f"{count} {sessions} of {run.head.ingested.source}"
+        return "" if "variant" in varying else case.variant, f"{count} {sessions} of {run.head.ingested.source}"
     threads = f"{' and '.join(dict.fromkeys(str(rows[case_.id]['threads']) for case_ in cases))} threads"
-    device = "" if "device" in beside else case.device
-    if "threads" not in beside:
+    device = "" if "device" in varying else case.device
+    if "threads" not in varying:
         device = f"{device} ({threads})" if device else threads
     parts = {
         "variant": case.variant,
@@ -163,7 +163,7 @@ def title_of(run: Run, cases: Sequence[Case], rows: Rows, beside: Sequence[str] 
         "": device,
         "precision": case.precision,
     }
-    texts = [text for axis, text in parts.items() if text and axis not in beside]
+    texts = [text for axis, text in parts.items() if text and axis not in varying]
     texts += ["dropout on"] if case.dropout else []
     rounds = f"{count} Rounds x {protocol.iterations}" if protocol.paired else "classic protocol"
     return ", ".join(texts), f"{rounds} after {protocol.burn_in} burn-in"
@@ -176,11 +176,10 @@ def _group(run: Run, group: Sequence[Case], rows: Rows, results: Mapping[str, Ca
 
 
 def _case_result(run: Run, case: Case, row: Row, pair: Pair | None, baseline: bool) -> CaseResult:
-    """A Case that was not begun has not failed."""
     failed = row["invalid_reason"] not in ("", "not measured")
     faults = [f"not the same conditions: {difference}" for difference in (pair.differs if pair else ())]
     ours = ""
-    if case.guest and pair and pair.ratio and any(one.id == pair.baseline and not one.guest for one in run.cases):
+    if case.guest and pair and pair.ratio and any(other.id == pair.baseline and not other.guest for other in run.cases):
         ours = f"ours over {case.guest}: {interval_text(pair.ratio.value.inverse)}"
     if not row["valid"]:
         cells = dict.fromkeys(HEADINGS, Cell("")) | {"time": Cell("failed" if failed else "not measured")}
@@ -201,7 +200,7 @@ def _backward(row: Row) -> Cell:
 
 
 def _ratio(pair: Pair | None, baseline: bool) -> Cell:
-    """A ratio that is not judged has its verdict's word before it."""
+    """The ratio, after the word of its verdict if that is not judged."""
     if not pair or not pair.ratio:
         return Cell("1", 1.0) if baseline else Cell("")
     word = f"{pair.word}: " if pair.differs else ""

@@ -1,5 +1,4 @@
-"""Sentences about a Run that the terminal, Markdown and the report share: under what it was measured, and how to read
-its results."""
+"""Sentences about a Run for the terminal, Markdown and the report: its conditions, and how to read its results."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -31,32 +30,32 @@ def arms(run: Run) -> dict[str, str]:
 
 
 def clock(run: Run) -> list[tuple[str, str]]:
-    """What is inside the clock, by pass, and what is outside it; of another program's benchmark nobody knows."""
+    """What is inside the clock, by pass, and what is outside it; unknown for another program's benchmark."""
     if run.head.ingested:
-        return [("every pass", "whatever the benchmark called; proven equal to nothing")]
+        return [("every pass", "whatever the benchmark called; not verified")]
     timed = {case.pass_ for case in run.cases}
     inside = [(each.name, each.inside) for each in PASSES.values() if each.name in timed]
     return [*inside, ("outside it", outside_the_clock(timed))]
 
 
 def no_ratio(run: Run, rows: Rows, pairs: Sequence[Pair]) -> str:
-    """Why there is no ratio; empty where there is one."""
+    """Why there is no ratio; empty if there is one."""
     if any(pair.ratio for pair in pairs):
         return ""
     if run.head.ingested:
         return (
-            "No ratio: another program measured this, one benchmark after the other. `alexnet-bench compare` holds "
-            "this Run against a second one."
+            "No ratio: another program measured this, one benchmark after the other. `alexnet-bench compare` "
+            "compares this Run with a second one."
         )
     if not run.protocol.paired:
         return (
-            "No ratio: under the classic protocol one framework runs after the other, so a ratio would hold the drift "
-            "of the machine. `alexnet-bench run` without --protocol takes turns."
+            "No ratio: under the classic protocol one framework runs after the other, so a ratio would include the "
+            "drift of the machine. `alexnet-bench run` without --protocol takes turns."
         )
     if pairs:
         return f"No ratio: {'; '.join(dict.fromkeys(pair.reason for pair in pairs))}."
     if not any(row["valid"] for row in rows.values()):
-        return "No ratio, since there is nothing to compare."
+        return "No ratio: there is nothing to compare."
     return "No ratio: there is one framework, in one mode. A second --framework or --mode, or an --ab, gives one."
 
 
@@ -64,8 +63,8 @@ def notes(run: Run, rows: Rows, pairs: Sequence[Pair]) -> Iterator[str]:
     """How to read the results."""
     if any(row["backward_ci95_low_ms"] is not None for row in rows.values()):
         yield (
-            "Backward: forward_backward less forward in the same Worker, with its 95 % interval over Rounds; what "
-            "training mode itself adds is in it."
+            "Backward: forward_backward minus forward in the same Worker, with its 95 % interval over Rounds; it "
+            "includes the cost of training mode itself."
         )
     if any(pair.ratio for pair in pairs):
         over = "that of A" if run.head.ab else _over(run, pairs)
@@ -73,12 +72,12 @@ def notes(run: Run, rows: Rows, pairs: Sequence[Pair]) -> Iterator[str]:
     if unequal := _not_held_equal(run, [pair for pair in pairs if pair.ratio]):
         yield unequal
     if rates := _peaks(rows):
-        yield f"Of peak: multiply-adds per second over what the device did at best in this Run: {rates}."
+        yield f"Of peak: multiply-adds per second over the best rate of the device in this Run: {rates}."
     yield from _turning_batches(run, rows)
 
 
 def _over(run: Run, pairs: Sequence[Pair]) -> str:
-    """Whose time a ratio is over: the first framework's, or where there are several baselines each with its own."""
+    """The baseline of the ratios; if there are several, each with its candidates."""
     cases = {case.id: case for case in run.cases}
     over: dict[str, dict[str, None]] = {}
     for pair in pairs:
@@ -90,7 +89,7 @@ def _over(run: Run, pairs: Sequence[Pair]) -> str:
 
 
 def _peaks(rows: Rows) -> str:
-    """What the device did at best, by precision, where a fraction of it is shown."""
+    """The best rates of the device by precision, where a fraction of them is shown."""
     best: dict[str, list[float]] = {}
     for row in (row for row in rows.values() if row["peak_fraction"]):
         best.setdefault(row["precision"], []).append(row["ceiling_gflop_per_s"])
@@ -99,7 +98,7 @@ def _peaks(rows: Rows) -> str:
 
 
 def _turning_batches(run: Run, rows: Rows) -> Iterator[str]:
-    """Where there are several batches: from which on a net computes longer than it moves what it must move."""
+    """With several batches: from which batch on a net is compute-bound."""
     seen: dict[tuple[Variant, str, str, str], set[int]] = {}
     for case in run.cases:
         seen.setdefault((case.net, case.pass_, case.precision, case.device), set()).add(case.batch)
@@ -113,12 +112,12 @@ def _turning_batches(run: Run, rows: Rows) -> Iterator[str]:
             width = roofline.WIDTHS.get(precision, roofline.WIDTH)
             batch = roofline.turning_batch(net, pass_, best, copy, width=width)
             when = f"from batch {batch} on" if batch else "at no batch"
-            yield f"{net.name} {pass_}: {when} computing takes longer than moving what must be moved, at these rates."
+            yield f"{net.name} {pass_}: {when} computing takes longer than moving the data, at these rates."
 
 
 def ceilings(run: Run) -> list[str]:
-    """What each device did at best, in a sentence per precision."""
-    found: dict[str, None] = {}
+    """The best rates of each device, one sentence per precision and device."""
+    sentences: dict[str, None] = {}
     for case in run.cases:
         best = ceiling.ceiling_of(run, case)
         rates = (
@@ -127,32 +126,32 @@ def ceilings(run: Run) -> list[str]:
             (best.copy_gb_per_s, "GB/s copying"),
         )
         if text := ", ".join(f"{number(rate)} {unit}" for rate, unit in rates if rate):
-            found[f"Ceiling in {case.precision} on {case.device}, measured in this Run: {text}."] = None
-    return list(found)
+            sentences[f"Ceiling in {case.precision} on {case.device}, measured in this Run: {text}."] = None
+    return list(sentences)
 
 
 def conditions(run: Run, pairs: Sequence[Pair]) -> str:
-    """Whether what is compared was measured under equal conditions."""
+    """Whether the compared Cases were measured under equal conditions."""
     compared = [pair for pair in pairs if pair.ratio]
     if unlike := [pair for pair in compared if pair.differs]:
         reasons = some_of(dict.fromkeys(pair.reason for pair in unlike))
         return (
-            f"Not equal: {len(unlike)} of {len(compared)} comparisons differ in more than what is compared: {reasons}."
+            f"Not equal: {len(unlike)} of {len(compared)} comparisons differ in more than they are meant to: {reasons}."
         )
     if not compared:
-        return "Nothing is compared within this Run; these are the conditions that each row was measured under."
+        return "Nothing is compared within this Run; these are the conditions of each row."
     if unequal := _not_held_equal(run, compared):
         return unequal
     but = ", but for what the two sides differ in" if run.head.ab else ""
     return (
         f"Equal{but}: both sides of {'each comparison' if len(compared) > 1 else 'the comparison'} had the same "
-        "threads, oneDNN and TF32 switches, and computed in the precision that a probe showed, as far as their "
-        "frameworks say."
+        "threads, oneDNN and TF32 switches, and the precision that a probe showed, as far as their frameworks "
+        "report them."
     )
 
 
 def _not_held_equal(run: Run, compared: Sequence[Pair]) -> str:
-    """What was meant to differ may have changed more than a reader expects."""
+    """Conditions that the comparison itself changed; empty if none."""
     if compared and any(case.preset != PRESETS[0] for case in run.cases):
         return "Not held equal: --preset default leaves threads, switches and precision to each framework."
     if changed := _changed(run, compared):
@@ -161,8 +160,8 @@ def _not_held_equal(run: Run, compared: Sequence[Pair]) -> str:
 
 
 def _changed(run: Run, compared: Iterable[Pair]) -> dict[str, None]:
-    """What Workers of two sides were not alike in, beside what they are compared by: an interpreter, a net or a
-    variable may set threads and switches, and then those are part of the ratio."""
+    """Differences between Workers other than the --ab itself: an interpreter, a net or a variable may set threads and
+    switches, which are then part of the ratio."""
     cases, key = {case.id: case for case in run.cases}, run.head.ab.key if run.head.ab else ""
     sides = ((run.workers(cases[pair.baseline]), run.workers(cases[pair.candidate])) for pair in compared)
     return dict.fromkeys(text for both in sides for text in validity.differing(*both, (key,)))

@@ -1,4 +1,4 @@
-"""Tables on stdout, 100 characters wide: of a Run when it is done, and any other."""
+"""Tables on stdout, 100 characters wide."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from bench.record.run import Run
 
 
 def run_table(run: Run, pairs: Sequence[Pair]) -> None:
-    """One table per group, each with its remarks; then what is inside the clock, and how to read the tables."""
+    """Print one table per group, with remarks; then what is inside the clock, and how to read the tables."""
     results = results_of(run, pairs)
     for name, text in results.given.items():
         print_line(f"{name}: {text}")
@@ -31,7 +31,7 @@ def run_table(run: Run, pairs: Sequence[Pair]) -> None:
 
 
 def _print_remarks(group: Group) -> None:
-    """What went wrong stands out."""
+    """Print remarks, all but faults dimmed."""
     for result in group.cases:
         for remark in result.remarks:
             print_line(f"  {result.case.pass_} {result.label}: {remark}", dim=remark not in result.faults)
@@ -43,7 +43,7 @@ def print_line(text: str, dim: bool = False) -> None:
 
 
 def print_table(table: Table) -> None:
-    """A group shows its first cell once; the column that names a row may fold, no figure does."""
+    """Print a table. A group shows its first cell once; only the column that names a row may wrap."""
     grid = new_table(table.caption)
     for number, column in enumerate(table.columns):
         name = column.name.replace(" ", "\n") if column.narrow else column.name
@@ -61,7 +61,7 @@ def print_table(table: Table) -> None:
 
 
 def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected_s: float) -> None:
-    """What a run would do, and how long it is expected to take."""
+    """Print the Cases of a run and its expected duration."""
     for group in groups:
         for case in group:
             print(case.id)

@@ -1,5 +1,4 @@
-"""Table: cells for people, which the terminal, Markdown and the report's page render. Rounded for reading; a cell sorts
-by its whole value."""
+"""Table: rounded cells, rendered by the terminal, Markdown and the report; cells sort by their exact value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +9,7 @@ from bench.output.console import number, percent
 
 @dataclass(frozen=True)
 class Cell:
-    """``text`` is empty where there is nothing to say; ``value`` is what it sorts by, None for its text; ``color`` that
-    of its framework."""
+    """``value`` is the sort key, None to sort by ``text``; ``color`` is that of a framework."""
 
     text: str
     value: float | None = None
@@ -20,8 +18,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """``numeric``: to the right. ``narrow``: the terminal breaks its heading. On a page, ``long``: its text may break
-    into lines; ``wide``: into few, being sentences; ``parted``: before its interval."""
+    """``numeric``: right-aligned. ``narrow``: the terminal wraps the heading. On a page, ``long``: text may wrap;
+    ``wide``: into few lines, for sentences; ``parted``: before the interval."""
 
     name: str
     numeric: bool = False
@@ -33,8 +31,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """``heads`` is the number of the column that names a row. ``grouped``: rows of the same first cell belong
-    together."""
+    """``heads``: index of the column that names a row. ``grouped``: rows with the same first cell form a group."""
 
     caption: str
     columns: Sequence[Column]
@@ -44,22 +41,22 @@ class Table:
 
 
 def plain(value: Any) -> Cell:
-    """As it is."""
+    """Unformatted."""
     return Cell("" if value is None else str(value), value if isinstance(value, int | float) else None)
 
 
 def measured(value: float | None) -> Cell:
-    """With four significant digits."""
+    """Four significant digits."""
     return Cell("" if value is None else number(value), value)
 
 
 def fraction(value: float | None) -> Cell:
-    """As percent, without decimals."""
+    """Percent, without decimals."""
     return Cell(percent(value), value)
 
 
 def with_interval(center: float | None, low: float | None, high: float | None) -> Cell:
-    """``center [low, high]``, or the center alone where there is no interval."""
+    """``center [low, high]``, or the center alone without an interval."""
     if center is None or low is None or high is None:
         return measured(center)
     return Cell(f"{number(center)} [{number(low)}, {number(high)}]", center)

@@ -1,4 +1,4 @@
-"""A Run as a Chrome trace, for ui.perfetto.dev or chrome://tracing: who computed when, Round by Round."""
+"""A Run as a Chrome trace, for ui.perfetto.dev or chrome://tracing."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 from bench.record.events import Place, Resume, Timed, Turn
 from bench.record.run import Run
 
-RUN = 0  # the process that holds the Rounds; Workers are counted from 1
+RUN = 0  # process id of the Rounds; Workers count from 1
 TURNS, ITERATIONS = 1, 2  # tracks of a Worker
-GAP_NS = 10**9  # drawn between two sittings whose clocks do not say how far apart they were
+GAP_NS = 10**9  # between sessions whose clocks cannot be related
 
 
 def trace_of(run: Run) -> dict[str, Any]:
     """The trace, for JSON; ``ts`` and ``dur`` in microseconds since the first iteration, to the nanosecond.
 
-    One process a Worker, with its turns on one track and its iterations on another: rounding cannot make a slice stick
-    out of the one around it, which a viewer drops. The Rounds of each group have a track of the process ``Run``.
+    One process per Worker, with turns and iterations on separate tracks, since viewers drop a slice that rounding makes
+    exceed its parent. The process ``Run`` has one track of Rounds per group.
     """
     workers = {name: pid for pid, name in enumerate(dict.fromkeys(case.worker for case in run.cases), 1)}
     cases = {case.id: case for case in run.cases}
@@ -42,9 +42,9 @@ def trace_of(run: Run) -> dict[str, Any]:
 
 
 def _since_the_first(run: Run) -> Iterator[tuple[Timed, list[int]]]:
-    """Each burn-in and turn of the Run's Cases, with its starts in ns since the first of all.
+    """Each burn-in and turn of the Run's Cases, with its start times in ns since the very first.
 
-    A reboot before a `--resume` sets the clock back; what was measured after it is then drawn ``GAP_NS`` later.
+    A reboot before a `--resume` resets the clock; later turns are then drawn ``GAP_NS`` after the last one.
     """
     known, shift, latest, resumed = {case.id for case in run.cases}, None, 0, False
     for event in run.events:
@@ -63,7 +63,7 @@ def _since_the_first(run: Run) -> Iterator[tuple[Timed, list[int]]]:
 
 
 def _names(run: Run, workers: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """What a viewer calls the processes and their tracks, the Run's own first."""
+    """Names of the processes and tracks, the Run first."""
     for name, pid in {"Run": RUN, **workers}.items():
         yield _metadata("process_name", (pid, 0), {"name": name})
         yield _metadata("process_sort_index", (pid, 0), {"sort_index": pid})

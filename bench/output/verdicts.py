@@ -1,4 +1,4 @@
-"""Verdicts of pairs of Cases as a table, as Markdown, and as an exit code."""
+"""Verdicts of Pairs as a table, as Markdown and as an exit code."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from bench.stats.verdict import Word
 
 
 def show(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float = MARGIN) -> None:
-    """The verdicts on stdout; why, where there is none or none that decides; and how to read them."""
+    """Print the verdicts, the reasons of inconclusive ones, and how to read them."""
     print_table(table(base, candidate, pairs))
     reasons: dict[str, list[str]] = {}
     for pair in (pair for pair in pairs if pair.reason):
@@ -30,13 +30,13 @@ def show(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float 
 
 
 def exit_code(pairs: Iterable[Pair], strict: bool = False) -> int:
-    """The exit code of all pairs: 1 before any other, so that a missing case does not hide a slower one."""
+    """The exit code of all Pairs; 1 has priority, so that a missing Case does not hide a slower one."""
     codes = {pair.word.strict_exit_code if strict else pair.word.exit_code for pair in pairs}
     return 1 if 1 in codes else max(codes, default=0)
 
 
 def table(base: Run, candidate: Run | None, pairs: Sequence[Pair]) -> Table:
-    """A row per pair."""
+    """One row per Pair."""
     columns = [Column("case"), Column("ratio [95 %]", numeric=True), Column("verdict"), Column("finds", numeric=True)]
     rows = [
         [
@@ -60,7 +60,7 @@ def title(base: Run, candidate: Run | None) -> str:
 
 
 def label(pair: Pair, within_one: bool) -> str:
-    """The Case by its id; of two Arms what their ids share, of two frameworks both."""
+    """The Case id; for two Arms the shared part of their ids, for two frameworks both."""
     if not within_one:
         return pair.case_id
     a, b = LABELS
@@ -71,58 +71,56 @@ def label(pair: Pair, within_one: bool) -> str:
 
 
 def finds(pair: Pair) -> str:
-    """The slowdown that this comparison would find 19 times in 20."""
+    """The slowdown that this comparison would detect 19 times in 20."""
     known = pair.verdict and pair.verdict.detectable
     return f"+{known:.1%}" if known else "-"
 
 
 def because(pair: Pair) -> str:
     needed = pair.verdict.rounds_needed if pair.verdict else None
-    return pair.reason + (f"; about {needed} Rounds would do" if needed else "")
+    return pair.reason + (f"; about {needed} Rounds would suffice" if needed else "")
 
 
 def notes(run: Run, pairs: Sequence[Pair], within_one: bool, margin: float) -> list[str]:
-    """How to read the table, and the command that would tell two Runs apart where nothing does yet."""
-    found = []
+    """How to read the table; if only the run-to-run variability is missing, the command that measures it."""
+    lines = []
     judged = [pair for pair in pairs if pair.verdict]
     if judged:
         family = f", {len(judged)} verdicts as one family" if len(judged) > 1 else ""
-        found.append(f"SLOWER: the interval is above {1 + margin:.3f}, FASTER: below {1 / (1 + margin):.3f}{family}.")
-        found.append("finds: a slowdown that would be found 19 times in 20.")
+        lines.append(f"SLOWER: the interval is above {1 + margin:.3f}, FASTER: below {1 / (1 + margin):.3f}{family}.")
+        lines.append("finds: the slowdown that would be detected 19 times in 20.")
     for pair in judged:
         if pair.margin > margin:
-            found.append(
-                f"{label(pair, within_one)}: above +{pair.margin:.1%}, as far as an A/A of it beside came out."
-            )
+            lines.append(f"{label(pair, within_one)}: above +{pair.margin:.1%}, the largest ratio of its A/A Runs.")
     if spread_unknown(pairs) and run.head.ingested:
-        found.append(
-            "Sessions of one program are compared with those of another time only side by side: take base, head, head, "
-            f"base, and so on, at least {MIN_ROUNDS} of each, then `alexnet-bench ingest` the files of each side."
+        lines.append(
+            "Sessions taken at different times are comparable only if interleaved: take base, head, head, base, and so "
+            f"on, at least {MIN_ROUNDS} of each, then `alexnet-bench ingest` the files of each side."
         )
     elif spread_unknown(pairs):
-        found.append(
-            f"How far two Runs of one case lie apart on this machine is not known. {LEAST_RUNS} A/A Runs beside it "
-            f"tell; each is made by:\n  {reproduce.against_itself(run)}\n"
-            "Surer and quicker: both sides in one Run, with --ab."
+        lines.append(
+            f"The run-to-run variability on this machine is unknown. It takes {LEAST_RUNS} A/A Runs in the same "
+            f"folder; each is made by:\n  {reproduce.against_itself(run)}\n"
+            "More precise and faster: both sides in one Run, with --ab."
         )
-    return found
+    return lines
 
 
 def spread_unknown(pairs: Sequence[Pair]) -> bool:
-    """Whether all that keeps two Runs from being told apart is that nobody knows how far Runs lie apart."""
-    apart = (pair.ratio for pair in pairs if pair.verdict and pair.ratio and not pair.ratio.paired)
-    return any(one.error is None and one.rounds >= LEAST_ROUNDS for one in apart)
+    """True if a Pair is inconclusive only since the run-to-run variability is unknown (below LEAST_RUNS A/A Runs)."""
+    ratios = (pair.ratio for pair in pairs if pair.verdict and pair.ratio and not pair.ratio.paired)
+    return any(ratio.error is None and ratio.rounds >= LEAST_ROUNDS for ratio in ratios)
 
 
 def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float = MARGIN) -> str:
-    """For a pull request: what is slower first, each with its sign and the reason."""
+    """Markdown for a pull request: slower Cases first, with signs and reasons."""
     run, within_one = candidate or base, candidate is None
     pairs = sorted(pairs, key=lambda pair: list(Word).index(pair.word))
     verdicts = table(base, candidate, pairs)
     rows = []
-    for pair, (case, ratio, word, found) in zip(pairs, verdicts.rows, strict=True):
+    for pair, (case, ratio, word, finds_) in zip(pairs, verdicts.rows, strict=True):
         reasoned = Cell(f"{word.text}: {because(pair)}" if pair.reason else word.text)
-        rows.append([Cell(pair.word.sign), case, ratio, reasoned, found])
+        rows.append([Cell(pair.word.sign), case, ratio, reasoned, finds_])
     summary_rows = run.rows()
     noise = ", noisy" if any("noisy" in row["flags"] for row in summary_rows) else ""
     where = f"{versions_on_device(summary_rows)}, {summary_rows[0]['rounds']} Rounds{noise}"

@@ -192,7 +192,7 @@ class TestVerdict:
         run = make(tmp_path / "r", arms(A), ab=AA, slower=1.04, base_ns=10**6)
         text = shown(run).text()
         assert "The whole interval lies within the margin of 6 %." in text
-        assert "above +6.0%, as far as an A/A of it beside came out." in text
+        assert "above +6.0%, the largest ratio of its A/A Runs." in text
 
     def test_one_framework_has_its_time_and_why_there_is_no_ratio(self, tmp_path):
         time, why = said(make(tmp_path / "r", [A], base_ns=2_000_000))
