@@ -123,7 +123,7 @@ def lrn_costs(run: Run) -> Iterator[str]:
         without = medians(pass_, guest="without_lrn")
         rounds = sorted(native.keys() & fast.keys() & without.keys())
         costs = [(fast[round_] - without[round_], native[round_] - without[round_]) for round_ in rounds]
-        what = f"tutorial, torch eager, {pass_}: cost of the fast LRN over the native one's"
+        what = f"tutorial, torch eager, {pass_}: cost of the fast LRN over the native LRN's"
         yield judge_target(what, ratio_of_means(costs), MOST_OF_LRN)
 
 

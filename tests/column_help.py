@@ -32,11 +32,15 @@ TABLES: dict[str, tuple[str, Mapping[str, str]]] = {
 def documented(page: str) -> str:
     """The page with the first table below each heading generated."""
     for heading, (name, lines) in TABLES.items():
-        before, found, after = page.partition(f"\n{heading}\n")
-        assert found, f"{PAGE}: expected a heading {heading!r}"
+        before, heading_line, after = page.partition(f"\n{heading}\n")
+        assert heading_line, f"{PAGE}: expected a heading {heading!r}"
         table = "".join(f"| {key} | {text} |\n" for key, text in lines.items())
         table = f"| {name} | meaning |\n|---|---|\n{table}"
-        page = before + found + re.sub(r"^\|.*\|\n(\|.*\n)*", lambda _, table=table: table, after, count=1, flags=re.M)
+        page = (
+            before
+            + heading_line
+            + re.sub(r"^\|.*\|\n(\|.*\n)*", lambda _, table=table: table, after, count=1, flags=re.M)
+        )
     return page
 
 

@@ -24,11 +24,11 @@ def run_that_says(folder: Path, text: str) -> Run:
     header = {"run_id": text, "fingerprint": cpu, "env": {"A": text}, "weights": {"file": text, "sha256": text}}
     header["guests"] = [{"file": text, "function": text, "sha256": text, "label": text, "arm": None}]
     third = dataclasses.replace(A, framework="jax", mode="jit", layout="nhwc")
-    made = make(folder, [A, B, third], unlike=versions, disturbed=[1], **header)
+    run = make(folder, [A, B, third], unlike=versions, disturbed=[1], **header)
     fault = {"event": "fault", "group": 0, "round": 0, "attempt": 0, "worker": text, "kind": "died", "reason": text}
     numbers = ("height", "width", "channels", "params", "state")
     layer = dict.fromkeys(("variant", "layer", "kind", "framework"), text) | dict.fromkeys((*numbers, "macs"), 1)
     layer |= dict.fromkeys((f"reported_{name}" for name in numbers), 2)
     void = {"event": "void", "group": 0, "round": 7, "attempt": 0, "reason": text}
     failed = {"event": "failed", "case_id": third.id, "reason": text}
-    return changed(made, fault | {"stderr_tail": text}, {"event": "layers", "rows": [layer]}, void, failed)
+    return changed(run, fault | {"stderr_tail": text}, {"event": "layers", "rows": [layer]}, void, failed)

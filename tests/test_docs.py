@@ -197,8 +197,8 @@ class TestCommands:
         assert re.search(rf"^{target}:.*## ", TEXT["Makefile"], flags=re.MULTILINE)
 
     def test_variables_given_to_make_are_in_the_makefile(self):
-        made = [command for page in PAGES for command, _ in shell_lines(TEXT[page]) if "make " in command]
-        given = set(re.findall(r"\b([A-Z_]+)=", " ".join(made)))
+        commands = [command for page in PAGES for command, _ in shell_lines(TEXT[page]) if "make " in command]
+        given = set(re.findall(r"\b([A-Z_]+)=", " ".join(commands)))
         assert "VARIANT" in given
         assert [name for name in given if not re.search(rf"\b{name}\b", TEXT["Makefile"])] == []
 
@@ -217,8 +217,8 @@ class TestPython:
         pytest.importorskip("torch")
         monkeypatch.chdir(folder)
         (net,) = read_nets(["mine.py:build"])
-        mine = net.guest()
-        assert (mine.framework, mine.takes_weights) == ("torch", False)
+        guest = net.guest()
+        assert (guest.framework, guest.takes_weights) == ("torch", False)
         assert run_in_child([TIMED]) == ["(2, 1000) 5\n"]
 
     @pytest.mark.parametrize(

@@ -113,13 +113,13 @@ def run_child(example, folder, out, refused=(), **changes):
 def assert_proven(folder, out, precision="fp32"):
     """Every expected array, and no other, is there and within its limit."""
     expected = {path.name: np.load(path) for path in (folder / "reference").glob("*.npy")}
-    found = {path.name: np.load(path) for path in out.glob("*.npy") if path.name != "alternated.npy"}
-    assert found.keys() == expected.keys()
+    arrays = {path.name: np.load(path) for path in out.glob("*.npy") if path.name != "alternated.npy"}
+    assert arrays.keys() == expected.keys()
     checks = []
     for name, array in expected.items():
-        assert found[name].shape == array.shape, name
+        assert arrays[name].shape == array.shape, name
         kind = CheckKind(name.split(".")[0])
-        checks.append(Check(kind, name, **reference.difference(found[name], array)))
+        checks.append(Check(kind, name, **reference.difference(arrays[name], array)))
     wrong = [check for check in parity.judge(checks, parity.LIMITS[precision]) if not check.ok]
     assert not wrong
 

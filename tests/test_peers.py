@@ -67,5 +67,5 @@ def test_the_cost_of_lrn_is_time_with_it_less_time_without(tmp_path):
     heads = [HEADS[0] | {"label": "without_lrn"}]
     run = make(tmp_path / "run", cases, slower=slower, base_ns=1_000_000, guests=heads)
     lines = list(peers.lrn_costs(run))
-    assert lines[0].startswith("tutorial, torch eager, forward: cost of the fast LRN over the native one's: 0.200 [")
+    assert lines[0].startswith("tutorial, torch eager, forward: cost of the fast LRN over the native LRN's: 0.200 [")
     assert [line.endswith("at most 0.5: met") for line in lines] == [True, True]

@@ -37,16 +37,18 @@ def test_a_second_run_is_compared_with_the_stored_first(tmp_path):
     assert first.returncode == 0, first.stdout + first.stderr
     (stored,) = tmp_path.glob("*/*.json")
     data = json.loads(stored.read_text())
-    assert [one["stats"]["rounds"] for one in data["benchmarks"]] == [20, 20]
-    for one in data["benchmarks"]:
-        assert len(one["stats"]["data"]) == 20
-        assert one["name"] == f"test_case[{one['extra_info']['case_id']}]"
-        assert one["extra_info"]["fingerprint"]["cores"] == os.cpu_count()
+    assert [benchmark["stats"]["rounds"] for benchmark in data["benchmarks"]] == [20, 20]
+    for benchmark in data["benchmarks"]:
+        assert len(benchmark["stats"]["data"]) == 20
+        assert benchmark["name"] == f"test_case[{benchmark['extra_info']['case_id']}]"
+        assert benchmark["extra_info"]["fingerprint"]["cores"] == os.cpu_count()
     ingest = [sys.executable, "-m", "bench", "ingest", str(stored), "--out", str(tmp_path / "results")]
     assert subprocess.run(ingest, cwd=ROOT, capture_output=True).returncode == 0
     (back,) = (tmp_path / "results").iterdir()
-    samples = {case.id: [one * 1e-9 for ns in Run(back).samples(case) for one in ns] for case in Run(back).cases}
-    assert samples == {one["extra_info"]["case_id"]: one["stats"]["data"] for one in data["benchmarks"]}
+    samples = {case.id: [ns * 1e-9 for round_ in Run(back).samples(case) for ns in round_] for case in Run(back).cases}
+    assert samples == {
+        benchmark["extra_info"]["case_id"]: benchmark["stats"]["data"] for benchmark in data["benchmarks"]
+    }
     second = ci_bench(tmp_path, f"{options} --benchmark-compare")
     assert second.returncode == 0, second.stdout + second.stderr
     assert "(0001_" in second.stdout
