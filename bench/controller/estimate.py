@@ -19,7 +19,8 @@ def seconds(cases: Sequence[Case], protocol: Protocol) -> float:
     rate = matrix_flops()
     total = 0.0
     for group in groups(cases):
-        per_pass = [pass_seconds(case, rate) for case in group]
+        flops = {case: (GPU_FLOPS if case.device != "cpu" else rate) * SHARE for case in group}
+        per_pass = [2 * case.macs * case.batch / flops[case] for case in group]
         length = protocol.turn_length([second * 1e9 for second in per_pass])
         samples = protocol.iterations
         if protocol.paired:
@@ -28,11 +29,6 @@ def seconds(cases: Sequence[Case], protocol: Protocol) -> float:
         round_s = workers * START_S + sum(per_pass) * (protocol.burn_in + samples)
         total += REFERENCE_S + protocol.rounds * round_s
     return total
-
-
-def pass_seconds(case: Case, rate: float) -> float:
-    flops = GPU_FLOPS if case.device != "cpu" else rate
-    return 2 * case.macs * case.batch / (flops * SHARE)
 
 
 def matrix_flops(size: int = 1024) -> float:

@@ -126,14 +126,14 @@ def accepted(variant: Variant, weights: Weights, count: int, seed: int, draws: l
     At most ``most`` draws are tried, so fewer than ``count`` may be returned.
     """
     together = count if has_batch_statistics(variant) else 1
-    found: list[int] = []
+    clear: list[int] = []
     candidates = draws + [draw for draw in range(most) if draw not in draws]
     for draw in candidates[:most]:
-        if len(found) * together == count:
+        if len(clear) * together == count:
             break
         if reference.clear_of_ties(variant, weights, images(variant, seed, draw, together), TIE):
-            found.append(draw)
-    return found
+            clear.append(draw)
+    return clear
 
 
 def prepare(variant: Variant, folder: Path, *, batch: int, seed: int = 0, weights: Weights | None = None) -> ParitySet:
@@ -157,25 +157,25 @@ def prepare(variant: Variant, folder: Path, *, batch: int, seed: int = 0, weight
     return ParitySet(folder, tie_free, tuple(draws), count)
 
 
-def adopt(variant: Variant, folder: Path, theirs: dump.Values, precision: str) -> tuple[ParitySet, list[Judged]]:
+def adopt(variant: Variant, folder: Path, values: dump.Values, precision: str) -> tuple[ParitySet, list[Judged]]:
     """Make a parity set of another implementation's values, computed in ``precision``.
 
     Returns it with the checks of those values against float64, which tell which side is off where two differ.
     """
-    write_shared(theirs.weights, folder / "weights")
-    trained = _write_reference(variant, theirs.weights, theirs.input, folder)
+    write_shared(values.weights, folder / "weights")
+    trained = _write_reference(variant, values.weights, values.input, folder)
     tie_free = reference.margin(variant, trained) >= TIE
-    made = ParitySet(folder, tie_free, (), len(theirs.input), "theirs")
+    parity_set = ParitySet(folder, tie_free, (), len(values.input), "theirs")
     (folder / "theirs").mkdir()
     checks = []
-    for key, array in theirs.results():
+    for key, array in values.results():
         np.save(folder / "theirs" / f"{key}.npy", array)
         kind, _, name = key.partition(".")
         what = f"{kind} {name.replace('.', '/')}".strip()
         expected = np.load(folder / "reference" / f"{key}.npy")
         off = reference.difference(array, expected)
         checks.append(Check(CheckKind(kind), what, off["error"], off["norm"]))
-    return made, judge(checks, made.proofs(made.base, precision)[-1].limits)
+    return parity_set, judge(checks, parity_set.proofs(parity_set.base, precision)[-1].limits)
 
 
 def _write_reference(variant: Variant, weights: Weights, base: np.ndarray, folder: Path) -> reference.Trace:

@@ -288,13 +288,7 @@ class Round:
         fault = gate.value_fault(parity.judge(finished.checks, limits))
         for slot in slots:
             self.journal.add(
-                events.Block(
-                    *self.place,
-                    case_id=slot.case.id,
-                    fault=fault,
-                    changed=changed,
-                    stop=slot.stop,
-                )
+                events.Block(*self.place, case_id=slot.case.id, fault=fault, changed=changed, stop=slot.stop)
             )
         if self._shared(name) not in self.kept:
             worker.process.end()

@@ -54,11 +54,7 @@ def explain_flags(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def flags_of(
-    run: Recording,
-    case: Case,
-    turns: Sequence[Turn],
-    burn_in: Sequence[BurnIn],
-    summary: descriptive.Summary | None,
+    run: Recording, case: Case, turns: Sequence[Turn], burn_in: Sequence[BurnIn], summary: descriptive.Summary | None
 ) -> Iterator[str]:
     """Yield the flags of a Case."""
     around = [turn.noise for turn in turns]

@@ -152,11 +152,7 @@ def _nearest(run: Run) -> list[Callable[[Case], tuple[object, ...]]]:
 
     ab = run.head.ab
     if not ab:
-        return [
-            lambda case: (*same(case), case.framework, case.mode),
-            lambda case: (*same(case), case.compiled),
-            same,
-        ]
+        return [lambda case: (*same(case), case.framework, case.mode), lambda case: (*same(case), case.compiled), same]
     if ab.key == "net":  # two nets may be of two frameworks
         return [same]
     # Arms of the same framework, and equal in every axis but the one that the Arms differ in

@@ -61,7 +61,8 @@ class Recording:
         self.events = list(self._read())
         heads = self.events_of(Header)
         if not heads:
-            raise UsageError(f"{folder}: no Run there, run.jsonl has no header{self._but()}")
+            why = f" ({self.problems[0]})" if self.problems else ""
+            raise UsageError(f"{folder}: no Run there, run.jsonl has no header{why}")
         if len(heads) > 1:
             raise UsageError(
                 f"{folder}: run.jsonl has {len(heads)} headers, expected one: a Run has a folder of its own"
@@ -80,11 +81,11 @@ class Recording:
         self.failed = {event.case_id: event.reason for event in reversed(self.events_of(Failed))}
 
     def _read(self) -> Iterator[Event]:
+        file = self.folder / "run.jsonl"
         try:
-            *lines, torn = (self.folder / "run.jsonl").read_bytes().split(b"\n")
+            *lines, torn = file.read_bytes().split(b"\n")
         except OSError as error:
             raise UsageError(f"{self.folder}: cannot read run.jsonl: {error.strerror}") from error
-        file = self.folder / "run.jsonl"
         schemas = (schema for schema in map(schema_of, lines) if schema is not None)
         schema = next(schemas, events.SCHEMA)
         self._check_schema(schema)
@@ -94,7 +95,7 @@ class Recording:
             except Foreign as error:
                 self.problems.append(f"{file}, line {number}: {error}; left out")
         if torn:  # even if it is a whole event: ``add`` did not return, and --resume removes it
-            self.problems.append(f"{self.folder / 'run.jsonl'}, line {len(lines) + 1}: cut off; left out")
+            self.problems.append(f"{file}, line {len(lines) + 1}: cut off; left out")
 
     def _check_schema(self, schema: int) -> None:
         if schema > events.SCHEMA:
@@ -104,9 +105,6 @@ class Recording:
         else:
             return
         raise UsageError(f"{self.folder}: schema {schema} is {what}")
-
-    def _but(self) -> str:
-        return f" ({self.problems[0]})" if self.problems else ""
 
     def events_of(self, kind: type[E]) -> list[E]:
         """Events of one class, in the order written."""

@@ -1,4 +1,4 @@
-"""Killed with SIGKILL at any moment, a full disk, a folder that cannot be written: what was acknowledged stays."""
+"""Kills at any moment, a full disk, a folder that cannot be written: every acknowledged event survives."""
 
 import contextlib
 import json
@@ -65,7 +65,7 @@ class Driven:
 
 
 def left_behind(folder: Path) -> list:
-    """Running processes of a Run: its Workers stand in its folder, its controller has it among its arguments."""
+    """Running processes of a Run: its Workers run in its folder, its controller has the folder in its arguments."""
     found = []
     for process in psutil.process_iter(["cwd", "cmdline"]):
         words = [process.info["cwd"] or "", *(process.info["cmdline"] or [])]
@@ -139,7 +139,7 @@ def kill_one(folder: Path, moment: tuple[float, int], who: str, rng: random.Rand
 
 @pytest.fixture(scope="module")
 def life(tmp_path_factory):
-    """Seconds and lines of a Run that nobody kills."""
+    """Seconds and lines of a Run that is not killed."""
     folder = tmp_path_factory.mktemp("life")
     driven, began = Driven(folder), time.monotonic()
     assert driven.process.wait(120) == 0, (folder / "run.err").read_text()

@@ -75,7 +75,7 @@ class TestWrite:
         found = dump.read(tmp_path / "net.npz")
         assert_same_bits(found, good() | {"gradients/fc6/kernel": large})
 
-    def test_an_old_dump_is_replaced_and_nothing_lies_beside_the_new_one(self, tmp_path, write):
+    def test_an_old_dump_is_replaced_and_no_other_file_is_left(self, tmp_path, write):
         folder = tmp_path / "out"
         folder.mkdir()
         (folder / "net.npz").write_text("old")
@@ -157,7 +157,7 @@ class TestCannotWrite:
         own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec"]
         mount = f"mount -t tmpfs -o {options} tmpfs {folder}"
         if not shutil.which("unshare") or subprocess.run([*own, mount], capture_output=True).returncode:
-            pytest.skip("this machine lets nobody mount a file system of one's own")
+            pytest.skip("this machine does not allow users to mount a file system")
         alone = [*own, f'{mount}; exec "$@"', "sh", sys.executable, "-c", ALONE, str(folder), str(values)]
         out = subprocess.run(alone, capture_output=True, text=True, check=True, cwd=ROOT)
         assert out.stdout.splitlines() == [

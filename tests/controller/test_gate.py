@@ -1,4 +1,4 @@
-"""What is refused, and what is said of two rows that were not alike."""
+"""Acceptance checks, and the differences between two compared rows."""
 
 import csv
 import dataclasses
@@ -69,7 +69,7 @@ def test_another_precision_than_was_asked_for_is_refused(case, shown, refused):
         (GPU, "gpu:0", True),
         (GPU, "/job:localhost/replica:0/task:0/device:GPU:1", False),
         (GPU, "cpu", True),
-        (A, "mps", True),  # a word that nobody knows is not the CPU
+        (A, "mps", True),  # an unknown device is not the CPU
     ],
 )
 def test_an_output_on_another_device_is_refused(case, device, refused):

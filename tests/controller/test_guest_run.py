@@ -1,4 +1,4 @@
-"""A user's own net beside ours in one Run: proven, timed, compared, or refused in one line."""
+"""Users' nets and ours in one Run: proven, timed, compared, or refused in one line."""
 
 import pytest
 from command import NULL, Inline
@@ -28,9 +28,9 @@ def write(folder, name="mine.py", parameters="variant, weights, how", weights="w
 
 
 @pytest.fixture(scope="module")
-def beside(tmp_path_factory):
-    """Ours beside one that is proven, one that takes no weights, one that is off and one that is no net."""
-    folder = tmp_path_factory.mktemp("beside")
+def guest_run(tmp_path_factory):
+    """A Run of our net, one that is proven, one that takes no weights, one that is off and one that is no net."""
+    folder = tmp_path_factory.mktemp("guests")
     own = "dict(__import__('impls.weights').weights.initial(variant))"
     off = "old = net.logits; net.logits = lambda handles: old(handles) + 1"
     nets = (
@@ -43,9 +43,9 @@ def beside(tmp_path_factory):
     return Inline(folder)("run", *NULL, *words)
 
 
-def test_every_net_is_proven_that_takes_our_weights_and_the_rest_go_on(beside):
-    rows = {(row["net"], row["pass"]): row for row in Run(beside.folder).rows()}
-    assert beside.code == 1
+def test_nets_that_take_our_weights_are_proven_and_failures_stop_no_other_net(guest_run):
+    rows = {(row["net"], row["pass"]): row for row in Run(guest_run.folder).rows()}
+    assert guest_run.code == 1
     assert [rows[net, "forward"]["valid"] for net in (None, "right", "unproven", "off", "none")] == [
         *(True, True, True),
         *(False, False),
@@ -59,23 +59,23 @@ def test_every_net_is_proven_that_takes_our_weights_and_the_rest_go_on(beside):
     assert rows["none", "forward"]["invalid_reason"] == f"{lacks}: expected a Net (impls/net.py)"
 
 
-def test_a_guest_that_is_no_net_costs_no_round_and_no_traceback(beside):
-    assert beside.of("void") == []
-    assert "Traceback" not in beside.err
+def test_a_guest_that_is_no_net_costs_no_round_and_no_traceback(guest_run):
+    assert guest_run.of("void") == []
+    assert "Traceback" not in guest_run.err
 
 
-def test_a_guest_row_has_the_time_of_the_guest(beside):
-    rows = {(row["net"], row["pass"]): row for row in Run(beside.folder).rows()}
+def test_a_guest_row_has_the_time_of_the_guest(guest_run):
+    rows = {(row["net"], row["pass"]): row for row in Run(guest_run.folder).rows()}
     assert 5 <= rows["right", "forward"]["median_ms"] < 10 <= rows["right", "forward_backward"]["median_ms"]
 
 
-def test_the_table_has_ratios_to_guests_and_the_header_names_them(beside):
-    assert "forward right: ours over right: 0.000" in beside.out
-    assert "ours over off" not in beside.out
-    heads = {net.label: net for net in Run(beside.folder).head.guests}
+def test_the_table_has_ratios_to_guests_and_the_header_names_them(guest_run):
+    assert "forward right: ours over right: 0.000" in guest_run.out
+    assert "ours over off" not in guest_run.out
+    heads = {net.label: net for net in Run(guest_run.folder).head.guests}
     assert set(heads) == {"right", "unproven", "off", "none"}
     assert (heads["right"].file, heads["right"].takes_weights) == ("right.py", True)
-    assert str(beside.folder.parent) not in str(heads)
+    assert str(guest_run.folder.parent) not in str(heads)
 
 
 @pytest.mark.slow

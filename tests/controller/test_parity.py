@@ -1,4 +1,4 @@
-"""The parity set: tie-free images, kept or drawn, and the float64 values beside them."""
+"""The parity set: tie-free images, from the file or drawn, and float64 values."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The gate against an adapter that is bent in its source: whole runs of a copy, in real processes.
+"""Faults planted in the source of an adapter are found by the gate: whole Runs of a copy, in real processes.
 
 test_mutation.py bends what a row computes. Here the passes that are timed do other work than they say.
 """

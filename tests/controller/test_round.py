@@ -1,4 +1,4 @@
-"""One Round with the null Net: what its Workers may do wrong, and what it costs. Real processes, real signals."""
+"""One Round with the null Net: faults of its Workers and their consequences. Real processes, real signals."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""Whole Runs with the null Net: schedule, noise, and what ends a Run."""
+"""Whole Runs with the null Net: schedule, noise and stop rules."""
 
 import itertools
 

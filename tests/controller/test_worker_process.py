@@ -1,4 +1,4 @@
-"""A Worker as the controller sees it: real processes, the null Net, every way to fail."""
+"""Worker processes with the null Net: start, environment, replies, every way to fail."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the device does at best, as a Run's Workers measured it, and what is held against it; memory; first calls."""
+"""The ceiling measured by the Workers of a Run, and peak fractions; memory; first calls."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Columns of the CSVs: each cell has the type that its column's record states, so that plots read it as that."""
+"""Columns of the CSVs: each cell has the type of its column's record, from which plots derive dtypes."""
 
 import csv
 import inspect

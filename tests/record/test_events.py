@@ -1,4 +1,4 @@
-"""What run.jsonl may hold besides our own events: it is said with its line, left out, and never a traceback."""
+"""Foreign lines in run.jsonl are reported with their number and left out, without a traceback."""
 
 import json
 
@@ -239,7 +239,7 @@ def test_a_last_line_without_its_end_is_cut_off_too_for_that_is_what_resume_does
 
 class TestHeader:
     def refused(self, folder, *lines):
-        (folder / "run.jsonl").write_bytes(b"".join(one + b"\n" for one in lines))
+        (folder / "run.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
         result = CliRunner().invoke(main, ["compare", str(folder)])
         assert (result.exit_code, result.stdout) == (2, ""), result.exception
         (said,) = result.stderr.splitlines()
@@ -263,7 +263,7 @@ class TestHeader:
         said = self.refused(tmp_path, self.header()[:-20], a_turn())
         assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: not a JSON object")
 
-    @pytest.mark.parametrize("field", sorted(one.name for one in msgspec.structs.fields(Header) if one.required))
+    @pytest.mark.parametrize("field", sorted(field.name for field in msgspec.structs.fields(Header) if field.required))
     def test_a_header_without_a_field_is_refused_with_its_name(self, tmp_path, field):
         said = self.refused(tmp_path, line("run", **without(head([A], Protocol()), field)))
         assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: a run event that is")

@@ -186,7 +186,7 @@ class TestArms:
 
 
 class TestBetween:
-    """Two Runs, with three A/A Runs beside them that say how far Runs differ."""
+    """Two Runs, and three A/A Runs from which run-to-run variability is known."""
 
     def judged(self, folder, factor=1.0, cases=(A,), spread=None, base=None, **settings):
         stored = spread_of(aa_runs(folder, 3, *cases, sd=0.002)) if spread is None else spread

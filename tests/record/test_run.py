@@ -1,4 +1,4 @@
-"""A Run folder: the journal survives a kill, and what is derived from it is whole and unrounded."""
+"""A Run folder: the journal survives a kill, and derived CSVs are complete and unrounded."""
 
 import csv
 import functools
@@ -202,7 +202,7 @@ def test_a_quiet_run_has_no_flags(tmp_path):
 
 
 class TestDisturbedRounds:
-    """Rounds that noise disturbed: kept in the file, out of the numbers, unless there are no others."""
+    """Rounds that noise disturbed are stored and not counted, unless there are no others."""
 
     def test_a_disturbed_round_is_in_no_number(self, tmp_path):
         run = journal(tmp_path, rounds=6, disturbed=[2])
@@ -286,7 +286,7 @@ def test_a_run_with_ab_prints_its_verdict(tmp_path, capsys):
 
 class TestCutOff:
     def extra(self, tmp_path):
-        """One more turn each, of a Round that did not come to its end."""
+        """One more turn of each Case, in a Round that was cut off."""
         made = Journal(tmp_path)
         for number, case in enumerate((A, B, B, A)):
             made.add(event("turn", **turn(case, [5000, 5000], 10**9 + 20_000 * number, round=3)))

@@ -1,4 +1,4 @@
-"""How far stored A/A Runs came apart: which count, and for what."""
+"""Run-to-run variability of stored A/A Runs: which Runs count, and for which Cases."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ BIG = {"base_ns": 1_000_000}
 
 @pytest.fixture
 def plain(tmp_path):
-    """A Run that the stored ones are to tell about."""
+    """A Run to which the variability of stored Runs applies."""
     return make(tmp_path / "plain", [A], **BIG)
 
 

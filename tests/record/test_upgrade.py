@@ -1,4 +1,4 @@
-"""A Run of schema 4 is read as one of schema 5, and is never gone on with."""
+"""A Run of schema 4 is read as one of schema 5, and is not resumed."""
 
 import json
 
@@ -17,7 +17,7 @@ REFERENCE = ROOT / "results/reference/cpu-2-cores"
 
 
 def downgraded(folder, *lines):
-    """The same Run as schema 4 had it, with these lines more."""
+    """The same Run in schema 4, with these lines appended."""
     events = [json.loads(line) for line in (folder / "run.jsonl").read_text().splitlines()]
     for event in events:
         if event["event"] == "run":
