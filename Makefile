@@ -1,4 +1,4 @@
-# Every target makes what it needs, so each works as the first command on a fresh clone.
+# Every target builds what it needs, so each works as the first command in a fresh clone.
 DEVICE ?= cpu
 VARIANT ?= tutorial
 PYTHON ?= python3
@@ -31,71 +31,71 @@ bench: .venv/ready ## time every case: make bench [DEVICE=cuda] [VARIANT=owt] [F
 classic: .venv/ready ## the article's protocol: batch 32, 10 burn-in, 100 iterations: make classic [ITERATIONS=20]
 	$(BENCH) run --protocol classic --device $(DEVICE) --variant $(VARIANT) $(GPU_PYTHONS) $(PASSED)
 
-layers: .venv/ready ## every layer's shape, params and MACs, beside what the frameworks report
+layers: .venv/ready ## shape, params and MACs of every layer, and what the frameworks report
 	$(BENCH) layers $(call passed,VARIANT) --framework $(or $(FRAMEWORK),all)
 
-verify: .venv/ready ## prove all variants equal in every framework: make verify [VARIANT=owt] [BATCH=8] [FRAMEWORK=all]
+verify: .venv/ready ## verify that all variants are equal in every framework: make verify [VARIANT=owt] [BATCH=8] [FRAMEWORK=all]
 	$(BENCH) verify --device $(DEVICE) --variant $(if $(filter command,$(origin VARIANT)),$(VARIANT),all) $(GPU_PYTHONS) \
 	  $(call passed,FRAMEWORK BATCH SIZE PRECISION WEIGHTS DUMP AGAINST)
 
-profile: .venv/ready ## where the time goes, row by row: make profile [VARIANT=owt] [FRAMEWORK=torch] [BATCH=32]
+profile: .venv/ready ## time each layer of a net: make profile [VARIANT=owt] [FRAMEWORK=torch] [BATCH=32]
 	$(BENCH) profile --device $(DEVICE) --variant $(VARIANT) $(GPU_PYTHONS) \
 	  $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET BATCH ROUNDS ITERATIONS SIZE THREADS)
 
-peers: .venv/ready ## are our nets as fast as anyone's? make peers [PLAN="torchvision tensorflow lrn"] [ROUNDS=10]
+peers: .venv/ready ## compare our nets with those of other programs: make peers [PLAN="torchvision tensorflow lrn"] [ROUNDS=10]
 	$(PY) examples/peers.py $(PLAN) $(call passed,ROUNDS BATCH ITERATIONS)
 
-compare: .venv/ready ## is it slower? make compare BASE=results/A [CANDIDATE=results/B]
+compare: .venv/ready ## verdicts for two Runs: make compare BASE=results/A [CANDIDATE=results/B]
 	$(BENCH) compare $(BASE) $(CANDIDATE)
 
-selftest: .venv/ready ## does the harness itself hold?
+selftest: .venv/ready ## test the harness itself
 	$(BENCH) selftest
 
-env: .venv/ready ## look the machine over, with advice
+env: .venv/ready ## inspect this machine, with advice
 	$(BENCH) env $(GPU_PYTHONS) $(call passed,FRAMEWORK) --device $(DEVICE)
 
-plot: .venv/ready ## from result CSVs: make plot [CSV="results/*/summary.csv"] [KIND=throughput] [OUTPUT=times.png]
+plot: .venv/ready ## plot result CSVs: make plot [CSV="results/*/summary.csv"] [KIND=throughput] [OUTPUT=times.png]
 	$(BENCH) plot $(CSV) $(call passed,KIND OUTPUT)
 
-report: .venv/ready ## one page of everything, for a browser: make report [RUN=results/A] [OUTPUT=report.html]
+report: .venv/ready ## write an HTML page of a Run: make report [RUN=results/A] [OUTPUT=report.html]
 	$(BENCH) report $(if $(filter command,$(origin RUN)),$(RUN)) $(call passed,OUTPUT)
 
-export: .venv/ready ## for another program: make export RUN=results/A FORMAT=bencher [OUTPUT=bencher.json]
+export: .venv/ready ## convert a Run for another program: make export RUN=results/A FORMAT=bencher [OUTPUT=bencher.json]
 	$(BENCH) export $(call passed,FORMAT OUTPUT) $(RUN)
 
-# pytest has no options of ours: they go as variables
+# pytest does not have these options, so they are passed as variables
 ASKED := VARIANT FRAMEWORK MODE PRECISION LAYOUT LRN PRESET BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS SEED
 CI_ENV = $(foreach name,$(ASKED),$(if $(filter command,$(origin $(name))),ALEXNET_BENCH_$(name)=$($(name))))
 
-ci-bench: .venv/ready ## the cases under pytest-benchmark, stored and compared with the run before: make ci-bench [BATCH=2]
+ci-bench: .venv/ready ## time under pytest-benchmark, store, compare with the run before: make ci-bench [BATCH=2]
 	$(CI_ENV) $(PY) -m pytest tests/speed/test_cases.py --benchmark-only --benchmark-autosave --benchmark-save-data \
 	  $(if $(wildcard .benchmarks/*/*.json),--benchmark-compare) --benchmark-columns=min,mean,stddev,median,rounds --benchmark-sort=name
 
-ingest: .venv/ready ## a Run of what pytest-benchmark stored: make ingest FILES=".benchmarks/*/*.json"
+ingest: .venv/ready ## convert pytest-benchmark files to a Run: make ingest FILES=".benchmarks/*/*.json"
 	$(BENCH) ingest $(FILES) $(call passed,OUT NAME)
 
-browser: ## what the report's tests in a browser need: Debian's chromium, and axe-core from npm
+browser: ## install what the report's browser tests need: Debian's chromium, axe-core from npm
 	command -v chromium && command -v chromedriver || apt-get install -y -q chromium chromium-driver || \
 	  { apt-get update -q && apt-get install -y -q chromium chromium-driver; }
 	npm install --silent --no-audit --no-fund --no-save --prefix .venv/browser axe-core@4
 
-# every test that is skipped is named, with its reason
+# -rs names every skipped test with its reason
 TESTS := $(PY) -m pytest tests --ignore=tests/speed -q -rs --no-fold-skipped
 
-# those that start no process of the harness, no framework and no browser: they cover every package
-check: lint ## format, lint, types, arrows and the quick tests, in under 2 minutes: at each commit
+# without tests that start a Worker, a framework or a browser; the remaining ones cover every package
+check: lint ## format, lint, types, imports and the quick tests, under 2 minutes: for each commit
 	$(TESTS) -m "not slow and not process"
 
-test: .venv/ready ## all tests but the slow ones
+test: .venv/ready ## run all tests but the slow ones
 	$(TESTS) -m "not slow"
 
-test-all: .venv/ready ## all tests
+test-all: .venv/ready ## run all tests
 	$(TESTS)
 
 columns: .venv/ready ## write the tables of columns and flags in results/README.md
 	$(PY) -m tests.column_help
 
-lint: .venv/ready ## format, lint, types, arrows
+lint: .venv/ready ## check format, lint, types and imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -1,8 +1,8 @@
-"""`selftest`: does the harness itself hold? What is known beforehand is measured, and has to come out.
+"""`selftest`: test the harness by measuring known durations.
 
-Without a framework: a scripted clock, spins of known length, a device that is not waited for, the null Net's cost, and
-the statistics on simulated data. With real cases: one against itself (`--aa`), one slowed down by a known share
-(`--power`). The latest result is kept beside the Runs, and each Run's header says what it was.
+Without a framework: a scripted clock, spins of known length, a device that is not waited for, the overhead with the
+null Net, and the statistics on simulated data. With real Cases: a Case against itself (`--aa`), or slowed down by a
+known share (`--power`). The latest result is stored next to the Runs, and each Run's header contains it.
 """
 
 import functools
@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 
 def main(request: SelftestRequest) -> int:
-    from bench.commands.selftest import real_cases  # brings the commands of a Run with it, which the checks do without
+    from bench.commands.selftest import real_cases  # slow to import, and not needed for the checks
 
     if request.runs or request.aa or request.power:
         return real_cases.main(request)
@@ -66,7 +66,7 @@ def checks(thorough: bool = False) -> Iterator[Row]:
 
 
 def fake_clock() -> Iterator[Row]:
-    """On a clock that is told what time it is, every figure is exact."""
+    """On a scripted clock every figure is exact."""
     clock = FakeClock()
     start_ns, ns = measure(lambda: clock.advance(7), lambda handles: None, 100, clock=clock)
     yield _exactly("100 iterations of 7 ns on a scripted clock", [7] * 100, ns.tolist())
@@ -88,7 +88,7 @@ def fake_clock() -> Iterator[Row]:
 
 
 def spins() -> Iterator[Row]:
-    """A busy wait of known length; its median says what the harness adds, its mean what preemption does."""
+    """Busy waits of known length: the median shows the overhead, the mean the effect of preemption."""
     for ms, n in ((1, 200), (5, 100), (20, 40), (100, 15)):
         _, samples_ns = measure(functools.partial(spin, ms * 1_000_000), lambda handles: None, n)
         bias_us = statistics.median(samples_ns) / 1e3 - ms * 1e3
@@ -103,7 +103,7 @@ def spins() -> Iterator[Row]:
 
 
 def missing_sync() -> Iterator[Row]:
-    """A device that goes on after the call: read to its end, and a wait that does not wait is caught."""
+    """An asynchronous device is timed to its end, and a missing wait is detected."""
     slow = FakeDevice(50.0)
     _, samples_ns = measure(slow.run, slow.wait, 10)
     shortest = min(samples_ns) / 50e6
@@ -124,7 +124,7 @@ def missing_sync() -> Iterator[Row]:
 
 
 def null_cost() -> Iterator[Row]:
-    """The loop around a Net that does nothing, in a real Worker."""
+    """The overhead per iteration of a Net that does nothing, in a real Worker."""
     case = Case("half_width", "null", "noop", "cpu", "fp32", "nhwc", 2, "forward", size=67)
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
         folder = Path(scratch)
@@ -138,15 +138,15 @@ def null_cost() -> Iterator[Row]:
             raise UsageError(f"the null Net's Worker {died.reason}") from died
         except OSError as error:
             raise UsageError(f"cannot write to {folder.parent}: {error}; make room there, or set TMPDIR") from error
-    for what, found, most in (("median", statistics.median(ns), 2.0), ("p99", ns[990], 20.0)):
+    for what, overhead_ns, most in (("median", statistics.median(ns), 2.0), ("p99", ns[990], 20.0)):
         yield {
             "what": f"what the harness adds to an iteration, {what}",
             "expected": f"<= {most:g} us",
-            "found": f"{found / 1e3:.2f} us",
-            "ok": found / 1e3 <= most,
+            "found": f"{overhead_ns / 1e3:.2f} us",
+            "ok": overhead_ns / 1e3 <= most,
         }
 
 
 def _exactly(what: str, expected: Any, found: Any) -> Row:
-    short = [str(one) if len(str(one)) < 40 else f"{str(one)[:18]}..." for one in (expected, found)]
+    short = [text if len(text) < 40 else f"{text[:18]}..." for text in (str(expected), str(found))]
     return {"what": what, "expected": f"exactly {short[0]}", "found": short[1], "ok": found == expected}

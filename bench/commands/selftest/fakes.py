@@ -1,11 +1,11 @@
-"""Things whose duration is known beforehand, to hold the harness against: a scripted clock, a slow device."""
+"""Test doubles with known durations, for the self-test: a scripted clock and an asynchronous device."""
 
 import time
 from typing import Any
 
 
 class FakeClock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that changes only by ``advance``."""
 
     def __init__(self, now_ns: int = 0):
         self.now_ns = now_ns
@@ -18,7 +18,7 @@ class FakeClock:
 
 
 class FakeDevice:
-    """Takes ``ms`` for an iteration, one after the other, and lets the caller go on at once."""
+    """Executes iterations of ``ms`` one after the other; ``run`` returns at once."""
 
     def __init__(self, ms: float):
         self.ns, self.done_ns = int(ms * 1e6), 0
@@ -32,4 +32,4 @@ class FakeDevice:
             time.sleep(left_ns / 1e9)
 
     fetch = wait
-    """A copy to the host cannot come before the value is there."""
+    """A copy to the host waits for the value."""

@@ -1,6 +1,6 @@
-"""`selftest --aa` and `--power`: real cases against themselves, and against themselves slowed by a known share.
+"""`selftest --aa` and `--power`: real Cases against themselves, unchanged or slowed down by a known share.
 
-Two Arms in one Run, so all that judges a Run judges these. Runs that were made before can be judged again.
+Both are Arms of one Run, evaluated as any Run. Existing Runs can be evaluated again.
 """
 
 import dataclasses
@@ -28,13 +28,13 @@ from bench.record.run import Run
 from bench.stats import ratio
 from bench.stats.verdict import Word
 
-CLOSE = 0.015  # an A/A ratio further from 1 than this is a bad one
-ENOUGH = 20  # comparisons; of fewer no share is judged
+CLOSE = 0.015  # largest deviation of an A/A ratio from 1
+ENOUGH = 20  # comparisons, below which shares are reported but not judged
 
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """One comparison whose true ratio is known."""
+    """A comparison with a known true ratio."""
 
     pair: Pair
     true: float
@@ -42,7 +42,7 @@ class Known:
 
     @property
     def off(self) -> float:
-        """How far the ratio came out from the true one, a fraction."""
+        """Relative deviation of the ratio from the true one."""
         assert self.pair.ratio
         return math.expm1(abs(math.log(self.pair.ratio.value.center / self.true)))
 
@@ -58,14 +58,14 @@ def main(request: SelftestRequest) -> int:
         raise UsageError("selftest: expected one of --aa, --power and folders of Runs")
     folders = request.runs or measured(request)
     runs = [Run(folder) for folder in folders]
-    known = [one for it in runs for one in comparisons(it)]
+    known = [comparison for run in runs for comparison in comparisons(run)]
     rows = list(report(known))
     ok = all(row["ok"] for row in rows)
     if not request.runs:
         selftest_store.store(request.out, "aa" if request.aa else "power", ok, rows)
     if request.as_json:
         pairs = [one.pair.as_json() | {"true": one.true} for one in known]
-        console.print_json({"ok": ok, "runs": [it.folder.name for it in runs], "comparisons": pairs, "checks": rows})
+        console.print_json({"ok": ok, "runs": [run.folder.name for run in runs], "comparisons": pairs, "checks": rows})
     else:
         print_table(known)
         for row in rows:
@@ -108,7 +108,7 @@ def comparisons(made: Run) -> Iterator[Known]:
 
 
 def report(known: Sequence[Known]) -> Iterator[checks.Row]:
-    """What came out, for each true ratio: rows of what, expected, found, ok."""
+    """Rows of what, expected, found, ok, for each true ratio."""
     if not known:
         yield {"what": "comparisons", "expected": "at least 1", "found": "none", "ok": False}
     for true in sorted({one.true for one in known}):
@@ -141,7 +141,7 @@ def of_slower(here: Sequence[Known], effect: float) -> Iterator[checks.Row]:
     chance = statistics.fmean(chances) if chances else 0.0
     least = 0.9 if effect >= 0.05 - 1e-9 else 0.0
     row = _share(f"slowed by {effect:.1%}: called SLOWER", found, least, f"; predicted {chance:.0%}")
-    # few of them, or a smaller effect: held against what the Rounds' own spread predicts
+    # few comparisons, or a smaller effect
     unlikely = float(bdtr(sum(found), len(found), chance)) < 0.01
     yield row | {"ok": row["ok"] and not unlikely}
     # not judged: a pass that follows a spin is slower by itself (its threads have gone to sleep), so more comes out

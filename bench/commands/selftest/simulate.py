@@ -1,7 +1,7 @@
-"""What the statistics do on data whose truth is known: coverage, wrong alarms, power, the burn-in gate.
+"""The statistics on simulated data with known truth: coverage, false alarms, power, the burn-in gate.
 
-Only the data is made here, in whole arrays; everything is judged by the functions that judge a Run. Seeds are fixed,
-so a figure is the same each time; what a figure has to be is set by what is promised, not by what is found.
+Only the data is simulated; the functions that evaluate a Run evaluate it. Seeds are fixed, so results repeat. Limits
+follow from what the documents promise, not from what was measured.
 """
 
 import math
@@ -31,12 +31,12 @@ class Coverage:
     """Shares of simulated comparisons."""
 
     ratio: float
-    """Where the interval of an A/A ratio has 1 in it."""
+    """Of intervals of an A/A ratio that contain 1."""
     center: float
-    """Where the interval of a Summary's centre has the truth in it: the mean of ln(Round median) of the same process
-    model, from 100,000 Rounds. That is what the centre estimates; a spike or a drift is part of it, not an error."""
+    """Of intervals of a Summary's center that contain the truth: the mean of ln(Round median) of the same model, from
+    100,000 Rounds. That is what the center estimates; a spike or a drift is part of it, not an error."""
     trends: float
-    """Where one side was said to be warming or slowing, by itself or beside the other."""
+    """Of comparisons with a false trend, warming or slowing, of a side or of the ratio."""
 
 
 def coverage(
@@ -52,7 +52,7 @@ def coverage(
     turn: int = 1,
     seed: int = 1,
 ) -> Coverage:
-    """Of ``repeats`` A/A comparisons. The rest as in ``sample``; ``turn`` is the Turn's length in iterations."""
+    """Coverage of ``repeats`` A/A comparisons; other parameters as in ``sample``."""
     rng = np.random.default_rng(seed)
     model = partial(sample, rng, rho=rho, between=between, cv=cv, spikes=spikes, drift=drift, turn=turn)
     truth = float(np.log(np.median(model(50_000), axis=2)).mean())
@@ -134,7 +134,7 @@ def sample(
 
 
 def family(repeats: int, cases: int = 60, rounds: int = 10, spread: float = 0.019, seed: int = 2) -> float:
-    """How often a Run of equal Cases says SLOWER at least once."""
+    """Share of Runs of equal Cases with at least one SLOWER."""
     rng = np.random.default_rng(seed)
     alarms = 0
     for _ in range(repeats):
@@ -146,7 +146,7 @@ def family(repeats: int, cases: int = 60, rounds: int = 10, spread: float = 0.01
 def power(
     repeats: int, effect: float, spread: float = 0.019, rounds: int = 10, cases: int = 60, seed: int = 3
 ) -> tuple[float, float]:
-    """How often the one slow Case of a Run is called SLOWER, and how often ``ratio.power`` expects it."""
+    """Share of Runs whose one slow Case is called SLOWER, and the share that ``ratio.power`` predicts."""
     rng = np.random.default_rng(seed)
     true = np.zeros(cases)
     true[0] = math.log1p(effect)
@@ -155,22 +155,21 @@ def power(
 
 
 def _ratios(rng: np.random.Generator, true: np.ndarray, rounds: int, spread: float) -> list[Ratio]:
-    """One ratio a Case, each Round one cycle of one sample a side, whose log ratio is normal."""
+    """One ratio per Case with normal log ratios; each Round is one cycle with one sample per side."""
     logs = true[:, None] + spread * rng.standard_normal((len(true), rounds))
     candidates = np.rint(BASE_NS * np.exp(logs)).astype(np.int64).tolist()
     return [Ratio.of([[([int(BASE_NS)], [ns])] for ns in case]) for case in candidates]
 
 
 def gate(repeats: int, *, cv: float, rho: float, ramp: float = 0.0, seed: int = 4) -> list[int]:
-    """After how many burn-in iterations the gate opens, for series that start slow by ``ramp`` and lose it evenly over
-    10 iterations."""
+    """Burn-in iterations until the gate opens, for series that start slower by ``ramp``, falling linearly over 10."""
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal((repeats, PROTOCOL.burn_in_cap))
     for i in range(1, PROTOCOL.burn_in_cap):
         noise[:, i] = rho * noise[:, i - 1] + math.sqrt(1 - rho**2) * noise[:, i]
     slow = ramp * np.clip(1 - np.arange(PROTOCOL.burn_in_cap) / 10, 0, 1)
     series = np.rint(BASE_NS * (1 + slow) * np.exp(cv * noise)).astype(np.int64).tolist()
-    return [_opens(one) for one in series]
+    return [_opens(times) for times in series]
 
 
 def _opens(series: list[int]) -> int:
@@ -181,7 +180,7 @@ def _opens(series: list[int]) -> int:
 
 
 def report(thorough: bool = False) -> Iterator[dict[str, str | bool]]:
-    """Rows of what, expected, found, ok; ``thorough`` has all cells of the grid, and more repeats."""
+    """Rows of what, expected, found, ok; ``thorough`` uses the whole grid and more repeats."""
     cells = [(*cell, turn) for cell in GRID for turn in CYCLE_LENGTHS]
     if not thorough:
         cells = [(*cell, turn) for cell, turn in zip(CORNERS, CYCLE_LENGTHS * 2, strict=True)]
@@ -190,7 +189,7 @@ def report(thorough: bool = False) -> Iterator[dict[str, str | bool]]:
         found = coverage(2000, rho=rho, between=between, turn=turn, seed=10 + number)
         where = f"rho {rho}, {between:.0%} between processes, Turns of {turn}"
         yield _share(f"95 % interval of an A/A ratio covers 1: {where}", found.ratio, 0.92, 0.98)
-        yield _share(f"95 % interval of a centre covers it: {where}", found.center, 0.92, 0.98)
+        yield _share(f"95 % interval of a center covers it: {where}", found.center, 0.92, 0.98)
         trends.append(found.trends)
     yield _share("equal Cases said to be warming or slowing, at worst", max(trends), 0, 0.05)
     found = coverage(2000, rho=0.3, between=0.01, level=0.99)
