@@ -199,9 +199,7 @@ class Rounds:
                 self.journal.add(events.Void(*place, result.disturbed))
                 self.watcher.on_disturbed(place, result.disturbed)
                 continue
-            self.noise_stays |= bool(
-                result.disturbed
-            )  # noise is permanent on this machine: later Rounds are not repeated
+            self.noise_stays |= bool(result.disturbed)  # permanent noise: later Rounds are not repeated
             self.journal.add(events.RoundEnd(*place, result.disturbed))
             return
 
