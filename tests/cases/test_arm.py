@@ -120,7 +120,7 @@ def test_a_mistake_says_what_was_expected_and_what_was_found(text, message):
         (("--ab", "mode=noop,eager"), "null has no mode 'eager': choose noop or part"),
     ],
 )
-def test_what_cannot_stand_beside_it_is_one_line_and_exit_2(args, message):
+def test_option_that_conflicts_with_ab_is_one_line_and_exit_2(args, message):
     result = dry_run(*args)
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"alexnet-bench: {message}\n")
 
@@ -136,7 +136,7 @@ def test_a_mode_that_one_of_two_frameworks_lacks_is_a_mistake():
 
 
 class TestCases:
-    def test_both_arms_of_every_case_stand_together_and_their_ids_end_in_a_and_b(self):
+    def test_arms_of_a_case_are_adjacent_and_their_ids_end_in_a_and_b(self):
         cases = arm.Ab("slowdown", ("0", "5")).cases([A, B])
         assert [case.id for case in cases] == [f"{A.id}-A", f"{A.id}-B", f"{B.id}-A", f"{B.id}-B"]
         assert len({case.worker for case in cases}) == 4
@@ -150,7 +150,7 @@ class TestCases:
         assert [str(getattr(case, field)) for case in both] == list(values)
         assert groups(both) == [both]
 
-    def test_the_dry_run_names_both(self):
+    def test_dry_run_names_both_arms(self):
         lines = dry_run("--ab", "threads=1,2").stdout.splitlines()
         assert lines[:2] == [
             f"tutorial-null-noop-cpu-fp32-b8-forward-t{n}-{label}" for n, label in ((1, "A"), (2, "B"))
@@ -216,10 +216,10 @@ class TestRecord:
             ("python", ("/a/python3.11", "/b/python3.12"), ["python python3.11", "python python3.12"]),
         ],
     )
-    def test_each_side_is_said_in_words(self, key, values, said):
+    def test_arm_is_described_in_words(self, key, values, said):
         assert [arm.describe_arm(arm.Ab(key, values).recorded(), label) for label in "AB"] == said
 
-    def test_what_is_recorded_makes_the_same_arms_again(self):
+    def test_arms_from_a_header_equal_the_recorded_ones(self):
         ab = arm.Ab("env:X", ("", "1"))
         again = arm.Ab(ab.recorded().key, ab.recorded().values)
         assert again == ab

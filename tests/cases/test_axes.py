@@ -73,30 +73,30 @@ class TestLayouts:
             (["torch"], "nchw,", "torch has no layout '': choose nchw or channels_last"),
         ],
     )
-    def test_one_that_a_framework_lacks_is_refused(self, frameworks, text, message):
+    def test_layout_that_a_framework_lacks_is_refused(self, frameworks, text, message):
         with pytest.raises(UsageError) as error:
             parse_layouts(frameworks, text)
         assert str(error.value) == message
 
 
 class TestModes:
-    def test_those_that_need_a_gpu_are_left_out_of_all_on_the_cpu(self):
+    def test_modes_that_need_a_gpu_are_left_out_of_all_on_the_cpu(self):
         assert parse_modes(["torch"], "all") == {"torch": ["eager", "compile"]}
         assert parse_modes(["torch"], "all", ["cuda:1"]) == {"torch": ["eager", "compile", "cudagraphs"]}
 
     @pytest.mark.parametrize("devices", [["cpu"], ["cuda", "cpu"]])
-    def test_one_that_needs_a_gpu_is_refused_on_the_cpu(self, devices):
+    def test_mode_that_needs_a_gpu_is_refused_on_the_cpu(self, devices):
         with pytest.raises(UsageError) as error:
             parse_modes(ALL, "jit,xla,cudagraphs", devices)
         assert str(error.value) == "torch's mode 'cudagraphs' needs a GPU: choose eager or compile on the cpu"
 
-    def test_a_framework_that_is_left_without_one_is_a_mistake(self):
+    def test_framework_without_any_chosen_mode_is_a_mistake(self):
         with pytest.raises(UsageError, match="tensorflow has no mode 'compile': choose graph or xla, or leave tensor"):
             parse_modes(["torch", "tensorflow"], "compile")
 
 
 class TestLrn:
-    def test_both_kinds_are_two_cases_of_a_net_that_has_such_rows(self):
+    def test_both_lrns_are_two_cases_of_a_net_with_lrn(self):
         found = Axes(variants=["tutorial"], lrns=["native", "fast"], **GRID).cases()
         assert [(one.framework, one.lrn) for one in found] == [
             ("torch", "native"),
@@ -107,10 +107,10 @@ class TestLrn:
 
     @pytest.mark.parametrize("variant", ["owt", "tutorial.conv1"])
     @pytest.mark.parametrize("lrns", [["native", "fast"], ["fast"]])
-    def test_a_net_without_such_rows_is_one_case_all_the_same(self, variant, lrns):
+    def test_both_lrns_are_one_case_of_a_net_without_lrn(self, variant, lrns):
         assert [one.lrn for one in Axes(variants=[variant], lrns=lrns, **GRID).cases()] == ["native", "native"]
 
-    def test_a_row_alone_has_both(self):
+    def test_both_lrns_are_two_cases_of_a_single_layer(self):
         assert [one.lrn for one in Axes(variants=["tutorial.lrn2"], lrns=["fast"], **GRID).cases()] == ["fast", "fast"]
 
 
@@ -135,14 +135,14 @@ class TestNames:
     @pytest.mark.parametrize(
         "changes", [{"lrn": "fast"}, {"preset": "default"}, {"layout": "channels_last"}, {"guest": "m"}, {"mode": "x"}]
     )
-    def test_what_makes_a_worker_takes_turns_in_one_group(self, changes):
+    def test_cases_that_differ_in_their_worker_share_a_group(self, changes):
         assert groups([A, other := dataclasses.replace(A, **changes)]) == [[A, other]]
 
     @pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"batch": 9}, {"variant": "owt.conv1"}, {"seed": 1}])
-    def test_what_makes_another_work_is_a_group_of_its_own(self, changes):
+    def test_cases_that_differ_in_their_work_have_two_groups(self, changes):
         assert len(groups([A, dataclasses.replace(A, **changes)])) == 2
 
-    def test_those_that_compile_are_rivals_and_arms_only_of_their_own_framework(self):
+    def test_compiled_modes_are_rivals_and_arms_only_of_their_own_framework(self):
         compiled = [dataclasses.replace(A, mode="compile"), dataclasses.replace(B, mode="xla")]
         assert A.rivals == B.rivals != compiled[0].rivals == compiled[1].rivals
         arms = [dataclasses.replace(one, arm="A") for one in (A, B)]
@@ -160,7 +160,7 @@ class TestNames:
         ({"guest": "../mine"}, "guest: expected a word, found '../mine'"),
     ],
 )
-def test_a_case_read_back_that_nobody_could_ask_for_is_refused(changes, message):
+def test_case_read_back_that_the_cli_could_not_produce_is_refused(changes, message):
     with pytest.raises(UsageError) as error:
         check_cases([dataclasses.replace(A, **changes)])
     assert str(error.value).startswith(message)
@@ -172,20 +172,20 @@ def test_a_row_alone_is_a_case_that_is_read_back():
 
 
 class TestGuests:
-    def test_a_net_that_lets_no_framework_in_stands_beside_ours(self, nets):
+    def test_guest_without_a_framework_is_timed_next_to_ours(self, nets):
         both = ids("--framework", "null", "--net", f"{nets}/mine.py:build")
         assert both == [f"half_width-null-noop-cpu-fp32-b8-forward{end}" for end in ("", "-mine")]
 
-    def test_the_framework_that_nobody_named_is_the_guests_own(self, nets, monkeypatch):
+    def test_framework_not_requested_times_the_guest_only(self, nets, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
         both = ids("--net", f"{nets}/torched.py:build")
         assert both == [f"half_width-torch-eager-cpu-fp32-b8-forward{end}" for end in ("", "-torched")]
 
-    def test_it_has_no_lrn_to_choose(self, nets):
+    def test_guest_has_no_lrn_axis(self, nets):
         found = Axes(variants=["tutorial"], lrns=["native", "fast"], guests=[("torch", "mine")], **GRID).cases()
         assert [one.lrn for one in found if one.guest] == ["native"]
 
-    def test_two_of_one_name_are_refused(self, nets):
+    def test_two_guests_of_one_name_are_refused(self, nets):
         (nets / "more").mkdir()
         (nets / "more" / "mine.py").write_text(NET)
         found = mistake("--net", f"{nets}/mine.py:build", "--net", f"{nets}/more/mine.py:build")
@@ -244,7 +244,7 @@ class TestAb:
             (("--preset", "pinned"), "unknown preset 'pinned': choose equal or default"),
         ],
     )
-    def test_what_it_cannot_be_is_one_line(self, args, message):
+    def test_invalid_axis_is_a_one_line_error(self, args, message):
         assert mistake("--framework", "null", *args).startswith(message)
 
 
@@ -262,7 +262,7 @@ class TestPartners:
         other := dataclasses.replace(A, mode="compile", guest="mine"),
     )
 
-    def test_each_is_held_against_the_nearest(self, tmp_path):
+    def test_each_case_is_compared_with_the_nearest(self, tmp_path):
         run = make(tmp_path, self.CASES)
         found = {pair.candidate: pair.baseline for pair in pairs.within(run)}
         assert found == {

@@ -140,12 +140,12 @@ class TestChecked:
             ({"size": 1}, "owt at 1 pixels: "),
         ],
     )
-    def test_what_it_cannot_be_is_said(self, changes, message):
+    def test_invalid_case_read_back_is_refused(self, changes, message):
         with pytest.raises(UsageError) as error:
             check_cases([self.CASE, dataclasses.replace(self.CASE, **changes)])
         assert str(error.value).startswith(message)
 
-    def test_a_case_twice_is_a_mistake(self):
+    def test_duplicate_case_is_a_mistake(self):
         with pytest.raises(UsageError, match="duplicate case"):
             check_cases([self.CASE, self.CASE])
 

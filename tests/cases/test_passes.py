@@ -33,7 +33,7 @@ SMALL = variant_named("half_width", 67)
 
 class TestARecord:
     @pytest.mark.parametrize("each", PASSES.values(), ids=list(PASSES))
-    def test_it_names_what_there_is(self, each):
+    def test_pass_record_names_existing_methods_and_stages(self, each):
         assert each.name in PASSES
         assert callable(getattr(Net, each.method))
         assert callable(getattr(Net, each.proof))
@@ -69,7 +69,7 @@ class TestProof:
         assert [each.name for each in proven_with(timed)] == expected
 
     @pytest.mark.parametrize("each", PASSES.values(), ids=list(PASSES))
-    def test_what_is_proven_is_the_very_method_that_is_timed(self, each, tmp_path, monkeypatch):
+    def test_proven_method_is_the_one_that_is_timed(self, each, tmp_path, monkeypatch):
         parity.prepare(SMALL, tmp_path, batch=2)
         worker, called = Worker("null"), []
         worker.adapter = null_alexnet
@@ -87,13 +87,13 @@ class TestProof:
             *("load", "forward", "forward_backward", "wait", "logits", "gradients")
         ]
 
-    def test_a_third_pass_in_training_mode_comes_last_wherever_it_stands(self, monkeypatch):
+    def test_third_pass_in_training_mode_is_proven_last(self, monkeypatch):
         known = {"train_step": THIRD} | PASSES
         monkeypatch.setattr(passes, "PASSES", known)
         assert [each.name for each in proven_with(known)] == ["forward", "train_step", "forward_backward"]
 
 
-def test_what_clocks_leave_out_is_said_once_or_pass_by_pass(monkeypatch):
+def test_work_outside_the_clock_is_named_once_or_per_pass(monkeypatch):
     assert outside_the_clock(PASSES) == passes.OUTSIDE
     monkeypatch.setitem(PASSES, "train_step", THIRD)
     assert outside_the_clock(["train_step"]) == "input copies"
@@ -142,12 +142,12 @@ class TestAThirdPassInAProfile:
         assert list(whole) == ["forward", "backward", "forward_backward", "update", "train_step"]
         assert whole["update"] == pytest.approx(whole["forward"])
 
-    def test_its_difference_has_columns_in_the_report(self, run):
+    def test_difference_of_a_third_pass_has_columns_in_the_report(self, run):
         times, *_ = table_layers.tables(run)
         names = [column.name.partition(" ms")[0] for column in times.columns if " ms" in column.name]
         assert names == ["forward", "backward", "update"]
 
-    def test_a_profile_from_before_it_is_shown_as_it_was(self, tmp_path, cases, monkeypatch):
+    def test_profile_older_than_the_third_pass_is_shown_unchanged(self, tmp_path, cases, monkeypatch):
         before = make(tmp_path, [case for case in cases if case.pass_ in PASSES], rounds=1, protocol=profile.RULES)
         rows = list(layer_times.layer_rows(before))
         monkeypatch.setitem(PASSES, "train_step", THIRD)
@@ -182,7 +182,7 @@ def folder(tmp_path_factory):
 class TestAThirdPassInEveryCommand:
     """One more record, in a process that has nothing else new: no command is edited for it, and none fails."""
 
-    def test_it_is_run_and_proven_and_has_a_row(self, folder):
+    def test_third_pass_is_run_and_proven_and_has_a_row(self, folder):
         with open(next(folder.glob("runs/*/summary.csv")), newline="") as file:
             rows = {row["pass"]: row for row in csv.DictReader(file)}
         assert list(rows) == ["forward", "forward_backward", "train_step"]
@@ -190,7 +190,7 @@ class TestAThirdPassInEveryCommand:
         assert rows["train_step"]["backward_ci95_low_ms"] == ""
         assert float(rows["train_step"]["parity_gradients"]) < 1e-4
 
-    def test_its_profile_has_it_layer_by_layer(self, folder):
+    def test_profile_has_the_third_pass_layer_by_layer(self, folder):
         with open(next(folder.glob("profiles/*/profile.csv")), newline="") as file:
             assert {row["pass"] for row in csv.DictReader(file) if row["layer"] == "conv1"} == {
                 "forward",
@@ -205,23 +205,23 @@ class TestAThirdPassInEveryCommand:
         ]
 
     @pytest.mark.parametrize("kind", DRAWN)
-    def test_it_is_drawn_but_beside_nothing_published(self, folder, kind):
+    def test_third_pass_is_drawn_without_published_figures(self, folder, kind):
         assert ("forward and update" in (folder / f"{kind}.svg").read_text()) == (kind != "history")
 
-    def test_the_layers_of_its_profile_are_drawn(self, folder):
+    def test_layers_of_a_third_pass_are_drawn(self, folder):
         assert "update" in (folder / "layers.svg").read_text()
 
-    def test_it_is_in_the_report_with_its_clock(self, folder):
+    def test_third_pass_is_in_the_report_with_its_clock(self, folder):
         text = (folder / "page.html").read_text()
         assert "forward and update" in text
         assert THIRD.inside in text
         assert f"forward, forward + backward: {passes.OUTSIDE}; forward and update: input copies" in text
 
     @pytest.mark.parametrize("name", ["run", "compare", "markdown", "trace"])
-    def test_it_is_named(self, folder, name):
+    def test_third_pass_is_named(self, folder, name):
         assert "train_step" in (folder / f"{name}.txt").read_text()
 
-    def test_the_help_of_run_names_it(self, folder):
+    def test_help_of_run_names_the_third_pass(self, folder):
         text = " ".join((folder / "help.txt").read_text().split())
         assert "forward, forward_backward, train_step, or all" in text
         assert "dropout on in forward_backward and train_step" in text

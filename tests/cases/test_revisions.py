@@ -101,7 +101,9 @@ class TestRevisions:
             ("null_alexnet.py", "def configure", "def set_up", "failed in configure: AttributeError: module"),
         ],
     )
-    def test_one_that_this_harness_cannot_drive_is_one_line_that_names_the_arm(self, tmp_path, file, old, new, why):
+    def test_revision_that_this_harness_cannot_drive_is_one_line_that_names_the_arm(
+        self, tmp_path, file, old, new, why
+    ):
         cases, conditions = null_arms(revision(tmp_path, file, old, new), ROOT)
         with pytest.raises(UsageError) as error:
             preflight(cases, conditions)

@@ -75,7 +75,7 @@ PLACES = {
 
 class TestHostile:
     @pytest.mark.parametrize("exploit", EXPLOITS)
-    def test_what_is_refused_here_would_run_where_nothing_refuses_it(self, tmp_path, exploit):
+    def test_hostile_pickle_would_run_in_a_plain_unpickler(self, tmp_path, exploit):
         marker = tmp_path / "ran"
         pickle.loads(pickle.dumps(EXPLOITS[exploit][1](str(marker))))
         assert marker.exists()
@@ -97,7 +97,7 @@ class TestHostile:
             assert why.endswith(f"{asked}; expected numpy arrays and nothing else")
             assert not marker.exists()
 
-    def test_no_module_is_imported_for_it(self, tmp_path, monkeypatch, refusal):
+    def test_hostile_pickle_imports_no_module(self, tmp_path, monkeypatch, refusal):
         (tmp_path / "runs_on_import.py").write_text("")
         monkeypatch.syspath_prepend(str(tmp_path))
         assert "asks for runs_on_import.weights;" in refusal(b"cruns_on_import\nweights\n.")

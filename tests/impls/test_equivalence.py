@@ -120,7 +120,7 @@ def test_in_bf16_all_variants_are_within_what_rounding_costs(command):
     assert of("variant", checks) == set(VARIANTS)
 
 
-def test_what_torch_dumps_jax_and_tensorflow_agree_with(command, tmp_path):
+def test_dump_of_torch_agrees_with_jax_and_tensorflow(command, tmp_path):
     weights, dump = tmp_path / "like.npy", tmp_path / "a.npz"
     net = VARIANTS["bvlc"].resized(99)
     made = {layer: [of["kernel"], of["bias"]] for layer, of in initial(net, 3).items()}

@@ -82,7 +82,7 @@ def test_each_row_reads_what_the_row_before_it_wrote():
 
 
 @pytest.mark.parametrize(("row", "shape", "message"), ERRORS, ids=str)
-def test_a_row_that_cannot_stand_where_it_is_put_says_what_to_do(row, shape, message):
+def test_layer_that_does_not_fit_its_input_says_what_to_do(row, shape, message):
     with pytest.raises(LayerError) as caught:
         place([row], shape)
     assert str(caught.value) == message

@@ -228,17 +228,17 @@ class TestTorch:
         kernels = [row.kernel for row in net.training if isinstance(row.layer, Conv)]
         assert all(it.is_contiguous(memory_format=torch.channels_last) for it in kernels)
 
-    def test_an_activation_that_lies_otherwise_is_told(self, monkeypatch):
+    def test_activation_in_another_layout_is_reported(self, monkeypatch):
         adapter = configured("torch")
         monkeypatch.setitem(adapter.OPS, Conv, lambda x, layer, row: adapter.conv(x, layer, row).contiguous())
         assert self.net("channels_last").layout() == "nchw"
 
     @pytest.mark.parametrize("layout", impls.FRAMEWORKS["torch"].layouts)
     @pytest.mark.parametrize("row", ["flatten", "fc6", "relu6", "pool1"])
-    def test_a_part_lies_as_it_was_asked_to(self, row, layout):
+    def test_part_has_the_requested_layout(self, row, layout):
         assert self.net(layout, part(row)).layout() == layout
 
-    def test_a_relu_writes_over_what_nobody_else_reads_and_over_nothing_else(self):
+    def test_relu_is_in_place_only_where_nothing_else_reads_its_input(self):
         net = self.net("nchw")
         assert [row.fresh for row in net.training if isinstance(row.layer, Relu)] == [True] * 3
         (alone,) = self.net("nchw", part("relu6")).training

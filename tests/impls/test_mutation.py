@@ -153,7 +153,7 @@ def test_a_fault_in_any_row_of_any_variant_is_caught(framework, name, tmp_path, 
     assert missed(framework, VARIANTS[name].resized(SMALL), tmp_path, monkeypatch) == []
 
 
-def test_a_gradient_that_is_withheld_or_one_that_nobody_asked_for_is_caught(framework, tmp_path, monkeypatch):
+def test_missing_or_unexpected_gradient_is_caught(framework, tmp_path, monkeypatch):
     monkeypatch.setitem(VARIANTS, "tiny", TINY)
     parity_set = parity.prepare(TINY, tmp_path, batch=2)
     worker = Worker(framework)

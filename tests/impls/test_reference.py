@@ -198,11 +198,11 @@ class TestMargin:
             images[1, 0, 1, 0] = planted  # where -6 was, beside the largest
         return reference.margin(tiny(row), reference.forward(tiny(row), {}, images))
 
-    def test_of_a_relu_is_the_smallest_pre_activation_as_a_share_of_its_images_rms(self):
+    def test_margin_of_a_relu_is_its_smallest_pre_activation_over_the_images_rms(self):
         assert self.margin(Relu("relu")) == pytest.approx(1 / math.sqrt(7.5))
         assert self.margin(Relu("relu"), -1e-8) == pytest.approx(1e-8 / math.sqrt((64 + 4 + 16) / 4))
 
-    def test_of_a_pool_is_the_gap_of_the_two_largest_as_a_share_of_its_images_rms(self):
+    def test_margin_of_a_pool_is_the_gap_of_its_two_largest_over_the_images_rms(self):
         pool = Pool("pool", 2, stride=2)
         assert self.margin(pool) == pytest.approx(2 / math.sqrt(7.5))
         assert self.margin(pool, 8 - 1e-6) == pytest.approx(1e-6 / math.sqrt((64 + 64 + 4 + 16) / 4))
@@ -211,5 +211,5 @@ class TestMargin:
     def test_leaves_an_exact_tie_aside(self, row, tie, rest):
         assert self.margin(row, tie) == pytest.approx(rest / math.sqrt(7.5))
 
-    def test_of_other_rows_is_without_bound(self):
+    def test_margin_of_other_layers_is_infinite(self):
         assert self.margin(Lrn("lrn", radius=1, alpha=1.0, beta=0.75, k=1.0), 1e-9) == math.inf

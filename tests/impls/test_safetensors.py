@@ -22,7 +22,7 @@ def entry(dtype="F32", shape=(4,), offsets=(0, 16)):
 
 @pytest.mark.usefixtures("safetensors")
 class TestSafetensors:
-    def test_what_is_saved_is_loaded_bit_for_bit(self, tmp_path):
+    def test_saved_weights_are_loaded_bit_for_bit(self, tmp_path):
         save(small(), tmp_path / "net.safetensors")
         assert_bit_for_bit(load(tmp_path / "net.safetensors", SMALL), small())
 
@@ -48,7 +48,7 @@ class TestSafetensors:
         save(weights, tmp_path / "net.safetensors")
         assert_bit_for_bit(load(tmp_path / "net.safetensors", SMALL), small())
 
-    def test_what_workers_map_can_be_saved(self, tmp_path):
+    def test_mapped_weights_can_be_saved(self, tmp_path):
         write_shared(small(), tmp_path / "weights")
         save(map_shared(tmp_path / "weights"), tmp_path / "net.safetensors")
         assert_bit_for_bit(load(tmp_path / "net.safetensors", SMALL), small())

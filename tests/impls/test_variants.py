@@ -47,7 +47,7 @@ def test_keras_bn_has_the_total_of_its_articles_summary():
     assert sum(placed.params + placed.state for placed in VARIANTS["keras_bn"].placed()) == 46_846_744
 
 
-def test_what_no_shape_shows_is_as_published():
+def test_settings_that_no_shape_shows_are_as_published():
     lrn = {"tutorial": (5, 0.001 / 9, 0.75, 1.0), "original": (2, 1e-4, 0.75, 2.0)}  # radius, alpha, beta, k
     lrn |= dict.fromkeys(("caffenet", "bvlc"), (2, 2e-5, 0.75, 1.0))
     for name, variant in VARIANTS.items():

@@ -132,14 +132,14 @@ class TestCheck:
 
     @pytest.mark.usefixtures("safetensors")
     @pytest.mark.parametrize("what", WRONG)
-    def test_a_safetensors_file_of_them_is_refused_in_the_same_words(self, tmp_path, what):
+    def test_safetensors_file_of_wrong_arrays_is_refused_in_the_same_words(self, tmp_path, what):
         weights, why = WRONG[what]
         save(weights(), tmp_path / "net.safetensors")
         (tmp_path / "net.safetensors").touch()
         assert refusal(tmp_path / "net.safetensors") == why
 
     @pytest.mark.parametrize("what", [what for what, (_, why) in WRONG.items() if why[:2] in ("co", "fc")])
-    def test_a_caffe_file_of_them_is_refused_in_the_same_words(self, tmp_path, what):
+    def test_caffe_file_of_wrong_arrays_is_refused_in_the_same_words(self, tmp_path, what):
         weights, why = WRONG[what]
         plain = {layer: arrays for layer, arrays in weights().items() if layer != "bn"}
         (tmp_path / "net.npy").write_bytes(pickle.dumps(plain, 2))
@@ -171,9 +171,10 @@ class TestCheck:
 
 
 class TestFiles:
-    def test_without_the_package_it_is_said_how_to_install_it(self, tmp_path, monkeypatch):
+    def test_without_safetensors_the_error_says_how_to_install_it(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "safetensors", None)
         monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+        (tmp_path / "net.safetensors").touch()
         why = "safetensors is not installed: pip install 'alexnet-bench[weights]'"
         assert refusal(tmp_path / "net.safetensors") == why
         with pytest.raises(WeightsError) as error:

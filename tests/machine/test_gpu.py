@@ -57,13 +57,13 @@ class TestWithoutADriver:
         assert gpu.cards() == []
         assert not gpu.nvml_available()
 
-    def test_the_kernel_modules_word_stands_in_for_the_version(self, monkeypatch):
+    def test_driver_version_falls_back_to_the_kernel_module(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pynvml", None)
         said = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023"
         monkeypatch.setattr(gpu.Path, "read_text", lambda path: said)
         assert gpu.driver() == "535.104.05"
 
-    def test_the_cpu_asks_nobody(self, monkeypatch):
+    def test_reading_the_cpu_does_not_call_nvml(self, monkeypatch):
         monkeypatch.setattr(gpu, "_nvml", lambda: pytest.fail("asked"))
         monkeypatch.setattr(gpu._nvml, "cache_clear", lambda: None, raising=False)
         assert gpu.read("cpu") == dict.fromkeys(gpu.FACTS)

@@ -15,7 +15,7 @@ def test_the_fingerprint_names_no_host_and_no_path():
     assert str(Path.home()) not in said
 
 
-def test_it_says_what_decides_whether_two_runs_can_be_compared():
+def test_fingerprint_has_what_decides_comparability():
     found = host.fingerprint()
     assert all((found.host, found.cpu, found.system, found.usable_cores, found.memory_mib, found.packages))
     assert found.cores == os.cpu_count()

@@ -79,7 +79,7 @@ class TestDifference:
             assert (found.sm_mhz, found.watts, found.temp_c) == (1200, 250.0, 70)
             assert (found.reasons, found.others) == (0x25, 2)
 
-    def test_one_silent_end_leaves_the_others_word(self):
+    def test_gpu_reading_of_one_end_is_used_if_the_other_is_none(self):
         found = noise.between(STILL | {"reasons": 0x8, "sm_mhz": None}, STILL, 0.0)
         assert (found.reasons, found.sm_mhz) == (0x8, None)
 
@@ -130,7 +130,7 @@ class TestJudgement:
             {"busy_s": 2.0 * CORES},
         ],
     )
-    def test_what_is_below_a_limit_or_has_none_leaves_it_valid(self, moved):
+    def test_noise_below_its_limit_or_without_limit_leaves_a_block_valid(self, moved):
         assert noise.invalid_reason([turn(**moved)]) == ""
 
     def test_two_reasons_are_both_in_the_line(self):

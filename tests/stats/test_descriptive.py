@@ -76,7 +76,7 @@ class TestSummary:
 
 
 class TestBackward:
-    def test_it_is_the_difference_of_the_two_passes_with_students_interval(self):
+    def test_backward_is_the_difference_of_two_passes_with_students_interval(self):
         found = backward([100, 110, 120], [300, 330, 330])  # differences of 200, 220, 210; t(.975, 2) from a table
         half = 4.302652729911275 * 10 / math.sqrt(3)
         assert found.mean_ns == pytest.approx(210)
@@ -131,7 +131,7 @@ class TestTrend:
         assert trend([[1010, 1010, 1000, 1000]] * 5) == "steady"
         assert trend([[1050, 1050, 1000, 1000], [1000] * 4, [1000] * 4, [1000] * 4]) == "unresolved"
 
-    def test_its_interval_is_of_99_percent(self):
+    def test_interval_of_a_trend_is_of_99_percent(self):
         """Halves that differ by about 5 %: t(.975, 2) would call this warming, t(.995, 2) reaches the edge."""
         rounds = [[round(1e6 * math.exp(g)), 10**6] for g in (0.044, 0.05, 0.056)]
         mean, error = 0.05, 0.006 / math.sqrt(3)

@@ -49,7 +49,7 @@ class TestPaired:
         assert (ratio.rounds, ratio.freedom, ratio.paired) == (5, 4, True)
         assert words(ratio) == ["SLOWER"]
 
-    def test_its_interval_is_students_over_rounds(self):
+    def test_interval_of_a_ratio_is_students_over_rounds(self):
         ratio = Ratio.of([[([10**6], [round(10**6 * math.exp(log))])] for log in (0.0, 0.1, 0.3)])
         spread = np.std([0.0, 0.1, 0.3], ddof=1)
         assert (ratio.spread, ratio.error * math.sqrt(3)) == (pytest.approx(spread, rel=1e-5),) * 2
@@ -127,7 +127,7 @@ class TestPairedTrend:
 class TestUnpaired:
     MEDIANS = ([100.0, 101, 102, 103, 104], [111.0, 110, 112, 114, 113, 115])
 
-    def test_its_error_has_both_sides_and_whole_runs_twice(self):
+    def test_error_of_an_unpaired_ratio_has_both_sides_and_run_spread_twice(self):
         ratio = Ratio.unpaired(*self.MEDIANS, run_spread=0.01, runs=20)
         a, b = (np.log(side) for side in self.MEDIANS)
         error = math.sqrt(np.var(a, ddof=1) / 5 + np.var(b, ddof=1) / 6 + 2 * 0.01**2)
@@ -153,7 +153,7 @@ class TestUnpaired:
         assert (verdict.word, verdict.detectable, verdict.rounds_needed) == ("INCONCLUSIVE", None, None)
         assert verdict.reason == "how far whole Runs lie apart is not known, it takes 3 A/A Runs"
 
-    def test_it_plans_no_rounds(self):
+    def test_unpaired_ratio_plans_no_rounds(self):
         few = Ratio.unpaired([100.0] * 4, [100.0] * 4, run_spread=0.01, runs=9)
         wide = Ratio.unpaired([100.0] * 5, [100.0] * 5, run_spread=0.1, runs=9)
         assert [verdict.rounds_needed for verdict in judge([few, wide])] == [None, None]
@@ -222,7 +222,7 @@ class TestJudge:
         ratios = [Ratio.of(rounds) for rounds in family]
         assert all(math.isfinite(number) for record in (*ratios, *judge(ratios)) for number in numbers(record))
 
-    def test_it_says_for_each_ratio_what_would_have_been_found(self):
+    def test_verdict_has_the_detectable_slowdown_of_its_ratio(self):
         assert judge([]) == []
         verdict, *_ = judge([ratio_of(0.0, 0.019)] * 60)
         assert verdict.detectable == pytest.approx(0.045, abs=5e-4)
@@ -238,7 +238,7 @@ class TestJudge:
             (ratio_of(math.log1p(0.02), 0.01, 10), None),  # at the margin itself no number helps
         ],
     )
-    def test_it_says_how_many_rounds_would_help(self, ratio, needed):
+    def test_verdict_has_the_number_of_rounds_that_would_help(self, ratio, needed):
         assert judge([ratio])[0].rounds_needed == needed
 
 
@@ -254,7 +254,7 @@ class TestHolm:
             ([0.012, 0.012], [True, True]),
         ],
     )
-    def test_it_steps_down_until_one_stands(self, p_values, fallen):
+    def test_holm_steps_down_to_the_first_hypothesis_not_rejected(self, p_values, fallen):
         assert holm(p_values, 0.025) == fallen
 
 
@@ -265,7 +265,7 @@ class TestPlans:
     def test_rounds_for_a_half_width_are_as_tabled(self, spread, rounds):
         assert tuple(plan_rounds(spread, half) for half in (0.01, 0.015, 0.02)) == rounds
 
-    def test_it_is_the_first_number_that_will_do(self):
+    def test_planned_rounds_are_the_fewest_that_suffice(self):
         for spread in (0.004, 0.019, 0.3, 50.0):
             rounds = plan_rounds(spread, 0.02)
             halves = [Interval.around(0, spread / math.sqrt(r), r - 1).high for r in (rounds - 1, rounds)]

@@ -66,7 +66,7 @@ class TestReading:
         guest = read(f"{path}:build")
         assert guest == Guest(str(path), "build", "torch", hashlib.sha256(path.read_bytes()).hexdigest(), True)
 
-    def test_its_path_stands_from_any_folder(self, file, monkeypatch):
+    def test_path_of_a_guest_is_absolute(self, file, monkeypatch):
         path = file(BUILD)
         monkeypatch.chdir(path.parent)
         assert read("mine.py:build").path == str(path)
@@ -77,7 +77,7 @@ class TestReading:
         (tmp_path / "a:b").mkdir()
         assert read(f"{file(BUILD, 'a:b/mine.py')}:build").function == "build"
 
-    def test_its_record_has_no_path(self, file):
+    def test_record_of_a_guest_has_no_path(self, file):
         guest = read(f"{file(BUILD)}:build")
         assert guest.recorded() == {
             "file": "mine.py",
@@ -96,14 +96,14 @@ class TestReading:
             ("v1.5.py", "build", "v1.5"),
         ],
     )
-    def test_its_label_is_the_files_name_and_the_functions_unless_that_is_build(self, file, name, function, label):
+    def test_label_of_a_guest_is_file_and_function_unless_that_is_build(self, file, name, function, label):
         path = file(BUILD.replace("build", function), name)
         assert read(f"{path}:{function}").label == label
 
-    def test_its_file_is_never_run(self, guest):
+    def test_reading_a_guest_never_runs_its_file(self, guest):
         assert guest(f"raise SystemExit\n{BUILD}").framework == "null"
 
-    def test_an_odd_backslash_in_it_is_not_spoken_of(self, guest, recwarn):
+    def test_invalid_escape_in_a_guests_file_gives_no_warning(self, guest, recwarn):
         guest(BUILD + ODD)
         assert not recwarn.list
 
@@ -119,7 +119,7 @@ class TestReading:
             ("variant: 'Variant', weights: dict, how: object", True),
         ],
     )
-    def test_it_takes_weights_where_a_parameter_is_called_so(self, guest, parameters, takes_weights):
+    def test_guest_takes_weights_if_a_parameter_has_that_name(self, guest, parameters, takes_weights):
         assert guest(f"def build({parameters}): ...").takes_weights is takes_weights
 
 
@@ -147,11 +147,11 @@ class TestItsFramework:
             ("def late():\n    if True:\n        import jax", "jax"),
         ],
     )
-    def test_it_is_the_one_the_file_imports(self, guest, imports, framework):
+    def test_framework_of_a_guest_is_the_one_its_file_imports(self, guest, imports, framework):
         assert guest(f"{imports}\n{BUILD}").framework == framework
 
     @pytest.mark.parametrize("asked", [["jax"], ["jax", "tensorflow"]])
-    def test_of_several_it_is_the_one_that_was_asked_for(self, guest, asked):
+    def test_framework_of_a_guest_with_several_imports_is_the_requested_one(self, guest, asked):
         assert guest(f"import jax, torch\n{BUILD}", asked).framework == "jax"
 
     @pytest.mark.parametrize("asked", [[], ["tensorflow"], ["jax", "torch"]])
@@ -161,23 +161,23 @@ class TestItsFramework:
         message = "--net: mine.py imports torch and jax: name the one it runs in with --framework"
         assert str(error.value) == message
 
-    def test_one_that_was_not_asked_for_is_the_files_own_all_the_same(self, guest):
+    def test_framework_of_a_guest_needs_not_be_requested(self, guest):
         assert guest(f"import jax\n{BUILD}", ["torch"]).framework == "jax"
 
 
 class TestMistakes:
     @pytest.mark.parametrize("text", ["", "mine.py", "mine.py:", ":build", "mine:build", "mine.py:a b", "mine.py:1"])
-    def test_it_is_a_file_and_a_function(self, text):
+    def test_net_option_requires_a_file_and_a_function(self, text):
         with pytest.raises(UsageError) as error:
             read(text)
         assert str(error.value) == f"--net: expected FILE.py:FUNCTION, found {text!r}"
 
-    def test_its_file_is_there(self):
+    def test_missing_guest_file_is_refused(self):
         with pytest.raises(UsageError) as error:
             read("no/where.py:build")
         assert str(error.value) == "--net: cannot read 'no/where.py': No such file or directory; check its path"
 
-    def test_its_file_is_no_folder(self, tmp_path):
+    def test_folder_as_guest_file_is_refused(self, tmp_path):
         (tmp_path / "net.py").mkdir()
         with pytest.raises(UsageError, match=r"^--net: cannot read '.*net.py': Is a directory; check its path$"):
             read(f"{tmp_path / 'net.py'}:build")
@@ -220,11 +220,11 @@ class TestMistakes:
 
 
 class TestBuilding:
-    def test_one_of_weights_is_given_ours(self, file):
+    def test_guest_that_takes_weights_is_given_ours(self, file):
         text = f"{NET}\ndef build(variant, weights, how):\n    return Net(variant, weights, how)"
         assert made(file(text)).given == (VARIANTS["owt"], "ours", HOW)
 
-    def test_one_without_is_given_none_and_needs_no_values(self, file):
+    def test_guest_without_weights_is_given_none(self, file):
         text = PLAIN.replace("logits", "x").replace("gradients", "y")
         assert made(file(text)).given == (VARIANTS["owt"], HOW)
 
@@ -241,14 +241,14 @@ class TestBuilding:
         net.load([])
         assert net.forward() == "captured"
 
-    def test_what_it_leaves_out_has_an_honest_default(self, file):
+    def test_methods_that_a_guest_lacks_have_defaults(self, file):
         net = made(file(PLAIN))
         assert net.filled == ("fetch", "state", "layers", "device", "layout", "traces", "peak_memory")
         assert net.fetch("handles") == "wait"
         assert (net.state(), net.layers(), net.traces(), net.peak_memory()) == ({}, [], {}, None)
         assert (net.device(), net.layout()) == ("cuda:0", "channels_last")
 
-    def test_what_it_has_is_its_own(self, file):
+    def test_methods_that_a_guest_has_are_used(self, file):
         text = f"{NET}\n    def device(self):\n        return 'tpu'\n    layers = []\n"
         net = made(file(f"{text}def build(variant, how):\n    return Net()"))
         assert net.device() == "tpu"
@@ -261,13 +261,13 @@ class TestBuilding:
         path = file("from sibling_of_a_guest import Net\ndef build(variant, how):\n    return Net()")
         assert type(made(path).net).__module__ == "sibling_of_a_guest"
 
-    def test_its_file_is_run_once_in_a_process_and_not_as_a_program(self, file):
+    def test_guest_file_is_imported_once_per_process_and_not_as_main(self, file):
         text = f"{NET}\nbuilt = []\ndef build(variant, how):\n    built.append(__name__)\n    return Net(*built)\n"
         path = file(f"{text}if __name__ == '__main__':\n    raise SystemExit")
         made(path)
         assert made(path).given == ("guest_mine", "guest_mine")
 
-    def test_a_dataclass_in_it_finds_its_module(self, file):
+    def test_dataclass_in_a_guest_file_finds_its_module(self, file):
         text = f"from __future__ import annotations\nfrom dataclasses import dataclass\n{NET}\n"
         path = file(f"{text}@dataclass\nclass Mine(Net):\n    x: int = 1\ndef build(variant, how):\n    return Mine()")
         assert made(path).x == 1
@@ -314,7 +314,7 @@ class TestBuilding:
             ),
         ],
     )
-    def test_what_is_no_net_says_what_it_lacks(self, file, parameters, returned, message):
+    def test_object_that_is_no_net_is_refused_with_what_it_lacks(self, file, parameters, returned, message):
         text = "class Sequential:\n    wait = 1\n    def forward(self): ...\n"
         with pytest.raises(NotANet) as error:
             made(
