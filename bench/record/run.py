@@ -48,9 +48,8 @@ class Run(Recording):
         """Write summary.csv, samples.csv and layers.csv, derived from run.jsonl, to the folder."""
         csvfile.write(self.folder / "summary.csv", names(COLUMNS), self.rows())
         csvfile.lines(self.folder / "samples.csv", names(SAMPLE_COLUMNS), self._sample_rows())
-        layers = dict.fromkeys(
-            row for event in self.events_of(Layers) for row in event.rows
-        )  # two Arms may have the same net
+        # two Arms may have the same net
+        layers = dict.fromkeys(row for event in self.events_of(Layers) for row in event.rows)
         csvfile.write(self.folder / "layers.csv", names(LAYER_COLUMNS), map(structs.asdict, layers))
 
     def _sample_rows(self) -> Iterator[Sequence[Any]]:
