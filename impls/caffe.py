@@ -1,8 +1,7 @@
 """Caffe's AlexNet weights as they circulate: a dict of arrays pickled into a .npy by Python 2, or pickled bare.
 
-A pickle is a program, and this file comes from a stranger. It is read by an unpickler that knows six names, none of
-them a real one: stand-ins note down what an array would have been made of, and numpy makes it afterwards, from bytes, a
-shape and a plain number type.
+A pickle is a program, and the file is untrusted. It is read by an unpickler that resolves six names only, all to
+stand-ins that record the arguments of an array; numpy then creates it from bytes, a shape and a plain number type.
 """
 
 import pickle

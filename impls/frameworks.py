@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # it imports numpy, which the command line does not need
 class Variable:
     """An environment variable that a framework or a library of its own reads.
 
-    In ``value``, ``{threads}`` and ``{cache}`` stand for the number of threads, without which the variable is left out,
-    and for the folder that compilers keep their output in. ``device`` (cpu or cuda) and ``preset`` limit it to those.
+    In ``value``, ``{threads}`` is replaced by the number of threads (the variable is left out if there is none), and
+    ``{cache}`` by the folder of compiled code. ``device`` (cpu or cuda) and ``preset`` limit the variable to those.
     """
 
     name: str

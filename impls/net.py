@@ -60,25 +60,24 @@ class LayerReport(TypedDict):
 class Net(Protocol):
     """A Variant built on a device. It holds two resident batches of images, which its passes alternate.
 
-    What is proven is what is timed: images are loaded where the timed ones lie, the same two passes run, and their own
-    handles are read.
+    The proof uses what is timed: images replace the resident ones, the same two passes run, and their handles are read.
     """
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
         """Replace the two resident batches, of shape (batch, h, w, 3), float32."""
 
     def forward(self) -> Any:
-        """Enqueue one forward pass in inference mode; device handles of the output."""
+        """Enqueue one forward pass in inference mode; return device handles of the output."""
 
     def forward_backward(self) -> Any:
-        """Enqueue one pass in training mode; device handles of the loss and of every gradient.
+        """Enqueue one pass in training mode; return device handles of the loss and of every gradient.
 
-        Of a part of a net (``Variant.part``) there is no loss inside: the backward pass starts from the output, which
-        is the gradient of 0.5 * sum(output ** 2), and the handles are the output and every gradient.
+        A part of a net (``Variant.part``) computes no loss: its backward pass starts from the output, which is the
+        gradient of 0.5 * sum(output ** 2), and the handles are the output and every gradient.
         """
 
     def wait(self, handles: Any) -> None:
-        """Return when the device has finished those handles; copy nothing."""
+        """Return when the device has finished the handles; copy nothing."""
 
     def fetch(self, handles: Any) -> None:
         """Copy one number that is computed last from those handles to the host, without waiting for anything else.
@@ -87,12 +86,12 @@ class Net(Protocol):
         """
 
     def logits(self, handles: Any) -> np.ndarray:
-        """What ``forward`` computed, from its handles: (batch, classes), float32, in (h, w, c) order if not flat."""
+        """Output of ``forward``, from its handles: (batch, classes), float32, in (h, w, c) order if not flat."""
 
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
-        """What ``forward_backward`` computed, from its handles: loss and every gradient, in canonical layout.
+        """Loss and every gradient of ``forward_backward``, from its handles, in canonical layout.
 
-        The gradient for the input, where the Variant asks for it, is ``["input"]["images"]``, (batch, h, w, c).
+        The gradient of the input, if the Variant requests it, is ``["input"]["images"]``, (batch, h, w, c).
         """
 
     def state(self) -> Gradients:
@@ -115,7 +114,7 @@ class Net(Protocol):
 
 
 class Adapter(Protocol):
-    """The module of one framework; its functions are called in this order. It imports that framework alone."""
+    """The module of one framework, which imports no other. Its functions are called in this order."""
 
     def configure(self, settings: Settings) -> None:
         """Set up the process before any computation. Raises DeviceMissing."""
@@ -127,11 +126,11 @@ class Adapter(Protocol):
         """Versions of the framework, by its name, and of its libraries; ``device_name``, None on a CPU."""
 
     def conditions(self) -> dict[str, Any]:
-        """Settings read back from the framework: ``threads``, ``onednn``, ``tf32`` and ``bf16``, None where it has no
-        such setting; more where they matter."""
+        """Settings read back from the framework: ``threads``, ``onednn``, ``tf32`` and ``bf16`` (None where it has no
+        such setting), and its own others."""
 
     def build(self, variant: Variant, weights: Weights, how: Build) -> Net:
-        """Build a Variant with these canonical weights. A kind of layer that the adapter does not know raises."""
+        """Build a Variant with these canonical weights. Raises for an unknown kind of layer."""
 
 
 def resident_batches(build: Build, size: int, channels: int = 3) -> list[np.ndarray]:

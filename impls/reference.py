@@ -86,9 +86,9 @@ def gradients(variant: Variant, weights: Weights, trace: Trace, precision: str |
         arrays = _float64(weights.get(layer.name, {}))
         if isinstance(layer, Conv | Fc):
             dy, arrays["kernel"] = rounded(dy, precision), rounded(arrays["kernel"], precision)
-        dx, mine = OPS[type(layer)][1](layer, x, arrays, dy)
-        if mine:
-            found[layer.name] = mine
+        dx, grads = OPS[type(layer)][1](layer, x, arrays, dy)
+        if grads:
+            found[layer.name] = grads
         dy = dx
     if variant.input_gradient:
         found["input"] = {"images": dy}
@@ -196,8 +196,8 @@ def _conv_backward(layer: Conv, x: Array, arrays: Arrays, dy: Array) -> tuple[Ar
         for i, j, there in _positions(layer, dpart):
             dx[there] += dpatches[:, :, :, i, j]
         dwide.append(dx)
-    mine = {"kernel": np.concatenate(kernels, axis=-1), "bias": dy.sum((0, 1, 2))}
-    return _unpadded(np.concatenate(dwide, axis=-1), layer.pad), mine
+    grads = {"kernel": np.concatenate(kernels, axis=-1), "bias": dy.sum((0, 1, 2))}
+    return _unpadded(np.concatenate(dwide, axis=-1), layer.pad), grads
 
 
 def _positions(layer: Conv | Pool, y: Array) -> list[tuple[int, int, Any]]:
@@ -261,9 +261,9 @@ def _bn_backward(layer: BatchNorm, x: Array, arrays: Arrays, dy: Array) -> tuple
     axes = (0, 1, 2)
     scale = 1 / np.sqrt(x.var(axes) + layer.eps)
     normal = (x - x.mean(axes)) * scale
-    mine = {"gamma": (dy * normal).sum(axes), "beta": dy.sum(axes)}
+    grads = {"gamma": (dy * normal).sum(axes), "beta": dy.sum(axes)}
     dx = arrays["gamma"] * scale * (dy - dy.mean(axes) - normal * (dy * normal).mean(axes))
-    return dx, mine
+    return dx, grads
 
 
 def _fc(layer: Fc, x: Array, arrays: Arrays) -> Array:
@@ -271,8 +271,8 @@ def _fc(layer: Fc, x: Array, arrays: Arrays) -> Array:
 
 
 def _fc_backward(layer: Fc, x: Array, arrays: Arrays, dy: Array) -> tuple[Array, Arrays]:
-    mine = {"kernel": x.reshape(len(x), -1).T @ dy, "bias": dy.sum(0)}
-    return (dy @ arrays["kernel"].T).reshape(x.shape), mine
+    grads = {"kernel": x.reshape(len(x), -1).T @ dy, "bias": dy.sum(0)}
+    return (dy @ arrays["kernel"].T).reshape(x.shape), grads
 
 
 OPS: dict[type[Layer], tuple[Callable[..., Array], Callable[..., tuple[Array, Arrays]]]] = {

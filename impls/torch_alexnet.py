@@ -81,7 +81,7 @@ def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
 class BuiltLayer(nn.Module):
     """One layer with its arrays, a child module so that hooks and profilers see it under its name.
 
-    ``flat`` is the shape that lies flattened in its input in torch's own order; ``fresh``: its input is the output of a
+    ``flat``: the shape that was flattened to its input in torch's own order. ``fresh``: its input is the output of a
     convolution or dense layer, which nothing else reads.
     """
 
@@ -312,7 +312,7 @@ def batch_norm(x: torch.Tensor, layer: BatchNorm, built: BuiltLayer) -> torch.Te
 
 def flatten(x: torch.Tensor, layer: Flatten, built: BuiltLayer) -> torch.Tensor:
     if built.how.layout == "channels_last":
-        x = x.permute(0, 2, 3, 1)  # as it lies in memory: flattened without a copy
+        x = x.permute(0, 2, 3, 1)  # its order in memory: flattened without a copy
     return x.flatten(1)
 
 

@@ -21,8 +21,8 @@ MIN_ROUNDS = 5  # fewer give intervals with too low coverage for a verdict
 LEAST_RUNS = 3  # fewer A/A Runs give no estimate of run-to-run variability
 MANY_ROUNDS = 1000  # more are not proposed
 TRENDS = {
-    "warming": "within a Round the candidate gets faster beside the baseline: it is warming",
-    "slowing": "within a Round the candidate gets slower beside the baseline: it is slowing",
+    "warming": "within a Round the candidate gets faster relative to the baseline: it is warming",
+    "slowing": "within a Round the candidate gets slower relative to the baseline: it is slowing",
 }
 
 Cycle = tuple[Sequence[int], Sequence[int]]

@@ -7,9 +7,9 @@ from typing import Self
 class Word(StrEnum):
     """Verdict on a candidate compared with its baseline, in the order of listings."""
 
-    SLOWER = "SLOWER", "🔴", "bad", 1, 1, True, "The whole interval lies above 1 by more than the margin of {margin}."
-    FASTER = "FASTER", "🟢", "good", 0, 0, True, "The whole interval lies below 1 by more than the margin of {margin}."
-    SAME = "SAME", "⚪", "faint", 0, 0, True, "The whole interval lies within the margin of {margin}."
+    SLOWER = "SLOWER", "🔴", "bad", 1, 1, True, "The whole interval is above 1 by more than the margin of {margin}."
+    FASTER = "FASTER", "🟢", "good", 0, 0, True, "The whole interval is below 1 by more than the margin of {margin}."
+    SAME = "SAME", "⚪", "faint", 0, 0, True, "The whole interval is within the margin of {margin}."
     INCONCLUSIVE = "INCONCLUSIVE", "🟡", "open", 0, 3, False, "Not decided: {reason}."
     INCOMPARABLE = "INCOMPARABLE", "⛔", "open", 4, 4, False, "Not decided: {reason}."
     MISSING = "MISSING", "⛔", "open", 4, 4, False, "Not decided: {reason}."

@@ -81,16 +81,16 @@ class NetFile:
         If it imports several, exactly one has to be in ``frameworks`` (of --framework), else UsageError. If it imports
         none: the only framework in ``frameworks``, which another file may import, else ``null``.
         """
-        found = self.frameworks
-        if len(found) > 1:
-            found &= set(frameworks)
-            if len(found) != 1:
+        chosen = self.frameworks
+        if len(chosen) > 1:
+            chosen &= set(frameworks)
+            if len(chosen) != 1:
                 several = " and ".join(framework for framework in impls.FRAMEWORKS if framework in self.frameworks)
                 name = Path(self.path).name
                 raise UsageError(f"--net: {name} imports {several}: name the one it runs in with --framework")
-        elif not found and len(peers := frozenset(impls.PEERS.keys() & set(frameworks))) == 1:
-            found = peers
-        (framework,) = found or ("null",)
+        elif not chosen and len(peers := frozenset(impls.PEERS.keys() & set(frameworks))) == 1:
+            chosen = peers
+        (framework,) = chosen or ("null",)
         return Guest(self.path, self.function, framework, self.sha256, self.takes_weights)
 
 

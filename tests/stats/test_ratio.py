@@ -112,7 +112,7 @@ class TestPairedTrend:
         assert Ratio.of([cycles] * 5).trend == "warming"
         (verdict,) = judge([Ratio.of([cycles] * 5)])
         assert (verdict.word, verdict.rounds_needed) == ("INCONCLUSIVE", None)
-        assert verdict.reason == "within a Round the candidate gets faster beside the baseline: it is warming"
+        assert verdict.reason == "within a Round the candidate gets faster relative to the baseline: it is warming"
 
     def test_a_baseline_that_gets_faster_makes_the_candidate_slowing(self):
         assert Ratio.of([[([130], [100]), ([100], [100])]] * 5).trend == "slowing"

@@ -110,7 +110,7 @@ class TestVerdict:
         text = shown(Run(REFERENCE / "cpu-2-cores")).text()
         assert re.search(
             r"cpu-2-cores FASTER ?tensorflow graph runs the forward pass of tutorial at batch 8 in 0\.521 \[0\.475, "
-            r"0\.572\] of torch eager’s time \(95 % interval over 5 Rounds\)\. The whole interval lies below 1",
+            r"0\.572\] of torch eager’s time \(95 % interval over 5 Rounds\)\. The whole interval is below 1",
             text,
         )
         assert text.index("0.521 [0.475, 0.572]") < text.index("Results")
@@ -184,14 +184,14 @@ class TestVerdict:
         assert "SLOWERtensorflow graph" in shown(run).text()
         text = Page(chapter.render_page([run], 0.05)).text()
         assert "SAMEtensorflow graph" in text
-        assert "The whole interval lies within the margin of 5 %." in text
+        assert "The whole interval is within the margin of 5 %." in text
         assert "SLOWER: the interval is above 1.050" in text
 
     def test_a_margin_that_an_aa_run_beside_gave_is_said_to_be_one(self, tmp_path):
         aa_runs(tmp_path, 1, off=0.06)
         run = make(tmp_path / "r", arms(A), ab=AA, slower=1.04, base_ns=10**6)
         text = shown(run).text()
-        assert "The whole interval lies within the margin of 6 %." in text
+        assert "The whole interval is within the margin of 6 %." in text
         assert "above +6.0%, the largest ratio of its A/A Runs." in text
 
     def test_one_framework_has_its_time_and_why_there_is_no_ratio(self, tmp_path):
