@@ -18,6 +18,8 @@ ROW = {
     "stddev_ms": 1.0,
     "device_name": "a CPU",
 }
+SAMPLE = {"case_id": "a", "round": 0, "phase": "sample", "start_ns": 10**15, "duration_ns": 1250, "valid": True}
+LAYER = {"variant": "owt", "layer": "conv1", "kind": "conv", "framework": "torch", "mode": "eager", "pass": "forward"}
 
 
 def csv(folder: Path, *rows: dict[str, Any], name: str = "summary.csv", **options: Any) -> Path:

@@ -45,7 +45,7 @@ def test_every_plot_is_there_or_says_why_it_is_not(plain):
 
 
 @pytest.mark.parametrize(("name", "scheme"), [("plain", "light"), ("plain", "dark"), ("hostile", "dark")])
-def test_nothing_is_wrong_with_it(browser, pages, name, scheme):  # noqa: F811
+def test_the_page_loads_without_browser_errors(browser, pages, name, scheme):  # noqa: F811
     browser.open(pages[name], scheme=scheme)
     assert browser.log() == []
     assert "alexnet-bench report" in browser.driver.title  # no text of a file ran
@@ -79,7 +79,7 @@ def test_landmarks_of_two_runs_have_names_of_their_own(browser, pages):  # noqa:
     assert len(names) == len(set(names))
 
 
-def test_without_scripts_everything_is_there(browser, pages):  # noqa: F811
+def test_without_scripts_the_page_is_complete(browser, pages):  # noqa: F811
     browser.open(pages["plain"])
     tables, plots = browser.run(TABLES), browser.run(PLOTS)
     assert len(tables) >= 4
@@ -151,7 +151,7 @@ def test_a_download_is_the_run(browser, pages, tmp_path):  # noqa: F811
     assert data == (ROOT / "results/reference/cpu-2-cores/run.jsonl").read_bytes()
 
 
-def test_it_prints(browser, pages):  # noqa: F811
+def test_the_page_prints(browser, pages):  # noqa: F811
     browser.open(pages["plain"], width=688)
     browser.media("light", "print")
     cut = "return [...document.querySelectorAll('table, pre, figure')].filter(e => e.scrollWidth > 688).length"

@@ -83,7 +83,7 @@ def medians(panel, color=style.INK):
 
 @pytest.mark.usefixtures("unsaved")
 class TestDistribution:
-    def test_every_valid_sample_is_a_dot_in_its_frameworks_colour(self, tmp_path):
+    def test_every_valid_sample_is_a_dot_in_its_frameworks_color(self, tmp_path):
         rows = taken(TORCH, JAX, TORCH | {"case_id": "both", "pass": "forward_backward"})
         figure = distribution.draw(rows, tmp_path / "d.png")
         forward, both = figure.axes
@@ -115,7 +115,7 @@ class TestDistribution:
         first, second = (distribution.draw(taken(TORCH), tmp_path / "d.png").axes[0] for _ in range(2))
         assert (dots(first, style.COLORS["torch"]) == dots(second, style.COLORS["torch"])).all()
 
-    def test_a_severe_outlier_does_not_squash_the_rest_and_is_said(self, tmp_path):
+    def test_a_severe_outlier_is_counted_beyond_the_axis(self, tmp_path):
         rows = taken(TORCH, ms=(10.0, 11.0, 12.0, 13.0, 12.0, 11.0, 10.0, 11.0))
         rows.loc[[25, 45], "duration_ns"] = [1234 * MS, 2345 * MS]
         (panel,) = distribution.draw(rows, tmp_path / "d.png").axes
@@ -150,7 +150,7 @@ class TestDistribution:
         assert labels(*[TORCH | {"arm": arm, "case_id": arm} for arm in "AB"]) == ["torch eager A", "torch eager B"]
         assert labels(TORCH, TORCH | {"case_id": "u"}) == ["torch eager t", "torch eager u"]
 
-    def test_what_is_left_out_is_counted(self, tmp_path):
+    def test_rows_left_out_are_counted_below_the_axis(self, tmp_path):
         rows = taken(TORCH)
         rows.loc[rows["round"] == 2, "valid"] = False
         rows["duration_ns"] = rows["duration_ns"].astype(float)
@@ -175,7 +175,7 @@ class TestDistribution:
         names = [label.split("\n")[0] for panel in figure.axes for label in ticks(panel)]
         assert names == ["torch eager", "theirs"]
 
-    def test_without_a_valid_sample_it_says_what_there_is(self, tmp_path):
+    def test_without_a_valid_sample_the_error_counts_the_rows(self, tmp_path):
         rows = taken(TORCH, rounds=1)
         rows["valid"] = False
         expected = (
@@ -231,7 +231,7 @@ class TestSeries:
         (panel,) = series.draw(rows[rows["phase"] != "lead"], tmp_path / "s.png").axes
         assert np.isnan(panel.lines[0].get_ydata()).sum() == 1
 
-    def test_pauses_are_cut_short_and_said(self, tmp_path):
+    def test_pauses_are_shortened_and_their_sum_is_named(self, tmp_path):
         forward, _ = series.draw(taken(TORCH, pause_s=100.0), tmp_path / "s.png").axes
         assert forward.get_xlim()[1] < 1
         assert _.get_xlabel() == "s since the first iteration, without 200 s of pauses"
@@ -274,7 +274,7 @@ class TestSeries:
         assert dashes[0] is None
         assert dashes[1] is not None
 
-    def test_what_is_far_beyond_stands_at_the_axis_end_and_is_said(self, tmp_path):
+    def test_iterations_beyond_the_axis_are_marked_and_counted(self, tmp_path):
         rows = taken(TORCH)
         rows.loc[1, "duration_ns"] = 9999 * MS
         forward, _ = series.draw(rows, tmp_path / "s.png").axes
@@ -319,7 +319,7 @@ class TestSeries:
         with pytest.raises(UsageError, match=r"series: expected one Run, found 2 \(r, s\): draw each by itself"):
             series.draw(rows, tmp_path / "s.png")
 
-    def test_without_any_duration_it_says_so(self, tmp_path):
+    def test_without_any_duration_the_error_says_so(self, tmp_path):
         rows = taken(TORCH, rounds=1).assign(duration_ns=-1)
         with pytest.raises(UsageError, match="a row with a duration_ns above 0, found without a duration 10; name"):
             series.draw(rows, tmp_path / "s.png")

@@ -157,7 +157,7 @@ class TestMarks:
         fastest = MARKS[MARKS["fastest"] & (MARKS["pass"] == "forward_backward") & (MARKS["day"].dt.year == 2016)]
         assert fastest["images_per_s"].max() == pytest.approx(1e3 * best)
 
-    def test_what_is_left_out_is_counted_with_its_reason(self):
+    def test_timings_left_out_are_counted_per_reason(self):
         assert published.reasons_left_out(PUBLISHED).value_counts().to_dict() == {
             "": sum(bool(drawable(row)) for row in CSV),
             "without a date": 11,
@@ -168,7 +168,7 @@ class TestMarks:
 
 
 class TestOurs:
-    def test_a_mark_is_the_batch_over_the_centre_at_the_date_of_its_run(self):
+    def test_a_mark_is_the_batch_over_the_center_at_the_date_of_its_run(self):
         found = ours({"center_ms": 160.0}).iloc[0]
         assert found["images_per_s"] == 200
         assert found["year"] == pytest.approx(2026.9, abs=0.01)
@@ -215,7 +215,7 @@ class TestFigure:
         assert drawn == pytest.approx(expected)
 
     @pytest.mark.parametrize(("panel", "kinds"), [(0, {"inference"}), (1, {"train", "forward_backward"})])
-    def test_other_nets_are_grey(self, alone, panel, kinds):
+    def test_other_nets_are_gray(self, alone, panel, kinds):
         nets = ("unknown", "tf_cnn_benchmarks", "tf_conv_only")
         rows = [row for row in CSV if row["net"] in nets and drawable(row)]
         count = sum(row["kind"] in kinds for row in rows) + sum(bool(row["forward_ms"]) for row in rows) * (panel == 0)
@@ -252,7 +252,7 @@ class TestFigure:
             assert f"] {row['caveat']}" in entry
             assert row["source"].split(":")[0].removeprefix("https") in entry
 
-    def test_what_is_not_drawn_is_said_with_the_file_that_has_it_all(self, alone):
+    def test_timings_not_drawn_are_counted_and_the_file_is_named(self, alone):
         said = "11 without a date, 2 without a batch, 16 of several GPUs at once, 4 whose loss was nan"
         assert f"Not drawn of 158 published: {said}. All, with full sources: bench/output/plots/published.csv" in words(
             alone
@@ -268,7 +268,7 @@ class TestFigure:
         apart = [box.padded(-1) for box in boxes]
         assert not [1 for at, box in enumerate(apart) if box.count_overlaps(apart[at + 1 :])]
 
-    def test_ours_are_larger_in_their_frameworks_colour_and_share_their_nets_shape(self, beside):
+    def test_ours_are_larger_in_their_frameworks_color_and_share_their_nets_shape(self, beside):
         (mine,) = lines(beside.axes[1], "ours owt")
         old = lines(beside.axes[1], "published owt")
         assert speeds([mine]) == [25.0]
@@ -276,7 +276,7 @@ class TestFigure:
         assert {line.get_marker() for line in old} == {mine.get_marker()}
         assert mine.get_markersize() > max(line.get_markersize() for line in old)
 
-    def test_ours_are_named_with_framework_and_device(self, beside):
+    def test_measured_marks_are_named_with_framework_and_device(self, beside):
         names = [[text.get_text() for text in panel.texts if text.get_gid() == "name"] for panel in beside.axes]
         assert names == [["jax jit tutorial, cpu: 80/s", "torch eager owt, cpu: 100/s"], ["torch eager owt, cpu: 25/s"]]
         assert "Large marks, measured 2026-11-26: owt, tutorial, a fast CPU (cpu), 2 threads, fp32, batch 32." in words(
@@ -313,7 +313,7 @@ class TestFigure:
     def test_the_title_names_the_machine(self, beside):
         assert beside.get_suptitle() == "AlexNet as published from 2014 to 2023, and on a fast CPU"
 
-    def test_shown_are_exactly_the_marks_that_were_drawn(self, alone):
+    def test_select_marks_returns_exactly_the_drawn_marks(self, alone):
         shown = published.select_marks(PUBLISHED)
         assert list(shown.columns) == published.SHOWN
         drawn = [line for panel in alone.axes for kind in ("published", "context") for line in lines(panel, kind)]
