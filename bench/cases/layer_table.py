@@ -47,13 +47,13 @@ def differences(
     return lines
 
 
-def recorded(case: Case, reported: Sequence[LayerReport]) -> list[dict[str, Any]]:
-    """Rows of a Run's layers.csv."""
+def reported_rows(case: Case, reported: Sequence[LayerReport]) -> list[dict[str, Any]]:
+    """Rows of a Run's layers.csv: the table next to what the framework reports."""
     return [
         row | {"framework": case.framework} | {f"reported_{key}": getattr(layer, key) for key in REPORTED}
         for row, layer in zip(table(case.net), reported, strict=True)
     ]
 
 
-def shape(row: Mapping[str, Any]) -> str:
+def format_shape(row: Mapping[str, Any]) -> str:
     return " x ".join(str(row[name]) for name in ("height", "width", "channels"))

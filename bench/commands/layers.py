@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases.case import Case
-from bench.cases.layer_table import REPORTED, differences, shape, table
+from bench.cases.layer_table import REPORTED, differences, format_shape, table
 from bench.commands.plan import choose_frameworks, plain_cases, worker_settings
 from bench.commands.requests import LayersRequest
 from bench.controller.pool import WorkerPool
@@ -74,7 +74,12 @@ def print_table(net: Variant, rows: Sequence[Mapping[str, Any]], reports: Mappin
     for heading in ("output", "params", "state", "MACs", *reports):
         grid.add_column(heading, justify="right", no_wrap=True)
     for i, row in enumerate(rows):
-        cells = [row["layer"], row["kind"], shape(row), *(f"{row[key]:,}" for key in ("params", "state", "macs"))]
+        cells = [
+            row["layer"],
+            row["kind"],
+            format_shape(row),
+            *(f"{row[key]:,}" for key in ("params", "state", "macs")),
+        ]
         grid.add_row(*cells, *(agreement(row, layers[i]) for layers in reports.values()))
     grid.add_section()
     totals = [f"{sum(row[key] for row in rows):,}" for key in ("params", "state", "macs")]
@@ -86,4 +91,4 @@ def agreement(row: Mapping[str, Any], report: LayerReport) -> str:
     reported = dataclasses.asdict(report)
     if all(row[name] == reported[name] for name in REPORTED):
         return "="
-    return f"{shape(reported)}, {report.params:,}, {report.state:,}"
+    return f"{format_shape(reported)}, {report.params:,}, {report.state:,}"

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bench import UsageError
 from bench.cases.case import LRNS
-from bench.cases.layer_table import shape
+from bench.cases.layer_table import format_shape
 from bench.cases.passes import Timed, profiled_passes
 from bench.cases.protocol import Protocol
 from bench.commands.options import convert
@@ -138,7 +138,7 @@ def table(rows: Sequence[layer_times.Row], timed: Sequence[Timed]) -> Table:
         if layer == SUM:
             grid.add_section()
         first_pass = next(iter(passes.values()))
-        output = shape(first_pass).replace(" ", "") if "height" in first_pass else ""
+        output = format_shape(first_pass).replace(" ", "") if "height" in first_pass else ""
         counts = [f"{first_pass[name] / unit:.4g}{mark}" if first_pass.get(name) else "" for name, unit, mark in COUNTS]
         cells = [cell for each in timed for cell in _cells(passes.get(each.name, {}))]
         grid.add_row(layer, output, *counts, *cells)

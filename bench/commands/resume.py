@@ -16,7 +16,7 @@ from bench.controller.session import interruptible
 from bench.controller.settings import WorkerSettings
 from bench.controller.worker_process import WorkerDied
 from bench.machine import host
-from bench.machine.lock import alone
+from bench.machine.lock import DeviceLock
 from bench.output import console
 from bench.output.progress import Progress
 from bench.record.conditions import MACHINE
@@ -31,7 +31,7 @@ def main(request: ResumeRequest) -> int:
     run = Run(folder)
     if run.head.schema != SCHEMA:
         raise UsageError(f"--resume: the Run is of schema {run.head.schema}, expected {SCHEMA}: start anew")
-    with interruptible(), alone([case.device for case in run.cases], console.tell):
+    with interruptible(), DeviceLock([case.device for case in run.cases], console.tell):
         run = Run(folder)  # another process may have continued it while this one waited
         if reason := ended(run):
             return show(run, reason, request.as_json)

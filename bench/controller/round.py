@@ -217,7 +217,7 @@ class Round:
             )
         )
         if first:
-            rows = layer_table.recorded(cases[0], proven.layers) if proven.layers else []
+            rows = layer_table.reported_rows(cases[0], proven.layers) if proven.layers else []
             self.journal.add(events.Layers([events.LayerRow(**row) for row in rows]))
 
     def _ceiling(self, name: str, case: Case) -> None:

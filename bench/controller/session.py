@@ -9,7 +9,7 @@ from bench.cases.protocol import Protocol
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.controller.watcher import Watcher
-from bench.machine.lock import alone
+from bench.machine.lock import DeviceLock
 from bench.record import journal, selftest_store
 
 
@@ -24,7 +24,7 @@ def measure(
     waiting: Callable[[str], None] = lambda text: None,
 ) -> tuple[Path, str]:
     """Make a Run; return its folder and why it ended. ``waiting`` is called if another Run holds a device."""
-    with interruptible(), alone([case.device for case in cases], waiting):
+    with interruptible(), DeviceLock([case.device for case in cases], waiting):
         folder = journal.new_folder(out, name)
         rounds = Rounds(cases, protocol, settings, folder, watcher)
         rounds.head(folder.name, name, selftest_store.latest(out))

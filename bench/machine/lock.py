@@ -9,7 +9,7 @@ import filelock
 from bench import UsageError
 
 
-class alone:
+class DeviceLock:
     """Context manager that holds the locks of the devices; calls ``waiting`` with a message before it has to wait."""
 
     def __init__(self, devices: Sequence[str], waiting: Callable[[str], None] = lambda text: None):

@@ -21,7 +21,7 @@ from bench.commands.selftest.fakes import FakeClock, FakeDevice
 from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.worker_process import WorkerDied
 from bench.machine import host
-from bench.machine.lock import alone
+from bench.machine.lock import DeviceLock
 from bench.output import console
 from bench.record.selftest_store import store
 from bench.stats.descriptive import Summary
@@ -38,7 +38,7 @@ def main(request: SelftestRequest) -> int:
     if request.runs or request.aa or request.power:
         return real_cases.main(request)
     rows: list[Row] = []
-    with alone(["cpu"], console.tell):
+    with DeviceLock(["cpu"], console.tell):
         for row in checks(request.thorough):
             rows.append(row)
             if not request.as_json:
