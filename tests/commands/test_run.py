@@ -286,7 +286,7 @@ class TestInterruption:
         process.send_signal(sign)
         run = command.finish(process)
         assert run.code == 130
-        assert "interrupted: what was measured so far is kept and summarised above" in run.err
+        assert "interrupted: the results so far are kept and summarized above" in run.err
         assert "Traceback" not in run.err
         assert [end["reason"] for end in run.of("end")] == ["interrupted"]
         assert ",interrupted," in (run.folder / "summary.csv").read_text()
