@@ -192,7 +192,7 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
 
     def test_without_memory_figures_there_is_no_table_of_memory(self, tmp_path):
         made = make(tmp_path / "r", [A])
-        bare = {id_: row | dict.fromkeys(table.BESIDE_TIME) for id_, row in by_id(made).items()}
+        bare = {id_: row | dict.fromkeys(table.MEMORY) for id_, row in by_id(made).items()}
         assert table.memory(made, bare) is None
 
     def test_noise_has_what_a_gpu_showed(self, tmp_path):
