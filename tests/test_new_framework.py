@@ -5,7 +5,10 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from paths import ROOT
+
+pytestmark = pytest.mark.process
 
 RECORD = """
 CARROT = Framework(

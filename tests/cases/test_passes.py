@@ -179,6 +179,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.process
 class TestAThirdPassInEveryCommand:
     """One more record, in a process that has nothing else new: no command is edited for it, and none fails."""
 
