@@ -17,7 +17,7 @@ from bench.record.run import Run
 
 DRAWN = '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" viewBox="0 0 72 72"><path id="p" d="M 0 0 L 9 9"/></svg>'
 REFERENCE = ROOT / "results/reference"
-VOID = {"meta", "link", "img", "br", "input"}
+VOID = {"meta", "link", "img", "wbr", "br", "input"}
 
 
 class Page(HTMLParser):

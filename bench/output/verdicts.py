@@ -16,6 +16,8 @@ from bench.stats.descriptive import LEAST_ROUNDS
 from bench.stats.ratio import LEAST_RUNS, MIN_ROUNDS
 from bench.stats.verdict import Word
 
+FINDS = "finds: the slowdown that would be detected 19 times in 20."
+
 
 def show(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float = MARGIN) -> None:
     """Print the verdicts, the reasons of inconclusive ones, and how to read them."""
@@ -25,7 +27,7 @@ def show(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float 
         reasons.setdefault(because(pair), []).append(label(pair, candidate is None))
     for reason, labels in reasons.items():
         print_line(f"  {', '.join(labels) if len(labels) < len(pairs) else 'all'}: {reason}")
-    for line in notes(candidate or base, pairs, candidate is None, margin):
+    for line in _below(candidate or base, pairs, candidate is None, margin):
         print_line(line, dim=True)
 
 
@@ -81,14 +83,19 @@ def because(pair: Pair) -> str:
     return pair.reason + (f"; about {needed} Rounds would suffice" if needed else "")
 
 
+def _below(run: Run, pairs: Sequence[Pair], within_one: bool, margin: float) -> list[str]:
+    """Lines below a table of verdicts: the limits, its column ``finds``, the rest of the notes."""
+    lines = notes(run, pairs, within_one, margin)
+    return [*lines[:1], FINDS, *lines[1:]] if any(pair.verdict for pair in pairs) else lines
+
+
 def notes(run: Run, pairs: Sequence[Pair], within_one: bool, margin: float) -> list[str]:
-    """How to read the table; if only the run-to-run variability is missing, the command that measures it."""
+    """How to read verdicts; if only the run-to-run variability is missing, the command that measures it."""
     lines = []
     judged = [pair for pair in pairs if pair.verdict]
     if judged:
         family = f", {len(judged)} verdicts as one family" if len(judged) > 1 else ""
         lines.append(f"SLOWER: the interval is above {1 + margin:.3f}, FASTER: below {1 / (1 + margin):.3f}{family}.")
-        lines.append("finds: the slowdown that would be detected 19 times in 20.")
     for pair in judged:
         if pair.margin > margin:
             lines.append(f"{label(pair, within_one)}: above +{pair.margin:.1%}, the largest ratio of its A/A Runs.")
@@ -127,7 +134,7 @@ def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: fl
     lines = [f"**{summary(pairs)}**: {escape(verdicts.caption)}", ""]
     lines += [markdown_table(replace(verdicts, columns=[Column(""), *verdicts.columns], rows=rows)), ""]
     lines += [f"{escape(where)}. Above 1 is slower."]
-    return "\n".join([*lines, *map(escape, notes(run, pairs, within_one, margin))])
+    return "\n".join([*lines, *map(escape, _below(run, pairs, within_one, margin))])
 
 
 def summary(pairs: Sequence[Pair]) -> str:

@@ -66,6 +66,13 @@ def test_pool_is_the_maximum_and_padding_never_wins(row):
     np.testing.assert_array_equal(output(row, x), by_loops(x, row.output((5, 6, 3)), value))
 
 
+def test_the_first_of_equal_values_gets_the_whole_gradient_of_a_pool():
+    part = Variant("pool", 4, "", "", (Pool("pool", 2, stride=2),), channels=1, part=True, input_gradient=True)
+    trace = reference.forward(part, {}, np.full((1, 4, 4, 1), 3.0), training=True)
+    gradient = reference.gradients(part, {}, trace)["input"]["images"][0, :, :, 0]
+    assert gradient.tolist() == [[3.0, 0.0, 3.0, 0.0], [0.0] * 4] * 2
+
+
 @pytest.mark.parametrize("radius", [1, 2, 5])
 def test_lrn_divides_by_the_squares_of_the_channels_around(radius):
     x = 30 * normal(2, 2, 3, 7)

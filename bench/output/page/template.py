@@ -34,6 +34,11 @@ def prose(text: str) -> Markup:
     return Markup(re.sub(r"`((?:alexnet-bench|make) [\w ,.-]+)`", r"<code>\1</code>", str(escape(held))))
 
 
+def names(text: str) -> Markup:
+    """Allow a line break after each underscore, so that the name of a flag breaks between its words."""
+    return Markup(str(escape(text)).replace("_", "_<wbr>"))
+
+
 def options(line: str) -> Markup:
     """Allow line breaks in a command only before options."""
     return Markup(" ").join(Markup("<span>{}</span>").format(part) for part in re.split(r" (?=--)", line))
@@ -48,7 +53,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"plot": Markup, "prose": prose, "options": options}  # plots are sanitized by svg.inline
+    environment.filters |= {
+        "plot": Markup,
+        "prose": prose,
+        "names": names,
+        "options": options,
+    }  # plots are sanitized by svg.inline
     return environment
 
 

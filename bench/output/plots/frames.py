@@ -312,7 +312,7 @@ def _drawable(column: pd.Series) -> pd.Series:
     return column.map(texts) if any(value != text for value, text in texts.items()) else column
 
 
-def _literal(value: str, longest: int = LONG) -> str:
+def _literal(value: str, longest: int) -> str:
     """One line without control characters, cut in the middle; ``$`` is escaped, or matplotlib parses a formula."""
     text = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(value.split()))
     if len(text) > longest:

@@ -61,7 +61,7 @@ class Kind:
     def why_not(self, rows: Rows, profile: bool) -> str:
         """Return why a report omits it, empty if it is drawn; ``profile`` is True for a Run of `profile`."""
         if self.reads == (PROFILE,) and not profile:
-            return "this Run is no profile; `alexnet-bench profile` times the rows of a net one by one"
+            return "this Run is not a profile; `alexnet-bench profile` times each layer of a net"
         return self.unfit(rows)
 
 
@@ -115,7 +115,7 @@ _KINDS = (
         "layers",
         help="the rows of a `profile`",
         title="Layers by time",
-        caption="Each segment is a row of the net, timed as a net of its own; the outline below is the whole net. "
+        caption="Each segment is a layer of the net, timed as a net of its own; the outline below is the whole net. "
         "A difference in length is fusion, or noise.",
         reads=(PROFILE,),
         in_run_folder=True,
