@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from bench import UsageError
-from bench.commands import env
+from bench.commands import env, env_advice
 from bench.commands.cli import parse_words
 from impls import FRAMEWORKS
 
@@ -63,7 +63,7 @@ def advice(*path: str, **changes: object) -> list[str]:
     for key in path:
         at = at[key]
     at.update(changes)
-    return list(env.advice(found))
+    return list(env_advice.advice(found))
 
 
 class TestAdvice:
@@ -185,12 +185,14 @@ class TestAdvice:
 
     def test_the_parts_of_one_library_are_one_runtime(self):
         names = ("libmkl_core.so.2", "libmkl_intel_lp64.so.2", "libgomp.so.1", "libomptarget.so")
-        found = env.runtimes({"libraries": [{"name": name, "inside": True} for name in names]})
+        found = env_advice.runtimes({"libraries": [{"name": name, "inside": True} for name in names]})
         assert found == {"OpenMP": ["libgomp.so.1"], "BLAS": ["mkl"]}
 
     def test_where_no_framework_is_installed_the_extras_are_named(self):
         found = copy.deepcopy(QUIET) | {"frameworks": {"jax": QUIET["frameworks"]["jax"]}}
-        assert list(env.advice(found)) == ["no framework is installed: pip install 'alexnet-bench[torch,tensorflow]'"]
+        assert list(env_advice.advice(found)) == [
+            "no framework is installed: pip install 'alexnet-bench[torch,tensorflow]'"
+        ]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ class TestAdvice:
             "TF_CLI_ARGS TF_VAR_region TORCHX NPROC PATH",
         ),
         (
-            env.SWITCHES,
+            env_advice.SWITCHES,
             "JAX_DISABLE_JIT JAX_DEBUG_NANS XLA_FLAGS TF_DETERMINISTIC_OPS TORCH_LOGS MKL_VERBOSE "
             "ONEDNN_VERBOSE LD_PRELOAD PYTHONMALLOC CUDA_LAUNCH_BLOCKING",
             "JAX_PLATFORMS JAX_DISABLE TF_CPP_MIN_LOG_LEVEL TORCHINDUCTOR_CACHE_DIR NVIDIA_TF32_OVERRIDE",
