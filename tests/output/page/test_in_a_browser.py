@@ -41,7 +41,7 @@ def test_every_plot_is_there_or_says_why_it_is_not(plain):
     kinds = re.findall(r'<figure id="run1-(\w+)-figure">', plain)
     assert kinds == ["times", "distribution", "series", "roofline", "history"]
     left = re.findall(r'<p class="note">(\w[\w ]*) not drawn: ([^;]*);', plain)
-    assert left == [("Throughput", "there is one batch"), ("Layers by time", "this Run is no profile")]
+    assert left == [("Throughput", "there is one batch"), ("Layers by time", "this Run is not a profile")]
 
 
 @pytest.mark.parametrize(("name", "scheme"), [("plain", "light"), ("plain", "dark"), ("hostile", "dark")])

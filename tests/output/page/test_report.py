@@ -91,7 +91,7 @@ class TestPage:
         assert "Series not drawn: r: nothing there." in text
         assert "Roofline not drawn: this Run has no ceiling, so there is no roof." in text
         assert "Throughput not drawn: there is one batch;" in text
-        assert "Layers by time not drawn: this Run is no profile;" in text
+        assert "Layers by time not drawn: this Run is not a profile;" in text
 
     def test_a_fault_of_ours_is_no_plot_that_was_not_drawn(self, tmp_path, monkeypatch):
         monkeypatch.setattr(series, "draw_files", lambda paths, target: int("a bug"))
