@@ -183,8 +183,8 @@ COLUMNS: Sequence[Column] = (
     Column("ci95_low_ms", float, CENTER, _summary_ms(lambda summary: summary.center.low)),
     Column("ci95_high_ms", float, CENTER, _summary_ms(lambda summary: summary.center.high)),
     Column("stddev_within_ms", float, WITHIN, _summary_ms(lambda summary: summary.stddev_within_ns)),
-    Column("cv_within", float, VARIATION, _summary(lambda summary: summary.cv_within), "spread within"),
-    Column("cv_between", float, VARIATION, _summary(lambda summary: summary.cv_between), "between Rounds"),
+    Column("cv_within", float, VARIATION, _summary(lambda summary: summary.cv_within), "CV within Rounds"),
+    Column("cv_between", float, VARIATION, _summary(lambda summary: summary.cv_between), "CV between Rounds"),
     Column("trend", str, TREND, _summary(lambda summary: summary.trend), "trend"),
     Column(
         "backward_ms", float, BACKWARD, _backward_ms(lambda backward: backward.mean_ns if backward.resolved else None)

@@ -149,7 +149,7 @@ def _verdict(ratio: Ratio, margin: float, family: int, slower: bool, faster: boo
     if ratio.error is None:
         return Verdict(
             Word.INCONCLUSIVE,
-            f"how far whole Runs lie apart is not known, it takes {LEAST_RUNS} A/A Runs",
+            f"the variability between Runs is not known: it takes {LEAST_RUNS} A/A Runs",
             margin,
             None,
             None,

@@ -206,7 +206,7 @@ class TestBetween:
     def test_without_stored_runs_nothing_is_decided(self, tmp_path):
         pair = one(self.judged(tmp_path, 2.0, spread=NONE))
         assert pair.word == "INCONCLUSIVE"
-        assert pair.reason == "how far whole Runs lie apart is not known, it takes 3 A/A Runs"
+        assert pair.reason == "the variability between Runs is not known: it takes 3 A/A Runs"
         assert (pair.ratio.value.center, pair.ratio.value.low) == (pytest.approx(2, rel=1e-4), None)
 
     def test_two_stored_runs_are_too_few(self, tmp_path):

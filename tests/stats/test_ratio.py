@@ -151,7 +151,7 @@ class TestUnpaired:
         assert (ratio.value.low, ratio.error) == (None, None)
         (verdict,) = judge([ratio])
         assert (verdict.word, verdict.detectable, verdict.rounds_needed) == ("INCONCLUSIVE", None, None)
-        assert verdict.reason == "how far whole Runs lie apart is not known, it takes 3 A/A Runs"
+        assert verdict.reason == "the variability between Runs is not known: it takes 3 A/A Runs"
 
     def test_unpaired_ratio_plans_no_rounds(self):
         few = Ratio.unpaired([100.0] * 4, [100.0] * 4, run_spread=0.01, runs=9)

@@ -122,7 +122,7 @@ def _notes(results: Results, margin: float) -> Iterator[str]:
     if not results.no_ratio:
         yield from verdicts.notes(results.run, results.pairs, True, margin)
     if results.run.protocol.shared_workers:
-        yield "The rows of the nets, timed one by one, are under Layers."
+        yield "Times of single layers are under Layers."
 
 
 def _mishaps(run: Run) -> Iterator[str]:
