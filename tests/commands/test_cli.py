@@ -147,14 +147,14 @@ def test_the_table_of_layers_needs_no_framework(monkeypatch):
 
 
 class TestDryRun:
-    def test_it_prints_the_cases_and_the_expected_time(self):
+    def test_dry_run_prints_the_cases_and_the_expected_time(self):
         result = invoke("run", "--framework", "null", "--dry-run")
         assert result.exit_code == 0
         *ids, last = result.stdout.splitlines()
         assert ids == ["tutorial-null-noop-cpu-fp32-b8-forward", "tutorial-null-noop-cpu-fp32-b8-forward_backward"]
         assert "2 cases; 5 Rounds of 10 iterations after 10 burn-in; expected: about" in last
 
-    def test_it_writes_nothing(self, tmp_path):
+    def test_dry_run_writes_nothing(self, tmp_path):
         invoke("run", "--framework", "null", "--dry-run", "--out", str(tmp_path / "results"))
         assert not (tmp_path / "results").exists()
 
@@ -302,7 +302,7 @@ class TestVerify:
 
 
 class TestHelp:
-    def test_it_imports_no_framework_and_nothing_heavy(self):
+    def test_help_imports_no_framework_and_nothing_heavy(self):
         code = "import sys, bench.commands.cli; print(*sys.modules)"
         modules = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         loaded = {name.partition(".")[0] for name in modules.stdout.split()}
@@ -313,7 +313,7 @@ class TestHelp:
         for name in main.commands:
             assert invoke(name, "--help").exit_code == 0
 
-    def test_it_prints_what_it_costs(self, capsys):
+    def test_help_prints_its_cpu_time(self, capsys):
         """CPU time is printed, not asserted: the count of modules above is what a machine's noise cannot move."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(

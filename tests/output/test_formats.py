@@ -143,7 +143,7 @@ class TestPytestBenchmark:
                 theirs.update(one * 1e-9)
             assert formats.replayed(ns) == theirs.as_dict() | {"data": theirs.data, "iterations": 1}
 
-    def test_it_says_whose_machine_and_whose_run(self, stored):
+    def test_machine_and_run_are_named(self, stored):
         it, run = json.loads(stored.read_text()), Run(REFERENCE)
         machine = it["machine_info"]
         assert (machine["node"], machine["system"], machine["machine"]) == ("5bce98f73f3e", "Linux", "x86_64")
@@ -274,7 +274,7 @@ HARMLESS = {"p", "strong", "table", "thead", "tbody", "tr", "th", "td", "ul", "l
 
 
 class TestMarkdown:
-    def test_it_is_the_table_of_the_run(self):
+    def test_markdown_is_the_table_of_the_run(self):
         text = formats.markdown(Run(REFERENCE))
         lines = text.splitlines()
         assert lines[0] == "**tutorial, 224 px, batch 8, cpu (2 threads), fp32**: 5 Rounds x 10 after 10 burn-in"

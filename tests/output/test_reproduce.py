@@ -63,13 +63,13 @@ def cases(line: str) -> list[str]:
 
 
 @pytest.mark.parametrize("case", OTHERS, ids=lambda case: case.id)
-def test_it_asks_for_exactly_that_case(tmp_path, case):
+def test_command_asks_for_exactly_that_case(tmp_path, case):
     run = make(tmp_path, [case], protocol=Protocol(seed=case.seed), rounds=1)
     assert cases(reproduce.reproduce(run, case)) == [case.id]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=range(len(PROTOCOLS)))
-def test_it_asks_for_exactly_that_protocol(tmp_path, protocol):
+def test_command_asks_for_exactly_that_protocol(tmp_path, protocol):
     run = make(tmp_path, [NULL], protocol=dataclasses.replace(protocol, seed=3), rounds=1)
     assert run_protocol(request_of(reproduce.reproduce(run, NULL))[1]) == run.protocol
 

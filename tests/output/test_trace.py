@@ -49,7 +49,7 @@ def crossing(found):
 
 
 class TestTrace:
-    def test_it_is_as_the_viewer_wants_it(self, found):
+    def test_trace_fits_the_viewers_schema(self, found):
         jsonschema.validate(json.loads(json.dumps(found)), TRACE)
 
     def test_every_iteration_is_there_once_to_the_nanosecond(self, found):

@@ -335,10 +335,10 @@ class TestBuilding:
             _ = net.speed
 
 
-def test_it_imports_no_framework_and_no_numpy():
+def test_guest_module_imports_no_framework_and_no_numpy():
     assert not loaded("import bench.worker.guest") & (FRAMEWORKS | TABLES)
 
 
-def test_it_needs_nothing_from_outside():
+def test_guest_module_needs_the_standard_library_alone():
     code = "import sys; sys.path[:0] = ['.']; import bench.worker.guest"
     subprocess.run([sys.executable, "-I", "-S", "-c", code], cwd=ROOT, check=True)

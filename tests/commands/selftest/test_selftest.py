@@ -107,7 +107,7 @@ class TestCommand:
         assert got.exit_code == 2
         assert "choose another folder with --out" in got.stderr
 
-    def test_it_does_one_thing_at_a_time(self, tmp_path):
+    def test_aa_and_power_together_are_a_usage_error(self, tmp_path):
         got = CliRunner().invoke(main, ["selftest", "--aa", "--power", "5", "--out", str(tmp_path)])
         assert got.exit_code == 2
         assert "expected one of --aa, --power and folders of Runs" in got.stderr

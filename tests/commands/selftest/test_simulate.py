@@ -15,7 +15,7 @@ def flat(**how):
 
 
 class TestSample:
-    def test_it_is_rounds_by_sides_by_iterations_of_whole_nanoseconds(self):
+    def test_sample_is_rounds_by_sides_by_iterations_of_whole_nanoseconds(self):
         data = flat()
         assert data.shape == (2000, 2, 10)
         assert data.dtype == np.int64
@@ -101,7 +101,7 @@ class TestFamily:
 
 class TestPower:
     @pytest.mark.parametrize(("effect", "least"), [(0.03, 0), (0.05, 0.95)])
-    def test_it_is_as_predicted_and_a_twentieth_is_found_nineteen_times_in_twenty(self, effect, least):
+    def test_power_is_as_predicted_and_5_percent_is_detected_19_times_in_20(self, effect, least):
         found, predicted = simulate.power(200, effect)
         assert found >= least
         assert abs(found - predicted) <= 3 * (predicted * (1 - predicted) / 200) ** 0.5

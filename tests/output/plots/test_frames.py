@@ -286,7 +286,7 @@ class TestOddNumbers:
 
 
 class TestSamples:
-    def test_they_have_the_axes_of_their_case(self, tmp_path):
+    def test_samples_have_the_axes_of_their_case(self, tmp_path):
         folder = make(tmp_path / "run", rounds=2).folder
         for path in (folder, folder / "samples.csv", folder / "summary.csv"):
             rows = frames.samples([path])
