@@ -23,9 +23,11 @@ from impls.variants import Variant
 from impls.weights import Weights
 
 MATMUL_PRECISION = {"fp32": "float32", "tf32": "tensorfloat32", "bf16": "float32"}
+_gpu = 0  # index of the GPU that configure chose
 
 
 def configure(settings: Settings) -> None:
+    global _gpu
     jax.config.update("jax_platforms", "cpu" if settings.device == "cpu" else "cuda")
     if settings.preset == "equal":
         if settings.threads is not None:
@@ -33,6 +35,7 @@ def configure(settings: Settings) -> None:
         jax.config.update("jax_default_matmul_precision", MATMUL_PRECISION[settings.precision])  # convolutions too
     if settings.exact_device not in devices():
         raise DeviceMissing(f"jax {jax.__version__} sees {', '.join(devices())}")
+    _gpu = int(settings.exact_device.partition(":")[2] or 0)
 
 
 def devices() -> list[str]:
@@ -43,7 +46,7 @@ def devices() -> list[str]:
 
 
 def versions() -> dict[str, Any]:
-    device = jax.devices()[0]
+    device = jax.devices()[_gpu]
     on_gpu = device.platform == "gpu"
     return {
         "jax": jax.__version__,
@@ -63,8 +66,8 @@ def conditions() -> dict[str, Any]:
 
 
 def native_bf16() -> bool | None:
-    """Whether the first GPU multiplies bfloat16 by itself (compute capability 8.0 on); None on a CPU."""
-    device = jax.devices()[0]
+    """Whether the GPU multiplies bfloat16 by itself (compute capability 8.0 on); None on a CPU."""
+    device = jax.devices()[_gpu]
     return float(device.compute_capability) >= 8 if device.platform == "gpu" else None
 
 

@@ -42,6 +42,4 @@ def shifted_sum(x: jax.Array, radius: int) -> jax.Array:
 def power(scale: jax.Array, beta: float) -> jax.Array:
     """scale ** -beta; lax.pow takes far longer than these roots."""
     root = lax.rsqrt(scale)
-    if beta == 0.5:
-        return root
     return root * lax.sqrt(root) if beta == 0.75 else lax.pow(scale, -beta)

@@ -17,8 +17,11 @@ from impls.tf_lrn import fast_lrn
 from impls.variants import Variant
 from impls.weights import Weights
 
+_gpu = 0  # index of the GPU that configure chose
+
 
 def configure(settings: Settings) -> None:
+    global _gpu
     if settings.preset == "equal":
         if settings.threads is not None:
             tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
@@ -29,6 +32,7 @@ def configure(settings: Settings) -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
     if settings.exact_device not in devices():
         raise DeviceMissing(f"tensorflow {tf.__version__} sees {', '.join(devices())}")
+    _gpu = int(settings.exact_device.partition(":")[2] or 0)
 
 
 def devices() -> list[str]:
@@ -36,12 +40,12 @@ def devices() -> list[str]:
 
 
 def versions() -> dict[str, Any]:
-    built, gpus = tf.sysconfig.get_build_info(), tf.config.list_physical_devices("GPU")
+    built = tf.sysconfig.get_build_info()
     return {
         "tensorflow": tf.__version__,
         "cuda": built.get("cuda_version"),
         "cudnn": built.get("cudnn_version"),
-        "device_name": tf.config.experimental.get_device_details(gpus[0]).get("device_name") if gpus else None,
+        "device_name": gpu_details().get("device_name"),
     }
 
 
@@ -55,10 +59,14 @@ def conditions() -> dict[str, Any]:
 
 
 def native_bf16() -> bool | None:
-    """Whether the first GPU multiplies bfloat16 by itself (compute capability 8.0 on); None on a CPU."""
-    gpus = tf.config.list_physical_devices("GPU")
-    capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability") if gpus else None
+    """Whether the GPU multiplies bfloat16 by itself (compute capability 8.0 on); None on a CPU."""
+    capability = gpu_details().get("compute_capability")
     return None if capability is None else capability >= (8, 0)
+
+
+def gpu_details() -> dict[str, Any]:
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[_gpu]) if gpus else {}
 
 
 def onednn() -> bool | None:

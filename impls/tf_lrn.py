@@ -49,6 +49,4 @@ def shifted_sum(x: tf.Tensor, radius: int, alpha: float, k: float) -> tf.Tensor:
 def power(scale: tf.Tensor, beta: float) -> tf.Tensor:
     """scale ** -beta; tf.pow takes three times as long as these roots."""
     root = tf.math.rsqrt(scale)
-    if beta == 0.5:
-        return root
     return root * tf.sqrt(root) if beta == 0.75 else tf.pow(scale, -beta)

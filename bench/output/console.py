@@ -10,7 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bench.output.labels import counted
 from bench.record.run import Run
+
+MOST_PROBLEMS = 5
 
 
 def console() -> Console:
@@ -45,12 +48,16 @@ def tell(text: str) -> None:
     print(f"alexnet-bench: {text}", file=sys.stderr, flush=True)
 
 
-def tell_problems(run: Run, most: int = 5) -> None:
-    """Print the lines of run.jsonl that were skipped."""
-    for problem in run.problems[:most]:
-        tell(problem)
-    if (more := len(run.problems) - most) > 0:
-        tell(f"{run.folder / 'run.jsonl'}: {more} more lines left out")
+def problem_lines(run: Run) -> list[str]:
+    """The first lines of run.jsonl that were left out, and how many more there are."""
+    more = len(run.problems) - MOST_PROBLEMS
+    rest = [f"{run.folder / 'run.jsonl'}: {counted(more, 'more line')} left out"] if more > 0 else []
+    return [*run.problems[:MOST_PROBLEMS], *rest]
+
+
+def tell_problems(run: Run) -> None:
+    for line in problem_lines(run):
+        tell(line)
 
 
 def print_json(data: Any) -> None:

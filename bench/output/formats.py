@@ -17,6 +17,7 @@ from bench import UsageError
 from bench.cases.case import Case
 from bench.machine.host import Fingerprint
 from bench.output import console, trace, verdicts
+from bench.output.labels import counted
 from bench.output.markdown import escape, table
 from bench.output.results_table import results_of
 from bench.record import aa_runs, journal
@@ -168,7 +169,7 @@ def _smaller_is_better(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str
         half, what = (high - low) / 2, "half of the 95 % interval over Rounds"
     lines = [
         f"{row['framework']} {row['framework_version'] or ''}".strip() + f" on {row['device_name']}",
-        f"median of {row['iterations']} samples in {row['rounds']} Rounds",
+        f"median of {counted(row['iterations'], 'sample')} in {counted(row['rounds'], 'Round')}",
         *([f"range: {what}"] if half is not None else []),
         *([f"flags: {row['flags']}"] if row["flags"] else []),
         f"Run {run.head.run_id}",

@@ -6,6 +6,8 @@ from bench.cases.case import Case
 from bench.cases.passes import pass_title
 from impls import FRAMEWORKS
 
+MOST = 4  # names in a sentence
+
 
 def label_of(case: Case) -> str:
     """Framework, mode and other Worker settings; for a user's net, its name instead of the framework."""
@@ -23,7 +25,12 @@ def describe(case: Case) -> str:
     return f"{label_of(case)}, {pass_title(case.pass_)} of {case.variant} at batch {case.batch}"
 
 
-def some_of(names: Iterable[str], most: int = 4) -> str:
+def some_of(names: Iterable[str]) -> str:
     """The first few names, and how many more there are."""
     known = list(names)
-    return "; ".join(known[:most]) + (f"; and {len(known) - most} more" if len(known) > most else "")
+    return "; ".join([*known[:MOST], *([f"and {len(known) - MOST} more"] if len(known) > MOST else [])])
+
+
+def counted(number: float, noun: str) -> str:
+    """``1 thread``, ``2 threads``, ``1,000 threads``."""
+    return f"{number:,.10g} {noun}{'' if number == 1 else 's'}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.cases.case import Case, groups
 from bench.output import run_notes
-from bench.output.labels import label_of
+from bench.output.labels import counted, label_of
 from bench.output.tables import Cell, Column, Table, fraction, measured, with_interval
 from bench.record.columns import BY_NAME
 from bench.record.pairs import Pair
@@ -148,11 +148,12 @@ def title_of(run: Run, cases: Sequence[Case], rows: Rows, varying: Sequence[str]
     """What was timed, without the axes ``varying``; and how often."""
     case, protocol = cases[0], run.protocol
     done = max(rows[case_.id]["rounds"] for case_ in cases)
-    count = f"{done}" if done == protocol.rounds else f"{done} of {protocol.rounds}"
+    some = "" if done == protocol.rounds else f"{done} of "
     if run.head.ingested:
-        sessions = "session" if count == "1" else "sessions"
-        return "" if "variant" in varying else case.variant, f"{count} {sessions} of {run.head.ingested.source}"
-    threads = f"{' and '.join(dict.fromkeys(str(rows[case_.id]['threads']) for case_ in cases))} threads"
+        sessions = f"{some}{counted(protocol.rounds, 'session')} of {run.head.ingested.source}"
+        return "" if "variant" in varying else case.variant, sessions
+    *others, last = dict.fromkeys(rows[case_.id]["threads"] for case_ in cases)
+    threads = " and ".join([*map(str, others), counted(last, "thread")])
     device = "" if "device" in varying else case.device
     if "threads" not in varying:
         device = f"{device} ({threads})" if device else threads
@@ -165,7 +166,8 @@ def title_of(run: Run, cases: Sequence[Case], rows: Rows, varying: Sequence[str]
     }
     texts = [text for axis, text in parts.items() if text and axis not in varying]
     texts += ["dropout on"] if case.dropout else []
-    rounds = f"{count} Rounds x {protocol.iterations}" if protocol.paired else "classic protocol"
+    rounds = f"{some}{counted(protocol.rounds, 'Round')} x {protocol.iterations}"
+    rounds = rounds if protocol.paired else "classic protocol"
     return ", ".join(texts), f"{rounds} after {protocol.burn_in} burn-in"
 
 

@@ -7,6 +7,7 @@ from rich.text import Text
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
 from bench.output.console import console, new_table
+from bench.output.labels import counted
 from bench.output.results_table import Group, results_of
 from bench.output.tables import Table
 from bench.record.pairs import Pair
@@ -65,9 +66,8 @@ def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected_s: 
     for group in groups:
         for case in group:
             print(case.id)
-    cases = sum(len(group) for group in groups)
     print(
-        f"{cases} cases; {protocol.rounds} Rounds of {protocol.iterations} iterations after {protocol.burn_in} "
-        "burn-in; "
-        f"expected: about {max(1, round(expected_s / 60))} min (an estimate from this machine's matrix rate)"
+        f"{counted(sum(map(len, groups)), 'case')}; {counted(protocol.rounds, 'Round')} of "
+        f"{counted(protocol.iterations, 'iteration')} after {protocol.burn_in} burn-in; expected: about "
+        f"{max(1, round(expected_s / 60))} min (an estimate from this machine's matrix rate)"
     )

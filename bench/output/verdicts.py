@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from bench.cases.case import LABELS
 from bench.output import reproduce
+from bench.output.labels import counted
 from bench.output.markdown import escape
 from bench.output.markdown import table as markdown_table
 from bench.output.results_table import ratio_text, versions_on_device
@@ -130,7 +131,7 @@ def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: fl
         rows.append([Cell(pair.word.sign), case, ratio, reasoned, finds_])
     summary_rows = run.rows()
     noise = ", noisy" if any("noisy" in row["flags"] for row in summary_rows) else ""
-    where = f"{versions_on_device(summary_rows)}, {summary_rows[0]['rounds']} Rounds{noise}"
+    where = f"{versions_on_device(summary_rows)}, {counted(summary_rows[0]['rounds'], 'Round')}{noise}"
     lines = [f"**{summary(pairs)}**: {escape(verdicts.caption)}", ""]
     lines += [markdown_table(replace(verdicts, columns=[Column(""), *verdicts.columns], rows=rows)), ""]
     lines += [f"{escape(where)}. Above 1 is slower."]

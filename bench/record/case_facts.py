@@ -114,7 +114,7 @@ class CaseFacts:
 
     def gpu(self, name: str, fold: Callable[[list[float]], float]) -> float | None:
         """Fold the readings ``name`` of the GPU over the turns."""
-        known = [value for turn in self.turns if (value := getattr(turn.noise, name))]
+        known = [value for turn in self.turns if (value := getattr(turn.noise, name)) is not None]
         return fold(known) if known else None
 
     def most_mib(self, name: str) -> float | None:
@@ -125,9 +125,7 @@ class CaseFacts:
         return max((getattr(worker, name) / 1e3 for worker in self.workers), default=None)
 
     def worst_parity(self, kind: CheckKind) -> float | None:
-        if self.worker is None or kind not in self.worker.parity:
-            return None
-        return max(worker.parity.get(kind, 0.0) for worker in self.workers)
+        return max((worker.parity[kind] for worker in self.workers if kind in worker.parity), default=None)
 
     def probed(self, kind: str) -> str | None:
         return self.worker.precision.shown[kind] if self.worker else None

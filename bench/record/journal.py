@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import errno
 import gzip
 import itertools
 import os
@@ -35,14 +36,14 @@ class Journal:
         try:
             written = self.file.write(line)
             if written != len(line):
-                raise OSError(28, "No space left on device")
+                raise OSError(errno.ENOSPC, "No space left on device")
             os.fsync(self.file.fileno())
         except OSError as error:
             self.broken = True
             self._cut(size)
             raise UsageError(
-                f"cannot write to {self.path}: {error.strerror}; what was measured before is kept: make room, then go "
-                f"on with `alexnet-bench run --resume {self.path.parent}`"
+                f"cannot write to {self.path}: {error.strerror}; what was measured before is kept: free disk space, "
+                f"then continue with `alexnet-bench run --resume {self.path.parent}`"
             ) from error
 
     def cut_torn_line(self) -> int:

@@ -95,19 +95,19 @@ def within(run: Run, spread: Spread | None = None, margin: float = MARGIN) -> li
         pair.ratio = Ratio.of(cycles)
         pair.differs = validity.differing(run.workers(baseline), run.workers(case), _meant(run, baseline, case))
         pair.margin = max(margin, spread.margin(run, case) if spread else 0.0)
-        share = max(run.disturbed_share(baseline), run.disturbed_share(case))
-        if 1 - share < VALID_SHARE:
-            pair.why = _disturbed(share)
-    return judge_pairs(pairs)
+        pair.why = "".join(_disturbed((run, baseline), (run, case)))
+    return _judge(pairs)
 
 
-def _disturbed(share: float) -> str:
-    return f"noise disturbed {share:.0%} of its Rounds"
+def _disturbed(*sides: tuple[Run, Case]) -> list[str]:
+    """Why too few Rounds of the two sides are undisturbed; empty if enough are."""
+    share = max(run.disturbed_share(case) for run, case in sides)
+    return [f"noise disturbed {share:.0%} of its Rounds"] if 1 - share < VALID_SHARE else []
 
 
-def judge_pairs(pairs: list[Pair]) -> list[Pair]:
+def _judge(pairs: list[Pair]) -> list[Pair]:
     """Set the verdicts of all pairs that can be compared, as one family, and return the pairs."""
-    family = [pair for pair in pairs if pair.ratio and not pair.differs and not pair.verdict]
+    family = [pair for pair in pairs if pair.ratio and not pair.differs]
     verdicts = ratio.judge([pair.ratio for pair in family if pair.ratio], margins=[pair.margin for pair in family])
     for pair, verdict in zip(family, verdicts, strict=True):
         if pair.why:
@@ -205,29 +205,31 @@ def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = ()
         case = baselines.get(case_id) or candidates[case_id]
         pair = Pair(case_id, case.pass_, case_id, case_id)
         pairs.append(pair)
+        reasons = []
         for run, which, cases in ((base, "the baseline", baselines), (candidate, "the candidate", candidates)):
             if case_id not in cases:
-                pair.why = f"{which} {run.folder} lacks this case"
+                reasons.append(f"{which} {run.folder} lacks this case")
             elif reason := run.invalid_reason(cases[case_id]):
-                pair.why = f"not valid in {which}: {reason}"
-        if pair.why:
+                reasons.append(f"not valid in {which}: {reason}")
+        if reasons:
+            pair.why = "; ".join(reasons)
             continue
         pair.differs = conditions.differing(base, candidate, case, allow)
         if pair.differs:
             continue
         pair.margin = max(margin, spread.margin(candidate, case), spread.margin(base, case))
         medians = [list(run.round_medians_ns(case).values()) for run in (base, candidate)]
-        if 1 - (share := max(run.disturbed_share(case) for run in (base, candidate))) < VALID_SHARE:
-            pair.why = _disturbed(share)
+        reasons += _disturbed((base, case), (candidate, case))
         for run, which in ((base, "the baseline"), (candidate, "the candidate")):
             if (summary := run.summary(case)) and summary.trend in ("warming", "slowing"):
-                pair.why = f"{which} was {summary.trend} within its Rounds"
+                reasons.append(f"{which} was {summary.trend} within its Rounds")
+        pair.why = "; ".join(reasons)
         run_spread, runs = spread.between_runs(candidate, case) or spread.between_runs(base, case) or (None, 0)
         if taken_in_turn(base, candidate):
             pair.ratio = Ratio.of(_sessions(base, candidate, case))
         else:
             pair.ratio = Ratio.unpaired(*medians, run_spread=run_spread, runs=runs)
-    return judge_pairs(pairs)
+    return _judge(pairs)
 
 
 def taken_in_turn(base: Run, candidate: Run) -> bool:

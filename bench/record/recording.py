@@ -43,7 +43,7 @@ def cached_per_case(method: Callable[[R, Case], T]) -> Callable[[R, Case], T]:
 
     @functools.wraps(method)
     def cached(run: R, case: Case) -> T:
-        results: dict[str, T] = run.cache.setdefault(method.__name__, {})
+        results: dict[str, T] = run.cache.setdefault(method, {})
         if case.id not in results:
             results[case.id] = method(run, case)
         return results[case.id]
@@ -56,7 +56,7 @@ class Recording:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.cache: dict[str, dict[str, Any]] = {}
+        self.cache: dict[Callable[..., Any], dict[str, Any]] = {}
         self.problems: list[str] = []
         self.events = list(self._read())
         heads = self.events_of(Header)

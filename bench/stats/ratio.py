@@ -20,6 +20,7 @@ TAIL = 0.025  # false alarms per direction, of an interval and of a family
 MIN_ROUNDS = 5  # fewer give intervals with too low coverage for a verdict
 LEAST_RUNS = 3  # fewer A/A Runs give no estimate of run-to-run variability
 MANY_ROUNDS = 1000  # more are not proposed
+POWER = 0.95  # with which a detectable slowdown is detected
 TRENDS = {
     "warming": "within a Round the candidate gets faster relative to the baseline: it is warming",
     "slowing": "within a Round the candidate gets slower relative to the baseline: it is slowing",
@@ -199,20 +200,20 @@ def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
     return rejected
 
 
-def detectable(error: float, freedom: int, *, family: int, margin: float = MARGIN, chance: float = 0.95) -> float:
-    """The smallest true slowdown, a fraction, that each condition of SLOWER alone accepts with this probability.
+def detectable(error: float, freedom: int, *, family: int, margin: float = MARGIN) -> float:
+    """The smallest true slowdown, a fraction, that each condition of SLOWER alone accepts with probability POWER.
 
     Assumes the only slow Case of a family, which has to pass Holm's first and strictest step.
     """
     edge = math.log1p(margin)
-    beyond = edge + error * _noncentrality(freedom, TAIL, chance)
-    return math.expm1(max(beyond, error * _noncentrality(freedom, TAIL / family, chance)))
+    beyond = edge + error * _noncentrality(freedom, TAIL)
+    return math.expm1(max(beyond, error * _noncentrality(freedom, TAIL / family)))
 
 
 @functools.lru_cache(maxsize=1024)
-def _noncentrality(freedom: int, tail: float, chance: float) -> float:
-    """Ratio of true value to standard error at which a one-sided t test at ``tail`` has power ``chance``."""
-    return float(nctdtrinc(freedom, 1 - chance, t_quantile(1 - tail, freedom)))
+def _noncentrality(freedom: int, tail: float) -> float:
+    """Ratio of true value to standard error at which a one-sided t test at ``tail`` has the power POWER."""
+    return float(nctdtrinc(freedom, 1 - POWER, t_quantile(1 - tail, freedom)))
 
 
 def power(effect: float, spread: float, rounds: int, family: int, margin: float = MARGIN) -> float:

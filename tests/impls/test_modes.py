@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import shutil
+import types
 from typing import Any
 
 import numpy as np
@@ -276,3 +277,26 @@ class TestTorch:
         adapter = configured("torch")
         assert adapter.conditions()["flush_denormal"] is True
         assert adapter.conditions()["bf16"] is None or torch.cuda.is_available()
+
+
+@pytest.mark.parametrize("framework", ["tensorflow", "jax"])
+def test_versions_and_bf16_are_those_of_the_chosen_gpu(framework, monkeypatch):
+    adapter, gpus = configured(framework), [("old card", 7.0), ("new card", 9.0)]
+    monkeypatch.setattr(adapter, "_gpu", 0)
+    if framework == "jax":
+        client = types.SimpleNamespace(platform_version="cuda 13")
+        devices = [
+            types.SimpleNamespace(platform="gpu", device_kind=name, compute_capability=str(version), client=client)
+            for name, version in gpus
+        ]
+        monkeypatch.setattr(adapter.jax, "devices", lambda backend=None: devices)
+        monkeypatch.setattr(adapter.jax.config, "update", lambda name, value: None)
+    else:
+        config = adapter.tf.config
+        details = [{"device_name": name, "compute_capability": (version, 0)} for name, version in gpus]
+        monkeypatch.setattr(config, "list_physical_devices", lambda kind: [0, 1])
+        monkeypatch.setattr(config.experimental, "set_memory_growth", lambda gpu, grows: None)
+        monkeypatch.setattr(config.experimental, "get_device_details", details.__getitem__)
+    for device, name, native in (("cuda", "old card", False), ("cuda:1", "new card", True)):
+        adapter.configure(Settings(device, None, "fp32", preset="default"))
+        assert (adapter.versions()["device_name"], adapter.native_bf16()) == (name, native)

@@ -8,7 +8,7 @@ import re
 import pytest
 from paths import ROOT
 from rich.console import Console
-from runs import AA, QUIET, A, B, arms, event
+from runs import AA, QUIET, A, B, arms, changed, event
 from runs import make as made
 
 from bench.cases.passes import pass_title
@@ -107,6 +107,15 @@ def test_the_three_show_the_same_sentences(run):
     assert [text for text in said if text not in shown] == []
     assert [text for text in said if escape(text) not in markdown] == []
     assert [text for text in said if text not in html_text and text.replace("`", "") not in html_text] == []
+
+
+def test_a_single_round_and_thread_are_counted_as_one(tmp_path):
+    run = make(tmp_path, [A], rounds=1, unlike={"threads": 1}, threads=1)
+    one_thread = changed(run, without=("worker",))
+    (group,) = results_of(one_thread, []).groups
+    assert f"{group.subject}: {group.extent}" == (
+        "owt, 224 px, batch 8, cpu (1 thread), fp32: 1 Round x 10 after 10 burn-in"
+    )
 
 
 def test_a_group_names_its_versions_and_device_as_the_verdicts_do(tmp_path):

@@ -4,12 +4,15 @@ import csv
 import inspect
 import re
 
+import msgspec
 import pytest
 from paths import ROOT
+from runs import QUIET, A, changed, event, make, worker
 
 from bench.output.plots import frames
 from bench.record import flags, run
 from bench.record.columns import BY_NAME, COLUMNS, CsvColumn, names
+from bench.record.recording import cached_per_case
 from bench.record.run import Run
 
 REFERENCE = ROOT / "results/reference"
@@ -62,6 +65,34 @@ def test_a_title_is_the_heading_and_the_unit_of_the_name(name, title):
 
 def test_a_name_without_a_unit_has_none():
     assert [CsvColumn(name, str, "").unit for name in ("case_id", "valid", "params")] == ["", "", ""]
+
+
+def test_parity_is_the_largest_of_the_workers_that_have_it(tmp_path):
+    run = make(tmp_path, [A], rounds=1)
+    place = {"group": 0, "round": 1, "attempt": 0}
+    facts = worker(A, parity=3e-7)
+    facts["parity"].pop("loss")
+    events = [event("worker", **place, **facts)]
+    events.append(event("worker", **place | {"round": 2}, **worker(A) | {"parity": {"gradient": -1.0}}))
+    row = changed(run, *map(msgspec.to_builtins, events), without=("worker",)).row(A)
+    assert [row[f"parity_{kind}"] for kind in ("logits", "loss", "gradients")] == [3e-7, None, 3e-7]
+
+
+def test_a_reading_of_zero_counts(tmp_path):
+    run = make(tmp_path, [A], rounds=1, noise=QUIET | {"watts": 0.0, "sm_mhz": 0})
+    assert [run.row(A)[name] for name in ("gpu_watts", "gpu_mhz", "gpu_temp_c")] == [0.0, 0, None]
+
+
+def test_results_of_two_methods_with_one_name_are_cached_apart(tmp_path):
+    def first(run, case):
+        return 1
+
+    def second(run, case):
+        return 2
+
+    second.__name__ = first.__name__
+    run = make(tmp_path, [A], rounds=1)
+    assert [cached_per_case(method)(run, A) for method in (first, second)] == [1, 2]
 
 
 def test_every_flag_is_explained():

@@ -19,7 +19,7 @@ TRAINING = dataclasses.replace(A, pass_="forward_backward")
 NONE = spread_of([])
 
 
-def one(found):
+def pair_of(found):
     (pair,) = found
     return pair
 
@@ -44,12 +44,12 @@ class TestWithin:
         ],
     )
     def test_each_verdict_between_two_cases_of_a_run(self, tmp_path, settings, word, reason):
-        pair = one(within(make(tmp_path, **BIG | settings)))
+        pair = pair_of(within(make(tmp_path, **BIG | settings)))
         assert (pair.word, pair.reason) == (word, reason)
 
     @pytest.mark.parametrize("bad", [A, B])
     def test_a_case_that_is_not_valid_leaves_its_pair_missing(self, tmp_path, bad):
-        pair = one(within(failing(make(tmp_path), bad)))
+        pair = pair_of(within(failing(make(tmp_path), bad)))
         assert (pair.word, pair.reason) == ("MISSING", f"{bad.id} is not valid: killed by SIGKILL")
         assert {pair.baseline, pair.candidate} == {A.id, B.id}
 
@@ -67,28 +67,28 @@ class TestWithin:
         odd = [x for x in lines if not ('"event":"turn"' in x and B.id in x)]
         run.folder.joinpath("run.jsonl").write_text("".join(odd))
         Journal(tmp_path).add(event("turn", **turn(B, [10, 10], 10**13, round=9)))
-        pair = one(within(Run(tmp_path)))
+        pair = pair_of(within(Run(tmp_path)))
         assert (pair.word, pair.reason) == ("MISSING", "no Round has a whole cycle of both")
 
     def test_swapped_sides_mirror_the_word_and_invert_the_ratio_exactly(self, tmp_path):
         speeds = {A.id: 1.0, B.id: 1.3}
-        there = one(within(make(tmp_path / "ab", [A, B], slower=speeds, noise_sd=0.01, **BIG)))
+        there = pair_of(within(make(tmp_path / "ab", [A, B], slower=speeds, noise_sd=0.01, **BIG)))
         lines = (tmp_path / "ab" / "run.jsonl").read_text().replace(A.id, "A's").replace(B.id, A.id)
         (tmp_path / "ba").mkdir()
         (tmp_path / "ba" / "run.jsonl").write_text(lines.replace("A's", B.id))
-        back = one(within(Run(tmp_path / "ba")))
+        back = pair_of(within(Run(tmp_path / "ba")))
         assert (there.word, back.word) == ("SLOWER", "FASTER")
         assert there.ratio.log == -back.ratio.log
         assert there.ratio.value.low == pytest.approx(1 / back.ratio.value.high, rel=1e-12)
         assert there.verdict.detectable == back.verdict.detectable
 
     def test_a_drift_of_the_machine_within_a_round_cancels(self, tmp_path):
-        pair = one(within(make(tmp_path, slower=1.0, drift=0.01, cycles=5, base_ns=10**8)))
+        pair = pair_of(within(make(tmp_path, slower=1.0, drift=0.01, cycles=5, base_ns=10**8)))
         assert pair.word == "SAME"
         assert pair.ratio.value.center == pytest.approx(1, abs=1e-4)
 
     def test_a_candidate_that_is_still_warming_is_not_judged(self, tmp_path):
-        pair = one(within(make(tmp_path, slower=1.5, warming={B.id: 0.3}, cycles=5, **BIG)))
+        pair = pair_of(within(make(tmp_path, slower=1.5, warming={B.id: 0.3}, cycles=5, **BIG)))
         assert (pair.word, pair.verdict.rounds_needed) == ("INCONCLUSIVE", None)
         assert pair.reason.endswith("it is warming")
 
@@ -97,7 +97,7 @@ class TestWithin:
         cases = [dataclasses.replace(case, batch=n) for n in range(1, 61) for case in (A, B)]
         slow = {cases[1].id: 1.065}
         many = within(make(tmp_path / "60", cases, slower=slow, noise_sd=0.0102, **BIG))
-        alone = one(within(make(tmp_path / "1", cases[:2], slower=slow, noise_sd=0.0102, **BIG)))
+        alone = pair_of(within(make(tmp_path / "1", cases[:2], slower=slow, noise_sd=0.0102, **BIG)))
         assert many[0].ratio == alone.ratio
         assert len(many) == 60
         assert (alone.word, many[0].word) == ("SLOWER", "INCONCLUSIVE")
@@ -117,7 +117,7 @@ class TestWithin:
             ("forward_backward", "SAME"),
         ]
 
-    def test_of_none_of_its_pairs_is_the_half_width_known_to_be_any(self, tmp_path):
+    def test_widest_is_infinite_without_an_interval(self, tmp_path):
         run = make(tmp_path, rounds=2)
         assert pairs.widest(run, run.cases) == float("inf")
         assert pairs.widest(make(tmp_path / "more", slower=1.0, **BIG), [A, B]) < 0.001
@@ -157,12 +157,12 @@ class TestArms:
         ],
     )
     def test_the_setting_that_two_arms_compare_is_no_difference(self, tmp_path, ab, changes, word):
-        assert one(within(make(tmp_path, arms(A, ab=ab), ab=ab, unlike=changes))).word == word
+        assert pair_of(within(make(tmp_path, arms(A, ab=ab), ab=ab, unlike=changes))).word == word
 
     def test_swapped_arms_mirror_the_word(self, tmp_path):
         ab, a, b = Ab("slowdown", ("0", "0")), *arms(A)
-        slow_b = one(within(make(tmp_path / "1", [a, b], ab=ab, slower={b.id: 1.25}, base_ns=10**8)))
-        slow_a = one(within(make(tmp_path / "2", [a, b], ab=ab, slower={a.id: 1.25}, base_ns=10**8)))
+        slow_b = pair_of(within(make(tmp_path / "1", [a, b], ab=ab, slower={b.id: 1.25}, base_ns=10**8)))
+        slow_a = pair_of(within(make(tmp_path / "2", [a, b], ab=ab, slower={a.id: 1.25}, base_ns=10**8)))
         assert (slow_b.word, slow_a.word) == ("SLOWER", "FASTER")
         assert slow_b.ratio.log == pytest.approx(-slow_a.ratio.log, rel=1e-9)
 
@@ -199,26 +199,28 @@ class TestBetween:
         ("factor", "word"), [(1.1, "SLOWER"), (1 / 1.1, "FASTER"), (1.0, "SAME"), (1.018, "INCONCLUSIVE")]
     )
     def test_each_verdict_between_two_runs(self, tmp_path, factor, word):
-        pair = one(self.judged(tmp_path, factor))
+        pair = pair_of(self.judged(tmp_path, factor))
         assert (pair.word, pair.ratio.paired) == (word, False)
         assert pair.ratio.value.center == pytest.approx(factor, rel=1e-4)
 
     def test_without_stored_runs_nothing_is_decided(self, tmp_path):
-        pair = one(self.judged(tmp_path, 2.0, spread=NONE))
+        pair = pair_of(self.judged(tmp_path, 2.0, spread=NONE))
         assert pair.word == "INCONCLUSIVE"
         assert pair.reason == "the variability between Runs is not known: it takes 3 A/A Runs"
         assert (pair.ratio.value.center, pair.ratio.value.low) == (pytest.approx(2, rel=1e-4), None)
 
     def test_two_stored_runs_are_too_few(self, tmp_path):
-        assert one(self.judged(tmp_path, 2.0, spread=spread_of(aa_runs(tmp_path, 2)))).word == "INCONCLUSIVE"
+        assert pair_of(self.judged(tmp_path, 2.0, spread=spread_of(aa_runs(tmp_path, 2)))).word == "INCONCLUSIVE"
 
     def test_runs_that_lie_far_apart_decide_less(self, tmp_path):
-        assert one(self.judged(tmp_path, 1.1, spread=spread_of(aa_runs(tmp_path, 3, sd=0.05)))).word == "INCONCLUSIVE"
+        assert (
+            pair_of(self.judged(tmp_path, 1.1, spread=spread_of(aa_runs(tmp_path, 3, sd=0.05)))).word == "INCONCLUSIVE"
+        )
 
     def test_swapped_runs_mirror_the_word_and_invert_the_ratio(self, tmp_path):
         stored = spread_of(aa_runs(tmp_path, sd=0.002))
         first, second = make(tmp_path / "1", [A], **BIG), make(tmp_path / "2", [A], base_ns=1_200_000)
-        there, back = one(between(first, second, stored)), one(between(second, first, stored))
+        there, back = pair_of(between(first, second, stored)), pair_of(between(second, first, stored))
         assert (there.word, back.word) == ("SLOWER", "FASTER")
         assert there.ratio.log == -back.ratio.log
         assert there.ratio.error == back.ratio.error
@@ -241,12 +243,23 @@ class TestBetween:
     def test_a_case_that_is_not_valid_is_missing(self, tmp_path, side):
         runs = {name: make(tmp_path / name, [A], **BIG) for name in ("baseline", "candidate")}
         runs[side] = failing(runs[side], A)
-        pair = one(between(runs["baseline"], runs["candidate"], NONE))
+        pair = pair_of(between(runs["baseline"], runs["candidate"], NONE))
         assert (pair.word, pair.reason) == ("MISSING", f"not valid in the {side}: killed by SIGKILL")
 
     def test_a_run_that_noise_disturbed_decides_nothing(self, tmp_path):
-        pair = one(self.judged(tmp_path, 2.0, base={"rounds": 10, "disturbed": [0, 1, 2]}))
+        pair = pair_of(self.judged(tmp_path, 2.0, base={"rounds": 10, "disturbed": [0, 1, 2]}))
         assert (pair.word, pair.reason) == ("INCONCLUSIVE", "noise disturbed 30% of its Rounds")
+
+    def test_every_reason_of_a_pair_is_told(self, tmp_path):
+        runs = {name: failing(make(tmp_path / name, [A], **BIG), A) for name in ("baseline", "candidate")}
+        pair = pair_of(between(*runs.values(), NONE))
+        assert pair.reason == "; ".join(f"not valid in the {name}: killed by SIGKILL" for name in runs)
+        warming = {"rounds": 10, "cycles": 5, "warming": {A.id: 0.3}}
+        pair = pair_of(self.judged(tmp_path / "more", base=warming | {"disturbed": [0, 1, 2]}, **warming))
+        assert pair.reason == (
+            "noise disturbed 30% of its Rounds; the baseline was warming within its Rounds; "
+            "the candidate was warming within its Rounds"
+        )
 
     def test_sides_of_an_ab_that_were_not_the_same_are_not_compared(self, tmp_path):
         runs = []

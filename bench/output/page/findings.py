@@ -8,8 +8,8 @@ from bench.cases.case import LABELS, Case
 from bench.cases.passes import PASSES
 from bench.machine import noise
 from bench.output import run_notes, verdicts
-from bench.output.console import number
-from bench.output.labels import describe, label_of, some_of
+from bench.output.console import number, problem_lines
+from bench.output.labels import counted, describe, label_of, some_of
 from bench.output.page.table import whole_nets
 from bench.output.results_table import Rows, interval_text
 from bench.record.events import End
@@ -23,11 +23,12 @@ FEW = 6  # comparisons; with more, only the extreme ones get a sentence
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence on results; ``word`` is its verdict, empty if nothing is compared, ``because`` the reasons."""
+    """A sentence on results; ``word`` is its verdict, None if nothing is compared, ``because`` the reasons."""
 
-    word: str
     text: str
+    word: Word | None = None
     because: str = ""
+    failed: bool = False
 
 
 def list_findings(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
@@ -40,7 +41,7 @@ def find_failures(rows: Rows) -> Iterator[Finding]:
     """Yield a finding if cases failed; those not started count as interrupted."""
     if failed := sum(row["invalid_reason"] not in ("", "not measured") for row in rows.values()):
         count = f"{failed} of {len(rows)} cases {'has' if failed == 1 else 'have'}"
-        yield Finding("FAILED", f"{count} no valid row; “Before you quote it” says why.")
+        yield Finding(f"{count} no valid row; “Before you quote it” says why.", failed=True)
 
 
 def _list_measured(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
@@ -48,15 +49,15 @@ def _list_measured(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]
     pairs = [pair for pair in pairs if pair.candidate in whole]
     compared = [pair for pair in pairs if pair.ratio]
     if not compared:
-        return [*_times(run, rows, list(whole.values())), Finding("", run_notes.no_ratio(run, rows, pairs))]
+        return [*_times(run, rows, list(whole.values())), Finding(run_notes.no_ratio(run, rows, pairs))]
     ranked = sorted(compared, key=_weight) if run.head.ab else compared
     if len(ranked) > FEW:
         first = {
             (pair.pass_, label_of(whole[pair.baseline])): pair for pair in sorted(ranked, key=_weight, reverse=True)
         }
         chosen = [pair for pair in ranked if pair in first.values()][:FEW]
-        more = f"{len(ranked) - len(chosen)} more comparisons are in the table of results"
-        others = Finding("", f"{more}; above is only the most extreme one per pass and baseline.")
+        more = f"In the table of results: {counted(len(ranked) - len(chosen), 'more comparison')}"
+        others = Finding(f"{more}; above is only the most extreme one per pass and baseline.")
         return [*(_compare(run, pair, whole, pair is chosen[0]) for pair in chosen), others]
     return [_compare(run, pair, whole, pair is ranked[0]) for pair in ranked]
 
@@ -72,15 +73,17 @@ def _compare(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> Fi
     base, candidate, value = cases[pair.baseline], cases[pair.candidate], pair.ratio.value
     ratio = f"{value.center:.3f}" if value.low is None else interval_text(value)
     times = "times " if value.center >= 1 else "of "
-    rounds = f"{pair.ratio.rounds} {'Round' if pair.ratio.rounds == 1 else 'Rounds'}"
+    rounds = counted(pair.ratio.rounds, "Round")
     how = f"95 % interval over {rounds}" if value.low is not None else f"{rounds}: too few for an interval"
-    if run.head.ab:
+    if ab := run.head.ab:
         a, b = (f"{label} ({describe_arm(run, label)})" for label in LABELS)
-        text = f"{b} takes {ratio} {times}the time of {a} for {_work(run, candidate)}{_by(run, candidate)} ({how})."
+        known = [name for name in (candidate.framework, candidate.mode) if name != ab.values[1]]
+        by = "" if ab.key == "net" else f" in {' '.join(known)}"
+        text = f"{b} takes {ratio} {times}the time of {a} for {_work(run, candidate)}{by} ({how})."
     else:
         text = f"{label_of(candidate)} runs {_work(run, candidate)} in {ratio} {times}{label_of(base)}’s time ({how})."
     if pair.differs:
-        return Finding(pair.word, text, f"Not judged, conditions differ: {pair.reason}.")
+        return Finding(text, pair.word, f"Not judged, conditions differ: {pair.reason}.")
     because = []
     if first or not pair.word.decides:
         margin, reason = f"{100 * pair.margin:.2g} %", verdicts.because(pair)
@@ -89,9 +92,9 @@ def _compare(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> Fi
     if len(compiled) == 1:
         other = base if compiled[0] is candidate else candidate
         because.append(f"Only {label_of(compiled[0])} compiles, {label_of(other)} does not.")
-    if run.head.ab and run.head.ab.identical:
+    if ab and ab.identical:
         because.append("Both sides are the same: any difference is noise of this machine and harness.")
-    return Finding(pair.word, text, " ".join(because))
+    return Finding(text, pair.word, " ".join(because))
 
 
 def _work(run: Run, case: Case) -> str:
@@ -103,31 +106,24 @@ def _work(run: Run, case: Case) -> str:
     return f"{phrase} of {case.variant} {' '.join(axes)}"
 
 
-def _by(run: Run, case: Case) -> str:
-    """Name framework and mode of an --ab, unless the two sides differ in it."""
-    ab = run.head.ab
-    known = [name for name in (case.framework, case.mode) if not ab or name != ab.values[1]]
-    return "" if ab and ab.key == "net" else f" in {' '.join(known)}"
-
-
 def _times(run: Run, rows: Rows, cases: Sequence[Case]) -> Iterator[Finding]:
     """Yield the time of each Case."""
     valid = [case for case in cases if rows[case.id]["valid"]]
     if not valid:
-        yield Finding("", "Nothing of this Run can be quoted: none of its cases has a valid row.")
+        yield Finding("Nothing of this Run can be quoted: none of its cases has a valid row.")
     for case in valid[:FEW]:
         row = rows[case.id]
         if row["ci95_low_ms"] is None:
             around = f" ± {number(row['stddev_ms'])}" if row["stddev_ms"] is not None else ""
-            how = f"mean ± stddev of {row['iterations']} samples" if around else "a single sample"
+            how = f"mean ± stddev of {counted(row['iterations'], 'sample')}" if around else "a single sample"
             time = f"{number(row['mean_ms'])}{around} ms ({how})"
         else:
             low, high = number(row["ci95_low_ms"]), number(row["ci95_high_ms"])
             time = f"{number(row['center_ms'])} [{low}, {high}] ms (95 % interval over {row['rounds']} Rounds)"
         took = f"takes {time}" if case.foreign else f"runs {_work(run, case)} in {time}"
-        yield Finding("", f"{label_of(case)} {took}.")
+        yield Finding(f"{label_of(case)} {took}.")
     if len(valid) > FEW:
-        yield Finding("", f"{len(valid) - FEW} more times are in the table of results.")
+        yield Finding(f"In the table of results: {counted(len(valid) - FEW, 'more time')}.")
 
 
 def cautions(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[str]:
@@ -138,14 +134,15 @@ def cautions(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[str]:
 def _unfinished(run: Run, rows: Rows) -> Iterator[str]:
     reasons = {row["stop_reason"] for row in rows.values()}
     done = [row["rounds"] for row in rows.values()]
-    counted = f"{min(done)}" if min(done) == max(done) else f"{min(done)} to {max(done)}"
+    least, most = min(done), max(done)
+    rounds = f"{least if least == most else f'{least} to {most}'} of {counted(run.protocol.rounds, 'Round')}"
     if "interrupted" in reasons or not isinstance(run.events[-1], End):
         yield (
-            f"Interrupted: this Run is not finished; it has {counted} of {run.protocol.rounds} Rounds. "
+            f"Interrupted: this Run is not finished; it has {rounds}. "
             f"`alexnet-bench run --resume {shlex.quote(run.folder.resolve().name)}` continues it."
         )
     elif "time_cap" in reasons:
-        yield f"Cut short by --max-time: it has {counted} of {run.protocol.rounds} Rounds."
+        yield f"Cut short by --max-time: it has {rounds}."
     if any(0 < row["rounds"] < LEAST_ROUNDS for row in rows.values()) and not run.head.ingested:
         yield f"Rows with fewer than {LEAST_ROUNDS} Rounds have no interval."
 
@@ -182,10 +179,7 @@ def _unproven(rows: Rows) -> Iterator[str]:
         yield f"Not proven equal to ours: {some_of(names)}."
 
 
-def _left_out(run: Run, most: int = 5) -> Iterator[str]:
+def _left_out(run: Run) -> Iterator[str]:
     """Skipped lines of run.jsonl. The folder is omitted because reports are shared."""
     file = run.folder / "run.jsonl"
-    for problem in run.problems[:most]:
-        yield problem.replace(str(file), file.name)
-    if (more := len(run.problems) - most) > 0:
-        yield f"{file.name}: {more} more {'line' if more == 1 else 'lines'} left out"
+    return (line.replace(str(file), file.name) for line in problem_lines(run))

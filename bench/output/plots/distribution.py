@@ -15,11 +15,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from bench import UsageError
 from bench.cases.passes import pass_title
 from bench.output import console
+from bench.output.labels import counted
 from bench.output.plots import frames, style
 from impls import FRAMEWORKS
 
 #: Columns added to a series label when they vary.
 APART = ("variant", "size", "batch", "device", "device_name", "precision", "threads", *style.APART)
+TITLE = ("variant", "batch", "device_name", "threads")
 PHASES = {"burn_in": "burn-in", "lead": "lead iteration", "sample": "sample"}
 INVALID = "invalid sample"
 MANY = 1500  # dots above which they are rasterized and turns have no lines
@@ -71,7 +73,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
             "up to p95": Line2D([], [], color=style.OTHER, linewidth=1.5),
         }
         style.legend(figure, list(handles.values()), list(handles))
-        figure.suptitle(title(rows), fontsize=12)
+        figure.suptitle(style.title(rows, "samples", TITLE), fontsize=12)
     return figure
 
 
@@ -137,7 +139,7 @@ def dot_size(count: int) -> float:
 
 def _label_strip(name: str, rows: pd.DataFrame) -> str:
     samples, rounds = len(rows), rows["round"].nunique()
-    counts = f"{samples:,} sample{'s' * (samples != 1)}, {rounds} Round{'s' * (rounds != 1)}"
+    counts = f"{counted(samples, 'sample')}, {counted(rounds, 'Round')}"
     return f"{textwrap.fill(name, 28)}\n{counts}"
 
 
@@ -151,14 +153,6 @@ def describe_nothing(expected: str, rows: pd.DataFrame, left_out: Mapping[str, i
     counts: dict[Any, int] = rows["kind"].value_counts().to_dict() | dict(left_out)
     found = ", ".join(f"{what} {count:,}" for what, count in counts.items() if count) or "no row"
     return f"nothing to draw: expected {expected}, found {found}; name a Run with at least one finished Round"
-
-
-def title(rows: pd.DataFrame) -> str:
-    """Return the net, batch and machine that all rows share."""
-    words = {"variant": "{}", "batch": "batch {:g}", "device_name": "{}", "threads": "{:g} threads"}
-    alike = [name for name in words if name in rows and rows[name].nunique(dropna=False) == 1]
-    values = {name: rows[name].iloc[0] for name in alike}
-    return ", ".join(words[name].format(value) for name, value in values.items() if pd.notna(value)) or "samples"
 
 
 def prepare(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[style.Series], dict[str, int]]:

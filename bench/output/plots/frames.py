@@ -86,7 +86,8 @@ def samples(paths: Sequence[Path]) -> pd.DataFrame:
     """Read the samples of samples.csv files or Run folders (or of the Run a summary.csv belongs to).
 
     Returns one row per iteration in the order of the file, with ``run_id`` and the AXES of the Case from the
-    summary.csv next to it. Samples marked as not valid are kept. Otherwise like ``read``.
+    summary.csv next to it. Samples marked as not valid are kept; duplicate rows too. Raises UsageError if a needed
+    column is missing or no row is left.
     """
     frames = []
     notes: list[str] = []
@@ -283,7 +284,9 @@ def _invalid_notes(file: Path, cells: pd.DataFrame, valid: pd.Series) -> list[st
     return [f"{file}: left out {(~valid).sum()} of {len(cells)} rows, marked as not valid{why}"]
 
 
-def _join(frames: Sequence[pd.DataFrame], notes: Sequence[str], nothing: str, because: Sequence[str] = ()) -> Any:
+def _join(
+    frames: Sequence[pd.DataFrame], notes: Sequence[str], nothing: str, because: Sequence[str] = ()
+) -> pd.DataFrame:
     """Concatenate the frames, make their text drawable and print the notes; raise UsageError if no row is left."""
     full = [frame for frame in frames if len(frame)]
     if not full:

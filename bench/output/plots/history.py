@@ -231,7 +231,7 @@ def _measured(new: pd.DataFrame) -> Iterator[str]:
     for (when, name, device), part in groups:
         nets = ", ".join(dict.fromkeys(part["net"]))
         facts = [nets, f"{cut(str(name), 80)} ({device})"]
-        facts += [f"{count} threads" for count in dict.fromkeys(part["threads"]) if count and device == "cpu"]
+        facts += [style.describe_value("threads", n) for n in dict.fromkeys(part["threads"]) if n and device == "cpu"]
         facts += filter(None, dict.fromkeys(part["precision"]))
         facts += ["batch " + ", ".join(f"{batch:g}" for batch in sorted(set(part["batch"])))]
         yield f"Large marks, measured {when}: {', '.join(facts)}."

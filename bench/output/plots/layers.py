@@ -109,7 +109,8 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
         handles = [Patch(facecolor=COLORS[kind]) for kind in kinds]
         outline = [Patch(facecolor="none", edgecolor=style.INK)]
         style.legend(figure, handles + outline, [*kinds, WHOLE])
-        figure.suptitle(_title(parts), fontsize=12)
+        shared = style.title(parts, "AlexNet", ("variant", "batch", "device_name", "threads"))
+        figure.suptitle(f"{shared}, layer by layer", fontsize=12)
         style.settle(figure)  # whether a name fits is known once segments have their width
         for panel, segment, name in stacks:
             _name(panel, segment, name)
@@ -162,10 +163,3 @@ def _axis(panel: Any, bars: Sequence[tuple[str, str]]) -> None:
     panel.set_yticks(range(len(bars)), names)
     panel.set_ylim(len(bars) - 0.3, -0.6)  # the first on top
     style.grid(panel, "x")
-
-
-def _title(rows: pd.DataFrame) -> str:
-    nets = ", ".join(rows["variant"].unique()) if "variant" in rows else "AlexNet"
-    if "batch" in rows and rows["batch"].nunique() == 1:
-        nets += f", batch {rows['batch'].iloc[0]}"
-    return ", ".join(part for part in (f"{nets}, layer by layer", style.title(rows, "")) if part)

@@ -40,13 +40,14 @@ def draw_files(paths: Sequence[Path], target: Path) -> None:
     UsageError for more than one machine.
     """
     points: list[Mapping[Any, Any]] = []
-    for path in paths:
+    tables = [frames.read([path]) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
         if path.is_dir() and (path / "profile.csv").exists():
-            machine = frames.read([path]).iloc[0][["device_name", "threads"]].to_dict()
+            machine = table.iloc[0][["device_name", "threads"]].to_dict()
             points += [{**point, **machine} for point in profile_points(frames.profile(path).to_dict("records"))]
         else:
-            points += summary_points(frames.read([path]).to_dict("records"))
-    rows = frames.read(paths)
+            points += summary_points(table.to_dict("records"))
+    rows = pd.concat(tables, ignore_index=True)
     if "device_name" in rows and rows["device_name"].nunique() > 1:
         machines = " and ".join(sorted(set(rows["device_name"])))
         raise UsageError(f"roofline: expected one device_name, found {machines}; draw each machine by itself")
@@ -67,7 +68,7 @@ def profile_points(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]
     derived = [name for name, timed in timed_by_name().items() if isinstance(timed, Difference)]
     for row in rows:
         whole = row["layer"] == WHOLE
-        if row["layer"] != SUM and not (whole and row["pass"] in derived) and not (not whole and "height" not in row):
+        if row["layer"] != SUM and not (whole and row["pass"] in derived):
             name = row["variant"] if whole else f"{row['variant']}.{row['layer']}"
             points.append({**row, "name": name, "kind": "net" if whole else "layer"})
     return points

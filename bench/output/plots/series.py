@@ -58,7 +58,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
         panels[-1].set_xlabel(distribution.label_axis(axis, left_out))
         handles = dict(_legend(rows, looks))
         style.legend(figure, list(handles.values()), list(handles))
-        figure.suptitle(distribution.title(rows), fontsize=12)
+        figure.suptitle(style.title(rows, "samples", distribution.TITLE), fontsize=12)
     return figure
 
 

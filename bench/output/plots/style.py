@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench import UsageError
+from bench.output.labels import counted
 from impls import FRAMEWORKS
 
 #: Colors of Okabe and Ito, distinct for color-blind readers; one per framework in all plots.
@@ -22,7 +23,7 @@ OTHER = "#7F7F7F"
 OTHERS = (OTHER, "#CC79A7", "#E69F00", "#56B4E9")
 #: Columns added to a series label when they vary, and how to format them.
 APART = ("net", "layout", "lrn", "preset", "arm")
-FORMATS = {"lrn": "{} LRN", "preset": "{} preset", "size": "{} px", "threads": "{} threads", "batch": "batch {}"}
+FORMATS = {"lrn": "{} LRN", "preset": "{} preset", "size": "{} px", "batch": "batch {}"}
 #: Looks of series that are not compiled, then compiled, by their number within the framework.
 HATCHES = (("", "//", "..", "oo"), ("\\\\", "xx", "++", "**"))
 MARKERS = (("o", "v", "P", "X"), ("s", "^", "D", "*"))
@@ -74,13 +75,12 @@ def label_series(rows: pd.DataFrame, apart: Sequence[str] = APART) -> pd.Series:
     for column in apart:
         if column not in rows:
             continue
-        values = rows[column].map(format_value)
+        values = rows[column].map(lambda value, column=column: describe_value(column, value))
         if column == "layout":
             vary = values.groupby(rows["framework"]).transform("nunique") > 1
         else:
             vary = pd.Series(values.nunique() > 1, rows.index)
-        form = " " + FORMATS.get(column, "{}")
-        words = pd.Series([form.format(value) if value else "" for value in values], rows.index)
+        words = pd.Series([f" {text}" if text else "" for text in values], rows.index)
         names = names + words.where(vary, "")
     return names
 
@@ -105,14 +105,21 @@ def format_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def title(rows: pd.DataFrame, otherwise: str) -> str:
-    """Return the machine if all rows name the same one."""
-    machine, threads = (
-        list(rows[name].dropna().unique()) if name in rows else [] for name in ("device_name", "threads")
-    )
-    if len(machine) != 1:
-        return otherwise
-    return f"{machine[0]}, {threads[0]:g} threads" if len(threads) == 1 else str(machine[0])
+def describe_value(column: str, value: Any) -> str:
+    """Return a cell in words, empty for NaN or None: 1 thread, batch 8, 224 px."""
+    text = format_value(value)
+    if column == "threads" and text:
+        return counted(float(text), "thread")
+    return FORMATS.get(column, "{}").format(text) if text else ""
+
+
+def title(rows: pd.DataFrame, otherwise: str, columns: Sequence[str] = ("device_name", "threads")) -> str:
+    """Return the values of these columns that all rows share (threads only of one machine), else ``otherwise``."""
+    known = {name: rows[name].dropna().unique() for name in columns if name in rows}
+    shared = {name: describe_value(name, values[0]) for name, values in known.items() if len(values) == 1}
+    if "device_name" not in shared:
+        shared.pop("threads", None)
+    return ", ".join(filter(None, shared.values())) or otherwise
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
         if peaks:
             panels[1, 0].set_ylabel("share of the best\nrate measured here")
         style.legend(figure, *panels[0, 0].get_legend_handles_labels())
-        figure.suptitle(_title(rows), fontsize=12)
+        figure.suptitle(style.title(rows, "AlexNet", ("variant", "device_name", "threads")), fontsize=12)
     return figure
 
 
@@ -138,9 +138,3 @@ def _turns(rows: pd.DataFrame) -> list[int]:
             continue
         turns.append(roofline.LARGEST_BATCH + 1 if turn is None else turn)
     return turns
-
-
-def _title(rows: pd.DataFrame) -> str:
-    nets = rows["variant"].unique()
-    machine = style.title(rows, "")
-    return ", ".join(part for part in (nets[0] if len(nets) == 1 else "AlexNet", machine) if part)

@@ -176,15 +176,15 @@ def label_rows(rows: pd.DataFrame) -> pd.Series:
     where = ", " + rows["device"]
     labels = rows["variant"].map(lambda name: _wrap(name, LINE)) + "\nbatch " + rows["batch"].astype(str)
     labels = labels + where.where(rows["device"] != "", "")
-    for axis, unit in (("size", " px"), ("threads", " threads"), ("precision", "")):
+    for axis in ("size", "threads", "precision"):
         if axis in rows and rows.groupby([rows["variant"], names])[axis].nunique().max() > 1:
-            labels = labels + rows[axis].map(lambda value, unit=unit: _line(value, unit))
+            labels = labels + rows[axis].map(lambda value, axis=axis: _line(value, axis))
     if "device_name" in rows and rows.groupby("device")["device_name"].nunique().max() > 1:  # several machines
         labels = labels + rows["device_name"].map(_line)
     if "size" in rows:
         own = rows["variant"].map({name: net.input_size for name, net in VARIANTS.items()})
         odd = rows["size"].notna() & own.notna() & (rows["size"] != own) & ~labels.str.contains(" px", regex=False)
-        labels = labels + rows["size"].map(lambda value: _line(value, " px")).where(odd, "")
+        labels = labels + rows["size"].map(lambda value: _line(value, "size")).where(odd, "")
     more = [rows["run_id"].map(_line)] if "run_id" in rows else []
     more += [rows["case_id"].map(_line)] if rows["case_id"].nunique() > 1 else []
     for suffix in (*more, pd.Series([f"\nrow {number}" for number in range(1, len(rows) + 1)], rows.index)):
@@ -193,10 +193,10 @@ def label_rows(rows: pd.DataFrame) -> pd.Series:
     return labels
 
 
-def _line(value: Any, unit: str = "") -> str:
+def _line(value: Any, column: str = "") -> str:
     """Return a further line of a label, empty for no value."""
-    text = style.format_value(value)
-    return f"\n{_wrap(text, LINE)}{unit}" if text else ""
+    text = style.describe_value(column, value)
+    return f"\n{_wrap(text, LINE)}" if text else ""
 
 
 def _wrap(text: str, letters: int) -> str:

@@ -10,7 +10,7 @@ from runs import AA, A, B, aa_runs, arms, changed, make
 from bench.cases.arm import Ab
 from bench.cases.protocol import CLASSIC
 from bench.machine import noise
-from bench.output import run_notes
+from bench.output import console, run_notes
 from bench.output.page import chapter, findings, table, table_conditions
 from bench.output.results_table import results_of
 from bench.record import pairs
@@ -129,7 +129,7 @@ class TestVerdict:
         first, rest = findings_of(make(tmp_path / "r", cases, slower=slower))
         assert "at batch 64 in 3.000" in first.text
         assert rest.text == (
-            "6 more comparisons are in the table of results; above is only the most extreme one per pass and baseline."
+            "In the table of results: 6 more comparisons; above is only the most extreme one per pass and baseline."
         )
 
     def test_interruptions_and_failures_are_cautions(self, tmp_path):
@@ -157,12 +157,20 @@ class TestVerdict:
         assert "run.jsonl: 2 more lines left out" in text
         assert str(tmp_path) not in text
 
+    def test_a_single_further_line_is_counted_as_one(self, tmp_path):
+        file = make(tmp_path / "r").folder / "run.jsonl"
+        file.write_text(file.read_text() + "?\n" * 6)
+        assert console.problem_lines(Run(file.parent))[-1] == f"{file}: 1 more line left out"
+
     def test_a_case_that_failed_is_said_with_the_verdict(self, tmp_path):
         third = dataclasses.replace(A, framework="jax", mode="jit")
         made = make(tmp_path / "r", [A, B, third])
-        assert "FAILED" not in [one.word for one in findings_of(made)]
+        assert not any(finding.failed for finding in findings_of(made))
         broken = changed(made, {"event": "failed", "case_id": third.id, "reason": "it fell over"})
-        assert [one.word for one in findings_of(broken)[:2]] == ["SLOWER", "FAILED"]
+        assert [(finding.word, finding.failed) for finding in findings_of(broken)[:2]] == [
+            ("SLOWER", False),
+            (None, True),
+        ]
         assert findings_of(broken)[1].text == "1 of 3 cases has no valid row; “Before you quote it” says why."
         found = table.results(results_of(broken, pairs.within(broken)))
         assert {len(row) for row in found.rows} == {len(found.columns)}

@@ -162,6 +162,10 @@ class TestDistribution:
         )
         assert ticks(panel) == ["torch eager\n10 samples, 2 Rounds"]
 
+    def test_title_counts_one_thread_as_one(self, tmp_path):
+        rows = taken(TORCH | {"device_name": "a CPU", "threads": 1}, rounds=1)
+        assert distribution.draw(rows, tmp_path / "d.png").get_suptitle().endswith("a CPU, 1 thread")
+
     def test_another_programs_rows_are_named_by_their_case(self, tmp_path):
         figure = distribution.draw(taken(TORCH, JAX, rounds=1)[FEW], tmp_path / "d.png")
         (panel,) = figure.axes

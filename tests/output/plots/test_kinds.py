@@ -4,6 +4,7 @@ import dataclasses
 
 import pandas as pd
 import pytest
+from csvs import ROW, csv
 from null_runs import NULL_CASE
 from runs import event, make
 
@@ -62,6 +63,17 @@ def test_points_under_other_roofs_are_left_out_with_a_line_on_stderr(tmp_path, c
     ((points, rates),) = drawn
     assert ([point["case_id"] for point in points], rates["matmul_gflop_per_s"]) == (["a"], 10.0)
     assert "roofline: under the roofs of threads 1" in capsys.readouterr().err
+
+
+def test_roofline_reads_each_file_once(tmp_path, monkeypatch):
+    paths, read, find = [], [], frames._file
+    row = ROW | {"threads": 2, "size": 224}
+    for name in ("a.csv", "b.csv"):
+        paths.append(csv(tmp_path, row, name=name))
+    monkeypatch.setattr(frames, "_file", lambda path, name: read.append(path) or find(path, name))
+    monkeypatch.setattr(roofline, "draw", lambda points, rates, target: None)
+    kinds.KINDS["roofline"].draw(paths, tmp_path / "r.png")
+    assert read == paths
 
 
 def test_the_layers_of_a_profile_are_left_to_their_own_plot():
