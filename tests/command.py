@@ -82,7 +82,7 @@ class Inline(Command):
         self.scratch.mkdir(parents=True, exist_ok=True)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tempfile, "tempdir", str(self.scratch))
-            patch.setattr("bench.commands.run.draw_run_folder", lambda *args, **kinds: [])
+            patch.setattr("bench.commands.results.draw_run_folder", lambda *args, **kinds: [])
             runner = CliRunner(env={"TMPDIR": str(self.scratch), **(env or {})})
             result = runner.invoke(main, [*args, *self.out(args)])
         if result.exception and not isinstance(result.exception, SystemExit):

@@ -37,7 +37,7 @@ def main(folder: Path, do: str, null_net: str) -> None:
     protocol = Protocol(rounds=ROUNDS, burn_in=2, gate=False, iterations=SAMPLES, turn_lengths=(2,))
     earlier = Run(folder) if do == "resume" else None
     rounds = Rounds(cases, protocol, WorkerSettings(1, 60, env={"NULL_NET": null_net}), folder, reporter(), earlier)
-    rounds.go_on() if earlier else rounds.head("r")
+    rounds.resume() if earlier else rounds.write_header("r", "", {})
     report(rounds.run())
 
 

@@ -37,6 +37,6 @@ def run_cases(folder: Path, cases: Sequence[Case], net: str | None = None, **rul
     (folder / "run").mkdir()
     protocol = Protocol(**{"rounds": 2, "burn_in": 1, "gate": False, "iterations": 2, "noise_repeats": 0} | rules)
     run = Rounds(cases, protocol, WorkerSettings(1, 60, guests=guests), folder / "run")
-    run.head("r")
+    run.write_header("r", "", {})
     run.run()
     return Run(folder / "run")

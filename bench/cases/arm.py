@@ -15,19 +15,20 @@ from bench import UsageError
 from bench.cases.case import LABELS, LRNS, PRESETS, Case
 from bench.cases.parse import (
     is_variable,
+    join_or,
     parse_choice,
     parse_count,
     parse_layouts,
     parse_modes,
     parse_number,
+    refuse_visible,
     resolve_interpreter,
 )
 from bench.worker.guest import Guest, read_nets
 from impls import FRAMEWORKS
 
 KINDS = ("impls", "python", "net", "threads", "mode", "layout", "lrn", "preset", "env", "slowdown")
-KEYS = "impls, python, net, threads, mode, layout, lrn, preset, env:NAME or slowdown"
-AXES = ("mode", "layout", "lrn", "preset")  # fields of a Case
+CASE_FIELDS = ("mode", "layout", "lrn", "preset")  # kinds that are fields of a Case
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ class Ab:
 
     @property
     def identical(self) -> bool:
-        a, b = self.digests() or self.values
+        a, b = [package.digest for package in self.packages] or self.values
         return a == b
 
     def value(self, arm: str | None) -> str:
-        return self.values[LABELS.index(arm or LABELS[0])]
+        return self.values[_index(arm)]
 
     def env(self, arm: str | None) -> dict[str, str | None]:
         """Changes to the environment of the Arm's Worker; None removes a variable."""
@@ -92,21 +93,17 @@ class Ab:
         """
         if not self.packages:
             return None
-        package = self.packages[LABELS.index(arm or LABELS[0])]
-        if (now := digest(package.folder)) != package.digest:
+        package = self.packages[_index(arm)]
+        if (now := package_hash(package.folder)) != package.digest:
             raise UsageError(
-                f"--ab impls: {self.value(arm)!r} was changed since the Run began: expected {package.digest}, found "
-                f"{now}; start anew, and leave it alone"
+                f"--ab impls: {self.value(arm)!r} changed after the Run began: expected {package.digest}, found "
+                f"{now}; start a new Run and do not edit the folder meanwhile"
             )
         return package.folder
 
-    def digests(self) -> list[str]:
-        """Digests of the two packages when first read; empty if both Arms use the controller's."""
-        return [package.digest for package in self.packages]
-
     def guest(self, arm: str | None) -> Guest | None:
         """The Arm's own net; None if both have the same."""
-        return self.guests[LABELS.index(arm or LABELS[0])] if self.guests else None
+        return self.guests[_index(arm)] if self.guests else None
 
     def slowdown(self, arm: str | None) -> float:
         """The added share of the duration of a pass."""
@@ -115,7 +112,7 @@ class Ab:
     def case(self, case: Case, arm: str) -> Case:
         """The Case of an Arm."""
         changes: dict[str, Any] = {"arm": arm}
-        if self.key in AXES:
+        if self.key in CASE_FIELDS:
             changes[self.key] = self.value(arm)
         if guest := self.guest(arm):
             framework = FRAMEWORKS[guest.framework]
@@ -142,8 +139,13 @@ class Ab:
 
     def recorded(self) -> Sides:
         """The Arms for the Run's header; file names and digests instead of paths, since a Run may be published."""
-        a, b = self.digests() or (Path(value).name if self.key in ("python", "net") else value for value in self.values)
+        names = [Path(value).name if self.key in ("python", "net") else value for value in self.values]
+        a, b = [package.digest for package in self.packages] or names
         return Sides(self.key, (a, b), self.identical)
+
+
+def _index(arm: str | None) -> int:
+    return LABELS.index(arm or LABELS[0])
 
 
 def describe_arm(sides: Sides, arm: str) -> str:
@@ -164,16 +166,18 @@ def parse_ab(text: str) -> Ab:
     values = [value.strip() for value in rest.split(",")]
     kind, _, name = key.partition(":")
     if not equals or kind not in KINDS or (kind == "env") == (kind == key):
-        raise UsageError(f"--ab: expected KEY=A,B with KEY {KEYS}, found {text!r}")
+        keys = join_or([f"{kind}:NAME" if kind == "env" else kind for kind in KINDS])
+        raise UsageError(f"--ab: expected KEY=A,B with KEY {keys}, found {text!r}")
     if len(values) != 2:
         raise UsageError(f"--ab {key}: expected two sides, A,B, found {rest!r}")
     if kind == "env" and not is_variable(name):
         raise UsageError(f"--ab env:NAME=A,B: expected the name of a variable, found {name!r}")
+    refuse_visible(f"--ab {key}", name)
     for value in values:
         if key == "threads":
             parse_count("--ab threads", value)
-        elif key in AXES and value == "all":
-            raise UsageError(f"--ab {key}: expected one a side, found 'all'")
+        elif key in CASE_FIELDS and value == "all":
+            raise UsageError(f"--ab {key}: expected one value per side, found 'all'")
         elif key in ("lrn", "preset"):
             parse_choice("LRN" if key == "lrn" else key, value, LRNS if key == "lrn" else PRESETS)
         elif key == "slowdown" and not 0 <= parse_number(value) <= 1000:
@@ -190,11 +194,11 @@ def read_package(text: str) -> Package:
     path = Path(os.path.abspath(os.path.expanduser(text)))
     for folder in (path, path / "impls") if text else ():
         if folder.name == "impls" and (folder / "__init__.py").is_file():
-            return Package(folder, digest(folder))
+            return Package(folder, package_hash(folder))
     raise UsageError(f"--ab impls: expected a checkout or its folder impls, found no impls/__init__.py in {text!r}")
 
 
-def digest(folder: Path) -> str:
+def package_hash(folder: Path) -> str:
     """Hash of the names and contents of all *.py files below a folder, eight hex digits."""
     sha256 = hashlib.sha256()
     try:

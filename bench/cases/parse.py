@@ -133,6 +133,12 @@ def is_variable(name: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z_]\w*", name))
 
 
+def refuse_visible(what: str, name: str) -> None:
+    """UsageError for the variable that selects GPUs: NVML is read in this process, under its own value."""
+    if name == "CUDA_VISIBLE_DEVICES":
+        raise UsageError(f"{what}: set it for the whole command instead: {name}=1 alexnet-bench ...")
+
+
 def split_list(text: str) -> list[str]:
     """The words of a comma-separated list."""
     return [word.strip() for word in text.split(",")]

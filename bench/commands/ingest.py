@@ -25,8 +25,8 @@ from bench.record.journal import Journal
 from bench.record.pairs import within
 from bench.record.run import Run
 
-#: Axes of a Case that a benchmark's parameters may name; ``_case`` has the defaults.
-AXES = ("variant", "framework", "mode", "device", "precision", "layout", "batch", "pass", "threads")
+#: Fields of a Case that a benchmark's parameters may name; ``_case`` has the defaults.
+PARAMETERS = ("variant", "framework", "mode", "device", "precision", "layout", "batch", "pass", "threads")
 LONGEST = 200  # characters of a name
 
 
@@ -228,7 +228,9 @@ def _case(benchmark: Benchmark) -> Case:
     """The Case of a benchmark: its full name, and the axes that its parameters or extra_info give."""
     values = {**(benchmark.get("params") or {}), **benchmark.get("extra_info", {})}
     known = {
-        axis: _word(values[axis]) for axis in AXES if isinstance(values.get(axis), str | int) and str(values[axis])
+        axis: _word(values[axis])
+        for axis in PARAMETERS
+        if isinstance(values.get(axis), str | int) and str(values[axis])
     }
     whole = {
         axis: int(known[axis]) for axis in ("batch", "threads") if re.fullmatch(r"[1-9]\d{0,8}", known.get(axis, ""))

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import click
+
+from bench import UsageError
+from bench.cases.parse import option_name
+
 Parser = Callable[[str, str], Any]  # (option name, text) -> value; raises UsageError
 T = TypeVar("T")
 
@@ -69,3 +74,11 @@ def convert(request: Any, target: type[T], **changes: Any) -> T:
     names = {field.name for field in dataclasses.fields(target)}  # type: ignore[arg-type]
     shared = {field.name: getattr(request, field.name) for field in dataclasses.fields(request) if field.name in names}
     return target(**{**shared, **changes})
+
+
+def refuse_others(request: type, why: str) -> None:
+    """UsageError for an option on the command line that is no field of ``request``; variables are ignored."""
+    context, taken = click.get_current_context(silent=True), {field.name for field in dataclasses.fields(request)}
+    for field in sorted(context.params.keys() - taken) if context else ():
+        if context and context.get_parameter_source(field) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(f"{why}; leave out {option_name(field)}")

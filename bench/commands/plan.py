@@ -8,7 +8,7 @@ from pathlib import Path
 
 import impls
 from bench import UsageError
-from bench.cases.arm import AXES, Ab, parse_ab
+from bench.cases.arm import CASE_FIELDS, Ab, parse_ab
 from bench.cases.axes import Axes, has_lrn
 from bench.cases.case import PRECISIONS, Case
 from bench.cases.parse import parse_choices, parse_layouts, parse_modes
@@ -115,11 +115,11 @@ def name_guests(nets: Iterable[NetFile], frameworks: Sequence[str]) -> dict[str,
 
 def refuse_with_ab(request: RunRequest, ab: Ab) -> None:
     """UsageError for an option that cannot be combined with this --ab."""
-    own = ab.key in (*AXES, "threads", "python", "net")
+    own = ab.key in (*CASE_FIELDS, "threads", "python", "net")
     if own and getattr(request, ab.key) != getattr(RunRequest(), ab.key):
-        raise UsageError(f"--ab {ab.key} and --{ab.key}: expected one of them")
+        raise UsageError(f"--ab {ab.key} and --{ab.key}: give only one of the two")
     if ab.key.startswith("env:") and ab.key[4:] in dict(request.env):
-        raise UsageError(f"--ab {ab.key} and --env {ab.key[4:]}: expected one of them")
+        raise UsageError(f"--ab {ab.key} and --env {ab.key[4:]}: give only one of the two")
     if request.net:
         raise UsageError("--ab and --net: compare two nets with --ab net=A.py:f,B.py:f, or leave --ab out")
     if request.protocol == "classic":
@@ -128,7 +128,7 @@ def refuse_with_ab(request: RunRequest, ab: Ab) -> None:
 
 def axes_of(request: RunRequest, frameworks: Sequence[str], guests: Mapping[str, Guest] | None = None) -> Axes:
     guests = guests or {}
-    beside = [guest.framework for guest in guests.values() if guest.framework not in frameworks]
+    guest_frameworks = [guest.framework for guest in guests.values() if guest.framework not in frameworks]
     usual = (32,) if request.protocol == "classic" else (8,) if "cpu" in request.device else (128,)
     return convert(
         request,
@@ -136,8 +136,8 @@ def axes_of(request: RunRequest, frameworks: Sequence[str], guests: Mapping[str,
         variants=request.variant,
         ours=frameworks,
         guests=[(guest.framework, label) for label, guest in guests.items()],
-        modes=parse_modes(frameworks, request.mode, request.device) | parse_modes(beside, None),
-        layouts=parse_layouts(frameworks, request.layout) | parse_layouts(beside, None),
+        modes=parse_modes(frameworks, request.mode, request.device) | parse_modes(guest_frameworks, None),
+        layouts=parse_layouts(frameworks, request.layout) | parse_layouts(guest_frameworks, None),
         lrns=request.lrn,
         presets=request.preset,
         devices=request.device,

@@ -18,17 +18,17 @@ from bench.cases.case import LRNS
 from bench.cases.layer_table import format_shape
 from bench.cases.passes import Timed, profiled_passes
 from bench.cases.protocol import Protocol
-from bench.commands.options import convert
+from bench.commands.options import convert, refuse_others
 from bench.commands.plan import Plan, axes_of, change_protocol, choose_frameworks, worker_settings
-from bench.commands.requests import ProfileRequest, RunRequest
-from bench.controller import session
+from bench.commands.requests import ProfileRequest, RunRequest, ShowRequest
+from bench.commands.results import measure, tell_end
 from bench.controller.pool import preflight
 from bench.output import console, run_notes
 from bench.output.plots.kinds import draw_run_folder
-from bench.output.progress import Progress
 from bench.output.results_table import interval_text
 from bench.record import csvfile, layer_times
 from bench.record.columns import names
+from bench.record.events import StopReason
 from bench.record.layer_times import SUM
 from bench.record.run import Run
 from bench.stats import descriptive
@@ -45,17 +45,14 @@ AGREES = (0.9, 1.1)
 
 def main(request: ProfileRequest) -> int:
     if request.run:
+        refuse_others(ShowRequest, "RUN: a profile has its own settings")
         made = Run(request.run)
         if not made.protocol.shared_workers:
             raise UsageError(f"{made.folder}: expected a Run of `profile`; for other Runs use `plot --kind roofline`")
-        return show(made, "", request.as_json)
+        return show(made, None, request.as_json)
     plan = plan_profile(request)
     preflight(plan.cases, plan.settings)
-    name = f"profile-{'-'.join(request.variant)}"
-    with Progress(plan.protocol) as progress:
-        folder, reason = session.measure(
-            plan.cases, plan.protocol, plan.settings, request.out, name, watcher=progress, waiting=console.tell
-        )
+    folder, reason = measure(plan, request.out, f"profile-{'-'.join(request.variant)}")
     return show(Run(folder), reason, request.as_json)
 
 
@@ -70,7 +67,7 @@ def plan_profile(request: ProfileRequest) -> Plan:
     return Plan(cases, change_protocol(RULES, request), worker_settings(request))
 
 
-def show(made: Run, reason: str, as_json: bool) -> int:
+def show(made: Run, reason: StopReason | None, as_json: bool) -> int:
     """Write profile.csv and the plots, print the tables; exit code 1 if a Case failed, 130 if interrupted."""
     console.tell_problems(made)
     rows = list(layer_times.layer_rows(made))
@@ -90,9 +87,8 @@ def show(made: Run, reason: str, as_json: bool) -> int:
     for variant, reason_ in failed:
         if reason_ != "not measured":
             console.tell(f"{variant}: {reason_}")
-    if reason == "interrupted":
-        console.tell(f"interrupted: continue with `alexnet-bench run --resume {made.folder}`")
-    return 130 if reason == "interrupted" else 1 if failed else 0
+    tell_end(made.folder, reason)
+    return 130 if reason == StopReason.INTERRUPTED else 1 if failed else 0
 
 
 def tables(made: Run, rows: Sequence[layer_times.Row]) -> None:

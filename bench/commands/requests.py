@@ -20,6 +20,7 @@ from bench.cases.parse import (
     parse_device,
     parse_percent,
     parse_seconds,
+    refuse_visible,
     resolve_interpreter,
     split_list,
 )
@@ -76,6 +77,7 @@ def _parse_variable(what: str, text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not is_variable(name):
         raise UsageError(f"{what}: expected NAME or NAME=VALUE, found {text!r}")
+    refuse_visible(f"{what} {name}", name)
     if not equals and name not in os.environ:
         raise UsageError(f"{what} {name}: not set here; pass {what} {name}=VALUE")
     return name, value if equals else os.environ[name]
@@ -88,6 +90,10 @@ _IN_DEFAULT_RUN = ", ".join(name for name, framework in PEERS.items() if framewo
 _TRAINING = " and ".join(each.name for each in PASSES.values() if each.training)
 _MODES = "; ".join(f"{name}: {', '.join(framework.modes)}" for name, framework in PEERS.items())
 _LAYOUTS = "; ".join(f"{name}: {', '.join(framework.layouts)}" for name, framework in PEERS.items())
+_KINDS = "; ".join(f"{kind.name}: {kind.help}" for kind in KINDS.values())
+_PRESET = ("LIST", "equal (same settings for all) or default (nothing set)", _some_of("preset", _presets), "equal")
+_WEIGHTS = ("FILE", "Caffe's .npy or a .safetensors; default: drawn from --seed", parse_path)
+_OUT = ("DIR", "parent of the new Run folder", parse_path, "results")
 
 
 def _json(help: str = "print JSON on stdout") -> Any:
@@ -109,9 +115,7 @@ class WorkerOptions:
     framework: str | None = option("LIST", f"{', '.join(PEERS)}, or all; default: {_IN_DEFAULT_RUN}, if installed")
     mode: str | None = option("LIST", _MODES)
     device: tuple[str, ...] = option("DEVICE", "cpu, cuda, or cuda:1", _parse_devices, "cpu")
-    size: int | None = option("PIXELS", "input size; default: the variant's own", parse_count)
     threads: int | None = option("N", "default: all cores this process may use", parse_count)
-    seed: int = option("N", "for weights, images and the order of turns", _parse_seed, "0")
     python: tuple[tuple[str, str], ...] = option(
         "FRAMEWORK=PATH", "another interpreter for one framework", _parse_interpreter, repeated=True
     )
@@ -124,7 +128,17 @@ class WorkerOptions:
 
 
 @dataclass(frozen=True)
-class NetOptions(WorkerOptions, VariantOption):
+class SizeOption:
+    size: int | None = option("PIXELS", "input size; default: the variant's own", parse_count)
+
+
+@dataclass(frozen=True)
+class SeedOption:
+    seed: int = option("N", "for weights, images and the order of turns", _parse_seed, "0")
+
+
+@dataclass(frozen=True)
+class NetOptions(SeedOption, SizeOption, WorkerOptions, VariantOption):
     """The nets, and their arithmetic."""
 
     precision: str = option("LIST", "fp32, bf16, or on a GPU tf32", default="fp32")
@@ -134,12 +148,15 @@ class NetOptions(WorkerOptions, VariantOption):
 
 @dataclass(frozen=True)
 class RunRequest(NetOptions):
+    """Verify that the nets are equal, time them in alternating turns, and write a Run folder.
+
+    Exit 1 if a case failed; with --ab the exit code is that of `compare`.
+    """
+
     net: tuple[str, ...] = option(
         "FILE.py:FUNCTION", "a net of your own, timed with ours; see examples/", repeated=True
     )
-    preset: tuple[str, ...] = option(
-        "LIST", "equal (same settings for all) or default (nothing set)", _some_of("preset", _presets), "equal"
-    )
+    preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_counts)
     pass_: tuple[str, ...] = option("LIST", f"{', '.join(PASSES)}, or all", _some_of("pass", lambda: PASSES), "all")
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 5", parse_count)
@@ -159,8 +176,8 @@ class RunRequest(NetOptions):
     protocol: str = option(
         "NAME", "rounds, or classic (the article's)", _one_of("protocol", ("rounds", "classic")), "rounds"
     )
-    weights: Path | None = option("FILE", "Caffe's .npy or a .safetensors; default: drawn from --seed", parse_path)
-    out: Path = option("DIR", "parent of the new Run folder", parse_path, "results")
+    weights: Path | None = option(*_WEIGHTS)
+    out: Path = option(*_OUT)
     name: str | None = option("NAME", "suffix of the Run folder's name; default: the variants")
     resume: Path | None = option(
         "FOLDER", "continue an interrupted Run with its own settings", parse_path, environment=False
@@ -184,15 +201,25 @@ class ResumeRequest:
 
 
 @dataclass(frozen=True)
-class LayersRequest(WorkerOptions, VariantOption):
+class LayersRequest(SizeOption, WorkerOptions, VariantOption):
+    """Print every layer's shape, params, state and MACs.
+
+    With --framework, add what each framework reports; exit 1 if they differ.
+    """
+
     variant: tuple[str, ...] = option("LIST", _VARIANT_HELP, _VARIANTS, "all")
     as_json: bool = _json()
 
 
 @dataclass(frozen=True)
 class VerifyRequest(NetOptions):
+    """Compare logits, loss and every gradient of each framework with a float64 reference.
+
+    Exit 1 if any differs.
+    """
+
     batch: int | None = option("N", "batch size; default 2, or that of --against", parse_count)
-    weights: Path | None = option("FILE", "Caffe's .npy or a .safetensors; default: drawn from --seed", parse_path)
+    weights: Path | None = option(*_WEIGHTS)
     dump: Path | None = option("FILE.npz", "write the input, weights and one framework's results", parse_path)
     against: Path | None = option(
         "FILE.npz", "compare with another implementation's values instead of float64", parse_path
@@ -205,21 +232,38 @@ class VerifyRequest(NetOptions):
 
 @dataclass(frozen=True)
 class ProfileRequest(NetOptions):
+    """Time each layer of a net as a net of its own, next to the whole net and the measured peak.
+
+    RUN shows an existing profile. Exit 1 if a case failed.
+    """
+
     run: Path | None = argument("[RUN]")
-    preset: tuple[str, ...] = option(
-        "LIST", "equal (same settings for all) or default (nothing set)", _some_of("preset", _presets), "equal"
-    )
+    preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 32 on a CPU, 128 on a GPU", _parse_counts)
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 3", parse_count)
     burn_in: int | None = option("N", "default 3", parse_count)
     iterations: int | None = option("N", "samples per layer and Round; default 6", parse_count)
     max_time_s: float | None = option("SECONDS", "limit for the whole Run; the first Round always runs", parse_seconds)
-    out: Path = option("DIR", "parent of the new Run folder", parse_path, "results")
+    out: Path = option(*_OUT)
     as_json: bool = _json()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowRequest:
+    """Options of `profile` that RUN accepts."""
+
+    run: Path
+    as_json: bool = False
 
 
 @dataclass(frozen=True)
 class CompareRequest:
+    """Compare two Run folders: is any case slower in CANDIDATE than in BASE?
+
+    With BASE alone, compare the pairs within that Run. Exit 1 if a case is slower, 4 if incomparable or missing, 3 if
+    inconclusive with --strict.
+    """
+
     base: Path = argument("BASE", required=True)
     candidate: Path | None = argument("[CANDIDATE]")
     margin: float = option("PERCENT", "smallest difference that counts", parse_percent, "2")
@@ -231,7 +275,13 @@ class CompareRequest:
 
 
 @dataclass(frozen=True)
-class SelftestRequest(WorkerOptions, VariantOption):
+class SelftestRequest(SeedOption, SizeOption, WorkerOptions, VariantOption):
+    """Test the harness itself: clock, known durations, a missing wait, overhead, and statistics by simulation.
+
+    --aa and --power time a real case against itself; RUN... evaluates such Runs again. Exit 1 if a check fails. The
+    result is stored in selftest.json under --out.
+    """
+
     runs: tuple[Path, ...] = argument("[RUN...]", repeated=True)
     aa: bool = flag("compare a case with itself: no difference may be found")
     power: float | None = option("PERCENT", "slow one side down by this much: it must be found", parse_percent)
@@ -248,18 +298,27 @@ class SelftestRequest(WorkerOptions, VariantOption):
 
 @dataclass(frozen=True)
 class EnvRequest(WorkerOptions):
+    """Inspect this machine: frameworks, devices, libraries, noise; with advice on what to fix."""
+
     as_json: bool = _json()
 
 
 @dataclass(frozen=True)
 class PlotRequest:
+    """Plot result CSVs or Run folders; default: the newest Run."""
+
     results: tuple[Path, ...] = argument("[CSV_OR_RUN...]", repeated=True)
-    kind: str = option("KIND", f"one of {', '.join(KINDS)}", _one_of("kind", KINDS), "times")
+    kind: str = option("KIND", _KINDS, _one_of("kind", KINDS), "times")
     output: Path | None = option("FILE", "PNG, SVG or PDF by suffix; default: KIND.png", parse_path)
 
 
 @dataclass(frozen=True)
 class ReportRequest:
+    """Write one self-contained HTML page of a Run: verdict, tables, plots, conditions, raw data.
+
+    Default: the newest Run. Several Runs share one page. It needs no network and no other file.
+    """
+
     runs: tuple[Path, ...] = argument("[RUN...]", repeated=True)
     output: Path | None = option("FILE.html", "default: report.html in the Run's folder", parse_path)
     margin: float = option("PERCENT", "as for `compare`", parse_percent, "2")
@@ -267,6 +326,8 @@ class ReportRequest:
 
 @dataclass(frozen=True)
 class ExportRequest:
+    """Convert a Run to the format of another program: benchmark store, dashboard, trace viewer, Markdown."""
+
     run: Path = argument("RUN", required=True)
     format: str = option(
         "FORMAT", "pytest-benchmark, bencher, github-action-benchmark, trace or markdown", required=True
@@ -276,7 +337,12 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class IngestRequest:
+    """Convert pytest-benchmark JSON files to a Run, for compare, plot and report.
+
+    A file of alexnet-bench (`make ci-bench`, `export`) is restored to its Run. Of others each FILE becomes a Round.
+    """
+
     files: tuple[Path, ...] = argument("FILE...", repeated=True, required=True)
-    out: Path = option("DIR", "parent of the new Run folder", parse_path, "results")
+    out: Path = option(*_OUT)
     name: str | None = option("NAME", "suffix of the Run folder's name; default: the file's name")
     as_json: bool = _json()

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from bench import UsageError
 from bench.cases.arm import Ab, parse_ab
-from bench.commands import profile
-from bench.commands import run as run_command
+from bench.commands import profile, results
 from bench.commands.options import convert
 from bench.commands.plan import name_guests, read_weights, refuse_with_ab
 from bench.commands.requests import ResumeRequest, RunRequest
 from bench.controller.rounds import Rounds
-from bench.controller.session import interruptible
+from bench.controller.session import Interruptible
 from bench.controller.settings import WorkerSettings
 from bench.controller.worker_process import WorkerDied
 from bench.machine import host
@@ -30,8 +29,8 @@ def main(request: ResumeRequest) -> int:
     folder = request.resume
     run = Run(folder)
     if run.head.schema != SCHEMA:
-        raise UsageError(f"--resume: the Run is of schema {run.head.schema}, expected {SCHEMA}: start anew")
-    with interruptible(), DeviceLock([case.device for case in run.cases], console.tell):
+        raise UsageError(f"--resume: the Run is of schema {run.head.schema}, expected {SCHEMA}: start a new Run")
+    with Interruptible(), DeviceLock([case.device for case in run.cases], console.tell):
         run = Run(folder)  # another process may have continued it while this one waited
         if reason := ended(run):
             return show(run, reason, request.as_json)
@@ -40,29 +39,27 @@ def main(request: ResumeRequest) -> int:
         protocol = run.protocol
         if request.max_time_s is not None:
             protocol = dataclasses.replace(protocol, max_time_s=request.max_time_s)
-        progress = Progress(protocol)
-        rounds = Rounds(run.cases, protocol, settings, folder, progress, earlier=run)
-        if dropped := rounds.go_on():
-            console.tell(f"{folder / 'run.jsonl'}: the last line was cut off; its {dropped} bytes are removed")
-        reason = rounds.run()
-    progress.done()
+        with Progress(protocol) as progress:
+            rounds = Rounds(run.cases, protocol, settings, folder, progress, earlier=run)
+            if dropped := rounds.resume():
+                console.tell(f"{folder / 'run.jsonl'}: the last line was cut off; its {dropped} bytes are removed")
+            reason = rounds.run()
     return show(Run(folder), reason, request.as_json)
 
 
-def show(run: Run, reason: str, as_json: bool) -> int:
+def show(run: Run, reason: StopReason, as_json: bool) -> int:
     """Print the results as the command that made the Run does."""
     if run.protocol.shared_workers:
         return profile.show(run, reason, as_json)
-    return run_command.show(run, reason, as_json)
+    return results.show(run, reason, as_json)
 
 
-def ended(run: Run) -> str:
-    """Why a Run ended, if it has nothing left to measure; else empty."""
+def ended(run: Run) -> StopReason | None:
+    """Why a Run ended, if it has nothing left to measure."""
     stops = {stop.group: stop.reason for stop in run.events_of(Stop)}
     all_stopped = stops.keys() == set(run.group_of.values()) and StopReason.TIME_CAP not in stops.values()
     last = run.events[-1]
-    over = all_stopped and isinstance(last, End) and last.reason != StopReason.INTERRUPTED
-    return last.reason if over and isinstance(last, End) else ""
+    return last.reason if all_stopped and isinstance(last, End) and last.reason != StopReason.INTERRUPTED else None
 
 
 def settings_as_before(run: Run, request: ResumeRequest) -> WorkerSettings:
@@ -112,7 +109,7 @@ def refuse_other_machine(run: Run, settings: WorkerSettings) -> None:
     for what in (*MACHINE, "memory_mib", "alexnet_bench"):
         before, after = getattr(then, what), getattr(now, what)
         if before != after:
-            raise UsageError(f"--resume: the Run was made with {what} {before}, found {after}: start anew")
+            raise UsageError(f"--resume: the Run was made with {what} {before}, found {after}: start a new Run")
     known = {worker.worker: worker for worker in run.events_of(Worker)}
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
         for case in {case.worker: case for case in run.cases if case.worker in known}.values():
@@ -127,5 +124,5 @@ def refuse_other_machine(run: Run, settings: WorkerSettings) -> None:
                 if had[what] != has.get(what):
                     raise UsageError(
                         f"--resume: the Run was made with {what} {had[what]} in {case.worker}, found "
-                        f"{has.get(what)}: start anew"
+                        f"{has.get(what)}: start a new Run"
                     )

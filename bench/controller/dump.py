@@ -90,12 +90,12 @@ def values(arrays: dict[str, np.ndarray], variant: Variant, source: str) -> Valu
     """Check a dump's arrays against the variant, at the size of the input. UsageError names a wrong array."""
     images = arrays.get("input")
     size = variant.input_size
-    needed = {"input": (None, size, size, 3), "logits": None, "loss": ()}
     parameters = {layer.name: layer.trainable(shape) for layer, shape, _ in variant.placed() if layer.trainable(shape)}
     gradients = {f"gradients/{layer}/{name}": s for layer, by_name in parameters.items() for name, s in by_name.items()}
     weights = [f"weights/{layer}/{name}" for layer, by_name in shapes(variant).items() for name in by_name]
+    known = {"input", "logits", "loss", *gradients, *weights}
     for name in arrays:
-        if name not in (*needed, *gradients, *weights):
+        if name not in known:
             raise UsageError(
                 one_line(f"{source}: {name}: not an array of a dump of {variant.name}; see `verify --dump`")
             )

@@ -10,7 +10,9 @@ import itertools
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from bench import UsageError
 from bench.cases.case import Case, groups
@@ -23,9 +25,21 @@ from bench.controller.slot import Session
 from bench.controller.watcher import Watcher
 from bench.machine import host
 from bench.record import events, pairs
-from bench.record.events import Place
+from bench.record.events import Place, StopReason
 from bench.record.journal import Journal
 from bench.record.run import Run
+
+#: A Run ends for the first of these that is the reason of a group.
+PRECEDENCE = (StopReason.TIME_CAP, StopReason.MAX_ROUNDS, StopReason.TARGET, StopReason.PLANNED, StopReason.FAILED)
+
+
+class Group(NamedTuple):
+    """Cases whose Workers take turns, the Rounds finished earlier, and the parity set, computed on the first call."""
+
+    number: int
+    cases: list[Case]
+    finished: set[int]
+    proof: Reference
 
 
 class Rounds:
@@ -47,12 +61,11 @@ class Rounds:
         self.earlier = earlier
         self.failed: dict[str, str] = dict(earlier.failed) if earlier else {}
         self.began = time.monotonic()
-        self.reason = "planned"
         self.noise_stays = bool(earlier and earlier.disturbed)
         self.kept: Kept = {}
         """Workers for the next group of their device and precision, if the Protocol shares Workers."""
 
-    def head(self, run_id: str, name: str = "", selftest: dict[str, events.SelfTest] | None = None) -> None:
+    def write_header(self, run_id: str, name: str, selftest: dict[str, events.SelfTest]) -> None:
         """Record the header."""
         given, ab = self.settings.given, self.settings.ab
         self.journal.add(
@@ -69,11 +82,11 @@ class Rounds:
                 cases=self.cases,
                 protocol=self.protocol,
                 fingerprint=host.fingerprint(),
-                selftest=selftest or {},
+                selftest=selftest,
             )
         )
 
-    def go_on(self) -> int:
+    def resume(self) -> int:
         """Resume an earlier Run: Rounds that it had not finished are void and are measured again.
 
         Returns how many bytes of an unfinished last line were removed.
@@ -85,37 +98,49 @@ class Rounds:
                 self.journal.add(events.Void(group, round_, attempt, "the Run was cut off in it"))
         return dropped
 
-    def run(self) -> str:
-        """Measure every group and return the stop reason: planned, target, max_rounds, time_cap, interrupted or, if all
-        Cases failed, failed. The journal gets an ``end`` event unless the disk is full."""
-        scratch = Path(tempfile.mkdtemp(prefix="alexnet-bench-"))
+    def run(self) -> StopReason:
+        """Measure every group and return why the Run ended: ``FAILED`` only if every Case failed.
+
+        The journal gets an ``end`` event unless the disk is full.
+        """
+        scratch, reason = Path(tempfile.mkdtemp(prefix="alexnet-bench-")), StopReason.FAILED
         try:
-            if self.protocol.shared_workers:
-                self._all_groups(scratch)
-            else:
-                for number, cases in enumerate(groups(self.cases)):
-                    self._stop(number, self._group(number, cases, scratch))
-                    shutil.rmtree(scratch / str(number), ignore_errors=True)
+            everything = list(self._groups(scratch))
+            reasons: list[StopReason] = []
+            for together in [everything] if self.protocol.shared_workers else [[group] for group in everything]:
+                reasons += self._measure(together)
+                for group in together:
+                    shutil.rmtree(scratch / str(group.number), ignore_errors=True)
+            reason = next(reason for reason in PRECEDENCE if reason in reasons)
         except KeyboardInterrupt:
-            self.reason = "interrupted"
-        except BaseException:
-            self.reason = "failed"
-            raise
+            reason = StopReason.INTERRUPTED
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             if not self.journal.broken:
-                self.journal.add(events.End(events.StopReason(self.reason)))
-        return self.reason
+                self.journal.add(events.End(reason))
+        return reason
+
+    def _groups(self, scratch: Path) -> Iterator[Group]:
+        for number, cases in enumerate(groups(self.cases)):
+            proof = functools.cache(functools.partial(self._proof, number, cases, scratch))
+            yield Group(number, cases, self.earlier.finished(number) if self.earlier else set(), proof)
 
     def _guests(self) -> list[events.GuestNet]:
         """Users' nets, for the header; the two Arms of an --ab may have nets of the same label."""
         guests = ((self.settings.guest(case), case.arm) for case in self.cases)
         distinct = dict.fromkeys((guest, arm) for guest, arm in guests if guest)
-        return [events.GuestNet(**guest.recorded(), label=guest.label, arm=arm) for guest, arm in distinct]
-
-    def _stop(self, number: int, reason: str) -> None:
-        self.journal.add(events.Stop(number, events.StopReason(reason)))
-        self.reason = "time_cap" if "time_cap" in (reason, self.reason) else reason
+        return [
+            events.GuestNet(
+                file=Path(guest.path).name,  # without its folder, since a Run may be published
+                function=guest.function,
+                sha256=guest.sha256,
+                label=guest.label,
+                arm=arm,
+                framework=guest.framework,
+                takes_weights=guest.takes_weights,
+            )
+            for guest, arm in distinct
+        ]
 
     def _proof(self, number: int, cases: list[Case], scratch: Path) -> parity.ParitySet:
         """Compute the parity set of a group, while the first Round's Workers import."""
@@ -132,61 +157,52 @@ class Rounds:
         self.journal.add(events.Parity(number, ids, made.tie_free, draws))
         return made
 
-    def _group(self, number: int, cases: list[Case], scratch: Path) -> str:
-        """Run all Rounds of a group and return why it stopped."""
-        proof = functools.cache(functools.partial(self._proof, number, cases, scratch))
-        finished = self.earlier.finished(number) if self.earlier else set()
-        began = time.monotonic()
-        for here, round_ in enumerate(round_ for round_ in range(self.protocol.rounds) if round_ not in finished):
-            live = [case for case in cases if case.id not in self.failed]
-            if not live:
-                return "failed"
-            if len(finished) + here and self._target_reached(live):
-                return "target"
-            if here and self._no_time_for((time.monotonic() - began) / here):
-                return "time_cap"
-            self._round(number, round_, live, proof)
-        if all(case.id in self.failed for case in cases):
-            return "failed"
-        if self.protocol.target_ci is None:
-            return "planned"
-        return "target" if self._target_reached(cases) else "max_rounds"
-
-    def _all_groups(self, scratch: Path) -> None:
-        """Run all groups Round by Round, with one set of Workers per Round."""
-        everything = list(enumerate(groups(self.cases)))
-        proofs = {
-            number: functools.cache(functools.partial(self._proof, number, cases, scratch))
-            for number, cases in everything
-        }
-        finished = {number: self.earlier.finished(number) if self.earlier else set() for number, _ in everything}
-        began, done, reason = time.monotonic(), 0, "planned"
+    def _measure(self, together: list[Group]) -> list[StopReason]:
+        """Run the Rounds of groups, one Round of each at a time, and return why each stopped."""
+        began, rounds_done, out_of_time = time.monotonic(), 0, False
         for round_ in range(self.protocol.rounds):
-            left = [(number, cases) for number, cases in everything if round_ not in finished[number]]
-            if left and done and self._no_time_for((time.monotonic() - began) / done):
-                reason = "time_cap"
+            left = [group for group in together if round_ not in group.finished and self._live(group)]
+            if not left:
+                continue
+            if all(self._target_reached(group) for group in left):
+                break
+            if rounds_done and self._no_time_for((time.monotonic() - began) / rounds_done):
+                out_of_time = True
                 break
             try:
-                for number, cases in left:
-                    if live := [case for case in cases if case.id not in self.failed]:
-                        self._round(number, round_, live, proofs[number])
+                for group in left:
+                    self._round(group, round_)
             finally:
                 for worker in self.kept.values():
                     worker.process.kill()
                 self.kept = {}
-            done += bool(left)
-        for number, cases in everything:
-            self._stop(number, "failed" if all(case.id in self.failed for case in cases) else reason)
+            rounds_done += 1
+        reasons = [self._stop_reason(group, out_of_time) for group in together]
+        for group, reason in zip(together, reasons, strict=True):
+            self.journal.add(events.Stop(group.number, reason))
+        return reasons
 
-    def _round(self, group: int, round_: int, cases: list[Case], proof: Reference) -> None:
+    def _live(self, group: Group) -> list[Case]:
+        """The Cases of a group that have not failed."""
+        return [case for case in group.cases if case.id not in self.failed]
+
+    def _stop_reason(self, group: Group, out_of_time: bool) -> StopReason:
+        if not self._live(group):
+            return StopReason.FAILED
+        if out_of_time:
+            return StopReason.TIME_CAP
+        if self.protocol.target_ci is None:
+            return StopReason.PLANNED
+        return StopReason.TARGET if self._target_reached(group) else StopReason.MAX_ROUNDS
+
+    def _round(self, group: Group, round_: int) -> None:
         """Run one Round; repeat it if a Worker died, or if noise disturbed it and repeats are left."""
         deaths = disturbed = 0
-        for attempt in itertools.count(self.earlier.next_attempt(group, round_) if self.earlier else 0):
-            cases = [case for case in cases if case.id not in self.failed]
-            if not cases:
+        for attempt in itertools.count(self.earlier.next_attempt(group.number, round_) if self.earlier else 0):
+            if not (cases := self._live(group)):
                 return
-            place, began = Place(group, round_, attempt), time.monotonic()
-            result = Round(self.session, place, proof, self.kept, spare=not deaths).run(cases)
+            place, began = Place(group.number, round_, attempt), time.monotonic()
+            result = Round(self.session, place, group.proof, self.kept, spare=not deaths).run(cases)
             self.kept = result.kept
             self.failed |= result.failed
             if result.void:
@@ -203,13 +219,12 @@ class Rounds:
             self.journal.add(events.RoundEnd(*place, result.disturbed))
             return
 
-    def _target_reached(self, cases: list[Case]) -> bool:
+    def _target_reached(self, group: Group) -> bool:
         """Whether every interval of the group is as narrow as --target-ci; asked between Rounds only."""
         target = self.protocol.target_ci
         if target is None:
             return False
-        run = Run(self.folder)
-        live = [case for case in cases if case.id not in self.failed]
+        run, live = Run(self.folder), self._live(group)
         if any(len(run.samples(case)) < self.protocol.target_from for case in live):
             return False
         return pairs.widest(run, live) <= target

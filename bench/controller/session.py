@@ -11,6 +11,7 @@ from bench.controller.settings import WorkerSettings
 from bench.controller.watcher import Watcher
 from bench.machine.lock import DeviceLock
 from bench.record import journal, selftest_store
+from bench.record.events import StopReason
 
 
 def measure(
@@ -20,19 +21,19 @@ def measure(
     out: Path,
     name: str,
     *,
-    watcher: Watcher | None = None,
-    waiting: Callable[[str], None] = lambda text: None,
-) -> tuple[Path, str]:
+    watcher: Watcher | None,
+    waiting: Callable[[str], None],
+) -> tuple[Path, StopReason]:
     """Make a Run; return its folder and why it ended. ``waiting`` is called if another Run holds a device."""
-    with interruptible(), DeviceLock([case.device for case in cases], waiting):
+    with Interruptible(), DeviceLock([case.device for case in cases], waiting):
         folder = journal.new_folder(out, name)
         rounds = Rounds(cases, protocol, settings, folder, watcher)
-        rounds.head(folder.name, name, selftest_store.latest(out))
+        rounds.write_header(folder.name, name, selftest_store.latest(out))
         reason = rounds.run()
     return folder, reason
 
 
-class interruptible:
+class Interruptible:
     """Context in which SIGTERM ends a Run as Ctrl-C does: measurements are kept."""
 
     def __enter__(self) -> None:

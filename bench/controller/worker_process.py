@@ -45,7 +45,7 @@ class WorkerDied(Exception):
 
     def __init__(self, worker: str, kind: FaultKind, reason: str, tail: str):
         super().__init__(f"{worker}: {reason}")
-        self.worker, self.kind, self.reason, self.tail = worker, kind, reason, tail
+        self.kind, self.reason, self.tail = kind, reason, tail
 
     @property
     def last_words(self) -> str:

@@ -29,13 +29,12 @@ SLOWDOWN = 0x8 | 0x20 | 0x40 | 0x80
 FACTS = ("sm_mhz", "watts", "temp_c", "reasons", "pids")
 
 
-def read(device: str, visible: str | None = None) -> dict[str, Any]:
+def read(device: str) -> dict[str, Any]:
     """Current readings of a Worker's ``device`` (cuda, cuda:1); all None for ``cpu``.
 
-    ``visible`` is CUDA_VISIBLE_DEVICES, by default the caller's. ``reasons`` is NVML's bitmask; ``pids`` are all
-    processes that compute on the card, including ours.
+    ``reasons`` is NVML's bitmask; ``pids`` are all processes that compute on the card, including ours.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return _facts(_handle(select_card(device, visible)) if device != "cpu" else None)
 
 

@@ -26,7 +26,8 @@ class Progress(Watcher):
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.done()
+        if self.live:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
     def on_reference(self, case: Case) -> None:
         size = f" at {case.size} px" if case.size else ""
@@ -74,7 +75,3 @@ class Progress(Watcher):
             print(f"\r\x1b[2K{text[:100]}", end="", file=sys.stderr, flush=True)
         elif logged:
             print(text, file=sys.stderr, flush=True)
-
-    def done(self) -> None:
-        if self.live:
-            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)

@@ -156,7 +156,7 @@ def _nearest(run: Run) -> list[Callable[[Case], tuple[object, ...]]]:
     if ab.key == "net":  # two nets may be of two frameworks
         return [same]
     # Arms of the same framework, and equal in every axis but the one that the Arms differ in
-    axes = [axis for axis in (*arm.AXES, "guest") if ab.key != axis]
+    axes = [axis for axis in (*arm.CASE_FIELDS, "guest") if ab.key != axis]
     return [lambda case: (*same(case), case.framework, *(getattr(case, axis) for axis in axes))]
 
 

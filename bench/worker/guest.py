@@ -54,16 +54,6 @@ class Guest:
         stem = Path(self.path).stem
         return re.sub(r"[^\w.]+", "_", stem if self.function == "build" else f"{stem}.{self.function}")
 
-    def recorded(self) -> dict[str, Any]:
-        """Fields for the Run's header; the file name without its folder, since a Run may be published."""
-        return {
-            "file": Path(self.path).name,
-            "function": self.function,
-            "sha256": self.sha256,
-            "takes_weights": self.takes_weights,
-            "framework": self.framework,
-        }
-
 
 @dataclass(frozen=True)
 class NetFile:

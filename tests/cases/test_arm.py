@@ -70,9 +70,9 @@ def test_two_modes_are_read_where_a_framework_has_two():
         ("threads=1,two", "--ab threads: expected a whole number, at least 1, found 'two'"),
         ("mode=eager,xla", "torch has no mode 'xla': choose eager or compile"),
         ("mode=eager,", "torch has no mode '': choose eager or compile"),
-        ("mode=all,eager", "--ab mode: expected one a side, found 'all'"),
+        ("mode=all,eager", "--ab mode: expected one value per side, found 'all'"),
         ("layout=nchw,nwhc", "torch has no layout 'nwhc': choose nchw or channels_last"),
-        ("layout=all,all", "--ab layout: expected one a side, found 'all'"),
+        ("layout=all,all", "--ab layout: expected one value per side, found 'all'"),
         ("slowdown=0,fast", "--ab slowdown: expected percent, 0 to 1000, found 'fast'"),
         ("slowdown=-1,0", "--ab slowdown: expected percent, 0 to 1000, found '-1'"),
         ("slowdown=0,1001", "--ab slowdown: expected percent, 0 to 1000, found '1001'"),
@@ -105,14 +105,14 @@ def test_a_mistake_says_what_was_expected_and_what_was_found(text, message):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--ab", "threads=1,2", "--threads", "2"), "--ab threads and --threads: expected one of them"),
-        (("--ab", "mode=noop,part", "--mode", "part"), "--ab mode and --mode: expected one of them"),
-        (("--ab", "layout=nhwc,nhwc", "--layout", "nhwc"), "--ab layout and --layout: expected one of them"),
+        (("--ab", "threads=1,2", "--threads", "2"), "--ab threads and --threads: give only one of the two"),
+        (("--ab", "mode=noop,part", "--mode", "part"), "--ab mode and --mode: give only one of the two"),
+        (("--ab", "layout=nhwc,nhwc", "--layout", "nhwc"), "--ab layout and --layout: give only one of the two"),
         (
             ("--ab", f"python={sys.executable},{sys.executable}", "--python", f"null={sys.executable}"),
-            "--ab python and --python: expected one of them",
+            "--ab python and --python: give only one of the two",
         ),
-        (("--ab", "env:X=1,2", "--env", "X=3"), "--ab env:X and --env X: expected one of them"),
+        (("--ab", "env:X=1,2", "--env", "X=3"), "--ab env:X and --env X: give only one of the two"),
         (
             ("--ab", "slowdown=0,0", "--protocol", "classic"),
             "--ab: the classic protocol takes no turns; leave --protocol out",
@@ -127,7 +127,10 @@ def test_option_that_conflicts_with_ab_is_one_line_and_exit_2(args, message):
 
 def test_an_option_of_the_environment_is_no_way_round():
     result = dry_run("--ab", "threads=1,2", ALEXNET_BENCH_THREADS="2")
-    assert (result.exit_code, result.stderr) == (2, "alexnet-bench: --ab threads and --threads: expected one of them\n")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "alexnet-bench: --ab threads and --threads: give only one of the two\n",
+    )
 
 
 def test_a_mode_that_one_of_two_frameworks_lacks_is_a_mistake():

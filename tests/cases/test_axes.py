@@ -198,7 +198,7 @@ class TestGuests:
     def test_beside_an_ab_of_two_nets_it_is_refused(self, nets):
         ab = f"net={nets}/mine.py:build,{nets}/yours.py:build"
         found = mistake("--framework", "null", "--net", f"{nets}/mine.py:build", "--ab", ab)
-        assert found == "--ab net and --net: expected one of them"
+        assert found == "--ab net and --net: give only one of the two"
 
     def test_an_ab_of_two_nets_makes_two_cases_with_those(self, nets):
         both = ids("--ab", f"net={nets}/mine.py:build,{nets}/yours.py:build")
@@ -226,9 +226,9 @@ class TestAb:
         ("args", "message"),
         [
             (("--ab", "lrn=native,slow"), "unknown LRN 'slow': choose native or fast"),
-            (("--ab", "preset=all,equal"), "--ab preset: expected one a side, found 'all'"),
-            (("--ab", "lrn=native,fast", "--lrn", "fast"), "--ab lrn and --lrn: expected one of them"),
-            (("--ab", "preset=equal,default", "--preset", "all"), "--ab preset and --preset: expected one of them"),
+            (("--ab", "preset=all,equal"), "--ab preset: expected one value per side, found 'all'"),
+            (("--ab", "lrn=native,fast", "--lrn", "fast"), "--ab lrn and --lrn: give only one of the two"),
+            (("--ab", "preset=equal,default", "--preset", "all"), "--ab preset and --preset: give only one of the two"),
             (("--ab", "net=/nowhere/a.py:f,b.py:f"), "--net: cannot read '/nowhere/a.py': No such file or directory; "),
             (("--ab", "lrn=native,fast", "--variant", "owt"), "--ab lrn: owt has no LRN; choose another --variant"),
             (("--framework", "jax", "--ab", "layout=nchw,nhwc"), "jax has no layout 'nchw': choose nhwc"),

@@ -46,7 +46,7 @@ class TestRevisions:
         a, b = revision(tmp_path / "a"), revision(tmp_path / "b", old="None", new="None  # new")
         recorded = arm.parse_ab(f"impls={a},{b}").recorded()
         assert recorded.key == "impls"
-        assert recorded.values == (arm.digest(a / "impls"), arm.digest(b / "impls"))
+        assert recorded.values == (arm.package_hash(a / "impls"), arm.package_hash(b / "impls"))
         assert str(tmp_path) not in str(recorded)
         assert not recorded.identical
         assert [arm.describe_arm(recorded, label) for label in "AB"] == [f"impls {value}" for value in recorded.values]
@@ -59,7 +59,7 @@ class TestRevisions:
     @pytest.mark.parametrize("change", ["text", "name", "folder"])
     def test_a_file_of_another_text_name_or_folder_is_another_revision(self, tmp_path, change):
         folder = revision(tmp_path) / "impls"
-        before = arm.digest(folder)
+        before = arm.package_hash(folder)
         if change == "text":
             (folder / "net.py").write_text("")
         elif change == "name":
@@ -67,18 +67,18 @@ class TestRevisions:
         else:
             (folder / "more").mkdir()
             (folder / "more" / "net.py").write_text("")
-        assert arm.digest(folder) != before
+        assert arm.package_hash(folder) != before
 
     def test_a_package_that_was_changed_since_is_not_timed(self, tmp_path):
         a = revision(tmp_path)
         cases, conditions = null_arms(a, a)
-        then = arm.digest(a / "impls")
+        then = arm.package_hash(a / "impls")
         (a / "impls" / "net.py").write_text("")
         with pytest.raises(UsageError) as error:
             conditions.package(cases[1])
         assert str(error.value) == (
-            f"--ab impls: '{a}' was changed since the Run began: expected {then}, found {arm.digest(a / 'impls')}; "
-            "start anew, and leave it alone"
+            f"--ab impls: '{a}' changed after the Run began: expected {then}, found {arm.package_hash(a / 'impls')}; "
+            "start a new Run and do not edit the folder meanwhile"
         )
 
     @pytest.mark.parametrize(
@@ -108,7 +108,9 @@ class TestRevisions:
         with pytest.raises(UsageError) as error:
             preflight(cases, conditions)
         message = str(error.value)
-        assert message.startswith(f"arm A (impls {arm.digest(tmp_path / 'impls')}) cannot run a Worker for null: ")
+        assert message.startswith(
+            f"arm A (impls {arm.package_hash(tmp_path / 'impls')}) cannot run a Worker for null: "
+        )
         assert why in message
         assert message.endswith("; choose a revision nearer to this one")
         assert "\n" not in message
@@ -123,7 +125,7 @@ class TestRevisions:
         run = make(tmp_path / "run", ab.cases([A]), ab=ab, rounds=10, noise_sd=0.001, cycles=4)
         (pair,) = pairs.within(run)
         assert (pair.word, pair.baseline, pair.candidate) == ("SLOWER", f"{A.id}-A", f"{A.id}-B")
-        old, new = ab.digests()
+        old, new = (package.digest for package in ab.packages)
         assert verdicts.title(run, None) == f"run: B (impls {new}) over A (impls {old})"
 
     def test_arms_that_found_other_conditions_are_not_judged(self, tmp_path):
@@ -144,6 +146,6 @@ class TestRevisions:
         assert a["median_ms"] >= 4
         assert "disagrees with the float64 reference" in b["invalid_reason"]
         header = done.of("run")[0]
-        assert header["ab"]["values"] == [arm.digest(base / "impls"), arm.digest(head / "impls")]
+        assert header["ab"]["values"] == [arm.package_hash(base / "impls"), arm.package_hash(head / "impls")]
         assert str(tmp_path) not in json.dumps(header)
         assert f"{b['case_id']} is not valid" in done.out

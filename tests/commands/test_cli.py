@@ -61,6 +61,14 @@ def invoke(*args, **env):
             ("run", "--env", "NOT_SET_ANYWHERE"),
             "--env NOT_SET_ANYWHERE: not set here; pass --env NOT_SET_ANYWHERE=VALUE",
         ),
+        (
+            ("run", "--env", "CUDA_VISIBLE_DEVICES=1"),
+            "--env CUDA_VISIBLE_DEVICES: set it for the whole command instead: CUDA_VISIBLE_DEVICES=1 alexnet-bench",
+        ),
+        (
+            ("run", "--ab", "env:CUDA_VISIBLE_DEVICES=0,1"),
+            "--ab env:CUDA_VISIBLE_DEVICES: set it for the whole command instead: CUDA_VISIBLE_DEVICES=1 ",
+        ),
         (("run", "--env", "=3"), "--env: expected NAME or NAME=VALUE, found '=3'"),
         (("run", "--protocol", "classic", "--rounds", "3"), "--rounds: the classic protocol has one Round"),
         (("run", "--target-ci", "0"), "--target-ci: expected percent, above 0 and below 100, found '0'"),
@@ -87,8 +95,13 @@ def test_a_mistake_is_one_line_and_exit_2(args, message):
     assert message in line
 
 
-def test_an_unknown_option_is_exit_2():
-    assert invoke("run", "--batches", "3").exit_code == 2
+@pytest.mark.parametrize(
+    "words", ["run --batches 3", "env --seed 1", "env --size 67", "layers --seed 1"], ids=lambda words: words
+)
+def test_an_option_that_a_command_has_not_is_exit_2(words):
+    result = invoke(*words.split())
+    assert result.exit_code == 2
+    assert "No such option" in result.stderr
 
 
 def test_a_framework_that_is_not_installed_names_its_extra(monkeypatch):

@@ -202,6 +202,18 @@ class TestCommand:
         assert command(tmp_path, "profile", str(tmp_path)).exit_code == 0
         assert fields(table(tmp_path), "layer", "pass", "rounds") == fields(table(profiled), "layer", "pass", "rounds")
 
+    def test_options_next_to_an_existing_profile_are_refused(self, tmp_path):
+        make(tmp_path, protocol=profile.RULES)
+        done = command(tmp_path, "profile", str(tmp_path), "--batch", "4")
+        message = "alexnet-bench: RUN: a profile has its own settings; leave out --batch\n"
+        assert (done.exit_code, done.stdout, done.stderr) == (2, "", message)
+
+    def test_a_profile_out_of_time_says_so(self, tmp_path):
+        words = (*FEW, "--rounds", "3", "--burn-in", "1", "--max-time", "0.001", "--out", str(tmp_path / "results"))
+        done = command(tmp_path, "profile", *words)
+        assert done.exit_code == 0, done.output
+        assert "--max-time: stopped early, since another Round would have exceeded it\n" in done.stderr
+
     def test_what_is_no_profile_is_a_mistake(self, tmp_path):
         make(tmp_path)
         for folder, message in (

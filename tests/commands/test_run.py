@@ -12,7 +12,11 @@ import pytest
 from click.testing import CliRunner
 from command import NULL, SMALL, Command, Inline
 
-from bench.commands import cli
+from bench import UsageError
+from bench.commands import cli, resume
+from bench.commands.requests import ResumeRequest
+from bench.controller.rounds import Rounds
+from bench.output.progress import Progress
 from bench.record.events import Failed, Resume, RoundEnd, Timed, Void
 from bench.record.run import Run
 
@@ -72,7 +76,7 @@ def lengths(run: Run) -> list[list[int]]:
 
 
 class TestGoingOn:
-    def test_finished_rounds_stand_and_the_one_it_was_cut_off_in_is_measured_again(self, inline, there):
+    def test_resume_keeps_finished_rounds_and_measures_the_unfinished_one_again(self, inline, there):
         before = Run(there)
         assert (before.finished(0), before.unfinished) == ({0}, {(0, 1, 0)})
         with (there / "run.jsonl").open("a") as file:
@@ -105,7 +109,7 @@ class TestGoingOn:
         assert (there / "run.jsonl").read_bytes() == journal
 
     @pytest.mark.slow
-    def test_a_last_event_without_its_end_of_line_does_not_count(self, command, there):
+    def test_an_event_without_its_end_of_line_is_measured_again(self, command, there):
         """It was not said to be on the disk; going on takes it away, so it must not be held for done."""
         with (there / "run.jsonl").open("a") as file:
             file.write('{"event":"round","group":0,"round":1,"attempt":0,"disturbed":""}')
@@ -115,7 +119,7 @@ class TestGoingOn:
         assert lengths(Run(there)) == [[10] * 4] * 2
 
     @pytest.mark.slow
-    def test_after_an_interrupt(self, command):
+    def test_resume_continues_after_an_interrupt(self, command):
         first = cut_off(command, *SHORT, sign=signal.SIGINT)
         assert first.code == 130
         assert f"continue with `alexnet-bench run --resume {first.folder}`" in first.err
@@ -125,7 +129,7 @@ class TestGoingOn:
         assert [end["reason"] for end in first.of("end")] == ["interrupted", "planned"]
 
     @pytest.mark.slow
-    def test_after_its_time_was_up(self, command):
+    def test_resume_continues_after_max_time(self, command):
         first = command("run", *SHORT, "--max-time", "0.001")
         assert first.code == 0
         assert Run(first.folder).finished(0) == {0}
@@ -135,7 +139,7 @@ class TestGoingOn:
         assert [one["stop_reason"] for one in Run(first.folder).rows()] == ["planned"] * 2
 
     @pytest.mark.slow
-    def test_both_arms_of_an_ab_go_on(self, command):
+    def test_resume_measures_both_arms_of_an_ab(self, command):
         args = (*NULL, "--mode", "part", "--pass", "forward", "--ab", "env:NULL_NET=spin=4,spin=8")
         first = cut_off(command, *args)
         finished = command.resume(first.folder)
@@ -147,7 +151,7 @@ class TestGoingOn:
         assert 4e6 <= fastest[0] < 8e6 <= fastest[1]
 
     @pytest.mark.slow
-    def test_a_failed_case_stays_failed(self, command):
+    def test_a_case_that_failed_before_resume_stays_failed(self, command):
         first = cut_off(command, *PART[:-1], "--pass", "forward_backward", "--env", "NULL_NET=wrong")
         assert len(first.of("failed")) == 1
         assert command.resume(first.folder).code == 1
@@ -155,6 +159,23 @@ class TestGoingOn:
         assert len(run.events_of(Failed)) == 1
         assert lengths(run) == [[10] * 4, []]
         assert "worst gradient" in run.rows()[1]["invalid_reason"]
+
+
+def test_resume_ends_its_progress_line_if_it_fails(there, monkeypatch):
+    ended = []
+
+    class Watched(Progress):
+        def __exit__(self, *error):
+            ended.append(error[0])
+
+    def full(self):
+        raise UsageError("no room")
+
+    monkeypatch.setattr(resume, "Progress", Watched)
+    monkeypatch.setattr(Rounds, "run", full)
+    with pytest.raises(UsageError, match="no room"):
+        resume.main(ResumeRequest(resume=there))
+    assert ended == [UsageError]
 
 
 class TestRefused:
@@ -170,11 +191,11 @@ class TestRefused:
         "option",
         ["--rounds 5", "--variant owt", "--seed 1", "--pass forward", "--no-gate", "--out x", "--env A=1", "--dry-run"],
     )
-    def test_a_setting_beside_it(self, there, option):
+    def test_resume_refuses_another_option(self, there, option):
         expected = f"--resume: the Run has its own settings; leave out {option.split()[0]}"
         assert self.refusal(there, *option.split()) == expected
 
-    def test_an_ab_that_is_not_its_own(self, there):
+    def test_resume_refuses_another_ab(self, there):
         expected = "--resume: the Run was not made with --ab threads=1,2; leave it out"
         assert self.refusal(there, "--ab", "threads=1,2") == expected
 
@@ -182,25 +203,25 @@ class TestRefused:
         ("what", "other"),
         [("host", "another"), ("cpu", "another"), ("system", "another"), ("usable_cores", 999), ("memory_mib", 1)],
     )
-    def test_another_machine(self, there, what, other):
+    def test_resume_refuses_another_machine(self, there, what, other):
         edit(there, "run", lambda head: head["fingerprint"].update({what: other}))
         assert self.refusal(there).startswith(f"--resume: the Run was made with {what} {other}, found ")
 
-    def test_other_versions(self, there):
+    def test_resume_refuses_other_versions(self, there):
         edit(there, "worker", lambda worker: worker["versions"].update(null="0.1"))
         why = self.refusal(there)
         assert why.startswith("--resume: the Run was made with null 0.1 in null-noop, found ")
-        assert why.endswith(": start anew")
+        assert why.endswith(": start a new Run")
 
-    def test_another_python(self, there):
+    def test_resume_refuses_another_python(self, there):
         edit(there, "worker", lambda worker: worker.update(python="3.9.0"))
         assert "made with python 3.9.0 in null-noop, found 3." in self.refusal(there)
 
-    def test_a_worker_that_does_not_come_up(self, there):
+    def test_resume_refuses_a_worker_that_does_not_start(self, there):
         why = self.refusal(there, "--worker-limit", "0.001")
         assert why.endswith(": hung: no answer to configure within 0.001 s (--worker-limit)")
 
-    def test_weights_that_are_missing_or_others(self, there, tmp_path):
+    def test_resume_refuses_missing_or_other_weights(self, there, tmp_path):
         other = tmp_path / "other.safetensors"
         made = ["verify", *SMALL[:-2], "--mode", "noop", "--save-weights", str(other)]
         assert CliRunner().invoke(cli.main, made).exit_code == 0
@@ -210,20 +231,20 @@ class TestRefused:
         assert self.refusal(there) == expected.format("w.npy")
         assert self.refusal(there, "--weights", str(other)) == expected.format("w.npy")
 
-    def test_an_interpreter_that_is_missing_or_too_many(self, there):
+    def test_resume_refuses_a_missing_or_additional_interpreter(self, there):
         expected = "--resume: the Run was made with {}; expected the same, found {}"
         assert self.refusal(there, "--python", "null=python3") == expected.format("no --python", ["null"])
         edit(there, "run", lambda head: head.update(pythons=["null"]))
         assert self.refusal(there) == expected.format("--python null=PATH", [])
 
     @pytest.mark.parametrize("key", ["python", "net"])
-    def test_two_files_that_are_not_said_once_more(self, there, key):
+    def test_resume_asks_for_the_paths_of_two_arms(self, there, key):
         sides = {"key": key, "values": ["a", "b"], "identical": False}
         edit(there, "run", lambda head: head.update(ab=sides))
         expected = f"--resume: the Run compares two {key}, whose paths it does not store; pass its --ab {key}=A,B again"
         assert self.refusal(there) == expected
 
-    def test_what_is_no_run(self, there, tmp_path):
+    def test_resume_refuses_a_folder_without_a_run(self, there, tmp_path):
         assert "cannot read run.jsonl: No such file or directory" in self.refusal(tmp_path)
         assert "cannot read run.jsonl: Not a directory" in self.refusal(there / "run.jsonl")
         (tmp_path / "run.jsonl").touch()
@@ -231,7 +252,7 @@ class TestRefused:
         edit(there, "run", lambda head: head.update(schema=99))
         assert "schema 99 is newer than" in self.refusal(there)
 
-    def test_a_folder_that_is_gone_is_not_made(self, tmp_path):
+    def test_resume_makes_no_folder(self, tmp_path):
         assert "No such file or directory" in self.refusal(tmp_path / "gone")
         assert not (tmp_path / "gone").exists()
 
@@ -241,7 +262,7 @@ class TestTwoAtOnce:
         timed = [event for event in Run(folder).events if isinstance(event, Timed)]
         return [(start, start + ns) for one in timed for start, ns in zip(one.start_ns, one.ns, strict=True)]
 
-    def test_the_second_waits_says_so_and_no_sample_of_one_is_taken_during_the_other(self, command):
+    def test_the_second_run_waits_and_no_sample_of_one_is_taken_during_the_other(self, command):
         processes = [command.start("run", *SHORT, "--name", name) for name in "ab"]
         finished = [command.finish(process) for process in processes]
         assert [one.code for one in finished] == [0, 0]
@@ -253,7 +274,7 @@ class TestTwoAtOnce:
         assert all(lengths(Run(path)) == [[10] * 3] * 2 for path in command.results.iterdir())
 
     @pytest.mark.slow
-    def test_one_that_waits_can_be_interrupted(self, command):
+    def test_a_run_that_waits_for_the_device_can_be_interrupted(self, command):
         first = command.start("run", *SHORT)
         wait_for(lambda: seen(command, '"event":"run"'))
         second = command.start("run", *SPIN, "--name", "b")
@@ -265,7 +286,7 @@ class TestTwoAtOnce:
         assert command.finish(first).code == 0
         assert len(list(command.results.iterdir())) == 1
 
-    def test_a_lock_that_cannot_be_had_is_one_line(self, command):
+    def test_a_lock_that_cannot_be_acquired_is_one_line(self, command):
         (command.scratch / "alexnet-bench-cpu.lock").mkdir(parents=True)
         run = command("run", *SPIN)
         assert run.code == 2
@@ -279,7 +300,7 @@ class TestTwoAtOnce:
 
 class TestInterruption:
     @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-    def test_what_was_measured_is_kept_and_summarised(self, command, sign):
+    def test_samples_of_an_interrupted_run_are_kept_and_summarized(self, command, sign):
         process = command.start("run", *PART[:-1], "--rounds", "30", "--env", "NULL_NET=spin=20")
         wait_for(lambda: seen(command, '"event":"turn"'))
         workers = psutil.Process(process.pid).children()

@@ -146,7 +146,7 @@ class TestPrecision:
         case = Case("half_width", "null", "noop", "cpu", "tf32", "nhwc", 4, "forward_backward", size=67)
         rules = Protocol(rounds=1, burn_in=2, gate=False, iterations=2)
         rounds = Rounds([case], rules, WorkerSettings(threads=1, limit_s=60), tmp_path)
-        rounds.head("r")
+        rounds.write_header("r", "", {})
         assert rounds.run() == "planned"
         run = Run(tmp_path)
         (worker,) = run.events_of(Worker)

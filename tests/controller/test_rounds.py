@@ -1,5 +1,6 @@
 """Whole Runs with the null Net: schedule, noise and stop rules."""
 
+import dataclasses
 import itertools
 
 import psutil
@@ -13,7 +14,7 @@ from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.controller.watcher import Watcher
 from bench.machine import noise
-from bench.record.events import Block, RoundEnd, Turn, Void
+from bench.record.events import Block, End, RoundEnd, Stop, Turn, Void
 from bench.record.run import Run
 from impls.variants import VARIANTS
 
@@ -27,7 +28,7 @@ def measured(folder, part, watcher=None, earlier=None, **rules):
     """A Run of one Case in this very process: why it ended, and itself."""
     protocol = Protocol(**{"rounds": 1, "burn_in": 2, "gate": False, "iterations": 2} | rules)
     rounds = Rounds([CASE], protocol, WorkerSettings(1, 60, env={"NULL_NET": part}), folder, watcher, earlier)
-    rounds.go_on() if earlier else rounds.head("r")
+    rounds.resume() if earlier else rounds.write_header("r", "", {})
     return rounds.run(), Run(folder)
 
 
@@ -237,6 +238,44 @@ class TestStops:
         assert "stopped early, since another Round would have exceeded it" in run.err
         assert [end["reason"] for end in run.of("end")] == ["time_cap"]
         assert {row["stop_reason"] for row in Run(run.folder).rows()} == {"time_cap"}
+
+
+class TestStopReason:
+    """Why a Run of several groups ended, with Rounds that are not run."""
+
+    @pytest.fixture
+    def ended(self, tmp_path, monkeypatch):
+        def run(batches, failing=(), **rules):
+            cases = [dataclasses.replace(CASE, batch=batch) for batch in batches]
+            rounds = Rounds(cases, Protocol(rounds=3, **rules), WorkerSettings(1, 60), tmp_path)
+            rounds.write_header("r", "", {})
+
+            def fake(group, round_):
+                rounds.failed |= {case.id: "wrong" for case in group.cases if case.batch in failing}
+
+            monkeypatch.setattr(rounds, "_round", fake)
+            reason = rounds.run()
+            made = Run(tmp_path)
+            assert made.events_of(End) == [End(reason)]
+            return reason, [stop.reason for stop in made.events_of(Stop)]
+
+        return run
+
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_a_run_whose_last_group_failed_is_planned_unless_all_failed(self, ended, shared):
+        assert ended([2, 4], failing=[4], shared_workers=shared) == ("planned", ["planned", "failed"])
+
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_a_run_in_which_every_case_failed_is_failed(self, ended, shared):
+        assert ended([2, 4], failing=[2, 4], shared_workers=shared) == ("failed", ["failed", "failed"])
+
+    def test_a_run_out_of_time_in_one_group_is_out_of_time(self, ended):
+        found = ended([2, 4], failing=[4], max_time_s=1e-9)
+        assert found == ("time_cap", ["time_cap", "failed"])
+
+    def test_a_run_that_missed_its_target_in_one_group_is_at_its_most_rounds(self, ended, monkeypatch):
+        monkeypatch.setattr(Rounds, "_target_reached", lambda self, group: group.cases[0].batch == 4)
+        assert ended([2, 4], target_ci=0.1) == ("max_rounds", ["max_rounds", "target"])
 
 
 class TestAb:

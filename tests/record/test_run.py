@@ -11,7 +11,7 @@ from runs import AA, QUIET, A, B, arms, event, make, turn, worker
 
 from bench import UsageError
 from bench.cases.protocol import Protocol
-from bench.commands import run as command
+from bench.commands import results
 from bench.output import run_table
 from bench.record import csvfile
 from bench.record.columns import COLUMNS, names
@@ -278,7 +278,7 @@ def test_a_name_with_a_slash_is_a_mistake(tmp_path):
 def test_a_run_with_ab_prints_its_verdict(tmp_path, capsys):
     both = arms(A)
     run = make(tmp_path / "run", both, ab=AA, rounds=5, slower={both[1].id: 1.1}, base_ns=10**8)
-    assert command.show(run, "planned", as_json=False) == 1
+    assert results.show(run, "planned", as_json=False) == 1
     out = capsys.readouterr().out
     assert "A: slowdown 0 %; B: slowdown 0 %" in out
     assert re.search(r"owt-torch-eager-cpu-fp32-b8-forward\s+1\.100 \[1\.100, 1\.100\]\s+SLOWER", out)

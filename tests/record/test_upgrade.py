@@ -93,7 +93,7 @@ def test_a_run_of_schema_4_is_not_resumed(tmp_path):
     done = CliRunner().invoke(main, ["run", "--resume", str(tmp_path)])
     assert (done.exit_code, done.stderr) == (
         2,
-        "alexnet-bench: --resume: the Run is of schema 4, expected 5: start anew\n",
+        "alexnet-bench: --resume: the Run is of schema 4, expected 5: start a new Run\n",
     )
     assert (tmp_path / "run.jsonl").read_bytes() == before
 

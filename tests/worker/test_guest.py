@@ -77,16 +77,6 @@ class TestReading:
         (tmp_path / "a:b").mkdir()
         assert read(f"{file(BUILD, 'a:b/mine.py')}:build").function == "build"
 
-    def test_record_of_a_guest_has_no_path(self, file):
-        guest = read(f"{file(BUILD)}:build")
-        assert guest.recorded() == {
-            "file": "mine.py",
-            "function": "build",
-            "sha256": guest.sha256,
-            "takes_weights": True,
-            "framework": "null",
-        }
-
     @pytest.mark.parametrize(
         ("name", "function", "label"),
         [

@@ -1,8 +1,7 @@
-"""`selftest`: test the harness by measuring known durations.
+"""Checks of the harness without a framework, by measuring known durations.
 
-Without a framework: a scripted clock, spins of known length, a device that is not waited for, the overhead with the
-null Net, and the statistics on simulated data. With real Cases: a Case against itself (`--aa`), or slowed down by a
-known share (`--power`). The latest result is stored next to the Runs, and each Run's header contains it.
+A scripted clock, spins of known length, a device that is not waited for, the overhead with the null Net, and the
+statistics on simulated data. The latest result is stored next to the Runs, and each Run's header contains it.
 """
 
 import functools
@@ -18,6 +17,7 @@ from bench.cases.protocol import Protocol
 from bench.commands.requests import SelftestRequest
 from bench.commands.selftest import simulate
 from bench.commands.selftest.fakes import FakeClock, FakeDevice
+from bench.commands.selftest.row import Row, at_most_us, exactly
 from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.worker_process import WorkerDied
 from bench.machine import host
@@ -29,32 +29,22 @@ from bench.worker.messages import MeasureOverhead
 from bench.worker.timing import measure, spin, steady, sync_lag
 from impls import weights
 
-Row = dict[str, Any]
-
 
 def main(request: SelftestRequest) -> int:
-    from bench.commands.selftest import real_cases  # slow to import, and not needed for the checks
-
-    if request.runs or request.aa or request.power:
-        return real_cases.main(request)
     rows: list[Row] = []
     with DeviceLock(["cpu"], console.tell):
         for row in checks(request.thorough):
             rows.append(row)
             if not request.as_json:
-                show(row)
-    ok = all(row["ok"] for row in rows)
-    where = store(request.out, "harness", ok, rows)
+                row.show()
+    ok, stored = all(row.ok for row in rows), [row._asdict() for row in rows]
+    where = store(request.out, "harness", ok, stored)
     if request.as_json:
-        console.print_json({"ok": ok, "checks": rows})
+        console.print_json({"ok": ok, "checks": stored})
     else:
-        failed = sum(not row["ok"] for row in rows)
+        failed = sum(not row.ok for row in rows)
         print(f"{len(rows)} checks, " + (f"{failed} failed" if failed else "all passed") + f"; kept in {where}")
     return 0 if ok else 1
-
-
-def show(row: Row) -> None:
-    print(f"{'ok  ' if row['ok'] else 'FAIL'}  {row['what']}: {row['found']} ({row['expected']})", flush=True)
 
 
 def checks(thorough: bool = False) -> Iterator[Row]:
@@ -69,22 +59,22 @@ def fake_clock() -> Iterator[Row]:
     """On a scripted clock every figure is exact."""
     clock = FakeClock()
     start_ns, ns = measure(lambda: clock.advance(7), lambda handles: None, 100, clock=clock)
-    yield _exactly("100 iterations of 7 ns on a scripted clock", [7] * 100, ns.tolist())
-    yield _exactly("they begin one after the other", list(range(0, 700, 7)), start_ns.tolist())
+    yield exactly("100 iterations of 7 ns on a scripted clock", [7] * 100, ns.tolist())
+    yield exactly("start times of these iterations", list(range(0, 700, 7)), start_ns.tolist())
     for length in (1, 421_000_000, 10**12):
         summary = Summary.of([length] * 100)
-        yield _exactly(f"mean and stddev of 100 x {length} ns", (length, 0.0), (summary.mean_ns, summary.stddev_ns))
-    yield _exactly("stddev of 1 and 3", 2**0.5, Summary.of([1, 3]).stddev_ns)
+        yield exactly(f"mean and stddev of 100 x {length} ns", (length, 0.0), (summary.mean_ns, summary.stddev_ns))
+    yield exactly("stddev of 1 and 3", 2**0.5, Summary.of([1, 3]).stddev_ns)
     rules = Protocol()
     opened = next(n for n in range(1, 61) if n >= rules.burn_in and steady([5] * n, window=5, ratio=1.02))
-    yield _exactly("the gate of a flat series opens at", 10, opened)
+    yield exactly("the gate of a flat series opens at", 10, opened)
     ramp = [round(130 - 3 * n) for n in range(11)] + [100] * 60
     opened = next(n for n in range(10, 61) if steady(ramp[:n], window=5, ratio=1.02))
-    yield _exactly("and after a ramp of ten it is past the ramp", True, opened > 11)
-    yield _exactly(
-        "iterations a Turn at 1, 60 and 300 ms", [5, 5, 1], [rules.turn_length([ms * 1e6]) for ms in (1, 60, 300)]
+    yield exactly("the gate opens after a ramp of 10 iterations", True, opened > 11)
+    yield exactly(
+        "iterations per Turn at 1, 60 and 300 ms", [5, 5, 1], [rules.turn_length([ms * 1e6]) for ms in (1, 60, 300)]
     )
-    yield _exactly("cycles of 10 samples in Turns of 2", [2, 2, 1], rules.cycles(2))
+    yield exactly("cycles of 10 samples in Turns of 2", [2, 2, 1], rules.cycles(2))
 
 
 def spins() -> Iterator[Row]:
@@ -94,12 +84,8 @@ def spins() -> Iterator[Row]:
         bias_us = statistics.median(samples_ns) / 1e3 - ms * 1e3
         allowed_us = max(0.005 * ms * 1e3, 20.0)
         mean = statistics.fmean(samples_ns) / (ms * 1e6) - 1
-        yield {
-            "what": f"a spin of {ms} ms, {n} times: median off by",
-            "expected": f"<= {allowed_us:g} us",
-            "found": f"{bias_us:.1f} us; mean off by {mean:+.2%}",
-            "ok": abs(bias_us) <= allowed_us,
-        }
+        what, found = f"a spin of {ms} ms, {n} times: median off by", f"{bias_us:.1f} us; mean off by {mean:+.2%}"
+        yield at_most_us(what, bias_us, allowed_us, found)
 
 
 def missing_sync() -> Iterator[Row]:
@@ -107,20 +93,16 @@ def missing_sync() -> Iterator[Row]:
     slow = FakeDevice(50.0)
     _, samples_ns = measure(slow.run, slow.wait, 10)
     shortest = min(samples_ns) / 50e6
-    yield {
-        "what": "a device that is done 50 ms after the call: shortest reading",
-        "expected": ">= 99.0%",
-        "found": f"{shortest:.1%}",
-        "ok": shortest >= 0.99,
-    }
+    what = "a device that is done 50 ms after the call: shortest reading"
+    yield Row(what, ">= 99.0%", f"{shortest:.1%}", shortest >= 0.99)
     device = FakeDevice(5.0)
 
     def lags(wait: Any) -> int:
-        found = (sync_lag(device.run, wait, device.fetch, 5e6) for _ in range(100))
-        return sum(lag["copy_ns"] > lag["allowed_ns"] for lag in found)
+        measured = (sync_lag(device.run, wait, device.fetch, 5e6) for _ in range(100))
+        return sum(lag["copy_ns"] > lag["allowed_ns"] for lag in measured)
 
-    yield _exactly("the same without its wait: caught, of 100", 100, lags(lambda handles: None))
-    yield _exactly("and with it: refused, of 100", 0, lags(device.wait))
+    yield exactly("missing waits detected, of 100", 100, lags(lambda handles: None))
+    yield exactly("false alarms with a correct wait, of 100", 0, lags(device.wait))
 
 
 def null_cost() -> Iterator[Row]:
@@ -138,15 +120,8 @@ def null_cost() -> Iterator[Row]:
             raise UsageError(f"the null Net's Worker {died.reason}") from died
         except OSError as error:
             raise UsageError(f"cannot write to {folder.parent}: {error}; make room there, or set TMPDIR") from error
-    for what, overhead_ns, most in (("median", statistics.median(ns), 2.0), ("p99", ns[990], 20.0)):
-        yield {
-            "what": f"what the harness adds to an iteration, {what}",
-            "expected": f"<= {most:g} us",
-            "found": f"{overhead_ns / 1e3:.2f} us",
-            "ok": overhead_ns / 1e3 <= most,
-        }
-
-
-def _exactly(what: str, expected: Any, found: Any) -> Row:
-    short = [text if len(text) < 40 else f"{text[:18]}..." for text in (str(expected), str(found))]
-    return {"what": what, "expected": f"exactly {short[0]}", "found": short[1], "ok": found == expected}
+    for what, overhead_ns, most_us in (("median", statistics.median(ns), 2.0), ("p99", ns[990], 20.0)):
+        overhead_us = overhead_ns / 1e3
+        yield at_most_us(
+            f"overhead of the harness per iteration, {what}", overhead_us, most_us, f"{overhead_us:.2f} us"
+        )

@@ -15,25 +15,24 @@ from bench import UsageError
 from bench.commands.options import convert
 from bench.commands.plan import plan_run
 from bench.commands.requests import RunRequest, SelftestRequest
-from bench.commands.selftest import checks
-from bench.controller import session
+from bench.commands.results import measure
+from bench.commands.selftest.row import Row, share_of
 from bench.controller.pool import preflight
 from bench.output import console, run_table
-from bench.output.progress import Progress
 from bench.output.results_table import ratio_text
 from bench.output.tables import Cell, Column, Table
 from bench.record import selftest_store
+from bench.record.events import StopReason
 from bench.record.pairs import Pair, within
 from bench.record.run import Run
 from bench.stats import ratio
 from bench.stats.verdict import Word
 
 CLOSE = 0.015  # largest deviation of an A/A ratio from 1
-ENOUGH = 20  # comparisons, below which shares are reported but not judged
 
 
 @dataclasses.dataclass(frozen=True)
-class Known:
+class KnownComparison:
     """A comparison with a known true ratio."""
 
     pair: Pair
@@ -55,21 +54,22 @@ class Known:
 
 def main(request: SelftestRequest) -> int:
     if sum(map(bool, (request.runs, request.aa, request.power))) > 1:
-        raise UsageError("selftest: expected one of --aa, --power and folders of Runs")
+        raise UsageError("selftest: --aa, --power and RUN exclude each other")
     folders = request.runs or measured(request)
     runs = [Run(folder) for folder in folders]
-    known = [comparison for run in runs for comparison in comparisons(run)]
-    rows = list(report(known))
-    ok = all(row["ok"] for row in rows)
+    comparisons = [comparison for run in runs for comparison in comparisons_of(run)]
+    rows = list(report(comparisons))
+    ok, stored = all(row.ok for row in rows), [row._asdict() for row in rows]
     if not request.runs:
-        selftest_store.store(request.out, "aa" if request.aa else "power", ok, rows)
+        selftest_store.store(request.out, "aa" if request.aa else "power", ok, stored)
     if request.as_json:
-        pairs = [one.pair.as_json() | {"true": one.true} for one in known]
-        console.print_json({"ok": ok, "runs": [run.folder.name for run in runs], "comparisons": pairs, "checks": rows})
+        pairs = [each.pair.as_json() | {"true": each.true} for each in comparisons]
+        names = [run.folder.name for run in runs]
+        console.print_json({"ok": ok, "runs": names, "comparisons": pairs, "checks": stored})
     else:
-        print_table(known)
+        print_table(comparisons)
         for row in rows:
-            checks.show(row)
+            row.show()
     return 0 if ok else 1
 
 
@@ -84,18 +84,15 @@ def measured(request: SelftestRequest) -> list[Path]:
             console.tell(f"Run {number + 1} of {request.repeat}")
         rules = dataclasses.replace(plan.protocol, seed=plan.protocol.seed + number)
         name = "aa" if request.aa else f"slowdown-{slowdown}"
-        with Progress(rules) as progress:
-            folder, reason = session.measure(
-                plan.cases, rules, plan.settings, request.out, name, watcher=progress, waiting=console.tell
-            )
+        folder, reason = measure(dataclasses.replace(plan, protocol=rules), request.out, name)
         Run(folder).write()
         folders.append(folder)
-        if reason == "interrupted":
+        if reason == StopReason.INTERRUPTED:
             raise KeyboardInterrupt
     return folders
 
 
-def comparisons(made: Run) -> Iterator[Known]:
+def comparisons_of(made: Run) -> Iterator[KnownComparison]:
     ab = made.head.ab
     if not ab or ab.key != "slowdown":
         raise UsageError(f"{made.folder}: expected a Run of --ab slowdown=0,PERCENT")
@@ -104,72 +101,64 @@ def comparisons(made: Run) -> Iterator[Known]:
     if lost := [case.id for case in made.cases if made.invalid_reason(case)]:
         console.tell(f"{made.folder.name}: no comparison of {', '.join(lost)}")
     for pair in pairs:
-        yield Known(pair, true, len(pairs))
+        yield KnownComparison(pair, true, len(pairs))
 
 
-def report(known: Sequence[Known]) -> Iterator[checks.Row]:
-    """Rows of what, expected, found, ok, for each true ratio."""
-    if not known:
-        yield {"what": "comparisons", "expected": "at least 1", "found": "none", "ok": False}
-    for true in sorted({one.true for one in known}):
-        here = [one for one in known if one.true == true]
-        yield from of_equals(here) if true == 1 else of_slower(here, true - 1)
+def report(comparisons: Sequence[KnownComparison]) -> Iterator[Row]:
+    """Rows for each true ratio."""
+    if not comparisons:
+        yield Row("comparisons", "at least 1", "none", False)
+    for true in sorted({each.true for each in comparisons}):
+        alike = [each for each in comparisons if each.true == true]
+        yield from aa_rows(alike) if true == 1 else power_rows(alike, true - 1)
 
 
-def of_equals(here: Sequence[Known]) -> Iterator[checks.Row]:
-    off = sorted(one.off for one in here)
+def aa_rows(comparisons: Sequence[KnownComparison]) -> Iterator[Row]:
+    off = sorted(each.off for each in comparisons)
     furthest = f"; median {statistics.median(off):.2%}, furthest {off[-1]:.2%}"
-    yield _share(f"A/A: |ratio - 1| at most {CLOSE:.1%}", [one.off <= CLOSE for one in here], 0.95, furthest)
-    yield _share("A/A: the 95 % interval covers 1", [one.covers for one in here], 0.85)
-    alarms = [one.pair.word for one in here if one.pair.word in (Word.SLOWER, Word.FASTER)]
-    yield {
-        "what": f"A/A: called SLOWER or FASTER, of {len(here)}",
-        "expected": "0",
-        "found": str(len(alarms)),
-        "ok": not alarms,
-    }
-    yield _spread("A/A", here)
+    yield share_of(f"A/A: |ratio - 1| at most {CLOSE:.1%}", [each <= CLOSE for each in off], 0.95, furthest)
+    yield share_of("A/A: the 95 % interval covers 1", [each.covers for each in comparisons], 0.85)
+    alarms = sum(each.pair.word in (Word.SLOWER, Word.FASTER) for each in comparisons)
+    yield Row(f"A/A: called SLOWER or FASTER, of {len(comparisons)}", "0", str(alarms), not alarms)
+    yield _spread("A/A", comparisons)
 
 
-def of_slower(here: Sequence[Known], effect: float) -> Iterator[checks.Row]:
+def power_rows(comparisons: Sequence[KnownComparison], effect: float) -> Iterator[Row]:
     chances = [
-        ratio.power(effect, one.pair.ratio.spread, one.pair.ratio.rounds, one.family, one.pair.margin)
-        for one in here
-        if one.pair.ratio and one.pair.ratio.spread is not None
+        ratio.power(effect, made.spread, made.rounds, comparison.family, comparison.pair.margin)
+        for comparison in comparisons
+        if (made := comparison.pair.ratio) and made.spread is not None
     ]
-    found = [one.pair.word == Word.SLOWER for one in here]
+    detected = [each.pair.word == Word.SLOWER for each in comparisons]
     chance = statistics.fmean(chances) if chances else 0.0
     least = 0.9 if effect >= 0.05 - 1e-9 else 0.0
-    row = _share(f"slowed by {effect:.1%}: called SLOWER", found, least, f"; predicted {chance:.0%}")
+    row = share_of(f"slowed by {effect:.1%}: called SLOWER", detected, least, f"; predicted {chance:.0%}")
     # few comparisons, or a smaller effect
-    unlikely = float(bdtr(sum(found), len(found), chance)) < 0.01
-    yield row | {"ok": row["ok"] and not unlikely}
+    unlikely = float(bdtr(sum(detected), len(detected), chance)) < 0.01
+    yield row._replace(ok=row.ok and not unlikely)
     # not judged: a pass that follows a spin is slower by itself (its threads have gone to sleep), so more comes out
-    centers = statistics.median(one.pair.ratio.value.center for one in here if one.pair.ratio) - 1
-    more = f"; median found {centers:.1%}"
-    yield _share(f"slowed by {effect:.1%}: the 95 % interval covers it", [one.covers for one in here], 0.0, more)
-    yield _spread(f"slowed by {effect:.1%}", here)
+    centers = statistics.median(
+        comparison.pair.ratio.value.center for comparison in comparisons if comparison.pair.ratio
+    )
+    what, covers = f"slowed by {effect:.1%}: the 95 % interval covers it", [each.covers for each in comparisons]
+    yield share_of(what, covers, 0.0, f"; median found {centers - 1:.1%}")
+    yield _spread(f"slowed by {effect:.1%}", comparisons)
 
 
-def _spread(what: str, here: Sequence[Known]) -> checks.Row:
-    spreads = [one.pair.ratio.spread for one in here if one.pair.ratio and one.pair.ratio.spread is not None]
+def _spread(what: str, comparisons: Sequence[KnownComparison]) -> Row:
+    ratios = [each.pair.ratio for each in comparisons if each.pair.ratio]
+    spreads = [made.spread for made in ratios if made.spread is not None]
     found = f"median {statistics.median(spreads):.2%}, largest {max(spreads):.2%}" if spreads else "unknown"
-    return {"what": f"{what}: sd of the ratio from Round to Round", "expected": "reported", "found": found, "ok": True}
+    return Row(f"{what}: stddev of the ratio from Round to Round", "reported", found, True)
 
 
-def _share(what: str, hits: Sequence[bool], least: float, more: str = "") -> checks.Row:
-    share = sum(hits) / len(hits)
-    judged = len(hits) >= ENOUGH
-    expected = "reported" if not least else f">= {least:.0%}" + ("" if judged else f", judged from {ENOUGH} on")
-    found = f"{sum(hits)} of {len(hits)} ({share:.0%}){more}"
-    return {"what": what, "expected": expected, "found": found, "ok": share >= least or not judged}
-
-
-def print_table(known: Sequence[Known]) -> None:
+def print_table(comparisons: Sequence[KnownComparison]) -> None:
     columns = [Column(name) for name in ("case", "true", "ratio [95 %]", "verdict")]
     rows = []
-    for case in known:
-        ratio = ratio_text(case.pair.ratio) if case.pair.ratio else "-"
-        texts = (case.pair.candidate.removesuffix("-B"), f"{case.true:.3f}", ratio, case.pair.word)
-        rows.append([Cell(text) for text in texts])
+    for comparison in comparisons:
+        pair = comparison.pair
+        ratio = ratio_text(pair.ratio) if pair.ratio else "-"
+        rows.append(
+            [Cell(text) for text in (pair.candidate.removesuffix("-B"), f"{comparison.true:.3f}", ratio, pair.word)]
+        )
     run_table.print_table(Table("a case against itself", columns, rows))

@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from bench.cases.protocol import Protocol
+from bench.commands.selftest.row import Row, within
 from bench.stats.descriptive import Interval, Summary
 from bench.stats.ratio import Cycle, Ratio, judge
 from bench.stats.ratio import power as predicted_power
@@ -62,11 +63,11 @@ def coverage(
         data = everything[start : start + rounds]
         ratio = Ratio.of([_cycles(baseline, candidate, turn) for baseline, candidate in data])
         summary = Summary.of(*(baseline for baseline, _ in data))
-        found, center = ratio.value, summary.center
+        value, center = ratio.value, summary.center
         if level != 0.95:
-            found = Interval.around(ratio.log, ratio.error, ratio.freedom, level)
+            value = Interval.around(ratio.log, ratio.error, ratio.freedom, level)
             center = Interval.of_logs([math.log(ns) for ns in summary.round_medians_ns], level)
-        ratio_covers += _covers(found, 0.0)
+        ratio_covers += _covers(value, 0.0)
         center_covers += _covers(center, truth)
         trends += bool({ratio.trend, summary.trend} & {"warming", "slowing"})
     return Coverage(ratio_covers / repeats, center_covers / repeats, trends / repeats)
@@ -150,8 +151,8 @@ def power(
     rng = np.random.default_rng(seed)
     true = np.zeros(cases)
     true[0] = math.log1p(effect)
-    found = sum(judge(_ratios(rng, true, rounds, spread))[0].word == Word.SLOWER for _ in range(repeats))
-    return found / repeats, predicted_power(effect, spread, rounds, cases)
+    detected = sum(judge(_ratios(rng, true, rounds, spread))[0].word == Word.SLOWER for _ in range(repeats))
+    return detected / repeats, predicted_power(effect, spread, rounds, cases)
 
 
 def _ratios(rng: np.random.Generator, true: np.ndarray, rounds: int, spread: float) -> list[Ratio]:
@@ -179,39 +180,34 @@ def _opens(series: list[int]) -> int:
     return len(series)
 
 
-def report(thorough: bool = False) -> Iterator[dict[str, str | bool]]:
-    """Rows of what, expected, found, ok; ``thorough`` uses the whole grid and more repeats."""
+def report(thorough: bool = False) -> Iterator[Row]:
+    """Rows; ``thorough`` uses the whole grid and more repeats."""
     cells = [(*cell, turn) for cell in GRID for turn in CYCLE_LENGTHS]
     if not thorough:
         cells = [(*cell, turn) for cell, turn in zip(CORNERS, CYCLE_LENGTHS * 2, strict=True)]
     trends = []
     for number, (rho, between, turn) in enumerate(cells):
-        found = coverage(2000, rho=rho, between=between, turn=turn, seed=10 + number)
+        shares = coverage(2000, rho=rho, between=between, turn=turn, seed=10 + number)
         where = f"rho {rho}, {between:.0%} between processes, Turns of {turn}"
-        yield _share(f"95 % interval of an A/A ratio covers 1: {where}", found.ratio, 0.92, 0.98)
-        yield _share(f"95 % interval of a center covers it: {where}", found.center, 0.92, 0.98)
-        trends.append(found.trends)
-    yield _share("equal Cases said to be warming or slowing, at worst", max(trends), 0, 0.05)
-    found = coverage(2000, rho=0.3, between=0.01, level=0.99)
-    yield _share("99 % interval of an A/A ratio covers 1", found.ratio, 0.975, 0.998)
+        yield within(f"95 % interval of an A/A ratio covers 1: {where}", shares.ratio, 0.92, 0.98)
+        yield within(f"95 % interval of a center covers it: {where}", shares.center, 0.92, 0.98)
+        trends.append(shares.trends)
+    yield within("equal Cases with a false trend, worst setting", max(trends), 0, 0.05)
+    shares = coverage(2000, rho=0.3, between=0.01, level=0.99)
+    yield within("99 % interval of an A/A ratio covers 1", shares.ratio, 0.975, 0.998)
     for spread in (0.019, 0.1):
         repeats = 2000 if thorough else 300
         what = f"any SLOWER among 60 equal Cases, 10 Rounds, s = {spread:.1%}"
-        yield _share(what, family(repeats, spread=spread), 0, 0.05)
+        yield within(what, family(repeats, spread=spread), 0, 0.05)
     for effect, least in ((0.05, 0.95), (0.03, 0.0)):
         repeats = 2000 if thorough else 300
         share, predicted = power(repeats, effect)
         off = 3 * math.sqrt(predicted * (1 - predicted) / repeats)
         what = f"one of 60 Cases slower by {effect:.0%} is found, 10 Rounds, s = 1.9% (predicted {predicted:.1%})"
-        yield _share(what, share, max(least, predicted - off), min(1, predicted + off))
+        yield within(what, share, max(least, predicted - off), min(1, predicted + off))
     repeats = 8000 if thorough else 2000
     for cv, rho in ((0.02, 0.0), (0.05, 0.7)):
         early = sum(n <= 20 for n in gate(repeats, cv=cv, rho=rho)) / repeats
-        yield _share(f"the gate of a flat series is open after 20, CV {cv:.0%}, rho {rho}", early, 0.99, 1)
+        yield within(f"the gate of a flat series is open after 20, CV {cv:.0%}, rho {rho}", early, 0.99, 1)
     slow = sum(0.3 * (1 - n / 10) > 0.02 for n in gate(repeats, cv=0.02, rho=0.0, ramp=0.3)) / repeats
-    yield _share("the gate opens while a ramp of 30 % over 10 is still above 2 %", slow, 0, 0)
-
-
-def _share(what: str, found: float, low: float, high: float) -> dict[str, str | bool]:
-    expected = f"{low:.1%} - {high:.1%}" if low and high < 1 else f">= {low:.1%}" if low else f"<= {high:.1%}"
-    return {"what": what, "expected": expected, "found": f"{found:.1%}", "ok": low <= found <= high}
+    yield within("the gate opens while a ramp of 30 % over 10 is still above 2 %", slow, 0, 0)

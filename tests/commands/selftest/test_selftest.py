@@ -11,7 +11,8 @@ import bench
 from bench.commands.cli import main
 from bench.commands.selftest import checks, real_cases
 from bench.commands.selftest.fakes import FakeDevice
-from bench.commands.selftest.real_cases import Known, of_equals, of_slower
+from bench.commands.selftest.real_cases import KnownComparison, aa_rows, power_rows
+from bench.commands.selftest.row import Row
 from bench.record import selftest_store
 from bench.record.pairs import Pair
 from bench.stats.ratio import Ratio, judge
@@ -20,7 +21,7 @@ from bench.worker import timing
 
 
 def failed(rows):
-    return [row["what"] for row in rows if not row["ok"]]
+    return [row.what for row in rows if not row.ok]
 
 
 class TestChecks:
@@ -47,11 +48,11 @@ class TestChecks:
 
     def test_a_proof_of_waiting_that_sees_nothing_is_found(self, monkeypatch):
         monkeypatch.setattr(checks, "sync_lag", lambda *args: {"copy_ns": 0, "allowed_ns": 1})
-        assert failed(checks.missing_sync()) == ["the same without its wait: caught, of 100"]
+        assert failed(checks.missing_sync()) == ["missing waits detected, of 100"]
 
     def test_the_null_cost_is_that_of_a_real_worker(self):
         median, p99 = checks.null_cost()
-        assert 0 < float(median["found"].split()[0]) <= float(p99["found"].split()[0])
+        assert 0 < float(median.found.split()[0]) <= float(p99.found.split()[0])
 
     def test_a_fake_device_does_one_iteration_after_the_other(self):
         device = FakeDevice(5.0)
@@ -62,8 +63,8 @@ class TestChecks:
 class TestCommand:
     @pytest.fixture
     def few(self, monkeypatch):
-        row = {"what": "one", "expected": "1", "found": "1", "ok": True}
-        monkeypatch.setattr(checks, "checks", lambda thorough: iter([row, row | {"what": "two"}]))
+        row = Row("one", "1", "1", True)
+        monkeypatch.setattr(checks, "checks", lambda thorough: iter([row, row._replace(what="two")]))
         return row
 
     def test_its_result_is_kept_where_runs_are_and_said(self, few, tmp_path):
@@ -84,7 +85,7 @@ class TestCommand:
         }
 
     def test_one_failed_check_is_exit_1_and_is_named(self, few, tmp_path, monkeypatch):
-        monkeypatch.setattr(checks, "checks", lambda thorough: iter([few, few | {"what": "bad", "ok": False}]))
+        monkeypatch.setattr(checks, "checks", lambda thorough: iter([few, few._replace(what="bad", ok=False)]))
         got = CliRunner().invoke(main, ["selftest", "--out", str(tmp_path)])
         assert got.exit_code == 1
         assert "FAIL  bad: 1 (1)" in got.stdout
@@ -110,7 +111,7 @@ class TestCommand:
     def test_aa_and_power_together_are_a_usage_error(self, tmp_path):
         got = CliRunner().invoke(main, ["selftest", "--aa", "--power", "5", "--out", str(tmp_path)])
         assert got.exit_code == 2
-        assert "expected one of --aa, --power and folders of Runs" in got.stderr
+        assert "--aa, --power and RUN exclude each other" in got.stderr
 
     def test_a_run_that_is_not_of_a_known_slowdown_is_a_mistake(self, inline, tmp_path):
         made = inline("run", *SMALL, "--rounds", "1", "--no-gate", "--burn-in", "2")
@@ -130,7 +131,7 @@ def known(true, *logs):
     made = Ratio.of([[([10**9], [round(10**9 * value)])] for value in logs])
     pair = Pair("case", "forward", "case-A", "case-B", made)
     (pair.verdict,) = judge([made])
-    return Known(pair, true, 1)
+    return KnownComparison(pair, true, 1)
 
 
 class TestKnownCases:
@@ -138,32 +139,32 @@ class TestKnownCases:
     OFF = known(1.0, 1.051, 1.049, 1.052, 1.048, 1.05)
 
     def test_equal_cases_that_come_out_equal_pass(self):
-        assert failed(of_equals([self.EQUAL] * 20)) == []
+        assert failed(aa_rows([self.EQUAL] * 20)) == []
 
     def test_equal_cases_that_come_out_apart_fail(self):
-        assert failed(of_equals([self.OFF] * 20)) == [
+        assert failed(aa_rows([self.OFF] * 20)) == [
             "A/A: |ratio - 1| at most 1.5%",
             "A/A: the 95 % interval covers 1",
             "A/A: called SLOWER or FASTER, of 20",
         ]
 
     def test_one_alarm_is_enough_and_few_shares_are_not_judged(self):
-        assert failed(of_equals([self.EQUAL, self.OFF])) == ["A/A: called SLOWER or FASTER, of 2"]
+        assert failed(aa_rows([self.EQUAL, self.OFF])) == ["A/A: called SLOWER or FASTER, of 2"]
 
     def test_a_slowdown_that_is_found_passes_and_one_that_is_not_fails(self):
         found = dataclasses.replace(self.OFF, true=1.05)
         missed = dataclasses.replace(self.EQUAL, true=1.05)
-        assert failed(of_slower([found] * 20, 0.05)) == []
-        assert failed(of_slower([missed] * 20, 0.05)) == ["slowed by 5.0%: called SLOWER"]
+        assert failed(power_rows([found] * 20, 0.05)) == []
+        assert failed(power_rows([missed] * 20, 0.05)) == ["slowed by 5.0%: called SLOWER"]
 
     def test_a_slowdown_that_should_have_been_found_fails_with_few_comparisons_too(self):
         missed = known(1.05, 1.0491, 1.0489, 1.0492, 1.0488, 1.049)
         missed.pair.verdict = dataclasses.replace(missed.pair.verdict, word=Word.INCONCLUSIVE)
-        assert failed(of_slower([missed] * 4, 0.05)) == ["slowed by 5.0%: called SLOWER"]
+        assert failed(power_rows([missed] * 4, 0.05)) == ["slowed by 5.0%: called SLOWER"]
 
-    def test_the_predicted_share_stands_beside_what_was_found(self):
-        row = next(of_slower([dataclasses.replace(self.OFF, true=1.03)] * 20, 0.03))
-        assert row["found"] == "20 of 20 (100%); predicted 100%"
+    def test_the_predicted_share_is_next_to_the_detected_share(self):
+        row = next(power_rows([dataclasses.replace(self.OFF, true=1.03)] * 20, 0.03))
+        assert row.found == "20 of 20 (100%); predicted 100%"
 
     def test_no_comparison_at_all_is_a_failure(self):
         assert failed(real_cases.report([])) == ["comparisons"]

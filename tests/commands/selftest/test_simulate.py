@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bench.commands.selftest import simulate
+from bench.commands.selftest.row import Row, within
 from bench.stats import descriptive, ratio
 
 
@@ -124,26 +125,21 @@ class TestGate:
 class TestReport:
     def test_a_row_says_what_was_expected_and_found(self):
         row = next(simulate.report())
-        assert row == {
-            "what": "95 % interval of an A/A ratio covers 1: rho 0.0, 0% between processes, Turns of 1",
-            "expected": "92.0% - 98.0%",
-            "found": row["found"],
-            "ok": True,
-        }
+        what = "95 % interval of an A/A ratio covers 1: rho 0.0, 0% between processes, Turns of 1"
+        assert row == Row(what, "92.0% - 98.0%", row.found, True)
 
     @pytest.mark.parametrize(
         ("found", "low", "high", "expected", "ok"),
         [(0.95, 0.92, 0.98, "92.0% - 98.0%", True), (0.06, 0, 0.05, "<= 5.0%", False), (1, 0.99, 1, ">= 99.0%", True)],
     )
     def test_a_share_outside_its_bounds_is_not_ok(self, found, low, high, expected, ok):
-        row = simulate._share("it", found, low, high)
-        assert row == {"what": "it", "expected": expected, "found": f"{found:.1%}", "ok": ok}
+        assert within("it", found, low, high) == Row("it", expected, f"{found:.1%}", ok)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("thorough", [False, True])
     def test_all_rows_are_ok(self, thorough):
         rows = list(simulate.report(thorough))
-        assert [row for row in rows if not row["ok"]] == []
+        assert [row for row in rows if not row.ok] == []
         assert len(rows) > (50 if thorough else 10)
 
     def test_the_same_seed_finds_the_same(self):
