@@ -163,7 +163,7 @@ def control() -> Control:
     return Control(cpu_ns, mem_ns, os.getloadavg()[0], _mhz(), _temperature())
 
 
-def control_off(controls: Sequence[Control]) -> set[int]:
+def control_off(controls: Sequence[Any]) -> set[int]:
     """Indices of controls of a Run that deviate by more than 5 % from their median."""
     off = set()
     for name in CONTROLS:

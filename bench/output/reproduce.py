@@ -24,19 +24,13 @@ USUAL = {field.name: field.default for field in dataclasses.fields(Case)} | {"de
 OF_A_NET = ("framework", "mode", "layout", "lrn")
 
 
-def reproduce(run: Run, case: Case) -> str:
-    """The command that measures a Case as its Run did: with the other side of an --ab, with ours for a user's net, with
-    the whole net of a profile. Empty if another program measured it."""
-    return line(run, [case])
-
-
 def whole(run: Run) -> str:
     """The command that measures all of a Run, ratios included; empty if no single command does."""
     cases = [dataclasses.replace(case, arm=None) for case in run.cases if case.arm in (None, LABELS[0])]
     if run.protocol.shared_workers:  # a profile adds the layers itself
         cases = [case for case in cases if "." not in case.variant]
     beyond = any(case.foreign or case.guest for case in cases)
-    return line(run, cases) if cases and not beyond and set(_grid(cases)) == set(cases) else ""
+    return command_for(run, cases) if cases and not beyond and set(_grid(cases)) == set(cases) else ""
 
 
 def against_itself(run: Run) -> str:
@@ -56,8 +50,9 @@ def against_itself(run: Run) -> str:
     return shlex.join([*words, "--out", str(run.folder.parent)])
 
 
-def line(run: Run, cases: Sequence[Case]) -> str:
-    """The command whose grid contains these Cases, with the Run's settings; PATH replaces folders."""
+def command_for(run: Run, cases: Sequence[Case]) -> str:
+    """The command that measures these Cases as their Run did: with the other side of an --ab, with ours for a user's
+    net, with the whole net of a profile. PATH replaces folders. Empty if another program measured them."""
     if any(case.foreign for case in cases):
         return ""
     if run.protocol.shared_workers:

@@ -2,20 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bench.cases.case import Case, groups
 from bench.output import run_notes
 from bench.output.labels import counted, label_of
 from bench.output.tables import Cell, Column, Table, fraction, measured, with_interval
-from bench.record.columns import BY_NAME
+from bench.record.columns import BY_NAME, Row, Rows
 from bench.record.pairs import Pair
 from bench.record.run import Run
 from bench.stats.descriptive import Interval
-from bench.stats.ratio import Ratio
 
-Row = Mapping[str, Any]
-Rows = Mapping[str, Row]  # of summary.csv, by Case id
 #: Headings of the figures of a Case; most are columns of summary.csv.
 HEADINGS = {
     "time": "mean ± stddev ms (n)",
@@ -120,17 +116,10 @@ def mean_and_stddev(row: Row) -> Cell:
     return Cell(f"{measured(row['mean_ms']).text}{around} ({row['iterations']})", row["mean_ms"])
 
 
-def ratio_text(ratio: Ratio) -> str:
-    """``center [low, high]``, or why there is no interval."""
-    if ratio.value.low is None and not ratio.paired:
-        return f"{ratio.value.center:.3f} [unknown]"
-    return interval_text(ratio.value)
-
-
-def interval_text(value: Interval) -> str:
-    """``center [low, high]``, or what an interval needs."""
+def interval_text(value: Interval, paired: bool = True) -> str:
+    """``center [low, high]``, or what an interval needs; of two Runs it may be unknown."""
     if value.low is None:
-        return f"{value.center:.3f} [needs 3 Rounds]"
+        return f"{value.center:.3f} [{'needs 3 Rounds' if paired else 'unknown'}]"
     return f"{value.center:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
@@ -206,7 +195,7 @@ def _ratio(pair: Pair | None, baseline: bool) -> Cell:
     if not pair or not pair.ratio:
         return Cell("1", 1.0) if baseline else Cell("")
     word = f"{pair.word}: " if pair.differs else ""
-    return Cell(word + ratio_text(pair.ratio), pair.ratio.value.center)
+    return Cell(word + interval_text(pair.ratio.value, pair.ratio.paired), pair.ratio.value.center)
 
 
 def _flags(row: Row) -> Iterator[str]:

@@ -1,19 +1,17 @@
 """Sentences about a Run for the terminal, Markdown and the report: its conditions, and how to read its results."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from bench.cases.case import LABELS, PRESETS
 from bench.cases.passes import PASSES, outside_the_clock
 from bench.output.console import number
 from bench.output.labels import label_of, some_of
 from bench.record import ceiling, validity
+from bench.record.columns import Rows
 from bench.record.pairs import Pair, describe_arm
 from bench.record.run import Run
 from bench.stats import roofline
 from impls.variants import Variant
-
-Rows = Mapping[str, Mapping[str, Any]]
 
 
 def given(run: Run) -> dict[str, str]:
@@ -21,7 +19,7 @@ def given(run: Run) -> dict[str, str]:
     weights, variables = run.head.weights, run.head.env
     texts = {"weights": f"{weights.file} (sha256 {weights.sha256[:8]})"} if weights else {}
     passed = " ".join(f"{name}={value}" for name, value in variables.items())
-    return texts | ({"let through to every Worker": passed} if passed else {})
+    return texts | ({"environment variables passed to Workers": passed} if passed else {})
 
 
 def arms(run: Run) -> dict[str, str]:
@@ -109,8 +107,7 @@ def _turning_batches(run: Run, rows: Rows) -> Iterator[str]:
             for name in ("ceiling_gflop_per_s", "copy_gb_per_s")
         )
         if len(batches) > 1 and best and copy:
-            width = roofline.WIDTHS.get(precision, roofline.WIDTH)
-            batch = roofline.turning_batch(net, pass_, best, copy, width=width)
+            batch = roofline.turning_batch(net, pass_, best, copy, width=roofline.value_bytes(precision))
             when = f"from batch {batch} on" if batch else "at no batch"
             yield f"{net.name} {pass_}: {when} computing takes longer than moving the data, at these rates."
 

@@ -8,16 +8,14 @@ from bench.output import reproduce
 from bench.output.labels import counted
 from bench.output.markdown import escape
 from bench.output.markdown import table as markdown_table
-from bench.output.results_table import ratio_text, versions_on_device
+from bench.output.results_table import interval_text, versions_on_device
 from bench.output.run_table import print_line, print_table
 from bench.output.tables import Cell, Column, Table
-from bench.record.pairs import MARGIN, Pair, describe_arm
+from bench.record.pairs import Pair, describe_arm
 from bench.record.run import Run
 from bench.stats.descriptive import LEAST_ROUNDS
-from bench.stats.ratio import LEAST_RUNS, MIN_ROUNDS
+from bench.stats.ratio import LEAST_RUNS, MARGIN, MIN_ROUNDS
 from bench.stats.verdict import Word
-
-FINDS = "finds: the slowdown that would be detected 19 times in 20."
 
 
 def show(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float = MARGIN) -> None:
@@ -28,7 +26,7 @@ def show(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float 
         reasons.setdefault(because(pair), []).append(label(pair, candidate is None))
     for reason, labels in reasons.items():
         print_line(f"  {', '.join(labels) if len(labels) < len(pairs) else 'all'}: {reason}")
-    for line in _below(candidate or base, pairs, candidate is None, margin):
+    for line in notes(candidate or base, pairs, candidate is None, margin, finds_column=True):
         print_line(line, dim=True)
 
 
@@ -44,7 +42,7 @@ def table(base: Run, candidate: Run | None, pairs: Sequence[Pair]) -> Table:
     rows = [
         [
             Cell(label(pair, candidate is None)),
-            Cell(ratio_text(pair.ratio)) if pair.ratio else Cell("-"),
+            Cell(interval_text(pair.ratio.value, pair.ratio.paired) if pair.ratio else "-"),
             Cell(pair.word),
             Cell(finds(pair)),
         ]
@@ -84,19 +82,14 @@ def because(pair: Pair) -> str:
     return pair.reason + (f"; about {needed} Rounds would suffice" if needed else "")
 
 
-def _below(run: Run, pairs: Sequence[Pair], within_one: bool, margin: float) -> list[str]:
-    """Lines below a table of verdicts: the limits, its column ``finds``, the rest of the notes."""
-    lines = notes(run, pairs, within_one, margin)
-    return [*lines[:1], FINDS, *lines[1:]] if any(pair.verdict for pair in pairs) else lines
-
-
-def notes(run: Run, pairs: Sequence[Pair], within_one: bool, margin: float) -> list[str]:
+def notes(run: Run, pairs: Sequence[Pair], within_one: bool, margin: float, *, finds_column: bool = False) -> list[str]:
     """How to read verdicts; if only the run-to-run variability is missing, the command that measures it."""
     lines = []
     judged = [pair for pair in pairs if pair.verdict]
     if judged:
         family = f", {len(judged)} verdicts as one family" if len(judged) > 1 else ""
         lines.append(f"SLOWER: the interval is above {1 + margin:.3f}, FASTER: below {1 / (1 + margin):.3f}{family}.")
+        lines += ["finds: the slowdown that would be detected 19 times in 20."] if finds_column else []
     for pair in judged:
         if pair.margin > margin:
             lines.append(f"{label(pair, within_one)}: above +{pair.margin:.1%}, the largest ratio of its A/A Runs.")
@@ -135,7 +128,7 @@ def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: fl
     lines = [f"**{summary(pairs)}**: {escape(verdicts.caption)}", ""]
     lines += [markdown_table(replace(verdicts, columns=[Column(""), *verdicts.columns], rows=rows)), ""]
     lines += [f"{escape(where)}. Above 1 is slower."]
-    return "\n".join([*lines, *map(escape, _below(run, pairs, within_one, margin))])
+    return "\n".join([*lines, *map(escape, notes(run, pairs, within_one, margin, finds_column=True))])
 
 
 def summary(pairs: Sequence[Pair]) -> str:

@@ -8,12 +8,12 @@ from statistics import median
 from bench.cases.case import Case
 from bench.cases.passes import BACKWARD, PASSES
 from bench.machine import noise
-from bench.record import ceiling, flags, validity
-from bench.record.ceiling import Ceiling
+from bench.record import validity
+from bench.record.ceiling import ceiling_of
 from bench.record.events import BurnIn, StopReason, Worker
 from bench.record.recording import Recording
 from bench.stats import descriptive
-from bench.stats.descriptive import Backward, Summary
+from bench.stats.descriptive import Backward
 from bench.worker.replies import CheckKind
 
 
@@ -28,14 +28,7 @@ class CaseFacts:
         self.versions = self.worker.versions if self.worker else {}
         self.burn_in = [event for event in run.counted(BurnIn) if event.case_id == case.id]
         self.invalid_reason = validity.invalid_reason(run, case)
-
-    @property
-    def summary(self) -> Summary | None:
-        return self.run.summary(self.case)
-
-    @property
-    def ceiling(self) -> Ceiling:
-        return ceiling.ceiling_of(self.run, self.case)
+        self.summary, self.ceiling = run.summary(case), ceiling_of(run, case)
 
     @cached_property
     def backward(self) -> Backward | None:
@@ -55,21 +48,9 @@ class CaseFacts:
         threads = (self.worker and self.worker.conditions.threads) or self.case.threads
         return threads or (None if self.case.foreign else self.run.head.threads)
 
-    @property
-    def rounds_disturbed(self) -> int:
-        return sum(group == self.run.group_of[self.case.id] for group, _ in self.run.disturbed)
-
-    @property
-    def steady_at(self) -> str:
-        return " ".join("-" if event.steady_at is None else str(event.steady_at) for event in self.burn_in)
-
     def per_ns(self, amount: float, scale: float = 1.0) -> float | None:
         """``scale`` times an amount per nanosecond of the center; None for another program's benchmark."""
         return amount * scale / self.summary.center.center if self.summary and not self.case.foreign else None
-
-    @property
-    def peak_fraction(self) -> float | None:
-        return ceiling.peak_fraction(self.run, self.case, self.summary) if self.summary else None
 
     @property
     def first_call_ms(self) -> float | None:
@@ -95,10 +76,6 @@ class CaseFacts:
         workers = (event for event in self.run.events_of(Worker) if self.case.id in event.case_ids)
         calls = ((event, event.first_call_ns.get(self.case.pass_)) for event in workers)
         return [(event, ns) for event, ns in calls if ns is not None]
-
-    @property
-    def flags(self) -> str:
-        return " ".join(flags.flags_of(self.run, self.case, self.turns, self.burn_in, self.summary))
 
     @property
     def cores_used(self) -> float | None:

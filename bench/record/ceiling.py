@@ -1,24 +1,20 @@
 """Ceiling: the best rates of a device, measured by the Workers of a Run between proof and burn-in."""
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import fields
 
 from bench.cases.case import Case
 from bench.record import events
 from bench.record.recording import Recording, cached_per_case
 from bench.stats import descriptive
+from bench.worker.replies import CeilingRates
 from impls import FRAMEWORKS
 
-RATES = ("matmul_gflop_per_s", "conv_gflop_per_s", "copy_gb_per_s")
+RATES = tuple(field.name for field in fields(CeilingRates))
 
 
-@dataclass(frozen=True)
-class Ceiling:
-    """Best rates in one precision with one number of threads; None if not measured."""
-
-    matmul_gflop_per_s: float | None
-    conv_gflop_per_s: float | None
-    copy_gb_per_s: float | None
+class Ceiling(CeilingRates):
+    """Best rates in one precision with one number of threads."""
 
     @property
     def gflop_per_s(self) -> float | None:
@@ -31,7 +27,7 @@ def ceiling_of(run: Recording, case: Case) -> Ceiling:
     """The ceiling of a Case: the median over Rounds of each Worker, then the best Worker's, since the device can do
     what any framework reaches. Measurements of its own group and with its own number of threads are preferred."""
     if case.foreign or (not FRAMEWORKS[case.framework].peer and case.guest is None):
-        return Ceiling(None, None, None)  # the null Net does no work
+        return Ceiling()  # the null Net does no work
     number, others = run.group_of[case.id], {other.worker: other for other in run.cases}
     alike = [
         event

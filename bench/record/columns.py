@@ -3,20 +3,23 @@
 A new column is one record here; ``make columns`` then writes its line in results/README.md.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from bench.cases.case import Case
 from bench.cases.protocol import digest
-from bench.record import conditions
+from bench.record import ceiling, conditions
 from bench.record.case_facts import CaseFacts
-from bench.record.recording import Recording
+from bench.record.flags import flags_of
 from bench.stats.descriptive import Backward, Summary
 from bench.worker.replies import CheckKind
 from impls.variants import Variant
 
+Row = Mapping[str, Any]
+"""A row of a CSV by column name: unrounded, None for an empty cell."""
+Rows = Mapping[str, Row]
+"""Rows of summary.csv, by Case id."""
 UNITS = {
     "images_per_s": "images/s",
     "gflop_per_s": "GFLOP/s",
@@ -84,57 +87,31 @@ def _net(value: Callable[[Variant], Any]) -> Callable[[CaseFacts], Any]:
 
 IDS = "the folder's name; the Case with every axis that is not at its default"
 AXES = "the axes, and what they were run on"
-DONE = (
-    "what was done: Rounds that count, Rounds that noise disturbed, valid samples over all Rounds that count, burn-in "
-    "iterations over all Rounds"
-)
+DONE = "Rounds that count, Rounds that noise disturbed, valid samples of those that count, burn-in iterations of all"
 SAMPLES = "over all valid samples; stddev has ddof 1 and is empty for one sample"
 OUTLIERS = "samples beyond 1.5 and 3 interquartile ranges; counted, never dropped"
 CENTER = "geometric mean of the Rounds' medians and its 95 % interval (Student's t over Rounds; empty below 3 Rounds)"
 VARIATION = "relative spread of samples inside Rounds (pooled), and of the Rounds' medians (stddev of logarithms)"
 BACKWARD = (
     "in rows of forward_backward: its median less forward's in the same Worker, mean over Rounds and its interval; "
-    "backward_ms is empty if the interval reaches 0. It includes what training mode itself adds"
+    "backward_ms is empty if the interval reaches 0"
 )
 FLAGS = "what else a reader must know; the flags are explained below"
 NOISE = "CPU time stolen by the hypervisor, used by others, under pressure during the Case's own turns"
-GPU = (
-    "at the ends of the Case's own turns: lowest clock, highest temperature, mean power; empty without the `gpu` extra"
-)
+GPU = "at the ends of the Case's own turns: lowest clock, highest temperature, mean power; empty without extra `gpu`"
 HASHES = "equal only for rows with equal work, conditions or protocol"
 SPEEDS = "batch over center_ms; algorithmic FLOP (2 per MAC, counted from the layers) over center_ms"
-CEILINGS = (
-    "what the device did at best in this Run, in the row's precision and with its threads: a product of 2048^3 (8192^3 "
-    "on a GPU), a 3x3 convolution of 256 channels, a copy (what is read and what is written); of each Worker the "
-    "median over Rounds of medians of five, then the best Worker's"
-)
-FIRST_CALL = (
-    "the first call (tracing, compiling, tuning) in the first Round, where nothing else runs, with nothing of this net "
-    "compiled before (small nets for the probes were); not a sample"
-)
-LATER_CALL = (
-    "the same in later Rounds, median: other Workers may be starting meanwhile, and code compiled before is in the "
-    "folder of the Run"
-)
-PEAK_MEMORY = (
-    "most that the device's allocator held in this pass; empty on a CPU. JAX cannot reset its mark, so there it is of "
-    "the process so far, the operands that the ceiling was measured with too"
-)
-PEAK_RSS = (
-    "most memory that the Worker's process held in this pass, less what importing its framework took. Includes what "
-    "its allocator keeps from the other pass (so TensorFlow's two passes read the same); empty if the system cannot "
-    "reset the mark"
-)
+CEILINGS = "best rates of the device in this Run, in the row's precision and with its threads"
+FIRST_CALL = "the first call (tracing, compiling, tuning) in the first Round, nothing compiled before; not a sample"
+LATER_CALL = "the same in later Rounds, median, with the compiled code of earlier Rounds"
+PEAK_MEMORY = "most that the device's allocator held in this pass (in JAX: so far); empty on a CPU"
+PEAK_RSS = "most memory that the Worker's process held in this pass, less what importing its framework took"
 NET = "of the net: a hash of its layers and size; MACs of one image's forward pass"
 PARITY = "relative L2 error against float64, worst array of the worst of its Workers, in the row's precision"
 PROBED = "what a probe found them to run in: fp32, tf32, bf16 or unknown"
-OVERHEAD = (
-    "what the harness adds to an iteration: median and 99th percentile of 1,000 that do nothing; never subtracted"
-)
+OVERHEAD = "added to an iteration by the harness: median and 99th percentile of 1,000 that do nothing; never subtracted"
 USERS_NET = "whose net it is: the name of a user's own (`--net`), empty for ours"
-STEADY_AT = (
-    "per Round, the burn-in iteration after which times were steady; - if they were not by the cap, or not checked"
-)
+STEADY_AT = "per Round, the burn-in iteration after which times were steady; - if not by the cap, or not checked"
 WITHIN = "stddev of samples about their own Round's mean, pooled over Rounds"
 TREND = "warming, slowing, steady or unresolved, from a 99 % interval over Rounds"
 CACHE = "of a mode that compiles, per Round: cold, or warm if the cache had files"
@@ -164,10 +141,17 @@ COLUMNS: Sequence[Column] = (
     Column("threads", int, AXES, lambda facts: facts.threads),
     Column("size", int, AXES, lambda facts: facts.case.net.input_size or None),
     Column("rounds", int, DONE, lambda facts: len(facts.run.samples_by_round(facts.case)), "Rounds"),
-    Column("rounds_disturbed", int, DONE, lambda facts: facts.rounds_disturbed, "disturbed"),
+    Column(
+        *("rounds_disturbed", int, DONE),
+        lambda facts: sum(group == facts.run.group_of[facts.case.id] for group, _ in facts.run.disturbed),
+        "disturbed",
+    ),
     Column("iterations", int, DONE, lambda facts: facts.summary.n if facts.summary else 0),
     Column("burn_in", int, DONE, lambda facts: sum(len(event.ns) for event in facts.burn_in)),
-    Column("steady_at", str, STEADY_AT, lambda facts: facts.steady_at),
+    Column(
+        *("steady_at", str, STEADY_AT),
+        lambda facts: " ".join("-" if event.steady_at is None else str(event.steady_at) for event in facts.burn_in),
+    ),
     Column("arm", str, "A or B, the side of an `--ab`; else empty", lambda facts: facts.case.arm),
     Column("mean_ms", float, SAMPLES, _summary_ms(lambda summary: summary.mean_ns)),
     Column("stddev_ms", float, SAMPLES, _summary_ms(lambda summary: summary.stddev_ns)),
@@ -191,7 +175,7 @@ COLUMNS: Sequence[Column] = (
     ),
     Column("backward_ci95_low_ms", float, BACKWARD, _backward_ms(lambda backward: backward.low_ns)),
     Column("backward_ci95_high_ms", float, BACKWARD, _backward_ms(lambda backward: backward.high_ns)),
-    Column("flags", str, FLAGS, lambda facts: facts.flags, "flags"),
+    Column("flags", str, FLAGS, lambda facts: " ".join(flags_of(facts)), "flags"),
     Column("steal_pct", float, NOISE, lambda facts: facts.noise.get("steal_pct"), "stolen"),
     Column("foreign_cpu_pct", float, NOISE, lambda facts: facts.noise.get("foreign_cpu_pct"), "used by others"),
     Column("psi_some_pct", float, NOISE, lambda facts: facts.noise.get("psi_some_pct"), "under pressure"),
@@ -203,7 +187,11 @@ COLUMNS: Sequence[Column] = (
     Column("protocol_hash", str, HASHES, lambda facts: facts.run.protocol.hash),
     Column("images_per_s", float, SPEEDS, lambda facts: facts.per_ns(facts.case.batch, 1e9)),
     Column("gflop_per_s", float, SPEEDS, lambda facts: facts.per_ns(2 * facts.case.macs * facts.case.batch)),
-    Column("peak_fraction", float, PEAK, lambda facts: facts.peak_fraction, "of peak"),
+    Column(
+        *("peak_fraction", float, PEAK),
+        lambda facts: ceiling.peak_fraction(facts.run, facts.case, facts.summary) if facts.summary else None,
+        "of peak",
+    ),
     Column("ceiling_gflop_per_s", float, CEILING, lambda facts: facts.ceiling.gflop_per_s),
     Column("matmul_gflop_per_s", float, CEILINGS, lambda facts: facts.ceiling.matmul_gflop_per_s),
     Column("conv_gflop_per_s", float, CEILINGS, lambda facts: facts.ceiling.conv_gflop_per_s),
@@ -234,9 +222,3 @@ BY_NAME = {column.name: column for column in COLUMNS}
 
 def names(columns: Sequence[CsvColumn]) -> list[str]:
     return [column.name for column in columns]
-
-
-def row(run: Recording, case: Case) -> dict[str, Any]:
-    """One row of summary.csv by column name: unrounded, None for an empty cell."""
-    facts = CaseFacts(run, case)
-    return {column.name: column.value(facts) for column in COLUMNS}

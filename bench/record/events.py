@@ -9,7 +9,6 @@ from msgspec import Struct
 from bench.cases.arm import Sides
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
-from bench.machine import noise
 from bench.machine.host import Fingerprint
 from bench.machine.noise import Noise
 from bench.worker.replies import (
@@ -256,10 +255,6 @@ class Control(OfRound, frozen=True, tag="control"):
     load1: float
     mhz: float | None
     temp_c: float | None
-
-    @property
-    def reading(self) -> noise.Control:
-        return noise.Control(self.control_cpu_ns, self.control_mem_ns, self.load1, self.mhz, self.temp_c)
 
 
 class Turn(Timed, frozen=True, tag="turn"):

@@ -1,15 +1,13 @@
 """Flags of a row: warnings about its figures, each explained in a sentence."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from bench.cases.case import Case
 from bench.cases.protocol import digest
 from bench.machine import noise
 from bench.record import ceiling
-from bench.record.events import Block, BlockStop, BurnIn, BurnInStop, Parity, Turn, Worker
-from bench.record.recording import Recording
-from bench.stats import descriptive
+from bench.record.case_facts import CaseFacts
+from bench.record.events import Block, BlockStop, BurnInStop, Parity, Worker
 
 STOLEN, OTHERS = noise.NOISY["steal_pct"], noise.NOISY["foreign_cpu_pct"]
 FLAGS = {
@@ -39,7 +37,9 @@ FLAGS = {
         "A user’s net that does not take our weights, or another program’s benchmark: it may compute something else."
     ),
     "sync_not_checked": "A net without a fetch: whether its wait waits was not checked.",
-    "above_ceiling": "Faster than the measured peak: a cleverer algorithm, or a machine that sped up.",
+    "above_ceiling": (
+        "Faster than the measured peak: an algorithm with fewer multiplications, or a machine that became faster."
+    ),
     "bf16_emulated": "The device does not compute bf16 natively; an emulation was timed.",
     "unknown_precision": "The probe cannot tell in which precision it computes.",
     "other_frameworks": "Another framework was loaded in the same process.",
@@ -53,11 +53,10 @@ def explain_flags(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [(flag, meaning) for flag, meaning in FLAGS.items() if flag in seen]
 
 
-def flags_of(
-    run: Recording, case: Case, turns: Sequence[Turn], burn_in: Sequence[BurnIn], summary: descriptive.Summary | None
-) -> Iterator[str]:
+def flags_of(facts: CaseFacts) -> Iterator[str]:
     """Yield the flags of a Case."""
-    around = [turn.noise for turn in turns]
+    run, case, burn_in, summary, workers = facts.run, facts.case, facts.burn_in, facts.summary, facts.workers
+    around = [turn.noise for turn in facts.turns]
     yield from ("noisy",) if set(noise.noise_flags(around)) & set(noise.NOISY) else ()
     if "gpu_power_cap" in noise.noise_flags(around):
         yield "gpu_power_cap"
@@ -83,7 +82,6 @@ def flags_of(
         yield "loose_parity"
     if summary and (ceiling.peak_fraction(run, case, summary) or 0) > 1:
         yield "above_ceiling"
-    workers = run.workers(case)
     if case.foreign or not all(worker.proven for worker in workers):
         yield "not_proven"
     if any("fetch" in worker.conditions.filled for worker in workers):

@@ -98,7 +98,7 @@ class LayerTimes:
             if all(medians[timed.name] for timed in timed_per_layer(medians)):
                 self.layers[layer] = medians
         self.about = {name: getattr(self.case, name) for name in AXES}
-        self.width = roofline.WIDTHS.get(self.case.precision, roofline.WIDTH)
+        self.width = roofline.value_bytes(self.case.precision)
 
     def rows(self) -> Iterator[Row]:
         for placed in self.net.placed():

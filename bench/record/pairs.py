@@ -16,11 +16,10 @@ from bench.record import conditions, validity
 from bench.record.run import Run
 from bench.record.spread import Spread
 from bench.stats import ratio
-from bench.stats.ratio import Ratio, Verdict
+from bench.stats.ratio import MARGIN, Ratio, Verdict
 from bench.stats.verdict import Word
 from impls import FRAMEWORKS
 
-MARGIN = ratio.MARGIN
 #: Nothing is decided if less than this share of the Rounds is undisturbed.
 VALID_SHARE = 0.8
 

@@ -230,7 +230,7 @@ class Recording:
     def unsteady_machine(self, case: Case) -> bool:
         """Whether over a fifth of the control computations around a Case's Rounds deviate from the Run's median."""
         controls = self.counted(Control)
-        off = noise.control_off([control.reading for control in controls])
+        off = noise.control_off(controls)
         own = [number for number, control in enumerate(controls) if control.group == self.group_of[case.id]]
         return sum(number in off for number in own) > len(own) / 5
 

@@ -7,7 +7,8 @@ from typing import Any
 from msgspec import structs
 
 from bench.cases.case import Case
-from bench.record import columns, csvfile, validity
+from bench.record import csvfile, validity
+from bench.record.case_facts import CaseFacts
 from bench.record.columns import COLUMNS, CsvColumn, names
 from bench.record.events import Layers, Timed, Turn
 from bench.record.recording import Recording, cached_per_case
@@ -38,7 +39,8 @@ class Run(Recording):
 
     @cached_per_case
     def _row(self, case: Case) -> dict[str, Any]:
-        return columns.row(self, case)
+        facts = CaseFacts(self, case)
+        return {column.name: column.value(facts) for column in COLUMNS}
 
     def rows(self) -> list[dict[str, Any]]:
         """Rows of summary.csv in the order of ``cases``, one per Case; see ``row``. Units are in the column names."""

@@ -39,9 +39,13 @@ def differing(baseline: Sequence[Worker], candidate: Sequence[Worker], meant: Se
     return texts
 
 
+def on_off(value: object) -> object:
+    """``on`` or ``off`` for a bool; any other value is unchanged."""
+    return ("off", "on")[value] if isinstance(value, bool) else value
+
+
 def _join(values: Iterable[object]) -> str:
-    words = (("off", "on")[value] if isinstance(value, bool) else str(value) for value in values)
-    return " and ".join(sorted(words))
+    return " and ".join(sorted(str(on_off(value)) for value in values))
 
 
 @cached_per_case

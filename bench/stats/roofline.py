@@ -12,9 +12,6 @@ from impls.layers import Placed
 from impls.variants import Variant
 
 LARGEST_BATCH = 4096
-WIDTH = 4
-#: Bytes per value where not WIDTH.
-WIDTHS = {"bf16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +31,11 @@ class Work:
 
 
 NOTHING = Work(0, 0)
+
+
+def value_bytes(precision: str) -> int:
+    """Bytes per value."""
+    return 2 if precision == "bf16" else 4
 
 
 def work(placed: Placed, batch: int, pass_: str, *, input_gradient: bool, width: int = 4) -> Work:

@@ -65,13 +65,13 @@ def cases(line: str) -> list[str]:
 @pytest.mark.parametrize("case", OTHERS, ids=lambda case: case.id)
 def test_command_asks_for_exactly_that_case(tmp_path, case):
     run = make(tmp_path, [case], protocol=Protocol(seed=case.seed), rounds=1)
-    assert cases(reproduce.reproduce(run, case)) == [case.id]
+    assert cases(reproduce.command_for(run, [case])) == [case.id]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=range(len(PROTOCOLS)))
 def test_command_asks_for_exactly_that_protocol(tmp_path, protocol):
     run = make(tmp_path, [NULL], protocol=dataclasses.replace(protocol, seed=3), rounds=1)
-    assert run_protocol(request_of(reproduce.reproduce(run, NULL))[1]) == run.protocol
+    assert run_protocol(request_of(reproduce.command_for(run, [NULL]))[1]) == run.protocol
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_both_arms_come_with_either(tmp_path, ab):
     both = arms(A, ab=ab)
     run = make(tmp_path, both, ab=ab, rounds=1)
     for case in both:
-        assert cases(reproduce.reproduce(run, case)) == [one.id for one in both]
-    assert reproduce.whole(run) == reproduce.reproduce(run, both[0])
+        assert cases(reproduce.command_for(run, [case])) == [one.id for one in both]
+    assert reproduce.whole(run) == reproduce.command_for(run, [both[0]])
 
 
 def test_what_was_given_from_outside_is_said_with_placeholders(tmp_path):
@@ -102,7 +102,7 @@ def test_what_was_given_from_outside_is_said_with_placeholders(tmp_path):
         "guests": [guest],
     }
     run = make(tmp_path, [case], rounds=1, **header)
-    name, found = request_of(reproduce.reproduce(run, case))
+    name, found = request_of(reproduce.command_for(run, [case]))
     assert name == "run"
     assert found.net == ("PATH/my net.py:build",)
     assert (found.env, found.weights) == ((("A", "b c"),), Path("PATH/w.npy"))
@@ -114,7 +114,7 @@ def test_the_files_that_two_arms_differ_in_are_placeholders(tmp_path, key):
     ab = Ab(key, ("a.py:f", "b.py:f") if key == "net" else ("python3.11", "python3.12"))
     both = [dataclasses.replace(A, arm=arm) for arm in "AB"]
     run = make(tmp_path, both, ab=ab, rounds=1)
-    assert request_of(reproduce.reproduce(run, both[0]))[1].ab == f"{key}=PATH/{ab.values[0]},PATH/{ab.values[1]}"
+    assert request_of(reproduce.command_for(run, [both[0]]))[1].ab == f"{key}=PATH/{ab.values[0]},PATH/{ab.values[1]}"
 
 
 def test_the_whole_run_is_one_line_where_its_cases_are_a_grid(tmp_path):
@@ -131,15 +131,15 @@ def test_a_row_of_a_profile_comes_with_its_net(tmp_path):
     made = Axes(variants=names, **axes, batches=[4], passes=both, size=67).cases()
     run = make(tmp_path, made, protocol=dataclasses.replace(RULES, iterations=2), rounds=1)
     for case in (made[0], made[-1]):
-        name, found = request_of(reproduce.reproduce(run, case))
+        name, found = request_of(reproduce.command_for(run, [case]))
         assert name == "profile"
         plan = profile.plan_profile(found)
         assert plan.protocol == run.protocol
         assert case in plan.cases
-    assert reproduce.whole(run) == reproduce.reproduce(run, made[0])
+    assert reproduce.whole(run) == reproduce.command_for(run, [made[0]])
 
 
 def test_what_another_program_measured_has_no_line_of_ours(tmp_path):
     case = dataclasses.replace(A, foreign="test_a.py::test_b")
     run = make(tmp_path, [case], rounds=1)
-    assert reproduce.reproduce(run, case) == reproduce.whole(run) == ""
+    assert reproduce.command_for(run, [case]) == reproduce.whole(run) == ""

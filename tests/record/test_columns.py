@@ -70,10 +70,8 @@ def test_a_name_without_a_unit_has_none():
 def test_parity_is_the_largest_of_the_workers_that_have_it(tmp_path):
     run = make(tmp_path, [A], rounds=1)
     place = {"group": 0, "round": 1, "attempt": 0}
-    facts = worker(A, parity=3e-7)
-    facts["parity"].pop("loss")
-    events = [event("worker", **place, **facts)]
-    events.append(event("worker", **place | {"round": 2}, **worker(A) | {"parity": {"gradient": -1.0}}))
+    known = [{"gradient": 3e-7}, {"logits": 3e-7, "gradient": 1e-7}]
+    events = [event("worker", **place, **worker(A) | {"parity": parity}) for parity in known]
     row = changed(run, *map(msgspec.to_builtins, events), without=("worker",)).row(A)
     assert [row[f"parity_{kind}"] for kind in ("logits", "loss", "gradients")] == [3e-7, None, 3e-7]
 

@@ -153,7 +153,7 @@ class TestUnlikeConditions:
         run.head = structs.replace(run.head, env={"DNNL_MAX_CPU_ISA": "SSE41"}, weights=weights)
         shown(run)
         out = capsys.readouterr().out
-        assert "let through to every Worker: DNNL_MAX_CPU_ISA=SSE41" in out
+        assert "environment variables passed to Workers: DNNL_MAX_CPU_ISA=SSE41" in out
         assert "weights: a[1].npy (sha256 01234567)" in out
 
     def test_below_three_rounds_a_ratio_says_what_it_needs(self, tmp_path, capsys):

@@ -19,7 +19,7 @@ from bench.commands.results import measure
 from bench.commands.selftest.row import Row, share_of
 from bench.controller.pool import preflight
 from bench.output import console, run_table
-from bench.output.results_table import ratio_text
+from bench.output.results_table import interval_text
 from bench.output.tables import Cell, Column, Table
 from bench.record import selftest_store
 from bench.record.events import StopReason
@@ -157,7 +157,7 @@ def print_table(comparisons: Sequence[KnownComparison]) -> None:
     rows = []
     for comparison in comparisons:
         pair = comparison.pair
-        ratio = ratio_text(pair.ratio) if pair.ratio else "-"
+        ratio = interval_text(pair.ratio.value) if pair.ratio else "-"
         rows.append(
             [Cell(text) for text in (pair.candidate.removesuffix("-B"), f"{comparison.true:.3f}", ratio, pair.word)]
         )

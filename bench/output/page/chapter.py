@@ -26,8 +26,8 @@ from bench.record import aa_runs, csvfile, journal, pairs
 from bench.record.columns import COLUMNS, names
 from bench.record.events import Fault, Void
 from bench.record.flags import explain_flags
-from bench.record.pairs import MARGIN
 from bench.record.run import Run
+from bench.stats.ratio import MARGIN
 
 #: Options whose value may contain PATH.
 OF_A_FILE = ("--ab", "--net", "--python", "--weights")
@@ -55,7 +55,7 @@ def _drop_repeated_history(chapters: Sequence[dict[str, Any]]) -> None:
     for part in drawn[1:]:
         why = f"this page has it once, with the times of {drawn[0]['name']}"
         part["figures"] = [
-            replace(plot, markup="", why=why) if plot.kind == "history" else plot for plot in part["figures"]
+            replace(plot, markup="", why=why) if plot.kind.name == "history" else plot for plot in part["figures"]
         ]
         part["published"] = None
 
@@ -78,7 +78,9 @@ def chapter(run: Run, id_: str, margin: float = MARGIN) -> dict[str, Any]:
         "notes": list(_notes(results, margin)),
         "memory": table.memory(run, rows),
         "figures": plots,
-        "published": table_published.table() if any(plot.kind == "history" and plot.markup for plot in plots) else None,
+        "published": table_published.table()
+        if any(plot.kind.name == "history" and plot.markup for plot in plots)
+        else None,
         "layers": table_layers.tables(run),
         "ceilings": run_notes.ceilings(run),
         "alike": run_notes.conditions(run, compared),
@@ -140,7 +142,7 @@ def _command_lines(run: Run) -> dict[str, list[str]]:
     """Return the commands that measure rows again, each with its rows; none if one command measures the whole Run."""
     lines: dict[str, list[str]] = {}
     for case in table.whole_nets(run):
-        lines.setdefault(reproduce.reproduce(run, case), []).append(describe(case))
+        lines.setdefault(reproduce.command_for(run, [case]), []).append(describe(case))
     return {} if list(lines) == [reproduce.whole(run)] else lines
 
 

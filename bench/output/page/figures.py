@@ -18,18 +18,16 @@ import matplotlib
 from bench import UsageError
 from bench.cases.passes import pass_title
 from bench.output.console import number
-from bench.output.labels import label_of
+from bench.output.labels import label_of, some_of
 from bench.output.page import svg
 from bench.output.page.table import whole_nets
 from bench.output.plots import kinds
 from bench.output.plots.kinds import PROFILE, Kind
-from bench.output.results_table import Rows
 from bench.record import csvfile, layer_times
-from bench.record.columns import names
+from bench.record.columns import Rows, names
 from bench.record.run import Run
 from impls import PEERS
 
-MOST = 8  # values in a text alternative
 MANY = 20_000  # samples from which a second process is faster
 
 
@@ -37,9 +35,7 @@ MANY = 20_000  # samples from which a second process is faster
 class Figure:
     """A plot in the page. ``width`` is in CSS pixels; if not drawn, ``markup`` is empty and ``why`` is set."""
 
-    kind: str
-    name: str
-    caption: str
+    kind: Kind
     markup: str = ""
     width: float = 0.0
     why: str = ""
@@ -61,7 +57,7 @@ def draw_figures(run: Run, rows: Rows, prefix: str) -> list[Figure]:
         else:
             with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
                 drawn = list(pool.map(draw, chosen))
-    return [*drawn, *(Figure(kind.name, kind.title, "", why=why) for kind, why in reasons.items() if why)]
+    return [*drawn, *(Figure(kind, why=why) for kind, why in reasons.items() if why)]
 
 
 def may_fork() -> bool:
@@ -73,7 +69,6 @@ def may_fork() -> bool:
 def _figure(folder: Path, prefix: str, text: str, kind: Kind) -> Figure:
     """Draw one plot of the Run in a folder; ``text`` is its text alternative."""
     target = folder / f"{kind.name}.svg"
-    undrawn = functools.partial(Figure, kind.name, kind.title, kind.caption)
     try:
         with matplotlib.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # missing glyphs: the page uses its own font
@@ -81,12 +76,12 @@ def _figure(folder: Path, prefix: str, text: str, kind: Kind) -> Figure:
         markup, width = svg.inline(target, f"{prefix}-{kind.name}", f"{kind.title}. {text}")
     except UsageError as error:
         why = str(error).replace(str(folder), folder.name).removeprefix("nothing to draw: ").rstrip(".")
-        return undrawn(why=why)
+        return Figure(kind, why=why)
     except ValueError as error:
         if type(error.__context__).__module__.partition(".")[0] != "pyparsing":  # matplotlib's formula parser
             raise
-        return undrawn(why="a text in it looks like a formula but is not one")
-    return Figure(kind.name, kind.title, kind.caption, markup, width)
+        return Figure(kind, why="a text in it looks like a formula but is not one")
+    return Figure(kind, markup, width)
 
 
 def _derived(run: Run, scratch: Path) -> Path:
@@ -104,8 +99,5 @@ def _derived(run: Run, scratch: Path) -> Path:
 def _describe_times(run: Run, rows: Rows) -> str:
     """Text alternative of the plots: the mean times."""
     valid = [case for case in whole_nets(run) if rows[case.id]["valid"]]
-    times = [
-        f"{label_of(case)} {pass_title(case.pass_)} {number(rows[case.id]['mean_ms'])} ms" for case in valid[:MOST]
-    ]
-    more = f"; and {len(valid) - MOST} more" if len(valid) > MOST else ""
-    return f"Mean times: {'; '.join(times)}{more}. The table of results has them all."
+    times = (f"{label_of(case)} {pass_title(case.pass_)} {number(rows[case.id]['mean_ms'])} ms" for case in valid)
+    return f"Mean times: {some_of(times)}. The table of results has them all."

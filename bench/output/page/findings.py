@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from bench.cases.case import LABELS, Case
 from bench.cases.passes import PASSES
-from bench.machine import noise
 from bench.output import run_notes, verdicts
 from bench.output.console import number, problem_lines
 from bench.output.labels import counted, describe, label_of, some_of
 from bench.output.page.table import whole_nets
-from bench.output.results_table import Rows, interval_text
+from bench.output.results_table import interval_text
+from bench.record.columns import Rows
 from bench.record.events import End
+from bench.record.flags import FLAGS
 from bench.record.pairs import Pair, describe_arm
 from bench.record.run import Run
 from bench.stats.descriptive import LEAST_ROUNDS
@@ -158,19 +159,12 @@ def _failed(run: Run, rows: Rows) -> Iterator[str]:
 
 def _noise(rows: Rows) -> Iterator[str]:
     """Count rows per flag of noise, with the highest steal."""
-    stolen, others, off = noise.NOISY["steal_pct"], noise.NOISY["foreign_cpu_pct"], 100 * noise.CONTROL_OFF
-    meanings = {
-        "noisy": f"noisy (more than {stolen:g} % of the CPU stolen, or {others:g} % used by others)",
-        "unsteady_machine": f"from an unsteady machine (its speed changed by more than {off:g} % around their Rounds)",
-        "rounds_disturbed": "computed without the Rounds that noise disturbed",
-        "every_round_disturbed": "disturbed by noise in every Round, and decide nothing",
-    }
     valid = [row for row in rows.values() if row["valid"]]
-    for flag, meaning in meanings.items():
+    for flag in ("noisy", "unsteady_machine", "rounds_disturbed", "every_round_disturbed"):
         if count := sum(flag in row["flags"].split() for row in valid):
             worst = max((row["steal_pct"] or 0.0 for row in valid), default=0.0)
-            more = f"; at worst {worst:.1f} % was stolen" if flag == "noisy" and worst else ""
-            yield f"Noise: {count} of {len(valid)} rows {'is' if count == 1 else 'are'} {meaning}{more}."
+            more = f" At worst {worst:.1f} % was stolen." if flag == "noisy" and worst else ""
+            yield f"Noise, in {count} of {counted(len(valid), 'row')}: {FLAGS[flag]}{more}"
 
 
 def _unproven(rows: Rows) -> Iterator[str]:

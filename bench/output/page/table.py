@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 
 from bench.cases.case import Case
 from bench.cases.passes import pass_title
-from bench.machine import noise
 from bench.output.labels import label_of
 from bench.output.plots.style import COLORS, OTHER
-from bench.output.results_table import HEADINGS, Results, Rows, title_of
+from bench.output.results_table import HEADINGS, Results, title_of
 from bench.output.tables import Cell, Column, Table, measured, plain
-from bench.record.columns import BY_NAME
+from bench.record.columns import BY_NAME, Rows
+from bench.record.flags import FLAGS
 from bench.record.run import Run
 
 #: Columns of summary.csv in the tables of memory and noise; those without a value are left out.
@@ -76,9 +76,8 @@ def noises(run: Run, rows: Rows) -> Table:
         cells += [Cell("" if row[name] is None else f"{row[name]:.1%}", row[name]) for name in VARIATION]
         cells += [measured(row[name]) for name in gpu]
         body.append([*_named(case, axes), *cells, plain(row["trend"]), Cell(row["flags"])])
-    stolen, others = noise.NOISY["steal_pct"], noise.NOISY["foreign_cpu_pct"]
-    limits = f"noisy is above {stolen:g} % stolen, or {others:g} % used by others"
-    return Table(f"CPU time during each case’s own turns; {limits}", columns, body, heads=1)
+    caption = f"CPU time during each case’s own turns. noisy: {FLAGS['noisy'].rstrip('.')}"
+    return Table(caption, columns, body, heads=1)
 
 
 def _known(names: Sequence[str], rows: Rows, cases: Sequence[Case]) -> list[str]:

@@ -7,11 +7,12 @@ from msgspec import structs
 
 from bench.cases.case import Case
 from bench.output.labels import label_of
-from bench.output.results_table import Rows
 from bench.output.tables import Cell, Column, Table
 from bench.record import conditions
+from bench.record.columns import Row, Rows
 from bench.record.events import BurnIn, Control
 from bench.record.run import Run
+from bench.record.validity import on_off
 from bench.worker.replies import CheckKind
 
 #: Conditions that a Worker reads back if it has them; XLA, for one, has no oneDNN switch.
@@ -59,7 +60,7 @@ def compare_values(what: str, values: list[str]) -> str:
     return "equal where known" if what in PROBED and len(set(values) - {""}) == 1 else "unequal"
 
 
-def _facts(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str, str]:
+def _facts(run: Run, case: Case, row: Row) -> dict[str, str]:
     """Conditions of one Case's Worker, as text."""
     held = conditions.conditions(run, case)
     facts = {
@@ -67,8 +68,8 @@ def _facts(run: Run, case: Case, row: Mapping[str, Any]) -> dict[str, str]:
         "Python": held["python"],
         "device": held["device"],
         "threads": held["threads"],
-        "oneDNN": _switch(held["onednn"]),
-        "TF32": _switch(held["tf32"]),
+        "oneDNN": on_off(held["onednn"]),
+        "TF32": on_off(held["tf32"]),
         "matmul, probed": row["precision_matmul"],
         "convolution, probed": row["precision_conv"],
         "layout": held["layout"],
@@ -113,10 +114,6 @@ def _listed(values: Mapping[str, Any] | None) -> str:
 def _environment(given: Mapping[str, str | None]) -> str:
     """Variables passed to the Worker; one side of an --ab may lack one."""
     return ", ".join(f"without {name}" if value is None else f"{name}={value}" for name, value in given.items())
-
-
-def _switch(value: Any) -> Any:
-    return ("off", "on")[value] if isinstance(value, bool) else value
 
 
 def machine(run: Run) -> list[tuple[str, str]]:

@@ -53,12 +53,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "plot": Markup,
-        "prose": prose,
-        "names": names,
-        "options": options,
-    }  # plots are sanitized by svg.inline
+    environment.filters |= {"plot": Markup, "prose": prose, "names": names, "options": options}  # svg.inline sanitizes
     return environment
 
 

@@ -83,7 +83,7 @@ def summary_points(rows: Sequence[Mapping[Any, Any]]) -> list[Mapping[Any, Any]]
             continue
         try:
             variant = variant_named(net, int(row.get("size", math.nan)))  # ValueError if unknown
-            width = work.WIDTHS.get(str(row.get("precision")), work.WIDTH)
+            width = work.value_bytes(row.get("precision", ""))
             done = work.net_work(variant, int(row["batch"]), row["pass"], width=width)
         except (KeyError, ValueError, LayerError):
             continue  # net of another program or version

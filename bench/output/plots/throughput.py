@@ -131,7 +131,7 @@ def _turns(rows: pd.DataFrame) -> list[int]:
     for variant, ceiling, copy, size, precision, pass_ in set(zip(*facts, strict=True)):
         if pd.isna(ceiling) or pd.isna(copy) or pd.isna(size) or pass_ not in timed_by_name():
             continue
-        width = roofline.WIDTHS.get(precision, roofline.WIDTH)
+        width = roofline.value_bytes(precision)
         try:
             turn = roofline.turning_batch(variant_named(variant, int(size)), pass_, ceiling, copy, width=width)
         except (KeyError, LayerError):  # net of another program

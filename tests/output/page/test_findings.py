@@ -139,12 +139,13 @@ class TestVerdict:
         assert "Interrupted: this Run is not finished; it has 5 of 5 Rounds" in text
         assert "`alexnet-bench run --resume r` continues it." in text
         assert "No valid row for tensorflow graph, forward of owt at batch 8: it fell over." in text
-        assert re.search(r"Noise: 1 of 1 rows is noisy .*; at worst \d+\.\d % was stolen", text)
+        assert re.search(r"Noise, in 1 of 1 row: More than .* At worst \d+\.\d % was stolen\.", text)
 
-    def test_cautions_state_the_limits_of_noise_in_force(self, tmp_path, monkeypatch):
+    def test_cautions_state_the_limits_of_noise_in_force(self, tmp_path):
         made = make(tmp_path / "r", noise={"wall_s": 9.0, "steal_s": 9.0, "foreign_s": 0.0, "psi_s": 0.0})
-        monkeypatch.setitem(noise.NOISY, "steal_pct", 7.5)
-        assert "noisy (more than 7.5 % of the CPU stolen, or 5 % used by others)" in cautions_of(made)
+        limits = f"More than {noise.NOISY['steal_pct']:g} % of the CPU was stolen by other virtual machines, or "
+        limits += f"{noise.NOISY['foreign_cpu_pct']:g} % used by others"
+        assert limits in cautions_of(made)
 
     def test_lines_that_were_left_out_are_named_without_their_folder(self, tmp_path):
         made = make(tmp_path / "r")

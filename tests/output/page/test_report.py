@@ -70,7 +70,7 @@ class TestPage:
         rows = by_id(run)
         first, second = figures.draw_figures(run, rows, "a"), figures.draw_figures(run, rows, "a")
         assert first == second
-        assert [one.kind for one in first if one.markup] == ["times", "series"]
+        assert [figure.kind.name for figure in first if figure.markup] == ["times", "series"]
 
     def test_a_sortable_cell_holds_its_whole_value(self, tmp_path):
         found = page_of(make(tmp_path / "r", base_ns=1_234_567))
