@@ -18,15 +18,15 @@ class Axes:
     which follow ours and have no LRN axis.
     """
 
-    variants: Sequence[str]
+    variant: Sequence[str]
     modes: Mapping[str, Sequence[str]]
     layouts: Mapping[str, Sequence[str]]
-    devices: Sequence[str]
+    device: Sequence[str]
     precisions: Sequence[str]
-    batches: Sequence[int]
-    passes: Sequence[str]
-    lrns: Sequence[str] = LRNS[:1]
-    presets: Sequence[str] = PRESETS[:1]
+    batch: Sequence[int]
+    pass_: Sequence[str]
+    lrn: Sequence[str] = LRNS[:1]
+    preset: Sequence[str] = PRESETS[:1]
     threads: int | None = None
     size: int | None = None
     dropout: bool = False
@@ -40,20 +40,20 @@ class Axes:
 
         Raises UsageError if a net does not fit the size, or a device or preset lacks tf32.
         """
-        if "tf32" in self.precisions and PRESETS[1] in self.presets:
+        if "tf32" in self.precisions and PRESETS[1] in self.preset:
             raise UsageError(
                 "precision 'tf32' with --preset default: only `equal` sets switches; leave one of them out"
             )
-        if "tf32" in self.precisions and "cpu" in self.devices:
+        if "tf32" in self.precisions and "cpu" in self.device:
             raise UsageError("precision 'tf32' asked for, which only a GPU has: choose fp32 or bf16 on the cpu")
         cases = []
         for variant, device, precision, batch, pass_ in itertools.product(
-            self.variants, self.devices, self.precisions, self.batches, self.passes
+            self.variant, self.device, self.precisions, self.batch, self.pass_
         ):
             own_size = variant_named(variant.partition(".")[0]).input_size
             for framework, guest, lrn in self._nets(variant):
                 for mode, layout, preset in itertools.product(
-                    self.modes[framework], self.layouts[framework], self.presets
+                    self.modes[framework], self.layouts[framework], self.preset
                 ):
                     case = Case(
                         variant=variant,
@@ -80,7 +80,7 @@ class Axes:
     def _nets(self, variant: str) -> Iterator[tuple[str, str | None, str]]:
         """Framework, guest and LRN of each net of a variant: ours, then users'."""
         for framework in self.modes if self.ours is None else self.ours:
-            for lrn in self.lrns if has_lrn(variant) else LRNS[:1]:
+            for lrn in self.lrn if has_lrn(variant) else LRNS[:1]:
                 yield framework, None, lrn
         for framework, label in self.guests:
             yield framework, label, LRNS[0]

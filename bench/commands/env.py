@@ -1,29 +1,29 @@
 """`env`: inspect this machine and each framework on it, with advice on what to fix before timing."""
 
-import dataclasses
 import os
 import platform
 import re
 import tempfile
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from msgspec import structs
+from msgspec import structs, to_builtins
 
 import impls
 from bench import UsageError
 from bench.cases.case import Case
-from bench.commands.env_advice import advice
+from bench.commands.env_advice import advice_on
 from bench.commands.plan import choose_frameworks, plain_cases, worker_settings
 from bench.commands.requests import EnvRequest
 from bench.controller.settings import WorkerSettings, build_of
 from bench.controller.worker_process import WorkerDied
 from bench.machine import gpu, host, noise
+from bench.machine.noise import Snapshot
 from bench.output import console
-from bench.output.env_table import show
+from bench.output.env_table import EnvReport, FrameworkFacts, Gpus, Machine, NoiseFacts, Shell, show
 from bench.worker.messages import DescribeEnvironment, ProbePrecision
 from bench.worker.replies import FaultKind
 from impls import FRAMEWORKS, PEERS
@@ -41,82 +41,76 @@ EVIDENCE |= {"suspended_s": "suspension", "mhz": "clock", "temp_c": "temperature
 
 def main(request: EnvRequest) -> int:
     report = inspect(request)
-    report["advice"] = list(advice(report))
+    advice = list(advice_on(report))
     if request.as_json:
-        console.print_json(report)
+        console.print_json(to_builtins(report) | {"advice": advice})
     else:
-        show(report)
-    return 1 if any(facts["failed"] for facts in report["frameworks"].values()) else 0
+        show(report, advice)
+    return 1 if any(facts.failed for facts in report.frameworks.values()) else 0
 
 
-def inspect(request: EnvRequest) -> dict[str, Any]:
+def inspect(request: EnvRequest) -> EnvReport:
     """The facts by machine, shell, gpu, frameworks and noise; None for a source that is absent."""
     settings = worker_settings(request)
     named = choose_frameworks(request) if request.framework else None
     names = named or list(PEERS)
     here = named or [name for name in names if name in settings.pythons or find_spec(FRAMEWORKS[name].package)]
     cases = plain_cases(request, here, ["tutorial"]) if here else []
-    report: dict[str, Any] = {
-        "device": ",".join(request.device),
-        "threads": settings.threads,
-        "machine": structs.asdict(host.fingerprint()) | {"quota": host.cpu_quota()},  # before Workers add to the load
-        "shell": {
-            "let_through": sorted(settings.env),
-            "ignored": sorted(name for name in os.environ if SPEED.fullmatch(name) and name not in settings.env),
-        },
-        "gpu": {
-            "present": gpu.has_gpu(),
-            "driver": gpu.driver(),
-            "nvml": gpu.nvml_available(),
-            "cards": gpu.cards(),
-        },
-    }
+    machine = Machine(**structs.asdict(host.fingerprint()), quota=host.cpu_quota())  # before Workers add to the load
     before = noise.snapshot("cpu")
     started = {case.framework: ask(case, settings) for case in {case.framework: case for case in cases}.values()}
-    report["frameworks"] = {name: started.get(name) or absent(name) for name in names}
-    report["noise"] = measure_noise(before)
-    return report
+    return EnvReport(
+        device=",".join(request.device),
+        threads=settings.threads,
+        machine=machine,
+        shell=Shell(
+            let_through=sorted(settings.env),
+            ignored=sorted(name for name in os.environ if SPEED.fullmatch(name) and name not in settings.env),
+        ),
+        gpu=Gpus(gpu.has_gpu(), gpu.driver(), gpu.nvml_available(), gpu.cards()),
+        frameworks={name: started.get(name) or absent(name) for name in names},
+        noise=measure_noise(before),
+    )
 
 
-def absent(framework: str) -> dict[str, Any]:
-    return {"installed": False, "failed": None, "install": f"pip install {impls.requirement(framework)}"}
+def absent(framework: str) -> FrameworkFacts:
+    return FrameworkFacts(installed=False, install=f"pip install {impls.requirement(framework)}")
 
 
-def ask(case: Case, settings: WorkerSettings) -> dict[str, Any]:
-    """The facts that a Worker of the framework reports, after a computation, by when all its libraries are loaded.
-
-    ``failed`` is None, or why it could not start, with the last line that it wrote.
-    """
+def ask(case: Case, settings: WorkerSettings) -> FrameworkFacts:
+    """The facts that a Worker of the framework reports, after a computation, by when all its libraries are loaded."""
     framework, python = case.framework, settings.pythons.get(case.framework)
-    facts: dict[str, Any] = {"installed": True, "failed": None, "versions": {}, "devices": None}
-    facts |= {"version": None if python else impls.version(framework), "pip": f"{python} -m pip" if python else "pip"}
-    facts["python"] = None if python else platform.python_version()
-    console.tell(f"asking {framework}")
+    facts = FrameworkFacts(
+        installed=True,
+        pip=f"{python} -m pip" if python else "pip",
+        version=None if python else impls.version(framework),
+        python=None if python else platform.python_version(),
+    )
+    console.tell(f"starting a {framework} Worker")
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as logs:
         worker = settings.launch(framework, case, Path(logs))
         try:
-            facts |= dataclasses.asdict(worker.wait_until_configured())
-            facts["version"] = facts["versions"].get(framework, facts["version"])
-            probes = worker.ask(ProbePrecision(build_of(case)))
-            facts["precision"] = {what: dataclasses.asdict(probe) for what, probe in probes.items()}
-            facts |= dataclasses.asdict(worker.ask(DescribeEnvironment()))
+            ready = worker.wait_until_configured()
+            version = str(known) if (known := ready.versions.get(framework)) else facts.version
+            facts = replace(facts, **vars(ready), version=version)
+            facts = replace(facts, precision=worker.ask(ProbePrecision(build_of(case))))
+            facts = replace(facts, **vars(worker.ask(DescribeEnvironment())))
         except (UsageError, WorkerDied) as error:
             died = error if isinstance(error, WorkerDied) else error.__cause__
             stderr = died.tail.strip() if isinstance(died, WorkerDied) else ""
             missing = f"No module named {FRAMEWORKS[framework].package!r}" in stderr
             if python and missing and isinstance(error, UsageError):
                 raise  # the interpreter of --python does not have the framework
-            last = stderr.splitlines()[-1] if stderr else ""
+            last, failed = stderr.splitlines()[-1] if stderr else "", str(error)
             if isinstance(died, WorkerDied) and died.kind != FaultKind.DEVICE:
-                facts["failed"] = died.reason + (f" (it wrote: {last})" if last and last not in died.reason else "")
-            else:
-                facts["failed"] = str(error)
+                failed = died.reason + (f" (it wrote: {last})" if last and last not in died.reason else "")
+            facts = replace(facts, failed=failed)
         finally:
             worker.kill()
     return facts
 
 
-def measure_noise(before: dict[str, Any]) -> dict[str, Any]:
+def measure_noise(before: Snapshot) -> NoiseFacts:
     """The noise since the snapshot ``before``, and during CONTROLS_S of control measurements made now: time is stolen
     only from a process that wants to run."""
     noise.control()  # the first allocates its buffers
@@ -124,16 +118,15 @@ def measure_noise(before: dict[str, Any]) -> dict[str, Any]:
     while time.monotonic() < until:
         controls.append(noise.control())
     after = noise.snapshot("cpu")
-    ends = after | controls[-1]._asdict()
-    known = {word: ends[name] is not None for name, word in EVIDENCE.items()}
+    ends = after._asdict() | controls[-1]._asdict()
     elapsed = noise.between(before, after, 0.0)
-    return {
-        "wall_s": elapsed.wall_s,
-        "steal_pct": noise.percentages([elapsed])["steal_pct"],
-        "throttled": elapsed.throttled,
-        "controls": len(controls),
-        "controls_off": len(noise.control_off(controls)),
-        **{name: median(getattr(control, name) for control in controls) for name in noise.CONTROLS},
-        "told": [name for name, available in known.items() if available],
-        "not_told": [name for name, available in known.items() if not available],
-    }
+    return NoiseFacts(
+        wall_s=elapsed.wall_s,
+        steal_pct=noise.percentages([elapsed])["steal_pct"],
+        throttled=elapsed.throttled,
+        controls=len(controls),
+        controls_off=len(noise.control_off(controls)),
+        control_cpu_ns=median(control.control_cpu_ns for control in controls),
+        control_mem_ns=median(control.control_mem_ns for control in controls),
+        evidence={word: ends[name] is not None for name, word in EVIDENCE.items()},
+    )

@@ -1,9 +1,7 @@
 """`layers`: shape, params, state and MACs of every layer, and what each framework reports."""
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from bench.cases.case import Case
@@ -42,16 +40,13 @@ def main(request: LayersRequest) -> int:
 def ask(cases: Sequence[Case], settings: WorkerSettings) -> dict[str, list[LayerReport]]:
     """The layers that each framework reports, by Case id; one Worker per framework."""
     reports = {}
-    with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
-        with WorkerPool(settings, Path(scratch) / "workers") as pool:
-            for variant in dict.fromkeys(case.variant for case in cases):
-                here = [case for case in cases if case.variant == variant]
-                with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                    weights.write_shared(weights.initial(here[0].net, here[0].seed), Path(folder) / "weights")
-                    for case in here:
-                        console.tell(f"{variant}: asking {case.framework}")
-                        pool.ask(case, build_request(case, Path(folder)))
-                        reports[case.id] = pool.ask(case, DescribeLayers())
+    with WorkerPool(settings) as pool:
+        for alike, folder in pool.by_variant(cases):
+            weights.write_shared(weights.initial(alike[0].net, alike[0].seed), folder / "weights")
+            for case in alike:
+                console.tell(f"{case.variant}: starting a {case.framework} Worker")
+                pool.ask(case, build_request(case, folder))
+                reports[case.id] = pool.ask(case, DescribeLayers())
     return reports
 
 

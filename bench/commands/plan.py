@@ -51,7 +51,7 @@ def plan_run(request: RunRequest) -> Plan:
         cases = ab.cases(cases)
     weights = read_weights(request.weights, request.variant, request.size)
     if weights:
-        cases = [dataclasses.replace(case, weights=weights.digest) for case in cases]
+        cases = [dataclasses.replace(case, weights=weights.sha256[:8]) for case in cases]
     return Plan(cases, protocol, worker_settings(request, weights, ab, guests))
 
 
@@ -133,17 +133,12 @@ def axes_of(request: RunRequest, frameworks: Sequence[str], guests: Mapping[str,
     return convert(
         request,
         Axes,
-        variants=request.variant,
         ours=frameworks,
         guests=[(guest.framework, label) for label, guest in guests.items()],
         modes=parse_modes(frameworks, request.mode, request.device) | parse_modes(guest_frameworks, None),
         layouts=parse_layouts(frameworks, request.layout) | parse_layouts(guest_frameworks, None),
-        lrns=request.lrn,
-        presets=request.preset,
-        devices=request.device,
         precisions=choose_precisions(request),
-        batches=request.batch or usual,
-        passes=request.pass_,
+        batch=request.batch or usual,
         weights=None,
     )
 

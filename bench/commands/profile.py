@@ -63,7 +63,7 @@ def plan_profile(request: ProfileRequest) -> Plan:
     axes, cases = axes_of(whole_nets, choose_frameworks(request)), []
     for variant in request.variant:
         parts = [part.name for part in VARIANTS[variant].parts() if not layer_times.idle(part)]
-        cases += dataclasses.replace(axes, variants=[variant, *parts]).cases()
+        cases += dataclasses.replace(axes, variant=[variant, *parts]).cases()
     return Plan(cases, change_protocol(RULES, request), worker_settings(request))
 
 

@@ -5,11 +5,9 @@ The values can be written to a file for other implementations, and a file of the
 
 import dataclasses
 import errno
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,56 +21,14 @@ from bench.controller.parity import Judged
 from bench.controller.pool import WorkerPool, preflight
 from bench.controller.settings import WorkerSettings, build_of, build_request
 from bench.controller.worker_process import WorkerDied
-from bench.output import console, run_table
+from bench.output import console, verify_table
+from bench.output.verify_table import Against, CaseCheck, VerifiedWorker
 from bench.worker import messages
 from bench.worker.messages import ProbePrecision, ReadConditions
-from bench.worker.replies import Check, CheckKind, Conditions, Output, PrecisionProbe
+from bench.worker.replies import Check, CheckKind, Output
 from impls import weights
 from impls.files import open_whole
 from impls.variants import VARIANTS
-
-
-@dataclass
-class Against:
-    """The file of --against: its name, its values, and their checks against float64."""
-
-    name: str
-    values: dump.Values
-    precision: str
-    checks: list[Judged] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        checks = [dataclasses.asdict(check) | {"precision": self.precision} for check in self.checks]
-        return {"file": self.name, "checks": checks}
-
-
-@dataclass(frozen=True)
-class CaseCheck:
-    """One check of a Case."""
-
-    case: Case
-    check: Judged
-
-    def as_json(self) -> dict[str, Any]:
-        axes = ("variant", "framework", "mode", "worker", "precision", "batch")
-        return {name: getattr(self.case, name) for name in axes} | dataclasses.asdict(self.check)
-
-
-@dataclass(frozen=True)
-class VerifiedWorker:
-    """A Worker in the precision of ``case``: its versions, and the precision and settings that it reported."""
-
-    case: Case
-    versions: Mapping[str, Any]
-    probes: Mapping[str, PrecisionProbe]
-    conditions: Conditions
-
-    def as_json(self) -> dict[str, Any]:
-        return {name: getattr(self.case, name) for name in ("framework", "mode", "worker", "precision")} | {
-            "versions": self.versions,
-            "precision_found": {what: dataclasses.asdict(probe) for what, probe in self.probes.items()},
-            "conditions": dataclasses.asdict(self.conditions),
-        }
 
 
 def main(request: VerifyRequest) -> int:
@@ -88,12 +44,10 @@ def main(request: VerifyRequest) -> int:
     for path in (path for path in (request.dump, request.save_weights) if path):
         console.tell(f"wrote {path}" if ok else f"{path} is not written: its values are not equal to the reference")
     if request.as_json:
-        data: dict[str, Any] = {"checks": [row.as_json() for row in checks]}
-        data |= {"workers": [worker.as_json() for worker in verification.workers]}
-        console.print_json(data | ({"against": against.as_json()} if against else {}))
+        console.print_json(verify_table.as_json(checks, verification.workers, against))
     else:
-        print_checks(checks, against)
-        print_conditions(verification.workers)
+        verify_table.print_checks(checks, against)
+        verify_table.print_conditions(verification.workers)
     return 0 if ok else 1
 
 
@@ -148,34 +102,29 @@ def read_against(request: VerifyRequest) -> tuple[Against | None, VerifyRequest]
     return Against(path.name, dump.values(arrays, net, path.name), precisions[0]), request
 
 
+@dataclass
 class Verification:
     """Runs the checks, with one Worker per framework and mode and one reference per variant."""
 
-    def __init__(
-        self,
-        settings: WorkerSettings,
-        against: Against | None = None,
-        target: Path | None = None,
-        weights_target: Path | None = None,
-    ):
-        self.settings, self.against, self.target, self.weights_target = settings, against, target, weights_target
-        self.workers: list[VerifiedWorker] = []
+    settings: WorkerSettings
+    against: Against | None
+    target: Path | None
+    weights_target: Path | None
+    workers: list[VerifiedWorker] = field(default_factory=list)
 
     def checks(self, cases: Sequence[Case]) -> Iterator[CaseCheck]:
         """Every check of every Case, each over a whole array."""
-        with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
-            with WorkerPool(self.settings, Path(scratch) / "workers") as pool:
-                for variant in dict.fromkeys(case.variant for case in cases):
-                    here = [case for case in cases if case.variant == variant]
-                    names = ", ".join(dict.fromkeys(case.framework for case in here))
-                    console.tell(f"{variant}: {names} against {self.against.name if self.against else 'float64'}")
-                    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                        yield from self._check_variant(here, pool, Path(folder))
+        with WorkerPool(self.settings) as pool:
+            for alike, folder in pool.by_variant(cases):
+                names = ", ".join(dict.fromkeys(case.framework for case in alike))
+                reference = self.against.name if self.against else "float64"
+                console.tell(f"{alike[0].variant}: {names} against {reference}")
+                yield from self._check_variant(alike, pool, folder)
 
     def _check_variant(self, cases: Sequence[Case], pool: WorkerPool, folder: Path) -> Iterator[CaseCheck]:
         parity_set = self._parity_set(cases[0], folder)
         if not parity_set.tie_free and any(case.precision == "fp32" for case in cases):
-            why = "its input comes nearer to a tie" if self.against else f"no tie-free images in {parity.DRAWS} draws"
+            why = "its input is not tie-free" if self.against else f"no tie-free images in {parity.DRAWS} draws"
             console.tell(f"{cases[0].variant}: {why}: gradients get the loose limits")
         proven = True
         for case in cases:
@@ -236,60 +185,3 @@ class Verification:
             weights.save(weights.map_shared(folder / "weights"), self.weights_target)
         except (OSError, weights.WeightsError) as error:
             raise UsageError(f"--save-weights: cannot write {self.weights_target}: {error}") from error
-
-
-def print_checks(checks: Sequence[CaseCheck], against: Against | None = None) -> None:
-    """One table per precision, one row per variant, Worker and batch: the worst error of each kind; then the failures.
-
-    ``against`` replaced the reference; the last row is the file itself against float64.
-    """
-    out = console.console()
-    own = against.checks if against else []
-    reference = against.name if against else "float64"
-    for precision in dict.fromkeys(row.case.precision for row in checks):
-        groups: dict[tuple[str, ...], list[Judged]] = {}
-        for row in (row for row in checks if row.case.precision == precision):
-            key = (row.case.variant, row.case.worker.replace("-", " "), str(row.case.batch))
-            groups.setdefault(key, []).append(row.check)
-        if against and own and against.precision == precision:
-            groups["", "the file to float64", ""] = own
-        here = [check for group in groups.values() for check in group]
-        norms = {check.kind: check.tolerance or 0.0 for check in here if check.kind == CheckKind.NORM}
-        limits = parity.LIMITS[precision] | norms  # a norm is judged where a gradient may move far
-        table = console.new_table(f"{precision}: relative L2 error against {reference}, worst array of its kind")
-        for heading in ("variant", "framework", "batch", *(f"{kind}\n≤ {limit:.0e}" for kind, limit in limits.items())):
-            table.add_column(heading, no_wrap=True)
-        table.add_column("", no_wrap=True)
-        for names, group in groups.items():
-            if group is own:
-                table.add_section()
-            verdict = "equal" if all(check.ok for check in group) else "DIFFERS"
-            table.add_row(*names, *(_worst(group, kind, limit) for kind, limit in limits.items()), verdict)
-        out.print(table)
-    for check in (check for check in own if not check.ok):
-        out.print(f"{reference}, against float64: {check.description}", soft_wrap=True)
-    for row in (row for row in checks if not row.check.ok):
-        worker = row.case.worker.replace("-", " ")
-        out.print(f"{row.case.variant} on {worker}: {row.check.description}", soft_wrap=True)
-
-
-def _worst(checks: Iterable[Judged], kind: str, limit: float) -> str:
-    """The worst error of a kind, and its tolerance where that is not ``limit``."""
-    worst = max((check for check in checks if check.kind == kind), key=lambda check: check.excess, default=None)
-    if worst is None or worst.error is None:
-        return "none" if worst else "-"
-    return f"{worst.error:.1e}" + (f" ≤ {worst.tolerance:.0e}" if worst.tolerance != limit else "")
-
-
-def print_conditions(workers: Iterable[VerifiedWorker]) -> None:
-    """The precision and settings that each Worker reported, one line per Worker."""
-    for worker in workers:
-        case, conditions = worker.case, worker.conditions
-        facts = [f"{what} in {probe.precision} ({probe.error:.0e})" for what, probe in worker.probes.items()]
-        if conditions.threads:
-            facts.append(f"{conditions.threads} threads")
-        if conditions.onednn is not None:
-            facts.append(f"oneDNN {('off', 'on')[conditions.onednn]}")
-        facts += [conditions.layout, conditions.device.rpartition("device:")[2].lower()]
-        version = worker.versions.get(case.framework)
-        run_table.print_line(f"{case.framework} {version} {case.mode}: {', '.join(facts)}", dim=True)

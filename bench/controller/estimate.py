@@ -16,11 +16,10 @@ GPU_FLOPS = 1e13  # a guess: a dry run does not use the GPU
 
 def seconds(cases: Sequence[Case], protocol: Protocol) -> float:
     """Wall time of a Run in seconds, without the extra burn-in of the gate."""
-    rate = matrix_flops()
-    total = 0.0
+    cpu_flops, total = matrix_flops(), 0.0
     for group in groups(cases):
-        flops = {case: (GPU_FLOPS if case.device != "cpu" else rate) * SHARE for case in group}
-        per_pass = [2 * case.macs * case.batch / flops[case] for case in group]
+        flops = SHARE * (cpu_flops if group[0].device == "cpu" else GPU_FLOPS)  # Cases of a group share a device
+        per_pass = [2 * case.macs * case.batch / flops for case in group]
         length = protocol.turn_length([second * 1e9 for second in per_pass])
         samples = protocol.iterations
         if protocol.paired:

@@ -1,7 +1,7 @@
 """Workers for commands that time nothing: a check before the command starts, and a pool shared by variants."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,22 +54,30 @@ class WorkerPool:
     """One Worker per framework, mode and process-wide precision, shared by variants; a dead one is started again for
     the next variant."""
 
-    def __init__(self, settings: WorkerSettings, logs: Path):
-        self.settings, self.logs = settings, logs
+    def __init__(self, settings: WorkerSettings):
+        self.settings = settings
         self.running: dict[str, RunningWorker] = {}
 
     def __enter__(self) -> "WorkerPool":
+        self.scratch = tempfile.TemporaryDirectory(prefix="alexnet-bench-")
         return self
 
     def __exit__(self, *error: object) -> None:
         for worker in self.running.values():
             worker.process.kill()
+        self.scratch.cleanup()
+
+    def by_variant(self, cases: Sequence[Case]) -> Iterator[tuple[list[Case], Path]]:
+        """Yield the Cases of each variant, and a folder for its weights that is removed before the next."""
+        for variant in dict.fromkeys(case.variant for case in cases):
+            with tempfile.TemporaryDirectory(dir=self.scratch.name) as folder:
+                yield [case for case in cases if case.variant == variant], Path(folder)
 
     def worker(self, case: Case) -> RunningWorker:
         """The Worker of a Case, started if it is not running."""
         name = f"{case.worker}-{case.process_precision}"
         if name not in self.running:
-            self.running[name] = self.settings.start(name, case, self.logs)
+            self.running[name] = self.settings.start(name, case, Path(self.scratch.name) / "workers")
         return self.running[name]
 
     def ask(self, case: Case, request: Request[R]) -> R:

@@ -22,11 +22,6 @@ class GivenWeights:
     sha256: str
     arrays: Weights
 
-    @property
-    def digest(self) -> str:
-        """First 8 digits of the hash, for the id of a Case."""
-        return self.sha256[:8]
-
 
 @dataclass(frozen=True)
 class WorkerSettings:

@@ -8,7 +8,6 @@ import functools
 import importlib
 import os
 import re
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +51,6 @@ def select_card(device: str, visible: str | None) -> int | str | None:
             break
         listed.append(int(word) if word.isdecimal() else word)
     return listed[index] if index < len(listed) else None
-
-
-def count_others(pids: Collection[int] | None, own: Collection[int]) -> int | None:
-    """Number of ``pids`` that are not in ``own``, processes that compute on the card.
-
-    None if no pid is in ``own``: then NVML reports pids of another namespace (a container).
-    """
-    if pids is None or (pids and not set(pids) & set(own)):
-        return None
-    return len(set(pids) - set(own))
 
 
 def reason_names(reasons: int | None) -> list[str]:

@@ -9,7 +9,7 @@ import functools
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,25 +59,50 @@ class Control(NamedTuple):
     temp_c: float | None
 
 
-def snapshot(device: str) -> dict[str, Any]:
-    """Monotonic counters in seconds, and current GPU readings; taken at both ends of a Turn."""
+class Snapshot(NamedTuple):
+    """Monotonic counters in seconds, and GPU readings as in ``Noise``."""
+
+    wall_s: float
+    busy_s: float
+    steal_s: float | None
+    psi_s: float | None
+    throttled: float | None
+    suspended_s: float | None
+    sm_mhz: float | None = None
+    watts: float | None = None
+    temp_c: float | None = None
+    reasons: int | None = None
+    others: int | None = None
+
+
+def snapshot(device: str) -> Snapshot:
+    """The counters and readings now; taken at both ends of a Turn."""
     cpu = psutil.cpu_times()
     idle = cpu.idle + getattr(cpu, "iowait", 0.0)
     read = gpu.read(device)
     pids = read.pop("pids")
-    return {
-        "wall_s": time.monotonic(),
-        "steal_s": getattr(cpu, "steal", None),
-        "busy_s": sum(cpu[:8]) - idle - getattr(cpu, "steal", 0.0),  # user time includes guest time
-        "psi_s": _pressure(),
-        "throttled": _throttled(),
-        "suspended_s": _suspended(),
+    return Snapshot(
+        wall_s=time.monotonic(),
+        busy_s=sum(cpu[:8]) - idle - getattr(cpu, "steal", 0.0),  # user time includes guest time
+        steal_s=getattr(cpu, "steal", None),
+        psi_s=_pressure(),
+        throttled=_throttled(),
+        suspended_s=_suspended(),
         **read,
-        "others": None if pids is None else gpu.count_others(pids, {pid for pid in pids if _ours(pid)}),
-    }
+        others=count_others(pids),
+    )
 
 
-def between(before: Mapping[str, Any], after: Mapping[str, Any], own_s: float) -> Noise:
+def count_others(pids: Sequence[int] | None) -> int | None:
+    """Number of processes that compute on the card and are neither this one nor a descendant, such as a Worker.
+
+    None if all are others: then NVML reports pids of another namespace (a container).
+    """
+    ours = [pid for pid in pids or () if os.getpid() in (pid, *_parents(pid))]
+    return None if pids is None or (pids and not ours) else len(pids) - len(ours)
+
+
+def between(before: Snapshot, after: Snapshot, own_s: float) -> Noise:
     """Noise between two snapshots; the Worker itself used ``own_s`` CPU seconds.
 
     For a GPU, over both ends: all throttle reasons, lowest clock, highest temperature, mean power, and the largest
@@ -85,18 +110,17 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any], own_s: float) -
     """
 
     def growth(name: str) -> float | None:
-        first, last = before[name], after[name]
+        first, last = getattr(before, name), getattr(after, name)
         return None if first is None or last is None else last - first
 
     def fold_known(name: str, fold: Callable[[list[Any]], Any]) -> Any:
-        known = [end[name] for end in (before, after) if end[name] is not None]
+        known = [value for end in (before, after) if (value := getattr(end, name)) is not None]
         return fold(known) if known else None
 
-    busy = growth("busy_s")
     return Noise(
-        wall_s=after["wall_s"] - before["wall_s"],
+        wall_s=after.wall_s - before.wall_s,
         steal_s=growth("steal_s"),
-        foreign_s=None if busy is None else max(0.0, busy - own_s),
+        foreign_s=max(0.0, after.busy_s - before.busy_s - own_s),
         psi_s=growth("psi_s"),
         throttled=growth("throttled"),
         suspended_s=growth("suspended_s"),
@@ -188,12 +212,10 @@ def _reasons(turns: Sequence[Noise]) -> int:
     return functools.reduce(int.__or__, _known(turns, "reasons"), 0)
 
 
-def _ours(pid: int) -> bool:
-    """Whether a pid is this process or a descendant, such as a Worker."""
+def _parents(pid: int) -> list[int]:
     with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        return os.getpid() in (pid, *(parent.pid for parent in process.parents()))
-    return False
+        return [parent.pid for parent in psutil.Process(pid).parents()]
+    return []
 
 
 def _pressure() -> float | None:

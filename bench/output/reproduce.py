@@ -136,15 +136,15 @@ def _grid(cases: Sequence[Case]) -> list[Case]:
     words = {axis: None if all(_value(case, axis) == _usual(case, axis) for case in cases) else ",".join(axes[axis])
             for axis in ("mode", "layout")}  # fmt: skip
     return Axes(
-        variants=axes["variant"],
+        variant=axes["variant"],
         modes=parse_modes(names, words["mode"], axes["device"]),
         layouts=parse_layouts(names, words["layout"]),
-        devices=axes["device"],
+        device=axes["device"],
         precisions=axes["precision"],
-        batches=axes["batch"],
-        passes=axes["pass"],
-        lrns=axes["lrn"],
-        presets=axes["preset"],
+        batch=axes["batch"],
+        pass_=axes["pass"],
+        lrn=axes["lrn"],
+        preset=axes["preset"],
         weights=cases[0].weights,
         **single,
     ).cases()

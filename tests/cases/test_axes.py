@@ -23,10 +23,10 @@ NET = (
 GRID = {
     "modes": {"torch": ["eager"], "tensorflow": ["graph"]},
     "layouts": {"torch": ["nchw"], "tensorflow": ["nhwc"]},
-    "devices": ["cpu"],
+    "device": ["cpu"],
     "precisions": ["fp32"],
-    "batches": [8],
-    "passes": ["forward"],
+    "batch": [8],
+    "pass_": ["forward"],
 }
 
 
@@ -97,7 +97,7 @@ class TestModes:
 
 class TestLrn:
     def test_both_lrns_are_two_cases_of_a_net_with_lrn(self):
-        found = Axes(variants=["tutorial"], lrns=["native", "fast"], **GRID).cases()
+        found = Axes(variant=["tutorial"], lrn=["native", "fast"], **GRID).cases()
         assert [(one.framework, one.lrn) for one in found] == [
             ("torch", "native"),
             ("torch", "fast"),
@@ -108,10 +108,10 @@ class TestLrn:
     @pytest.mark.parametrize("variant", ["owt", "tutorial.conv1"])
     @pytest.mark.parametrize("lrns", [["native", "fast"], ["fast"]])
     def test_both_lrns_are_one_case_of_a_net_without_lrn(self, variant, lrns):
-        assert [one.lrn for one in Axes(variants=[variant], lrns=lrns, **GRID).cases()] == ["native", "native"]
+        assert [one.lrn for one in Axes(variant=[variant], lrn=lrns, **GRID).cases()] == ["native", "native"]
 
     def test_both_lrns_are_two_cases_of_a_single_layer(self):
-        assert [one.lrn for one in Axes(variants=["tutorial.lrn2"], lrns=["fast"], **GRID).cases()] == ["fast", "fast"]
+        assert [one.lrn for one in Axes(variant=["tutorial.lrn2"], lrn=["fast"], **GRID).cases()] == ["fast", "fast"]
 
 
 class TestNames:
@@ -126,9 +126,9 @@ class TestNames:
         assert (A.id, A.worker) == ("owt-torch-eager-cpu-fp32-b8-forward", "torch-eager")
 
     def test_ids_of_the_whole_grid_are_all_different_and_read_back(self):
-        axes = {"lrns": case.LRNS, "presets": case.PRESETS, "guests": [("torch", "mine"), ("torch", "yours")]}
+        axes = {"lrn": case.LRNS, "preset": case.PRESETS, "guests": [("torch", "mine"), ("torch", "yours")]}
         layouts = {"torch": ["nchw", "channels_last"], "tensorflow": ["nhwc"]}
-        found = Axes(variants=["tutorial", "tutorial.lrn1"], **GRID | {"layouts": layouts}, **axes).cases()
+        found = Axes(variant=["tutorial", "tutorial.lrn1"], **GRID | {"layouts": layouts}, **axes).cases()
         assert len({one.id for one in found}) == len(found) == 2 * (2 * 2 * 2 + 2 * 2 + 2 * 2 * 2)
         assert check_cases(found) == found
 
@@ -182,7 +182,7 @@ class TestGuests:
         assert both == [f"half_width-torch-eager-cpu-fp32-b8-forward{end}" for end in ("", "-torched")]
 
     def test_guest_has_no_lrn_axis(self, nets):
-        found = Axes(variants=["tutorial"], lrns=["native", "fast"], guests=[("torch", "mine")], **GRID).cases()
+        found = Axes(variant=["tutorial"], lrn=["native", "fast"], guests=[("torch", "mine")], **GRID).cases()
         assert [one.lrn for one in found if one.guest] == ["native"]
 
     def test_two_guests_of_one_name_are_refused(self, nets):

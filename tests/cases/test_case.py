@@ -14,13 +14,13 @@ from impls.variants import VARIANTS
 *FIRST, LAST = FRAMEWORKS
 NO_CAFFE = f"unknown framework 'caffe': choose {', '.join(FIRST)} or {LAST}"
 DEFAULTS = {
-    "variants": ["tutorial"],
+    "variant": ["tutorial"],
     "modes": {"torch": ["eager"], "tensorflow": ["graph"]},
     "layouts": {"torch": ["nchw"], "tensorflow": ["nhwc"]},
-    "devices": ["cpu"],
+    "device": ["cpu"],
     "precisions": ["fp32"],
-    "batches": [32],
-    "passes": ["forward", "forward_backward"],
+    "batch": [32],
+    "pass_": ["forward", "forward_backward"],
 }
 
 
@@ -37,7 +37,7 @@ def test_an_id_appends_every_axis_that_is_not():
 
 
 def test_ids_of_a_grid_are_all_different():
-    cases = Axes(**DEFAULTS | {"variants": list(VARIANTS), "batches": [1, 2, 8]}).cases()
+    cases = Axes(**DEFAULTS | {"variant": list(VARIANTS), "batch": [1, 2, 8]}).cases()
     assert len({case.id for case in cases}) == len(cases) == 8 * 3 * 2 * 2
 
 
@@ -52,7 +52,7 @@ def test_the_default_grid_is_four_cases_in_one_group():
 
 
 def test_variants_and_batches_are_groups_of_their_own():
-    cases = Axes(**DEFAULTS | {"variants": ["owt", "bvlc"], "batches": [1, 2]}).cases()
+    cases = Axes(**DEFAULTS | {"variant": ["owt", "bvlc"], "batch": [1, 2]}).cases()
     assert len(groups(cases)) == 4
 
 
@@ -62,7 +62,7 @@ def test_the_variants_own_size_is_no_axis():
 
 
 def test_forward_backward_counts_three_forwards_less_the_images_gradient():
-    cases = Axes(**DEFAULTS | {"variants": ["owt"]}).cases()
+    cases = Axes(**DEFAULTS | {"variant": ["owt"]}).cases()
     assert [case.macs for case in cases] == [714_188_480, 714_188_480, 2_072_288_640, 2_072_288_640]
 
 
@@ -151,7 +151,7 @@ class TestChecked:
 
     def test_every_case_of_a_grid_passes(self):
         cases = Axes(
-            **DEFAULTS | {"variants": list(VARIANTS), "batches": [1, 8]}, size=224, seed=3, weights="01234567"
+            **DEFAULTS | {"variant": list(VARIANTS), "batch": [1, 8]}, size=224, seed=3, weights="01234567"
         ).cases()
         assert check_cases(cases) == cases
 

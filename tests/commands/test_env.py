@@ -4,20 +4,25 @@ import copy
 import json
 import sys
 
+import msgspec
 import pytest
 
 from bench import UsageError
 from bench.commands import env, env_advice
 from bench.commands.cli import parse_words
+from bench.output.env_table import EnvReport
+from bench.worker.replies import Library
 from impls import FRAMEWORKS
 
 *FIRST, LAST = FRAMEWORKS
 
 pytestmark = pytest.mark.process
+SETTINGS = {"threads": 2, "onednn": True, "tf32": False, "bf16": None, "switches": {}}
 QUIET = {
     "device": "cpu",
     "threads": 2,
     "machine": {
+        "cpu": "a CPU",
         "cores": 2,
         "usable_cores": 2,
         "affinity": "0-1",
@@ -27,7 +32,16 @@ QUIET = {
     },
     "shell": {"let_through": [], "ignored": []},
     "gpu": {"present": False, "driver": None, "nvml": False, "cards": []},
-    "noise": {"steal_pct": 0.2, "throttled": None, "controls": 30, "controls_off": 3},
+    "noise": {
+        "wall_s": 1.0,
+        "steal_pct": 0.2,
+        "throttled": None,
+        "controls": 30,
+        "controls_off": 3,
+        "control_cpu_ns": 1,
+        "control_mem_ns": 1,
+        "evidence": {},
+    },
     "frameworks": {
         "torch": {
             "installed": True,
@@ -37,7 +51,7 @@ QUIET = {
             "versions": {"torch": "2.13.0", "cuda": None},
             "libraries": [{"name": "libgomp.so.1", "inside": True}, {"name": "libtorch_cpu.so", "inside": True}],
             "other_frameworks": [],
-            "settings": {"threads": 2, "onednn": True, "tf32": False},
+            "settings": SETTINGS,
             "owned_twice": [],
             "precision": {"matmul": {"error": 3e-7, "precision": "fp32"}},
         },
@@ -63,7 +77,7 @@ def advice(*path: str, **changes: object) -> list[str]:
     for key in path:
         at = at[key]
     at.update(changes)
-    return list(env_advice.advice(found))
+    return list(env_advice.advice_on(msgspec.convert(found, EnvReport)))
 
 
 class TestAdvice:
@@ -166,11 +180,11 @@ class TestAdvice:
                 "--python torch=PATH",
             ),
             (
-                {"settings": {"threads": 1, "onednn": None}},
+                {"settings": SETTINGS | {"threads": 1}},
                 "torch runs 1 threads, 2 were requested: find out what sets them",
             ),
             (
-                {"settings": {"threads": 2, "onednn": False}},
+                {"settings": SETTINGS | {"onednn": False}},
                 "torch computes without oneDNN, which its usual build has: pip install 'alexnet-bench[torch]'",
             ),
             (
@@ -185,12 +199,12 @@ class TestAdvice:
 
     def test_the_parts_of_one_library_are_one_runtime(self):
         names = ("libmkl_core.so.2", "libmkl_intel_lp64.so.2", "libgomp.so.1", "libomptarget.so")
-        found = env_advice.runtimes({"libraries": [{"name": name, "inside": True} for name in names]})
+        found = env_advice.runtimes([Library(name, inside=True) for name in names])
         assert found == {"OpenMP": ["libgomp.so.1"], "BLAS": ["mkl"]}
 
     def test_where_no_framework_is_installed_the_extras_are_named(self):
         found = copy.deepcopy(QUIET) | {"frameworks": {"jax": QUIET["frameworks"]["jax"]}}
-        assert list(env_advice.advice(found)) == [
+        assert list(env_advice.advice_on(msgspec.convert(found, EnvReport))) == [
             "no framework is installed: pip install 'alexnet-bench[torch,tensorflow]'"
         ]
 

@@ -53,9 +53,9 @@ def fields(rows, *names):
 @pytest.fixture(scope="module")
 def cases(few_rows):
     names = ["half_width", *(part.name for part in variant_named("half_width").parts())]
-    axes = {"modes": {"torch": ["eager"]}, "layouts": {"torch": ["nchw"]}, "devices": ["cpu"]}
-    axes |= {"precisions": ["fp32"], "batches": [8], "passes": ["forward", "forward_backward"]}
-    return Axes(variants=names, **axes).cases()
+    axes = {"modes": {"torch": ["eager"]}, "layouts": {"torch": ["nchw"]}, "device": ["cpu"]}
+    axes |= {"precisions": ["fp32"], "batch": [8], "pass_": ["forward", "forward_backward"]}
+    return Axes(variant=names, **axes).cases()
 
 
 def known(folder, cases, ceilings=True, rounds=3):

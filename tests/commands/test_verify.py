@@ -184,7 +184,7 @@ class TestAgainst:
         np.savez(tmp_path / "b.npz", **changed)
         result = CliRunner().invoke(main, [*args, "--against", str(tmp_path / "b.npz")])
         assert result.exit_code == 1
-        assert "its input comes nearer to a tie: gradients get the loose limits" in result.stderr
+        assert "its input is not tie-free: gradients get the loose limits" in result.stderr
         words = "norm of gradient conv3/kernel: off by 3.0e-02, allowed 5e-03"
         assert f"b.npz, against float64: {words}" in result.stdout
 

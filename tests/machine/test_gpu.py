@@ -124,15 +124,6 @@ class TestJudging:
     def test_a_device_is_a_place_in_the_list_of_visible_ones(self, device, visible, card):
         assert gpu.select_card(device, visible) == card
 
-    def test_other_processes_are_those_that_are_not_ours(self):
-        assert gpu.count_others([1, 2, 3], {2}) == 2
-        assert gpu.count_others([2], {2, 4}) == 0
-        assert gpu.count_others([], {2}) == 0
-
-    def test_in_another_pid_namespace_nobody_can_be_told_apart(self):
-        assert gpu.count_others([4711], {2}) is None
-        assert gpu.count_others(None, {2}) is None
-
     def test_reasons_are_spoken_bit_by_bit(self):
         assert gpu.reason_names(0x4 | 0x80) == ["power cap", "power brake"]
         assert gpu.reason_names(0) == gpu.reason_names(None) == []

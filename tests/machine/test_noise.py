@@ -3,49 +3,39 @@
 import os
 import time
 
+import psutil
 import pytest
 from msgspec.structs import replace
 
 from bench.machine import gpu, noise
 
-STILL = {
-    "wall_s": 100.0,
-    "steal_s": 10.0,
-    "busy_s": 50.0,
-    "psi_s": 1.0,
-    "throttled": 3.0,
-    "suspended_s": 7.0,
-    "sm_mhz": None,
-    "watts": None,
-    "temp_c": None,
-    "reasons": None,
-    "others": None,
-}
+STILL = noise.Snapshot(wall_s=100.0, steal_s=10.0, busy_s=50.0, psi_s=1.0, throttled=3.0, suspended_s=7.0)
 CORES = os.cpu_count() or 1
 
 
 def turn(own_s: float = 0.0, **moved: object) -> noise.Noise:
     """A Turn of 2 s in which nothing happened but what is named, as what the second snapshot says more."""
     moved = {"wall_s": 2.0} | moved
-    after = {name: STILL[name] + moved.get(name, 0.0) if STILL[name] is not None else None for name in STILL}
-    return replace(noise.between(STILL, after, own_s), **{name: moved[name] for name in moved if STILL[name] is None})
+    known = STILL._asdict()
+    after = STILL._replace(**{name: known[name] + more for name, more in moved.items() if known.get(name) is not None})
+    rest = {name: value for name, value in moved.items() if known.get(name) is None}
+    return replace(noise.between(STILL, after, own_s), **rest)
 
 
 class TestReading:
     def test_a_cpu_has_no_gpu_facts_and_none_of_them_is_zero(self):
         found = noise.snapshot("cpu")
-        assert [found[name] for name in ("sm_mhz", "watts", "temp_c", "reasons", "others")] == [None] * 5
+        assert [found.sm_mhz, found.watts, found.temp_c, found.reasons, found.others] == [None] * 5
 
     def test_two_snapshots_and_their_difference_have_the_same_counters(self):
         first = noise.snapshot("cpu")
-        assert set(first) == set(STILL)
         moved = noise.between(first, noise.snapshot("cpu"), 0.0)
         assert 0 < moved.wall_s < 5
         assert moved.suspended_s is None or abs(moved.suspended_s) < noise.SUSPENDED_S
 
     def test_a_system_without_a_clock_that_counts_sleep_says_none(self, monkeypatch):
         monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
-        assert noise.snapshot("cpu")["suspended_s"] is None
+        assert noise.snapshot("cpu").suspended_s is None
 
     def test_a_preemption_between_two_clocks_does_not_look_like_sleep(self, monkeypatch):
         if not hasattr(time, "CLOCK_BOOTTIME"):
@@ -54,13 +44,21 @@ class TestReading:
             [0, 50_000_000, 50_000_001, 60_000_000, 60_000_100, 60_000_200, 70_000_000, 99_000_000, 99_000_100]
         )
         monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: next(readings))
-        assert noise.snapshot("cpu")["suspended_s"] == 100 / 1e9
+        assert noise.snapshot("cpu").suspended_s == 100 / 1e9
 
     def test_what_a_gpu_reads_goes_into_the_snapshot_and_our_own_process_is_no_other(self, monkeypatch):
         read = {"sm_mhz": 1400, "watts": 300.5, "temp_c": 61, "reasons": 4, "pids": [os.getpid(), 1]}
         monkeypatch.setattr(gpu, "read", lambda device: dict(read))
         found = noise.snapshot("cuda")
-        assert (found["sm_mhz"], found["reasons"], found["others"]) == (1400, 4, 1)
+        assert (found.sm_mhz, found.reasons, found.others) == (1400, 4, 1)
+
+    def test_other_processes_are_those_that_are_not_ours(self):
+        assert noise.count_others([1, os.getpid(), 4711**2]) == 2
+        assert noise.count_others([psutil.Process().pid]) == noise.count_others([]) == 0
+
+    def test_in_another_pid_namespace_the_number_of_others_is_unknown(self):
+        assert noise.count_others([1]) is None
+        assert noise.count_others(None) is None
 
 
 class TestDifference:
@@ -70,17 +68,18 @@ class TestDifference:
 
     @pytest.mark.parametrize("name", ["steal_s", "psi_s", "throttled", "suspended_s"])
     def test_a_source_that_is_absent_stays_none(self, name):
-        assert getattr(noise.between(STILL | {name: None}, STILL | {name: None}, 0.0), name) is None
+        absent = STILL._replace(**{name: None})
+        assert getattr(noise.between(absent, absent, 0.0), name) is None
 
     def test_a_gpu_is_judged_by_both_ends(self):
-        first = STILL | {"sm_mhz": 1400, "watts": 300.0, "temp_c": 60, "reasons": 0x4, "others": 0}
-        last = STILL | {"sm_mhz": 1200, "watts": 200.0, "temp_c": 70, "reasons": 0x21, "others": 2}
+        first = STILL._replace(sm_mhz=1400, watts=300.0, temp_c=60, reasons=0x4, others=0)
+        last = STILL._replace(sm_mhz=1200, watts=200.0, temp_c=70, reasons=0x21, others=2)
         for found in (noise.between(first, last, 0.0), noise.between(last, first, 0.0)):
             assert (found.sm_mhz, found.watts, found.temp_c) == (1200, 250.0, 70)
             assert (found.reasons, found.others) == (0x25, 2)
 
     def test_gpu_reading_of_one_end_is_used_if_the_other_is_none(self):
-        found = noise.between(STILL | {"reasons": 0x8, "sm_mhz": None}, STILL, 0.0)
+        found = noise.between(STILL._replace(reasons=0x8), STILL, 0.0)
         assert (found.reasons, found.sm_mhz) == (0x8, None)
 
 

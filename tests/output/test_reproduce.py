@@ -126,9 +126,9 @@ def test_the_whole_run_is_one_line_where_its_cases_are_a_grid(tmp_path):
 
 def test_a_row_of_a_profile_comes_with_its_net(tmp_path):
     names = ["half_width", *(part.name for part in variant_named("half_width").parts()[:2])]
-    axes = {"modes": {"null": ["noop"]}, "layouts": {"null": ["nhwc"]}, "devices": ["cpu"], "precisions": ["fp32"]}
+    axes = {"modes": {"null": ["noop"]}, "layouts": {"null": ["nhwc"]}, "device": ["cpu"], "precisions": ["fp32"]}
     both = ["forward", "forward_backward"]
-    made = Axes(variants=names, **axes, batches=[4], passes=both, size=67).cases()
+    made = Axes(variant=names, **axes, batch=[4], pass_=both, size=67).cases()
     run = make(tmp_path, made, protocol=dataclasses.replace(RULES, iterations=2), rounds=1)
     for case in (made[0], made[-1]):
         name, found = request_of(reproduce.command_for(run, [case]))

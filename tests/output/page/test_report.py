@@ -218,9 +218,9 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
 
     def test_a_profile_has_its_rows_by_time(self, tmp_path):
         names = ["half_width", *(part.name for part in variant_named("half_width").parts()[:2])]
-        axes = {"modes": {"torch": ["eager"]}, "layouts": {"torch": ["nchw"]}, "devices": ["cpu"]}
+        axes = {"modes": {"torch": ["eager"]}, "layouts": {"torch": ["nchw"]}, "device": ["cpu"]}
         cases = Axes(
-            variants=names, **axes, precisions=["fp32"], batches=[2], passes=["forward", "forward_backward"]
+            variant=names, **axes, precisions=["fp32"], batch=[2], pass_=["forward", "forward_backward"]
         ).cases()
         made = make(tmp_path / "r", cases, rounds=3, protocol=dataclasses.replace(RULES, rounds=3), slower=2.0)
         text = page_of(made).text()
