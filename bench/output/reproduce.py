@@ -15,13 +15,14 @@ from impls import FRAMEWORKS
 
 PATH = "PATH"  # placeholder for a folder, which a Run does not store
 #: Axes whose options are always written; others only if they are not at their default.
-ALWAYS = ("variant", "framework", "batch", "pass")
+REQUIRED_AXES = ("variant", "framework", "batch", "pass")
 #: Fields of a Case without an option of that name.
 NO_OPTION = ("pass_", "weights", "arm", "guest", "foreign")
-WHERE_SET = [field.name for field in dataclasses.fields(Case) if field.name not in (*ALWAYS, *NO_OPTION)]
-USUAL = {field.name: field.default for field in dataclasses.fields(Case)} | {"device": "cpu", "precision": "fp32"}
+OPTIONAL_AXES = [field.name for field in dataclasses.fields(Case) if field.name not in (*REQUIRED_AXES, *NO_OPTION)]
+AXES = (*REQUIRED_AXES, *OPTIONAL_AXES)
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Case)} | {"device": "cpu", "precision": "fp32"}
 #: Axes that a user's net in an --ab determines.
-OF_A_NET = ("framework", "mode", "layout", "lrn")
+NET_AXES = ("framework", "mode", "layout", "lrn")
 
 
 def whole(run: Run) -> str:
@@ -64,11 +65,11 @@ def command_for(run: Run, cases: Sequence[Case]) -> str:
 def _axes(run: Run, cases: Sequence[Case]) -> list[str]:
     """Options of the axes, without those that the --ab determines."""
     key = run.head.ab.key if run.head.ab else ""
-    implied = {key, *(OF_A_NET if key == "net" else ())} | ({"pass"} if run.protocol.shared_workers else set())
+    implied = {key, *(NET_AXES if key == "net" else ())} | ({"pass"} if run.protocol.shared_workers else set())
     words = []
-    for axis in (*ALWAYS, *WHERE_SET):
+    for axis in AXES:
         values = list(dict.fromkeys(_value(case, axis) for case in cases))
-        if axis in implied or (axis in WHERE_SET and all(_value(case, axis) == _usual(case, axis) for case in cases)):
+        if axis in implied or (axis in OPTIONAL_AXES and _all_default(cases, axis)):
             continue
         words += ["--dropout"] if axis == "dropout" else [f"--{axis}", ",".join(map(str, values))]
     return words
@@ -80,11 +81,11 @@ def _value(case: Case, axis: str) -> Any:
     return value.partition(".")[0] if axis == "variant" else value
 
 
-def _usual(case: Case, axis: str) -> Any:
-    """The default of an axis."""
+def _all_default(cases: Sequence[Case], axis: str) -> bool:
+    """Whether all Cases have the default of an axis."""
     if axis in ("mode", "layout"):
-        return getattr(FRAMEWORKS[case.framework], f"{axis}s")[0]
-    return USUAL.get(axis)
+        return all(_value(case, axis) == getattr(FRAMEWORKS[case.framework], f"{axis}s")[0] for case in cases)
+    return all(_value(case, axis) == DEFAULTS.get(axis) for case in cases)
 
 
 def _sides(run: Run, cases: Sequence[Case]) -> list[str]:
@@ -128,13 +129,12 @@ def _protocol(run: Run) -> list[str]:
 
 def _grid(cases: Sequence[Case]) -> list[Case]:
     """All Cases that the options of these would create."""
-    axes = {axis: list(dict.fromkeys(_value(case, axis) for case in cases)) for axis in (*ALWAYS, *WHERE_SET)}
+    axes = {axis: list(dict.fromkeys(_value(case, axis) for case in cases)) for axis in AXES}
     single = {axis: axes[axis][0] for axis in ("size", "threads", "seed", "dropout")}
     if any(len(axes[axis]) > 1 for axis in single):
         return []
     names = axes["framework"]
-    words = {axis: None if all(_value(case, axis) == _usual(case, axis) for case in cases) else ",".join(axes[axis])
-            for axis in ("mode", "layout")}  # fmt: skip
+    words = {axis: None if _all_default(cases, axis) else ",".join(axes[axis]) for axis in ("mode", "layout")}
     return Axes(
         variant=axes["variant"],
         modes=parse_modes(names, words["mode"], axes["device"]),

@@ -8,7 +8,7 @@ from bench.output.console import number
 from bench.output.labels import label_of, some_of
 from bench.record import ceiling, validity
 from bench.record.columns import Rows
-from bench.record.pairs import Pair, describe_arm
+from bench.record.pairs import Pair, describe_arm_of_run
 from bench.record.run import Run
 from bench.stats import roofline
 from impls.variants import Variant
@@ -24,7 +24,7 @@ def given(run: Run) -> dict[str, str]:
 
 def arms(run: Run) -> dict[str, str]:
     """The sides of an --ab, by label."""
-    return {label: describe_arm(run, label) for label in LABELS} if run.head.ab else {}
+    return {label: describe_arm_of_run(run, label) for label in LABELS} if run.head.ab else {}
 
 
 def clock(run: Run) -> list[tuple[str, str]]:
@@ -161,4 +161,4 @@ def _changed(run: Run, compared: Iterable[Pair]) -> dict[str, None]:
     switches, which are then part of the ratio."""
     cases, key = {case.id: case for case in run.cases}, run.head.ab.key if run.head.ab else ""
     sides = ((run.workers(cases[pair.baseline]), run.workers(cases[pair.candidate])) for pair in compared)
-    return dict.fromkeys(text for both in sides for text in validity.differing(*both, (key,)))
+    return dict.fromkeys(text for both in sides for text in validity.setting_differences(*both, (key,)))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from bench.record.events import Place, Resume, Timed, Turn
+from bench.record.events import Iterations, Place, Resume, Turn
 from bench.record.run import Run
 
 RUN = 0  # process id of the Rounds; Workers count from 1
@@ -41,7 +41,7 @@ def trace_of(run: Run) -> dict[str, Any]:
     return {"displayTimeUnit": "ms", "traceEvents": [*_names(run, workers), *slices], "otherData": about}
 
 
-def _since_the_first(run: Run) -> Iterator[tuple[Timed, list[int]]]:
+def _since_the_first(run: Run) -> Iterator[tuple[Iterations, list[int]]]:
     """Each burn-in and turn of the Run's Cases, with its start times in ns since the very first.
 
     A reboot before a `--resume` resets the clock; later turns are then drawn ``GAP_NS`` after the last one.
@@ -49,7 +49,7 @@ def _since_the_first(run: Run) -> Iterator[tuple[Timed, list[int]]]:
     known, shift, latest, resumed = {case.id for case in run.cases}, None, 0, False
     for event in run.events:
         resumed = resumed or isinstance(event, Resume)
-        if not isinstance(event, Timed) or event.case_id not in known or not event.ns:
+        if not isinstance(event, Iterations) or event.case_id not in known or not event.ns:
             continue
         begin = event.start_ns[0]
         if shift is None:

@@ -11,7 +11,7 @@ from bench.output.markdown import table as markdown_table
 from bench.output.results_table import interval_text, versions_on_device
 from bench.output.run_table import print_line, print_table
 from bench.output.tables import Cell, Column, Table
-from bench.record.pairs import Pair, describe_arm
+from bench.record.pairs import Pair, describe_arm_of_run
 from bench.record.run import Run
 from bench.stats.descriptive import LEAST_ROUNDS
 from bench.stats.ratio import LEAST_RUNS, MARGIN, MIN_ROUNDS
@@ -55,7 +55,7 @@ def title(base: Run, candidate: Run | None) -> str:
     if candidate:
         return f"{candidate.folder.name} over {base.folder.name}"
     if base.head.ab:
-        a, b = (f"{label} ({describe_arm(base, label)})" for label in LABELS)
+        a, b = (f"{label} ({describe_arm_of_run(base, label)})" for label in LABELS)
         return f"{base.folder.name}: {b} over {a}"
     return f"{base.folder.name}: each framework over the first"
 

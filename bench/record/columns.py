@@ -4,13 +4,14 @@ A new column is one record here; ``make columns`` then writes its line in result
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
 from bench.cases.protocol import digest
-from bench.record import ceiling, conditions
+from bench.record import ceiling
 from bench.record.case_facts import CaseFacts
+from bench.record.conditions import conditions_of, work
 from bench.record.flags import flags_of
 from bench.stats.descriptive import Backward, Summary
 from bench.worker.replies import CheckKind
@@ -91,7 +92,8 @@ DONE = "Rounds that count, Rounds that noise disturbed, valid samples of those t
 SAMPLES = "over all valid samples; stddev has ddof 1 and is empty for one sample"
 OUTLIERS = "samples beyond 1.5 and 3 interquartile ranges; counted, never dropped"
 CENTER = "geometric mean of the Rounds' medians and its 95 % interval (Student's t over Rounds; empty below 3 Rounds)"
-VARIATION = "relative spread of samples inside Rounds (pooled), and of the Rounds' medians (stddev of logarithms)"
+VARIATION = "relative standard deviation of samples inside Rounds (pooled) and of the Rounds' medians (of logarithms)"
+
 BACKWARD = (
     "in rows of forward_backward: its median less forward's in the same Worker, mean over Rounds and its interval; "
     "backward_ms is empty if the interval reaches 0"
@@ -182,8 +184,8 @@ COLUMNS: Sequence[Column] = (
     Column("gpu_mhz", float, GPU, lambda facts: facts.gpu("sm_mhz", min), "lowest GPU clock"),
     Column("gpu_temp_c", float, GPU, lambda facts: facts.gpu("temp_c", max), "highest GPU temperature"),
     Column("gpu_watts", float, GPU, lambda facts: facts.gpu("watts", fmean), "mean GPU power"),
-    Column("work_hash", str, HASHES, lambda facts: digest(conditions.work(facts.case))),
-    Column("conditions_hash", str, HASHES, lambda facts: digest(conditions.conditions(facts.run, facts.case))),
+    Column("work_hash", str, HASHES, lambda facts: digest(work(facts.case))),
+    Column("conditions_hash", str, HASHES, lambda facts: digest(asdict(conditions_of(facts.run, facts.case)))),
     Column("protocol_hash", str, HASHES, lambda facts: facts.run.protocol.hash),
     Column("images_per_s", float, SPEEDS, lambda facts: facts.per_ns(facts.case.batch, 1e9)),
     Column("gflop_per_s", float, SPEEDS, lambda facts: facts.per_ns(2 * facts.case.macs * facts.case.batch)),

@@ -227,7 +227,7 @@ class Layers(Event, frozen=True, tag="layers"):
     rows: list[LayerRow]
 
 
-class Timed(OfCase, frozen=True):
+class Iterations(OfCase, frozen=True):
     """Iterations: their starts, on a clock that all Workers share, and durations."""
 
     start_ns: list[Count]
@@ -238,7 +238,7 @@ class Timed(OfCase, frozen=True):
             raise ValueError(f"{len(self.start_ns)} starts and {len(self.ns)} durations")
 
 
-class BurnIn(Timed, frozen=True, tag="burn_in"):
+class BurnIn(Iterations, frozen=True, tag="burn_in"):
     """``steady_at`` is the iteration after which times were steady; ``spin_ns`` is what an --ab adds to each pass."""
 
     stop: BurnInStop
@@ -257,7 +257,7 @@ class Control(OfRound, frozen=True, tag="control"):
     temp_c: float | None
 
 
-class Turn(Timed, frozen=True, tag="turn"):
+class Turn(Iterations, frozen=True, tag="turn"):
     """The first ``lead`` iterations are not samples; peaks are in bytes."""
 
     cycle: int

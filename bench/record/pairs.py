@@ -92,7 +92,9 @@ def within(run: Run, spread: Spread | None = None, margin: float = MARGIN) -> li
             pair.why = pair.why or "no Round has a whole cycle of both"
             continue
         pair.ratio = Ratio.of(cycles)
-        pair.differs = validity.differing(run.workers(baseline), run.workers(case), _meant(run, baseline, case))
+        pair.differs = validity.setting_differences(
+            run.workers(baseline), run.workers(case), _meant(run, baseline, case)
+        )
         pair.margin = max(margin, spread.margin(run, case) if spread else 0.0)
         pair.why = "".join(_disturbed((run, baseline), (run, case)))
     return _judge(pairs)
@@ -213,7 +215,7 @@ def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = ()
         if reasons:
             pair.why = "; ".join(reasons)
             continue
-        pair.differs = conditions.differing(base, candidate, case, allow)
+        pair.differs = conditions.condition_differences(base, candidate, case, allow)
         if pair.differs:
             continue
         pair.margin = max(margin, spread.margin(candidate, case), spread.margin(base, case))
@@ -248,7 +250,7 @@ def _sessions(base: Run, candidate: Run, case: Case) -> list[list[ratio.Cycle]]:
     return [[(before[number], after[number])] for number in sorted(before.keys() & after.keys())]
 
 
-def describe_arm(run: Run, label: str) -> str:
+def describe_arm_of_run(run: Run, label: str) -> str:
     """Describe an Arm; an interpreter by its versions, since its path is not stored."""
     if run.head.ab is None:
         return ""

@@ -55,10 +55,10 @@ def _why(line: bytes, error: Exception) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError) as not_json:
         return f"not a JSON object ({not_json})"
     except RecursionError:
-        return "not a JSON object of ours: nested too deep"
+        return "JSON nested too deeply"
     if not isinstance(name, str) or name not in EVENTS:
         return f"expected an event of a Run, found {str(name)[:40]!r}" if name else "expected an event, found none"
-    return f"a {name} event that is not whole ({error})"
+    return f"an invalid {name} event ({error})"
 
 
 def upgrade(event: dict[str, Any]) -> dict[str, Any]:

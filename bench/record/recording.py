@@ -17,6 +17,7 @@ from bench.record.events import (
     Event,
     Failed,
     Header,
+    Iterations,
     OfRound,
     Phase,
     Place,
@@ -24,7 +25,6 @@ from bench.record.events import (
     RoundEnd,
     Stop,
     StopReason,
-    Timed,
     Turn,
     Void,
     Worker,
@@ -71,7 +71,7 @@ class Recording:
         try:
             self.cases = check_cases(self.head.cases)
         except UsageError as error:
-            raise UsageError(f"{folder}: the header of run.jsonl is not that of a Run: {error}") from error
+            raise UsageError(f"{folder}: invalid header in run.jsonl: {error}") from error
         self.protocol = self.head.protocol
         self.group_of = {case.id: number for number, group in enumerate(groups(self.cases)) for case in group}
         self.voided = {event.place for event in self.events_of(Void)}
@@ -187,7 +187,7 @@ class Recording:
         usable = {case.id: self.usable(case) for case in self.cases}
         return {id(turn) for turn in self.turns if turn.round in usable[turn.case_id]}
 
-    def phases(self, event: Timed) -> list[tuple[Phase, bool]]:
+    def phases(self, event: Iterations) -> list[tuple[Phase, bool]]:
         """The phase of each iteration of a burn-in or a turn, and whether it is a valid sample."""
         if not isinstance(event, Turn):
             return [(Phase.BURN_IN, False)] * len(event.ns)

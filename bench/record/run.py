@@ -10,7 +10,7 @@ from bench.cases.case import Case
 from bench.record import csvfile, validity
 from bench.record.case_facts import CaseFacts
 from bench.record.columns import COLUMNS, CsvColumn, names
-from bench.record.events import Layers, Timed, Turn
+from bench.record.events import Iterations, Layers, Turn
 from bench.record.recording import Recording, cached_per_case
 
 
@@ -57,7 +57,7 @@ class Run(Recording):
     def _sample_rows(self) -> Iterator[Sequence[Any]]:
         """In the order of SAMPLE_COLUMNS."""
         for event in self.events:
-            if isinstance(event, Timed):
+            if isinstance(event, Iterations):
                 key = event.case_id, event.round, event.attempt
                 cycle = event.cycle if isinstance(event, Turn) else None
                 taken = zip(self.phases(event), event.start_ns, event.ns, strict=True)

@@ -33,4 +33,4 @@ class Spread:
 def comparison_key(run: Recording, case: Case) -> str:
     """Hash of a Case's id without its Arm, its work and its conditions: equal in an A/A Run and in any other."""
     plain = dataclasses.replace(case, arm=None).id
-    return digest([plain, conditions.work(case), conditions.conditions(run, case)])
+    return digest([plain, conditions.work(case), dataclasses.asdict(conditions.conditions_of(run, case))])

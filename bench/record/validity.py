@@ -26,7 +26,9 @@ def pruned_fault(multiple: float | None) -> str:
     return f"implausible: {multiple:.1f} times the machine's ceiling, so work was left out"
 
 
-def differing(baseline: Sequence[Worker], candidate: Sequence[Worker], meant: Sequence[str] = ()) -> list[str]:
+def setting_differences(
+    baseline: Sequence[Worker], candidate: Sequence[Worker], meant: Sequence[str] = ()
+) -> list[str]:
     """Settings in which two compared rows differ, one text each, from their ``worker`` events.
 
     A setting that one side lacks (XLA has no oneDNN) is not a difference, nor is one that is ``meant`` to differ.

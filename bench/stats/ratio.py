@@ -43,7 +43,7 @@ class Ratio:
     """Standard error of ``log``; None below 3 Rounds, or 3 stored Runs."""
     freedom: int
     """Degrees of freedom of Student's t."""
-    spread: float | None
+    round_stddev: float | None
     """Standard deviation of a paired ``log`` over Rounds; None below 3 Rounds or unpaired."""
     trend: str
     """Trend of the candidate relative to the baseline, so that drift of the machine cancels; as of ``trend_of``."""
@@ -66,7 +66,7 @@ class Ratio:
             rounds=len(logs),
             error=error,
             freedom=len(logs) - 1,
-            spread=None if error is None else stddev(logs),
+            round_stddev=None if error is None else stddev(logs),
             trend=trend_of([half for cycles in rounds if (half := _half_difference(cycles)) is not None]),
             paired=True,
         )
@@ -144,7 +144,7 @@ def judge(ratios: Sequence[Ratio], *, margins: Sequence[float] | None = None) ->
 
 def _verdict(ratio: Ratio, margin: float, family: int, slower: bool, faster: bool) -> Verdict:
     if ratio.rounds < MIN_ROUNDS:
-        planned = MIN_ROUNDS if ratio.spread is None else plan_rounds(ratio.spread, math.log1p(margin))
+        planned = MIN_ROUNDS if ratio.round_stddev is None else plan_rounds(ratio.round_stddev, math.log1p(margin))
         reason = f"{ratio.rounds} {'Round' if ratio.rounds == 1 else 'Rounds'}, it takes {MIN_ROUNDS}"
         return Verdict(Word.INCONCLUSIVE, reason, margin, None, _planned(planned) if ratio.paired else None)
     if ratio.error is None:
@@ -170,7 +170,7 @@ def _verdict(ratio: Ratio, margin: float, family: int, slower: bool, faster: boo
     else:
         reason = "the interval is too wide" if half > edge else "the ratio is too near to the margin"
         width, tail = abs(edge - abs(ratio.log)), TAIL
-    needed = None if ratio.spread is None or not width else plan_rounds(ratio.spread, width, tail)
+    needed = None if ratio.round_stddev is None or not width else plan_rounds(ratio.round_stddev, width, tail)
     return Verdict(Word.INCONCLUSIVE, reason, margin, slowdown, _planned(needed))
 
 
@@ -216,7 +216,7 @@ def _noncentrality(freedom: int, tail: float) -> float:
     return float(nctdtrinc(freedom, 1 - POWER, t_quantile(1 - tail, freedom)))
 
 
-def power(effect: float, spread: float, rounds: int, family: int, margin: float = MARGIN) -> float:
+def power(effect: float, round_stddev: float, rounds: int, family: int, margin: float = MARGIN) -> float:
     """Probability that a true slowdown ``effect``, a fraction, gets SLOWER in a family where nothing else is slow.
 
     Given their standard deviation, the normally distributed mean of the Rounds has to exceed the higher of two
@@ -225,21 +225,21 @@ def power(effect: float, spread: float, rounds: int, family: int, margin: float 
     if rounds < MIN_ROUNDS:
         return 0.0
     edge, true, freedom = math.log1p(margin), math.log1p(effect), rounds - 1
-    if not spread:
+    if not round_stddev:
         return float(true > edge)
-    error = spread / math.sqrt(rounds)
+    error = round_stddev / math.sqrt(rounds)
     variances = gammaincinv(freedom / 2, (np.arange(2000) + 0.5) / 2000) * 2 / freedom
     errors = error * np.sqrt(variances)
     bound = np.maximum(edge + t_quantile(1 - TAIL, freedom) * errors, t_quantile(1 - TAIL / family, freedom) * errors)
     return float(ndtr((true - bound) / error).mean())
 
 
-def plan_rounds(spread: float, half_width: float, tail: float = TAIL) -> int:
+def plan_rounds(round_stddev: float, half_width: float, tail: float = TAIL) -> int:
     """The fewest Rounds, at least 5, with a t interval within -+ ``half_width``; logarithms."""
-    if not half_width > 0 or not 0 <= spread < math.inf:
-        raise ValueError(f"expected a half-width above 0 and a spread, found {half_width} and {spread}")
+    if not half_width > 0 or not 0 <= round_stddev < math.inf:
+        raise ValueError(f"expected a half-width above 0 and a standard deviation, found {half_width}, {round_stddev}")
     normal = float(ndtri(1 - tail))
-    rounds = max(MIN_ROUNDS, math.floor((normal * spread / half_width) ** 2))  # t is wider than the normal
-    while t_quantile(1 - tail, rounds - 1) * spread / math.sqrt(rounds) > half_width:
+    rounds = max(MIN_ROUNDS, math.floor((normal * round_stddev / half_width) ** 2))  # t is wider than the normal
+    while t_quantile(1 - tail, rounds - 1) * round_stddev / math.sqrt(rounds) > half_width:
         rounds += 1
     return rounds

@@ -17,7 +17,7 @@ from bench.commands import cli, resume
 from bench.commands.requests import ResumeRequest
 from bench.controller.rounds import Rounds
 from bench.output.progress import Progress
-from bench.record.events import Failed, Resume, RoundEnd, Timed, Void
+from bench.record.events import Failed, Iterations, Resume, RoundEnd, Void
 from bench.record.run import Run
 
 pytestmark = pytest.mark.process
@@ -259,7 +259,7 @@ class TestRefused:
 
 class TestTwoAtOnce:
     def spans(self, folder):
-        timed = [event for event in Run(folder).events if isinstance(event, Timed)]
+        timed = [event for event in Run(folder).events if isinstance(event, Iterations)]
         return [(start, start + ns) for one in timed for start, ns in zip(one.start_ns, one.ns, strict=True)]
 
     def test_the_second_run_waits_and_no_sample_of_one_is_taken_during_the_other(self, command):

@@ -111,12 +111,12 @@ def proven(**changes):
     ],
 )
 def test_rows_under_different_conditions_are_reported(changes, words):
-    assert validity.differing([proven()], [proven(**changes)]) == words
+    assert validity.setting_differences([proven()], [proven(**changes)]) == words
 
 
 def test_one_round_with_other_conditions_is_a_difference():
     odd = [proven(), proven(threads=1)]
-    assert validity.differing([proven()] * 2, odd) == ["threads 1 and 2, 2 in the baseline"]
+    assert validity.setting_differences([proven()] * 2, odd) == ["threads 1 and 2, 2 in the baseline"]
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_every_gradient_is_its_finite_difference():
 @pytest.mark.parametrize(
     ("precision", "value", "nearest"),
     [
-        ("bf16", 1 + 1 / 256, 1.0),  # a tie: to the even neighbour
+        ("bf16", 1 + 1 / 256, 1.0),  # a tie: to the even neighbor
         ("bf16", 1 + 3 / 256, 1 + 4 / 256),
         ("bf16", 1 + 1 / 128, 1 + 1 / 128),
         ("bf16", -3.0e-5, -np.ldexp(252, -23)),

@@ -122,7 +122,7 @@ FOREIGN = {
     "a control in words": control(control_cpu_ns="slow"),
     "a control beyond 64 bits": control(control_cpu_ns=10**400),
     "a layer that is a number": line("layers", rows=[1]),
-    "a layer without all of its columns": line("layers", rows=[{"colour": "red"}]),
+    "a layer without all of its columns": line("layers", rows=[{"color": "red"}]),
 }
 
 
@@ -163,7 +163,7 @@ ODD = {
     "a Worker of unknown cases": a_worker(case_ids=["x"]),
     "a Worker whose proof has no gradient": a_worker(parity={"logits": 1e-7}),
     "a Worker whose first call has no pass": a_worker(first_call_ns={}),
-    "layers with a column of their own": layer(colour="red"),
+    "layers with a column of their own": layer(color="red"),
     "a stop of another group": line("stop", group=5, reason="planned"),
     "a void of a Round that never was": line("void", group=3, round=3, attempt=3, reason="x"),
     "more in an event than we know": line("end", reason="planned", failed={}, more=[{}]),
@@ -266,7 +266,7 @@ class TestHeader:
     @pytest.mark.parametrize("field", sorted(field.name for field in msgspec.structs.fields(Header) if field.required))
     def test_a_header_without_a_field_is_refused_with_its_name(self, tmp_path, field):
         said = self.refused(tmp_path, line("run", **without(head([A], Protocol()), field)))
-        assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: a run event that is")
+        assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: an invalid run event")
         assert f"`{field}`" in said
 
     def test_two_headers_are_refused(self, tmp_path):
@@ -282,7 +282,7 @@ class TestHeader:
     )
     def test_a_header_with_an_impossible_case_is_refused_with_the_reason(self, tmp_path, changes, part):
         said = self.refused(tmp_path, self.case(**changes))
-        assert said.startswith(f"RUN: the header of run.jsonl is not that of a Run: {part}")
+        assert said.startswith(f"RUN: invalid header in run.jsonl: {part}")
 
     @pytest.mark.parametrize(
         ("changes", "part"),
@@ -293,7 +293,7 @@ class TestHeader:
     )
     def test_a_case_with_a_field_of_another_type_is_refused_with_its_path(self, tmp_path, changes, part):
         said = self.refused(tmp_path, self.case(**changes))
-        assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: a run event that is")
+        assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: an invalid run event")
         assert part in said
 
     @pytest.mark.parametrize(

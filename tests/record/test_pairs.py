@@ -169,14 +169,14 @@ class TestArms:
     def test_arms_are_described_in_words(self, tmp_path):
         ab = Ab("env:X", ("", "1"))
         run = make(tmp_path, arms(A, ab=ab), ab=ab)
-        assert [pairs.describe_arm(run, label) for label in "AB"] == ["without X", "X=1"]
+        assert [pairs.describe_arm_of_run(run, label) for label in "AB"] == ["without X", "X=1"]
 
     def test_arms_of_two_interpreters_are_described_by_versions(self, tmp_path):
         ab = Ab("python", ("old/python", "new/python"))
         unlike = {"versions": {"torch": "2.12", "device_name": None}, "python": "3.12.1"}
         run = make(tmp_path, arms(A, ab=ab), ab=ab, unlike=unlike)
-        assert pairs.describe_arm(run, "B") == "Python 3.12.1, torch 2.12"
-        assert pairs.describe_arm(run, "A") != pairs.describe_arm(run, "B")
+        assert pairs.describe_arm_of_run(run, "B") == "Python 3.12.1, torch 2.12"
+        assert pairs.describe_arm_of_run(run, "A") != pairs.describe_arm_of_run(run, "B")
 
     def test_the_table_of_an_ab_names_both_arms(self, tmp_path, capsys):
         ab = Ab("threads", ("2", "1"))

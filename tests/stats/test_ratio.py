@@ -52,7 +52,7 @@ class TestPaired:
     def test_interval_of_a_ratio_is_students_over_rounds(self):
         ratio = Ratio.of([[([10**6], [round(10**6 * math.exp(log))])] for log in (0.0, 0.1, 0.3)])
         spread = np.std([0.0, 0.1, 0.3], ddof=1)
-        assert (ratio.spread, ratio.error * math.sqrt(3)) == (pytest.approx(spread, rel=1e-5),) * 2
+        assert (ratio.round_stddev, ratio.error * math.sqrt(3)) == (pytest.approx(spread, rel=1e-5),) * 2
         half = 4.302652729911275 * ratio.error  # t(.975, 2), from a table
         assert ratio.value.low == pytest.approx(math.exp(ratio.log - half))
         assert ratio.value.high == pytest.approx(math.exp(ratio.log + half))
@@ -64,7 +64,7 @@ class TestPaired:
     def test_swapped_sides_invert_ratio_interval_trend_and_verdict(self, rounds):
         there, back = Ratio.of(rounds), Ratio.of(swapped(rounds))
         assert back.log == -there.log
-        assert (back.error, back.spread, back.freedom) == (there.error, there.spread, there.freedom)
+        assert (back.error, back.round_stddev, back.freedom) == (there.error, there.round_stddev, there.freedom)
         assert back.trend == MIRROR.get(there.trend, there.trend)
         assert back.value.center == pytest.approx(1 / there.value.center, rel=1e-14)
         if there.value.low is not None:
@@ -93,7 +93,7 @@ class TestPaired:
     def test_fewer_than_three_rounds_have_a_ratio_and_nothing_more(self, rounds):
         ratio = Ratio.of([[([100, 100], [200, 200])]] * rounds)
         assert ratio.value == Interval(pytest.approx(2), None, None)
-        assert (ratio.error, ratio.spread, ratio.freedom, ratio.trend) == (None, None, rounds - 1, "unresolved")
+        assert (ratio.error, ratio.round_stddev, ratio.freedom, ratio.trend) == (None, None, rounds - 1, "unresolved")
 
     def test_no_round_and_no_cycle_are_errors(self):
         for rounds in ([], [[]]):
@@ -133,7 +133,7 @@ class TestUnpaired:
         error = math.sqrt(np.var(a, ddof=1) / 5 + np.var(b, ddof=1) / 6 + 2 * 0.01**2)
         assert ratio.log == pytest.approx(b.mean() - a.mean())
         assert ratio.error == pytest.approx(error)
-        assert (ratio.rounds, ratio.freedom, ratio.spread, ratio.paired) == (5, 4, None, False)
+        assert (ratio.rounds, ratio.freedom, ratio.round_stddev, ratio.paired) == (5, 4, None, False)
         assert ratio.value.low == pytest.approx(math.exp(ratio.log - 2.7764451051977987 * error))  # t(.975, 4)
 
     def test_the_fewest_of_rounds_and_runs_gives_the_freedom(self):
@@ -274,7 +274,7 @@ class TestPlans:
 
     def test_no_width_and_no_spread_are_errors(self):
         for spread, half in ((0.01, 0), (math.nan, 0.01), (0.01, math.nan), (-1, 0.01)):
-            with pytest.raises(ValueError, match="expected a half-width above 0 and a spread"):
+            with pytest.raises(ValueError, match="expected a half-width above 0 and a standard deviation"):
                 plan_rounds(spread, half)
 
     @pytest.mark.parametrize(

@@ -125,9 +125,9 @@ def aa_rows(comparisons: Sequence[KnownComparison]) -> Iterator[Row]:
 
 def power_rows(comparisons: Sequence[KnownComparison], effect: float) -> Iterator[Row]:
     chances = [
-        ratio.power(effect, made.spread, made.rounds, comparison.family, comparison.pair.margin)
+        ratio.power(effect, made.round_stddev, made.rounds, comparison.family, comparison.pair.margin)
         for comparison in comparisons
-        if (made := comparison.pair.ratio) and made.spread is not None
+        if (made := comparison.pair.ratio) and made.round_stddev is not None
     ]
     detected = [each.pair.word == Word.SLOWER for each in comparisons]
     chance = statistics.fmean(chances) if chances else 0.0
@@ -147,7 +147,7 @@ def power_rows(comparisons: Sequence[KnownComparison], effect: float) -> Iterato
 
 def _spread(what: str, comparisons: Sequence[KnownComparison]) -> Row:
     ratios = [each.pair.ratio for each in comparisons if each.pair.ratio]
-    spreads = [made.spread for made in ratios if made.spread is not None]
+    spreads = [made.round_stddev for made in ratios if made.round_stddev is not None]
     found = f"median {statistics.median(spreads):.2%}, largest {max(spreads):.2%}" if spreads else "unknown"
     return Row(f"{what}: stddev of the ratio from Round to Round", "reported", found, True)
 

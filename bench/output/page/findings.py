@@ -14,7 +14,7 @@ from bench.output.results_table import interval_text
 from bench.record.columns import Rows
 from bench.record.events import End
 from bench.record.flags import FLAGS
-from bench.record.pairs import Pair, describe_arm
+from bench.record.pairs import Pair, describe_arm_of_run
 from bench.record.run import Run
 from bench.stats.descriptive import LEAST_ROUNDS
 from bench.stats.verdict import Word
@@ -77,7 +77,7 @@ def _compare(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> Fi
     rounds = counted(pair.ratio.rounds, "Round")
     how = f"95 % interval over {rounds}" if value.low is not None else f"{rounds}: too few for an interval"
     if ab := run.head.ab:
-        a, b = (f"{label} ({describe_arm(run, label)})" for label in LABELS)
+        a, b = (f"{label} ({describe_arm_of_run(run, label)})" for label in LABELS)
         known = [name for name in (candidate.framework, candidate.mode) if name != ab.values[1]]
         by = "" if ab.key == "net" else f" in {' '.join(known)}"
         text = f"{b} takes {ratio} {times}the time of {a} for {_work(run, candidate)}{by} ({how})."

@@ -8,8 +8,8 @@ from msgspec import structs
 from bench.cases.case import Case
 from bench.output.labels import label_of
 from bench.output.tables import Cell, Column, Table
-from bench.record import conditions
 from bench.record.columns import Row, Rows
+from bench.record.conditions import conditions_of
 from bench.record.events import BurnIn, Control
 from bench.record.run import Run
 from bench.record.validity import on_off
@@ -62,26 +62,26 @@ def compare_values(what: str, values: list[str]) -> str:
 
 def _facts(run: Run, case: Case, row: Row) -> dict[str, str]:
     """Conditions of one Case's Worker, as text."""
-    held = conditions.conditions(run, case)
+    held = conditions_of(run, case)
     facts = {
-        "versions": _listed(held["versions"]),
-        "Python": held["python"],
-        "device": held["device"],
-        "threads": held["threads"],
-        "oneDNN": on_off(held["onednn"]),
-        "TF32": on_off(held["tf32"]),
+        "versions": _listed(held.versions),
+        "Python": held.python,
+        "device": held.device,
+        "threads": held.threads,
+        "oneDNN": on_off(held.onednn),
+        "TF32": on_off(held.tf32),
         "matmul, probed": row["precision_matmul"],
         "convolution, probed": row["precision_conv"],
-        "layout": held["layout"],
+        "layout": held.layout,
         "LRN": None if case.foreign else case.lrn,
         "preset": None if case.foreign else case.preset,
-        "environment": _environment(held["env"]),
-        "slowed down on purpose": held["slowdown"] and f"{held['slowdown']} %",
+        "environment": _environment(held.env),
+        "slowed down on purpose": held.slowdown and f"{held.slowdown} %",
         **{f"error against float64: {kind}": _off(run, case, kind, "parity") for kind in PARITY},
         **_evidence(run, case),
-        "net": held["net"],
-        "file of the net, sha256": held["guest"] and held["guest"][:16],
-        "libraries": ", ".join(str(library.get("name")) for library in held["libraries"] or ()),
+        "net": held.net,
+        "file of the net, sha256": held.guest and held.guest[:16],
+        "libraries": ", ".join(library.name for library in held.libraries or ()),
         "conditions hash": row["conditions_hash"],
     }
     return {what: "" if value in (None, "") else str(value) for what, value in facts.items()}

@@ -61,7 +61,7 @@ def _times(rows: Sequence[layer_times.Row]) -> Table:
         body.append([Cell(layer), Cell(_shape(next(iter(passes.values())))), *cells])
     first = rows[0]
     net = f"{first['variant']}, batch {first['batch']}, {first['device']}, {first['precision']}"
-    return Table(f"{net}: {first['framework']} {first['mode']}, {first['layout']}, row by row", columns, body)
+    return Table(f"{net}: {first['framework']} {first['mode']}, {first['layout']}, layer by layer", columns, body)
 
 
 def _pass_cells(row: Row) -> list[Cell]:

@@ -20,7 +20,7 @@ from bench.output.plots import frames, style
 from impls import FRAMEWORKS
 
 #: Columns added to a series label when they vary.
-APART = ("variant", "size", "batch", "device", "device_name", "precision", "threads", *style.APART)
+SERIES_COLUMNS = ("variant", "size", "batch", "device", "device_name", "precision", "threads", *style.SERIES_COLUMNS)
 TITLE = ("variant", "batch", "device_name", "threads")
 PHASES = {"burn_in": "burn-in", "lead": "lead iteration", "sample": "sample"}
 INVALID = "invalid sample"
@@ -188,7 +188,7 @@ def _add_series(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[style.Series]]:
     heads = heads.assign(rank=heads["framework"].map(rank), batch=heads.get("batch", np.nan))
     heads = heads.sort_values(["rank", "batch", "case_id"], kind="stable")
     names = heads["case_id"].copy()
-    names.update(style.label_series(heads[heads["framework"] != ""], APART).str.strip())
+    names.update(style.label_series(heads[heads["framework"] != ""], SERIES_COLUMNS).str.strip())
     for more in ("run_id", "case_id"):
         alike = pd.DataFrame({"series": names, "pass": heads["pass"]}).duplicated(keep=False)
         if heads[more].nunique() > 1:

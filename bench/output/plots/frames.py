@@ -74,7 +74,7 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     because = [f"{marked} marked as not valid"] if marked else []
     if any(len(frame) for frame in frames):
         notes += invalid
-    rows = _join(frames, notes, f"{_all(paths)}: no valid row with a mean_ms, nothing to draw", because)
+    rows = _concatenate(frames, notes, f"{_all(paths)}: no valid row with a mean_ms, nothing to draw", because)
     if (twice := rows.duplicated()).any():
         _tell(f"{_all(paths)}: left out {twice.sum()} duplicate rows")
         rows = rows[~twice].reset_index(drop=True)
@@ -102,7 +102,7 @@ def samples(paths: Sequence[Path]) -> pd.DataFrame:
         folder = file.resolve().parent.name
         frame["run_id"] = frame["run_id"].fillna(folder) if "run_id" in frame else folder
         frames.append(frame)
-    return _join(frames, notes, f"{_all(paths)}: no sample, nothing to draw")
+    return _concatenate(frames, notes, f"{_all(paths)}: no sample, nothing to draw")
 
 
 def profile(path: Path) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def profile(path: Path) -> pd.DataFrame:
     cells = _cells(file, PROFILED, "profile.csv or the folder of a `profile`")
     notes: list[str] = []
     frame = _kept(file, cells[cells["center_ms"].notna()], IN_PROFILE, notes)
-    return _join([frame], notes, f"{file}: no row with a center_ms, nothing to draw")
+    return _concatenate([frame], notes, f"{file}: no row with a center_ms, nothing to draw")
 
 
 def whole_nets(rows: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +158,7 @@ def _cells(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
     if (wide := table[len(header)].notna().to_numpy()).any():
         raise UsageError(
             f"{file}, row {wide.argmax() + 1}: expected {len(header)} cells as in the first line, found more; with "
-            "decimal commas, put semicolons between cells"
+            "decimal commas, separate cells with semicolons"
         )
     places = {name: header.index(name) for name in header if name}
     cells = table[list(places.values())].set_axis(list(places), axis=1)
@@ -168,7 +168,7 @@ def _cells(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
         if marks[","].any() and marks["."].any():
             odd = cells[numbers].to_numpy()[marks["."]][0]
             raise UsageError(
-                f"{file}: expected decimal commas as elsewhere in it, found {odd!r}; leave out marks of thousands"
+                f"{file}: expected decimal commas as elsewhere in it, found {odd!r}; remove thousands separators"
             )
         for name in [name for name in places if name not in TEXT]:
             cells[name] = cells[name].map(lambda cell: cell.replace(",", "."), na_action="ignore")
@@ -252,14 +252,14 @@ def _numbers(column: pd.Series, sure: bool) -> pd.Series:
     except ValueError:
         if not sure:
             return column
-        numbers = np.array([_number(cell) for cell in column])
+        numbers = np.array([_parse_number(cell) for cell in column])
     finite = np.abs(numbers) < HUGE
     if finite.all() and (numbers % 1 == 0).all() and all(map(str.isdecimal, column.iloc[:1])):
         return pd.Series(numbers.astype("int64"), column.index)
     return pd.Series(np.where(finite, numbers, np.nan), column.index)
 
 
-def _number(cell: str | float) -> float:
+def _parse_number(cell: str | float) -> float:
     try:
         return float(cell)
     except ValueError:
@@ -284,7 +284,7 @@ def _invalid_notes(file: Path, cells: pd.DataFrame, valid: pd.Series) -> list[st
     return [f"{file}: left out {(~valid).sum()} of {len(cells)} rows, marked as not valid{why}"]
 
 
-def _join(
+def _concatenate(
     frames: Sequence[pd.DataFrame], notes: Sequence[str], nothing: str, because: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Concatenate the frames, make their text drawable and print the notes; raise UsageError if no row is left."""

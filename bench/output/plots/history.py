@@ -1,5 +1,6 @@
 """History plot: a decade of published AlexNet timings, and a user's rows next to those of the same net."""
 
+import itertools
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -95,8 +96,8 @@ def draw(rows: pd.DataFrame | None, target: Path, timings: pd.DataFrame) -> Figu
         for panel, pass_ in zip(panels, PUBLISHED_PASSES, strict=True):
             drawn = [place for part in (old, new) for place in _places(panel, part[part["pass"] == pass_])]
             taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in drawn]
-            _number(panel, old[old["fastest"] & (old["pass"] == pass_)], taken)
-            _name(panel, new.loc[list(names[pass_].values())], list(names[pass_]))
+            _place_numbers(panel, old[old["fastest"] & (old["pass"] == pass_)], taken)
+            _place_names(panel, new.loc[list(names[pass_].values())], list(names[pass_]))
     return figure
 
 
@@ -177,11 +178,11 @@ def _entry(part: pd.DataFrame) -> list[str]:
     rates = zip(part["pass"], part["images_per_s"], strict=True)
     speeds = [f"{PUBLISHED_PASSES[pass_].words} {format_speed(rate)}" for pass_, rate in rates]
     facts = [row["net"], row["hardware"], row["library"], row["look"], f"batch {row['batch']:g}", row["date"]]
-    text = f"{', '.join([*facts, *speeds])}. [{_short(row['source'])}] {row['caveat']}"
+    text = f"{', '.join([*facts, *speeds])}. [{_source_name(row['source'])}] {row['caveat']}"
     return [str(row["number"]), *textwrap.wrap(text, COLUMN, break_on_hyphens=False)]
 
 
-def _short(source: str) -> str:
+def _source_name(source: str) -> str:
     """Return owner and repository, or an address without its scheme."""
     return source.partition("://")[2] if "://" in source else source.partition(":")[0]
 
@@ -257,7 +258,7 @@ def _places(panel: Any, drawn: pd.DataFrame) -> list[tuple[float, float]]:
     return list(panel.transData.transform(drawn[["year", "images_per_s"]].to_numpy(float)))
 
 
-def _number(panel: Any, old: pd.DataFrame, taken: list[Bbox]) -> None:
+def _place_numbers(panel: Any, old: pd.DataFrame, taken: list[Bbox]) -> None:
     """Place each number as near to its mark as there is room, the fastest first, with a line if far."""
     inside = panel.get_window_extent()
     facts = old.sort_values("images_per_s", ascending=False)[["number", "year", "images_per_s", "look"]]
@@ -266,8 +267,8 @@ def _number(panel: Any, old: pd.DataFrame, taken: list[Bbox]) -> None:
         look["color"] = COLORS.get(precision, COLORS[NOT_STATED])
         label = panel.annotate(str(number), (year, rate), (0, 0), textcoords="offset points", **look)
         label.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground=style.PAPER)])
-        for away, turn in ((away, turn) for away in range(9, 60, 4) for turn in range(0, 360, 30)):
-            angle = math.radians(90 + turn)
+        for away, degrees in itertools.product(range(9, 60, 4), range(0, 360, 30)):
+            angle = math.radians(90 + degrees)
             label.set_position((away * math.cos(angle), away * math.sin(angle)))
             box = label.get_window_extent()
             if inside.y0 < box.y0 and box.y1 < inside.y1 and not box.count_overlaps(taken):
@@ -278,7 +279,7 @@ def _number(panel: Any, old: pd.DataFrame, taken: list[Bbox]) -> None:
             panel.plot([year, at[0]], [rate, at[1]], color=style.FAINT, linewidth=0.6, zorder=3, gid="leader")
 
 
-def _name(panel: Any, best: pd.DataFrame, names: Sequence[str]) -> None:
+def _place_names(panel: Any, best: pd.DataFrame, names: Sequence[str]) -> None:
     """Print names to the right of the panel, at the height of their marks as far as the others allow."""
     box, apart = panel.get_window_extent(), 25  # pixels; 9 points are 19
     heights = [y for _, y in _places(panel, best)]

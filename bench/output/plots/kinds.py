@@ -113,7 +113,7 @@ _KINDS = (
     ),
     Kind(
         "layers",
-        help="the rows of a `profile`",
+        help="the layers of a `profile`",
         title="Layers by time",
         caption="Each segment is a layer of the net, timed as a net of its own; the outline below is the whole net. "
         "A difference in length is fusion, or noise.",

@@ -73,7 +73,7 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
     parts = rows[~rows["layer"].isin([WHOLE, SUM])]
     if parts.empty:
         raise UsageError("layers: no layer with a center_ms, nothing to draw; run `alexnet-bench profile` first")
-    names = style.label_series(rows, ("variant", "batch", "device", "precision", *style.APART))
+    names = style.label_series(rows, ("variant", "batch", "device", "precision", *style.SERIES_COLUMNS))
     twice = pd.DataFrame({"series": names, "pass": rows["pass"], "layer": rows["layer"]}).duplicated()
     if twice.any():
         name, layer, pass_ = names[twice].iloc[0], rows["layer"][twice].iloc[0], rows["pass"][twice].iloc[0]
@@ -100,9 +100,9 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
                 _stack(below, at, here, 100 / here["center_ms"].sum(), stacks)
         _axis(above, bars)
         _axis(below, shares)
-        above.set_xlabel("ms: rows one after the other; outlined: the whole net")
+        above.set_xlabel("ms: layers one after the other; outlined: the whole net")
         above.set_xlim(0, above.get_xlim()[1] * 1.2)
-        below.set_xlabel("% of the sum of the rows" + (PUBLISHED_NOTE if published is not None else ""))
+        below.set_xlabel("% of the sum of the layers" + (PUBLISHED_NOTE if published is not None else ""))
         below.set_xlim(0, 100)
         seen = set(parts["kind"]) | (set(published["kind"]) if published is not None else set())
         kinds = [kind for kind in COLORS if kind in seen]
@@ -131,7 +131,7 @@ def _stack(panel: Any, at: int, rows: pd.DataFrame, scale: float, stacks: list[t
 def _whole(panel: Any, at: int, total: float, rows: pd.DataFrame) -> None:
     """Draw the whole net's time with its interval, and both times and the negative rows as text."""
     whole, added = (rows[rows["layer"] == name] for name in (WHOLE, SUM))
-    text = f"rows {console.number(float(added['measured_ms'].iloc[0]) if len(added) else total)}"
+    text = f"layers {console.number(float(added['measured_ms'].iloc[0]) if len(added) else total)}"
     longest = total
     if len(whole):
         ms = float(whole["center_ms"].iloc[0])

@@ -30,7 +30,7 @@ SIZES = {"layer": 5, "net": 9}
 FAR = 22  # points; distance of a name from its point above which a line joins them
 SAME = 25  # pixels; rows nearer to each other share a name
 #: Columns that a roof depends on, besides the machine.
-UNDER = ("device", "precision", "threads")
+ROOF_COLUMNS = ("device", "precision", "threads")
 
 
 def draw_files(paths: Sequence[Path], target: Path) -> None:
@@ -51,7 +51,7 @@ def draw_files(paths: Sequence[Path], target: Path) -> None:
     if "device_name" in rows and rows["device_name"].nunique() > 1:
         machines = " and ".join(sorted(set(rows["device_name"])))
         raise UsageError(f"roofline: expected one device_name, found {machines}; draw each machine by itself")
-    apart = [what for what in UNDER if what in rows and rows[what].nunique() > 1]
+    apart = [what for what in ROOF_COLUMNS if what in rows and rows[what].nunique() > 1]
     first = rows.iloc[0]
     under = rows[(rows[apart] == first[apart]).all(axis=1)]
     here = [point for point in points if all(point.get(what) == first[what] for what in apart)]
@@ -139,7 +139,7 @@ def draw(
         panels[0].set_ylabel("GFLOP/s reached")
         handles = [Line2D([], [], linestyle="", marker=line.marker, color=line.color) for line in series]
         style.legend(figure, handles, [line.name for line in series])
-        figure.suptitle(style.title(rows, "Rows (small) and nets (large) under the machine's roofs"), fontsize=12)
+        figure.suptitle(style.title(rows, "Layers (small) and nets (large) under the machine's roofs"), fontsize=12)
         style.settle(figure)  # names are placed by pixels
         for panel, half in zip(panels, halves, strict=True):
             taken = list(_roofs(panel, ceilings, limits[0]))
@@ -189,10 +189,10 @@ def _roofs(panel: Any, ceilings: Mapping[str, float | None], xlim: tuple[float, 
         visible = max(x0, box.x0, x0 + (box.y0 - y0) * (x1 - x0) / (y1 - y0))  # where the slope enters the panel
         along = visible + 0.15 * (x1 - visible)
         at = panel.transData.inverted().transform((along, y0 + (along - x0) * (y1 - y0) / (x1 - x0)))
-        turn = math.degrees(math.atan2(y1 - y0, x1 - x0))
+        degrees = math.degrees(math.atan2(y1 - y0, x1 - x0))
         look = {"va": "bottom", "fontsize": 9, "color": EDGE, "in_layout": False}
         label = panel.annotate(f"copy {console.number(copy)} GB/s", at, (-3, 3), textcoords="offset points", **look)
-        label.set(rotation=turn, rotation_mode="anchor")
+        label.set(rotation=degrees, rotation_mode="anchor")
         yield from _along(panel, [(low, low * copy), (high, high * copy)])
 
 

@@ -76,10 +76,10 @@ def _placed(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         ).any():  # else the machine restarted, with a new clock, before --resume
             rows = rows.sort_values("start_ns", kind="stable")
         x, axis = _elapsed(rows)
-    band = pd.Series(_number(rows["round"], rows["attempt"]), rows.index)
+    band = pd.Series(_stretch_index(rows["round"], rows["attempt"]), rows.index)
     leads = rows["phase"] == "lead"
     begun = (leads & ~leads.shift(fill_value=False)).cumsum()
-    turn = _number(band, rows["case_id"], rows["cycle"], rows["phase"] == "burn_in", begun)
+    turn = _stretch_index(band, rows["case_id"], rows["cycle"], rows["phase"] == "burn_in", begun)
     return rows.assign(x=x, band=band, turn=turn), axis
 
 
@@ -93,7 +93,7 @@ def _elapsed(rows: pd.DataFrame) -> tuple[np.ndarray, str]:
     return x, "s since the first iteration" + (f", without {console.number(pauses)} s of pauses" if pauses else "")
 
 
-def _number(*columns: pd.Series) -> np.ndarray:
+def _stretch_index(*columns: pd.Series) -> np.ndarray:
     """Number the stretches of rows with equal values in these columns, from 0."""
     changes = [(column != column.shift()).to_numpy() for column in columns]
     return np.logical_or.reduce(changes).cumsum() - 1
@@ -167,7 +167,7 @@ def _dashes(line: style.Series) -> Any:
 def _banded(panel: Any, rows: pd.DataFrame) -> None:
     """Shade burn-in and set the x limits."""
     burning = rows["phase"] == "burn_in"
-    spans = rows[burning].groupby(_number(burning, rows["band"])[burning.to_numpy()])["x"].agg(["min", "max"])
+    spans = rows[burning].groupby(_stretch_index(burning, rows["band"])[burning.to_numpy()])["x"].agg(["min", "max"])
     places = list(zip(spans["min"], spans["max"] - spans["min"], strict=True))
     panel.broken_barh(places, (0, 1), transform=panel.get_xaxis_transform(), color=style.SHADE, zorder=0)
     first, last = rows["x"].min(), rows["x"].max()

@@ -22,7 +22,7 @@ OTHER = "#7F7F7F"
 #: Colors of other frameworks, in the order of their names; any further ones are OTHER.
 OTHERS = (OTHER, "#CC79A7", "#E69F00", "#56B4E9")
 #: Columns added to a series label when they vary, and how to format them.
-APART = ("net", "layout", "lrn", "preset", "arm")
+SERIES_COLUMNS = ("net", "layout", "lrn", "preset", "arm")
 FORMATS = {"lrn": "{} LRN", "preset": "{} preset", "size": "{} px", "batch": "batch {}"}
 #: Looks of series that are not compiled, then compiled, by their number within the framework.
 HATCHES = (("", "//", "..", "oo"), ("\\\\", "xx", "++", "**"))
@@ -68,7 +68,7 @@ class Series:
         return looks[self.number % len(looks)]
 
 
-def label_series(rows: pd.DataFrame, apart: Sequence[str] = APART) -> pd.Series:
+def label_series(rows: pd.DataFrame, apart: Sequence[str] = SERIES_COLUMNS) -> pd.Series:
     """Return each row's series: framework, mode, and the columns of ``apart`` that exist and vary; a layout must vary
     within a framework, since each framework has its own."""
     names = rows["framework"].astype(str) + " " + rows["mode"].astype(str)

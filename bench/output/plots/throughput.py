@@ -16,7 +16,7 @@ from impls.layers import LayerError
 from impls.variants import variant_named
 
 #: Columns added to a line's name when they vary.
-APART = ("variant", "size", "device", "device_name", "precision", "threads", *style.APART)
+SERIES_COLUMNS = ("variant", "size", "device", "device_name", "precision", "threads", *style.SERIES_COLUMNS)
 REACH = 2.0  # longest axis, as a multiple of the fastest speed
 
 
@@ -33,10 +33,10 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
     batches = sorted(rows["batch"].unique())
     rows = _with_speed(rows)
     passes = list(dict.fromkeys(rows["pass"]))
-    names = style.label_series(rows, APART)
+    names = style.label_series(rows, SERIES_COLUMNS)
     repeated = pd.DataFrame({"series": names, "pass": rows["pass"], "batch": rows["batch"]}).duplicated().any()
     if repeated and "run_id" in rows:
-        names = style.label_series(rows, (*APART, "run_id"))
+        names = style.label_series(rows, (*SERIES_COLUMNS, "run_id"))
     series = style.list_series(rows, names)
     peaks = bool(rows["peak_fraction"].notna().any())
     with style.figure(4.6 * max(len(passes), 1.3), 6.6 if peaks else 4.6, target) as figure:
@@ -46,7 +46,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
             for number, line in enumerate(series):
                 shift = 1.0 if len(batches) > 1 else 2 ** (0.12 * (number - (len(series) - 1) / 2))
                 _line(column, rows[here & (names == line.name)].sort_values("batch"), line, shift)
-            text = _turn(column, rows[here])
+            text = _mark_compute_bound(column, rows[here])
             column[0].set_title(pass_title(str(pass_)), pad=20 if text else None)
             # above the panel, clear of all lines
             column[0].annotate(text, (0.5, 1.02), xycoords="axes fraction", ha="center", fontsize=9, color=style.FAINT)
@@ -58,7 +58,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
             highest, widest = rows["speed"][here].max(), rows["speed_high"][here].max()
             if widest > REACH * highest:  # would compress all lines
                 column[0].set_ylim(0, REACH * highest)
-                column[0].set_title(f"an interval goes on up to {console.number(widest)}", loc="right", fontsize=9)
+                column[0].set_title(f"one interval extends to {console.number(widest)}", loc="right", fontsize=9)
             else:
                 column[0].set_ylim(0, column[0].get_ylim()[1] * 1.05)
             if peaks:
@@ -100,12 +100,12 @@ def _line(column: Any, rows: pd.DataFrame, line: style.Series, shift: float) -> 
         column[1].plot(rows["batch"] * shift, rows["peak_fraction"], **look)
 
 
-def _turn(column: Any, rows: pd.DataFrame) -> str:
+def _mark_compute_bound(column: Any, rows: pd.DataFrame) -> str:
     """Mark the batch from which the net is compute-bound, or a range if ceilings differ; return it in words."""
-    turns = _turns(rows)
-    if not turns:
+    batches = _compute_bound_batches(rows)
+    if not batches:
         return ""
-    low, high = min(turns), max(turns)
+    low, high = min(batches), max(batches)
     least, most = rows["batch"].min(), rows["batch"].max()
     if low > roofline.LARGEST_BATCH:
         return f"memory-bound up to batch {roofline.LARGEST_BATCH}"
@@ -118,7 +118,7 @@ def _turn(column: Any, rows: pd.DataFrame) -> str:
     return f"compute-bound from batch {low if low == high else f'{low}–{high}'} on"
 
 
-def _turns(rows: pd.DataFrame) -> list[int]:
+def _compute_bound_batches(rows: pd.DataFrame) -> list[int]:
     needed = ("ceiling_gflop_per_s", "copy_gb_per_s")
     if any(name not in rows for name in needed):
         return []
@@ -127,14 +127,14 @@ def _turns(rows: pd.DataFrame) -> list[int]:
         rows[name] if name in rows else pd.Series(None, rows.index, dtype=object)
         for name in ("size", "precision", "pass")
     ]
-    turns = []
+    batches = []
     for variant, ceiling, copy, size, precision, pass_ in set(zip(*facts, strict=True)):
         if pd.isna(ceiling) or pd.isna(copy) or pd.isna(size) or pass_ not in timed_by_name():
             continue
         width = roofline.value_bytes(precision)
         try:
-            turn = roofline.turning_batch(variant_named(variant, int(size)), pass_, ceiling, copy, width=width)
+            batch = roofline.turning_batch(variant_named(variant, int(size)), pass_, ceiling, copy, width=width)
         except (KeyError, LayerError):  # net of another program
             continue
-        turns.append(roofline.LARGEST_BATCH + 1 if turn is None else turn)
-    return turns
+        batches.append(roofline.LARGEST_BATCH + 1 if batch is None else batch)
+    return batches

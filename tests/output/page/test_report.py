@@ -225,7 +225,7 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
         made = make(tmp_path / "r", cases, rounds=3, protocol=dataclasses.replace(RULES, rounds=3), slower=2.0)
         text = page_of(made).text()
         assert "The whole Run, with its ratios:" in text
-        assert "half_width, batch 2, cpu, fp32: torch eager, nchw, row by row" in text
+        assert "half_width, batch 2, cpu, fp32: torch eager, nchw, layer by layer" in text
         assert "alexnet-bench profile --variant half_width --framework torch --batch 2 --rounds 3" in text
         assert not re.search(r"half_width\.conv1", text)
 

@@ -58,7 +58,7 @@ def unsaved(monkeypatch):
 
 
 def dots(panel, color, marker=None):
-    """Places of a panel's markers in a colour, filled or not."""
+    """Places of a panel's markers in a color, filled or not."""
     lines = [
         line for line in panel.lines if line.get_linestyle() == "None" and to_hex(line.get_color()) == color.lower()
     ]
@@ -75,7 +75,7 @@ def ticks(panel):
 
 
 def medians(panel, color=style.INK):
-    """Where ticks or lines of a colour begin."""
+    """Where ticks or lines of a color begin."""
     lines = [one for one in panel.collections if isinstance(one, LineCollection)]
     found = [one for one in lines if to_hex(one.get_color()[0]) == color.lower()]
     return [tuple(map(float, path.vertices[0])) for one in found for path in one.get_paths()]

@@ -219,9 +219,9 @@ class TestFigure:
         nets = ("unknown", "tf_cnn_benchmarks", "tf_conv_only")
         rows = [row for row in CSV if row["net"] in nets and drawable(row)]
         count = sum(row["kind"] in kinds for row in rows) + sum(bool(row["forward_ms"]) for row in rows) * (panel == 0)
-        grey = lines(alone.axes[panel], "context")
-        assert sum(len(line.get_ydata()) for line in grey) == count
-        assert {line.get_color() for line in grey} == {history.GRAY}
+        gray = lines(alone.axes[panel], "context")
+        assert sum(len(line.get_ydata()) for line in gray) == count
+        assert {line.get_color() for line in gray} == {history.GRAY}
         assert not [line for line in lines(alone.axes[panel], "published") if line.get_color() == history.GRAY]
 
     def test_full_training_steps_are_crosses_below(self, alone):

@@ -111,31 +111,31 @@ class TestLayers:
         above, below = layers.draw(profile(*ROWS), tmp_path / "layers.png").axes
         outlined = [patch.get_width() for patch in above.patches if not patch.get_facecolor()[3]]
         assert outlined == [7] * 4
-        assert words(above)[:4] == ["rows 8.01, net 7"] * 4
+        assert words(above)[:4] == ["layers 8.01, net 7"] * 4
         assert all(patch.get_facecolor()[3] for patch in below.patches)
 
     def test_without_a_whole_net_there_is_no_outline(self, tmp_path):
         above, _ = layers.draw(profile(*ROWS, whole=None), tmp_path / "layers.png").axes
         assert len(above.patches) == 12
-        assert words(above)[:4] == ["rows 8.01"] * 4
+        assert words(above)[:4] == ["layers 8.01"] * 4
 
     def test_a_backward_time_below_nothing_moves_no_segment_back(self, tmp_path):
         rows = profile(ROWS[0], ("relu1", "relu", -0.5), ROWS[2], series=SERIES[2:3], passes=["backward"])
         above, _ = layers.draw(rows, tmp_path / "layers.png").axes
         assert spans(above) == {0: [(0, 6), (6, 0), (6, 2)]}
-        assert words(above)[0] == "rows 7.5, net 7\nrelu1 below 0"
+        assert words(above)[0] == "layers 7.5, net 7\nrelu1 below 0"
 
     def test_the_sum_of_the_rows_is_the_profiles_own(self, tmp_path):
         rows = profile(*ROWS, series=SERIES[2:3], passes=["forward"])
         rows.loc[rows["layer"] == "sum of layers", "center_ms"] = 9.25
         above, _ = layers.draw(rows, tmp_path / "layers.png").axes
-        assert words(above)[0] == "rows 9.25, net 7"
+        assert words(above)[0] == "layers 9.25, net 7"
 
     def test_of_many_rows_below_nothing_the_first_is_named(self, tmp_path):
         below_nothing = [(name, "relu", -0.5) for name in ("relu1", "relu2", "relu3")]
         rows = profile(ROWS[0], *below_nothing, series=SERIES[2:3], passes=["backward"], whole=None)
         above, _ = layers.draw(rows, tmp_path / "layers.png").axes
-        assert words(above)[0] == "rows 4.5\nrelu1 and 2 more below 0"
+        assert words(above)[0] == "layers 4.5\nrelu1 and 2 more below 0"
 
     def test_a_segment_is_named_where_the_name_has_room(self, tmp_path):
         above, _ = layers.draw(profile(*ROWS), tmp_path / "layers.png").axes

@@ -71,7 +71,7 @@ class TestSweep:
         rows.loc[0, "ci95_low_ms"] = 0.001
         panel = throughput.draw(rows, tmp_path / "sweep.png").axes[0]
         assert panel.get_ylim()[1] == pytest.approx(2 * 32e3 / 10)
-        assert panel.get_title(loc="right") == "an interval goes on up to 1,000,000"
+        assert panel.get_title(loc="right") == "one interval extends to 1,000,000"
 
     def test_another_programs_net_has_no_turning_batch(self, tmp_path):
         rows = self.rows(tmp_path, variant="vgg", ceiling_gflop_per_s=100.0, copy_gb_per_s=5.0)

@@ -68,7 +68,7 @@ def test_the_two_arms_of_a_case_are_two_bars(tmp_path):
     assert [look.get("hatch") for _, look in drawn] == [None, "//"]
 
 
-def series(rows, apart=style.APART):
+def series(rows, apart=style.SERIES_COLUMNS):
     frame = pd.DataFrame(list(rows))
     return style.list_series(frame, style.label_series(frame, apart))
 
