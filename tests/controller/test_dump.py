@@ -113,19 +113,19 @@ print(sorted(path.name for path in folder.iterdir()))
 
 
 class TestCannotWrite:
-    def test_a_folder_that_is_not_there_is_said(self, tmp_path, write):
+    def test_missing_folder_is_reported(self, tmp_path, write):
         assert_cannot_write(tmp_path / "gone" / "net.npz", "No such file or directory", write)
         assert not (tmp_path / "gone").exists()
 
-    def test_a_file_in_the_folders_place_is_said_and_left_alone(self, tmp_path, write):
+    def test_file_in_place_of_a_folder_is_reported_and_kept(self, tmp_path, write):
         (tmp_path / "file").write_text("mine")
         assert_cannot_write(tmp_path / "file" / "net.npz", "Not a directory", write)
         assert (tmp_path / "file").read_text() == "mine"
 
-    def test_a_name_that_is_too_long_is_said(self, tmp_path, write):
+    def test_too_long_name_is_reported(self, tmp_path, write):
         assert_cannot_write(tmp_path / ("n" * 300), "File name too long", write)
 
-    def test_a_folder_in_the_files_place_is_said_and_left_alone(self, tmp_path, write):
+    def test_folder_in_place_of_a_file_is_reported_and_kept(self, tmp_path, write):
         folder = tmp_path / "out"
         (folder / "net.npz" / "mine").mkdir(parents=True)
         assert_cannot_write(folder / "net.npz", "Is a directory", write)
@@ -167,7 +167,7 @@ class TestCannotWrite:
         assert out.stderr == ""
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-    def test_a_folder_that_may_not_be_written_to_is_said(self, tmp_path, write):
+    def test_read_only_folder_is_reported(self, tmp_path, write):
         folder = tmp_path / "out"
         folder.mkdir(mode=0o555)
         assert_cannot_write(folder / "net.npz", "Permission denied", write)

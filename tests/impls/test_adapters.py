@@ -174,10 +174,10 @@ class TestDropout:
         assert np.array_equal(logits_of(net, self.IMAGES), self.IMAGES.reshape(1, -1))  # never in inference
         return np.array([gradients_of(net, self.IMAGES)[1]["fc"]["bias"] for _ in range(count)])
 
-    def test_is_off_unless_asked_for(self, build):
+    def test_dropout_is_off_unless_asked_for(self, build):
         assert np.array_equal(self.outputs(build, False, 1), self.IMAGES.reshape(1, -1))
 
-    def test_drops_its_rate_scales_the_rest_and_has_a_new_mask_every_iteration(self, build):
+    def test_dropout_drops_its_rate_scales_the_rest_and_has_a_new_mask_every_iteration(self, build):
         found = self.outputs(build, True, 20)
         dropped = found == 0
         sigma = math.sqrt(self.RATE * (1 - self.RATE) / found.size)
@@ -191,14 +191,14 @@ class TestResidentBatches:
     VARIANT = tiny(6, CONV, RELU)
     BATCHES = resident_batches(Build(2, "cpu", "fp32", "", "", seed=5), 6)
 
-    def test_are_random_float32_and_two(self):
+    def test_resident_batches_are_random_float32_and_two(self):
         first, second = self.BATCHES
         assert first.shape == second.shape == (2, 6, 6, 3)
         assert first.dtype == second.dtype == np.float32
         assert not np.any(first == second)
         assert not np.any(first == resident_batches(Build(2, "cpu", "fp32", "", "", seed=6), 6)[0])
 
-    def test_take_turns_in_forward_in_the_same_order_in_every_framework(self, build):
+    def test_resident_batches_take_turns_in_forward_in_the_same_order_in_every_framework(self, build):
         weights = initial(self.VARIANT)
         net = build(self.VARIANT, weights)
         for which in (1, 0, 1):
@@ -207,7 +207,7 @@ class TestResidentBatches:
             expected = reference.forward(self.VARIANT, weights, self.BATCHES[which]).logits
             assert error(np.asarray(handles), expected) < 1e-5
 
-    def test_take_turns_in_forward_backward_which_returns_the_loss_and_each_gradient(self, build):
+    def test_resident_batches_take_turns_in_forward_backward_which_returns_loss_and_gradients(self, build):
         weights = initial(self.VARIANT)
         net = build(self.VARIANT, weights)
         for which in (1, 0, 1):

@@ -195,7 +195,7 @@ class TestArrays:
     @pytest.mark.parametrize(
         "data", [b"", b"\n", b"PK\x03\x04" + bytes(99), b"{'conv1': []}", bytes(999), b"\x80\x09N."]
     )
-    def test_what_is_no_pickle_is_refused(self, refusal, data):
+    def test_file_without_a_pickle_is_refused(self, refusal, data):
         assert refusal(data)
 
 

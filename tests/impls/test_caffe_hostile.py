@@ -227,7 +227,7 @@ class TestBombs:
         assert refusal(b"\x80\x04})" + b"\x85" + steps + b"Ns.").endswith("found a pickle that shares tuples")
 
     @pytest.mark.parametrize("text", [b"cnumpy\ndtype\n%b\x85R.", b"}K\x01%bs.", b"}X\x05\x00\x00\x00conv1}%bNss."])
-    def test_no_text_is_made_of_what_is_no_text(self, refusal, text):
+    def test_bytes_that_are_not_text_are_not_decoded(self, refusal, text):
         nested = b"]" + b"".join(b"q%c]h%ca" % (n, n) for n in range(20)) + b""
         why = refusal(b"\x80\x02" + text.replace(b"%b", nested))
         assert "[[" not in why

@@ -119,7 +119,7 @@ class TestXla:
         unbiased = variance * values / (values - 1)
         assert error(found["moving_variance"], 0.9 * weights["bn2"]["moving_variance"] + 0.1 * unbiased) < 1e-5
 
-    def test_is_compiled_and_traced_once(self):
+    def test_compiled_part_is_traced_once(self):
         net = net_of("tensorflow", EVERY, initial(EVERY), mode="xla")
         for _ in range(3):
             net.forward(), net.forward_backward()

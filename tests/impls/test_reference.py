@@ -215,7 +215,7 @@ class TestMargin:
         assert self.margin(pool, 8 - 1e-6) == pytest.approx(1e-6 / math.sqrt((64 + 64 + 4 + 16) / 4))
 
     @pytest.mark.parametrize(("row", "tie", "rest"), [(Relu("relu"), 0.0, 1.0), (Pool("pool", 2, stride=2), 8.0, 2.0)])
-    def test_leaves_an_exact_tie_aside(self, row, tie, rest):
+    def test_margin_ignores_exact_ties(self, row, tie, rest):
         assert self.margin(row, tie) == pytest.approx(rest / math.sqrt(7.5))
 
     def test_margin_of_other_layers_is_infinite(self):

@@ -75,7 +75,7 @@ class TestSafetensors:
             (tmp_path / "net.safetensors").write_bytes(data[:length])
             assert refusal(tmp_path / "net.safetensors").startswith("not a safetensors file: ")
 
-    def test_of_arrays_in_another_order_the_first_that_is_not_whole_is_named(self, tmp_path):
+    def test_first_incomplete_array_is_named_in_any_order(self, tmp_path):
         data = tensors(
             {"a.last": entry(offsets=(32, 48)), "b.mid": entry(offsets=(16, 32)), "c.first": entry()}, bytes(48)
         )

@@ -94,7 +94,7 @@ class TestTheCommand:
             formats.write(target, "after")
         assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
-    def test_what_is_no_plain_file_is_written_through(self, tmp_path):
+    def test_link_or_device_is_written_directly(self, tmp_path):
         (tmp_path / "link").symlink_to(tmp_path / "there")
         formats.write(tmp_path / "link", "text")
         assert (tmp_path / "link").is_symlink()
@@ -171,7 +171,7 @@ class TestPytestBenchmark:
         assert (done.returncode, done.stderr.replace(f"Generated csv: {folder / 'table.csv'}", "").strip()) == (0, "")
         return done.stdout
 
-    def test_its_own_compare_reads_two_of_them(self, stored, tmp_path):
+    def test_pytest_benchmark_compare_reads_two_exports(self, stored, tmp_path):
         other = tmp_path / "0002_run.json"
         assert invoke(ROOT / "results/reference/aa-1", "pytest-benchmark", "--output", other).exit_code == 0
         by_name = ("--sort=fullname", "--group-by=fullname", "--name=long", f"--csv={tmp_path / 'table.csv'}")
@@ -185,13 +185,13 @@ class TestPytestBenchmark:
                 assert theirs[name] == pytest.approx(row["mean_ms"] / 1e3, rel=1e-12)
         assert {row["param:framework"] for row in rows} == {"torch", "tensorflow", "jax"}
 
-    def test_its_own_compare_groups_by_framework_and_shows_every_column(self, stored, tmp_path):
+    def test_pytest_benchmark_compare_groups_by_framework(self, stored, tmp_path):
         columns = "--columns=min,max,mean,stddev,median,iqr,outliers,ops,rounds,iterations"
         shown = self.compare(tmp_path, stored, "--group-by=param,param:framework", columns)
         for row in Run(REFERENCE).rows():
             assert f"{row['case_id']} framework={row['framework']}'" in shown
 
-    def test_a_test_is_compared_with_it(self, tmp_path):
+    def test_pytest_benchmark_compares_a_test_with_an_export(self, tmp_path):
         """A benchmark of another program has a test's own full name, so the two stand side by side."""
         theirs = dataclasses.replace(A, foreign="test_it.py::test_it")
         hook = "def pytest_benchmark_generate_machine_info():\n    return {}\n"  # its own takes seconds
@@ -290,7 +290,7 @@ class TestMarkdown:
         assert tags(text) <= HARMLESS
         assert {"table", "td", "strong", "li"} <= tags(text)
 
-    def test_of_an_ab_the_verdicts_stand_first(self):
+    def test_markdown_of_an_ab_begins_with_the_verdicts(self):
         text = formats.markdown(Run(ROOT / "results/reference/slowdown-5-percent"))
         assert text.startswith("**1 SLOWER**: ")
         assert text.index("| verdict |") < text.index("| images/s |")

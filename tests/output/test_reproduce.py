@@ -84,7 +84,7 @@ def test_command_asks_for_exactly_that_protocol(tmp_path, protocol):
     ],
     ids=lambda ab: ab.key,
 )
-def test_both_arms_come_with_either(tmp_path, ab):
+def test_command_of_one_arm_measures_both(tmp_path, ab):
     both = arms(A, ab=ab)
     run = make(tmp_path, both, ab=ab, rounds=1)
     for case in both:
@@ -92,7 +92,7 @@ def test_both_arms_come_with_either(tmp_path, ab):
     assert reproduce.whole(run) == reproduce.command_for(run, [both[0]])
 
 
-def test_what_was_given_from_outside_is_said_with_placeholders(tmp_path):
+def test_command_has_placeholders_for_files(tmp_path):
     guest = {"file": "my net.py", "function": "build", "sha256": "0", "label": "my_net", "arm": None}
     case = dataclasses.replace(A, guest="my_net", weights="0123")
     header = {
@@ -110,7 +110,7 @@ def test_what_was_given_from_outside_is_said_with_placeholders(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["python", "net"])
-def test_the_files_that_two_arms_differ_in_are_placeholders(tmp_path, key):
+def test_command_has_placeholders_for_the_files_of_arms(tmp_path, key):
     ab = Ab(key, ("a.py:f", "b.py:f") if key == "net" else ("python3.11", "python3.12"))
     both = [dataclasses.replace(A, arm=arm) for arm in "AB"]
     run = make(tmp_path, both, ab=ab, rounds=1)
@@ -139,7 +139,7 @@ def test_a_row_of_a_profile_comes_with_its_net(tmp_path):
     assert reproduce.whole(run) == reproduce.command_for(run, [made[0]])
 
 
-def test_what_another_program_measured_has_no_line_of_ours(tmp_path):
+def test_ingested_run_has_no_command(tmp_path):
     case = dataclasses.replace(A, foreign="test_a.py::test_b")
     run = make(tmp_path, [case], rounds=1)
     assert reproduce.command_for(run, [case]) == reproduce.whole(run) == ""

@@ -38,18 +38,18 @@ def matmul(*rates):
 
 
 class TestOf:
-    def test_of_a_worker_it_is_the_median_over_rounds(self, tmp_path):
+    def test_ceiling_of_a_worker_is_the_median_over_rounds(self, tmp_path):
         run = with_ceilings(make(tmp_path), *matmul(100.0, 900.0, 110.0))
         assert ceiling.ceiling_of(run, A) == Ceiling(110.0, None, None)
 
-    def test_of_several_workers_it_is_the_best_of_each_kind_and_the_same_for_all(self, tmp_path):
+    def test_ceiling_of_several_workers_is_the_best_of_each_rate(self, tmp_path):
         ours = {"matmul_gflop_per_s": 100.0, "conv_gflop_per_s": 90.0, "copy_gb_per_s": 8.0}
         theirs = {"matmul_gflop_per_s": 80.0, "conv_gflop_per_s": 120.0, "copy_gb_per_s": 9.0}
         run = with_ceilings(with_ceilings(make(tmp_path), ours), theirs, worker_name=B.worker)
         assert ceiling.ceiling_of(run, A) == ceiling.ceiling_of(run, B) == Ceiling(100.0, 120.0, 9.0)
         assert ceiling.ceiling_of(run, A).gflop_per_s == 120.0
 
-    def test_a_group_has_its_own_where_that_was_asked(self, tmp_path):
+    def test_group_with_its_own_ceiling_uses_it(self, tmp_path):
         run = with_ceilings(make(tmp_path, [A, LARGE]), *matmul(100.0))
         assert ceiling.ceiling_of(run, LARGE).matmul_gflop_per_s == 100.0  # Workers that went on were asked once
         run = with_ceilings(run, *matmul(300.0), group=1)

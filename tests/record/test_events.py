@@ -266,7 +266,9 @@ class TestHeader:
     @pytest.mark.parametrize("field", sorted(field.name for field in msgspec.structs.fields(Header) if field.required))
     def test_a_header_without_a_field_is_refused_with_its_name(self, tmp_path, field):
         said = self.refused(tmp_path, line("run", **without(head([A], Protocol()), field)))
-        assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: an invalid run event")
+        assert said.startswith(
+            "RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: an invalid run event"
+        )
         assert f"`{field}`" in said
 
     def test_two_headers_are_refused(self, tmp_path):
@@ -293,7 +295,9 @@ class TestHeader:
     )
     def test_a_case_with_a_field_of_another_type_is_refused_with_its_path(self, tmp_path, changes, part):
         said = self.refused(tmp_path, self.case(**changes))
-        assert said.startswith("RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: an invalid run event")
+        assert said.startswith(
+            "RUN: no Run there, run.jsonl has no header (RUN/run.jsonl, line 1: an invalid run event"
+        )
         assert part in said
 
     @pytest.mark.parametrize(

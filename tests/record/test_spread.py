@@ -96,7 +96,7 @@ def test_a_run_that_decides_nothing_widens_no_margin(tmp_path, plain, settings):
     assert spread_of(aa_runs(tmp_path / "whole", 3, off=0.15)).margin(plain, A) == pytest.approx(0.15, rel=0.01)
 
 
-def test_the_sd_is_of_all_that_are_there(tmp_path, plain):
+def test_stddev_between_runs_is_of_all_stored_runs(tmp_path, plain):
     runs = aa_runs(tmp_path, 5, sd=0.02)
     logs = [math.log(run.summary(run.cases[0]).center.center) for run in runs]
     assert spread_of(runs).between_runs(plain, A) == (pytest.approx(descriptive.stddev(logs)), 5)

@@ -74,7 +74,7 @@ class TestPaired:
         assert other.word == MIRROR.get(one.word, one.word)
         assert (other.detectable, other.rounds_needed) == (one.detectable, one.rounds_needed)
 
-    def test_both_swapped_verdicts_do_occur(self):
+    def test_swapped_sides_give_both_slower_and_faster(self):
         rounds = [[([100 + i], [130 - i])] for i in range(6)]
         assert words(Ratio.of(rounds)) == ["SLOWER"]
         assert words(Ratio.of(swapped(rounds))) == ["FASTER"]
@@ -95,7 +95,7 @@ class TestPaired:
         assert ratio.value == Interval(pytest.approx(2), None, None)
         assert (ratio.error, ratio.round_stddev, ratio.freedom, ratio.trend) == (None, None, rounds - 1, "unresolved")
 
-    def test_no_round_and_no_cycle_are_errors(self):
+    def test_ratio_needs_a_round_and_a_cycle(self):
         for rounds in ([], [[]]):
             with pytest.raises(ValueError, match="at least one Round, and a cycle in each"):
                 Ratio.of(rounds)
@@ -272,7 +272,7 @@ class TestPlans:
             assert halves[1] <= math.exp(0.02)
             assert halves[0] > math.exp(0.02) or rounds == 5
 
-    def test_no_width_and_no_spread_are_errors(self):
+    def test_plan_rounds_needs_a_width_and_a_stddev(self):
         for spread, half in ((0.01, 0), (math.nan, 0.01), (0.01, math.nan), (-1, 0.01)):
             with pytest.raises(ValueError, match="expected a half-width above 0 and a standard deviation"):
                 plan_rounds(spread, half)
@@ -284,10 +284,10 @@ class TestPlans:
     def test_the_detectable_effect_is_as_tabled(self, spread, rounds, effect):
         assert detectable(spread / math.sqrt(rounds), rounds - 1, family=60) == pytest.approx(effect, abs=6e-4)
 
-    def test_without_any_spread_all_beyond_the_margin_is_found(self):
+    def test_power_without_variability_finds_all_beyond_the_margin(self):
         assert detectable(0.0, 9, family=60, margin=0.03) == pytest.approx(0.03)
 
-    def test_power_is_certainty_or_nothing_without_spread_and_below_five_rounds(self):
+    def test_power_is_0_or_1_without_variability_and_0_below_five_rounds(self):
         with np.errstate(all="raise"):
             assert [power(effect, 0.0, 10, 60) for effect in (0.01, 0.03)] == [0, 1]
         assert power(0.5, 0.01, 4, 60) == 0

@@ -36,7 +36,7 @@ def test_backward_without_an_input_gradient_reads_and_writes_less():
     assert inner == Work(4 * 2 * CONV1_MACS, 4 * (2 * (OUTPUT + 2 * IMAGES) + 2 * PARAMS))
 
 
-def test_both_passes_are_the_sum_of_each():
+def test_work_of_forward_backward_is_the_sum_of_both():
     forward, backward = (work(CONV1, 3, one, input_gradient=True) for one in ("forward", "backward"))
     assert work(CONV1, 3, "forward_backward", input_gradient=True) == forward + backward
 

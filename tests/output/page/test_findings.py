@@ -123,7 +123,7 @@ class TestVerdict:
         assert time.text.startswith("test_b takes 0.001001 [0.0009985, 0.001003] ms (95 % interval")
         assert why.text.startswith("No ratio: another program measured this")
 
-    def test_of_many_comparisons_only_the_extreme_ones_have_a_sentence(self, tmp_path):
+    def test_only_the_extreme_of_many_comparisons_have_a_sentence(self, tmp_path):
         cases = [dataclasses.replace(case, batch=batch) for batch in (1, 2, 4, 8, 16, 32, 64) for case in (A, B)]
         slower = {case.id: 1.2 if case.batch < 64 else 3.0 for case in cases if case.framework == "tensorflow"}
         first, rest = findings_of(make(tmp_path / "r", cases, slower=slower))

@@ -103,7 +103,7 @@ class TestNotATable:
             (b"sep=;", r"expected the columns .*; missing case_id"),
         ],
     )
-    def test_each_says_what_it_is(self, tmp_path, data, why):
+    def test_unreadable_file_is_named_with_its_fault(self, tmp_path, data, why):
         path = tmp_path / "summary.csv"
         path.write_bytes(data)
         with pytest.raises(UsageError, match=rf"summary.csv: {why}"):
@@ -202,7 +202,7 @@ class TestMissing:
 
 class TestOddNumbers:
     @pytest.mark.parametrize("odd", ["inf", "-inf", "NaN", "1e999", "-1", "0", "fast", "", "1e300", "12,5", "#DIV/0!"])
-    def test_such_a_mean_is_left_out_and_said_in_one_line(self, tmp_path, capsys, odd):
+    def test_row_with_an_odd_mean_is_left_out_with_one_note(self, tmp_path, capsys, odd):
         assert kept(tmp_path, ROW, ROW | {"mean_ms": odd}) == [12.5]
         (line,) = capsys.readouterr().err.splitlines()
         found = f"'{odd}'" if odd else "nothing"
@@ -210,11 +210,11 @@ class TestOddNumbers:
         assert line == (f"alexnet-bench: {path}: left out 1 of 2 rows: mean_ms must be a number above 0, found {found}")
 
     @pytest.mark.parametrize("odd", ["many", "8.5", "0", "-8", "inf", "", "1e40"])
-    def test_so_is_such_a_batch(self, tmp_path, capsys, odd):
+    def test_row_with_an_odd_batch_is_left_out_with_a_note(self, tmp_path, capsys, odd):
         assert kept(tmp_path, ROW, ROW | {"batch": odd, "mean_ms": 3}) == [12.5]
         assert "left out 1 of 2 rows: batch must be a whole number above 0, found" in capsys.readouterr().err
 
-    def test_where_none_is_left_the_error_says_why(self, tmp_path, capsys):
+    def test_error_without_any_row_gives_the_reasons(self, tmp_path, capsys):
         rows = [ROW | {"mean_ms": "inf"}, ROW | {"mean_ms": "fast"}, ROW | {"valid": False}, ROW | {"batch": "many"}]
         said = (
             r"summary.csv: no valid row with a mean_ms, nothing to draw: 1 marked as not valid; .*: left out "
@@ -225,7 +225,7 @@ class TestOddNumbers:
             kept(tmp_path, *rows)
         assert capsys.readouterr().err == ""
 
-    def test_many_odd_ones_are_still_one_line(self, tmp_path, capsys):
+    def test_many_odd_means_are_one_note(self, tmp_path, capsys):
         kept(tmp_path, ROW, *(ROW | {"mean_ms": f"bad\n{n}" * 100} for n in range(50)))
         (line,) = capsys.readouterr().err.splitlines()
         assert line.endswith(", ...")
@@ -250,7 +250,7 @@ class TestOddNumbers:
         assert len(frames.read([csv(tmp_path, ROW), empty])) == 1
         assert "empty.csv: no rows" in capsys.readouterr().err
 
-    def test_a_row_that_stands_there_twice_counts_once(self, tmp_path, capsys):
+    def test_duplicate_row_counts_once(self, tmp_path, capsys):
         path = csv(tmp_path, ROW)
         assert len(frames.read([path, path])) == 1
         assert "left out 1 duplicate rows" in capsys.readouterr().err

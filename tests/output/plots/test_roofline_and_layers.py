@@ -131,7 +131,7 @@ class TestLayers:
         above, _ = layers.draw(rows, tmp_path / "layers.png").axes
         assert words(above)[0] == "layers 9.25, net 7"
 
-    def test_of_many_rows_below_nothing_the_first_is_named(self, tmp_path):
+    def test_first_of_many_negative_layers_is_named(self, tmp_path):
         below_nothing = [(name, "relu", -0.5) for name in ("relu1", "relu2", "relu3")]
         rows = profile(ROWS[0], *below_nothing, series=SERIES[2:3], passes=["backward"], whole=None)
         above, _ = layers.draw(rows, tmp_path / "layers.png").axes
