@@ -15,34 +15,22 @@ import click
 import bench
 from bench import UsageError
 from bench.cases.parse import option_name
+from bench.commands import requests
 from bench.commands.options import Declaration, declarations
-from bench.commands.requests import (
-    CompareRequest,
-    EnvRequest,
-    ExportRequest,
-    IngestRequest,
-    LayersRequest,
-    PlotRequest,
-    ProfileRequest,
-    ReportRequest,
-    RunRequest,
-    SelftestRequest,
-    VerifyRequest,
-)
 
 #: The request class of each command; its docstring is the help text.
 REQUESTS: dict[str, type] = {
-    "run": RunRequest,
-    "layers": LayersRequest,
-    "verify": VerifyRequest,
-    "profile": ProfileRequest,
-    "compare": CompareRequest,
-    "selftest": SelftestRequest,
-    "env": EnvRequest,
-    "plot": PlotRequest,
-    "report": ReportRequest,
-    "export": ExportRequest,
-    "ingest": IngestRequest,
+    "run": requests.RunRequest,
+    "layers": requests.LayersRequest,
+    "verify": requests.VerifyRequest,
+    "profile": requests.ProfileRequest,
+    "compare": requests.CompareRequest,
+    "selftest": requests.SelftestRequest,
+    "env": requests.EnvRequest,
+    "plot": requests.PlotRequest,
+    "report": requests.ReportRequest,
+    "export": requests.ExportRequest,
+    "ingest": requests.IngestRequest,
 }
 
 

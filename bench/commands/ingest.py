@@ -5,6 +5,7 @@ contains its Run, which is restored byte for byte.
 """
 
 import hashlib
+import itertools
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -65,7 +66,7 @@ def main(request: IngestRequest) -> int:
         other = next(path for path in files if path not in ours)
         raise UsageError(f"{ours[0]} contains a whole Run and {other} does not: ingest them separately")
     if request.as_json and len(ours) > 1:
-        raise UsageError("--json: expected one file that contains a Run, found several: ingest them separately")
+        raise UsageError(f"--json: expected one file that contains a Run, found {len(ours)}: ingest them separately")
     if ours:
         if request.name:
             raise UsageError(f"--name: {ours[0]} contains a Run with its own name; leave it out")
@@ -80,7 +81,7 @@ def main(request: IngestRequest) -> int:
             console.print_json({"run": msgspec.to_builtins(made.head), "cases": made.rows()})
         else:
             run_table.run_table(made, within(made))
-            console.where(folder, sorted(path.name for path in folder.iterdir() if path.is_file()))
+            console.where(folder)
     return 0
 
 
@@ -119,9 +120,9 @@ def restore(path: Path, enclosed: Enclosed, out: Path) -> Path:
     if folder.exists():
         there = folder / "run.jsonl"
         if there.is_file() and there.read_bytes() == data:
-            console.tell(f"{folder} is that Run already")
+            console.tell(f"{folder} already holds this Run")
             return folder
-        raise UsageError(f"{folder} is there, and is another Run: choose another folder with --out")
+        raise UsageError(f"{folder} exists and holds another Run: choose another folder with --out")
     try:
         folder.mkdir(parents=True)
         (folder / "run.jsonl").write_bytes(data)
@@ -185,17 +186,16 @@ def _hashes(paths: Sequence[Path]) -> dict[str, Path]:
     return known
 
 
-def _write(journal: Journal, head: events.Header, cases: Sequence[Case], measured: Sequence[Mapping[str, Any]]) -> None:
+def _write(
+    journal: Journal, head: events.Header, cases: Sequence[Case], measured: Sequence[Mapping[str, list[int]]]
+) -> None:
     """One group per Case (there were no turns), one Round per session; start times are not stored, so made up."""
     journal.add(head)
     group_of = {group: number for number, group in enumerate(dict.fromkeys(case.group for case in cases))}
     now = 1
     for round_, samples in enumerate(measured):
         for case in (case for case in cases if case.id in samples):
-            starts = []
-            for ns in samples[case.id]:
-                starts.append(now)
-                now += ns + 1
+            *starts, now = itertools.accumulate((ns + 1 for ns in samples[case.id]), initial=now)
             turn = events.Turn(
                 group=group_of[case.group],
                 round=round_,

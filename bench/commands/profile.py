@@ -21,13 +21,11 @@ from bench.cases.protocol import Protocol
 from bench.commands.options import convert, refuse_others
 from bench.commands.plan import Plan, axes_of, change_protocol, choose_frameworks, worker_settings
 from bench.commands.requests import ProfileRequest, RunRequest, ShowRequest
-from bench.commands.results import measure, tell_end
+from bench.commands.results import measure, tell_end, write_files
 from bench.controller.pool import preflight
 from bench.output import console, run_notes
-from bench.output.plots.kinds import draw_run_folder
 from bench.output.results_table import interval_text
-from bench.record import csvfile, layer_times
-from bench.record.columns import names
+from bench.record import layer_times
 from bench.record.events import StopReason
 from bench.record.layer_times import SUM
 from bench.record.run import Run
@@ -69,20 +67,13 @@ def plan_profile(request: ProfileRequest) -> Plan:
 
 def show(made: Run, reason: StopReason | None, as_json: bool) -> int:
     """Write profile.csv and the plots, print the tables; exit code 1 if a Case failed, 130 if interrupted."""
-    console.tell_problems(made)
     rows = list(layer_times.layer_rows(made))
-    try:
-        made.write()
-        csvfile.write(made.folder / "profile.csv", names(layer_times.COLUMNS), rows)
-        for problem in draw_run_folder(made.folder, made.rows(), profile=True):
-            console.tell(problem)
-    except OSError as error:
-        console.tell(f"cannot write to {made.folder}: {error.strerror}; run.jsonl holds all that was measured")
+    write_files(made, rows)
     if as_json:
         console.print_json({"run": to_builtins(made.head), "layers": rows, "cases": made.rows()})
     else:
         tables(made, rows)
-        console.where(made.folder, [path.name for path in sorted(made.folder.iterdir()) if path.is_file()])
+        console.where(made.folder)
     failed = {(row["variant"], row["invalid_reason"]): None for row in made.rows() if not row["valid"]}
     for variant, reason_ in failed:
         if reason_ != "not measured":

@@ -1,5 +1,6 @@
 """Make a Run from a plan, and show its results."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import to_builtins
@@ -9,7 +10,8 @@ from bench.controller import session
 from bench.output import console, run_table, verdicts
 from bench.output.plots.kinds import draw_run_folder
 from bench.output.progress import Progress
-from bench.record import aa_runs
+from bench.record import aa_runs, csvfile, layer_times
+from bench.record.columns import names
 from bench.record.events import StopReason
 from bench.record.pairs import within
 from bench.record.run import Run
@@ -32,15 +34,7 @@ def show(run: Run, reason: StopReason, as_json: bool) -> int:
         console.tell("bf16: this device has no bf16 arithmetic; an emulation was timed")
     aa = aa_runs.find([run.folder.parent], but=[run.folder])
     pairs = within(run, aa)
-    console.tell_problems(run)
-    try:
-        run.write()
-        for problem in draw_run_folder(run.folder, run.rows(), profile=False):
-            console.tell(f"{problem}; run.jsonl holds all that was measured")
-    except OSError as error:
-        console.tell(
-            f"cannot write the tables to {run.folder}: {error.strerror}; run.jsonl holds all that was measured"
-        )
+    write_files(run)
     if as_json:
         ratios = [pair.as_json() for pair in pairs if pair.ratio or run.head.ab]
         console.print_json({"run": to_builtins(run.head), "cases": run.rows(), "ratios": ratios})
@@ -48,13 +42,27 @@ def show(run: Run, reason: StopReason, as_json: bool) -> int:
         run_table.run_table(run, pairs)
         if run.head.ab:
             verdicts.show(run, None, pairs)
-        console.where(run.folder, [path.name for path in sorted(run.folder.iterdir()) if path.is_file()])
+        console.where(run.folder)
     tell_end(run.folder, reason)
     if reason == StopReason.INTERRUPTED:
         return 130
     if not all(row["valid"] for row in run.rows()):
         return 1
     return verdicts.exit_code(pairs) if run.head.ab else 0
+
+
+def write_files(run: Run, layers: Sequence[layer_times.Row] | None = None) -> None:
+    """Write the tables and plots of a Run; ``layers`` are the rows of a profile."""
+    console.tell_problems(run)
+    try:
+        run.write()
+        if layers is not None:
+            csvfile.write(run.folder / "profile.csv", names(layer_times.COLUMNS), layers)
+        for problem in draw_run_folder(run.folder, run.rows(), profile=layers is not None):
+            console.tell(f"{problem}; run.jsonl holds all that was measured")
+    except OSError as error:
+        why = f"cannot write the tables to {run.folder}: {error.strerror}"
+        console.tell(f"{why}; run.jsonl holds all that was measured")
 
 
 def tell_end(folder: Path, reason: StopReason | None) -> None:

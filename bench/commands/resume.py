@@ -15,7 +15,7 @@ from bench.controller.session import Interruptible
 from bench.controller.settings import WorkerSettings
 from bench.controller.worker_process import WorkerDied
 from bench.machine import host
-from bench.machine.lock import DeviceLock
+from bench.machine.lock import lock_devices
 from bench.output import console
 from bench.output.progress import Progress
 from bench.record.conditions import MACHINE
@@ -30,7 +30,7 @@ def main(request: ResumeRequest) -> int:
     run = Run(folder)
     if run.head.schema != SCHEMA:
         raise UsageError(f"--resume: the Run is of schema {run.head.schema}, expected {SCHEMA}: start a new Run")
-    with Interruptible(), DeviceLock([case.device for case in run.cases], console.tell):
+    with Interruptible(), lock_devices([case.device for case in run.cases], console.tell):
         run = Run(folder)  # another process may have continued it while this one waited
         if reason := ended(run):
             return show(run, reason, request.as_json)

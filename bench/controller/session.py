@@ -9,7 +9,7 @@ from bench.cases.protocol import Protocol
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.controller.watcher import Watcher
-from bench.machine.lock import DeviceLock
+from bench.machine.lock import lock_devices
 from bench.record import journal, selftest_store
 from bench.record.events import StopReason
 
@@ -25,7 +25,7 @@ def measure(
     waiting: Callable[[str], None],
 ) -> tuple[Path, StopReason]:
     """Make a Run; return its folder and why it ended. ``waiting`` is called if another Run holds a device."""
-    with Interruptible(), DeviceLock([case.device for case in cases], waiting):
+    with Interruptible(), lock_devices([case.device for case in cases], waiting):
         folder = journal.new_folder(out, name)
         rounds = Rounds(cases, protocol, settings, folder, watcher)
         rounds.write_header(folder.name, name, selftest_store.latest(out))

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import filelock
@@ -10,31 +10,18 @@ import filelock
 from bench import UsageError
 
 
-class DeviceLock:
-    """Context manager that holds the locks of the devices; calls ``waiting`` with a message before it has to wait."""
-
-    def __init__(self, devices: Sequence[str], waiting: Callable[[str], None]):
-        self.waiting = waiting
-        kinds = sorted({device.partition(":")[0] for device in devices})
-        folder = Path(tempfile.gettempdir())
-        self.locks = [filelock.FileLock(folder / f"alexnet-bench-{kind}.lock", mode=0o666) for kind in kinds]
-
-    def __enter__(self) -> None:
-        with contextlib.ExitStack() as held:  # if a later lock fails, the earlier ones are released
-            for lock in self.locks:
-                self._acquire(lock)
-                held.callback(lock.release)
-            self.held = held.pop_all()
-
-    def __exit__(self, *error: object) -> None:
-        self.held.close()
-
-    def _acquire(self, lock: filelock.BaseFileLock) -> None:
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            self.waiting("another alexnet-bench run holds this device: waiting for it to end")
-            lock.acquire()
-        except OSError as error:
-            why = f"{lock.lock_file}: {error.strerror}; set TMPDIR to a folder that can be written"
-            raise UsageError(f"cannot lock {why}") from error
+@contextlib.contextmanager
+def lock_devices(devices: Sequence[str], waiting: Callable[[str], None]) -> Iterator[None]:
+    """Hold the locks of the devices; ``waiting`` is called with a message before it has to wait."""
+    with contextlib.ExitStack() as held:
+        for kind in sorted({device.partition(":")[0] for device in devices}):
+            lock = filelock.FileLock(Path(tempfile.gettempdir()) / f"alexnet-bench-{kind}.lock", mode=0o666)
+            try:
+                held.enter_context(lock.acquire(timeout=0))
+            except filelock.Timeout:
+                waiting("another alexnet-bench run holds this device: waiting for it to end")
+                held.enter_context(lock.acquire())
+            except OSError as error:
+                why = f"{lock.lock_file}: {error.strerror}; set TMPDIR to a folder that can be written"
+                raise UsageError(f"cannot lock {why}") from error
+        yield

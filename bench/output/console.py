@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,8 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def where(folder: Path, files: Sequence[str]) -> None:
+def where(folder: Path) -> None:
+    files = [path.name for path in sorted(folder.iterdir()) if path.is_file()]
     print(f"Results: {folder}/ ({', '.join(files)})")
 
 

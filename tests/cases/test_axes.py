@@ -53,14 +53,14 @@ def nets(tmp_path):
 
 
 class TestLayouts:
-    def test_where_none_is_asked_for_each_framework_has_its_own(self):
+    def test_without_a_layout_each_framework_has_its_default(self):
         assert parse_layouts(ALL, None) == {"torch": ["nchw"], "tensorflow": ["nhwc"], "jax": ["nhwc"]}
 
     def test_a_framework_that_has_no_choice_keeps_its_own(self):
         found = parse_layouts(ALL, "channels_last,nchw")
         assert found == {"torch": ["channels_last", "nchw"], "tensorflow": ["nhwc"], "jax": ["nhwc"]}
 
-    def test_all_is_every_layout_of_each(self):
+    def test_all_is_every_layout_of_each_framework(self):
         assert parse_layouts(ALL[:2], "all") == {"torch": ["nchw", "channels_last"], "tensorflow": ["nhwc"]}
 
     @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ class TestNames:
         assert self.CASE.id == f"owt-torch-eager-cpu-fp32-b8-forward-{settings}-B"
         assert self.CASE.worker == f"torch-eager-{settings}-B"
 
-    def test_an_axis_at_its_default_is_in_neither(self):
+    def test_an_axis_at_its_default_is_in_neither_id_nor_worker(self):
         assert (A.id, A.worker) == ("owt-torch-eager-cpu-fp32-b8-forward", "torch-eager")
 
     def test_ids_of_the_whole_grid_are_all_different_and_read_back(self):
@@ -191,11 +191,11 @@ class TestGuests:
         found = mistake("--net", f"{nets}/mine.py:build", "--net", f"{nets}/more/mine.py:build")
         assert found == "--net: two nets are named mine; rename a file or a function"
 
-    def test_beside_another_ab_it_is_refused(self, nets):
+    def test_net_next_to_another_ab_is_refused(self, nets):
         found = mistake("--framework", "null", "--net", f"{nets}/mine.py:build", "--ab", "slowdown=0,5")
         assert found == "--ab and --net: compare two nets with --ab net=A.py:f,B.py:f, or leave --ab out"
 
-    def test_beside_an_ab_of_two_nets_it_is_refused(self, nets):
+    def test_net_next_to_an_ab_of_two_nets_is_refused(self, nets):
         ab = f"net={nets}/mine.py:build,{nets}/yours.py:build"
         found = mistake("--framework", "null", "--net", f"{nets}/mine.py:build", "--ab", ab)
         assert found == "--ab net and --net: give only one of the two"
@@ -262,7 +262,7 @@ class TestPartners:
         other := dataclasses.replace(A, mode="compile", guest="mine"),
     )
 
-    def test_each_case_is_compared_with_the_nearest(self, tmp_path):
+    def test_each_case_is_compared_with_the_nearest_case(self, tmp_path):
         run = make(tmp_path, self.CASES)
         found = {pair.candidate: pair.baseline for pair in pairs.within(run)}
         assert found == {

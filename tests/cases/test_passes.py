@@ -105,12 +105,12 @@ def test_work_outside_the_clock_is_named_once_or_per_pass(monkeypatch):
 class TestAnUnknownPass:
     CASE = Case("owt", "torch", "eager", "cpu", "fp32", "nchw", 8, "train_step")
 
-    def test_in_a_file_of_cases_it_is_one_line_with_the_choices(self):
+    def test_an_unknown_pass_in_a_header_is_one_line_with_the_choices(self):
         with pytest.raises(UsageError) as error:
             check_cases([self.CASE])
         assert str(error.value) == "unknown pass 'train_step': choose forward or forward_backward"
 
-    def test_on_the_command_line_too(self, command):
+    def test_an_unknown_pass_on_the_command_line_is_one_line_with_the_choices(self, command):
         run = command("run", *NULL, "--pass", "train_step")
         assert (run.code, run.err) == (
             2,

@@ -53,12 +53,12 @@ class TestExitCodes:
             (1.1, {"env": {"X": "1"}}, (), "INCOMPARABLE", 4),
         ],
     )
-    def test_each_word_has_its_code(self, tmp_path, factor, settings, args, word, code):
+    def test_each_verdict_has_its_exit_code(self, tmp_path, factor, settings, args, word, code):
         result = invoke(*two(tmp_path, factor, **settings), "--json", *args)
         assert (words_of(result), result.exit_code) == ([word], code)
         assert json.loads(result.stdout)["exit_code"] == code
 
-    def test_a_missing_case_is_4(self, tmp_path):
+    def test_a_missing_case_is_exit_4(self, tmp_path):
         result = invoke(*two(tmp_path, cases=(A, TRAINING), theirs=[A]), "--json")
         assert (words_of(result), result.exit_code) == (["SAME", "MISSING"], 4)
 
@@ -80,7 +80,7 @@ class TestExitCodes:
             ("SAME FASTER", 0, 0),
         ],
     )
-    def test_the_worst_decides(self, words, code, strict):
+    def test_the_worst_verdict_decides_the_exit_code(self, words, code, strict):
         found = []
         for word in words.split():
             pair = Pair("c", "forward", "a", "b", differs=["x"] if word == "INCOMPARABLE" else [])
@@ -152,7 +152,7 @@ class TestConditions:
             ),
         ],
     )
-    def test_what_differs_is_named_and_can_be_let_through(self, tmp_path, changes, allow, said):
+    def test_a_differing_condition_is_named_and_can_be_allowed(self, tmp_path, changes, allow, said):
         runs = two(tmp_path, 1.0, **changes)
         (case,) = json.loads(invoke(*runs, "--json").stdout)["cases"]
         assert (case["verdict"], case["differs"], case["reason"]) == ("INCOMPARABLE", [said], said)
@@ -177,7 +177,7 @@ class TestConditions:
             ({"identity": {"hash": "9", "params": 1, "macs": 1}}, "net", "net: 9, 0123 in the baseline"),
         ],
     )
-    def test_what_a_worker_found_otherwise_is_named_too(self, tmp_path, changes, allow, said):
+    def test_a_condition_that_a_worker_reports_differently_is_named(self, tmp_path, changes, allow, said):
         make(tmp_path / "1", [A, B], **BIG)
         make(tmp_path / "2", [A, B], unlike=changes, **BIG)
         runs = (tmp_path / "1", tmp_path / "2", "--json")
@@ -190,7 +190,7 @@ class TestConditions:
         (case,) = json.loads(invoke(*runs, "--json", "--allow", "env").stdout)["cases"]
         assert case["differs"] == ["host: b, 0123456789ab in the baseline", "usable_cores: 4, 2 in the baseline"]
 
-    def test_how_many_rounds_there_were_is_no_difference(self, tmp_path):
+    def test_the_number_of_rounds_is_no_difference(self, tmp_path):
         assert words_of(invoke(*two(tmp_path, rounds=7), "--json")) == ["SAME"]
 
     def test_stored_runs_elsewhere_are_named_by_aa(self, tmp_path):
@@ -251,7 +251,7 @@ class TestShown:
         said = reproduce.against_itself(run)
         assert "--batch 8 --pass forward --layout channels_last --threads 1 --lrn fast --rounds 5" in said
 
-    def test_a_name_calls_nobody_and_is_no_link(self):
+    def test_a_name_in_markdown_is_no_mention_and_no_link(self):
         harmless = markdown.escape("@everyone #12 https://a.b www.a.b o/r#1 [x](javascript:y)").replace("&#8203;", "")
         assert harmless == r"@everyone #12 https://a.b www.a.b o/r#1 \[x\](javascript:y)"
         assert markdown.escape("@a #1 b://c www.d").count("&#8203;") == 4

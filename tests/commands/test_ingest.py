@@ -57,7 +57,7 @@ def test_a_session_is_a_round_and_a_benchmark_a_case(tmp_path):
     assert all(len(ns) == 20 for ns in by_round.values())
 
 
-def test_what_nobody_knows_of_a_foreign_benchmark_stays_empty(tmp_path):
+def test_unknown_axes_of_a_foreign_benchmark_stay_empty(tmp_path):
     row = made(tmp_path / "out", session(tmp_path, 0)).rows()[1]
     empty = "params macs gflop_per_s images_per_s peak_fraction steal_pct cores_used size parity_logits threads".split()
     assert {name: row[name] for name in empty} == dict.fromkeys(empty)
@@ -102,7 +102,7 @@ def test_one_session_under_two_names_is_not_two_rounds(tmp_path):
     assert "are the same session: expected each once" in result.stderr
 
 
-def test_its_run_is_drawn_and_reported(tmp_path):
+def test_an_ingested_run_is_drawn_and_reported(tmp_path):
     run = made(tmp_path / "out", *(session(tmp_path, number) for number in range(3)))
     for *words, name in (("plot", "a.png"), ("plot", "--kind", "distribution", "b.png"), ("report", "c.html")):
         target = tmp_path / name
@@ -114,7 +114,7 @@ def test_its_run_is_drawn_and_reported(tmp_path):
     assert "test_f[torch-8]" in page
 
 
-def test_what_burnt_in_is_not_said_of_it(tmp_path):
+def test_an_ingested_run_has_no_note_on_burn_in(tmp_path):
     assert made(tmp_path / "out", session(tmp_path, 0)).rows()[0]["flags"] == "not_proven"
 
 
@@ -161,7 +161,7 @@ def test_a_file_that_cannot_become_a_run_says_why(tmp_path, benchmarks, said):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n", b"[" * 100_000, b'{"benchmarks": [NaN]}', b"\xff\xfe"])
-def test_what_is_no_json_of_pytest_benchmark_is_refused(tmp_path, content):
+def test_a_file_that_is_no_pytest_benchmark_json_is_refused(tmp_path, content):
     path = tmp_path / "a.json"
     path.write_bytes(content)
     result = ingest(path, "--out", tmp_path / "out", code=2)
@@ -181,21 +181,21 @@ class TestOurOwn:
         enclosed = {"run_jsonl": journal.pack(run.folder), "run_id": run.folder.name} | changes
         return stored(folder, "ours.json", alexnet_bench=enclosed)
 
-    def test_the_run_comes_back_to_the_byte(self, tmp_path):
+    def test_an_enclosed_run_is_restored_to_the_byte(self, tmp_path):
         run = make(tmp_path / "a-run", [A])
         back = made(tmp_path / "out", self.file(tmp_path, run))
         assert back.folder.name == "a-run"
         assert (back.folder / "run.jsonl").read_bytes() == (run.folder / "run.jsonl").read_bytes()
 
-    def test_one_that_is_there_already_stays(self, tmp_path):
+    def test_a_run_that_exists_already_is_left_alone(self, tmp_path):
         path = self.file(tmp_path, make(tmp_path / "out" / "a-run", [A]))
-        assert "is that Run already" in ingest(path, "--out", tmp_path / "out").stderr
+        assert "already holds this Run" in ingest(path, "--out", tmp_path / "out").stderr
 
-    def test_another_of_the_same_name_is_not_overwritten(self, tmp_path):
+    def test_another_run_of_the_same_name_is_not_overwritten(self, tmp_path):
         path = self.file(tmp_path, make(tmp_path / "a-run", [A]))
         there = make(tmp_path / "out" / "a-run", [A], rounds=3)
         before = (there.folder / "run.jsonl").read_bytes()
-        assert "is there, and is another Run" in ingest(path, "--out", tmp_path / "out", code=2).stderr
+        assert "exists and holds another Run" in ingest(path, "--out", tmp_path / "out", code=2).stderr
         assert (there.folder / "run.jsonl").read_bytes() == before
 
     @pytest.mark.parametrize("name", ["../a", "/a", "", "..", "a" * 300])
@@ -203,24 +203,24 @@ class TestOurOwn:
         path = self.file(tmp_path, make(tmp_path / "a-run", [A]), run_id=name)
         assert "expected the name of a Run" in ingest(path, "--out", tmp_path / "out", code=2).stderr
 
-    def test_a_damaged_one_is_refused(self, tmp_path):
+    def test_a_damaged_enclosed_run_is_refused(self, tmp_path):
         path = self.file(tmp_path, make(tmp_path / "a-run", [A]), run_jsonl="H4sIAAAA")
         assert "was changed after it was stored" in ingest(path, "--out", tmp_path / "out", code=2).stderr
 
-    def test_what_is_no_run_leaves_nothing(self, tmp_path):
+    def test_an_enclosed_file_without_a_run_leaves_no_folder(self, tmp_path):
         run = make(tmp_path / "a-run", [A])
         (run.folder / "run.jsonl").write_text("{}\n")
         assert "no Run there" in ingest(self.file(tmp_path, run), "--out", tmp_path / "out", code=2).stderr
         assert not list((tmp_path / "out").iterdir())
 
-    def test_one_json_is_one_runs(self, tmp_path):
+    def test_json_of_two_enclosed_runs_is_refused(self, tmp_path):
         path = self.file(tmp_path, make(tmp_path / "a-run", [A]))
         other = tmp_path / "other.json"
         other.write_bytes(path.read_bytes())
         result = ingest(path, other, "--out", tmp_path / "out", "--json", code=2)
-        assert "--json: expected one file that contains a Run, found several" in result.stderr
+        assert "--json: expected one file that contains a Run, found 2" in result.stderr
 
-    def test_ours_and_a_foreign_one_are_not_mixed(self, tmp_path):
+    def test_enclosed_runs_and_foreign_files_are_not_mixed(self, tmp_path):
         ours = self.file(tmp_path, make(tmp_path / "a-run", [A]))
         result = ingest(ours, session(tmp_path, 0), "--out", tmp_path / "out", code=2)
         assert "ingest them separately" in result.stderr

@@ -70,7 +70,7 @@ class TestNames:
     def test_every_option_of_the_protocol_is_one_of_run(self):
         assert Protocol().options().keys() <= {field.name for field in dataclasses.fields(RunRequest)}
 
-    def test_what_resume_takes_are_options_of_run(self):
+    def test_options_of_resume_are_options_of_run(self):
         fields = {field.name: field.type for field in dataclasses.fields(RunRequest)}
         assert {field.name for field in dataclasses.fields(ResumeRequest)} <= fields.keys()
 
@@ -87,11 +87,11 @@ class TestMakefile:
         (words,) = re.findall(rf"^{name} := ((?:.*\\\n)*.*)", MAKEFILE, flags=re.MULTILINE)
         return {"--" + word.lower().replace("_", "-") for word in re.findall(r"\b[A-Z_]+\b", words)}
 
-    def test_what_shapes_a_run_is_every_option_that_does(self):
+    def test_every_option_that_changes_a_run_is_listed(self):
         options = {option_name(field.name) for field in dataclasses.fields(RunRequest)}
         assert self.variables("SHAPING") == options - self.SHAPES_NOTHING - self.OTHERWISE - self.FLAGS
 
-    def test_what_goes_to_pytest_are_options_of_run(self):
+    def test_options_of_the_pytest_suite_are_options_of_run(self):
         options = {option_name(field.name) for field in dataclasses.fields(RunRequest)}
         assert self.variables("ASKED") <= options
 
@@ -121,21 +121,21 @@ class TestFilesAreReadOnce:
     def times(self, opened, path):
         return sum(Path(name) == path for name in opened)
 
-    def test_a_users_net(self, tmp_path, opened):
+    def test_plan_of_a_users_net(self, tmp_path, opened):
         path = tmp_path / "mine.py"
         path.write_text(NET)
         before = self.times(opened, path)
         self.plan("--net", f"{path}:build", "--variant", "owt,tutorial")
         assert self.times(opened, path) - before == 1
 
-    def test_two_nets_of_one_file(self, tmp_path, opened):
+    def test_plan_of_two_nets_of_one_file(self, tmp_path, opened):
         path = tmp_path / "mine.py"
         path.write_text(NET + "other = build\n" + NET.replace("build", "second"))
         before = self.times(opened, path)
         self.plan("--net", f"{path}:build", "--net", f"{path}:second")
         assert self.times(opened, path) - before == 1
 
-    def test_the_nets_of_an_ab(self, tmp_path, opened):
+    def test_plan_of_an_ab_of_two_nets(self, tmp_path, opened):
         for name in ("a.py", "b.py"):
             (tmp_path / name).write_text(NET)
         before = [self.times(opened, tmp_path / name) for name in ("a.py", "b.py")]
@@ -143,7 +143,7 @@ class TestFilesAreReadOnce:
         after = [self.times(opened, tmp_path / name) for name in ("a.py", "b.py")]
         assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1]
 
-    def test_weights(self, tmp_path, opened):
+    def test_plan_with_weights_from_a_file(self, tmp_path, opened):
         pytest.importorskip("safetensors")
         path = tmp_path / "w.safetensors"
         weights.save(weights.initial(VARIANTS["half_width"]), path)
@@ -159,7 +159,7 @@ class TestOtherCommands:
         words = ["--framework", "null", "--batch", "2", "--rounds", "3", "--variant", "half_width"]
         assert plan == plan_run(parse_words("run", [*words, "--ab", "slowdown=0,0"]))
 
-    def test_profile_has_its_own_protocol_and_each_layer_beside_the_whole_net(self):
+    def test_profile_has_its_own_protocol_and_each_layer_next_to_the_whole_net(self):
         plan = plan_profile(ProfileRequest(framework="null", variant=("half_width",), iterations=2, max_time_s=9.0))
         assert (plan.protocol.name, plan.protocol.iterations, plan.protocol.max_time_s) == ("profile", 2, 9.0)
         assert plan.protocol.shared_workers
@@ -168,7 +168,7 @@ class TestOtherCommands:
 
 
 class TestResume:
-    def test_an_option_beside_it_is_refused_and_a_variable_is_not(self, tmp_path):
+    def test_an_option_next_to_resume_is_refused_and_a_variable_is_not(self, tmp_path):
         args = ["run", "--resume", str(tmp_path)]
         result = CliRunner().invoke(main, [*args, "--max-time", "5", "--batch", "2"])
         words = "alexnet-bench: --resume: the Run has its own settings; leave out --batch\n"
@@ -176,6 +176,6 @@ class TestResume:
         result = CliRunner().invoke(main, args, env={"ALEXNET_BENCH_BATCH": "2"})
         assert "cannot read run.jsonl" in result.stderr
 
-    def test_options_are_parsed_whatever_they_stand_beside(self):
+    def test_options_are_parsed_in_any_combination(self):
         with pytest.raises(UsageError, match="--rounds: expected a whole number"):
             parse_words("run", ["--rounds", "many"])

@@ -49,7 +49,7 @@ def dumped(tmp_path_factory):
 
 
 class TestDump:
-    def test_holds_the_input_the_weights_and_everything_computed(self, dumped):
+    def test_a_dump_holds_the_input_the_weights_and_all_results(self, dumped):
         _, target, _ = dumped
         with np.load(target) as arrays:
             shapes = {name: arrays[name].shape for name in arrays.files}
@@ -60,26 +60,26 @@ class TestDump:
         assert shapes == expected
         assert {member.compress_type for member in zipfile.ZipFile(target).infolist()} == {zipfile.ZIP_STORED}
 
-    def test_holds_the_weights_of_the_file_it_was_given(self, dumped):
+    def test_a_dump_holds_the_weights_of_the_given_file(self, dumped):
         _, target, _ = dumped
         with np.load(target) as arrays:
             for layer, of in weights.initial(NET, 7).items():
                 for name, array in of.items():
                     assert np.array_equal(arrays[f"weights/{layer}/{name}"], array)
 
-    def test_is_not_written_of_a_net_that_differs(self, inline, tmp_path):
+    def test_a_dump_of_a_net_that_differs_is_not_written(self, inline, tmp_path):
         target = tmp_path / "bad.npz"
         got = inline("verify", *SMALL, "--mode", "part", "--env", "NULL_NET=wrong", "--dump", str(target))
         assert got.code == 1
         assert "bad.npz is not written: its values are not equal to the reference" in got.err
         assert list(tmp_path.glob("*.npz*")) == []
 
-    def test_of_several_nets_is_a_mistake(self, tmp_path):
+    def test_a_dump_of_several_nets_is_a_mistake(self, tmp_path):
         words = "--dump: expected one --variant, --framework and --precision, found half_width on null-noop in fp32, "
         args = ("verify", "--framework", "null", "--variant", "half_width", "--mode", "noop,part")
         assert mistake(*args, "--dump", tmp_path / "a.npz").startswith(words)
 
-    def test_into_a_folder_that_is_not_there_is_a_mistake_before_anything_is_computed(self, tmp_path):
+    def test_a_dump_into_a_missing_folder_is_a_mistake_before_anything_is_computed(self, tmp_path):
         target = tmp_path / "no" / "a.npz"
         words = f"--dump: cannot write {target}: No such file or directory; choose another file"
         assert mistake("verify", *SMALL, "--dump", target) == words
@@ -158,7 +158,7 @@ class TestAgainst:
         words = f"{given[0]}: leave it out, the file of --against brings its own input and weights"
         assert mistake("verify", "--variant", "half_width", "--against", dumped[1], *given) == words
 
-    def test_another_variant_is_a_mistake(self, dumped):
+    def test_against_a_dump_of_another_variant_is_a_mistake(self, dumped):
         words = mistake("verify", "--variant", "owt", "--framework", "null", "--against", dumped[1])
         assert words == "a.npz: weights/fc9/bias: not an array of a dump of owt; see `verify --dump`"
 
@@ -201,7 +201,7 @@ class TestAgainst:
         assert max(check["error"] for check in got["against"]["checks"]) > 1e-3  # against float64 it is what it is
         assert mistake(*args[:-1], "fp32,bf16", "--against", dumped).startswith("--against: expected one --precision")
 
-    def test_two_variants_are_a_mistake(self, dumped):
+    def test_against_with_two_variants_is_a_mistake(self, dumped):
         words = "--against: expected one --variant, found owt, bvlc"
         assert mistake("verify", "--variant", "owt,bvlc", "--against", dumped[1]) == words
 
@@ -217,14 +217,14 @@ class TestWeights:
         assert {turn["case_id"].rpartition("-")[2] for turn in run.of("turn")} == {"w" + head["weights"]["sha256"][:8]}
 
     @pytest.mark.parametrize("name", ["run", "verify"])
-    def test_a_file_that_does_not_fit_says_which_layer(self, tmp_path, name):
+    def test_weights_that_do_not_fit_name_the_layer(self, tmp_path, name):
         file = saved(tmp_path / "w.npy", conv3_kernel=np.zeros((3, 3, 64, 192), np.float32))
         words = (
             "--weights: w.npy: conv3/kernel: expected float32 of shape (3, 3, 128, 192), found shape (3, 3, 64, 192)"
         )
         assert mistake(name, *SMALL, "--weights", file) == words
 
-    def test_every_variant_must_fit(self, tmp_path):
+    def test_weights_must_fit_every_variant(self, tmp_path):
         file = saved(tmp_path / "w.npy")
         words = mistake(
             "verify", "--framework", "null", "--variant", "half_width,owt", "--size", "67", "--weights", file
@@ -290,7 +290,7 @@ class TestPrecision:
         found = {worker["precision"]: worker["precision_found"]["matmul"]["precision"] for worker in got["workers"]}
         assert found == {"fp32": "fp32", "bf16": "bf16"}
 
-    def test_tf32_is_a_gpus(self):
+    def test_tf32_on_the_cpu_is_a_mistake(self):
         words = "precision 'tf32' asked for, which only a GPU has: choose fp32 or bf16 on the cpu"
         assert mistake("verify", *SMALL, "--precision", "tf32") == words
         assert mistake("run", *SMALL, "--precision", "fp32,tf32") == words

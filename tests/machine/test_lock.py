@@ -3,7 +3,7 @@
 import filelock
 import pytest
 
-from bench.machine.lock import DeviceLock
+from bench.machine.lock import lock_devices
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def is_free(folder, device):
 
 
 def test_all_devices_are_held_within_the_context_and_free_after_it(folder):
-    with DeviceLock(["cuda:1", "cpu"], print):
+    with lock_devices(["cuda:1", "cpu"], print):
         assert [is_free(folder, device) for device in ("cpu", "cuda")] == [False, False]
     assert [is_free(folder, device) for device in ("cpu", "cuda")] == [True, True]
 
@@ -32,7 +32,7 @@ def test_an_interrupt_while_waiting_for_the_second_lock_releases_the_first(folde
     def interrupt(text):
         raise KeyboardInterrupt
 
-    both = DeviceLock(["cpu", "cuda"], interrupt)
+    both = lock_devices(["cpu", "cuda"], interrupt)
     with filelock.FileLock(folder / "alexnet-bench-cuda.lock"):
         with pytest.raises(KeyboardInterrupt), both:
             pass

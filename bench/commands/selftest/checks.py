@@ -21,7 +21,7 @@ from bench.commands.selftest.row import Row, at_most_us, exactly
 from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.worker_process import WorkerDied
 from bench.machine import host
-from bench.machine.lock import DeviceLock
+from bench.machine.lock import lock_devices
 from bench.output import console
 from bench.record.selftest_store import store
 from bench.stats.descriptive import Summary
@@ -32,7 +32,7 @@ from impls import weights
 
 def main(request: SelftestRequest) -> int:
     rows: list[Row] = []
-    with DeviceLock(["cpu"], console.tell):
+    with lock_devices(["cpu"], console.tell):
         for row in checks(request.thorough):
             rows.append(row)
             if not request.as_json:

@@ -25,7 +25,7 @@ from bench.record import selftest_store
 from bench.record.events import StopReason
 from bench.record.pairs import Pair, within
 from bench.record.run import Run
-from bench.stats import ratio
+from bench.stats.ratio import Ratio, power
 from bench.stats.verdict import Word
 
 CLOSE = 0.015  # largest deviation of an A/A ratio from 1
@@ -36,19 +36,18 @@ class KnownComparison:
     """A comparison with a known true ratio."""
 
     pair: Pair
+    ratio: Ratio
     true: float
     family: int
 
     @property
     def off(self) -> float:
         """Relative deviation of the ratio from the true one."""
-        assert self.pair.ratio
-        return math.expm1(abs(math.log(self.pair.ratio.value.center / self.true)))
+        return math.expm1(abs(math.log(self.ratio.value.center / self.true)))
 
     @property
     def covers(self) -> bool:
-        assert self.pair.ratio
-        low, high = self.pair.ratio.value.low, self.pair.ratio.value.high
+        low, high = self.ratio.value.low, self.ratio.value.high
         return low is not None and high is not None and low <= self.true <= high
 
 
@@ -97,11 +96,11 @@ def comparisons_of(made: Run) -> Iterator[KnownComparison]:
     if not ab or ab.key != "slowdown":
         raise UsageError(f"{made.folder}: expected a Run of --ab slowdown=0,PERCENT")
     true = (1 + float(ab.values[1]) / 100) / (1 + float(ab.values[0]) / 100)
-    pairs = [pair for pair in within(made) if pair.ratio and pair.verdict]
+    pairs = [(pair, pair.ratio) for pair in within(made) if pair.ratio and pair.verdict]
     if lost := [case.id for case in made.cases if made.invalid_reason(case)]:
         console.tell(f"{made.folder.name}: no comparison of {', '.join(lost)}")
-    for pair in pairs:
-        yield KnownComparison(pair, true, len(pairs))
+    for pair, ratio in pairs:
+        yield KnownComparison(pair, ratio, true, len(pairs))
 
 
 def report(comparisons: Sequence[KnownComparison]) -> Iterator[Row]:
@@ -125,9 +124,9 @@ def aa_rows(comparisons: Sequence[KnownComparison]) -> Iterator[Row]:
 
 def power_rows(comparisons: Sequence[KnownComparison], effect: float) -> Iterator[Row]:
     chances = [
-        ratio.power(effect, made.round_stddev, made.rounds, comparison.family, comparison.pair.margin)
-        for comparison in comparisons
-        if (made := comparison.pair.ratio) and made.round_stddev is not None
+        power(effect, spread, each.ratio.rounds, each.family, each.pair.margin)
+        for each in comparisons
+        if (spread := each.ratio.round_stddev) is not None
     ]
     detected = [each.pair.word == Word.SLOWER for each in comparisons]
     chance = statistics.fmean(chances) if chances else 0.0
@@ -137,17 +136,14 @@ def power_rows(comparisons: Sequence[KnownComparison], effect: float) -> Iterato
     unlikely = float(bdtr(sum(detected), len(detected), chance)) < 0.01
     yield row._replace(ok=row.ok and not unlikely)
     # not judged: a pass that follows a spin is slower by itself (its threads have gone to sleep), so more comes out
-    centers = statistics.median(
-        comparison.pair.ratio.value.center for comparison in comparisons if comparison.pair.ratio
-    )
+    center = statistics.median(each.ratio.value.center for each in comparisons)
     what, covers = f"slowed by {effect:.1%}: the 95 % interval covers it", [each.covers for each in comparisons]
-    yield share_of(what, covers, 0.0, f"; median found {centers - 1:.1%}")
+    yield share_of(what, covers, 0.0, f"; median found {center - 1:.1%}")
     yield _spread(f"slowed by {effect:.1%}", comparisons)
 
 
 def _spread(what: str, comparisons: Sequence[KnownComparison]) -> Row:
-    ratios = [each.pair.ratio for each in comparisons if each.pair.ratio]
-    spreads = [made.round_stddev for made in ratios if made.round_stddev is not None]
+    spreads = [each.ratio.round_stddev for each in comparisons if each.ratio.round_stddev is not None]
     found = f"median {statistics.median(spreads):.2%}, largest {max(spreads):.2%}" if spreads else "unknown"
     return Row(f"{what}: stddev of the ratio from Round to Round", "reported", found, True)
 
@@ -157,7 +153,7 @@ def print_table(comparisons: Sequence[KnownComparison]) -> None:
     rows = []
     for comparison in comparisons:
         pair = comparison.pair
-        ratio = interval_text(pair.ratio.value) if pair.ratio else "-"
+        ratio = interval_text(comparison.ratio.value)
         rows.append(
             [Cell(text) for text in (pair.candidate.removesuffix("-B"), f"{comparison.true:.3f}", ratio, pair.word)]
         )

@@ -67,7 +67,7 @@ class TestCommand:
         monkeypatch.setattr(checks, "checks", lambda thorough: iter([row, row._replace(what="two")]))
         return row
 
-    def test_its_result_is_kept_where_runs_are_and_said(self, few, tmp_path):
+    def test_the_result_is_stored_next_to_the_runs_and_printed(self, few, tmp_path):
         got = CliRunner().invoke(main, ["selftest", "--out", str(tmp_path / "results")])
         assert got.exit_code == 0, got.output
         assert "2 checks, all passed; kept in" in got.stdout
@@ -76,7 +76,7 @@ class TestCommand:
         latest = selftest_store.latest(tmp_path / "results")["harness"]
         assert (latest.ok, latest.alexnet_bench, latest.made) == (True, bench.__version__, kept["harness"]["made"])
 
-    def test_its_parts_are_kept_side_by_side(self, tmp_path):
+    def test_parts_of_the_selftest_are_stored_together(self, tmp_path):
         selftest_store.store(tmp_path, "harness", True, [])
         selftest_store.store(tmp_path, "aa", False, [])
         assert {what: part.ok for what, part in selftest_store.latest(tmp_path).items()} == {
@@ -92,11 +92,11 @@ class TestCommand:
         assert "2 checks, 1 failed" in got.stdout
         assert selftest_store.latest(tmp_path)["harness"].ok is False
 
-    def test_json_is_alone_on_stdout(self, few, tmp_path):
+    def test_selftest_prints_json_alone_on_stdout(self, few, tmp_path):
         got = CliRunner().invoke(main, ["selftest", "--json", "--out", str(tmp_path)])
         assert json.loads(got.stdout)["ok"] is True
 
-    def test_what_is_no_result_of_it_is_no_result(self, tmp_path):
+    def test_a_damaged_selftest_file_holds_no_result(self, tmp_path):
         assert selftest_store.latest(tmp_path) == {}
         for text in ("[1, 2", "[1, 2]", '{"harness": 3}'):
             (tmp_path / "selftest.json").write_text(text)
@@ -120,7 +120,7 @@ class TestCommand:
         assert "expected a Run of --ab slowdown=0,PERCENT" in got.stderr
 
     @pytest.mark.slow
-    def test_the_real_one_passes(self, command, tmp_path):
+    def test_selftest_passes(self, command, tmp_path):
         done = command("selftest", "--out", str(tmp_path / "kept"))
         assert done.code == 0, done.out
         assert "all passed" in done.out
@@ -131,7 +131,7 @@ def known(true, *logs):
     made = Ratio.of([[([10**9], [round(10**9 * value)])] for value in logs])
     pair = Pair("case", "forward", "case-A", "case-B", made)
     (pair.verdict,) = judge([made])
-    return KnownComparison(pair, true, 1)
+    return KnownComparison(pair, made, true, 1)
 
 
 class TestKnownCases:
@@ -170,7 +170,7 @@ class TestKnownCases:
         assert failed(real_cases.report([])) == ["comparisons"]
 
     @pytest.mark.slow
-    def test_real_workers_are_told_apart_by_what_they_were_slowed_by(self, command, tmp_path):
+    def test_real_workers_slowed_by_a_known_share_are_called_slower(self, command, tmp_path):
         spin = ("--mode", "part", "--env", "NULL_NET=spin=5", "--pass", "forward", "--rounds", "5")
         made = command("selftest", "--power", "20", *SMALL, *spin, "--json", "--out", str(tmp_path / "runs"))
         assert made.code == 0, made.err

@@ -109,12 +109,12 @@ class TestPower:
 
 
 class TestGate:
-    def test_a_flat_series_opens_it_at_the_floor_and_nearly_always_by_twenty(self):
+    def test_a_flat_series_opens_the_gate_at_the_minimum_and_nearly_always_by_twenty(self):
         opened = simulate.gate(500, cv=0.02, rho=0.0)
         assert min(opened) == 10 < max(opened)  # noise holds it shut now and then
         assert sum(n <= 20 for n in opened) >= 0.99 * 500
 
-    def test_a_ramp_holds_it_shut(self):
+    def test_a_ramp_keeps_the_gate_shut(self):
         assert np.mean(simulate.gate(200, cv=0.0, rho=0.0, ramp=0.3)) > np.mean(simulate.gate(200, cv=0.0, rho=0.0))
 
     def test_a_gate_that_never_opens_ends_at_the_cap(self):
@@ -142,7 +142,7 @@ class TestReport:
         assert [row for row in rows if not row.ok] == []
         assert len(rows) > (50 if thorough else 10)
 
-    def test_the_same_seed_finds_the_same(self):
+    def test_the_same_seed_gives_the_same_coverage(self):
         once, again = (simulate.coverage(20, rho=0.3, between=0.01) for _ in range(2))
         assert once == again
         assert simulate.coverage(20, rho=0.3, between=0.01, seed=99) != once
