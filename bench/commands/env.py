@@ -59,6 +59,8 @@ def inspect(request: EnvRequest) -> EnvReport:
     machine = Machine(**structs.asdict(host.fingerprint()), quota=host.cpu_quota())  # before Workers add to the load
     before = noise.snapshot("cpu")
     started = {case.framework: ask(case, settings) for case in {case.framework: case for case in cases}.values()}
+    for name in (name for name in names if name not in started):
+        started[name] = FrameworkFacts(installed=False, install=f"pip install {impls.requirement(name)}")
     return EnvReport(
         device=",".join(request.device),
         threads=settings.threads,
@@ -68,13 +70,9 @@ def inspect(request: EnvRequest) -> EnvReport:
             ignored=sorted(name for name in os.environ if SPEED.fullmatch(name) and name not in settings.env),
         ),
         gpu=Gpus(gpu.has_gpu(), gpu.driver(), gpu.nvml_available(), gpu.cards()),
-        frameworks={name: started.get(name) or absent(name) for name in names},
+        frameworks={name: started[name] for name in names},
         noise=measure_noise(before),
     )
-
-
-def absent(framework: str) -> FrameworkFacts:
-    return FrameworkFacts(installed=False, install=f"pip install {impls.requirement(framework)}")
 
 
 def ask(case: Case, settings: WorkerSettings) -> FrameworkFacts:

@@ -1,7 +1,7 @@
 """Option declarations: each option is a field of a request, with its default, help text and parser."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,9 +76,9 @@ def convert(request: Any, target: type[T], **changes: Any) -> T:
     return target(**{**shared, **changes})
 
 
-def refuse_others(request: type, why: str) -> None:
-    """UsageError for an option on the command line that is no field of ``request``; variables are ignored."""
-    context, taken = click.get_current_context(silent=True), {field.name for field in dataclasses.fields(request)}
-    for field in sorted(context.params.keys() - taken) if context else ():
+def refuse_others(taken: Collection[str], why: str) -> None:
+    """UsageError for an option on the command line other than the fields ``taken``; variables are ignored."""
+    context = click.get_current_context(silent=True)
+    for field in sorted(context.params.keys() - set(taken)) if context else ():
         if context and context.get_parameter_source(field) is click.core.ParameterSource.COMMANDLINE:
             raise UsageError(f"{why}; leave out {option_name(field)}")

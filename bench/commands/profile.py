@@ -20,7 +20,7 @@ from bench.cases.passes import Timed, profiled_passes
 from bench.cases.protocol import Protocol
 from bench.commands.options import convert, refuse_others
 from bench.commands.plan import Plan, axes_of, change_protocol, choose_frameworks, worker_settings
-from bench.commands.requests import ProfileRequest, RunRequest, ShowRequest
+from bench.commands.requests import ProfileRequest, RunRequest
 from bench.commands.results import measure, tell_end, write_files
 from bench.controller.pool import preflight
 from bench.output import console, run_notes
@@ -43,7 +43,7 @@ AGREES = (0.9, 1.1)
 
 def main(request: ProfileRequest) -> int:
     if request.run:
-        refuse_others(ShowRequest, "RUN: a profile has its own settings")
+        refuse_others({"run", "as_json"}, "RUN: a profile has its own settings")
         made = Run(request.run)
         if not made.protocol.shared_workers:
             raise UsageError(f"{made.folder}: expected a Run of `profile`; for other Runs use `plot --kind roofline`")

@@ -186,20 +186,6 @@ class RunRequest(NetOptions):
     as_json: bool = _json("print the results as JSON, and nothing else, on stdout")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResumeRequest:
-    """Options of `run` that --resume accepts: paths that a Run does not store, and options that change no sample."""
-
-    resume: Path
-    python: tuple[tuple[str, str], ...] = ()
-    net: tuple[str, ...] = ()
-    weights: Path | None = None
-    ab: str | None = None
-    max_time_s: float | None = None
-    worker_limit_s: float | None = None
-    as_json: bool = False
-
-
 @dataclass(frozen=True)
 class LayersRequest(SizeOption, WorkerOptions, VariantOption):
     """Print every layer's shape, params, state and MACs.
@@ -246,14 +232,6 @@ class ProfileRequest(NetOptions):
     max_time_s: float | None = option("SECONDS", "limit for the whole Run; the first Round always runs", parse_seconds)
     out: Path = option(*_OUT)
     as_json: bool = _json()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShowRequest:
-    """Options of `profile` that RUN accepts."""
-
-    run: Path
-    as_json: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ from pathlib import Path
 from bench import UsageError
 from bench.cases.arm import Ab, parse_ab
 from bench.commands import profile, results
-from bench.commands.options import convert
 from bench.commands.plan import name_guests, read_weights, refuse_with_ab
-from bench.commands.requests import ResumeRequest, RunRequest
+from bench.commands.requests import RunRequest
 from bench.controller.rounds import Rounds
-from bench.controller.session import Interruptible
+from bench.controller.session import interruptible
 from bench.controller.settings import WorkerSettings
 from bench.controller.worker_process import WorkerDied
 from bench.machine import host
@@ -23,14 +22,16 @@ from bench.record.events import SCHEMA, End, Stop, StopReason, Worker
 from bench.record.run import Run
 from bench.worker.guest import read_nets
 
+#: Options of `run` that can be given again: paths that a Run does not store, and options that change no sample.
+OPTIONS = {"resume", "python", "net", "weights", "ab", "max_time_s", "worker_limit_s", "as_json"}
 
-def main(request: ResumeRequest) -> int:
+
+def main(folder: Path, request: RunRequest) -> int:
     """Continue a Run: finished Rounds are kept, the interrupted one is measured again."""
-    folder = request.resume
     run = Run(folder)
     if run.head.schema != SCHEMA:
         raise UsageError(f"--resume: the Run is of schema {run.head.schema}, expected {SCHEMA}: start a new Run")
-    with Interruptible(), lock_devices([case.device for case in run.cases], console.tell):
+    with interruptible(), lock_devices([case.device for case in run.cases], console.tell):
         run = Run(folder)  # another process may have continued it while this one waited
         if reason := ended(run):
             return show(run, reason, request.as_json)
@@ -62,7 +63,7 @@ def ended(run: Run) -> StopReason | None:
     return last.reason if all_stopped and isinstance(last, End) and last.reason != StopReason.INTERRUPTED else None
 
 
-def settings_as_before(run: Run, request: ResumeRequest) -> WorkerSettings:
+def settings_as_before(run: Run, request: RunRequest) -> WorkerSettings:
     """The WorkerSettings of a Run. Raises UsageError unless the paths that it does not store are given again."""
     head, pythons = run.head, dict(request.python)
     if sorted(pythons) != head.pythons:
@@ -83,7 +84,7 @@ def settings_as_before(run: Run, request: ResumeRequest) -> WorkerSettings:
     return WorkerSettings(head.threads, limit_s, pythons, head.env, weights, ab, guests)
 
 
-def ab_as_before(run: Run, request: ResumeRequest) -> Ab | None:
+def ab_as_before(run: Run, request: RunRequest) -> Ab | None:
     """The Arms of a Run, if any, with the paths of its --ab."""
     then = run.head.ab
     if request.ab is None:
@@ -93,7 +94,7 @@ def ab_as_before(run: Run, request: ResumeRequest) -> Ab | None:
             )
         return then.ab() if then else None
     ab = parse_ab(request.ab)
-    refuse_with_ab(convert(request, RunRequest), ab)
+    refuse_with_ab(RunRequest(net=request.net), ab)  # variables do not count
     now = ab.recorded()
     if now != then:
         if then and ab.key == then.key == "impls":

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from bench.cases.case import Case, groups
 from bench.cases.protocol import Protocol
 from bench.commands import resume
-from bench.commands.options import convert, refuse_others
+from bench.commands.options import refuse_others
 from bench.commands.plan import plan_run
-from bench.commands.requests import ResumeRequest, RunRequest
+from bench.commands.requests import RunRequest
 from bench.commands.results import measure, show
 from bench.controller import estimate
 from bench.controller.pool import preflight
@@ -17,8 +17,8 @@ from bench.record.run import Run
 
 def main(request: RunRequest) -> int:
     if request.resume is not None:
-        refuse_others(ResumeRequest, "--resume: the Run has its own settings")
-        return resume.main(convert(request, ResumeRequest))
+        refuse_others(resume.OPTIONS, "--resume: the Run has its own settings")
+        return resume.main(request.resume, request)
     plan = plan_run(request)
     if request.dry_run:
         return dry_run(plan.cases, plan.protocol, request.as_json)

@@ -1,7 +1,8 @@
 """Make a Run, interruptible and with exclusive use of its devices."""
 
+import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.cases.case import Case
@@ -25,7 +26,7 @@ def measure(
     waiting: Callable[[str], None],
 ) -> tuple[Path, StopReason]:
     """Make a Run; return its folder and why it ended. ``waiting`` is called if another Run holds a device."""
-    with Interruptible(), lock_devices([case.device for case in cases], waiting):
+    with interruptible(), lock_devices([case.device for case in cases], waiting):
         folder = journal.new_folder(out, name)
         rounds = Rounds(cases, protocol, settings, folder, watcher)
         rounds.write_header(folder.name, name, selftest_store.latest(out))
@@ -33,14 +34,15 @@ def measure(
     return folder, reason
 
 
-class Interruptible:
-    """Context in which SIGTERM ends a Run as Ctrl-C does: measurements are kept."""
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """In this context SIGTERM ends a Run as Ctrl-C does: measurements are kept."""
 
-    def __enter__(self) -> None:
-        self.before = signal.signal(signal.SIGTERM, self._raise)
-
-    def __exit__(self, *error: object) -> None:
-        signal.signal(signal.SIGTERM, self.before)
-
-    def _raise(self, *args: object) -> None:
+    def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -14,7 +14,7 @@ from command import NULL, SMALL, Command, Inline
 
 from bench import UsageError
 from bench.commands import cli, resume
-from bench.commands.requests import ResumeRequest
+from bench.commands.requests import RunRequest
 from bench.controller.rounds import Rounds
 from bench.output.progress import Progress
 from bench.record.events import Failed, Iterations, Resume, RoundEnd, Void
@@ -174,7 +174,7 @@ def test_resume_ends_its_progress_line_if_it_fails(there, monkeypatch):
     monkeypatch.setattr(resume, "Progress", Watched)
     monkeypatch.setattr(Rounds, "run", full)
     with pytest.raises(UsageError, match="no room"):
-        resume.main(ResumeRequest(resume=there))
+        resume.main(there, RunRequest())
     assert ended == [UsageError]
 
 
