@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-def option(default: Any, scale: float = 1) -> Any:
+def set_by_option(default: Any, scale: float = 1) -> Any:
     """A field set by the option of its name (``max_time_s``: --max-time), given as ``scale`` times its value."""
     return dataclasses.field(default=default, metadata={"scale": scale})
 
@@ -18,10 +18,10 @@ class Protocol:
     """How to measure: interleaved Turns in Rounds, or, unless ``paired``, one framework after the other (classic)."""
 
     name: str = "rounds"
-    rounds: int = option(5)
-    burn_in: int = option(10)
+    rounds: int = set_by_option(5)
+    burn_in: int = set_by_option(10)
     """Minimum. With ``gate``, burn-in continues until the series is steady, at most to the cap."""
-    iterations: int = option(10)
+    iterations: int = set_by_option(10)
     """Samples per Case and Round, rounded up to an even number."""
     paired: bool = True
     gate: bool = True
@@ -34,10 +34,10 @@ class Protocol:
     turn_ms: float = 200.0
     turn_lengths: tuple[int, ...] = (1, 2, 5)
     block_cap_s: float = 60.0
-    worker_limit_s: float = option(600.0)
+    worker_limit_s: float = set_by_option(600.0)
     """Time after which a request to a Worker counts as hung."""
-    max_time_s: float | None = option(None)
-    target_ci: float | None = option(None, scale=100)  # percent
+    max_time_s: float | None = set_by_option(None)
+    target_ci: float | None = set_by_option(None, scale=100)  # percent
     """Stop after a Round if every 95 % half-width is at most this fraction. ``rounds`` is then a maximum, and
     ``target_from`` a minimum: stopping sooner reduces the coverage of intervals."""
     target_from: int = 8
@@ -47,7 +47,7 @@ class Protocol:
     shared_workers: bool = False
     """Use one set of Workers for all groups of a Round, for many small nets whose processes would take longer to start
     than to time."""
-    seed: int = option(0)
+    seed: int = set_by_option(0)
 
     @property
     def hash(self) -> str:

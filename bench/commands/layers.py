@@ -24,7 +24,7 @@ def main(request: LayersRequest) -> int:
     tables = []
     for name in request.variant:
         net = VARIANTS[name].resized(request.size)
-        reports = {case.framework: reported[case.id] for case in cases if case.variant == name and case.id in reported}
+        reports = {case.framework: reported[case.id] for case in cases if case.variant == name}
         tables.append((net, table(net), reports))
     if request.as_json:
         console.print_json([row for net, rows, reports in tables for row in with_reports(rows, reports)])
@@ -51,14 +51,12 @@ def ask(cases: Sequence[Case], settings: WorkerSettings) -> dict[str, list[Layer
 
 
 def with_reports(rows: Sequence[dict[str, Any]], reports: Mapping[str, Sequence[LayerReport]]) -> list[dict[str, Any]]:
-    """The rows, each with ``reported``: that layer in each framework."""
-    if not reports:
-        return list(rows)
-    return [
-        row
-        | {"reported": {name: {key: getattr(layers[i], key) for key in REPORTED} for name, layers in reports.items()}}
-        for i, row in enumerate(rows)
-    ]
+    """The rows, each with ``reported`` if there are reports: that layer in each framework."""
+
+    def reported(i: int) -> dict[str, Any]:
+        return {name: {key: getattr(layers[i], key) for key in REPORTED} for name, layers in reports.items()}
+
+    return [row | ({"reported": reported(i)} if reports else {}) for i, row in enumerate(rows)]
 
 
 def print_table(net: Variant, rows: Sequence[Mapping[str, Any]], reports: Mapping[str, Sequence[LayerReport]]) -> None:
@@ -69,13 +67,14 @@ def print_table(net: Variant, rows: Sequence[Mapping[str, Any]], reports: Mappin
     for heading in ("output", "params", "state", "MACs", *reports):
         grid.add_column(heading, justify="right", no_wrap=True)
     for i, row in enumerate(rows):
-        cells = [
+        counts = [f"{row[key]:,}" for key in ("params", "state", "macs")]
+        grid.add_row(
             row["layer"],
             row["kind"],
             format_shape(row),
-            *(f"{row[key]:,}" for key in ("params", "state", "macs")),
-        ]
-        grid.add_row(*cells, *(agreement(row, layers[i]) for layers in reports.values()))
+            *counts,
+            *(agreement(row, layers[i]) for layers in reports.values()),
+        )
     grid.add_section()
     totals = [f"{sum(row[key] for row in rows):,}" for key in ("params", "state", "macs")]
     grid.add_row("total", "", "", *totals, *("" for _ in reports))
