@@ -193,7 +193,7 @@ def version(name: str) -> str | None:
 
 def requirement(*names: str) -> str:
     """pip requirements of these frameworks (default: those of the default run), quoted for a shell."""
-    extras = [name for name, it in PEERS.items() if (name in names if names else it.in_default_run)]
+    extras = [name for name, peer in PEERS.items() if (name in names if names else peer.in_default_run)]
     return f"'alexnet-bench[{','.join(extras)}]'" if extras else "alexnet-bench"
 
 

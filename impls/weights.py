@@ -54,8 +54,8 @@ def initial(variant: Variant, seed: int = 0) -> Weights:
 
 def shapes(variant: Variant) -> dict[str, dict[str, tuple[int, ...]]]:
     """Shapes of a variant's arrays by layer and name, trainable and moving."""
-    found = {layer.name: layer.trainable(shape) | layer.moving(shape) for layer, shape, _ in variant.placed()}
-    return {layer: arrays for layer, arrays in found.items() if arrays}
+    by_layer = {layer.name: layer.trainable(shape) | layer.moving(shape) for layer, shape, _ in variant.placed()}
+    return {layer: arrays for layer, arrays in by_layer.items() if arrays}
 
 
 def load(path: Path, variant: Variant) -> Weights:
@@ -154,7 +154,7 @@ def _safetensors(data: bytes, name: str) -> dict[str, dict[str, Any]]:
 def _of_type(data: bytes, dtype: str) -> str:
     """The first tensor of a .safetensors file whose type numpy lacks."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    name = next(name for name, it in header.items() if it.get("dtype") == dtype)
+    name = next(name for name, tensor in header.items() if tensor.get("dtype") == dtype)
     return caffe.one_line(name.replace(".", "/"), 100)
 
 
@@ -163,7 +163,7 @@ def _cut_off(data: bytes) -> str:
     try:
         begin = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:begin])
-        ends = {name: int(it["data_offsets"][1]) for name, it in header.items() if name != "__metadata__"}
+        ends = {name: int(tensor["data_offsets"][1]) for name, tensor in header.items() if name != "__metadata__"}
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError):
         return ""
     beyond = [name for name in sorted(ends, key=lambda name: ends[name]) if begin + ends[name] > len(data)]

@@ -6,6 +6,7 @@ import pickletools
 import struct
 
 import numpy as np
+from arrays import assert_same_bits, flat
 
 from impls.layers import Conv, Fc, Flatten, Relu
 from impls.variants import Variant
@@ -18,10 +19,6 @@ WEIGHTS["conv1"]["kernel"][0, 0, 0, :3] = -0.0, 1e-45, np.finfo(np.float32).max 
 NAMES = ("conv1", "conv2", "fc6")
 KERNEL, BIAS = WEIGHTS["conv1"].values()
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
-
-
-def flat(weights):
-    return {(layer, name): array for layer, arrays in weights.items() for name, array in arrays.items()}
 
 
 def tree(change=lambda array: array):
@@ -43,16 +40,16 @@ def saved(value) -> bytes:
 
 
 class Python2:
-    """A protocol 2 stream as Python 2's cPickle wrote it: its str is bytes, and a name said twice comes from memory."""
+    """A protocol 2 stream as Python 2's cPickle wrote it: its str is bytes, and a repeated name comes from memory."""
 
     def __init__(self):
-        self.said: dict[bytes, bytes] = {}
+        self.known: dict[bytes, bytes] = {}
 
     def once(self, code: bytes) -> bytes:
-        if code not in self.said:
-            self.said[code] = bytes([len(self.said)])
-            return code + b"q" + self.said[code]
-        return b"h" + self.said[code]
+        if code not in self.known:
+            self.known[code] = bytes([len(self.known)])
+            return code + b"q" + self.known[code]
+        return b"h" + self.known[code]
 
     def __call__(self, value) -> bytes:
         if isinstance(value, dict):
@@ -105,8 +102,4 @@ def body(value) -> bytes:
 
 
 def assert_bit_for_bit(found):
-    found, expected = flat(found), flat(WEIGHTS)
-    assert found.keys() == expected.keys()
-    for key, array in expected.items():
-        assert (found[key].shape, found[key].dtype.str) == (array.shape, "<f4"), key
-        assert found[key].tobytes() == array.tobytes(), key
+    assert_same_bits(flat(found), flat(WEIGHTS), "<f4")

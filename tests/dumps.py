@@ -1,6 +1,7 @@
 """A small net and what a dump of it holds."""
 
 import numpy as np
+from arrays import flat
 
 from impls.layers import BatchNorm, Conv, Fc, Flatten
 from impls.variants import Variant
@@ -15,10 +16,6 @@ KEYS = {"input", "logits", "loss"}
 KEYS |= {f"weights/{name}" for name in (*TRAINABLE, *MOVING)} | {f"gradients/{name}" for name in TRAINABLE}
 
 
-def flat(weights):
-    return {f"{layer}/{name}": array for layer, arrays in weights.items() for name, array in arrays.items()}
-
-
 def good(batch=2, results=np.float32):
     """What a dump of NET holds, with bits that arithmetic would lose."""
     rng = np.random.default_rng(3)
@@ -29,10 +26,3 @@ def good(batch=2, results=np.float32):
     arrays["logits"] = rng.normal(size=(batch, 3)).astype(results)
     arrays["loss"] = np.array(1.5, results)
     return arrays
-
-
-def assert_same_bits(found, expected):
-    assert found.keys() == expected.keys()
-    for name, array in expected.items():
-        assert (found[name].shape, found[name].dtype) == (array.shape, array.dtype), name
-        assert found[name].tobytes() == array.tobytes(), name

@@ -17,7 +17,7 @@ HOSTILE = (
 )
 
 
-def run_that_says(folder: Path, text: str) -> Run:
+def run_with_text(folder: Path, text: str) -> Run:
     """A Run with this text in every field that can hold text."""
     cpu = {"host": text, "cpu": text, "system": text, "usable_cores": 2, "packages": {text: text}}
     versions = {"versions": {"tensorflow": text, "device_name": text}, "python": text, "layout": text, "device": text}

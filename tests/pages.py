@@ -75,12 +75,12 @@ def foreign_run(folder: Path, name: str = "test_a.py::test_b", **changes) -> Run
     case = dataclasses.replace(case, **changes)
     protocol = Protocol("ingested", rounds=3, burn_in=0, paired=False, gate=False)
     made = make(folder / "f", [A], rounds=3)
-    events = [one for one in map(msgspec.to_builtins, made.events) if one["event"] not in ("worker", "block")]
-    for one in events:
-        if one["event"] == "run":
-            one |= {"cases": [dataclasses.asdict(case)], "protocol": dataclasses.asdict(protocol)}
-            one["ingested"] = {"source": "pytest-benchmark 5", "taken": ["", "", ""]}
-        if one["event"] == "turn":
-            one |= {"case_id": case.id, "cpu_s": None}
-    (made.folder / "run.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events))
+    events = [fields for fields in map(msgspec.to_builtins, made.events) if fields["event"] not in ("worker", "block")]
+    for fields in events:
+        if fields["event"] == "run":
+            fields |= {"cases": [dataclasses.asdict(case)], "protocol": dataclasses.asdict(protocol)}
+            fields["ingested"] = {"source": "pytest-benchmark 5", "taken": ["", "", ""]}
+        if fields["event"] == "turn":
+            fields |= {"case_id": case.id, "cpu_s": None}
+    (made.folder / "run.jsonl").write_text("".join(json.dumps(fields) + "\n" for fields in events))
     return Run(made.folder)

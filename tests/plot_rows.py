@@ -21,18 +21,18 @@ def words(panel):
 def overlapping(panel):
     """Pairs of texts in a panel that lie on each other."""
     boxes = [(text.get_text(), text.get_window_extent()) for text in panel.texts if text.get_text()]
-    level = [(said, box) for said, box in boxes if not said.startswith("copy")]  # a turned text's box is mostly empty
-    return [(a, b) for i, (a, one) in enumerate(level) for b, other in level[:i] if one.overlaps(other)]
+    level = [(text, box) for text, box in boxes if not text.startswith("copy")]  # a turned text's box is mostly empty
+    return [(a, b) for i, (a, box) in enumerate(level) for b, other in level[:i] if box.overlaps(other)]
 
 
 def points(*names, series=SERIES[2:4], passes=("forward", "backward"), kind="layer"):
     """Rows in columns, since every framework does the same work; each framework slower than the one before it."""
     places = {"conv1": 100, "conv2": 500, "conv3": 520, "conv5": 510, "relu1": 0.125, "relu2": 0.125, "fc6": 15.0}
     return [
-        one
+        row
         | {"name": name, "pass": pass_, "kind": kind, "intensity": at, "gflop_per_s": min(10 * at, 100) / (2 + slow)}
         for pass_ in passes
-        for slow, one in enumerate(series)
+        for slow, row in enumerate(series)
         for name in names
         for at in [places.get(name.rpartition(".")[2], 60.0)]
     ]
@@ -42,9 +42,9 @@ def profile(*layers, series=SERIES[2:4], passes=("forward", "backward"), whole=7
     rows = [(name, kind, ms) for name, kind, ms in layers] + [("sum of layers", "", sum(ms for *_, ms in layers))]
     rows += [("whole net", "", whole)] if whole else []
     return pd.DataFrame(
-        one | {"layer": name, "kind": kind, "pass": pass_, "center_ms": ms, "ci95_low_ms": ms, "ci95_high_ms": ms + 1}
+        row | {"layer": name, "kind": kind, "pass": pass_, "center_ms": ms, "ci95_low_ms": ms, "ci95_high_ms": ms + 1}
         for pass_ in passes
-        for one in series
+        for row in series
         for name, kind, ms in rows
     )
 

@@ -2,15 +2,11 @@
 
 import numpy as np
 import pytest
+from arrays import assert_same_bits, flat
 
 from impls.layers import BatchNorm, Conv, Fc, Flatten
 from impls.variants import Variant
 from impls.weights import WeightsError, initial, load
-
-
-def flat(weights):
-    return {(layer, name): array for layer, arrays in weights.items() for name, array in arrays.items()}
-
 
 SMALL = Variant(
     "small",
@@ -31,12 +27,8 @@ def small():
 
 
 def assert_bit_for_bit(found, expected):
-    found, expected = flat(found), flat(expected)
-    assert found.keys() == expected.keys()
-    for key, array in expected.items():
-        assert (found[key].shape, found[key].dtype.str) == (array.shape, "<f4"), key
-        assert found[key].tobytes() == np.asarray(array, "<f4").tobytes(), key
-        assert found[key].flags.c_contiguous
+    assert_same_bits(flat(found), flat(expected), "<f4")
+    assert all(array.flags.c_contiguous for array in flat(found).values())
 
 
 def changed(layer, name, change):

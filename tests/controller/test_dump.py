@@ -9,7 +9,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from dumps import KEYS, NET, TRAINABLE, WEIGHTS, assert_same_bits, flat, good
+from arrays import assert_same_bits, flat
+from dumps import KEYS, NET, TRAINABLE, WEIGHTS, good
 from paths import ROOT
 
 from bench import UsageError

@@ -7,7 +7,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from dumps import NET, TRAINABLE, WEIGHTS, assert_same_bits, flat, good
+from arrays import assert_same_bits, flat
+from dumps import NET, TRAINABLE, WEIGHTS, good
 
 from bench import UsageError
 from bench.controller import dump

@@ -5,7 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from small_weights import SMALL, assert_bit_for_bit, flat, refusal, small
+from arrays import assert_same_bits, flat
+from small_weights import SMALL, assert_bit_for_bit, refusal, small
 
 from impls.weights import WeightsError, load, map_shared, save, write_shared
 
@@ -29,7 +30,7 @@ class TestSafetensors:
     def test_a_file_of_safetensors_own_with_dotted_keys_is_loaded_bit_for_bit(self, tmp_path):
         from safetensors.numpy import save_file
 
-        save_file({".".join(key): array for key, array in flat(small()).items()}, tmp_path / "net.safetensors")
+        save_file(flat(small(), "."), tmp_path / "net.safetensors")
         assert_bit_for_bit(load(tmp_path / "net.safetensors", SMALL), small())
 
     def test_safetensors_own_reader_finds_the_dotted_keys_and_the_bits_that_were_saved(self, tmp_path):
@@ -37,10 +38,9 @@ class TestSafetensors:
 
         save(small(), tmp_path / "net.safetensors")
         found = load_file(tmp_path / "net.safetensors")
-        assert found.keys() == {".".join(key) for key in flat(small())}
+        assert found.keys() == flat(small(), ".").keys()
         assert {"bn.gamma", "bn.beta", "bn.moving_mean", "bn.moving_variance"} < found.keys()
-        for (layer, name), array in flat(small()).items():
-            assert found[f"{layer}.{name}"].tobytes() == array.tobytes()
+        assert_same_bits(found, flat(small(), "."))
 
     @pytest.mark.parametrize("laid", [np.asfortranarray, lambda array: array.astype(">f4")], ids=["Fortran", "big"])
     def test_arrays_in_another_order_are_saved_as_the_same_arrays(self, tmp_path, laid):
@@ -96,7 +96,7 @@ class TestSafetensors:
     def test_metadata_is_no_array(self, tmp_path):
         from safetensors.numpy import save_file
 
-        arrays = {".".join(key): array for key, array in flat(small()).items()}
+        arrays = flat(small(), ".")
         save_file(arrays, tmp_path / "net.safetensors", metadata={"format": "np"})
         assert_bit_for_bit(load(tmp_path / "net.safetensors", SMALL), small())
         data = (tmp_path / "net.safetensors").read_bytes()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from browser import Browser, browser  # noqa: F401 (a fixture)
-from hostile import HOSTILE, run_that_says
+from hostile import HOSTILE, run_with_text
 from paths import ROOT
 
 from bench.output.page import chapter
@@ -30,7 +30,7 @@ def pages(browser: Browser, plain: str, tmp_path_factory) -> dict:  # noqa: F811
     folder = tmp_path_factory.mktemp("pages")
     found = {name: folder / f"{name}.html" for name in ("plain", "hostile")}
     found["plain"].write_text(plain, encoding="utf-8")
-    runs = [run_that_says(folder / f"r{number}", text) for number, text in enumerate(HOSTILE[:2])]
+    runs = [run_with_text(folder / f"r{number}", text) for number, text in enumerate(HOSTILE[:2])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kinds, "KINDS", {"times": kinds.KINDS["times"]})
         found["hostile"].write_text(chapter.render_page(runs), encoding="utf-8")

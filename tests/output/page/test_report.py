@@ -9,7 +9,7 @@ import sys
 import threading
 
 import pytest
-from hostile import HOSTILE, run_that_says
+from hostile import HOSTILE, run_with_text
 from pages import REFERENCE, Page, by_id, foreign_run, page_of
 from paths import ROOT
 from runs import AA, HOST, QUIET, A, B, arms, changed, make, worker
@@ -265,9 +265,9 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
 class TestHostileText:
     @pytest.mark.parametrize("text", HOSTILE)
     def test_no_text_of_a_file_becomes_an_element(self, tmp_path, text):
-        plain = page_of(run_that_says(tmp_path / "plain", "harmless"), foreign_run(tmp_path / "1", "x"))
+        plain = page_of(run_with_text(tmp_path / "plain", "harmless"), foreign_run(tmp_path / "1", "x"))
         theirs = foreign_run(tmp_path / "2", text, variant=text, framework=text, pass_=text)
-        found = page_of(run_that_says(tmp_path / "hostile", text), theirs)
+        found = page_of(run_with_text(tmp_path / "hostile", text), theirs)
         assert [tag for tag, _ in found.elements] == [tag for tag, _ in plain.elements]
         kept = [(set(attrs) - {"data-value"}) for _, attrs in found.elements]
         assert kept == [(set(attrs) - {"data-value"}) for _, attrs in plain.elements]
