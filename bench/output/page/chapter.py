@@ -5,9 +5,8 @@ import gzip
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import bench
 from bench.output import reproduce, run_notes, verdicts
@@ -22,8 +21,9 @@ from bench.output.page import (
     template,
 )
 from bench.output.results_table import Results, results_of, versions_of
+from bench.output.tables import Table
 from bench.record import aa_runs, csvfile, journal, pairs
-from bench.record.columns import COLUMNS, names
+from bench.record.columns import COLUMNS, Row, names
 from bench.record.events import Fault, Void
 from bench.record.flags import explain_flags
 from bench.record.run import Run
@@ -39,65 +39,100 @@ def render_page(runs: Sequence[Run], margin: float = MARGIN) -> str:
     ``margin`` must be the one given to `compare`, or verdicts may differ. The text depends only on the Runs and on the
     A/A Runs next to their folders, from which margins are estimated.
     """
-    chapters = [chapter(run, f"run{number}", margin) for number, run in enumerate(runs, 1)]
-    names = [part["name"] for part in chapters]
-    for number, part in enumerate(chapters, 1):  # names of chapters and of downloads must be unique
-        part["prefix"] = f"{number}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', part['name'])}-" if len(runs) > 1 else ""
-        part["name"] += f" ({number})" if names.count(part["name"]) > 1 else ""
-    _drop_repeated_history(chapters)
+    chapters = [_chapter(run, f"run{number}", margin) for number, run in enumerate(runs, 1)]
+    names = [chapter.name for chapter in chapters]
     title = names[0] if len(names) == 1 else f"{len(names)} Runs"
-    return template.render(chapters=chapters, title=title, version=bench.__version__)
+    return template.render(chapters=list(_make_unique(chapters)), title=title, version=bench.__version__)
 
 
-def _drop_repeated_history(chapters: Sequence[dict[str, Any]]) -> None:
-    """Keep the history chart, nearly the same for each Run, and its table only in the first chapter that has them."""
-    drawn = [part for part in chapters if part["published"]]
-    for part in drawn[1:]:
-        why = f"this page has it once, with the times of {drawn[0]['name']}"
-        part["figures"] = [
-            replace(plot, markup="", why=why) if plot.kind.name == "history" else plot for plot in part["figures"]
-        ]
-        part["published"] = None
+@dataclass(frozen=True)
+class Chapter:
+    """The template's values for one Run; ``id`` is the prefix of its HTML ids, ``prefix`` that of its downloads."""
+
+    id: str
+    name: str
+    facts: Sequence[tuple[str, str]]
+    verdict: findings.Finding
+    findings: Sequence[findings.Finding]
+    cautions: Sequence[str]
+    results: Table
+    notes: Sequence[str]
+    memory: Table | None
+    figures: Sequence[figures.Figure]
+    published: Table | None
+    layers: Sequence[Table]
+    ceilings: Sequence[str]
+    alike: str
+    conditions: Table
+    machine: Sequence[tuple[str, str]]
+    protocol: Sequence[tuple[str, str]]
+    clock: Sequence[tuple[str, str]]
+    noise: Table
+    events: Sequence[str]
+    flags: Sequence[tuple[str, str]]
+    whole: str
+    row_by_row: str
+    commands: Sequence[tuple[str, str]]
+    with_path: bool
+    ingested: bool
+    files: Sequence[Mapping[str, str]]
+    prefix: str = ""
 
 
-def chapter(run: Run, id_: str, margin: float = MARGIN) -> dict[str, Any]:
-    """Return the template's values for one Run; ``id_`` is the prefix of its HTML ids."""
+def _make_unique(chapters: Sequence[Chapter]) -> Iterator[Chapter]:
+    """Make names of chapters and of downloads unique, and keep the history chart, nearly the same for each Run, and its
+    table only in the first chapter that has them."""
+    names, first = [chapter.name for chapter in chapters], ""
+    for number, chapter in enumerate(chapters, 1):
+        if len(chapters) > 1:
+            prefix = f"{number}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', chapter.name)}-"
+            name = f"{chapter.name} ({number})" if names.count(chapter.name) > 1 else chapter.name
+            chapter = replace(chapter, prefix=prefix, name=name)
+        if chapter.published and first:
+            why = f"this page has it once, with the times of {first}"
+            drawn = (figures.Figure(it.kind, why=why) if it.kind.name == "history" else it for it in chapter.figures)
+            chapter = replace(chapter, published=None, figures=list(drawn))
+        first = first or (chapter.name if chapter.published else "")
+        yield chapter
+
+
+def _chapter(run: Run, id_: str, margin: float) -> Chapter:
     compared = pairs.within(run, aa_runs.find([run.folder.parent], but=[run.folder]), margin)
     results = results_of(run, compared)
     rows = results.rows
     verdict, *others = findings.list_findings(run, rows, compared)
     plots, lines = figures.draw_figures(run, rows, id_), _command_lines(run)
-    return {
-        "id": id_,
-        "name": run.folder.resolve().name,
-        "facts": _facts(results),
-        "verdict": verdict,
-        "findings": others,
-        "cautions": findings.cautions(run, rows, compared),
-        "results": table.results(results),
-        "notes": list(_notes(results, margin)),
-        "memory": table.memory(run, rows),
-        "figures": plots,
-        "published": table_published.table()
+    return Chapter(
+        id=id_,
+        name=run.folder.resolve().name,
+        facts=_facts(results),
+        verdict=verdict,
+        findings=others,
+        cautions=findings.cautions(run, rows, compared),
+        results=table.results(results),
+        notes=list(_notes(results, margin)),
+        memory=table.memory(run, rows),
+        figures=plots,
+        published=table_published.table()
         if any(plot.kind.name == "history" and plot.markup for plot in plots)
         else None,
-        "layers": table_layers.tables(run),
-        "ceilings": run_notes.ceilings(run),
-        "alike": run_notes.conditions(run, compared),
-        "conditions": table_conditions.table(run, rows),
-        "machine": table_conditions.machine(run),
-        "protocol": table_conditions.protocol(run),
-        "clock": results.clock,
-        "noise": table.noises(run, rows),
-        "events": list(_mishaps(run)),
-        "flags": explain_flags(rows.values()),
-        "whole": reproduce.whole(run),
-        "row_by_row": _row_by_row(run),
-        "commands": [("; ".join(names), line) for line, names in lines.items()],
-        "with_path": any(map(_with_path, [*lines, reproduce.whole(run)])),
-        "ingested": bool(run.head.ingested),
-        "files": _files(run, list(rows.values())),
-    }
+        layers=table_layers.tables(run),
+        ceilings=run_notes.ceilings(run),
+        alike=run_notes.conditions(run, compared),
+        conditions=table_conditions.table(run, rows),
+        machine=table_conditions.machine(run),
+        protocol=table_conditions.protocol(run),
+        clock=results.clock,
+        noise=table.noises(run, rows),
+        events=list(_mishaps(run)),
+        flags=explain_flags(rows.values()),
+        whole=reproduce.whole(run),
+        row_by_row=_row_by_row(run),
+        commands=[("; ".join(names), line) for line, names in lines.items()],
+        with_path=any(map(_with_path, [*lines, reproduce.whole(run)])),
+        ingested=bool(run.head.ingested),
+        files=_files(run, list(rows.values())),
+    )
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
@@ -165,7 +200,7 @@ def _with_path(line: str) -> bool:
     return any(re.search(rf"(^|[=,]){reproduce.PATH}/", value) for value in values)
 
 
-def _files(run: Run, values: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def _files(run: Run, values: Sequence[Row]) -> list[dict[str, str]]:
     """Downloads: name, data (gzip in base64) and description."""
     table = csvfile.text(names(COLUMNS), values)
     summary = base64.b64encode(gzip.compress(table.encode("utf-8"), mtime=0)).decode("ascii")
