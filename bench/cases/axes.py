@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench import UsageError
 from bench.cases.case import LRNS, PRESETS, Case, check_size
@@ -51,28 +52,13 @@ class Axes:
             self.variant, self.device, self.precisions, self.batch, self.pass_
         ):
             own_size = variant_named(variant.partition(".")[0]).input_size
+            shared: dict[str, Any] = {"size": None if self.size == own_size else self.size}
+            shared |= {name: getattr(self, name) for name in ("threads", "dropout", "seed", "weights")}
             for framework, guest, lrn in self._nets(variant):
-                for mode, layout, preset in itertools.product(
-                    self.modes[framework], self.layouts[framework], self.preset
-                ):
-                    case = Case(
-                        variant=variant,
-                        framework=framework,
-                        mode=mode,
-                        device=device,
-                        precision=precision,
-                        layout=layout,
-                        batch=batch,
-                        pass_=pass_,
-                        threads=self.threads,
-                        size=None if self.size == own_size else self.size,
-                        dropout=self.dropout,
-                        seed=self.seed,
-                        weights=self.weights,
-                        lrn=lrn,
-                        preset=preset,
-                        guest=guest,
-                    )
+                modes, layouts = self.modes[framework], self.layouts[framework]
+                for mode, layout, preset in itertools.product(modes, layouts, self.preset):
+                    axes = (variant, framework, mode, device, precision, layout, batch, pass_)
+                    case = Case(*axes, lrn=lrn, preset=preset, guest=guest, **shared)
                     check_size(case)
                     cases.append(case)
         return cases

@@ -5,6 +5,7 @@ creates a record with keyword arguments. ``plan`` checks options against each ot
 """
 
 import functools
+import importlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -38,22 +39,9 @@ def _some_of(kind: str, choices: Callable[[], Iterable[str]]) -> Parser:
     return lambda what, text: tuple(parse_choices(kind, text, choices()))
 
 
-def _variants() -> Iterable[str]:
-    from impls.variants import VARIANTS  # slow: builds every layer of every net
-
-    return VARIANTS
-
-
-def _lrns() -> Iterable[str]:
-    from bench.cases.case import LRNS
-
-    return LRNS
-
-
-def _presets() -> Iterable[str]:
-    from bench.cases.case import PRESETS
-
-    return PRESETS
+def _imported(module: str, name: str) -> Callable[[], Iterable[str]]:
+    """Choices from a module that is slow to import, since it builds every layer of every net."""
+    return lambda: getattr(importlib.import_module(module), name)
 
 
 def _parse_devices(what: str, text: str) -> tuple[str, ...]:
@@ -84,14 +72,16 @@ def _parse_variable(what: str, text: str) -> tuple[str, str]:
 
 
 _parse_seed = functools.partial(parse_count, least=0)
-_VARIANTS = _some_of("variant", _variants)
+_VARIANTS = _some_of("variant", _imported("impls.variants", "VARIANTS"))
 _VARIANT_HELP = "variants, comma-separated, or all"
 _IN_DEFAULT_RUN = ", ".join(name for name, framework in PEERS.items() if framework.in_default_run)
 _TRAINING = " and ".join(each.name for each in PASSES.values() if each.training)
 _MODES = "; ".join(f"{name}: {', '.join(framework.modes)}" for name, framework in PEERS.items())
 _LAYOUTS = "; ".join(f"{name}: {', '.join(framework.layouts)}" for name, framework in PEERS.items())
 _KINDS = "; ".join(f"{kind.name}: {kind.help}" for kind in KINDS.values())
-_PRESET = ("LIST", "equal (same settings for all) or default (nothing set)", _some_of("preset", _presets), "equal")
+_LRNS = _some_of("LRN", _imported("bench.cases.case", "LRNS"))
+_PRESETS = _some_of("preset", _imported("bench.cases.case", "PRESETS"))
+_PRESET = ("LIST", "equal (same settings for all) or default (nothing set)", _PRESETS, "equal")
 _WEIGHTS = ("FILE", "Caffe's .npy or a .safetensors; default: drawn from --seed", parse_path)
 _OUT = ("DIR", "parent of the new Run folder", parse_path, "results")
 
@@ -143,7 +133,7 @@ class NetOptions(SeedOption, SizeOption, WorkerOptions, VariantOption):
 
     precision: str = option("LIST", "fp32, bf16, or on a GPU tf32", default="fp32")
     layout: str | None = option("LIST", _LAYOUTS)
-    lrn: tuple[str, ...] = option("LIST", "native (the framework's own) or fast", _some_of("LRN", _lrns), "native")
+    lrn: tuple[str, ...] = option("LIST", "native (the framework's own) or fast", _LRNS, "native")
 
 
 @dataclass(frozen=True)
