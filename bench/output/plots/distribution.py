@@ -151,8 +151,8 @@ def label_axis(axis: str, left_out: Mapping[str, int]) -> str:
 
 def describe_nothing(expected: str, rows: pd.DataFrame, left_out: Mapping[str, int]) -> str:
     counts: dict[Any, int] = rows["kind"].value_counts().to_dict() | dict(left_out)
-    found = ", ".join(f"{what} {count:,}" for what, count in counts.items() if count) or "no row"
-    return f"nothing to draw: expected {expected}, found {found}; name a Run with at least one finished Round"
+    rows_by_kind = ", ".join(f"{kind} {count:,}" for kind, count in counts.items() if count) or "no row"
+    return f"nothing to draw: expected {expected}, found {rows_by_kind}; name a Run with at least one finished Round"
 
 
 def prepare(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[style.Series], dict[str, int]]:
