@@ -116,7 +116,7 @@ class Net:
         """``session.run`` returns when the device is done."""
 
     def fetch(self, handles):  # conv1's gradient is computed last
-        self.session.run(handles[1] if isinstance(handles, list) else handles)
+        return float(self.session.run(handles[1] if isinstance(handles, list) else handles).flat[0])
 
     def logits(self, handles):
         return self.session.run(handles)

@@ -129,7 +129,7 @@ class Net:
             torch.cuda.synchronize(self.place)
 
     def fetch(self, handles):  # conv1's gradient is computed last
-        (handles[1] if isinstance(handles, tuple) else handles).cpu()
+        return float((handles[1] if isinstance(handles, tuple) else handles).flatten()[0])
 
     def logits(self, handles):
         return handles.float().cpu().numpy()

@@ -62,6 +62,7 @@ def conditions() -> dict[str, Any]:
         "onednn": None,  # XLA has its own kernels and no switch to read
         "tf32": jax.config.jax_default_matmul_precision == "tensorfloat32",
         "bf16": native_bf16(),
+        "x64": jax.config.jax_enable_x64,
     }
 
 
@@ -130,9 +131,9 @@ class Net:
     def wait(self, handles: Any) -> None:
         jax.block_until_ready((handles, self.moving))  # on the CPU too: a call returns long before it is done
 
-    def fetch(self, handles: Any) -> None:
+    def fetch(self, handles: Any) -> float:
         value = last_value(handles)
-        np.asarray(value[(0,) * value.ndim])
+        return float(value[(0,) * value.ndim])
 
     def logits(self, handles: Any) -> np.ndarray:
         return np.asarray(handles.astype(jnp.float32)).reshape(len(handles), -1)

@@ -60,7 +60,7 @@ class LayerReport(TypedDict):
 class Net(Protocol):
     """A Variant built on a device. It holds two resident batches of images, which its passes alternate.
 
-    The proof uses what is timed: images replace the resident ones, the same two passes run, and their handles are read.
+    The proof uses what is timed: passes on the resident batches, whose handles are read.
     """
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
@@ -79,10 +79,11 @@ class Net(Protocol):
     def wait(self, handles: Any) -> None:
         """Return when the device has finished the handles; copy nothing."""
 
-    def fetch(self, handles: Any) -> None:
+    def fetch(self, handles: Any) -> float:
         """Copy one number that is computed last from those handles to the host, without waiting for anything else.
 
-        Copying a whole array would take longer than the allowed lag.
+        It is the first one of the output, or of the gradient of the first layer's first array. Copying a whole array
+        would take longer than the allowed lag.
         """
 
     def logits(self, handles: Any) -> np.ndarray:

@@ -144,6 +144,11 @@ def _margin(layer: Layer, x: Array) -> float:
     return float((closest / np.sqrt(np.mean(x**2, axis=axes))).min())
 
 
+def float64(weights: Weights) -> Weights:
+    """Weights in float64, so that several passes with them convert them once."""
+    return {layer: _float64(arrays) for layer, arrays in weights.items()}
+
+
 def _float64(arrays: Arrays) -> Arrays:
     return {name: np.asarray(array, np.float64) for name, array in arrays.items()}
 

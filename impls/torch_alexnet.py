@@ -70,6 +70,8 @@ def conditions() -> dict[str, Any]:
         "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
         "bf16": torch.cuda.get_device_capability() >= (8, 0) if torch.cuda.is_available() else None,
         "flush_denormal": not tiny.any().item(),
+        "default_dtype": str(torch.get_default_dtype()),
+        "matmul_precision": torch.get_float32_matmul_precision(),
         "reorder_for_peak_memory": inductor and inductor.reorder_for_peak_memory,
     }
 
@@ -145,9 +147,9 @@ class Net:
         if self.target.type == "cuda":  # on the CPU a call returns when it is done
             torch.cuda.synchronize(self.target)
 
-    def fetch(self, handles: Any) -> None:
+    def fetch(self, handles: Any) -> float:
         value = last_value(handles)
-        value[(0,) * value.ndim].cpu()
+        return float(value[(0,) * value.ndim])
 
     def logits(self, handles: Any) -> np.ndarray:
         output = handles.detach().float()

@@ -139,7 +139,7 @@ class Verification:
                     break
                 proven = proven and all(check.ok for check in checks)
                 if proof_case == case and proven and self.target:
-                    self._dump(parity_set.folder, case.batch)
+                    self._dump(parity_set.folder)
                 yield from (CaseCheck(proof_case, check) for check in checks)
         if proven and self.weights_target:
             self._save_weights(parity_set.folder)
@@ -149,7 +149,7 @@ class Verification:
             parity_set, self.against.checks = parity.adopt(case.net, folder, self.against.values, case.precision)
             return parity_set
         weights = self.settings.given.arrays if self.settings.given else None
-        return parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights)
+        return parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights, whole=True)
 
     def _values(self, case: Case, pool: WorkerPool, folder: Path, target: str) -> list[Check]:
         keep = folder / "values"
@@ -173,11 +173,11 @@ class Verification:
         )
         return [Judged(CheckKind.CONDITIONS, fault, None, None, False) for fault in faults if fault]
 
-    def _dump(self, folder: Path, batch: int) -> None:
+    def _dump(self, folder: Path) -> None:
         assert self.target
-        base = np.load(folder / "images.npy")
-        images = np.tile(base, (batch // len(base), 1, 1, 1))
-        dump.write(self.target, images, weights.map_shared(folder / "weights"), folder / "values")
+        dump.write(
+            self.target, np.load(folder / "values/input.npy"), weights.map_shared(folder / "weights"), folder / "values"
+        )
 
     def _save_weights(self, folder: Path) -> None:
         assert self.weights_target

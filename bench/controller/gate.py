@@ -9,8 +9,13 @@ from typing import Any
 
 from bench.cases.case import PRESETS, Case
 from bench.controller.parity import Judged
-from bench.worker.replies import CheckKind, Conditions, PrecisionProbe, SyncLag
+from bench.worker.replies import CheckKind, Conditions, FrameworkConditions, PrecisionProbe, Reading, SyncLag
 
+LEAST_SHARE = 0.5  # of the time of turns that their samples add up to; honest 0.9 to 1.0
+TURN_S = 0.05  # seconds per turn of any length for a request, its reply and a collection of garbage
+LATE_SHARE, LATE_NS = 0.5, 5_000_000  # of a pass, and nanoseconds, that reading may take beyond copies
+SPARE_CORES = 0.5  # a framework's own threads beside those that compute
+CORES_S = 0.1  # shorter samples than this are too few to count cores
 #: Conditions that must be the same before and after timing.
 KEPT = ("threads", "onednn", "tf32", "device", "layout", "traces")
 
@@ -86,6 +91,53 @@ def changed(before: Conditions, after: Conditions) -> dict[str, tuple[Any, Any]]
     """Settings that changed while a Case was timed (traces, threads, precision switches): (before, after) by name."""
     ends = {name: (getattr(before, name), getattr(after, name)) for name in KEPT}
     return {name: (first, last) for name, (first, last) in ends.items() if first != last}
+
+
+def reading_fault(reading: Reading, judged: Sequence[Judged], before: FrameworkConditions) -> str:
+    """A timed iteration with values unlike the reference's, or after which other settings were in force."""
+    changed = [
+        f"{name} {getattr(before, name)} -> {value}"
+        for name, value in vars(reading.settings).items()
+        if name != "bf16" and getattr(before, name) != value  # a fact of the hardware
+    ]
+    fault = value_fault(judged) or reading.fault or (f"it had changed {', '.join(changed)}" if changed else "")
+    return f"in a timed iteration {fault}" if fault else ""
+
+
+def reload_fault(reload_ns: int, allowed_ns: int) -> str:
+    """A pass that takes much longer on images that the Net has not seen: other times are those of results it kept."""
+    if reload_ns <= allowed_ns:
+        return ""
+    return (
+        f"a pass takes {reload_ns / 1e6:.1f} ms on images it has not seen, allowed {allowed_ns / 1e6:.1f}: "
+        "it keeps results, or its clock is wrong"
+    )
+
+
+def clock_fault(samples_s: float, wall_s: float, turns: int) -> str:
+    """Samples whose sum is far from the time that the controller waited for them."""
+    if samples_s >= LEAST_SHARE * wall_s - turns * TURN_S:
+        return ""
+    return (
+        f"its samples add up to {samples_s:.2f} s of the {wall_s:.2f} s that they took: its clock is not the machine's"
+    )
+
+
+def late_fault(late_ns: int, iteration_ns: int) -> str:
+    """Reading that takes a good part of a pass, more than copies do: work that the pass left undone."""
+    if late_ns <= LATE_SHARE * iteration_ns + LATE_NS:
+        return ""
+    return (
+        f"reading its values takes {late_ns / 1e6:.1f} ms more than copying them, and a pass {iteration_ns / 1e6:.1f}: "
+        "work is left to the reading"
+    )
+
+
+def cores_fault(cpu_s: float, samples_s: float, threads: int | None) -> str:
+    """More cores busy than the threads asked for."""
+    if threads is None or samples_s < CORES_S or cpu_s <= (threads + SPARE_CORES) * samples_s:
+        return ""
+    return f"asked for --threads {threads}, {cpu_s / samples_s:.1f} cores were busy"
 
 
 def sync_fault(lag: SyncLag) -> str:

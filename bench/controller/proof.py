@@ -12,75 +12,46 @@ from bench.cases.passes import PASSES, methods_called, proven_with
 from bench.controller import gate, parity
 from bench.controller.settings import WorkerSettings, build_of, build_request
 from bench.controller.worker_process import RunningWorker, WorkerProcess
+from bench.record import events
+from bench.record.events import Place
 from bench.worker.messages import CallFirst, DescribeLayers, MeasureOverhead, ReadConditions, Verify
 from bench.worker.replies import (
     Check,
     CheckKind,
-    Conditions,
     GradientCount,
-    Identity,
     LayerReport,
     Output,
-    PrecisionProbe,
 )
 from impls import FRAMEWORKS
 
+OVERHEADS = 1000  # empty iterations
 #: The parity set of a group, computed at the first call.
 Reference = Callable[[], parity.ParitySet]
-
-
-@dataclasses.dataclass(frozen=True)
-class Proven:
-    """Facts of a validated Worker: identity of its Net, errors against float64 by kind, conditions.
-
-    ``proven`` is False for a user's net that does not take our weights. ``layers`` are those that the framework
-    reports; empty for a user's net.
-    """
-
-    identity: Identity
-    proven: bool
-    parity: dict[CheckKind, float]
-    parity_fp32: dict[CheckKind, float]
-    gradients: GradientCount | None
-    precision: dict[str, PrecisionProbe]
-    numpy_gflop_per_s: float | None
-    conditions: Conditions
-    first_call_ns: dict[str, int]
-    overhead_ns: list[int]
-    layers: list[LayerReport]
-
-    @property
-    def median_overhead_ns(self) -> float:
-        return statistics.median(self.overhead_ns)
-
-    @property
-    def p99_overhead_ns(self) -> int:
-        return sorted(self.overhead_ns)[len(self.overhead_ns) * 99 // 100]
 
 
 def prove(
     worker: RunningWorker,
     cases: list[Case],
+    place: Place,
     parity_set: parity.ParitySet,
     settings: WorkerSettings,
     logs: Path,
-    *,
-    first: bool,
-) -> Proven:
+) -> tuple[events.Worker, list[LayerReport]]:
     """Probe precision, build, make the first calls and compare every value with the reference.
 
-    ``first`` is true in a Run's first Round, the only one in which numpy's matrix rate is measured. A user's net that
-    does not take our weights is built and called only. Raises Disagrees if something is not as asked.
+    Numpy's matrix rate is measured in a Run's first Round only. A user's net that does not take our weights is built
+    and called only. Returns the event of a Worker that is ready to be timed, and the layers that its framework reports,
+    none for a user's net. Raises Disagrees if something is not as asked.
     """
     case, passes, guest, process = cases[0], [case.pass_ for case in cases], settings.guest(cases[0]), worker.process
-    precision = worker.precision(build_of(case))
-    gate.refuse(gate.precision_fault(case, precision))
+    probes = worker.precision(build_of(case))
+    gate.refuse(gate.precision_fault(case, probes))
     errors: dict[str, dict[CheckKind, float]] = {}
     gradients: GradientCount | None = None
     first_ns: dict[str, int] = {}
     proven = guest is None or guest.takes_weights
     needed = methods_called(passes, proven=proven)
-    for proof in parity_set.proofs(case.batch, case.precision, gate.precision_shown(case, precision)) if proven else ():
+    for proof in parity_set.proofs(case.batch, case.precision, gate.precision_shown(case, probes)) if proven else ():
         with prover_for(process, dataclasses.replace(case, precision=proof.precision), settings, logs) as prover:
             how = dataclasses.replace(build_of(case), batch=proof.batch, precision=proof.precision)
             identity = prover.ask(build_request(case, parity_set.folder, guest, how, needed))
@@ -89,7 +60,7 @@ def prove(
             for pass_ in proven_with(passes):
                 if pass_.name in passes:
                     first_ns[pass_.name] = prover.ask(CallFirst(pass_.method))
-                verified = prover.ask(Verify([Output(pass_.proof)], thorough=False))
+                verified = prover.ask(Verify([Output(pass_.proof)], thorough=False, target=proof.target))
                 checks, gradients = checks + verified.checks, verified.gradients or gradients
         judged = parity.judge(checks, proof.limits)
         errors[proof.precision] = gate.worst_errors(judged)
@@ -98,27 +69,35 @@ def prove(
         how = dataclasses.replace(build_of(case), dropout=case.dropout)
         identity = process.ask(build_request(case, parity_set.folder, guest, how, needed))
         first_ns = {name: process.ask(CallFirst(PASSES[name].method)) for name in passes}
-    numpy_rate = worker.numpy_rate() if first and judged_by_numpy(case) else None
-    overhead_ns = process.ask(MeasureOverhead(1000))
+    numpy_rate = worker.numpy_rate() if not place.round and judged_by_numpy(case) else None
+    overhead_ns = sorted(process.ask(MeasureOverhead(OVERHEADS, PASSES[passes[0]].method)))
     conditions = process.ask(ReadConditions())
     gate.refuse(gate.place_fault(case, settings.pinned_threads(case), conditions))
     reported = process.ask(DescribeLayers())
     net = case.net
     if guest is None or (reported and proven):  # a net that is not proven may have other layers
         gate.refuse("; ".join(layer_table.differences(net, layer_table.table(net), {case.framework: reported})[:1]))
-    return Proven(
+    ready = worker.ready()
+    event = events.Worker(
+        *place,
+        worker=case.worker,
+        case_ids=[case.id for case in cases],
+        versions=ready.versions,
+        python=ready.python,
+        compile_cache=worker.compile_cache,
         identity=identity,
         proven=proven,
         parity=errors.get(case.precision, {}),
         parity_fp32=errors.get("fp32", {}),
         gradients=gradients,
-        precision=precision,
+        precision=events.Precision(**probes),
         numpy_gflop_per_s=numpy_rate,
         conditions=conditions,
         first_call_ns=first_ns,
-        overhead_ns=overhead_ns,
-        layers=reported if guest is None else [],
+        overhead_ns=statistics.median(overhead_ns),
+        overhead_p99_ns=overhead_ns[OVERHEADS * 99 // 100],
     )
+    return event, reported if guest is None else []
 
 
 def judged_by_numpy(case: Case) -> bool:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from bench.cases import layer_table
 from bench.cases.case import Case
-from bench.cases.passes import PASSES
-from bench.controller import gate, parity
+from bench.controller import gate
 from bench.controller.gate import Disagrees
 from bench.controller.proof import Reference, prove
 from bench.controller.settings import build_of
@@ -18,8 +17,8 @@ from bench.controller.worker_process import RunningWorker, WorkerDied
 from bench.machine import noise
 from bench.record import events
 from bench.record.events import Place
-from bench.worker.messages import Finish, MeasureCeiling
-from bench.worker.replies import Conditions, FaultKind, Output
+from bench.worker.messages import MeasureCeiling, ReadConditions
+from bench.worker.replies import Conditions, FaultKind
 from impls import FRAMEWORKS
 
 #: Workers shared by groups, by name, device and precision.
@@ -175,12 +174,7 @@ class Round:
             if not known and (FRAMEWORKS[case.framework].peer or case.guest):
                 with self._faults(name, cases_of[name]):
                     self._ceiling(name, case)
-        return [
-            Slot(self.session, self.place, case, self.workers[name])
-            for name in crew
-            if name not in self.dead
-            for case in cases_of[name]
-        ]
+        return [self._slot(case) for name in crew if name not in self.dead for case in cases_of[name]]
 
     def _launch(self, name: str, case: Case) -> None:
         self.watcher.on_start(case, self.place)
@@ -191,34 +185,19 @@ class Round:
         self.workers[name] = RunningWorker(process, compile_cache=state if case.compiled else None)
 
     def _prove(self, name: str, cases: list[Case]) -> None:
-        first, worker = not self.place.round, self.workers[name]
-        proven = prove(worker, cases, self.proof(), self.settings, self.logs, first=first)
-        ready = worker.ready()
-        self.conditions[name] = proven.conditions
-        self.journal.add(
-            events.Worker(
-                *self.place,
-                worker=name,
-                case_ids=[case.id for case in cases],
-                versions=ready.versions,
-                python=ready.python,
-                compile_cache=worker.compile_cache,
-                identity=proven.identity,
-                proven=proven.proven,
-                parity=proven.parity,
-                parity_fp32=proven.parity_fp32,
-                gradients=proven.gradients,
-                precision=events.Precision(**proven.precision),
-                numpy_gflop_per_s=proven.numpy_gflop_per_s,
-                conditions=proven.conditions,
-                first_call_ns=proven.first_call_ns,
-                overhead_ns=proven.median_overhead_ns,
-                overhead_p99_ns=proven.p99_overhead_ns,
-            )
-        )
-        if first:
-            rows = layer_table.reported_rows(cases[0], proven.layers) if proven.layers else []
+        worker, reported = prove(self.workers[name], cases, self.place, self.proof(), self.settings, self.logs)
+        self.conditions[name] = worker.conditions
+        self.journal.add(worker)
+        if not self.place.round:
+            rows = layer_table.reported_rows(cases[0], reported) if reported else []
             self.journal.add(events.Layers([events.LayerRow(**row) for row in rows]))
+
+    def _slot(self, case: Case) -> Slot:
+        worker, guest = self.workers[case.worker], self.settings.guest(case)
+        shown = gate.precision_shown(case, worker.precision(build_of(case)))
+        limits = self.proof().proofs(case.batch, case.precision, shown)[-1].limits
+        known = guest is None or guest.takes_weights
+        return Slot(self.session, self.place, case, worker, self.conditions[case.worker], limits if known else None)
 
     def _ceiling(self, name: str, case: Case) -> None:
         """Measure the best rates of the device in a Worker while all others are idle; in every Round, since a machine's
@@ -248,22 +227,30 @@ class Round:
             return
         length = self.protocol.turn_length([slot.iteration_ns for slot in slots])
         self.journal.add(events.Control(*self.place, **noise.control()._asdict()))
-        spent, before = 0.0, None
-        for cycle, turn in enumerate(self.protocol.cycles(length)):
+        spent, before, turns = 0.0, None, self.protocol.cycles(length)
+        for slot in slots:
+            slot.plan_readings([turn for turn in turns for _ in range(2)])
+        for cycle, turn in enumerate(turns):
             if spent > self.protocol.block_cap_s * len(slots):
                 for slot in slots:
                     slot.stop = events.BlockStop.TIME_CAP
+                    self._turn(slot, slots, 0, lead=1, cycle=cycle, last=True)  # no sample, but read
                 break
             order = shuffle(slots, self.random)
             for slot in order + order[::-1]:
-                if slot.case.worker in self.dead:
-                    continue
                 # the first iteration after a switch is up to 8 % slower; it is left out unless a Turn has only one
                 lead = int(length > 1 and slot is not before)
-                with self._faults(slot.case.worker, [other.case for other in slots if other.worker is slot.worker]):
-                    spent += slot.turn(turn, lead=lead, cycle=cycle)
+                spent += self._turn(slot, slots, turn, lead=lead, cycle=cycle)
                 before = slot
         self.journal.add(events.Control(*self.place, **noise.control()._asdict()))
+
+    def _turn(self, slot: Slot, slots: list[Slot], n: int, *, lead: int, cycle: int, last: bool = False) -> float:
+        """Run a Turn unless its Worker is dead; return the seconds of its iterations."""
+        spent = 0.0
+        if slot.case.worker not in self.dead:
+            with self._faults(slot.case.worker, [other.case for other in slots if other.worker is slot.worker]):
+                spent = slot.turn(n, lead=lead, cycle=cycle, last=last)
+        return spent
 
     def _straight(self, slots: list[Slot]) -> None:
         """The classic protocol: for each Pass its burn-in, then all its iterations, ten at a time."""
@@ -271,25 +258,21 @@ class Round:
             with self._faults(slot.case.worker, [other.case for other in slots]):
                 if slot.case.worker not in self.dead:
                     slot.burn_in()
-                    for done in range(0, self.protocol.iterations, 10):
-                        slot.turn(min(10, self.protocol.iterations - done), lead=0, cycle=done // 10)
+                    lengths = [
+                        min(10, self.protocol.iterations - done) for done in range(0, self.protocol.iterations, 10)
+                    ]
+                    slot.plan_readings(lengths)
+                    for cycle, length in enumerate(lengths):
+                        slot.turn(length, lead=0, cycle=cycle)
 
     def _finish(self, name: str, slots: list[Slot]) -> None:
-        """Verify values and conditions again after timing, record each Case's Block, and end a Worker not kept."""
-        case, worker = slots[0].case, self.workers[name]
-        guest = self.settings.guest(case)
-        timed = [PASSES[slot.case.pass_] for slot in slots] if guest is None or guest.takes_weights else []
-        # with dropout, results of a pass in training mode are random
-        outputs = [Output(pass_.proof) for pass_ in timed if not (pass_.training and case.dropout)]
-        finished = worker.process.ask(Finish(outputs))
-        changed = gate.changed(self.conditions[name], finished.conditions)
-        shown = gate.precision_shown(case, worker.precision(build_of(case)))
-        limits = self.proof().proofs(case.batch, case.precision, shown)[-1].limits
-        fault = gate.value_fault(parity.judge(finished.checks, limits))
+        """Check clock and conditions after timing, record each Case's Block, and end a Worker not kept."""
+        worker = self.workers[name]
         for slot in slots:
-            self.journal.add(
-                events.Block(*self.place, case_id=slot.case.id, fault=fault, changed=changed, stop=slot.stop)
-            )
+            slot.check_clock()
+        changed = gate.changed(self.conditions[name], worker.process.ask(ReadConditions()))
+        for slot in slots:
+            self.journal.add(events.Block(*self.place, case_id=slot.case.id, changed=changed, stop=slot.stop))
         if self._shared(name) not in self.kept:
             worker.process.end()
 

@@ -3,14 +3,14 @@
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.cases.case import Case
 from bench.cases.passes import PASSES
 from bench.cases.protocol import Protocol
-from bench.controller import gate
+from bench.controller import gate, parity
 from bench.controller.settings import WorkerSettings
 from bench.controller.watcher import Watcher
 from bench.controller.worker_process import RunningWorker
@@ -19,8 +19,13 @@ from bench.machine.noise import Noise
 from bench.record import events
 from bench.record.events import BlockStop, BurnInStop, Place
 from bench.record.journal import Journal
-from bench.worker.messages import CheckSync, Measure
+from bench.worker.messages import CheckSync, Measure, Reload
+from bench.worker.replies import Conditions, Output
 from bench.worker.timing import steady
+from impls import FRAMEWORKS
+
+READS = 2  # copies of each value that a reading may take
+RELOAD, RELOAD_NS = 2, 2_000_000  # a first pass on new images takes at most 2 iterations and 2 ms
 
 
 @dataclass(frozen=True)
@@ -36,17 +41,27 @@ class Session:
 
 @dataclass(eq=False)
 class Slot:
-    """One Case in one Round. ``spin_ns`` is added to every iteration (the slowdown of an --ab); ``stop`` is why its
-    Block ended."""
+    """One Case in one Round.
+
+    ``limits`` are those of its values, None if nothing is known of them; ``conditions`` were in force before timing.
+    ``spin_ns`` is added to every iteration (the slowdown of an --ab); ``stop`` is why its Block ended; ``late_ns`` are
+    the times of readings beyond those of copying what is read.
+    """
 
     session: Session
     place: Place
     case: Case
     worker: RunningWorker
+    conditions: Conditions
+    limits: Mapping[str, float] | None
     iteration_ns: int = 0
     spin_ns: int = 0
     noise: list[Noise] = field(default_factory=list)
     stop: BlockStop = BlockStop.COUNT
+    plan: "ReadingPlan | None" = None
+    turns: int = 0
+    late_ns: list[int] = field(default_factory=list)
+    clock: "Clock" = field(default_factory=lambda: Clock())
 
     @property
     def method(self) -> str:
@@ -97,12 +112,39 @@ class Slot:
         )
         gate.refuse(gate.sync_fault(lag))
 
-    def turn(self, n: int, *, lead: int, cycle: int) -> float:
-        """Time n iterations after ``lead`` ones that do not count; return the seconds of all of them."""
+    def plan_readings(self, lengths: Sequence[int]) -> None:
+        """Draw the iteration of these turns that is read, besides the last."""
+        place, case = self.place, self.case
+        rng = random.Random(f"{self.session.protocol.seed} {place.group} {place.round} {place.attempt} {case.id}")
+        turn = rng.choices(range(len(lengths)), lengths)[0]
+        self.plan = ReadingPlan(turn, rng.randrange(lengths[turn]), len(lengths) - 1, rng.randrange(2**31))
+
+    def turn(self, n: int, *, lead: int, cycle: int, last: bool = False) -> float:
+        """Time n iterations after ``lead`` ones that do not count; return the seconds of all of them.
+
+        The values of an iteration drawn at random, and of the last one of the Round, are read and compared. Raises
+        Disagrees if they are not the reference's.
+        """
+        pass_, plan = PASSES[self.case.pass_], self.plan
+        drawn = lead + plan.iteration if plan and self.turns == plan.turn else None
+        final = lead + n - 1 if last or (plan and self.turns == plan.last) else None
+        self.turns += 1
+        reads = sorted({iteration for iteration in (drawn, final) if iteration is not None})
+        random_values = pass_.training and self.case.dropout
+        request = Measure(
+            self.method,
+            n + lead,
+            self.spin_ns,
+            reads,
+            drawn,
+            None if self.limits is None or random_values else Output(pass_.proof),
+            None if drawn is None or plan is None else Reload(plan.seed, RELOAD * self.iteration_ns + RELOAD_NS),
+        )
         before = noise.snapshot(self.case.device)
-        measured = self.worker.process.ask(Measure(self.method, n + lead, self.spin_ns))
+        measured = self.worker.process.ask(request)
         around = noise.between(before, noise.snapshot(self.case.device), measured.cpu_s)
         self.noise.append(around)
+        judged = [parity.judge(reading.checks, self.limits or {}) for reading in measured.readings]
         self.session.journal.add(
             events.Turn(
                 *self.place,
@@ -115,10 +157,61 @@ class Slot:
                 allocator_peak=measured.allocator_peak,
                 process_peak=measured.process_peak,
                 noise=around,
+                readings=[
+                    events.Reading(
+                        reading.iteration, reading.batch, gate.worst_errors(checks), reading.read_ns, reading.copy_ns
+                    )
+                    for reading, checks in zip(measured.readings, judged, strict=True)
+                ],
+                reload_ns=measured.reload_ns,
             )
         )
+        self.late_ns += [reading.read_ns - READS * reading.copy_ns for reading in measured.readings]
+        for reading, checks in zip(measured.readings, judged, strict=True):
+            gate.refuse(gate.reading_fault(reading, checks, self.conditions))
+        if request.reload and measured.reload_ns is not None:
+            gate.refuse(gate.reload_fault(measured.reload_ns, request.reload.allowed_ns))
+        self.clock.add(sum(measured.ns) / 1e9, None if reads else around.wall_s, measured.cpu_s)
         self.session.watcher.on_turn(self.case, self.place, measured.ns[lead:])
         return sum(measured.ns) / 1e9
+
+    def check_clock(self) -> None:
+        """Raise Disagrees if samples cannot be right by the controller's clock, or too many cores were busy."""
+        clock, threads = self.clock, self.session.settings.pinned_threads(self.case)
+        gate.refuse(gate.clock_fault(clock.waited_for_s, clock.wall_s, clock.turns))
+        if self.late_ns and (FRAMEWORKS[self.case.framework].peer or self.case.guest):  # the null Net has no passes
+            gate.refuse(gate.late_fault(min(self.late_ns), self.iteration_ns))
+        gate.refuse(gate.cores_fault(clock.cpu_s, clock.samples_s, threads))
+
+
+@dataclass(frozen=True)
+class ReadingPlan:
+    """Which iterations of a Round are read: one in turn ``turn``, and the last one of turn ``last``."""
+
+    turn: int
+    iteration: int
+    last: int
+    seed: int
+
+
+@dataclass
+class Clock:
+    """Sums of seconds in a Round: all samples and CPU time, and of turns without readings the controller's wait."""
+
+    samples_s: float = 0.0
+    cpu_s: float = 0.0
+    waited_for_s: float = 0.0
+    wall_s: float = 0.0
+    turns: int = 0
+
+    def add(self, samples_s: float, wall_s: float | None, cpu_s: float) -> None:
+        """Add a turn; ``wall_s`` is None if something was read in it."""
+        self.samples_s += samples_s
+        self.cpu_s += cpu_s
+        if wall_s is not None:
+            self.waited_for_s += samples_s
+            self.wall_s += wall_s
+            self.turns += 1
 
 
 def shuffle(slots: Sequence[Slot], dice: random.Random) -> list[Slot]:

@@ -25,6 +25,7 @@ class CaseFacts:
         self.turns = run.turns_of(case)
         self.workers = run.workers(case)
         self.worker = self.workers[0] if self.workers else None
+        self.readings = [reading for turn in self.turns for reading in turn.readings]
         self.versions = self.worker.versions if self.worker else {}
         self.burn_in = [event for event in run.counted(BurnIn) if event.case_id == case.id]
         self.invalid_reason = validity.invalid_reason(run, case)
@@ -102,7 +103,8 @@ class CaseFacts:
         return max((getattr(worker, name) / 1e3 for worker in self.workers), default=None)
 
     def worst_parity(self, kind: CheckKind) -> float | None:
-        return max((worker.parity[kind] for worker in self.workers if kind in worker.parity), default=None)
+        errors = [worker.parity for worker in self.workers] + [reading.parity for reading in self.readings]
+        return max((error[kind] for error in errors if kind in error), default=None)
 
     def probed(self, kind: str) -> str | None:
         return self.worker.precision.shown[kind] if self.worker else None

@@ -109,7 +109,8 @@ LATER_CALL = "the same in later Rounds, median, with the compiled code of earlie
 PEAK_MEMORY = "most that the device's allocator held in this pass (in JAX: so far); empty on a CPU"
 PEAK_RSS = "most memory that the Worker's process held in this pass, less what importing its framework took"
 NET = "of the net: a hash of its layers and size; MACs of one image's forward pass"
-PARITY = "relative L2 error against float64, worst array of the worst of its Workers, in the row's precision"
+PARITY = "relative L2 error against float64, worst array of its Workers and readings, in the row's precision"
+READINGS = "timed iterations of which the values were read: compared with float64, or only required to be finite"
 PROBED = "what a probe found them to run in: fp32, tf32, bf16 or unknown"
 OVERHEAD = "added to an iteration by the harness: median and 99th percentile of 1,000 that do nothing; never subtracted"
 USERS_NET = "whose net it is: the name of a user's own (`--net`), empty for ours"
@@ -206,6 +207,7 @@ COLUMNS: Sequence[Column] = (
     Column("variant_hash", str, NET, _net(lambda net: net.hash)),
     Column("params", int, NET, _net(lambda net: net.params)),
     Column("macs", int, NET, _net(lambda net: net.macs)),
+    Column("readings", int, READINGS, lambda facts: len(facts.readings), "iterations read"),
     Column("parity_logits", float, PARITY, lambda facts: facts.worst_parity(CheckKind.LOGITS)),
     Column("parity_loss", float, PARITY, lambda facts: facts.worst_parity(CheckKind.LOSS)),
     Column("parity_gradients", float, PARITY, lambda facts: facts.worst_parity(CheckKind.GRADIENT)),

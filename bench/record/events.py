@@ -257,8 +257,25 @@ class Control(OfRound, frozen=True, tag="control"):
     temp_c: float | None
 
 
+class Reading(Struct, frozen=True):
+    """Values of a timed iteration, read after its clock had stopped.
+
+    ``batch`` is the resident batch that they belong to and ``parity`` the worst relative error per kind; None and
+    empty if they can only be required to be finite. ``copy_ns`` is the time of copying as many bytes as were read.
+    """
+
+    iteration: int
+    batch: int | None
+    parity: dict[CheckKind, float]
+    read_ns: Count
+    copy_ns: Count
+
+
 class Turn(Iterations, frozen=True, tag="turn"):
-    """The first ``lead`` iterations are not samples; peaks are in bytes."""
+    """The first ``lead`` iterations are not samples; peaks are in bytes.
+
+    ``reload_ns`` is the fastest first pass, not a sample, on images that the Net had not seen.
+    """
 
     cycle: int
     lead: Annotated[int, msgspec.Meta(ge=0)]
@@ -266,12 +283,13 @@ class Turn(Iterations, frozen=True, tag="turn"):
     allocator_peak: Count | None
     process_peak: Count | None
     noise: Noise
+    readings: list[Reading] = []
+    reload_ns: Count | None = None
 
 
 class Block(OfCase, frozen=True, tag="block"):
-    """A Case at the end of a Round: ``fault`` is what is no longer equal, ``changed`` has settings before and after."""
+    """A Case at the end of a Round: ``changed`` has settings before and after."""
 
-    fault: str
     changed: dict[str, tuple[Setting, Setting]]
     stop: BlockStop
 

@@ -36,6 +36,7 @@ FLAGS = {
     "not_proven": (
         "A user’s net that does not take our weights, or another program’s benchmark: it may compute something else."
     ),
+    "users_code": "A user’s file ran in the process that timed it, which it could have changed.",
     "sync_not_checked": "A net without a fetch: whether its wait waits was not checked.",
     "above_ceiling": (
         "Faster than the measured peak: an algorithm with fewer multiplications, or a machine that became faster."
@@ -84,6 +85,8 @@ def flags_of(facts: CaseFacts) -> Iterator[str]:
         yield "above_ceiling"
     if case.foreign or not all(worker.proven for worker in workers):
         yield "not_proven"
+    if case.guest:
+        yield "users_code"
     if any("fetch" in worker.conditions.filled for worker in workers):
         yield "sync_not_checked"
     if case.precision == "bf16" and any(worker.conditions.bf16 is False for worker in workers):

@@ -65,6 +65,9 @@ def upgrade(event: dict[str, Any]) -> dict[str, Any]:
     """Convert an event of schema 4 to schema 5, without validation."""
     if event.get("event") == "round" and "spoilt" in event:
         return event | {"disturbed": event["spoilt"]}
+    if event.get("event") == "block" and event.get("fault"):
+        reason = f"after it was timed it {event['fault']}"
+        return {"event": "failed", "case_id": event.get("case_id"), "reason": reason}
     if event.get("event") == "worker" and isinstance(conditions := event.get("conditions"), dict):
         switches = {name: conditions[name] for name in SWITCHES if name in conditions}
         return event | {"conditions": {"bf16": None, "filled": [], "switches": switches} | conditions}

@@ -56,8 +56,6 @@ def invalid_reason(run: Recording, case: Case) -> str:
     if case.id in run.failed:
         return run.failed[case.id]
     for block in run.counted(Block):
-        if block.case_id == case.id and block.fault:
-            return f"after it was timed it {block.fault}"
         if block.case_id == case.id and block.changed:
             changes = "; ".join(f"{what} {before} -> {after}" for what, (before, after) in block.changed.items())
             return f"conditions changed while it was timed: {changes}"

@@ -8,30 +8,30 @@ the process replies with a Failure and exits: a framework in an unknown state is
 import contextlib
 import ctypes
 import dataclasses
+import functools
 import gc
 import os
 import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numpy as np
-
 import impls
 from bench.worker import guest, messages, ownership, probe, replies, wire
-from bench.worker.checks import check, gradient_checks, state_checks
+from bench.worker.batches import compose
 from bench.worker.messages import Request
-from bench.worker.replies import CheckKind, Output
+from bench.worker.prover import Prover
 from bench.worker.timing import measure, no_garbage_collection, spin, sync_lag
-from impls.net import DeviceMissing, gradients_of, logits_of, resident_batches
+from impls.net import DeviceMissing, resident_batches
 from impls.variants import variant_named
 from impls.weights import map_shared
 
 R = TypeVar("R")
 PR_SET_PDEATHSIG = 1
+RELOADS = 3  # attempts at a first pass on new images
 #: Substrings of the frameworks' out-of-memory errors.
 MEMORY = (
     *("memoryerror", "outofmemory", "out of memory", "resourceexhausted", "can't alloc", "alloc_failed"),
@@ -46,6 +46,7 @@ class Worker:
         self.framework = framework
         self.adapter: Any = None
         self.net: Any = None
+        self.prover: Any = None
         self.imported: int | None = None
         self.answers: dict[type[Request[Any]], Callable[[Any], object]] = {
             messages.Configure: self.configure,
@@ -61,7 +62,6 @@ class Worker:
             messages.CheckSync: self.sync,
             messages.Measure: self.measure,
             messages.MeasureOverhead: self.overhead,
-            messages.Finish: self.finish,
         }
 
     def answer(self, request: Request[R]) -> R:
@@ -84,7 +84,7 @@ class Worker:
         self.release()
         self.variant, self.how = variant_named(request.variant, request.size), request.how
         self.folder, net = Path(request.folder), request.guest
-        weights = map_shared(self.folder / "weights")
+        weights = self.weights = map_shared(self.folder / "weights")
         if net:
             self.net = guest.build(
                 *(net.path, net.function, self.variant, weights, self.how),
@@ -93,7 +93,7 @@ class Worker:
             )
         else:
             self.net = self.adapter.build(self.variant, weights, self.how)
-        self.net.load(self.batches())
+        self.load("reference")
         # so that later collections skip the framework's own objects (0.4 s)
         gc.collect()
         gc.freeze()
@@ -101,13 +101,9 @@ class Worker:
 
     def release(self) -> None:
         """Release the current Net, which is gc-frozen and in reference cycles (a jitted bound method)."""
-        self.net = None
+        self.net = self.prover = None
         gc.unfreeze()
         gc.collect()
-
-    def batches(self) -> list[np.ndarray]:
-        """Resident batches of the current Net."""
-        return resident_batches(self.how, self.variant.input_size, self.variant.channels)
 
     def probe(self, request: messages.ProbePrecision) -> dict[str, replies.PrecisionProbe]:
         """Probe the effective precision of a matmul and a convolution."""
@@ -170,82 +166,85 @@ class Worker:
         return ns
 
     def verify(self, request: messages.Verify) -> replies.Verified:
-        """Compare the outputs of the timed passes with the values in the target folder, such as the float64 reference.
+        """Compare the outputs of the timed passes with expected values, such as the float64 reference's.
 
-        The input is the base batch, tiled to this Net's batch size. Logits come first, since a training pass updates
-        the moving statistics. With ``keep``, outputs are saved as .npy files named as those of the reference.
+        Logits come first, since a training pass updates the moving statistics. The batches stay loaded.
         """
-        kept: dict[str, Any] = {}
+        self.load(request.target)
+        checks: list[replies.Check] = []
         count = None
-        values, base = self.folder / request.target, np.load(self.folder / "images.npy")
-        tiles = self.how.batch // len(base)
-        images = np.tile(base, (tiles, 1, 1, 1))
-        checks = []
-        if Output.LOGITS in request.outputs:
-            expected = np.tile(np.load(values / "logits.npy"), (tiles, 1))
-            kept["logits"] = logits_of(self.net, images)
-            checks.append(check(CheckKind.LOGITS, "logits", kept["logits"], expected, True))
-        if Output.GRADIENTS in request.outputs:
-            before = self.net.state()
-            loss, gradients = gradients_of(self.net, images)
-            checks.append(check(CheckKind.LOSS, "loss", np.array(loss), np.load(values / "loss.npy") * tiles, True))
-            kept["loss"] = np.float32(loss)
-            kept |= {
-                f"gradient.{layer}.{name}": array
-                for layer, arrays in gradients.items()
-                for name, array in arrays.items()
-            }
-            compared, count = gradient_checks(self.variant, kept, self.folder, values, tiles, request.thorough)
-            checks += compared
-            checks += state_checks(self.variant, self.how.batch, before, self.net.state(), self.folder / "reference")
-        if request.keep is not None:
-            for name, array in kept.items():
-                np.save(Path(request.keep) / f"{name}.npy", array)
-        self.net.load(self.batches())
+        for output in request.outputs:
+            compared, gradients = self.prover.prove(output, request.thorough, request.keep and Path(request.keep))
+            checks, count = checks + compared, gradients or count
         return replies.Verified(checks, count)
+
+    def load(self, target: str) -> None:
+        """Load the parity set's batches, or without a parity set random ones."""
+        self.prover = Prover(
+            self.net, functools.partial(compose, self.variant, self.weights, self.folder, target, self.how.batch)
+        )
+        if (self.folder / target).is_dir():
+            self.prover.load(self.how.seed)
+        else:
+            self.net.load(resident_batches(self.how, self.variant.input_size, self.variant.channels))
 
     def sync(self, request: messages.CheckSync) -> replies.SyncLag:
         """Test ``wait`` on the pass that is timed."""
         with no_garbage_collection():
             run = getattr(self.net, request.method)
-            lag = sync_lag(run, self.net.wait, self.net.fetch, request.iteration_ns, attempts=request.attempts)
-        return replies.SyncLag(lag["iterations"], lag["copy_ns"], lag["allowed_ns"])
+            return sync_lag(run, self.net.wait, self.net.fetch, request.iteration_ns, attempts=request.attempts)
 
     def measure(self, request: messages.Measure) -> replies.Measured:
         """Time a Turn; memory peaks are those of its passes."""
         run, wait, spin_ns = getattr(self.net, request.method), self.net.wait, request.spin_ns
-        self.net.peak_memory()
-        counted = probe.reset_high_water()
-        before = resource.getrusage(resource.RUSAGE_SELF)
+        timed = slow_down(run, wait, spin_ns) if spin_ns else run
+        start_ns, samples_ns = list[int](), list[int]()
+        cpu_s, readings, peaks = 0.0, list[replies.Reading](), list[tuple[int | None, int | None]]()
         with no_garbage_collection():
-            start_ns, samples_ns = measure(slow_down(run, wait, spin_ns) if spin_ns else run, wait, request.n)
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        return replies.Measured(
-            start_ns.tolist(),
-            samples_ns.tolist(),
-            cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-            allocator_peak=self.net.peak_memory(),
-            process_peak=self._above_import() if counted else None,
-        )
+            reload_ns = self._reload(run, request.reload) if request.reload else None
+            for stop in dict.fromkeys([*(iteration + 1 for iteration in request.reads), request.n]):
+                self.net.peak_memory()
+                counted = probe.reset_high_water()
+                before, last = resource.getrusage(resource.RUSAGE_SELF), list[Any]()
+                part = measure(timed, wait, stop - len(samples_ns), last=last)
+                after = resource.getrusage(resource.RUSAGE_SELF)
+                settings = self._settings() if stop - 1 in request.reads else None
+                peaks.append((self.net.peak_memory(), self._above_import() if counted else None))
+                start_ns += part[0]
+                samples_ns += part[1]
+                cpu_s += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+                if settings:
+                    reading = self.prover.reading(stop - 1, last.pop(), request.output, settings)
+                    if request.output and stop - 1 == request.drawn:
+                        reading = self.prover.alternates(reading, request.output, run)
+                    readings.append(reading)
+        allocator, process = (_largest(kind) for kind in zip(*peaks, strict=True))
+        return replies.Measured(start_ns, samples_ns, cpu_s, allocator, process, readings, reload_ns)
+
+    def _reload(self, run: Callable[[], Any], reload: messages.Reload) -> int:
+        """The fastest first pass on images in another order; a preempted one is slow only once."""
+        fastest: list[int] = []
+        for attempt in range(RELOADS):
+            self.prover.load(reload.seed + attempt)
+            fastest += measure(run, self.net.wait, 1)[1]
+            if min(fastest) <= reload.allowed_ns:
+                break
+        return min(fastest)
 
     def _above_import(self) -> int | None:
         high = probe.high_water()
         return max(0, high - self.imported) if high is not None and self.imported is not None else None
 
     def overhead(self, request: messages.MeasureOverhead) -> list[int]:
-        """Time the loop around an empty run, with this framework's ``wait``."""
-        _, samples_ns = measure(lambda: None, self.net.wait, request.n)
+        """Time the loop around an empty run, with this framework's ``wait`` for a pass that is over."""
+        handles = getattr(self.net, request.method)()
+        self.net.wait(handles)
+        _, samples_ns = measure(lambda: handles, self.net.wait, request.n)
         return samples_ns.tolist()
 
-    def finish(self, request: messages.Finish) -> replies.Finished:
-        """Read conditions and compare values again, after the last Turn.
 
-        Logits of a Net with moving statistics, which have changed, are only checked to be finite.
-        """
-        checks = self.verify(messages.Verify(request.outputs, thorough=False)).checks
-        if self.net.state():
-            checks = [check for check in checks if check.kind != CheckKind.LOGITS or check.error is None]
-        return replies.Finished(self.conditions(messages.ReadConditions()), checks)
+def _largest(peaks: Iterable[int | None]) -> int | None:
+    return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def slow_down(run: Callable[[], Any], wait: Callable[[Any], None], spin_ns: int) -> Callable[[], Any]:

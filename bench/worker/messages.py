@@ -16,7 +16,6 @@ from bench.worker.replies import (
     Conditions,
     Environment,
     Failure,
-    Finished,
     Identity,
     LayerReport,
     Measured,
@@ -110,11 +109,14 @@ class CallFirst(Request[int], do="first_call"):
 
 @dataclass(frozen=True)
 class Verify(Request[Verified], do="verify"):
-    """Compare ``outputs`` with values in ``target``, all of them if ``thorough``; save them in folder ``keep``."""
+    """Load the batches that have values named ``target`` and compare ``outputs`` with those.
+
+    All values are compared if ``thorough``. Those of the first batch are saved in folder ``keep``.
+    """
 
     outputs: list[Output]
     thorough: bool
-    target: str = "reference"
+    target: str
     keep: str | None = None
 
 
@@ -128,24 +130,40 @@ class CheckSync(Request[SyncLag], do="sync"):
 
 
 @dataclass(frozen=True)
+class Reload:
+    """Load the images in an order drawn from ``seed`` and time a pass on them.
+
+    Another order is tried, three at most, until a pass takes at most ``allowed_ns``.
+    """
+
+    seed: int
+    allowed_ns: int
+
+
+@dataclass(frozen=True)
 class Measure(Request[Measured], do="measure"):
-    """Time ``n`` iterations, each with ``spin_ns`` of busy waiting inside the clock."""
+    """Time ``n`` iterations, each with ``spin_ns`` of busy waiting inside the clock.
+
+    ``reads`` are the iterations, in ascending order, whose values are read after their clock has stopped: compared
+    with the reference if ``output`` is given, else only required to be finite. After ``drawn``, one of them, the next
+    pass is read too, which must be of the other batch.
+    """
 
     method: str
     n: int
     spin_ns: int = 0
+    reads: list[int] = field(default_factory=list)
+    drawn: int | None = None
+    output: Output | None = None
+    reload: Reload | None = None
 
 
 @dataclass(frozen=True)
 class MeasureOverhead(Request[list[int]], do="overhead"):
-    """Time ``n`` empty iterations."""
+    """Time ``n`` iterations that wait for a pass of ``method`` that is over."""
 
     n: int
-
-
-@dataclass(frozen=True)
-class Finish(Request[Finished], do="finish"):
-    outputs: list[Output]
+    method: str
 
 
 def write_request(request: Request[Any]) -> bytes:

@@ -168,10 +168,29 @@ class SyncLag:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """Values of a timed iteration, read after its clock had stopped.
+
+    ``batch`` is the resident batch that they belong to, None if they were not compared. ``fault`` is what is wrong
+    other than a value in ``checks``; empty if nothing is. ``read_ns`` is the duration of the reading, ``copy_ns`` that
+    of copying as many bytes in memory, and ``settings`` were in force right after the iteration.
+    """
+
+    iteration: int
+    batch: int | None
+    checks: list[Check]
+    fault: str
+    read_ns: int
+    copy_ns: int
+    settings: FrameworkConditions
+
+
+@dataclass(frozen=True)
 class Measured:
     """Samples of a Turn, CPU seconds of the process, and memory peaks in bytes, None where unknown.
 
-    ``process_peak`` is above what the process held after importing its framework.
+    ``process_peak`` is above what the process held after importing its framework. ``reload_ns`` is the fastest first
+    pass on images that the Net had not seen.
     """
 
     start_ns: list[int]
@@ -179,14 +198,8 @@ class Measured:
     cpu_s: float
     allocator_peak: int | None
     process_peak: int | None
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Conditions in force after the last Turn, and the values compared once more."""
-
-    conditions: Conditions
-    checks: list[Check]
+    readings: list[Reading]
+    reload_ns: int | None
 
 
 @dataclass(frozen=True)

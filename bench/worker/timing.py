@@ -9,6 +9,8 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from bench.worker.replies import SyncLag
+
 
 def measure(
     run: Callable[[], Any],
@@ -16,6 +18,7 @@ def measure(
     n: int,
     *,
     clock: Callable[[], int] = time.perf_counter_ns,
+    last: list[Any] | None = None,
 ) -> tuple["array[int]", "array[int]"]:
     """Sample one Pass n times; the device is idle before and after each iteration.
 
@@ -29,6 +32,9 @@ def measure(
         Iterations, >= 1; else ValueError.
     clock : callable returning int, nanoseconds
 
+    last : list, optional
+        Gets the handles of the last iteration, to read its values.
+
     Returns
     -------
     start_ns, samples_ns : array of int, nanoseconds, length n
@@ -37,12 +43,14 @@ def measure(
         raise ValueError(f"iterations: expected at least 1, found {n}")
     start_ns, samples_ns = array("q", bytes(8 * n)), array("q", bytes(8 * n))
     for i in range(n):
+        handles = None  # free outside the clock, or the iteration would time the release
         began = clock()
         handles = run()
         wait(handles)
         samples_ns[i] = clock() - began
         start_ns[i] = began
-        handles = None  # free outside the clock, or the next iteration would time the release
+    if last is not None:
+        last.append(handles)
     return start_ns, samples_ns
 
 
@@ -66,7 +74,7 @@ def sync_lag(
     *,
     attempts: int = 3,
     clock: Callable[[], int] = time.perf_counter_ns,
-) -> dict[str, int]:
+) -> SyncLag:
     """Test whether the device is idle when ``wait`` returns, by timing a copy to the host after it.
 
     If the device is still busy, the copy has to wait for it, at every attempt; a preempted copy is slow only once, so
@@ -85,7 +93,7 @@ def sync_lag(
 
     Returns
     -------
-    iterations, copy_ns, allowed_ns : int
+    SyncLag
         Of the first attempt within the allowed time, else of the last.
     """
     if not iteration_ns > 0 or attempts < 1:
@@ -102,7 +110,7 @@ def sync_lag(
         handles = None
         if copy_ns <= allowed_ns:
             break
-    return {"iterations": iterations, "copy_ns": copy_ns, "allowed_ns": allowed_ns}
+    return SyncLag(iterations, copy_ns, allowed_ns)
 
 
 @contextlib.contextmanager

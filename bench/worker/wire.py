@@ -79,7 +79,12 @@ def _record(kind: Any, value: Any, where: str) -> Any:
     declared = dataclasses.fields(kind)
     if unknown := sorted(value.keys() - {field.name for field in declared}):
         raise Malformed(f"{where}: {kind.__name__} has no field {', '.join(unknown)}")
-    needed = (field.name for field in declared if field.default is dataclasses.MISSING)
+    missing_default = dataclasses.MISSING
+    needed = (
+        field.name
+        for field in declared
+        if field.default is missing_default and field.default_factory is missing_default
+    )
     if missing := [name for name in needed if name not in value]:
         raise Malformed(f"{where}: {kind.__name__} lacks {', '.join(missing)}")
     return kind(**{name: _read(_types(kind)[name], item, f"{where}.{name}") for name, item in value.items()})

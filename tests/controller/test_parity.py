@@ -44,19 +44,19 @@ def tried(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_accepted_draws_are_on_file(name, count):
-    draws = ON_FILE[name][str(count)]
-    assert len(set(draws)) == (1 if name == "keras_bn" else count)  # its batch is one draw
+def test_accepted_draws_of_two_units_are_on_file(name):
+    draws = {together: len(set(draws)) for together, draws in ON_FILE[name].items()}
+    assert draws == ({"1": 2, "2": 2} if name == "keras_bn" else {"1": 2})
 
 
 @pytest.mark.parametrize("name", ["half_width", "keras_bn"])
 def test_the_draws_on_file_are_still_tie_free_and_no_other_is_tried(name, folder, tried):
     found = parity.prepare(VARIANTS[name], folder, batch=8)
-    assert (found.tie_free, list(found.draws)) == (True, ON_FILE[name]["2"])
-    assert tried == ON_FILE[name]["2"] * 2  # each once to check it, once to keep it
-    assert found.proofs(2, "fp32") == [Proof(2, "fp32", STRICT)]
+    draws = ON_FILE[name]["2" if name == "keras_bn" else "1"]
+    assert (found.tie_free, list(found.draws)) == (True, draws)
+    assert tried == draws * 2  # each once to check it, once to keep it
+    assert found.proofs(8, "fp32") == [Proof(8, "fp32", STRICT)]
 
 
 def test_another_size_draws_its_own_tie_free_images(folder):
@@ -65,7 +65,7 @@ def test_another_size_draws_its_own_tie_free_images(folder):
     images = np.load(folder / "images.npy")
     assert found.tie_free
     assert images.shape == (2, 67, 67, 3)
-    assert list(found.draws) == parity.accepted(resized, initial(resized), 2, 0, [], most=parity.DRAWS)
+    assert list(found.draws) == parity.accepted(resized, initial(resized), 1, 0, [], most=parity.DRAWS)
     trace = reference.forward(resized, initial(resized), images, training=True)
     assert reference.margin(resized, trace) >= parity.TIE
 
@@ -73,15 +73,15 @@ def test_another_size_draws_its_own_tie_free_images(folder):
 @pytest.mark.parametrize("variant", [TINY, TINY_BN], ids=["one by one", "the batch together"])
 def test_a_planted_near_tie_is_rejected(variant):
     weights = initial(variant)
-    kept = parity.accepted(variant, weights, 2, 0, [], most=50)
+    together = parity.images_per_unit(variant, 2)
+    kept = parity.accepted(variant, weights, together, 0, [], most=50)
     bad = kept[0]
-    together = 2 if variant is TINY_BN else 1
     trace = reference.forward(variant, weights, parity.images(variant, 0, bad, together), training=True)
     x = trace.inputs[variant.layers.index(Relu("relu"))]
     near = x[-1, 2, 2, 0] - 1e-7 * np.sqrt(np.mean(x**2))  # what is left of the pre-activation is far below TIE
     layer, name = ("bn", "beta") if variant is TINY_BN else ("conv", "bias")
     weights[layer][name] = weights[layer][name] - np.eye(4)[0] * near
-    again = parity.accepted(variant, weights, 2, 0, kept, most=50)
+    again = parity.accepted(variant, weights, together, 0, kept, most=50)
     assert len(again) == len(kept)
     assert bad not in again
 
@@ -98,7 +98,7 @@ def test_images_are_looked_at_row_by_row_and_given_up_at_the_first_tie(monkeypat
 
 
 def test_fewer_draws_come_back_where_no_more_may_be_tried():
-    assert parity.accepted(TINY, initial(TINY), 2, 0, [7], most=1) == [7]
+    assert parity.accepted(TINY, initial(TINY), 1, 0, [7], most=1) == [7]
 
 
 def test_without_tie_free_images_the_limits_are_loose_and_recorded(monkeypatch, tmp_path, tried):
@@ -114,8 +114,8 @@ def test_without_tie_free_images_the_limits_are_loose_and_recorded(monkeypatch, 
 def test_a_batch_is_proven_strictly_and_in_another_precision_after_its_base_batch_in_fp32(variant, tmp_path):
     found = parity.prepare(variant, tmp_path, batch=8)
     assert found.proofs(8, "fp32") == [Proof(8, "fp32", STRICT)]
-    assert found.proofs(8, "bf16") == [Proof(2, "fp32", STRICT), Proof(8, "bf16", LIMITS["bf16"])]
-    assert found.proofs(8, "tf32") == [Proof(2, "fp32", STRICT), Proof(8, "tf32", LIMITS["tf32"])]
+    for low in ("bf16", "tf32"):
+        assert found.proofs(8, low) == [Proof(2, "fp32", STRICT), Proof(8, low, LIMITS[low])]
 
 
 @pytest.mark.slow
@@ -150,31 +150,37 @@ def test_a_low_precision_limits_the_norm_of_a_gradient_too():
     assert (norm.what, norm.error, norm.ok) == ("norm of gradient fc6/kernel", 0.5, False)
 
 
-@pytest.mark.parametrize(("batch", "count"), [(1, 1), (2, 2), (7, 1), (8, 2)])
-def test_the_base_batch_tiles_any_batch(batch, count, tmp_path):
-    parity.prepare(TINY, tmp_path, batch=batch)
-    assert len(np.load(tmp_path / "images.npy")) == count
+@pytest.mark.parametrize(
+    ("variant", "batch", "together"), [(TINY, 1, 1), (TINY, 8, 1), (TINY_BN, 7, 1), (TINY_BN, 8, 2)]
+)
+def test_two_units_of_images_compose_any_batch(variant, batch, together, tmp_path):
+    parity.prepare(variant, tmp_path, batch=batch)
+    assert len(np.load(tmp_path / "images.npy")) == 2 * together
+    assert {len(np.load(path)) for path in (tmp_path / "reference").glob("gradient.*")} == {2}
 
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_workers_find_the_weights_the_images_and_the_reference_of_the_seed(seed, tmp_path):
     found = parity.prepare(TINY_BN, tmp_path, batch=2, seed=seed)
-    weights, images = initial(TINY_BN, seed), parity.images(TINY_BN, seed, found.draws[0], 2)
+    weights = initial(TINY_BN, seed)
+    units = [parity.images(TINY_BN, seed, draw, 2) for draw in found.draws]
     mapped = map_shared(tmp_path / "weights")
     assert all(
         np.array_equal(mapped[layer][name], array) for layer, of in weights.items() for name, array in of.items()
     )
-    assert np.array_equal(np.load(tmp_path / "images.npy"), images)
-    assert images.dtype == np.float32
+    assert np.array_equal(np.load(tmp_path / "images.npy"), np.concatenate(units))
+    assert units[0].dtype == np.float32
 
-    trained = reference.forward(TINY_BN, weights, images, training=True)
+    passes = [reference.forward(TINY_BN, weights, unit, training=True) for unit in units]
     expected = {
-        "logits": reference.forward(TINY_BN, weights, images).logits,
-        "loss": reference.loss(trained.logits),
-        "statistics.bn": np.stack(trained.statistics["bn"]),
+        "logits": reference.forward(TINY_BN, weights, np.concatenate(units)).logits,
+        "loss": [reference.loss(trained.logits) for trained in passes],
+        "statistics.bn": [np.stack(trained.statistics["bn"]) for trained in passes],
     }
-    for layer, arrays in reference.gradients(TINY_BN, weights, trained).items():
-        expected |= {f"gradient.{layer}.{name}": array for name, array in arrays.items()}
+    gradients = [reference.gradients(TINY_BN, weights, trained) for trained in passes]
+    for layer, arrays in gradients[0].items():
+        expected |= {f"gradient.{layer}.{name}": [unit[layer][name] for unit in gradients] for name in arrays}
     assert {path.stem for path in (tmp_path / "reference").iterdir()} == expected.keys()
     for name, array in expected.items():
-        np.testing.assert_allclose(np.load(tmp_path / "reference" / f"{name}.npy"), array, rtol=1e-6, err_msg=name)
+        stored = np.load(tmp_path / "reference" / f"{name}.npy")
+        np.testing.assert_allclose(stored, array, rtol=1e-6, atol=1e-12, err_msg=name)

@@ -4,7 +4,9 @@ import functools
 import json
 import os
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -71,13 +73,13 @@ class TestFaults:
         ("part", "reason", "deaths"),
         [
             ("die=3", "ended by itself with exit code 9", 2),
-            pytest.param("die=7", "ended by itself with exit code 9", 2, marks=pytest.mark.slow),
+            pytest.param("die=11", "ended by itself with exit code 9", 2, marks=pytest.mark.slow),
             # what did not fit will not fit again
             pytest.param(
-                *("memory=5", "ran out of memory: MemoryError: the null Net was told to run out of memory", 1),
+                *("memory=9", "ran out of memory: MemoryError: the null Net was told to run out of memory", 1),
                 marks=pytest.mark.slow,
             ),
-            ("hang=5", "hung: no answer to measure within 3 s (--worker-limit)", 2),
+            ("hang=9", "hung: no answer to measure within 3 s (--worker-limit)", 2),
         ],
     )
     def test_the_last_death_of_a_worker_fails_its_cases_and_the_others_finish(self, inline, part, reason, deaths):
@@ -173,8 +175,9 @@ class TestAlone:
             protocol = Protocol(**{"rounds": 1, "burn_in": 2, "gate": False, "iterations": 2} | rules)
             settings = WorkerSettings(1, 60, env={"NULL_NET": part})
             session = Session(protocol, settings, tmp_path, Journal(tmp_path), watcher or Watcher())
-            (tmp_path / "set").mkdir(exist_ok=True)
-            proof = functools.cache(lambda: parity.prepare(self.CASE.net, tmp_path / "set", batch=2))
+            proof = functools.cache(
+                lambda: parity.prepare(self.CASE.net, Path(tempfile.mkdtemp(dir=tmp_path)), batch=2)
+            )
             result = Round(session, self.PLACE, proof, dict(kept), spare=spare).run([self.CASE])
             events = [json.loads(line)["event"] for line in (tmp_path / "run.jsonl").read_text().splitlines()]
             return result, events

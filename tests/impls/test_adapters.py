@@ -313,7 +313,7 @@ def test_a_device_is_done_when_wait_returns(build, pass_):
     net = build(HEAVY, initial(HEAVY), batch=4)
     run = getattr(net, pass_)
     _, ns = measure(run, net.wait, 3)
-    assert sync_fault(SyncLag(**sync_lag(run, net.wait, net.fetch, min(ns)))) == ""
+    assert sync_fault(sync_lag(run, net.wait, net.fetch, min(ns))) == ""
 
 
 @pytest.mark.parametrize("pass_", ["forward", "forward_backward"])

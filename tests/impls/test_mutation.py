@@ -111,7 +111,7 @@ def caught(worker, parity_set, variant, framework):
     try:
         worker.build(request)
         for output in Output:
-            checks = worker.verify(Verify([output], thorough=False)).checks
+            checks = worker.verify(Verify([output], thorough=False, target="reference")).checks
             if not all(check.ok for check in parity.judge(checks, parity.LIMITS["fp32"])):
                 return True
     except SHAPES as error:  # a shape that no longer fits, in each framework's own words
@@ -174,6 +174,6 @@ def test_missing_or_unexpected_gradient_is_caught(framework, tmp_path, monkeypat
         (beside, ["gradient input/images is not one of a parameter"]),
     ):
         worker.net.gradients = bent
-        verified = worker.verify(Verify([Output.GRADIENTS], thorough=True))
+        verified = worker.verify(Verify([Output.GRADIENTS], thorough=True, target="reference"))
         checks = parity.judge(verified.checks, parity_set.proofs(2, "fp32")[0].limits)
         assert [check.what for check in checks if not check.ok and check.kind == CheckKind.GRADIENT] == words

@@ -24,6 +24,8 @@ CHECKS = [
     replies.Check(CheckKind.GRADIENT, "gradient fc8/bias", 1e-7, 2e-8),
     replies.Check(CheckKind.LOSS, "x", None),
 ]
+SETTINGS = replies.FrameworkConditions(2, None, True, None, {})
+READING = replies.Reading(4, 1, CHECKS, "its fetch returned None", 10**6, 10**5, SETTINGS)
 #: Every request with a reply to it, each field other than its default.
 EXCHANGES = [
     (messages.Configure(Settings("cuda:1", None, "tf32", "default")), replies.Ready({"a": "1", "b": 9}, ["cpu"], "3")),
@@ -36,7 +38,7 @@ EXCHANGES = [
         messages.DescribeEnvironment(),
         replies.Environment(
             *(LIBRARIES, ["jax"]),
-            replies.FrameworkConditions(2, None, True, None, {}),
+            SETTINGS,
             [OwnedTwice("libx.so", ["one", "two"])],
         ),
     ),
@@ -44,9 +46,11 @@ EXCHANGES = [
     (messages.CallFirst("forward"), 10**9),
     (messages.Verify([Output.LOGITS], True, "theirs", "/kept"), replies.Verified(CHECKS, None)),
     (messages.CheckSync("forward", 10**6, 3), replies.SyncLag(20, 100, 2_000_000)),
-    (messages.Measure("forward_backward", 5, 9), replies.Measured([1, 3], [2, 2], 0.5, None, 2**40)),
-    (messages.MeasureOverhead(3), [50, 60, 70]),
-    (messages.Finish([*Output]), replies.Finished(CONDITIONS, CHECKS)),
+    (
+        messages.Measure("forward_backward", 5, 9, [1, 4], 1, Output.GRADIENTS, messages.Reload(7, 10**6)),
+        replies.Measured([1, 3], [2, 2], 0.5, None, 2**40, [READING], 900),
+    ),
+    (messages.MeasureOverhead(3, "forward"), [50, 60, 70]),
 ]
 IDS = [request.do for request, _ in EXCHANGES]
 
@@ -77,7 +81,7 @@ def test_a_failure_is_one_in_reply_to_any_request(request_, reply):
 
 
 def test_words_of_a_closed_vocabulary_come_back_as_its_members():
-    request = messages.read_request(messages.write_request(messages.Finish([Output.GRADIENTS])))
+    request = messages.read_request(messages.write_request(messages.Verify([Output.GRADIENTS], True, "2")))
     assert [type(output) for output in request.outputs] == [Output]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from bench.commands.selftest.fakes import FakeClock
 from bench.stats.descriptive import Summary
+from bench.worker.replies import SyncLag
 from bench.worker.timing import measure, no_garbage_collection, steady, sync_lag
 
 
@@ -115,19 +116,19 @@ class TestSyncLag:
     def test_a_device_that_was_waited_for_has_its_output_at_once(self):
         device = Queue(clock := FakeClock(10**12), 3_000_000)
         found = sync_lag(device.run, device.wait, device.fetch, 3_000_000, clock=clock)
-        assert found == {"iterations": 7, "copy_ns": 0, "allowed_ns": 2_100_000}
+        assert found == SyncLag(7, 0, 2_100_000)
         assert device.runs == 7
 
     def test_a_device_that_was_not_waited_for_is_late_at_every_attempt(self):
         device = Queue(clock := FakeClock(10**12), 3_000_000)
         found = sync_lag(device.run, lambda handles: None, device.fetch, 3_000_000, clock=clock)
-        assert found == {"iterations": 7, "copy_ns": 21_000_000, "allowed_ns": 2_100_000}
+        assert found == SyncLag(7, 21_000_000, 2_100_000)
         assert device.runs == 3 * 7
 
     def test_a_copy_that_was_preempted_twice_is_forgiven(self):
         device, slow = Queue(clock := FakeClock(10**12), 50_000_000), iter([90_000_000, 90_000_000, 1000])
         found = sync_lag(device.run, device.wait, lambda handles: clock.advance(next(slow)), 50_000_000, clock=clock)
-        assert found == {"iterations": 1, "copy_ns": 1000, "allowed_ns": 5_000_000}
+        assert found == SyncLag(1, 1000, 5_000_000)
 
     def test_the_first_attempt_in_time_is_the_last(self):
         device = Queue(clock := FakeClock(10**12), 50_000_000)
@@ -141,12 +142,12 @@ class TestSyncLag:
     def test_enough_is_queued_to_be_seen_and_no_more_than_twenty(self, length, iterations, allowed):
         device = Queue(clock := FakeClock(10**12), length)
         found = sync_lag(device.run, device.wait, device.fetch, length, clock=clock)
-        assert (found["iterations"], found["allowed_ns"]) == (iterations, allowed)
+        assert (found.iterations, found.allowed_ns) == (iterations, allowed)
 
     def test_the_queueing_itself_is_not_in_the_copy(self):
         clock = FakeClock(10**12)
         found = sync_lag(lambda: clock.advance(10**9), lambda handles: None, lambda handles: None, 10**9, clock=clock)
-        assert found["copy_ns"] == 0
+        assert found.copy_ns == 0
 
     @pytest.mark.parametrize(("iteration_ns", "attempts"), [(0, 3), (math.nan, 3), (1, 0)])
     def test_no_length_and_no_attempt_are_errors(self, iteration_ns, attempts):
@@ -157,9 +158,9 @@ class TestSyncLag:
     def test_a_real_device_is_rejected_without_a_wait_and_accepted_with_one(self, seconds):
         device = FakeDevice(seconds)
         found = sync_lag(device.run, lambda done: None, device.fetch, seconds * 1e9)
-        assert found["copy_ns"] > found["allowed_ns"]
+        assert found.copy_ns > found.allowed_ns
         found = sync_lag(device.run, device.wait, device.fetch, seconds * 1e9)
-        assert found["copy_ns"] <= found["allowed_ns"]
+        assert found.copy_ns <= found.allowed_ns
 
     def test_a_sample_of_a_real_device_is_as_long_as_it_takes(self):
         device = FakeDevice(0.05)

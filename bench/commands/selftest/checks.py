@@ -13,6 +13,7 @@ from typing import Any
 
 from bench import UsageError
 from bench.cases.case import Case
+from bench.cases.passes import PASSES
 from bench.cases.protocol import Protocol
 from bench.commands.requests import SelftestRequest
 from bench.commands.selftest import simulate
@@ -99,7 +100,7 @@ def missing_sync() -> Iterator[Row]:
 
     def lags(wait: Any) -> int:
         measured = (sync_lag(device.run, wait, device.fetch, 5e6) for _ in range(100))
-        return sum(lag["copy_ns"] > lag["allowed_ns"] for lag in measured)
+        return sum(lag.copy_ns > lag.allowed_ns for lag in measured)
 
     yield exactly("missing waits detected, of 100", 100, lags(lambda handles: None))
     yield exactly("false alarms with a correct wait, of 100", 0, lags(device.wait))
@@ -114,7 +115,7 @@ def null_cost() -> Iterator[Row]:
             weights.write_shared(weights.initial(case.net, 0), folder / "weights")
             process = WorkerSettings(host.usable_cores(), 60.0).start("null", case, folder / "workers").process
             process.ask(build_request(case, folder))
-            ns = sorted(process.ask(MeasureOverhead(1000)))
+            ns = sorted(process.ask(MeasureOverhead(1000, PASSES[case.pass_].method)))
             process.kill()
         except WorkerDied as died:
             raise UsageError(f"the null Net's Worker {died.reason}") from died

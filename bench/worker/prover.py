@@ -1,0 +1,164 @@
+"""Read what the passes of a Net computed and compare it with the reference: before timing, and of timed iterations."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.worker.batches import ParityBatch
+from bench.worker.checks import flat
+from bench.worker.replies import Check, FrameworkConditions, GradientCount, Output, Reading
+from impls.net import Gradients
+
+#: The method of a Net that computes an output.
+METHODS = {Output.LOGITS: "forward", Output.GRADIENTS: "forward_backward"}
+COPIED = 2**24  # bytes, of which the time of a copy is measured
+SAME_BATCH = "two passes in a row computed the same batch: a Net alternates the two that it is given"
+
+
+@dataclass(frozen=True)
+class Values:
+    """Values read from the handles of a pass: logits, or loss and gradients."""
+
+    logits: np.ndarray | None = None
+    loss: float = 0.0
+    gradients: Gradients = field(default_factory=dict)
+
+    @property
+    def first(self) -> float:
+        """The number that ``fetch`` copies: of the output, or of the gradient that is computed last."""
+        if self.logits is not None:
+            return float(self.logits.flat[0])
+        layer = next((name for name in self.gradients if name != "input"), "input")
+        return float(next(iter(self.gradients[layer].values())).flat[0])
+
+    def named(self) -> dict[str, Any]:
+        """Arrays by the names of their files."""
+        return (
+            {"logits": self.logits}
+            if self.logits is not None
+            else {"loss": np.float32(self.loss), **flat(self.gradients)}
+        )
+
+
+class Prover:
+    """Proves one Net with two batches of a parity set, which it loads; ``composed`` makes those of a seed."""
+
+    def __init__(self, net: Any, composed: Callable[[int], list[ParityBatch]]):
+        self.net, self.composed = net, composed
+        self.batches: list[ParityBatch] = []
+
+    def load(self, seed: int) -> None:
+        """Load the batches of a seed."""
+        self.batches = self.composed(seed)
+        pair = [batch.images() for batch in self.batches]
+        self.net.load(pair if len(pair) == 2 else pair * 2)
+
+    def read(self, output: Output, handles: Any) -> Values:
+        if output == Output.LOGITS:
+            return Values(logits=self.net.logits(handles))
+        loss, gradients = self.net.gradients(handles)
+        return Values(loss=loss, gradients=gradients)
+
+    def compare(self, values: Values, thorough: bool) -> tuple[int, list[Check]]:
+        """The batch that the values are nearest to, and the checks against that."""
+        state = self.net.state() if values.logits is not None else {}
+        by_batch = [
+            batch.gradient_checks(values.loss, values.gradients, thorough)
+            if values.logits is None
+            else batch.logits_checks(values.logits, state)
+            for batch in self.batches
+        ]
+        return min(enumerate(by_batch), key=lambda each: _distance(each[1]))
+
+    def prove(self, output: Output, thorough: bool, keep: Path | None) -> tuple[list[Check], GradientCount | None]:
+        """Compare a pass on each batch, one after the other; save the values of the first batch in ``keep``.
+
+        Returns the worse check of each array, and for a training pass the number of its gradients.
+        """
+        worst: dict[str, Check] = {}
+        count = None
+        seen: set[int] = set()
+        for _ in self.batches:
+            before = self.net.state()
+            handles = getattr(self.net, METHODS[output])()
+            self.net.wait(handles)
+            values = self.read(output, handles)
+            number, checks = self.compare(values, thorough)
+            batch = self.batches[number]
+            if output == Output.GRADIENTS:
+                count = batch.count(values.gradients)
+                checks += batch.state_checks(before, self.net.state())
+            if number in seen and _distance(checks) < np.inf:
+                checks.append(Check(checks[0].kind, SAME_BATCH, None))
+            seen.add(number)
+            for check in checks:
+                other = worst.setdefault(check.what, check)
+                if other.error is not None and (check.error is None or check.error > other.error):
+                    worst[check.what] = check
+            if keep is not None and number == 0:
+                for name, array in (values.named() | {"input": batch.images()}).items():
+                    np.save(keep / f"{name}.npy", array)
+        return list(worst.values()), count
+
+    def reading(self, iteration: int, handles: Any, output: Output | None, settings: FrameworkConditions) -> Reading:
+        """Read a timed iteration: compare ``output``, or of an output that cannot be known require finite values."""
+        if output is None:
+            began = time.perf_counter_ns()
+            finite = all(np.isfinite(total) for total in _totals(handles))
+            fault = "" if finite else "its output is not finite"
+            return Reading(iteration, None, [], fault, time.perf_counter_ns() - began, 0, settings)
+        began = time.perf_counter_ns()
+        values = self.read(output, handles)
+        read_ns = time.perf_counter_ns() - began
+        batch, checks = self.compare(values, thorough=False)
+        size = sum(np.asarray(array).nbytes for array in values.named().values())
+        return Reading(
+            *(iteration, batch, checks, self._fetch_fault(values, handles)), read_ns, _copy_ns(size), settings
+        )
+
+    def alternates(self, read: Reading, output: Output, run: Callable[[], Any]) -> Reading:
+        """The reading, with a fault if the next pass, which is not timed, computes the same batch again."""
+        handles = run()
+        self.net.wait(handles)
+        following, _ = self.compare(self.read(output, handles), thorough=False)
+        return dataclasses.replace(read, fault=read.fault or SAME_BATCH) if following == read.batch else read
+
+    def _fetch_fault(self, values: Values, handles: Any) -> str:
+        """A ``fetch`` that does not copy the number it has to, so that it proves nothing of ``wait``."""
+        if "fetch" in getattr(self.net, "filled", ()):
+            return ""
+        copied = self.net.fetch(handles)
+        if isinstance(copied, float) and np.isclose(copied, values.first, rtol=1e-2, equal_nan=True):
+            return ""
+        return f"its fetch returned {copied!r:.40}, expected the number computed last, {values.first:.6g}"
+
+
+def _copy_ns(size: int) -> int:
+    """How long copying so many bytes takes in this process, now."""
+    source = np.ones(COPIED, np.uint8)
+    began = time.perf_counter_ns()
+    source.copy()
+    return (time.perf_counter_ns() - began) * size // COPIED
+
+
+def _distance(checks: list[Check]) -> float:
+    errors = [check.error for check in checks if check.error is not None]
+    return float(np.mean(errors)) if errors else np.inf
+
+
+def _totals(handles: Any) -> Iterator[float]:
+    """The sum of every array in the handles of a net that nothing is known of; of other objects nothing."""
+    if isinstance(handles, dict):
+        handles = list(handles.values())
+    if isinstance(handles, list | tuple):
+        for handle in handles:
+            yield from _totals(handle)
+    elif callable(getattr(handles, "detach", None)):  # a tensor of torch, whose bf16 numpy does not have
+        yield float(handles.detach().float().sum())
+    elif isinstance(handles, float) or hasattr(handles, "__array__"):
+        yield float(np.sum(np.asarray(handles), dtype=np.float64))
