@@ -233,7 +233,7 @@ class Net:
 def pool_threads() -> int | None:
     """Threads of XLA's CPU pool that really run, by their names; None where there are none to be seen."""
     try:
-        names = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+        names = [task.joinpath("comm").read_text(errors="replace") for task in Path("/proc/self/task").iterdir()]
     except OSError:
         return None
     return sum(name.startswith("tf_XLAEigen") for name in names) or None

@@ -1,10 +1,11 @@
 """The eight AlexNets, each written out in full with its source, so that a diff of two nets is a diff of rows."""
 
+import bisect
 import dataclasses
 import hashlib
 from dataclasses import dataclass
 
-from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Placed, Pool, Relu, place
+from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, LayerError, Lrn, Placed, Pool, Relu, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,18 @@ class Variant:
     def resized(self, input_size: int | None) -> "Variant":
         """The same rows on another input size (None: as it is)."""
         return self if input_size is None else dataclasses.replace(self, input_size=input_size)
+
+    @property
+    def least_size(self) -> int:
+        """The smallest input size, in pixels, at which every window fits; every larger one fits too."""
+
+        def fits(size: int) -> bool:
+            try:
+                return bool(self.resized(size).placed())
+            except LayerError:
+                return False
+
+        return 1 + bisect.bisect_left(range(1, self.input_size), True, key=fits)
 
     @property
     def params(self) -> int:

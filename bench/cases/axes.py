@@ -47,6 +47,7 @@ class Axes:
             )
         if "tf32" in self.precisions and "cpu" in self.device:
             raise UsageError("precision 'tf32' asked for, which only a GPU has: choose fp32 or bf16 on the cpu")
+        check_size(self.variant, self.size)
         cases = []
         for variant, device, precision, batch, pass_ in itertools.product(
             self.variant, self.device, self.precisions, self.batch, self.pass_
@@ -59,7 +60,6 @@ class Axes:
                 for mode, layout, preset in itertools.product(modes, layouts, self.preset):
                     axes = (variant, framework, mode, device, precision, layout, batch, pass_)
                     case = Case(*axes, lrn=lrn, preset=preset, guest=guest, **shared)
-                    check_size(case)
                     cases.append(case)
         return cases
 

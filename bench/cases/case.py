@@ -1,14 +1,13 @@
 """Case: one frozen grid point with its id and group."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench import UsageError
 from bench.cases.parse import parse_choice, parse_count, parse_device
 from bench.cases.passes import PASSES
 from impls import FRAMEWORKS
-from impls.layers import LayerError
 from impls.variants import VARIANTS, Variant, variant_named
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -138,19 +137,18 @@ def check_cases(cases: list[Case]) -> list[Case]:
             if not re.fullmatch(r"[\w.]+" if what == "guest" else r"\w+", word := getattr(case, what) or "_"):
                 raise UsageError(f"{what}: expected a word, found {word!r}")
         parse_count("batch", case.batch)
-        parse_count("size", case.net.input_size)
-        check_size(case)
+        parse_count("size", 1 if case.size is None else case.size)
+        check_size([case.variant], case.size)
     if len({case.id for case in cases}) < len(cases):
         raise UsageError("duplicate case")
     return cases
 
 
-def check_size(case: Case) -> None:
-    """Raise UsageError if a Case's net does not fit its input size."""
-    try:
-        case.net.placed()
-    except LayerError as error:
-        raise UsageError(f"{case.variant} at {case.size} pixels: {error}") from error
+def check_size(variants: Iterable[str], size: int | None) -> None:
+    """Raise UsageError if an input size is too small for a variant, with the least size of each such variant."""
+    least = {name: variant_named(name.partition(".")[0]).least_size for name in variants} if size is not None else {}
+    if needs := [f"{name} at least {pixels}" for name, pixels in least.items() if (size or 0) < pixels]:
+        raise UsageError(f"size {size} is too small: expected for {', '.join(needs)} pixels")
 
 
 def groups(cases: Sequence[Case]) -> list[list[Case]]:

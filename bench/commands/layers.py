@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.cases.case import Case
+from bench.cases.case import Case, check_size
 from bench.cases.layer_table import REPORTED, differences, format_shape, table
 from bench.commands.plan import choose_frameworks, plain_cases, worker_settings
 from bench.commands.requests import LayersRequest
@@ -19,10 +19,12 @@ from impls.variants import VARIANTS, Variant
 
 def main(request: LayersRequest) -> int:
     frameworks = choose_frameworks(request) if request.framework else []  # the table needs none
-    cases = plain_cases(request, frameworks, request.variant) if frameworks else []
+    nets = (VARIANTS[name] for name in request.variant)
+    fitting = [net.name for net in nets if request.size is None or request.size >= net.least_size]
+    cases = plain_cases(request, frameworks, fitting) if frameworks else []
     reported = ask(cases, worker_settings(request)) if cases else {}
     tables = []
-    for name in request.variant:
+    for name in fitting:
         net = VARIANTS[name].resized(request.size)
         reports = {case.framework: reported[case.id] for case in cases if case.variant == name}
         tables.append((net, table(net), reports))
@@ -34,6 +36,7 @@ def main(request: LayersRequest) -> int:
     wrong = [line for net, rows, reports in tables for line in differences(net, rows, reports)]
     for line in wrong:
         console.tell(line)
+    check_size(request.variant, request.size)
     return 1 if wrong else 0
 
 

@@ -10,7 +10,7 @@ import impls
 from bench import UsageError
 from bench.cases.arm import CASE_FIELDS, Ab, parse_ab
 from bench.cases.axes import Axes, has_lrn
-from bench.cases.case import PRECISIONS, Case
+from bench.cases.case import PRECISIONS, Case, check_size
 from bench.cases.parse import parse_choices, parse_layouts, parse_modes
 from bench.cases.passes import PASSES
 from bench.cases.protocol import CLASSIC, Protocol
@@ -163,6 +163,7 @@ def read_weights(path: Path | None, variants: Sequence[str], size: int | None) -
     """Load --weights and check it against every variant; UsageError names the layer that does not fit."""
     if path is None:
         return None
+    check_size(variants, size)
     try:
         weights, sha256 = load_all(path, [VARIANTS[name].resized(size) for name in dict.fromkeys(variants)])
     except (WeightsError, OSError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import UsageError
-from bench.cases.case import Case
+from bench.cases.case import Case, check_size
 from bench.cases.passes import PASSES, proven_with
 from bench.commands.plan import choose_frameworks, choose_precisions, plain_cases, read_weights, worker_settings
 from bench.commands.requests import VerifyRequest
@@ -98,6 +98,7 @@ def read_against(request: VerifyRequest) -> tuple[Against | None, VerifyRequest]
     images = arrays.get("input")
     if images is not None and images.ndim == 4 and len(images):
         request = dataclasses.replace(request, batch=len(images), size=images.shape[1])
+    check_size(request.variant, request.size)
     net = VARIANTS[request.variant[0]].resized(request.size)
     return Against(path.name, dump.values(arrays, net, path.name), precisions[0]), request
 

@@ -1,17 +1,20 @@
 """Fingerprint of machine and software, without paths; the host name is hashed."""
 
+import contextlib
 import hashlib
 import os
 import platform
 from collections.abc import Iterable
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import psutil
 from msgspec import Struct
 
 import bench
 from bench.machine import gpu
+
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Fingerprint(Struct, frozen=True, kw_only=True):
@@ -42,12 +45,26 @@ def usable_cores() -> int:
 
 
 def cpu_quota() -> float | None:
-    """Cores that the cgroup allows; None without a limit."""
-    try:
-        granted, period = (read_text("/sys/fs/cgroup/cpu.max") or "").split()
-        return int(granted) / int(period)
-    except ValueError:  # absent, or "max"
-        return None
+    """Cores that this process's cgroup and those above it allow, the least of all; None without a limit."""
+    quotas = []
+    for folder in cgroups():
+        limit = (read_text(folder / "cpu.max") or "").split()  # version 2
+        limit = limit or [read_text(folder / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period")]  # version 1
+        if len(limit) == 2 and all(word.isdecimal() and int(word) for word in limit):  # neither "max" nor -1
+            quotas.append(int(limit[0]) / int(limit[1]))
+    return min(quotas, default=None)
+
+
+def cgroups() -> list[Path]:
+    """Folders of the cgroups that limit this process's CPU time, of versions 1 and 2: its own and those above it."""
+    folders: dict[Path, None] = {}
+    for line in (read_text("/proc/self/cgroup") or "0::/").splitlines():
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if not controllers or "cpu" in controllers.split(","):
+            below = PurePosixPath(path.lstrip("/"))  # in a container it may be the host's, which is not there
+            for mount in (controllers, "cpu") if controllers else ("", "unified"):
+                folders |= dict.fromkeys(CGROUPS / mount / level for level in (below, *below.parents))
+    return list(folders)
 
 
 def fingerprint() -> Fingerprint:
@@ -58,7 +75,7 @@ def fingerprint() -> Fingerprint:
         cores=os.cpu_count(),
         usable_cores=usable_cores(),
         affinity=affinity(),
-        memory_mib=psutil.virtual_memory().total >> 20,
+        memory_mib=_memory_mib(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         virtual=virtual(),
         governor=read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
@@ -66,7 +83,7 @@ def fingerprint() -> Fingerprint:
         python=platform.python_version(),
         alexnet_bench=bench.__version__,
         packages={name: _version(name) for name in ("numpy", "scipy", "pandas", "matplotlib")},
-        load_1min=os.getloadavg()[0],
+        load_1min=load_1min(),
     )
 
 
@@ -94,19 +111,33 @@ def virtual() -> bool | None:
     return None
 
 
-def read_text(path: str) -> str | None:
-    """Contents of a kernel file, stripped; None if it does not exist."""
+def load_1min() -> float | None:
+    """Processes that ran or waited for a CPU, mean over the last minute; None if the system does not tell."""
     try:
-        return Path(path).read_text().strip()
+        return os.getloadavg()[0]
     except OSError:
         return None
+
+
+def read_text(path: str | Path) -> str | None:
+    """Contents of a kernel file, stripped; None if it is absent, empty or unreadable."""
+    try:
+        return Path(path).read_text(errors="replace").strip() or None
+    except OSError:
+        return None
+
+
+def _memory_mib() -> int | None:
+    with contextlib.suppress(Exception):  # psutil passes on any error of the system's files
+        return psutil.virtual_memory().total >> 20
+    return None
 
 
 def _cpu_model() -> str:
     for line in (read_text("/proc/cpuinfo") or "").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine() or "unknown"
 
 
 def _version(name: str) -> str | None:

@@ -7,6 +7,7 @@ Workers run and would count as noise.
 import contextlib
 import functools
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ import psutil
 from msgspec import Struct
 
 from bench.machine import gpu
-from bench.machine.host import read_text
+from bench.machine.host import cgroups, load_1min, read_text
 from bench.worker.timing import measure
 
 #: Limits above which a Block is noisy, percent. Pressure (PSI) is recorded only: a framework with more threads than
@@ -34,7 +35,10 @@ SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "acpitz")
 
 
 class Noise(Struct, frozen=True):
-    """Activity during a Turn other than the Worker's own, in seconds, and GPU readings."""
+    """Activity during a Turn other than the Worker's own, in seconds, and GPU readings.
+
+    ``steal_s`` and ``foreign_s`` are of the ``cores`` that this process may use; None, in older Runs: of all.
+    """
 
     wall_s: float
     steal_s: float | None
@@ -47,6 +51,7 @@ class Noise(Struct, frozen=True):
     temp_c: float | None = None
     watts: float | None = None
     others: int | None = None
+    cores: int | None = None
 
 
 class Control(NamedTuple):
@@ -54,7 +59,7 @@ class Control(NamedTuple):
 
     control_cpu_ns: int
     control_mem_ns: int
-    load1: float
+    load1: float | None
     mhz: float | None
     temp_c: float | None
 
@@ -63,7 +68,7 @@ class Snapshot(NamedTuple):
     """Monotonic counters in seconds, and GPU readings as in ``Noise``."""
 
     wall_s: float
-    busy_s: float
+    busy_s: float | None
     steal_s: float | None
     psi_s: float | None
     throttled: float | None
@@ -73,24 +78,39 @@ class Snapshot(NamedTuple):
     temp_c: float | None = None
     reasons: int | None = None
     others: int | None = None
+    cores: int | None = None
 
 
 def snapshot(device: str) -> Snapshot:
     """The counters and readings now; taken at both ends of a Turn."""
-    cpu = psutil.cpu_times()
-    idle = cpu.idle + getattr(cpu, "iowait", 0.0)
+    cores = cores_times()
     read = gpu.read(device)
     pids = read.pop("pids")
     return Snapshot(
         wall_s=time.monotonic(),
-        busy_s=sum(cpu[:8]) - idle - getattr(cpu, "steal", 0.0),  # user time includes guest time
-        steal_s=getattr(cpu, "steal", None),
+        busy_s=sum(map(_busy_s, cores)) if cores else None,
+        steal_s=sum(core.steal for core in cores) if cores and hasattr(cores[0], "steal") else None,
         psi_s=_pressure(),
         throttled=_throttled(),
         suspended_s=_suspended(),
         **read,
         others=count_others(pids),
+        cores=len(cores) or None,
     )
+
+
+def cores_times() -> list[Any]:
+    """CPU times of each core that this process may use; of all where the system counts others. Empty if unknown."""
+    with contextlib.suppress(Exception):  # psutil passes on any error of the system's files
+        times = psutil.cpu_times(percpu=True)
+        ours = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(len(times))
+        return [times[number] for number in ours] if ours[-1] < len(times) else times
+    return []
+
+
+def _busy_s(core: Any) -> float:
+    """Seconds in which a core computed; user time includes guest time."""
+    return float(sum(core[:8]) - core.idle - getattr(core, "iowait", 0.0) - getattr(core, "steal", 0.0))
 
 
 def count_others(pids: Sequence[int] | None) -> int | None:
@@ -120,7 +140,7 @@ def between(before: Snapshot, after: Snapshot, own_s: float) -> Noise:
     return Noise(
         wall_s=after.wall_s - before.wall_s,
         steal_s=growth("steal_s"),
-        foreign_s=max(0.0, after.busy_s - before.busy_s - own_s),
+        foreign_s=None if (busy_s := growth("busy_s")) is None else max(0.0, busy_s - own_s),
         psi_s=growth("psi_s"),
         throttled=growth("throttled"),
         suspended_s=growth("suspended_s"),
@@ -129,23 +149,25 @@ def between(before: Snapshot, after: Snapshot, own_s: float) -> Noise:
         temp_c=fold_known("temp_c", max),
         watts=fold_known("watts", statistics.fmean),
         others=fold_known("others", max),
+        cores=before.cores,
     )
 
 
 def percentages(turns: Sequence[Noise]) -> dict[str, float | None]:
     """Noise summed over Turns, in percent; None below one second, too short for 10 ms ticks."""
-    wall, cores = sum(turn.wall_s for turn in turns), os.cpu_count() or 1
+    wall = sum(turn.wall_s for turn in turns)
+    cores_wall = sum(turn.wall_s * (turn.cores or os.cpu_count() or 1) for turn in turns)
 
-    def share(name: str, per: float) -> float | None:
+    def share(name: str, of: float) -> float | None:
         values = [getattr(turn, name) for turn in turns]
         if wall < 1 or any(value is None for value in values):
             return None
-        return 100 * float(sum(values)) / (wall * per)
+        return 100 * float(sum(values)) / of
 
     return {
-        "steal_pct": share("steal_s", cores),
-        "foreign_cpu_pct": share("foreign_s", cores),
-        "psi_some_pct": share("psi_s", 1),
+        "steal_pct": share("steal_s", cores_wall),
+        "foreign_cpu_pct": share("foreign_s", cores_wall),
+        "psi_some_pct": share("psi_s", wall),
     }
 
 
@@ -184,7 +206,7 @@ def control() -> Control:
     source, target = _buffers()
     _, (cpu_ns,) = measure(lambda: sum(range(10**6)), lambda out: None, 1)
     _, (mem_ns,) = measure(lambda: np.copyto(target, source), lambda out: None, 1)
-    return Control(cpu_ns, mem_ns, os.getloadavg()[0], _mhz(), _temperature())
+    return Control(cpu_ns, mem_ns, load_1min(), _mhz(), _temperature())
 
 
 def control_off(controls: Sequence[Any]) -> set[int]:
@@ -213,22 +235,21 @@ def _reasons(turns: Sequence[Noise]) -> int:
 
 
 def _parents(pid: int) -> list[int]:
-    with contextlib.suppress(psutil.Error):
+    with contextlib.suppress(psutil.Error, OSError):
         return [parent.pid for parent in psutil.Process(pid).parents()]
     return []
 
 
 def _pressure() -> float | None:
     """Seconds in which some task waited for a CPU."""
-    text = read_text("/proc/pressure/cpu")
-    return int(text.splitlines()[0].rpartition("total=")[2]) / 1e6 if text else None
+    total = re.search(r"^some .*total=(\d+)", read_text("/proc/pressure/cpu") or "")
+    return int(total[1]) / 1e6 if total else None
 
 
 def _throttled() -> float | None:
-    for line in (read_text("/sys/fs/cgroup/cpu.stat") or "").splitlines():
-        if line.startswith("nr_throttled"):
-            return float(line.split()[1])
-    return None
+    """How often a CPU quota stopped this process's cgroup or one above it."""
+    counts = [re.search(r"^nr_throttled (\d+)", read_text(folder / "cpu.stat") or "", re.M) for folder in cgroups()]
+    return sum(float(count[1]) for count in counts if count) if any(counts) else None
 
 
 def _suspended() -> float | None:
@@ -255,5 +276,7 @@ def _mhz() -> float | None:
 
 def _temperature() -> float | None:
     """The hottest CPU sensor."""
-    sensors: dict[str, list[Any]] = getattr(psutil, "sensors_temperatures", dict)()
-    return max((sensor.current for name in SENSORS for sensor in sensors.get(name, ())), default=None)
+    with contextlib.suppress(Exception):  # psutil passes on any error of the system's files
+        sensors: dict[str, list[Any]] = getattr(psutil, "sensors_temperatures", dict)()
+        return max((sensor.current for name in SENSORS for sensor in sensors.get(name, ())), default=None)
+    return None

@@ -141,14 +141,14 @@ def _machine_rows(report: EnvReport) -> Iterator[tuple[str, str]]:
     machine, measured, cards = report.machine, report.noise, report.gpu
     yield "cpu", machine.cpu
     yield "cores", f"{machine.usable_cores} of {machine.cores} usable"
-    yield "memory", f"{(machine.memory_mib or 0) / 1024:.1f} GiB"
+    yield "memory", "unknown" if machine.memory_mib is None else f"{machine.memory_mib / 1024:.1f} GiB"
     yield (
         "system",
         (machine.system or "")
         + {True: ", a virtual machine", False: ", no virtual machine", None: ""}[machine.virtual],
     )
     yield "governor", machine.governor or "unknown"
-    yield "load", f"{machine.load_1min:.2f} over the last minute"
+    yield "load", "unknown" if machine.load_1min is None else f"{machine.load_1min:.2f} over the last minute"
     if measured.steal_pct is not None:
         yield "stolen", f"{measured.steal_pct:.1f} % of the CPU time in {measured.wall_s:.0f} s"
     yield (

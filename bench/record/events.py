@@ -252,7 +252,7 @@ class Control(OfRound, frozen=True, tag="control"):
 
     control_cpu_ns: Count
     control_mem_ns: Count
-    load1: float
+    load1: float | None
     mhz: float | None
     temp_c: float | None
 

@@ -129,7 +129,7 @@ def _device_copy_rate(build: Builder, how: Callable[[int], Build]) -> float:
 def low_precision_hardware() -> bool | None:
     """Whether the CPU has bf16 instructions; None if unknown."""
     try:
-        flags = Path("/proc/cpuinfo").read_text()
+        flags = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
         return None
     words = re.search(r"^(flags|Features)\s*:(.*)$", flags, re.MULTILINE)
@@ -139,7 +139,7 @@ def low_precision_hardware() -> bool | None:
 def libraries() -> list[Library]:
     """Loaded shared libraries that affect speed, sorted by file name."""
     try:
-        maps = Path("/proc/self/maps").read_text()
+        maps = Path("/proc/self/maps").read_text(errors="replace")
     except OSError:
         return []
     paths = {line.split(maxsplit=5)[5] for line in maps.splitlines() if line.count(" ") >= 5 and "/" in line}
@@ -175,7 +175,8 @@ def reset_high_water() -> bool:
 def high_water() -> int | None:
     """Peak resident memory of this process in bytes, None if unknown. Not getrusage: a child inherits its peak."""
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(errors="replace")
     except OSError:
         return None
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    peak = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)  # gVisor has no such line
+    return int(peak[1]) * 1024 if peak else None

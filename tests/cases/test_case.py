@@ -108,7 +108,7 @@ def test_modes_go_to_the_framework_that_has_them():
         (lambda: parse_count("--rounds", "1.5"), "--rounds: expected a whole number, at least 1, found '1.5'"),
         (
             lambda: Axes(**DEFAULTS, size=10).cases(),
-            "tutorial at 10 pixels: pool1: a 3x3 window needs at least 3 pixels, found 2; choose a larger input size",
+            "size 10 is too small: expected for tutorial at least 28 pixels",
         ),
     ],
 )
@@ -137,7 +137,9 @@ class TestChecked:
             ({"weights": "<script>"}, "weights: expected a word, found '<script>'"),
             ({"batch": 0}, "batch: expected a whole number, at least 1, found 0"),
             ({"size": -5}, "size: expected a whole number, at least 1, found -5"),
-            ({"size": 1}, "owt at 1 pixels: "),
+            ({"size": 0}, "size: expected a whole number, at least 1, found 0"),
+            ({"size": 1}, "size 1 is too small: expected for owt at least "),
+            ({"size": 1, "variant": "owt.fc8"}, "size 1 is too small: expected for owt.fc8 at least "),
         ],
     )
     def test_invalid_case_read_back_is_refused(self, changes, message):

@@ -154,6 +154,15 @@ def test_a_batch_named_twice_is_one_case():
     assert result.stdout.count("-b2-forward") == 1
 
 
+def test_layers_at_a_size_too_small_for_some_variants_prints_the_others_and_names_the_least_sizes():
+    result = invoke("layers", "--variant", "owt,half_width", "--size", "55")
+    least = VARIANTS["owt"].least_size
+    assert result.exit_code == 2
+    assert "half_width, 55 px" in result.stdout
+    assert "owt" not in result.stdout
+    assert result.stderr == f"alexnet-bench: size 55 is too small: expected for owt at least {least} pixels\n"
+
+
 def test_the_table_of_layers_needs_no_framework(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert invoke("layers", "--variant", "owt").exit_code == 0

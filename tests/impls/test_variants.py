@@ -7,7 +7,7 @@ import math
 import pytest
 from paths import ROOT
 
-from impls.layers import BatchNorm, Conv, Dropout, Lrn, Relu
+from impls.layers import BatchNorm, Conv, Dropout, LayerError, Lrn, Relu
 from impls.variants import VARIANTS, Variant
 
 WITNESS = list(csv.DictReader((ROOT / "tests/data/layers.csv").read_text().splitlines()))
@@ -41,6 +41,14 @@ def test_every_row_is_the_published_one_in_the_published_order(name):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_totals_are_the_published_ones(name):
     assert (VARIANTS[name].params, VARIANTS[name].macs) == TOTALS[name]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_one_pixel_below_the_least_size_a_window_does_not_fit(name):
+    least = VARIANTS[name].least_size
+    assert VARIANTS[name].resized(least).placed()
+    with pytest.raises(LayerError):
+        VARIANTS[name].resized(least - 1).placed()
 
 
 def test_keras_bn_has_the_total_of_its_articles_summary():

@@ -84,6 +84,16 @@ class TestDifference:
 
 
 class TestPercent:
+    def test_only_the_cores_that_are_ours_are_read_and_judged(self, monkeypatch):
+        core = psutil.cpu_times()._replace
+        busy = dict.fromkeys(psutil.cpu_times()._fields, 0.0)
+        times = iter([[core(**busy)] * 4, [core(**busy | {"user": ran}) for ran in (9.0, 9.0, 1.0, 0.0)]])
+        monkeypatch.setattr(psutil, "cpu_times", lambda percpu: next(times))
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3}, raising=False)
+        moved = replace(noise.between(noise.snapshot("cpu"), noise.snapshot("cpu"), 0.0), wall_s=2.0)
+        assert (moved.cores, moved.foreign_s) == (2, 1.0)
+        assert noise.percentages([moved])["foreign_cpu_pct"] == 25.0
+
     def test_percent_are_of_all_cores_over_the_turns_own_time(self):
         found = noise.percentages([turn(steal_s=0.2 * CORES), turn(), turn(), turn(busy_s=0.4 * CORES, psi_s=1.0)])
         assert found == pytest.approx({"steal_pct": 2.5, "foreign_cpu_pct": 5.0, "psi_some_pct": 12.5})

@@ -99,3 +99,10 @@ def test_a_framework_that_got_in_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
     assert probe.other_frameworks("jax") == ["torch"]
     assert probe.other_frameworks("torch") == []
+
+
+@pytest.mark.parametrize("text", [b"", b"Name:\tpython\n", b"\xff/lib\n", b"model name\t: x\n"])
+def test_a_system_file_without_what_is_looked_for_makes_it_unknown(text, tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(text)
+    monkeypatch.setattr(probe, "Path", lambda path: tmp_path / "file")
+    assert (probe.high_water(), probe.low_precision_hardware(), probe.libraries()) == (None, None, [])
