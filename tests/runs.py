@@ -142,7 +142,7 @@ def make(
     """
     folder.mkdir(parents=True, exist_ok=True)
     journal, dice, clock = Journal(folder), random.Random(seed), itertools.count(1)
-    journal.add(event("run", **head(cases, protocol or Protocol(rounds=rounds), ab, **header)))
+    journal.add(event("run", **head(cases, protocol or Protocol(rounds=rounds, iterations=4 * cycles), ab, **header)))
     now = next(clock)
     for number, group in enumerate(groups(cases)):
         first = group[0]
@@ -193,7 +193,11 @@ def aa_runs(
 
 def changed(run: Run, *added: dict, without: tuple[str, ...] = ()) -> Run:
     """The Run with events added before its first stop, and without events named in ``without``."""
-    events = [line for line in map(msgspec.to_builtins, run.events) if line["event"] not in without]
+    events = [
+        {name: value for name, value in msgspec.to_builtins(event).items() if name not in ("number", "time")}
+        for event in run.events
+        if event.__struct_config__.tag not in without
+    ]
     at = next((i for i, line in enumerate(events) if line["event"] == "stop"), len(events))
     lines = [json.dumps(line) + "\n" for line in [*events[:at], *added, *events[at:]]]
     (run.folder / "run.jsonl").write_text("".join(lines))

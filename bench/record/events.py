@@ -1,5 +1,6 @@
 """Events: the lines of run.jsonl as typed records, one class per ``event``; decoding a line validates it."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
@@ -139,8 +140,11 @@ class LayerRow(Struct, frozen=True):
     reported_state: int
 
 
-class Event(Struct, frozen=True, tag_field="event"):
-    """One line of run.jsonl."""
+class Event(Struct, frozen=True, tag_field="event", kw_only=True):
+    """One line of run.jsonl; ``number`` counts from 0 and ``time`` is when it was written (UTC), both None before."""
+
+    number: int | None = None
+    time: datetime | None = None
 
 
 class OfRound(Event, frozen=True):

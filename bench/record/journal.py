@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct, structs
 
 from bench import UsageError
 from bench.record.events import Event
@@ -26,12 +27,20 @@ class Journal:
         self.path = folder / "run.jsonl"
         self.broken = False
         try:
+            self.number = _next_number(self.path)
             self.file = self.path.open("ab", buffering=0)
         except OSError as error:
             raise UsageError(f"cannot write to {self.path}: {error.strerror}") from error
 
     def add(self, event: Event) -> None:
-        line = msgspec.json.encode(event) + b"\n"
+        """Append an event with its number and the time. Raises UsageError if it is not on the disk."""
+        numbered = structs.replace(event, number=self.number, time=datetime.now(UTC))
+        line = msgspec.json.encode(numbered) + b"\n"
+        if not os.fstat(self.file.fileno()).st_nlink:
+            self.broken = True
+            raise UsageError(
+                f"{self.path} was removed while the Run was measured: nothing more can be kept; start again"
+            )
         size = self.file.seek(0, os.SEEK_END)
         try:
             written = self.file.write(line)
@@ -45,6 +54,7 @@ class Journal:
                 f"cannot write to {self.path}: {error.strerror}; what was measured before is kept: free disk space, "
                 f"then continue with `alexnet-bench run --resume {self.path.parent}`"
             ) from error
+        self.number += 1
 
     def cut_torn_line(self) -> int:
         """Remove an unfinished last line, so that the next event starts a line; return its length in bytes."""
@@ -56,6 +66,20 @@ class Journal:
     def _cut(self, size: int) -> None:
         with contextlib.suppress(OSError):  # else a torn line stays at the end, which readers skip
             self.file.truncate(size)
+
+
+class _Numbered(Struct):
+    number: int | None = None
+
+
+def _next_number(path: Path) -> int:
+    """The number after that of the last event; of a file without numbers, the number of its lines."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    for line in reversed(lines):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            number = msgspec.json.decode(line, type=_Numbered).number
+            return len(lines) if number is None else number + 1
+    return len(lines)
 
 
 def new_folder(out: Path, name: str) -> Path:

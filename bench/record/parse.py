@@ -39,7 +39,9 @@ def parse_event(line: bytes, schema: int = SCHEMA) -> Event:
     try:
         text = line.decode()  # msgspec does not check the bytes of unknown fields
         try:
-            return _DECODER.decode(text)
+            if schema == SCHEMA or b'"block"' not in line:
+                return _DECODER.decode(text)
+            raise msgspec.ValidationError  # a block of schema 4 has a field that must not be ignored
         except msgspec.ValidationError:
             if schema == SCHEMA:
                 raise

@@ -12,7 +12,10 @@ from bench import UsageError
 from bench.cases.case import Case, check_cases, groups
 from bench.machine import noise
 from bench.record import events
+from bench.record.account import Line, account
 from bench.record.events import (
+    Block,
+    BlockStop,
     Control,
     Event,
     Failed,
@@ -58,7 +61,9 @@ class Recording:
         self.folder = folder
         self.cache: dict[Callable[..., Any], dict[str, Any]] = {}
         self.problems: list[str] = []
-        self.events = list(self._read())
+        file = folder / "run.jsonl"
+        self.events, problems, gaps = account(list(self._read(file)))
+        self.problems += [f"{file}: {problem}" for problem in problems]
         heads = self.events_of(Header)
         if not heads:
             why = f" ({self.problems[0]})" if self.problems else ""
@@ -77,11 +82,13 @@ class Recording:
         self.voided = {event.place for event in self.events_of(Void)}
         ends = self.counted(RoundEnd)
         self.disturbed = {(event.group, event.round): event.disturbed for event in ends if event.disturbed}
-        self.turns = [turn for turn in self.counted(Turn) if self.group_of.get(turn.case_id) == turn.group]
-        self.failed = {event.case_id: event.reason for event in reversed(self.events_of(Failed))}
+        turns = [turn for turn in self.counted(Turn) if self.group_of.get(turn.case_id) == turn.group]
+        self.lacking = self._lacking(turns, gaps)
+        self.turns = [turn for turn in turns if (turn.case_id, turn.round) not in self.lacking]
+        unexplained = "it failed and did not say why"
+        self.failed = {event.case_id: event.reason or unexplained for event in reversed(self.events_of(Failed))}
 
-    def _read(self) -> Iterator[Event]:
-        file = self.folder / "run.jsonl"
+    def _read(self, file: Path) -> Iterator[Line]:
         try:
             *lines, torn = file.read_bytes().split(b"\n")
         except OSError as error:
@@ -91,11 +98,34 @@ class Recording:
         self._check_schema(schema)
         for number, line in enumerate(lines, 1):
             try:
-                yield parse_event(line, schema)
+                yield Line(number, line, parse_event(line, schema))
             except Foreign as error:
                 self.problems.append(f"{file}, line {number}: {error}; left out")
         if torn:  # even if it is a whole event: ``add`` did not return, and --resume removes it
             self.problems.append(f"{file}, line {len(lines) + 1}: cut off; left out")
+
+    def _lacking(self, turns: Sequence[Turn], gaps: set[tuple[int, int]]) -> set[tuple[str, int]]:
+        """Cases and completed Rounds that lack events, which do not count; adds a problem for each.
+
+        Where events have no numbers, as in schema 4, samples are counted.
+        """
+        samples: dict[tuple[str, int], int] = {}
+        for turn in turns:
+            key = turn.case_id, turn.round
+            samples[key] = samples.get(key, 0) + max(0, len(turn.ns) - turn.lead)
+        short = {(block.case_id, block.round) for block in self.counted(Block) if block.stop == BlockStop.TIME_CAP}
+        foreign = {case.id for case in self.cases if case.foreign}
+        lacking = set()
+        for (case_id, round_), count in samples.items():
+            place = self.group_of[case_id], round_
+            if place not in self.finished_rounds or case_id in foreign:
+                continue
+            planned = self.protocol.iterations if self.head.number is None and (case_id, round_) not in short else 0
+            if place in gaps or count < planned:
+                lacking.add((case_id, round_))
+                found = f"has {count} of {planned} samples" if count < planned else "lacks events"
+                self.problems.append(f"{self.folder}: Round {round_ + 1} of {case_id} {found}: not counted")
+        return lacking
 
     def _check_schema(self, schema: int) -> None:
         if schema > events.SCHEMA:

@@ -61,5 +61,5 @@ def invalid_reason(run: Recording, case: Case) -> str:
             return f"conditions changed while it was timed: {changes}"
     summary = run.summary(case)
     if summary is None:
-        return "not measured"
+        return "run.jsonl lacks turns of its Rounds" if case.id in dict(run.lacking) else "not measured"
     return pruned_fault(ceiling.independent_peak_fraction(run, case, summary))

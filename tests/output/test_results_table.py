@@ -114,7 +114,7 @@ def test_a_single_round_and_thread_are_counted_as_one(tmp_path):
     one_thread = changed(run, without=("worker",))
     (group,) = results_of(one_thread, []).groups
     assert f"{group.subject}: {group.extent}" == (
-        "owt, 224 px, batch 8, cpu (1 thread), fp32: 1 Round x 10 after 10 burn-in"
+        "owt, 224 px, batch 8, cpu (1 thread), fp32: 1 Round x 4 after 10 burn-in"
     )
 
 

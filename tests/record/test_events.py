@@ -5,13 +5,14 @@ import json
 import msgspec
 import pytest
 from click.testing import CliRunner
-from runs import A, B, head, make, turn, worker
+from runs import A, B, event, head, make, turn, worker
 
 from bench import UsageError
 from bench.cases.protocol import Protocol
 from bench.commands.cli import main
 from bench.output import run_table
 from bench.record.events import SCHEMA, End, Header
+from bench.record.journal import Journal
 from bench.record.pairs import within
 from bench.record.parse import OLDEST
 from bench.record.run import Run
@@ -195,18 +196,68 @@ def test_an_event_twice_counts_no_sample_twice(tmp_path):
     first = next(i for i, one in enumerate(lines) if b'"event":"turn"' in one)
     path.write_bytes(b"".join([*lines[: first + 1], *lines[first:]]))
     run = Run(tmp_path)
-    assert run.samples_by_round(A)[0] == [1000, 1000]  # of the second turn; two Workers cannot both have had that time
-    assert [pair.ratio.rounds for pair in within(run)] == [4]
+    assert run.problems == [f"{path}: 1 of its lines occur twice: read once"]
+    assert run.samples_by_round(A)[0] == [1000] * 4
+    assert [pair.ratio.rounds for pair in within(run)] == [5]
 
 
-def test_every_line_doubled_leaves_a_run_that_is_read(tmp_path):
-    make(tmp_path)
+def test_every_line_doubled_is_the_same_run(tmp_path):
+    rows = make(tmp_path).rows()
+    path = tmp_path / "run.jsonl"
+    data = path.read_bytes()
+    for doubled in (data + data, b"".join(line + line for line in data.splitlines(keepends=True))):
+        path.write_bytes(doubled)
+        assert Run(tmp_path).rows() == rows
+
+
+def test_lines_out_of_order_are_read_by_their_numbers(tmp_path):
+    rows = make(tmp_path).rows()
     path = tmp_path / "run.jsonl"
     first, *rest = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(first + b"".join(one + one for one in rest))
+    path.write_bytes(first + b"".join(reversed(rest)))
     run = Run(tmp_path)
-    run.write()
-    assert [row["invalid_reason"] for row in run.rows()] == ["not measured"] * 2
+    assert run.problems == [f"{path}: its lines are out of order: read in the order of their numbers"]
+    assert run.rows() == rows
+
+
+def test_a_round_beside_missing_lines_does_not_count(tmp_path):
+    make(tmp_path)
+    path = tmp_path / "run.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    gone = next(i for i, line in enumerate(lines) if '"event":"turn"' in line and '"round":2' in line)
+    path.write_text("".join(lines[:gone] + lines[gone + 1 :]))
+    run = Run(tmp_path)
+    assert run.problems[0] == f"{path}: 1 of its events are missing: Rounds beside them are not counted"
+    assert f"{tmp_path}: Round 3 of {A.id} lacks events: not counted" in run.problems
+    assert list(run.samples_by_round(A)) == [0, 1, 3, 4]
+
+
+def test_another_event_with_the_number_of_one_is_left_out(tmp_path):
+    rows = make(tmp_path).rows()
+    path = tmp_path / "run.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    turn = next(line for line in lines if '"event":"turn"' in line)
+    path.write_text("".join([*lines, turn.replace('"lead":1', '"lead":0')]))
+    run = Run(tmp_path)
+    assert run.problems == [f"{path}: line {len(lines) + 1}: another event has its number; left out"]
+    assert run.rows() == rows
+
+
+def test_events_are_numbered_and_timed_also_after_a_resume(tmp_path):
+    make(tmp_path)
+    Journal(tmp_path).add(event("failed", case_id=A.id, reason=""))
+    events = Run(tmp_path).events
+    assert [one.number for one in events] == list(range(len(events)))
+    times = [one.time for one in events]
+    assert times == sorted(times)
+    assert times[0].utcoffset().total_seconds() == 0
+
+
+def test_a_case_that_failed_without_a_reason_is_not_valid(tmp_path):
+    make(tmp_path)
+    Journal(tmp_path).add(event("failed", case_id=A.id, reason=""))
+    row = Run(tmp_path).row(A)
+    assert (row["valid"], row["invalid_reason"]) == (False, "it failed and did not say why")
 
 
 def test_several_foreign_lines_are_reported_in_order(tmp_path):

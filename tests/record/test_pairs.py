@@ -10,6 +10,7 @@ from bench.cases.protocol import Protocol
 from bench.output import run_table
 from bench.record import pairs
 from bench.record.aa_runs import spread_of
+from bench.record.events import Turn
 from bench.record.journal import Journal
 from bench.record.pairs import between, within
 from bench.record.run import Run
@@ -63,10 +64,12 @@ class TestWithin:
 
     def test_cases_that_were_never_in_one_round_are_missing(self, tmp_path):
         run = make(tmp_path)
-        lines = run.folder.joinpath("run.jsonl").read_text().splitlines(keepends=True)
-        odd = [x for x in lines if not ('"event":"turn"' in x and B.id in x)]
-        run.folder.joinpath("run.jsonl").write_text("".join(odd))
-        Journal(tmp_path).add(event("turn", **turn(B, [10, 10], 10**13, round=9)))
+        events = [event for event in run.events if not (isinstance(event, Turn) and event.case_id == B.id)]
+        run.folder.joinpath("run.jsonl").unlink()
+        whole = Journal(tmp_path)
+        for each in events:
+            whole.add(each)
+        whole.add(event("turn", **turn(B, [10, 10], 10**13, round=9)))
         pair = pair_of(within(Run(tmp_path)))
         assert (pair.word, pair.reason) == ("MISSING", "no Round has a whole cycle of both")
 

@@ -95,12 +95,6 @@ def test_a_failed_case_keeps_its_reason_and_loses_its_ratio(tmp_path):
     assert (row["valid"], row["invalid_reason"], row["stop_reason"]) == (False, "killed by SIGKILL", "failed")
 
 
-def test_a_case_that_is_unequal_after_timing_is_invalid(tmp_path):
-    journal(tmp_path)
-    Journal(tmp_path).add(event("block", **block(A, fault="disagrees: loss is not finite")))
-    assert Run(tmp_path).row(A)["invalid_reason"] == "after it was timed it disagrees: loss is not finite"
-
-
 def test_a_case_that_retraced_while_timed_is_invalid(tmp_path):
     journal(tmp_path)
     changed = {"traces": [{"forward": 1}, {"forward": 2}]}

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from paths import ROOT
 from runs import A, B, make
 
+from bench.cases.protocol import Protocol
 from bench.commands.cli import main
 from bench.record.events import BlockStop, Worker
 from bench.record.pairs import within
@@ -20,6 +21,7 @@ def downgraded(folder, *lines):
     """The same Run in schema 4, with these lines appended."""
     events = [json.loads(line) for line in (folder / "run.jsonl").read_text().splitlines()]
     for event in events:
+        del event["number"], event["time"]
         if event["event"] == "run":
             event["schema"] = 4
         if event["event"] == "worker":
@@ -40,7 +42,7 @@ def downgraded(folder, *lines):
 
 
 def test_a_run_of_schema_4_has_the_figures_and_verdicts_of_schema_5(tmp_path):
-    new = make(tmp_path, rounds=6, disturbed=[1])
+    new = make(tmp_path, rounds=6, disturbed=[1], protocol=Protocol(rounds=6, iterations=4))
     rows, verdicts = new.rows(), [pair.as_json() for pair in within(new)]
     old = downgraded(tmp_path)
     assert (old.head.schema, new.head.schema) == (4, 5)
@@ -107,3 +109,30 @@ def test_a_run_of_schema_4_survives_export_and_ingest_byte_for_byte(tmp_path):
     assert (found["run"]["event"], found["run"]["schema"], len(found["cases"])) == ("run", 4, 6)
     (folder,) = (path.parent for path in tmp_path.glob("*/run.jsonl"))
     assert (folder / "run.jsonl").read_bytes() == (REFERENCE / "run.jsonl").read_bytes()
+
+
+def test_a_fault_after_timing_fails_the_case(tmp_path):
+    make(tmp_path, [A])
+    place = {"group": 0, "round": 4, "attempt": 0, "case_id": A.id, "changed": {}, "stop": "count"}
+    run = downgraded(tmp_path, json.dumps({"event": "block", "fault": "disagrees: loss is not finite"} | place))
+    assert run.row(A)["invalid_reason"] == "after it was timed it disagrees: loss is not finite"
+
+
+def test_a_round_without_half_of_its_turns_does_not_count(tmp_path):
+    lines = (ROOT / "results/reference/aa-1/run.jsonl").read_text().splitlines(keepends=True)
+    turns = [number for number, line in enumerate(lines) if json.loads(line)["event"] == "turn"]
+    (tmp_path / "run.jsonl").write_text("".join(line for i, line in enumerate(lines) if i not in turns[::2]))
+    run = Run(tmp_path)
+    case = run.cases[0]
+    assert run.invalid_reason(case) == "run.jsonl lacks turns of its Rounds"
+    assert f"{tmp_path}: Round 1 of {case.id} has 80 of 160 samples: not counted" in run.problems
+
+
+def test_lines_that_stand_twice_are_read_once(tmp_path):
+    whole = Run(ROOT / "results/reference/aa-1")
+    lines = (whole.folder / "run.jsonl").read_text().splitlines(keepends=True)
+    turns = [line for line in lines if json.loads(line)["event"] == "turn"]
+    (tmp_path / "run.jsonl").write_text("".join(lines[:-2] + turns[:40] + lines[-2:]))
+    run = Run(tmp_path)
+    assert run.problems == [f"{tmp_path / 'run.jsonl'}: 40 of its lines occur twice: read once"]
+    assert [run.samples(case) for case in run.cases] == [whole.samples(case) for case in whole.cases]
