@@ -7,17 +7,15 @@ from paths import ROOT
 
 #: The passes of the null Net, and passes of 4 ms to replace them.
 PASSES = """    def forward(self) -> Any:
-        return None
-
-    def forward_backward(self) -> Any:
-        return None
+        self.turn = 1 - self.turn
+        return self.turn
 """
 SPINNING = """    def forward(self) -> Any:
         until = time.perf_counter_ns() + 4_000_000
         while time.perf_counter_ns() < until:
             pass
-
-    forward_backward = forward
+        self.turn = 1 - self.turn
+        return self.turn
 """
 
 

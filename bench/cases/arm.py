@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from bench.cases.parse import (
     refuse_visible,
     resolve_interpreter,
 )
+from bench.machine import code
 from bench.worker.guest import Guest, read_nets
 from impls import FRAMEWORKS
 
@@ -199,12 +199,8 @@ def read_package(text: str) -> Package:
 
 
 def package_hash(folder: Path) -> str:
-    """Hash of the names and contents of all *.py files below a folder, eight hex digits."""
-    sha256 = hashlib.sha256()
+    """Hash of the names and contents of all sources below a folder, eight hex digits."""
     try:
-        for path in sorted(folder.rglob("*.py")):
-            source = path.read_bytes()
-            sha256.update(f"{path.relative_to(folder).as_posix()}\0{len(source)}\0".encode() + source)
+        return code.hash_of([folder])[:8]
     except OSError as error:
         raise UsageError(f"--ab impls: cannot read {error.filename}: {error.strerror}; check it") from error
-    return sha256.hexdigest()[:8]

@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-import bench
 from bench import UsageError
 from bench.cases.parse import option_name
 from bench.commands import requests
@@ -90,8 +89,18 @@ def parameter(field: str, declared: Declaration) -> click.Parameter:
     )
 
 
+def show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    """Print version and identity of the code, and exit."""
+    if asked:
+        code = importlib.import_module("bench.machine.code")
+        click.echo(f"alexnet-bench {code.describe()}")
+        context.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(bench.__version__, prog_name="alexnet-bench")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=show_version, help="Show the version."
+)
 def main() -> None:
     """Benchmark equivalent AlexNets in PyTorch, TensorFlow and JAX, after checking that they are equal.
 

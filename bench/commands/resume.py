@@ -107,7 +107,7 @@ def ab_as_before(run: Run, request: RunRequest) -> Ab | None:
 def refuse_other_machine(run: Run, settings: WorkerSettings) -> None:
     """UsageError if the machine or a version differs from that of the Run."""
     then, now = run.head.fingerprint, host.fingerprint()
-    for what in (*MACHINE, "memory_mib", "alexnet_bench"):
+    for what in (*MACHINE, "memory_mib", "alexnet_bench", "code"):
         before, after = getattr(then, what), getattr(now, what)
         if before != after:
             raise UsageError(f"--resume: the Run was made with {what} {before}, found {after}: start a new Run")

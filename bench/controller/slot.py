@@ -19,13 +19,12 @@ from bench.machine.noise import Noise
 from bench.record import events
 from bench.record.events import BlockStop, BurnInStop, Place
 from bench.record.journal import Journal
-from bench.worker.messages import CheckSync, Measure, Reload
+from bench.worker.messages import CheckSync, Measure, Reload, slowest_first
 from bench.worker.replies import Conditions, Output
 from bench.worker.timing import steady
 from impls import FRAMEWORKS
 
 READS = 2  # copies of each value that a reading may take
-RELOAD, RELOAD_NS = 2, 2_000_000  # a first pass on new images takes at most 2 iterations and 2 ms
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class Slot:
             reads,
             drawn,
             None if self.limits is None or random_values else Output(pass_.proof),
-            None if drawn is None or plan is None else Reload(plan.seed, RELOAD * self.iteration_ns + RELOAD_NS),
+            None if drawn is None or plan is None else Reload(plan.seed, slowest_first(self.iteration_ns)),
         )
         before = noise.snapshot(self.case.device)
         measured = self.worker.process.ask(request)
@@ -164,21 +163,22 @@ class Slot:
                     for reading, checks in zip(measured.readings, judged, strict=True)
                 ],
                 reload_ns=measured.reload_ns,
+                again_ns=measured.again_ns,
             )
         )
         self.late_ns += [reading.read_ns - READS * reading.copy_ns for reading in measured.readings]
         for reading, checks in zip(measured.readings, judged, strict=True):
             gate.refuse(gate.reading_fault(reading, checks, self.conditions))
-        if request.reload and measured.reload_ns is not None:
-            gate.refuse(gate.reload_fault(measured.reload_ns, request.reload.allowed_ns))
-        self.clock.add(sum(measured.ns) / 1e9, None if reads else around.wall_s, measured.cpu_s)
+        if measured.reload_ns is not None and measured.again_ns is not None:
+            gate.refuse(gate.reload_fault(measured.reload_ns, measured.again_ns))
+        self.clock.add(sum(measured.ns) / 1e9, around.wall_s - measured.aside_ns / 1e9, measured.cpu_s)
         self.session.watcher.on_turn(self.case, self.place, measured.ns[lead:])
         return sum(measured.ns) / 1e9
 
     def check_clock(self) -> None:
         """Raise Disagrees if samples cannot be right by the controller's clock, or too many cores were busy."""
         clock, threads = self.clock, self.session.settings.pinned_threads(self.case)
-        gate.refuse(gate.clock_fault(clock.waited_for_s, clock.wall_s, clock.turns))
+        gate.refuse(gate.clock_fault(clock.samples_s, clock.wall_s, clock.turns))
         if self.late_ns and (FRAMEWORKS[self.case.framework].peer or self.case.guest):  # the null Net has no passes
             gate.refuse(gate.late_fault(min(self.late_ns), self.iteration_ns))
         gate.refuse(gate.cores_fault(clock.cpu_s, clock.samples_s, threads))
@@ -196,22 +196,18 @@ class ReadingPlan:
 
 @dataclass
 class Clock:
-    """Sums of seconds in a Round: all samples and CPU time, and of turns without readings the controller's wait."""
+    """Sums over the turns of a Round, in seconds: samples, the controller's wait for them, and CPU time."""
 
     samples_s: float = 0.0
-    cpu_s: float = 0.0
-    waited_for_s: float = 0.0
     wall_s: float = 0.0
+    cpu_s: float = 0.0
     turns: int = 0
 
-    def add(self, samples_s: float, wall_s: float | None, cpu_s: float) -> None:
-        """Add a turn; ``wall_s`` is None if something was read in it."""
+    def add(self, samples_s: float, wall_s: float, cpu_s: float) -> None:
         self.samples_s += samples_s
+        self.wall_s += wall_s
         self.cpu_s += cpu_s
-        if wall_s is not None:
-            self.waited_for_s += samples_s
-            self.wall_s += wall_s
-            self.turns += 1
+        self.turns += 1
 
 
 def shuffle(slots: Sequence[Slot], dice: random.Random) -> list[Slot]:

@@ -12,13 +12,13 @@ import psutil
 from msgspec import Struct
 
 import bench
-from bench.machine import gpu
+from bench.machine import code, gpu
 
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Fingerprint(Struct, frozen=True, kw_only=True):
-    """Machine and software of a Run; None (never 0) where unknown."""
+    """Machine and software of a Run; None (never 0) where unknown. ``code`` is a digest of bench and impls."""
 
     host: str | None = None
     cpu: str
@@ -32,6 +32,8 @@ class Fingerprint(Struct, frozen=True, kw_only=True):
     gpu_driver: str | None = None
     python: str | None = None
     alexnet_bench: str | None = None
+    code: str | None = None
+    commit: str | None = None
     packages: dict[str, str | None] = {}
     load_1min: float | None = None
 
@@ -82,6 +84,8 @@ def fingerprint() -> Fingerprint:
         gpu_driver=gpu.driver(),
         python=platform.python_version(),
         alexnet_bench=bench.__version__,
+        code=code.digest(),
+        commit=code.commit(),
         packages={name: _version(name) for name in ("numpy", "scipy", "pandas", "matplotlib")},
         load_1min=load_1min(),
     )

@@ -26,8 +26,22 @@ def show(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: float 
         reasons.setdefault(because(pair), []).append(label(pair, candidate is None))
     for reason, labels in reasons.items():
         print_line(f"  {', '.join(labels) if len(labels) < len(pairs) else 'all'}: {reason}")
-    for line in notes(candidate or base, pairs, candidate is None, margin, finds_column=True):
+    for line in [
+        *_code_differs(base, candidate),
+        *notes(candidate or base, pairs, candidate is None, margin, finds_column=True),
+    ]:
         print_line(line, dim=True)
+
+
+def _code_differs(base: Run, candidate: Run | None) -> list[str]:
+    """A sentence if two Runs were made by different code of the harness and the adapters."""
+    if candidate is None:
+        return []
+    made = [(run.head.fingerprint.code, run.head.fingerprint.commit) for run in (candidate, base)]
+    if None in (made[0][0], made[1][0]) or made[0][0] == made[1][0]:
+        return []
+    after, before = (f"{code} (commit {commit})" if commit else str(code) for code, commit in made)
+    return [f"Code of bench and impls: {after}, {before} in the baseline."]
 
 
 def exit_code(pairs: Iterable[Pair], strict: bool = False) -> int:
@@ -128,7 +142,8 @@ def markdown(base: Run, candidate: Run | None, pairs: Sequence[Pair], margin: fl
     lines = [f"**{summary(pairs)}**: {escape(verdicts.caption)}", ""]
     lines += [markdown_table(replace(verdicts, columns=[Column(""), *verdicts.columns], rows=rows)), ""]
     lines += [f"{escape(where)}. Above 1 is slower."]
-    return "\n".join([*lines, *map(escape, notes(run, pairs, within_one, margin, finds_column=True))])
+    below = [*_code_differs(base, candidate), *notes(run, pairs, within_one, margin, finds_column=True)]
+    return "\n".join([*lines, *map(escape, below)])
 
 
 def summary(pairs: Sequence[Pair]) -> str:

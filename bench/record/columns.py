@@ -88,6 +88,7 @@ def _net(value: Callable[[Variant], Any]) -> Callable[[CaseFacts], Any]:
 
 IDS = "the folder's name; the Case with every axis that is not at its default"
 AXES = "the axes, and what they were run on"
+CODE = "digest of bench and impls as they measured it; the commit is in run.jsonl"
 DONE = "Rounds that count, Rounds that noise disturbed, valid samples of those that count, burn-in iterations of all"
 SAMPLES = "over all valid samples; stddev has ddof 1 and is empty for one sample"
 OUTLIERS = "samples beyond 1.5 and 3 interquartile ranges; counted, never dropped"
@@ -131,6 +132,7 @@ COLUMNS: Sequence[Column] = (
     Column("variant", str, AXES, lambda facts: facts.case.variant),
     Column("framework", str, AXES, lambda facts: facts.case.framework),
     Column("framework_version", str, AXES, lambda facts: facts.versions.get(facts.case.framework)),
+    Column("code", str, CODE, lambda facts: facts.run.head.fingerprint.code),
     Column("mode", str, AXES, lambda facts: facts.case.mode),
     Column("device", str, AXES, lambda facts: facts.case.device),
     Column("device_name", str, AXES, lambda facts: facts.device_name),

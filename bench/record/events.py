@@ -56,14 +56,6 @@ class BlockStop(StrEnum):
     TIME_CAP = "time_cap"
 
 
-class Phase(StrEnum):
-    """What an iteration is: burn-in, the first one after another Worker's turn, or a sample."""
-
-    BURN_IN = "burn_in"
-    LEAD = "lead"
-    SAMPLE = "sample"
-
-
 class Place(NamedTuple):
     """Where in a Run something was measured, all counted from 0."""
 
@@ -278,7 +270,8 @@ class Reading(Struct, frozen=True):
 class Turn(Iterations, frozen=True, tag="turn"):
     """The first ``lead`` iterations are not samples; peaks are in bytes.
 
-    ``reload_ns`` is the fastest first pass, not a sample, on images that the Net had not seen.
+    ``reload_ns`` is the duration of a first pass, not a sample, on images that the Net had not seen, and if that took
+    long, ``again_ns`` that of a later pass on them.
     """
 
     cycle: int
@@ -289,6 +282,7 @@ class Turn(Iterations, frozen=True, tag="turn"):
     noise: Noise
     readings: list[Reading] = []
     reload_ns: Count | None = None
+    again_ns: Count | None = None
 
 
 class Block(OfCase, frozen=True, tag="block"):

@@ -4,6 +4,7 @@ import functools
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,6 @@ from bench.record.events import (
     Header,
     Iterations,
     OfRound,
-    Phase,
     Place,
     Resume,
     RoundEnd,
@@ -39,6 +39,14 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 P = TypeVar("P", bound=OfRound)
 R = TypeVar("R", bound="Recording")
+
+
+class Phase(StrEnum):
+    """What an iteration is: burn-in, the first one after another Worker's turn, or a sample."""
+
+    BURN_IN = "burn_in"
+    LEAD = "lead"
+    SAMPLE = "sample"
 
 
 def cached_per_case(method: Callable[[R, Case], T]) -> Callable[[R, Case], T]:

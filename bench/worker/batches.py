@@ -100,7 +100,8 @@ class ParityBatch:
         if stored.shape[1:] != found.shape or not thorough:
             stored = stored if stored.shape[1:] != found.shape else np.stack([sampled(unit) for unit in stored])
             found = sampled(found)
-        return check(CheckKind.GRADIENT, what, found, np.tensordot(self.shares, stored, 1))
+        expected = sum(np.float32(share) * unit for share, unit in zip(self.shares, stored, strict=True) if share)
+        return check(CheckKind.GRADIENT, what, found, np.asarray(expected))
 
     def _check_input_gradient(self, what: str, found: np.ndarray) -> Check:
         """Compare the gradient of each image; unlike that of a parameter, it is not a sum over images.

@@ -68,12 +68,15 @@ class Prover:
         """The batch that the values are nearest to, and the checks against that."""
         state = self.net.state() if values.logits is not None else {}
         by_batch = [
-            batch.gradient_checks(values.loss, values.gradients, thorough)
+            batch.gradient_checks(values.loss, values.gradients, False)
             if values.logits is None
             else batch.logits_checks(values.logits, state)
             for batch in self.batches
         ]
-        return min(enumerate(by_batch), key=lambda each: _distance(each[1]))
+        number, checks = min(enumerate(by_batch), key=lambda each: _distance(each[1]))
+        if thorough and values.logits is None:
+            checks = self.batches[number].gradient_checks(values.loss, values.gradients, True)
+        return number, checks
 
     def prove(self, output: Output, thorough: bool, keep: Path | None) -> tuple[list[Check], GradientCount | None]:
         """Compare a pass on each batch, one after the other; save the values of the first batch in ``keep``.

@@ -189,8 +189,9 @@ class Reading:
 class Measured:
     """Samples of a Turn, CPU seconds of the process, and memory peaks in bytes, None where unknown.
 
-    ``process_peak`` is above what the process held after importing its framework. ``reload_ns`` is the fastest first
-    pass on images that the Net had not seen.
+    ``process_peak`` is above what the process held after importing its framework. ``reload_ns`` is the duration of
+    a first pass on images that the Net had not seen, ``again_ns`` that of a later pass on them; None if not measured.
+    ``aside_ns`` is the time of all readings and reloads.
     """
 
     start_ns: list[int]
@@ -200,6 +201,8 @@ class Measured:
     process_peak: int | None
     readings: list[Reading]
     reload_ns: int | None
+    again_ns: int | None
+    aside_ns: int
 
 
 @dataclass(frozen=True)

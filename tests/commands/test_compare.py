@@ -136,6 +136,16 @@ class TestExitCodes:
             assert json.loads(result.stdout) == nothing
 
 
+def test_code_of_two_runs_is_named_where_it_differs(tmp_path):
+    same = two(tmp_path / "same", 1.0, fingerprint=HOST | {"code": "0123456789ab"})
+    assert "Code of bench and impls" not in invoke(*same).stdout
+    make(tmp_path / "a", fingerprint=HOST | {"code": "0123456789ab", "commit": "feedfeedfeed, changed"})
+    make(tmp_path / "b", fingerprint=HOST | {"code": "ba9876543210"})
+    line = "Code of bench and impls: ba9876543210, 0123456789ab (commit feedfeedfeed, changed) in the baseline."
+    assert line in invoke(tmp_path / "a", tmp_path / "b").stdout.replace("\n", " ")
+    assert line in invoke(tmp_path / "a", tmp_path / "b", "--markdown").stdout
+
+
 class TestConditions:
     @pytest.mark.parametrize(
         ("changes", "allow", "said"),
@@ -144,11 +154,15 @@ class TestConditions:
             ({"fingerprint": HOST | {"cpu": "b CPU"}}, "cpu", "cpu: b CPU, a CPU in the baseline"),
             ({"fingerprint": HOST | {"gpu_driver": "9"}}, "gpu_driver", "gpu_driver: 9, None in the baseline"),
             ({"fingerprint": HOST | {"affinity": "0"}}, "affinity", "affinity: 0, None in the baseline"),
-            ({"protocol": Protocol(burn_in=3)}, "protocol burn_in", "protocol burn_in: 3, 10 in the baseline"),
+            (
+                {"protocol": Protocol(burn_in=3, iterations=4)},
+                "protocol burn_in",
+                "protocol burn_in: 3, 10 in the baseline",
+            ),
             (
                 {"protocol": Protocol(iterations=99)},
                 "protocol iterations",
-                "protocol iterations: 99, 10 in the baseline",
+                "protocol iterations: 99, 4 in the baseline",
             ),
         ],
     )

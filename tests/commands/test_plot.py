@@ -28,7 +28,7 @@ def test_an_unknown_kind_says_which_there_are(tmp_path):
 
 def test_the_help_says_what_each_kind_shows():
     text = " ".join(CliRunner().invoke(main, ["plot", "--help"]).stdout.split())
-    assert all(f"{kind.name}: {kind.help}." in text for kind in KINDS.values())
+    assert all(f"{kind.name}: {kind.help}" in text for kind in KINDS.values())
 
 
 def test_without_a_run_plot_says_how_to_make_one_unless_the_kind_needs_none(tmp_path, monkeypatch):

@@ -201,7 +201,10 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         ("what", "other"),
-        [("host", "another"), ("cpu", "another"), ("system", "another"), ("usable_cores", 999), ("memory_mib", 1)],
+        [
+            *(("host", "another"), ("cpu", "another"), ("system", "another"), ("usable_cores", 999)),
+            *(("memory_mib", 1), ("code", "0123456789ab")),
+        ],
     )
     def test_resume_refuses_another_machine(self, there, what, other):
         edit(there, "run", lambda head: head["fingerprint"].update({what: other}))

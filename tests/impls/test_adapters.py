@@ -11,7 +11,6 @@ from nets import MANY, configured, error, far_from_ties, how
 import impls
 from bench.controller import parity
 from bench.controller.gate import sync_fault
-from bench.worker.replies import SyncLag
 from bench.worker.timing import measure, sync_lag
 from impls import reference
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pool, Relu, place
@@ -326,4 +325,4 @@ def test_without_its_wait_an_adapter_is_caught(pass_):
     net.wait(run())
     _, ns = measure(run, lambda handles: None, 3)
     lag = sync_lag(run, lambda handles: None, net.fetch, min(ns))
-    assert "its wait returns before the device is done" in sync_fault(SyncLag(**lag))
+    assert "its wait returns before the device is done" in sync_fault(lag)

@@ -18,6 +18,7 @@ from bench.record.pairs import Pair
 from bench.stats.ratio import Ratio, judge
 from bench.stats.verdict import Word
 from bench.worker import timing
+from bench.worker.replies import SyncLag
 
 
 def failed(rows):
@@ -47,7 +48,7 @@ class TestChecks:
         assert len(failed(checks.spins())) == 4
 
     def test_a_proof_of_waiting_that_sees_nothing_is_found(self, monkeypatch):
-        monkeypatch.setattr(checks, "sync_lag", lambda *args: {"copy_ns": 0, "allowed_ns": 1})
+        monkeypatch.setattr(checks, "sync_lag", lambda *args: SyncLag(1, copy_ns=0, allowed_ns=1))
         assert failed(checks.missing_sync()) == ["missing waits detected, of 100"]
 
     def test_the_null_cost_is_that_of_a_real_worker(self):
