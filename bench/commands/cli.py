@@ -16,6 +16,7 @@ from bench import UsageError
 from bench.cases.parse import option_name
 from bench.commands import requests
 from bench.commands.options import Declaration, declarations
+from bench.machine.signals import interruptible
 
 #: The request class of each command; its docstring is the help text.
 REQUESTS: dict[str, type] = {
@@ -38,7 +39,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with interruptible():
+                return super().invoke(ctx)
         except UsageError as error:
             click.echo(f"alexnet-bench: {error}", err=True)
             sys.exit(2)

@@ -3,11 +3,9 @@
 import os
 import platform
 import re
-import tempfile
 import time
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import median
 
 from msgspec import structs, to_builtins
@@ -22,6 +20,7 @@ from bench.controller.settings import WorkerSettings, build_of
 from bench.controller.worker_process import WorkerDied
 from bench.machine import gpu, host, noise
 from bench.machine.noise import Snapshot
+from bench.machine.scratch import scratch_folder
 from bench.output import console
 from bench.output.env_table import EnvReport, FrameworkFacts, Gpus, Machine, NoiseFacts, Shell, show
 from bench.worker.messages import DescribeEnvironment, ProbePrecision
@@ -85,8 +84,8 @@ def ask(case: Case, settings: WorkerSettings) -> FrameworkFacts:
         python=None if python else platform.python_version(),
     )
     console.tell(f"starting a {framework} Worker")
-    with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as logs:
-        worker = settings.launch(framework, case, Path(logs))
+    with scratch_folder() as logs:
+        worker = settings.launch(framework, case, logs)
         try:
             ready = worker.wait_until_configured()
             version = str(known) if (known := ready.versions.get(framework)) else facts.version

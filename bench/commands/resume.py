@@ -1,7 +1,6 @@
 """`run --resume`: continue an interrupted Run with its own settings."""
 
 import dataclasses
-import tempfile
 from pathlib import Path
 
 from bench import UsageError
@@ -10,11 +9,11 @@ from bench.commands import profile, results
 from bench.commands.plan import name_guests, read_weights, refuse_with_ab
 from bench.commands.requests import RunRequest
 from bench.controller.rounds import Rounds
-from bench.controller.session import interruptible
 from bench.controller.settings import WorkerSettings
 from bench.controller.worker_process import WorkerDied
 from bench.machine import host
 from bench.machine.lock import lock_devices
+from bench.machine.scratch import scratch_folder
 from bench.output import console
 from bench.output.progress import Progress
 from bench.record.conditions import MACHINE
@@ -31,7 +30,7 @@ def main(folder: Path, request: RunRequest) -> int:
     run = Run(folder)
     if run.head.schema != SCHEMA:
         raise UsageError(f"--resume: the Run is of schema {run.head.schema}, expected {SCHEMA}: start a new Run")
-    with interruptible(), lock_devices([case.device for case in run.cases], console.tell):
+    with lock_devices([case.device for case in run.cases], console.tell):
         run = Run(folder)  # another process may have continued it while this one waited
         if reason := ended(run):
             return show(run, reason, request.as_json)
@@ -112,10 +111,10 @@ def refuse_other_machine(run: Run, settings: WorkerSettings) -> None:
         if before != after:
             raise UsageError(f"--resume: the Run was made with {what} {before}, found {after}: start a new Run")
     known = {worker.worker: worker for worker in run.events_of(Worker)}
-    with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
+    with scratch_folder() as scratch:
         for case in {case.worker: case for case in run.cases if case.worker in known}.values():
             try:
-                worker = settings.start(case.worker, case, Path(scratch))
+                worker = settings.start(case.worker, case, scratch)
             except WorkerDied as died:
                 raise UsageError(f"--resume: {died}") from died
             worker.process.kill()

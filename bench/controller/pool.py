@@ -1,5 +1,6 @@
 """Workers for commands that time nothing: a check before the command starts, and a pool shared by variants."""
 
+import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from bench.cases.arm import describe_arm
 from bench.cases.case import Case
 from bench.controller.settings import WorkerSettings, build_of
 from bench.controller.worker_process import RunningWorker, WorkerDied
+from bench.machine.scratch import scratch_folder
 from bench.worker.messages import Request
 from bench.worker.replies import FaultKind
 
@@ -25,13 +27,13 @@ def preflight(cases: Sequence[Case], settings: WorkerSettings) -> None:
     def needs(case: Case) -> tuple[object, ...]:
         return settings.python(case), settings.package(case), case.framework, case.device
 
-    with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
+    with scratch_folder() as scratch:
         for case in {needs(case): case for case in cases}.values():
             own = settings.package(case)
             if case.device == "cpu" and settings.python(case) is None and own is None:
                 continue
             try:
-                worker = settings.start(case.framework, case, Path(scratch))
+                worker = settings.start(case.framework, case, scratch)
                 if own:
                     worker.precision(build_of(case))
             except WorkerDied as died:
@@ -59,25 +61,26 @@ class WorkerPool:
         self.running: dict[str, RunningWorker] = {}
 
     def __enter__(self) -> "WorkerPool":
-        self.scratch = tempfile.TemporaryDirectory(prefix="alexnet-bench-")
+        self.stack = contextlib.ExitStack()
+        self.scratch = self.stack.enter_context(scratch_folder())
         return self
 
     def __exit__(self, *error: object) -> None:
         for worker in self.running.values():
             worker.process.kill()
-        self.scratch.cleanup()
+        self.stack.close()
 
     def by_variant(self, cases: Sequence[Case]) -> Iterator[tuple[list[Case], Path]]:
         """Yield the Cases of each variant, and a folder for its weights that is removed before the next."""
         for variant in dict.fromkeys(case.variant for case in cases):
-            with tempfile.TemporaryDirectory(dir=self.scratch.name) as folder:
+            with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
                 yield [case for case in cases if case.variant == variant], Path(folder)
 
     def worker(self, case: Case) -> RunningWorker:
         """The Worker of a Case, started if it is not running."""
         name = f"{case.worker}-{case.process_precision}"
         if name not in self.running:
-            self.running[name] = self.settings.start(name, case, Path(self.scratch.name) / "workers")
+            self.running[name] = self.settings.start(name, case, self.scratch / "workers")
         return self.running[name]
 
     def ask(self, case: Case, request: Request[R]) -> R:

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import itertools
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from bench.controller.settings import WorkerSettings
 from bench.controller.slot import Session
 from bench.controller.watcher import Watcher
 from bench.machine import host
+from bench.machine.scratch import scratch_folder
 from bench.record import events, pairs
 from bench.record.events import Place, StopReason
 from bench.record.journal import Journal
@@ -103,19 +103,19 @@ class Rounds:
 
         The journal gets an ``end`` event unless the disk is full.
         """
-        scratch, reason = Path(tempfile.mkdtemp(prefix="alexnet-bench-")), StopReason.FAILED
+        reason = StopReason.FAILED
         try:
-            everything = list(self._groups(scratch))
-            reasons: list[StopReason] = []
-            for together in [everything] if self.protocol.shared_workers else [[group] for group in everything]:
-                reasons += self._measure(together)
-                for group in together:
-                    shutil.rmtree(scratch / str(group.number), ignore_errors=True)
+            with scratch_folder() as scratch:
+                everything = list(self._groups(scratch))
+                reasons: list[StopReason] = []
+                for together in [everything] if self.protocol.shared_workers else [[group] for group in everything]:
+                    reasons += self._measure(together)
+                    for group in together:
+                        shutil.rmtree(scratch / str(group.number), ignore_errors=True)
             reason = next(reason for reason in PRECEDENCE if reason in reasons)
         except KeyboardInterrupt:
             reason = StopReason.INTERRUPTED
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
             if not self.journal.broken:
                 self.journal.add(events.End(reason))
         return reason

@@ -1,8 +1,6 @@
 """Make a Run, interruptible and with exclusive use of its devices."""
 
-import contextlib
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.cases.case import Case
@@ -11,6 +9,7 @@ from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.controller.watcher import Watcher
 from bench.machine.lock import lock_devices
+from bench.machine.signals import interruptible
 from bench.record import journal, selftest_store
 from bench.record.events import StopReason
 
@@ -32,17 +31,3 @@ def measure(
         rounds.write_header(folder.name, name, selftest_store.latest(out))
         reason = rounds.run()
     return folder, reason
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """In this context SIGTERM ends a Run as Ctrl-C does: measurements are kept."""
-
-    def interrupt(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

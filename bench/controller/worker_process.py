@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import secrets
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,12 @@ main(sys.argv[3], *map(int, sys.argv[4:7]))
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 KEPT = ("PATH", "HOME", "TMPDIR", "SYSTEMROOT")
 TAIL_LINES = 20
+#: Variable by which the processes that a Worker starts are recognized.
+MARK = "ALEXNET_BENCH_WORKER_MARK"
+READ_BYTES = 1 << 20
+LONGEST_REPLY = 1 << 28
+LOOK_S = 0.5  # how often a Worker that is silent is looked at
+END_S = 10.0  # for a Worker to exit by itself
 
 
 class WorkerDied(Exception):
@@ -76,6 +83,14 @@ def environment(settings: Settings, extra: Mapping[str, str | None], cache: Path
     return {name: value for name, value in inherited.items() if value is not None}
 
 
+def started_by(mark: str) -> Iterator[int]:
+    """Numbers of the processes that inherited the environment of a Worker; none without Linux's /proc."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={mark}".encode() in path.read_bytes().split(b"\0"):
+                yield int(path.parent.name)
+
+
 @dataclass(frozen=True)
 class Launch:
     """How a Worker process is started.
@@ -107,7 +122,8 @@ class WorkerProcess:
     def __init__(self, launch: Launch):
         self.launch, self.name, self.limit_s = launch, launch.name, launch.limit_s
         logs, python, framework = launch.logs, launch.python, launch.framework
-        env = environment(launch.settings, launch.env, launch.cache.absolute())
+        self.mark = f"{os.getpid()}-{self.name}-{secrets.token_hex(4)}"
+        env = environment(launch.settings, launch.env, launch.cache.absolute()) | {MARK: self.mark}
         self.stderr = logs / f"{self.name}.stderr"
         try:
             logs.mkdir(parents=True, exist_ok=True)
@@ -134,7 +150,7 @@ class WorkerProcess:
             os.close(theirs_in)
             os.close(theirs_out)
         self.replies, self.requests = ours_in, ours_out
-        self.buffer = b""
+        self.buffer = bytearray()
         self.configure = Configure(launch.settings)
         self.send(self.configure)
 
@@ -158,7 +174,8 @@ class WorkerProcess:
             return reply
         what = "ran out of memory" if reply.kind == FaultKind.MEMORY else f"failed in {request.do}"
         # of a user's net the message alone, without the name of the exception
-        reason = reply.why.partition(": ")[2] if reply.kind == FaultKind.NET else f"{what}: {reply.why}"
+        own = reply.why.partition(": ")[2] or "its function raised an error without a message"
+        reason = own if reply.kind == FaultKind.NET else f"{what}: {reply.why}"
         died = WorkerDied(self.name, reply.kind, reason, self.tail())
         self.kill()
         raise died
@@ -183,47 +200,79 @@ class WorkerProcess:
         if self.requests >= 0:
             os.close(self.requests)
             self.requests = -1
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(10)
+        self._wait(END_S)
         self.kill()
 
     def kill(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        """Kill the process and all that it started; wait until it has ended."""
+        if self.process.returncode is None:  # its group is its own until it is reaped
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            for number in started_by(self.mark):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(number, signal.SIGKILL)
         for fd in (self.requests, self.replies):
             if fd >= 0:
                 os.close(fd)
         self.requests = self.replies = -1
 
     def tail(self) -> str:
-        """The last lines of stderr."""
-        return "\n".join(self.stderr.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+        """The last lines of stderr; empty if the file is gone."""
+        try:
+            return "\n".join(self.stderr.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+        except OSError:
+            return ""
 
     def _line(self, do: str) -> bytes:
         deadline = time.monotonic() + self.limit_s
-        while b"\n" not in self.buffer:
-            ready, _, _ = select.select([self.replies], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
+        while b"\n" not in self.buffer[-READ_BYTES:]:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 self.kill()
                 why = f"hung: no answer to {do} within {self.limit_s:g} s (--worker-limit)"
                 raise WorkerDied(self.name, FaultKind.HUNG, why, self.tail())
-            received = os.read(self.replies, 1 << 20)
+            if not select.select([self.replies], [], [], min(left, LOOK_S))[0]:
+                if self._exited():  # a process that it started holds the pipe open
+                    raise self._died()
+                continue
+            received = os.read(self.replies, READ_BYTES)
             if not received:
                 raise self._died()
             self.buffer += received
-        line, _, self.buffer = self.buffer.partition(b"\n")
+            if len(self.buffer) > LONGEST_REPLY:
+                self.kill()
+                why = f"wrote {LONGEST_REPLY >> 20} MiB without a line break in reply to {do}"
+                raise WorkerDied(self.name, FaultKind.ERROR, why, self.tail())
+        line, _, rest = bytes(self.buffer).partition(b"\n")
+        self.buffer = bytearray(rest)
         return line
 
+    def _exited(self) -> bool:
+        """Whether the process has ended; it is not reaped, so that no other group gets its number."""
+        if self.process.returncode is not None:
+            return True
+        return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait at most so long until the process has ended; return whether it has."""
+        deadline = time.monotonic() + seconds
+        while not (ended := self._exited()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return ended
+
     def _died(self) -> WorkerDied:
-        code = self.process.wait()
-        if code < 0:
+        ended = self._wait(END_S)
+        self.kill()
+        code = self.process.returncode
+        if not ended:
+            reason = "closed the pipe of its replies"
+        elif code < 0:
             name = signal.Signals(-code).name
             hint = "; the kernel does that when memory runs out" if name == "SIGKILL" else ""
             reason = f"killed by {name}{hint}"
         else:
             reason = f"ended by itself with exit code {code}"
-        self.kill()
         return WorkerDied(self.name, FaultKind.DIED, reason, self.tail())
 
     def _mistake(self, died: WorkerDied) -> str:

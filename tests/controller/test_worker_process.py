@@ -13,7 +13,7 @@ from paths import ROOT
 from bench import UsageError
 from bench.cases.case import Case
 from bench.controller.settings import build_request
-from bench.controller.worker_process import Launch, WorkerDied, WorkerProcess, environment
+from bench.controller.worker_process import MARK, Launch, WorkerDied, WorkerProcess, environment
 from bench.worker.messages import Measure
 from bench.worker.replies import FaultKind
 from impls import FRAMEWORKS, frameworks, weights
@@ -76,6 +76,7 @@ def test_the_environment_of_a_worker_is_the_whitelist_only(tmp_path, monkeypatch
     child, _ = worker(tmp_path)
     with open(f"/proc/{child.process.pid}/environ") as file:
         seen = dict(line.split("=", 1) for line in file.read().split("\0") if line)
+    assert seen.pop(MARK) == child.mark
     child.kill()
     assert seen == environment(Settings("cpu", 1, "fp32"), {"NULL_NET": ""}, tmp_path / "cache")
     assert not poison.keys() & seen.keys()

@@ -6,9 +6,7 @@ statistics on simulated data. The latest result is stored next to the Runs, and 
 
 import functools
 import statistics
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from bench import UsageError
@@ -23,6 +21,7 @@ from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.worker_process import WorkerDied
 from bench.machine import host
 from bench.machine.lock import lock_devices
+from bench.machine.scratch import scratch_folder
 from bench.output import console
 from bench.record.selftest_store import store
 from bench.stats.descriptive import Summary
@@ -109,8 +108,7 @@ def missing_sync() -> Iterator[Row]:
 def null_cost() -> Iterator[Row]:
     """The overhead per iteration of a Net that does nothing, in a real Worker."""
     case = Case("half_width", "null", "noop", "cpu", "fp32", "nhwc", 2, "forward", size=67)
-    with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         try:
             weights.write_shared(weights.initial(case.net, 0), folder / "weights")
             process = WorkerSettings(host.usable_cores(), 60.0).start("null", case, folder / "workers").process

@@ -1,0 +1,50 @@
+"""Signals that end a command as Ctrl-C does, so that what was measured is kept."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+#: A request to end, and a closed terminal or a lost connection.
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """In this context the first SIGTERM or SIGHUP raises KeyboardInterrupt, unless it was ignored before (nohup)."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for other in ENDING:
+            signal.signal(other, signal.SIG_IGN)
+        if number != signal.SIGTERM:
+            _leave_terminal()
+        raise KeyboardInterrupt
+
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave_terminal() -> None:
+    """Write to nowhere in place of a terminal, which is gone: a write to it would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.isatty(stream) or not _writable(stream):
+                os.dup2(nowhere, stream)
+    os.close(nowhere)
+
+
+def _writable(stream: int) -> bool:
+    try:
+        os.write(stream, b"")
+    except OSError:
+        return False
+    return True
