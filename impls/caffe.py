@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from impls.text import one_line
+
 MOST_OPCODES = 20_000  # eight layers take some 500; nesting that deep would overflow the interpreter's own stack
 #: Opcodes that create an object other than a tuple. Nested shared tuples take exponential time to hash.
 FRESH = {step.name for step in pickletools.opcodes if step.stack_after and not step.stack_before}
@@ -22,13 +24,7 @@ class Refused(ValueError):
     """A file that is no dict of arrays; the message says why, after the file's name."""
 
     def __init__(self, why: str):
-        super().__init__(one_line(why))
-
-
-def one_line(why: str, most: int = 300) -> str:
-    """Escape and shorten a message that quotes an untrusted file, which must not control or fill the terminal."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in why).split())
-    return line if len(line) <= most else line[: most - 1] + "…"
+        super().__init__(one_line(why, 300))
 
 
 def read(file: BinaryIO, layers: Container[str]) -> dict[str, dict[str, np.ndarray]]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from impls import caffe
 from impls.files import open_whole
+from impls.text import one_line
 from impls.variants import Variant
 
 MISSING = "safetensors is not installed: pip install 'alexnet-bench[weights]'"
@@ -102,7 +103,7 @@ def check(found: Mapping[str, Mapping[str, np.ndarray]], variant: Variant, sourc
     names = {f"{layer}/{name}" for layer, arrays in needed.items() for name in arrays}
     for name in (f"{layer}/{name}" for layer, arrays in found.items() for name in arrays):
         if name not in names:
-            unknown = caffe.one_line(name, 100)  # a file's own words
+            unknown = one_line(name, 100)  # a file's own words
             expected = ", ".join(sorted(names))
             raise WeightsError(f"{source}: {unknown}: not an array of {variant.name}; expected {expected}")
     for layer, arrays in needed.items():
@@ -143,7 +144,7 @@ def _safetensors(data: bytes, name: str) -> dict[str, dict[str, Any]]:
         raise WeightsError(f"{name}: {_of_type(data, dtype)}: expected float32, found {dtype}") from error
     except (SafetensorError, TypeError) as error:
         problem = _cut_off(data) or f"not a safetensors file: {error}"
-        raise WeightsError(f"{name}: {caffe.one_line(problem)}") from error
+        raise WeightsError(f"{name}: {one_line(problem, 300)}") from error
     found: dict[str, dict[str, Any]] = {}
     for key, array in flat.items():
         layer, _, array_name = key.rpartition(".")
@@ -155,7 +156,7 @@ def _of_type(data: bytes, dtype: str) -> str:
     """The first tensor of a .safetensors file whose type numpy lacks."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     name = next(name for name, tensor in header.items() if tensor.get("dtype") == dtype)
-    return caffe.one_line(name.replace(".", "/"), 100)
+    return one_line(name.replace(".", "/"), 100)
 
 
 def _cut_off(data: bytes) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from bench import UsageError
 from bench.cases.case import LABELS, LRNS, PRESETS, Case
 from bench.cases.parse import (
+    MOST_THREADS,
     is_variable,
     join_or,
     parse_choice,
@@ -26,6 +27,7 @@ from bench.cases.parse import (
 from bench.machine import code
 from bench.worker.guest import Guest, read_nets
 from impls import FRAMEWORKS
+from impls.text import quoted
 
 KINDS = ("impls", "python", "net", "threads", "mode", "layout", "lrn", "preset", "env", "slowdown")
 CASE_FIELDS = ("mode", "layout", "lrn", "preset")  # kinds that are fields of a Case
@@ -96,7 +98,7 @@ class Ab:
         package = self.packages[_index(arm)]
         if (now := package_hash(package.folder)) != package.digest:
             raise UsageError(
-                f"--ab impls: {self.value(arm)!r} changed after the Run began: expected {package.digest}, found "
+                f"--ab impls: {quoted(self.value(arm))} changed after the Run began: expected {package.digest}, found "
                 f"{now}; start a new Run and do not edit the folder meanwhile"
             )
         return package.folder
@@ -135,7 +137,7 @@ class Ab:
             elif self.key == "layout":
                 parse_layouts(frameworks, value)
                 for name in (name for name in frameworks if value not in FRAMEWORKS[name].layouts):
-                    raise UsageError(f"--ab layout: {name} has no layout {value!r}; leave {name} out")
+                    raise UsageError(f"--ab layout: {name} has no layout {quoted(value)}; leave {name} out")
 
     def recorded(self) -> Sides:
         """The Arms for the Run's header; file names and digests instead of paths, since a Run may be published."""
@@ -167,23 +169,23 @@ def parse_ab(text: str) -> Ab:
     kind, _, name = key.partition(":")
     if not equals or kind not in KINDS or (kind == "env") == (kind == key):
         keys = join_or([f"{kind}:NAME" if kind == "env" else kind for kind in KINDS])
-        raise UsageError(f"--ab: expected KEY=A,B with KEY {keys}, found {text!r}")
+        raise UsageError(f"--ab: expected KEY=A,B with KEY {keys}, found {quoted(text)}")
     if len(values) != 2:
-        raise UsageError(f"--ab {key}: expected two sides, A,B, found {rest!r}")
+        raise UsageError(f"--ab {key}: expected two sides, A,B, found {quoted(rest)}")
     if kind == "env" and not is_variable(name):
-        raise UsageError(f"--ab env:NAME=A,B: expected the name of a variable, found {name!r}")
+        raise UsageError(f"--ab env:NAME=A,B: expected the name of a variable, found {quoted(name)}")
     refuse_visible(f"--ab {key}", name)
     for value in values:
         if key == "threads":
-            parse_count("--ab threads", value)
+            parse_count("--ab threads", value, MOST_THREADS)
         elif key in CASE_FIELDS and value == "all":
             raise UsageError(f"--ab {key}: expected one value per side, found 'all'")
         elif key in ("lrn", "preset"):
             parse_choice("LRN" if key == "lrn" else key, value, LRNS if key == "lrn" else PRESETS)
         elif key == "slowdown" and not 0 <= parse_number(value) <= 1000:
-            raise UsageError(f"--ab slowdown: expected percent, 0 to 1000, found {value!r}")
+            raise UsageError(f"--ab slowdown: expected percent, 0 to 1000, found {quoted(value)}")
         elif key == "python" and shutil.which(resolve_interpreter(value)) is None:
-            raise UsageError(f"--ab python: no interpreter at {value!r}")
+            raise UsageError(f"--ab python: no interpreter at {quoted(value)}")
     guests = tuple(net.guest() for net in read_nets(values)) if key == "net" else ()
     packages = tuple(map(read_package, values)) if key == "impls" else ()
     return Ab(key, (values[0], values[1]), guests, packages)
@@ -195,7 +197,9 @@ def read_package(text: str) -> Package:
     for folder in (path, path / "impls") if text else ():
         if folder.name == "impls" and (folder / "__init__.py").is_file():
             return Package(folder, package_hash(folder))
-    raise UsageError(f"--ab impls: expected a checkout or its folder impls, found no impls/__init__.py in {text!r}")
+    raise UsageError(
+        f"--ab impls: expected a checkout or its folder impls, found no impls/__init__.py in {quoted(text)}"
+    )
 
 
 def package_hash(folder: Path) -> str:

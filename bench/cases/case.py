@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench import UsageError
-from bench.cases.parse import parse_choice, parse_count, parse_device
+from bench.cases.parse import MOST_BATCH, MOST_SIZE, parse_choice, parse_count, parse_device
 from bench.cases.passes import PASSES
 from impls import FRAMEWORKS
+from impls.text import quoted
 from impls.variants import VARIANTS, Variant, variant_named
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -135,9 +136,9 @@ def check_cases(cases: list[Case]) -> list[Case]:
         parse_device(case.device)
         for what in ("mode", "layout", "weights", "guest"):
             if not re.fullmatch(r"[\w.]+" if what == "guest" else r"\w+", word := getattr(case, what) or "_"):
-                raise UsageError(f"{what}: expected a word, found {word!r}")
-        parse_count("batch", case.batch)
-        parse_count("size", 1 if case.size is None else case.size)
+                raise UsageError(f"{what}: expected a word, found {quoted(word)}")
+        parse_count("batch", case.batch, MOST_BATCH)
+        parse_count("size", 1 if case.size is None else case.size, MOST_SIZE)
         check_size([case.variant], case.size)
     if len({case.id for case in cases}) < len(cases):
         raise UsageError("duplicate case")

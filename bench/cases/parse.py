@@ -8,9 +8,16 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from bench import UsageError
 from impls import FRAMEWORKS
+from impls.text import quoted
+
+#: The largest counts. A larger number is a slip, and its bytes or its time would fit no machine.
+MOST_BATCH, MOST_SIZE, MOST_THREADS = 2**16, 2**11, 2**12
+YEAR_S = 31_536_000
+LONGEST_NAME = 200  # bytes; a file system allows 255, of which a Run's time takes 17
 
 
 def parse_choice(what: str, text: str, choices: Iterable[str]) -> str:
@@ -18,7 +25,7 @@ def parse_choice(what: str, text: str, choices: Iterable[str]) -> str:
     choices = list(choices)
     if text in choices:
         return text
-    raise UsageError(f"unknown {what} {text!r}: choose {join_or(choices)}")
+    raise UsageError(f"unknown {what} {quoted(text)}: choose {join_or(choices)}")
 
 
 def parse_choices(what: str, text: str, choices: Iterable[str]) -> list[str]:
@@ -29,14 +36,14 @@ def parse_choices(what: str, text: str, choices: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(parse_choice(what, word, choices) for word in split_list(text)))
 
 
-def parse_count(what: str, text: str | int, least: int = 1) -> int:
-    """A whole number, at least ``least``."""
+def parse_count(what: str, text: str | int, most: int, least: int = 1) -> int:
+    """A whole number from ``least`` to ``most``."""
     try:
         number = int(text)
     except ValueError:
         number = least - 1
-    if number < least:
-        raise UsageError(f"{what}: expected a whole number, at least {least}, found {text!r}")
+    if not least <= number <= most:
+        raise UsageError(f"{what}: expected a whole number from {least} to {most:,}, found {quoted(text)}")
     return number
 
 
@@ -49,24 +56,23 @@ def parse_number(text: str) -> float:
 
 
 def parse_seconds(what: str, text: str) -> float:
-    if not 0 < (number := parse_number(text)) < math.inf:
-        raise UsageError(f"{what}: expected seconds above 0, found {text!r}")
+    if not 0 < (number := parse_number(text)) <= YEAR_S:
+        raise UsageError(f"{what}: expected seconds, above 0 and at most {YEAR_S:,}, found {quoted(text)}")
     return number
 
 
 def parse_percent(what: str, text: str) -> float:
     """A fraction, from percent."""
     if not 0 < (number := parse_number(text.removesuffix("%"))) < 100:
-        raise UsageError(f"{what}: expected percent, above 0 and below 100, found {text!r}")
+        raise UsageError(f"{what}: expected percent, above 0 and below 100, found {quoted(text)}")
     return number / 100
 
 
 def parse_device(text: str) -> str:
     """cpu, cuda, or cuda with the number of the GPU."""
-    kind, _, number = text.partition(":")
-    if text == "cpu" or (kind == "cuda" and (number.isdecimal() or text == "cuda")):
+    if re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", text):
         return text
-    raise UsageError(f"unknown device {text!r}: choose cpu, cuda, or one GPU such as cuda:1")
+    raise UsageError(f"unknown device {quoted(text)}: choose cpu, cuda, or one GPU such as cuda:1")
 
 
 def parse_modes(frameworks: Sequence[str], text: str | None, devices: Sequence[str] = ("cpu",)) -> dict[str, list[str]]:
@@ -83,7 +89,7 @@ def parse_modes(frameworks: Sequence[str], text: str | None, devices: Sequence[s
     for name, modes in choices.items():
         for word in split_list(text):
             if word in FRAMEWORKS[name].gpu_only and word not in modes:
-                raise UsageError(f"{name}'s mode {word!r} needs a GPU: choose {join_or(modes)} on the cpu")
+                raise UsageError(f"{name}'s mode {quoted(word)} needs a GPU: choose {join_or(modes)} on the cpu")
     return _choices_per_framework("mode", text, choices)
 
 
@@ -106,14 +112,14 @@ def _choices_per_framework(
         if not any(word in own for own in choices.values()):
             if len(choices) == 1:
                 ((name, own),) = choices.items()
-                raise UsageError(f"{name} has no {what} {word!r}: choose {join_or(own)}")
+                raise UsageError(f"{name} has no {what} {quoted(word)}: choose {join_or(own)}")
             known = "; ".join(f"{name} has {', '.join(own)}" for name, own in choices.items())
-            raise UsageError(f"unknown {what} {word!r}: {known}")
+            raise UsageError(f"unknown {what} {quoted(word)}: {known}")
     chosen: dict[str, list[str]] = {}
     for name, own in choices.items():
         chosen[name] = [word for word in words if word in own] or (list(own) if keep_sole and len(own) == 1 else [])
         if not chosen[name]:
-            raise UsageError(f"{name} has no {what} {text!r}: choose {join_or(own)}, or leave {name} out")
+            raise UsageError(f"{name} has no {what} {quoted(text)}: choose {join_or(own)}, or leave {name} out")
     return chosen
 
 
@@ -121,6 +127,22 @@ def resolve_interpreter(text: str) -> str:
     """An absolute path, since a Worker runs in another folder."""
     path = os.path.expanduser(text)
     return os.path.abspath(shutil.which(path) or path)  # keep links: an environment's python is one
+
+
+def parse_path(what: str, text: str) -> Path:
+    """A path; UsageError for the empty one, as of an empty variable in a shell, which would be the current folder."""
+    if not text or "\0" in text:
+        raise UsageError(f"{what}: expected a path, found {quoted(text)}")
+    return Path(text)
+
+
+def parse_name(what: str, text: str) -> str:
+    """A part of a file name."""
+    if not re.fullmatch(r"[\w.-]+", text) or len(text.encode()) > LONGEST_NAME:
+        raise UsageError(
+            f"{what}: expected up to {LONGEST_NAME} letters, digits, '.', '_' and '-', found {quoted(text)}"
+        )
+    return text
 
 
 def option_name(field: str) -> str:

@@ -17,6 +17,7 @@ from bench.cases.parse import option_name
 from bench.commands import requests
 from bench.commands.options import Declaration, declarations
 from bench.machine.signals import interruptible
+from impls.text import one_line
 
 #: The request class of each command; its docstring is the help text.
 REQUESTS: dict[str, type] = {
@@ -42,8 +43,10 @@ class Commands(click.Group):
             with interruptible():
                 return super().invoke(ctx)
         except UsageError as error:
-            click.echo(f"alexnet-bench: {error}", err=True)
+            click.echo(f"alexnet-bench: {one_line(str(error))}", err=True)
             sys.exit(2)
+        except click.UsageError as error:  # click's message quotes what was given
+            raise click.UsageError(one_line(error.format_message()), error.ctx) from None
         except KeyboardInterrupt:
             click.echo("alexnet-bench: interrupted", err=True)
             sys.stdout.flush()

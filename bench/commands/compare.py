@@ -32,7 +32,7 @@ def main(request: CompareRequest) -> int:
         make = (needed and reproduce.against_itself(candidate or base)) or None
         console.print_json({**names, "cases": cases, "exit_code": code, "aa_command": make})
     elif request.markdown:
-        print(markdown(base, candidate, pairs, margin))
+        console.say(markdown(base, candidate, pairs, margin))
     elif pairs:
         show(base, candidate, pairs, margin)
     if not pairs:

@@ -6,9 +6,6 @@ from bench.commands.requests import ExportRequest
 from bench.output import console
 from bench.output.formats import FORMATS, WHOLE, write
 from bench.record.run import Run
-from impls.caffe import one_line
-
-LONGEST = 10_000  # characters of a line on stderr
 
 
 def main(request: ExportRequest) -> int:
@@ -17,15 +14,13 @@ def main(request: ExportRequest) -> int:
     console.tell_problems(run)
     invalid = {case.id: reason for case in run.cases if (reason := run.invalid_reason(case))}
     if len(invalid) == len(run.cases):
-        raise UsageError(
-            f"{run.folder}: no valid case to export; {one_line('; '.join(dict.fromkeys(invalid.values())), LONGEST)}"
-        )
+        raise UsageError(f"{run.folder}: no valid case to export; {'; '.join(dict.fromkeys(invalid.values()))}")
     for case_id, reason in invalid.items() if name not in WHOLE else ():
-        console.tell(one_line(f"{case_id} is left out: {reason}", LONGEST))
+        console.tell(f"{case_id} is left out: {reason}")
     text = FORMATS[name](run)
     if request.output:
         write(request.output, text + "\n")
         console.tell(f"wrote {request.output}")
     else:
-        print(text)
+        console.say(text)
     return 0

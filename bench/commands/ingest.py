@@ -25,6 +25,7 @@ from bench.record import events, journal
 from bench.record.journal import Journal
 from bench.record.pairs import within
 from bench.record.run import Run
+from impls.text import quoted
 
 #: Fields of a Case that a benchmark's parameters may name; ``_case`` has the defaults.
 PARAMETERS = ("variant", "framework", "mode", "device", "precision", "layout", "batch", "pass", "threads")
@@ -72,7 +73,7 @@ def main(request: IngestRequest) -> int:
             raise UsageError(f"--name: {ours[0]} contains a Run with its own name; leave it out")
         folders = [restore(path, files[path]["alexnet_bench"], out) for path in ours]
     else:
-        name = request.name or re.sub(r"[^\w.-]+", "-", next(iter(files)).stem).strip("-") or "ingested"
+        name = request.name or re.sub(r"[^\w.-]+", "-", next(iter(files)).stem).strip("-")[:60] or "ingested"
         folders = [collect(files, out, name)]
     for folder in folders:
         made = Run(folder)
@@ -102,7 +103,7 @@ def read(path: Path) -> Stored:
     for benchmark in stored["benchmarks"]:
         if not benchmark["stats"].get("data"):
             raise UsageError(
-                f"{path}: {benchmark['name'][:LONGEST]!r} has no samples; store them with pytest --benchmark-save-data"
+                f"{path}: {quoted(benchmark['name'])} has no samples; store them with pytest --benchmark-save-data"
             )
     return stored
 
@@ -116,7 +117,7 @@ def restore(path: Path, enclosed: Enclosed, out: Path) -> Path:
     run_id = enclosed["run_id"]
     folder = out / run_id
     if not re.fullmatch(r"\w[\w.-]{0,199}", run_id):
-        raise UsageError(f"{path}: expected the name of a Run, found {run_id[:LONGEST]!r}")
+        raise UsageError(f"{path}: expected the name of a Run, found {quoted(run_id)}")
     if folder.exists():
         there = folder / "run.jsonl"
         if there.is_file() and there.read_bytes() == data:
@@ -147,7 +148,7 @@ def collect(files: Mapping[Path, Stored], out: Path, name: str) -> Path:
         for benchmark in stored["benchmarks"]:
             case = _case(benchmark)
             if case.id in samples:
-                raise UsageError(f"{path}: expected each benchmark once, found {case.id!r} twice")
+                raise UsageError(f"{path}: expected each benchmark once, found {quoted(case.id)} twice")
             cases.setdefault(case.id, case)
             samples[case.id] = _samples_ns(path, benchmark)
         measured.append(samples)
@@ -261,7 +262,7 @@ def _samples_ns(path: Path, benchmark: Benchmark) -> list[int]:
     """The samples in whole nanoseconds, at least 1."""
     data = benchmark["stats"].get("data", [])
     if wrong := [value for value in data if not 0 <= value < 1e9]:  # NaN too
-        raise UsageError(f"{path}: {benchmark['name'][:LONGEST]!r}: expected seconds, found {wrong[0]}")
+        raise UsageError(f"{path}: {quoted(benchmark['name'])}: expected seconds, found {wrong[0]}")
     return [max(1, round(value * 1e9)) for value in data]
 
 

@@ -3,13 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from bench import UsageError
-from bench.cases.parse import option_name
+from bench.cases.parse import option_name, parse_path
 
 Parser = Callable[[str, str], Any]  # (option name, text) -> value; raises UsageError
 T = TypeVar("T")
@@ -17,10 +16,6 @@ T = TypeVar("T")
 
 def parse_text(what: str, text: str) -> str:
     return text
-
-
-def parse_path(what: str, text: str) -> Path:
-    return Path(text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from bench.commands.requests import PlotRequest
 from bench.output import console
 from bench.output.plots.kinds import KINDS, SUMMARY, Kind
 from bench.record.run import find_newest
+from impls.text import quoted
 
 ENDINGS = (".png", ".svg", ".pdf")
 
@@ -23,7 +24,7 @@ def main(request: PlotRequest) -> int:
 def refuse_target(path: Path) -> None:
     """UsageError for a file name whose suffix is not a format of plots."""
     if path.suffix.lower() not in ENDINGS or path.is_dir():
-        raise UsageError(f"--output: expected a file that ends in {join_or(ENDINGS)}, found {str(path)!r}")
+        raise UsageError(f"--output: expected a file that ends in {join_or(ENDINGS)}, found {quoted(str(path))}")
 
 
 def default_paths(kind: Kind) -> list[Path]:

@@ -4,7 +4,6 @@
 creates a record with keyword arguments. ``plan`` checks options against each other and reads the users' files.
 """
 
-import functools
 import importlib
 import os
 from collections.abc import Callable, Iterable
@@ -14,11 +13,16 @@ from typing import Any
 
 from bench import UsageError
 from bench.cases.parse import (
+    MOST_BATCH,
+    MOST_SIZE,
+    MOST_THREADS,
     is_variable,
     parse_choice,
     parse_choices,
     parse_count,
     parse_device,
+    parse_name,
+    parse_path,
     parse_percent,
     parse_seconds,
     refuse_visible,
@@ -26,9 +30,10 @@ from bench.cases.parse import (
     split_list,
 )
 from bench.cases.passes import PASSES
-from bench.commands.options import Parser, argument, flag, option, parse_path
+from bench.commands.options import Parser, argument, flag, option
 from bench.output.plots.kinds import KINDS
 from impls import FRAMEWORKS, PEERS
+from impls.text import quoted
 
 
 def _one_of(kind: str, choices: Iterable[str]) -> Parser:
@@ -48,15 +53,19 @@ def _parse_devices(what: str, text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(parse_device, split_list(text))))
 
 
-def _parse_counts(what: str, text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(parse_count(what, word) for word in split_list(text)))
+def _count(most: int, least: int = 1) -> Parser:
+    return lambda what, text: parse_count(what, text, most, least)
+
+
+def _parse_batches(what: str, text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(parse_count(what, word, MOST_BATCH) for word in split_list(text)))
 
 
 def _parse_interpreter(what: str, text: str) -> tuple[str, str]:
     """(framework, absolute path)"""
     framework, equals, path = text.partition("=")
     if not equals or not path:
-        raise UsageError(f"{what}: expected FRAMEWORK=PATH, found {text!r}")
+        raise UsageError(f"{what}: expected FRAMEWORK=PATH, found {quoted(text)}")
     return parse_choice("framework", framework, FRAMEWORKS), resolve_interpreter(path)
 
 
@@ -64,14 +73,15 @@ def _parse_variable(what: str, text: str) -> tuple[str, str]:
     """(name, value); without ``=`` the value is taken from the environment."""
     name, equals, value = text.partition("=")
     if not is_variable(name):
-        raise UsageError(f"{what}: expected NAME or NAME=VALUE, found {text!r}")
+        raise UsageError(f"{what}: expected NAME or NAME=VALUE, found {quoted(text)}")
     refuse_visible(f"{what} {name}", name)
     if not equals and name not in os.environ:
         raise UsageError(f"{what} {name}: not set here; pass {what} {name}=VALUE")
     return name, value if equals else os.environ[name]
 
 
-_parse_seed = functools.partial(parse_count, least=0)
+_parse_seed = _count(2**63 - 1, least=0)
+_ROUNDS, _ITERATIONS = _count(10**4), _count(10**6)
 _VARIANTS = _some_of("variant", _imported("impls.variants", "VARIANTS"))
 _VARIANT_HELP = "variants, comma-separated, or all"
 _IN_DEFAULT_RUN = ", ".join(name for name, framework in PEERS.items() if framework.in_default_run)
@@ -105,7 +115,7 @@ class WorkerOptions:
     framework: str | None = option("LIST", f"{', '.join(PEERS)}, or all; default: {_IN_DEFAULT_RUN}, if installed")
     mode: str | None = option("LIST", _MODES)
     device: tuple[str, ...] = option("DEVICE", "cpu, cuda, or cuda:1", _parse_devices, "cpu")
-    threads: int | None = option("N", "default: all cores this process may use", parse_count)
+    threads: int | None = option("N", "default: all cores this process may use", _count(MOST_THREADS))
     python: tuple[tuple[str, str], ...] = option(
         "FRAMEWORK=PATH", "another interpreter for one framework", _parse_interpreter, repeated=True
     )
@@ -119,7 +129,7 @@ class WorkerOptions:
 
 @dataclass(frozen=True)
 class SizeOption:
-    size: int | None = option("PIXELS", "input size; default: the variant's own", parse_count)
+    size: int | None = option("PIXELS", "input size; default: the variant's own", _count(MOST_SIZE))
 
 
 @dataclass(frozen=True)
@@ -147,11 +157,11 @@ class RunRequest(NetOptions):
         "FILE.py:FUNCTION", "a net of your own, timed with ours; see examples/", repeated=True
     )
     preset: tuple[str, ...] = option(*_PRESET)
-    batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_counts)
+    batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)
     pass_: tuple[str, ...] = option("LIST", f"{', '.join(PASSES)}, or all", _some_of("pass", lambda: PASSES), "all")
-    rounds: int | None = option("N", "Rounds, each with fresh Workers; default 5", parse_count)
-    burn_in: int | None = option("N", "minimum burn-in; default 10, extended until times are steady", parse_count)
-    iterations: int | None = option("N", "samples per case and Round; default 10, on a GPU 20", parse_count)
+    rounds: int | None = option("N", "Rounds, each with fresh Workers; default 5", _ROUNDS)
+    burn_in: int | None = option("N", "minimum burn-in; default 10, extended until times are steady", _ITERATIONS)
+    iterations: int | None = option("N", "samples per case and Round; default 10, on a GPU 20", _ITERATIONS)
     no_gate: bool = flag("never extend burn-in")
     max_time_s: float | None = option(
         "SECONDS", "limit for the whole Run; the first Round of each group always runs", parse_seconds
@@ -168,7 +178,7 @@ class RunRequest(NetOptions):
     )
     weights: Path | None = option(*_WEIGHTS)
     out: Path = option(*_OUT)
-    name: str | None = option("NAME", "suffix of the Run folder's name; default: the variants")
+    name: str | None = option("NAME", "suffix of the Run folder's name; default: the variants", parse_name)
     resume: Path | None = option(
         "FOLDER", "continue an interrupted Run with its own settings", parse_path, environment=False
     )
@@ -194,7 +204,7 @@ class VerifyRequest(NetOptions):
     Exit 1 if any differs.
     """
 
-    batch: int | None = option("N", "batch size; default 2, or that of --against", parse_count)
+    batch: int | None = option("N", "batch size; default 2, or that of --against", _count(MOST_BATCH))
     weights: Path | None = option(*_WEIGHTS)
     dump: Path | None = option("FILE.npz", "write the input, weights and one framework's results", parse_path)
     against: Path | None = option(
@@ -215,10 +225,10 @@ class ProfileRequest(NetOptions):
 
     run: Path | None = argument("[RUN]")
     preset: tuple[str, ...] = option(*_PRESET)
-    batch: tuple[int, ...] | None = option("LIST", "default: 32 on a CPU, 128 on a GPU", _parse_counts)
-    rounds: int | None = option("N", "Rounds, each with fresh Workers; default 3", parse_count)
-    burn_in: int | None = option("N", "default 3", parse_count)
-    iterations: int | None = option("N", "samples per layer and Round; default 6", parse_count)
+    batch: tuple[int, ...] | None = option("LIST", "default: 32 on a CPU, 128 on a GPU", _parse_batches)
+    rounds: int | None = option("N", "Rounds, each with fresh Workers; default 3", _ROUNDS)
+    burn_in: int | None = option("N", "default 3", _ITERATIONS)
+    iterations: int | None = option("N", "samples per layer and Round; default 6", _ITERATIONS)
     max_time_s: float | None = option("SECONDS", "limit for the whole Run; the first Round always runs", parse_seconds)
     out: Path = option(*_OUT)
     as_json: bool = _json()
@@ -253,13 +263,13 @@ class SelftestRequest(SeedOption, SizeOption, WorkerOptions, VariantOption):
     runs: tuple[Path, ...] = argument("[RUN...]", repeated=True)
     aa: bool = flag("compare a case with itself: no difference may be found")
     power: float | None = option("PERCENT", "slow one side down by this much: it must be found", parse_percent)
-    repeat: int = option("N", "number of Runs with --aa or --power", parse_count, "1")
+    repeat: int = option("N", "number of Runs with --aa or --power", _count(1000), "1")
     thorough: bool = flag("run the whole grid of simulations, about 2 minutes")
     variant: tuple[str, ...] = option("LIST", "for --aa and --power", _VARIANTS, "half_width")
-    batch: tuple[int, ...] = option("LIST", "for --aa and --power", _parse_counts, "4")
+    batch: tuple[int, ...] = option("LIST", "for --aa and --power", _parse_batches, "4")
     pass_: tuple[str, ...] = option("LIST", "for --aa and --power", _some_of("pass", lambda: PASSES), "all")
-    rounds: int = option("N", "for --aa and --power", parse_count, "10")
-    iterations: int | None = option("N", "for --aa and --power", parse_count)
+    rounds: int = option("N", "for --aa and --power", _ROUNDS, "10")
+    iterations: int | None = option("N", "for --aa and --power", _ITERATIONS)
     out: Path = option("DIR", "folder of the results", parse_path, "results")
     as_json: bool = _json()
 
@@ -312,5 +322,5 @@ class IngestRequest:
 
     files: tuple[Path, ...] = argument("FILE...", repeated=True, required=True)
     out: Path = option(*_OUT)
-    name: str | None = option("NAME", "suffix of the Run folder's name; default: the file's name")
+    name: str | None = option("NAME", "suffix of the Run folder's name; default: the file's name", parse_name)
     as_json: bool = _json()

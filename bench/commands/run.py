@@ -23,9 +23,8 @@ def main(request: RunRequest) -> int:
     if request.dry_run:
         return dry_run(plan.cases, plan.protocol, request.as_json)
     preflight(plan.cases, plan.settings)
-    name = request.name or "-".join(request.variant)
-    name = name if len(name) < 60 else "grid"
-    folder, reason = measure(plan, request.out, name)
+    variants = "-".join(request.variant)
+    folder, reason = measure(plan, request.out, request.name or (variants if len(variants) < 60 else "grid"))
     return show(Run(folder), reason, request.as_json)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from bench import UsageError
-from impls.caffe import one_line
 from impls.files import open_whole
+from impls.text import one_line
 from impls.variants import Variant
 from impls.weights import Weights, WeightsError, check, shapes, wrong
 

@@ -1,18 +1,33 @@
-"""Printing for all commands: tables on stdout, lines on stderr, JSON."""
+"""Printing for all commands: tables on stdout, lines on stderr, JSON.
+
+All text is printed here or by ``progress``, where it loses what could control a terminal: names, messages of nets and
+cells of files are others'.
+"""
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 
 from bench.output.labels import counted
 from bench.record.run import Run
+from impls.text import one_line, printable
 
 MOST_PROBLEMS = 5
+
+
+class Printable(Console):
+    """A Console whose texts are printable; its own styles remain."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
 def console() -> Console:
@@ -20,7 +35,7 @@ def console() -> Console:
 
     Without markup: brackets belong to intervals and file names.
     """
-    return Console(file=sys.stdout, highlight=False, markup=False, width=100)
+    return Printable(file=sys.stdout, highlight=False, markup=False, width=100)
 
 
 def new_table(title: str) -> Table:
@@ -41,11 +56,17 @@ def number(value: float) -> str:
 
 def where(folder: Path) -> None:
     files = [path.name for path in sorted(folder.iterdir()) if path.is_file()]
-    print(f"Results: {folder}/ ({', '.join(files)})")
+    say(one_line(f"Results: {folder}/ ({', '.join(files)})"))
+
+
+def say(text: str) -> None:
+    """Print lines on stdout."""
+    print(printable(text), flush=True)
 
 
 def tell(text: str) -> None:
-    print(f"alexnet-bench: {text}", file=sys.stderr, flush=True)
+    """Print one line on stderr."""
+    print(f"alexnet-bench: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def problem_lines(run: Run) -> list[str]:
@@ -61,4 +82,4 @@ def tell_problems(run: Run) -> None:
 
 
 def print_json(data: Any) -> None:
-    print(json.dumps(data, indent=1, default=str))
+    say(json.dumps(data, indent=1, default=str))

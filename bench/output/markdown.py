@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterable
 
 from bench.output.tables import Table
+from impls.text import printable
 
 
 def escape(text: str) -> str:
     """Escape text from a file for a paragraph or a table cell."""
-    plain = re.sub(r"[\x00-\x1f\x7f\u2028\u2029]", " ", text.replace("`", "'"))
-    harmless = re.sub(r"([\\|\[\]])", r"\\\1", plain).replace("&", "&amp;").replace("<", "&lt;")
+    plain = printable(text).replace("\n", " ").replace("`", "'")
+    plain = re.sub(r"([\\|\[\]*~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", plain)  # within a word _ is no markup
+    harmless = plain.replace("&", "&amp;").replace("<", "&lt;").replace("$", r"<span>\$</span>")  # no formula on GitHub
     return re.sub(r"(@|#|://|www\.)(?=\w)", r"\1&#8203;", harmless)  # no mentions, no links
 
 

@@ -8,6 +8,7 @@ from bench.cases.case import Case
 from bench.cases.protocol import Protocol
 from bench.controller.watcher import Watcher
 from bench.record.events import Place
+from impls.text import one_line
 
 
 class Progress(Watcher):
@@ -68,10 +69,10 @@ class Progress(Watcher):
         return f"round {place.round + 1}/{self.rounds}"
 
     def _line(self, text: str) -> None:
-        print(("\r\x1b[2K" if self.live else "") + text, file=sys.stderr, flush=True)
+        print(("\r\x1b[2K" if self.live else "") + one_line(text), file=sys.stderr, flush=True)
 
     def _step(self, text: str, logged: bool) -> None:
         if self.live:
-            print(f"\r\x1b[2K{text[:100]}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[2K{one_line(text)[:100]}", end="", file=sys.stderr, flush=True)
         elif logged:
-            print(text, file=sys.stderr, flush=True)
+            print(one_line(text), file=sys.stderr, flush=True)

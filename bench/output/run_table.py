@@ -6,12 +6,13 @@ from rich.text import Text
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
-from bench.output.console import console, new_table
+from bench.output.console import console, new_table, say
 from bench.output.labels import counted
 from bench.output.results_table import Group, results_of
 from bench.output.tables import Table
 from bench.record.pairs import Pair
 from bench.record.run import Run
+from impls.text import one_line
 
 
 def run_table(run: Run, pairs: Sequence[Pair]) -> None:
@@ -40,12 +41,12 @@ def _print_remarks(group: Group) -> None:
 
 
 def print_line(text: str, dim: bool = False) -> None:
-    console().print(Text(text, style="dim" if dim else ""), soft_wrap=True)
+    console().print(Text(one_line(text), style="dim" if dim else ""), soft_wrap=True)
 
 
 def print_table(table: Table) -> None:
     """Print a table. A group shows its first cell once; only the column that names a row may wrap."""
-    grid = new_table(table.caption)
+    grid = new_table(one_line(table.caption))
     for number, column in enumerate(table.columns):
         name = column.name.replace(" ", "\n") if column.narrow else column.name
         grid.add_column(
@@ -53,7 +54,7 @@ def print_table(table: Table) -> None:
         )
     last = ""
     for row in table.rows:
-        first, *rest = (cell.text for cell in row)
+        first, *rest = (one_line(cell.text) for cell in row)
         if table.grouped and last and first != last:
             grid.add_section()
         grid.add_row("" if table.grouped and first == last else first, *rest)
@@ -65,8 +66,8 @@ def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected_s: 
     """Print the Cases of a run and its expected duration."""
     for group in groups:
         for case in group:
-            print(case.id)
-    print(
+            say(one_line(case.id))
+    say(
         f"{counted(sum(map(len, groups)), 'case')}; {counted(protocol.rounds, 'Round')} of "
         f"{counted(protocol.iterations, 'iteration')} after {protocol.burn_in} burn-in; expected: about "
         f"{max(1, round(expected_s / 60))} min (an estimate from this machine's matrix rate)"

@@ -6,7 +6,6 @@ import errno
 import gzip
 import itertools
 import os
-import re
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,8 +83,6 @@ def _next_number(path: Path) -> int:
 
 def new_folder(out: Path, name: str) -> Path:
     """Create <out>/<UTC time>-<name>/ and return it. Raises UsageError if it cannot be written."""
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise UsageError(f"--name: expected letters, digits, '.', '_' and '-', found {name!r}")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     for count in itertools.count(1):
         folder = out / (f"{stamp}-{name}" if count == 1 else f"{stamp}-{name}-{count}")

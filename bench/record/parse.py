@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from bench.record.events import EVENTS, SCHEMA, AnyEvent, Event
+from impls.text import quoted
 
 #: The oldest schema that is read.
 OLDEST = 4
@@ -59,7 +60,7 @@ def _why(line: bytes, error: Exception) -> str:
     except RecursionError:
         return "JSON nested too deeply"
     if not isinstance(name, str) or name not in EVENTS:
-        return f"expected an event of a Run, found {str(name)[:40]!r}" if name else "expected an event, found none"
+        return f"expected an event of a Run, found {quoted(str(name))}" if name else "expected an event, found none"
     return f"an invalid {name} event ({error})"
 
 

@@ -21,6 +21,7 @@ from impls import FRAMEWORKS
 from impls.variants import VARIANTS
 
 *FIRST, LAST = FRAMEWORKS
+A_NAME = "expected up to 200 letters, digits, '.', '_' and '-'"
 RATIO = set(
     "case_id pass baseline candidate ratio ci95_low ci95_high verdict reason rounds paired margin minimum_detectable "
     "rounds_needed differs".split()
@@ -46,16 +47,30 @@ def invoke(*args, **env):
         (("run", "--pass", "backward"), "unknown pass 'backward': choose forward or forward_backward"),
         (("run", "--precision", "fp8"), "unknown precision 'fp8': choose fp32, tf32 or bf16"),
         (("run", "--protocol", "quick"), "unknown protocol 'quick': choose rounds or classic"),
-        (("run", "--batch", "0"), "--batch: expected a whole number, at least 1, found '0'"),
-        (("run", "--batch", "8,-1"), "--batch: expected a whole number, at least 1, found '-1'"),
-        (("run", "--burn-in", "0"), "--burn-in: expected a whole number, at least 1, found '0'"),
-        (("run", "--iterations", "ten"), "--iterations: expected a whole number, at least 1, found 'ten'"),
-        (("run", "--rounds", "-2"), "--rounds: expected a whole number, at least 1, found '-2'"),
-        (("run", "--threads", "0"), "--threads: expected a whole number, at least 1, found '0'"),
-        (("run", "--seed", "-1"), "--seed: expected a whole number, at least 0, found '-1'"),
-        (("run", "--max-time", "nan"), "--max-time: expected seconds above 0, found 'nan'"),
-        (("run", "--worker-limit", "0"), "--worker-limit: expected seconds above 0, found '0'"),
-        (("run", "--size", "10"), "pool1: a 3x3 window needs at least 3 pixels, found 2; choose a larger input size"),
+        (("run", "--batch", "0"), "--batch: expected a whole number from 1 to 65,536, found '0'"),
+        (("run", "--batch", "8,-1"), "--batch: expected a whole number from 1 to 65,536, found '-1'"),
+        (("run", "--burn-in", "0"), "--burn-in: expected a whole number from 1 to 1,000,000, found '0'"),
+        (("run", "--iterations", "ten"), "--iterations: expected a whole number from 1 to 1,000,000, found 'ten'"),
+        (("run", "--rounds", "-2"), "--rounds: expected a whole number from 1 to 10,000, found '-2'"),
+        (("run", "--threads", "0"), "--threads: expected a whole number from 1 to 4,096, found '0'"),
+        (("run", "--seed", "-1"), "--seed: expected a whole number from 0 to 9,223,372,036,854,775,807, found '-1'"),
+        (("run", "--max-time", "nan"), "--max-time: expected seconds, above 0 and at most 31,536,000, found 'nan'"),
+        (("run", "--worker-limit", "0"), "--worker-limit: expected seconds, above 0 and at most 31,536,000, found '0'"),
+        (("run", "--iterations", "9" * 26), "--iterations: expected a whole number from 1 to 1,000,000, found '999"),
+        (("run", "--iterations", "9" * 5000), "--iterations: expected a whole number from 1 to 1,000,000, found '999"),
+        (("run", "--batch", "2,65537"), "--batch: expected a whole number from 1 to 65,536, found '65537'"),
+        (("run", "--size", "9" * 20), "--size: expected a whole number from 1 to 2,048, found '999"),
+        (("run", "--seed", str(2**63)), "--seed: expected a whole number from 0 to 9,223,372,036,854,775,807, found"),
+        (("run", "--ab", "threads=1,4097"), "--ab threads: expected a whole number from 1 to 4,096, found '4097'"),
+        (("run", "--worker-limit", "1e308"), "--worker-limit: expected seconds, above 0 and at most 31,536,000, found"),
+        (("run", "--device", "cuda:" + "9" * 20), "unknown device 'cuda:999"),
+        (("run", "--resume", ""), "--resume: expected a path, found ''"),
+        (("run", "--out", ""), "--out: expected a path, found ''"),
+        (("run", "--dry-run", "--name", "a/b"), f"--name: {A_NAME}, found 'a/b'"),
+        (("run", "--dry-run", "--name", "../a"), f"--name: {A_NAME}, found '../a'"),
+        (("run", "--dry-run", "--name", "n" * 201), f"--name: {A_NAME}, found 'nnn"),
+        (("ingest", "x.json", "--name", "é" * 101), f"--name: {A_NAME}, found 'ééé"),
+        (("run", "--size", "10"), "size 10 is too small: expected for tutorial at least 28 pixels"),
         (("run", "--python", "torch"), "--python: expected FRAMEWORK=PATH, found 'torch'"),
         (
             ("run", "--env", "NOT_SET_ANYWHERE"),
@@ -80,7 +95,7 @@ def invoke(*args, **env):
         ),
         (("run", "--resume", "nowhere"), "nowhere: cannot read run.jsonl: No such file or directory"),
         (("compare", "nowhere"), "nowhere: cannot read run.jsonl: No such file or directory"),
-        (("verify", "--batch", "two"), "--batch: expected a whole number, at least 1, found 'two'"),
+        (("verify", "--batch", "two"), "--batch: expected a whole number from 1 to 65,536, found 'two'"),
         (("verify", "--variant", "vgg"), "unknown variant 'vgg'"),
         (("layers", "--framework", "caffe"), "unknown framework 'caffe'"),
         (("plot", "no_such.csv"), "no_such.csv: cannot read: No such file or directory"),
@@ -93,6 +108,22 @@ def test_a_mistake_is_one_line_and_exit_2(args, message):
     (line,) = result.stderr.splitlines()
     assert line.startswith("alexnet-bench: ")
     assert message in line
+
+
+@pytest.mark.parametrize(
+    "value", ["v" * 5000, "a\nb", "\x1b[31mred\x07", "\u202egnp", "\udcff", "c" * 500 + " d" * 500]
+)
+@pytest.mark.parametrize(
+    "option", ["--variant", "--batch", "--device", "--weights", "--net", "--ab", "--python", "--env", "--name", "--no"]
+)
+def test_a_value_is_quoted_printable_and_short(option, value):
+    """Whatever a shell can pass: bytes that are not UTF-8 are lone surrogates."""
+    result = invoke("run", "--dry-run", option, value)
+    assert result.exit_code == 2
+    line = result.stderr.splitlines()[-1]
+    assert line.isprintable()
+    assert len(line) <= 1100
+    assert result.stderr.count("\n") == (4 if option == "--no" else 1)  # click prints the usage first
 
 
 @pytest.mark.parametrize(

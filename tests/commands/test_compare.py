@@ -270,6 +270,10 @@ class TestShown:
         assert harmless == r"@everyone #12 https://a.b www.a.b o/r#1 \[x\](javascript:y)"
         assert markdown.escape("@a #1 b://c www.d").count("&#8203;") == 4
 
+    def test_a_name_in_markdown_sets_no_type_no_formula_and_no_direction(self):
+        escaped = markdown.escape("*a* ~~b~~ $c$ _d_ __e__ half_width \x9b2J\u202ex\u200by")
+        assert escaped == (r"\*a\* \~\~b\~\~ <span>\$</span>c<span>\$</span> \_d\_ \_\_e\_\_ half_width  2J x y")
+
     def test_what_was_left_out_is_said_on_stderr_and_the_rest_is_compared(self, tmp_path):
         path = make(tmp_path / "a").folder / "run.jsonl"
         first, rest = path.read_text().split("\n", 1)

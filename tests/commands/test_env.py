@@ -291,7 +291,10 @@ class TestCommand:
             (["--framework", "caffe"], f"unknown framework 'caffe': choose {', '.join(FIRST)} or {LAST}"),
             (["--framework", "null", "--device", "cpu,cuda"], "--device: expected one, found cpu, cuda"),
             (["--framework", "null", "--python", "null=/no/python"], "cannot start /no/python for null"),
-            (["--framework", "null", "--threads", "0"], "--threads: expected a whole number, at least 1, found '0'"),
+            (
+                ["--framework", "null", "--threads", "0"],
+                "--threads: expected a whole number from 1 to 4,096, found '0'",
+            ),
         ],
     )
     def test_a_users_mistake_is_a_line(self, words, message):

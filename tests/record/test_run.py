@@ -264,11 +264,6 @@ def test_two_runs_of_one_second_get_folders_of_their_own(tmp_path):
     assert new_folder(tmp_path, "a") != new_folder(tmp_path, "a")
 
 
-def test_a_name_with_a_slash_is_a_mistake(tmp_path):
-    with pytest.raises(UsageError, match="--name: expected letters, digits"):
-        new_folder(tmp_path, "../a")
-
-
 def test_a_run_with_ab_prints_its_verdict(tmp_path, capsys):
     both = arms(A)
     run = make(tmp_path / "run", both, ab=AA, rounds=5, slower={both[1].id: 1.1}, base_ns=10**8)

@@ -43,7 +43,7 @@ def main(request: SelftestRequest) -> int:
         console.print_json({"ok": ok, "checks": stored})
     else:
         failed = sum(not row.ok for row in rows)
-        print(f"{len(rows)} checks, " + (f"{failed} failed" if failed else "all passed") + f"; kept in {where}")
+        console.say(f"{len(rows)} checks, " + (f"{failed} failed" if failed else "all passed") + f"; kept in {where}")
     return 0 if ok else 1
 
 

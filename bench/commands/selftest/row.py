@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bench.output import console
+
 ENOUGH = 20  # comparisons, below which shares are reported but not judged
 
 
@@ -13,7 +15,7 @@ class Row(NamedTuple):
     ok: bool
 
     def show(self) -> None:
-        print(f"{'ok  ' if self.ok else 'FAIL'}  {self.what}: {self.found} ({self.expected})", flush=True)
+        console.say(f"{'ok  ' if self.ok else 'FAIL'}  {self.what}: {self.found} ({self.expected})")
 
 
 def exactly(what: str, expected: Any, found: Any) -> Row:

@@ -22,6 +22,7 @@ from bench import UsageError
 from bench.output import console
 from bench.record import layer_times, run
 from bench.record.columns import COLUMNS
+from impls.text import quoted
 from impls.variants import VARIANTS
 
 NEEDED = ("case_id", "variant", "framework", "mode", "device", "batch", "pass", "mean_ms")
@@ -168,7 +169,7 @@ def _cells(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
         if marks[","].any() and marks["."].any():
             odd = cells[numbers].to_numpy()[marks["."]][0]
             raise UsageError(
-                f"{file}: expected decimal commas as elsewhere in it, found {odd!r}; remove thousands separators"
+                f"{file}: expected decimal commas as elsewhere in it, found {quoted(odd)}; remove thousands separators"
             )
         for name in [name for name in places if name not in TEXT]:
             cells[name] = cells[name].map(lambda cell: cell.replace(",", "."), na_action="ignore")
