@@ -27,7 +27,7 @@ from bench.output.plots import kinds
 from bench.record.columns import COLUMNS, names
 from bench.record.pairs import within
 from bench.record.run import Run
-from bench.worker.guest import read_nets
+from bench.worker.net_file import read_nets
 from impls.variants import VARIANTS
 
 pytestmark = pytest.mark.process
@@ -243,10 +243,10 @@ class TestPython:
 TIMED = """
 from impls.net import Build, resident_batches
 from impls.variants import VARIANTS
-from bench.worker import guest
+from bench.worker import guest, net_file
 
 variant, how = VARIANTS["owt"].resized(67), Build(2, "cpu", "fp32", "eager", "nchw")
-net = guest.build("mine.py", "build", variant, {}, how)
+net = guest.build(net_file.read_nets(["mine.py:build"])[0].guest(), variant, {}, how)
 net.load(resident_batches(how, 67))
 logits, handles = net.forward(), net.forward_backward()
 net.wait(handles)

@@ -11,7 +11,7 @@ from paths import ROOT
 
 import impls
 from bench.controller import parity
-from bench.worker.guest import read_nets
+from bench.worker.net_file import read_nets
 from bench.worker.replies import Check, CheckKind
 from impls import reference
 from impls.variants import VARIANTS
@@ -24,7 +24,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 import impls
-from bench.worker import guest, probe
+from bench.worker import guest, net_file, probe
 from impls.net import Build, Settings, gradients_of, logits_of
 from impls.variants import VARIANTS
 from impls.weights import map_shared
@@ -33,14 +33,15 @@ path, framework, folder, out, wanted = *map(Path, sys.argv[1:2]), *sys.argv[2:3]
 asked = json.loads(wanted)
 probe.block_other_frameworks(framework)
 impls.load(framework).configure(Settings("cpu", 2, "fp32"))
+(file,) = net_file.read_nets([f"{path}:build"])
 refused = []
 for variant, size, how in asked["refused"]:
     try:
-        guest.build(str(path), "build", VARIANTS[variant].resized(size), map_shared(folder / "weights"), Build(**how))
+        guest.build(file.guest(), VARIANTS[variant].resized(size), map_shared(folder / "weights"), Build(**how))
     except guest.NotANet as error:
         refused.append(str(error))
 variant, size, how = asked["built"]
-net = guest.build(str(path), "build", VARIANTS[variant].resized(size), map_shared(folder / "weights"), Build(**how))
+net = guest.build(file.guest(), VARIANTS[variant].resized(size), map_shared(folder / "weights"), Build(**how))
 images = np.load(folder / "images.npy")[:1]
 net.load([images, 2 * images])
 alternated = []

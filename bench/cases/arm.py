@@ -25,7 +25,8 @@ from bench.cases.parse import (
     resolve_interpreter,
 )
 from bench.machine import code
-from bench.worker.guest import Guest, read_nets
+from bench.worker.guest import Guest
+from bench.worker.net_file import read_nets
 from impls import FRAMEWORKS
 from impls.text import quoted
 

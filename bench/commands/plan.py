@@ -18,7 +18,8 @@ from bench.commands.options import convert
 from bench.commands.requests import NetOptions, ProfileRequest, RunRequest, WorkerOptions
 from bench.controller.settings import GivenWeights, WorkerSettings
 from bench.machine import host
-from bench.worker.guest import Guest, NetFile, read_nets
+from bench.worker.guest import Guest
+from bench.worker.net_file import NetFile, read_nets
 from impls import FRAMEWORKS, PEERS
 from impls.variants import VARIANTS
 from impls.weights import WeightsError, load_all

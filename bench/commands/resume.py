@@ -19,7 +19,7 @@ from bench.output.progress import Progress
 from bench.record.conditions import MACHINE
 from bench.record.events import SCHEMA, End, Stop, StopReason, Worker
 from bench.record.run import Run
-from bench.worker.guest import read_nets
+from bench.worker.net_file import read_nets
 
 #: Options of `run` that can be given again: paths that a Run does not store, and options that change no sample.
 OPTIONS = {"resume", "python", "net", "weights", "ab", "max_time_s", "worker_limit_s", "as_json"}

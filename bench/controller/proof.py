@@ -14,7 +14,7 @@ from bench.controller.settings import WorkerSettings, build_of, build_request
 from bench.controller.worker_process import RunningWorker, WorkerProcess
 from bench.record import events
 from bench.record.events import Place
-from bench.worker.messages import CallFirst, DescribeLayers, MeasureOverhead, ReadConditions, Verify
+from bench.worker.messages import CallFirst, CountParams, DescribeLayers, MeasureOverhead, ReadConditions, Verify
 from bench.worker.replies import (
     Check,
     CheckKind,
@@ -68,7 +68,11 @@ def prove(
     if case.dropout or not proven:  # proven without and timed with it: its results are random
         how = dataclasses.replace(build_of(case), dropout=case.dropout)
         identity = process.ask(build_request(case, parity_set.folder, guest, how, needed))
-        first_ns = {name: process.ask(CallFirst(PASSES[name].method)) for name in passes}
+        # training first: parameters that a call makes in inference mode have no gradient
+        order = passes if proven else sorted(passes, key=lambda name: not PASSES[name].training)
+        first_ns = {name: process.ask(CallFirst(PASSES[name].method)) for name in order}
+    if not proven:  # what it computes is not the variant
+        identity = dataclasses.replace(identity, params=process.ask(CountParams()), macs=None)
     numpy_rate = worker.numpy_rate() if not place.round and judged_by_numpy(case) else None
     overhead_ns = sorted(process.ask(MeasureOverhead(OVERHEADS, PASSES[passes[0]].method)))
     conditions = process.ask(ReadConditions())

@@ -9,7 +9,7 @@ from bench.cases.case import Case
 from bench.cases.passes import BACKWARD, PASSES
 from bench.machine import noise
 from bench.record import validity
-from bench.record.ceiling import ceiling_of
+from bench.record.ceiling import ceiling_of, counted_macs
 from bench.record.events import BurnIn, StopReason, Worker
 from bench.record.recording import Recording
 from bench.stats import descriptive
@@ -30,6 +30,7 @@ class CaseFacts:
         self.burn_in = [event for event in run.counted(BurnIn) if event.case_id == case.id]
         self.invalid_reason = validity.invalid_reason(run, case)
         self.summary, self.ceiling = run.summary(case), ceiling_of(run, case)
+        self.macs = counted_macs(run, case)
 
     @cached_property
     def backward(self) -> Backward | None:
@@ -48,6 +49,13 @@ class CaseFacts:
     def threads(self) -> int | None:
         threads = (self.worker and self.worker.conditions.threads) or self.case.threads
         return threads or (None if self.case.foreign else self.run.head.threads)
+
+    @property
+    def params(self) -> int | None:
+        """Trainable values; of a net that is not proven, those that were counted (earlier Runs have the variant's)."""
+        if self.macs is not None or self.case.foreign or not self.worker:
+            return None if self.case.foreign else self.case.net.params
+        return self.worker.identity.params if self.worker.identity.macs is None else None
 
     def per_ns(self, amount: float, scale: float = 1.0) -> float | None:
         """``scale`` times an amount per nanosecond of the center; None for another program's benchmark."""

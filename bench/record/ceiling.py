@@ -57,15 +57,22 @@ def ceiling_of(run: Recording, case: Case) -> Ceiling:
     return Ceiling(**rates)
 
 
+def counted_macs(run: Recording, case: Case) -> int | None:
+    """Multiply-adds per image in this Pass; None for a net that is not proven, which may be another."""
+    return None if case.foreign or not all(worker.proven for worker in run.workers(case)) else case.macs
+
+
 def peak_fraction(run: Recording, case: Case, summary: descriptive.Summary) -> float | None:
     """Algorithmic FLOP per second over the ceiling; None without a ceiling. Above 1 the algorithm saves multiplications
     or the machine got faster meanwhile; far above 1 work was left out."""
-    rate = ceiling_of(run, case).gflop_per_s
-    return 2 * case.macs * case.batch / summary.center.center / rate if rate else None
+    rate, macs = ceiling_of(run, case).gflop_per_s, counted_macs(run, case)
+    return 2 * macs * case.batch / summary.center.center / rate if rate and macs is not None else None
 
 
 def independent_peak_fraction(run: Recording, case: Case, summary: descriptive.Summary) -> float | None:
     """The same over numpy's rate if that was measured: a framework that leaves work out would raise its own ceiling."""
     numpy = [worker.numpy_gflop_per_s for worker in run.workers(case) if worker.numpy_gflop_per_s]
-    speed = 2 * case.macs * case.batch / summary.center.center
-    return speed / max(numpy) if numpy else peak_fraction(run, case, summary)
+    macs = counted_macs(run, case)
+    if not numpy or macs is None:
+        return peak_fraction(run, case, summary)
+    return 2 * macs * case.batch / summary.center.center / max(numpy)

@@ -109,7 +109,10 @@ FIRST_CALL = "the first call (tracing, compiling, tuning) in the first Round, no
 LATER_CALL = "the same in later Rounds, median, with the compiled code of earlier Rounds"
 PEAK_MEMORY = "most that the device's allocator held in this pass (in JAX: so far); empty on a CPU"
 PEAK_RSS = "most memory that the Worker's process held in this pass, less what importing its framework took"
-NET = "of the net: a hash of its layers and size; MACs of one image's forward pass"
+NET = (
+    "of the net: a hash of its layers and size; MACs of one image's forward pass; of a user's net that is not proven, "
+    "params are what its framework counts, and MACs are not known"
+)
 PARITY = "relative L2 error against float64, worst array of its Workers and readings, in the row's precision"
 READINGS = "timed iterations of which the values were read: compared with float64, or only required to be finite"
 PROBED = "what a probe found them to run in: fp32, tf32, bf16 or unknown"
@@ -191,7 +194,7 @@ COLUMNS: Sequence[Column] = (
     Column("conditions_hash", str, HASHES, lambda facts: digest(asdict(conditions_of(facts.run, facts.case)))),
     Column("protocol_hash", str, HASHES, lambda facts: facts.run.protocol.hash),
     Column("images_per_s", float, SPEEDS, lambda facts: facts.per_ns(facts.case.batch, 1e9)),
-    Column("gflop_per_s", float, SPEEDS, lambda facts: facts.per_ns(2 * facts.case.macs * facts.case.batch)),
+    Column("gflop_per_s", float, SPEEDS, lambda facts: facts.macs and facts.per_ns(2 * facts.macs * facts.case.batch)),
     Column(
         *("peak_fraction", float, PEAK),
         lambda facts: ceiling.peak_fraction(facts.run, facts.case, facts.summary) if facts.summary else None,
@@ -207,8 +210,8 @@ COLUMNS: Sequence[Column] = (
     Column("peak_memory_mib", float, PEAK_MEMORY, lambda facts: facts.most_mib("allocator_peak"), "device memory"),
     Column("peak_rss_mib", float, PEAK_RSS, lambda facts: facts.most_mib("process_peak"), "process memory"),
     Column("variant_hash", str, NET, _net(lambda net: net.hash)),
-    Column("params", int, NET, _net(lambda net: net.params)),
-    Column("macs", int, NET, _net(lambda net: net.macs)),
+    Column("params", int, NET, lambda facts: facts.params),
+    Column("macs", int, NET, lambda facts: None if facts.macs is None else facts.case.net.macs),
     Column("readings", int, READINGS, lambda facts: len(facts.readings), "iterations read"),
     Column("parity_logits", float, PARITY, lambda facts: facts.worst_parity(CheckKind.LOGITS)),
     Column("parity_loss", float, PARITY, lambda facts: facts.worst_parity(CheckKind.LOSS)),

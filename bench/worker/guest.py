@@ -1,37 +1,36 @@
 """Guests: users' own nets in a Run, ``--net FILE.py:FUNCTION``, timed and proven like ours.
 
-The controller only parses FILE, a Worker imports it. Both import this module: standard library and impls only.
+A Worker imports FILE; the controller only parses it (net_file.py). Standard library and impls only.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
+import math
 import os
 import re
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import impls
-from bench import UsageError
 
 if TYPE_CHECKING:  # they import numpy
     from impls.net import Build
     from impls.variants import Variant
     from impls.weights import Weights
 
-PROVEN, UNPROVEN = ("variant", "weights", "how"), ("variant", "how")  # parameters that FUNCTION may have, in order
-
 
 class NotANet(TypeError):
-    """FUNCTION does not have this net, or returned an object without a Net's methods; one line."""
+    """A user's file without the net that is asked for, one line."""
 
 
 @dataclass(frozen=True)
@@ -55,86 +54,39 @@ class Guest:
         return re.sub(r"[^\w.]+", "_", stem if self.function == "build" else f"{stem}.{self.function}")
 
 
-@dataclass(frozen=True)
-class NetFile:
-    """FUNCTION in a user's file, and the ``frameworks`` that the file imports anywhere."""
-
-    path: str
-    function: str
-    sha256: str
-    takes_weights: bool
-    frameworks: frozenset[str]
-
-    def guest(self, frameworks: Sequence[str] = ()) -> Guest:
-        """The Guest, in a Worker of the framework that the file imports.
-
-        If it imports several, exactly one has to be in ``frameworks`` (of --framework), else UsageError. If it imports
-        none: the only framework in ``frameworks``, which another file may import, else ``null``.
-        """
-        chosen = self.frameworks
-        if len(chosen) > 1:
-            chosen &= set(frameworks)
-            if len(chosen) != 1:
-                several = " and ".join(framework for framework in impls.FRAMEWORKS if framework in self.frameworks)
-                name = Path(self.path).name
-                raise UsageError(f"--net: {name} imports {several}: name the one it runs in with --framework")
-        elif not chosen and len(peers := frozenset(impls.PEERS.keys() & set(frameworks))) == 1:
-            chosen = peers
-        (framework,) = chosen or ("null",)
-        return Guest(self.path, self.function, framework, self.sha256, self.takes_weights)
-
-
-def read_nets(texts: Sequence[str]) -> list[NetFile]:
-    """Parse each ``FILE.py:FUNCTION``, reading each FILE once. Raises UsageError where one cannot be a net."""
-    trees: dict[Path, tuple[str, ast.Module]] = {}
-    nets = []
-    for text in texts:
-        file, colon, function = text.rpartition(":")
-        if not colon or not file.endswith(".py") or not function.isidentifier():
-            raise UsageError(f"--net: expected FILE.py:FUNCTION, found {text!r}")
-        path = Path(os.path.abspath(os.path.expanduser(file)))
-        if path not in trees:
-            try:
-                source = path.read_bytes()
-            except OSError as error:
-                raise UsageError(f"--net: cannot read {file!r}: {error.strerror or error}; check its path") from error
-            trees[path] = _digest(source), _tree(source, path.name)
-        sha256, tree = trees[path]
-        takes_weights = _takes_weights(tree, path.name, function)
-        nets.append(NetFile(str(path), function, sha256, takes_weights, _frameworks(tree)))
-    return nets
-
-
 def build(
-    path: str,
-    function: str,
-    variant: Variant,
-    weights: Weights,
-    how: Build,
-    *,
-    sha256: str | None = None,
-    needed: Sequence[str] = ("load", "wait"),
+    net: Guest, variant: Variant, weights: Weights, how: Build, needed: Sequence[str] = ("load", "wait")
 ) -> Filled:
-    """Call FUNCTION of the file at ``path``, in a Worker, with ``weights`` if it takes them.
+    """Call FUNCTION of the user's file, in a Worker of its framework, with ``weights`` if it takes them.
 
-    Raises NotANet if the result lacks a ``needed`` method, RuntimeError if the file's hash is not ``sha256``.
+    Raises NotANet if the file cannot be imported, the result lacks a ``needed`` method, or Keras runs on another
+    framework; RuntimeError if the file has changed.
     """
-    name = Path(path).name
-    source = Path(path).read_bytes()
-    if sha256 not in (None, _digest(source)):
-        raise RuntimeError(f"{name} has changed since the Run began: expected sha256 {sha256}, found {_digest(source)}")
-    takes_weights = _takes_weights(_tree(source, name), name, function)
-    make = getattr(_imported(path), function)
+    name = Path(net.path).name
+    if net.sha256 != (found := digest(Path(net.path).read_bytes())):
+        raise RuntimeError(f"{name} has changed since the Run began: expected sha256 {net.sha256}, found {found}")
+    if net.framework in impls.PEERS:
+        os.environ["KERAS_BACKEND"] = net.framework
     try:
-        net = make(variant, weights, how) if takes_weights else make(variant, how)
+        make = getattr(_imported(net.path), net.function)
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise NotANet(f"{name}: {_keras_fault(net.framework) or _told('its import', error, net.path)}") from error
+    try:
+        made = make(variant, weights, how) if net.takes_weights else make(variant, how)
     except ValueError as error:  # it does not have this net or mode
         raise NotANet(str(error)) from error
-    if net is None:
-        raise NotANet(f"{name}:{function} returned None: expected a Net (impls/net.py); it needs a return")
-    if lacking := [method for method in needed if not callable(getattr(net, method, None))]:
-        returned = f"{name}:{function} returned {_a(type(net).__name__)}, which lacks {', '.join(lacking)}"
+    except (ImportError, SystemExit) as error:
+        raise NotANet(f"{name}: {_keras_fault(net.framework) or _told(net.function, error, net.path)}") from error
+    if fault := _keras_fault(net.framework):
+        raise NotANet(f"{name}: {fault}")
+    if made is None:
+        raise NotANet(f"{name}:{net.function} returned None: expected a Net (impls/net.py); it needs a return")
+    if lacking := [method for method in needed if not callable(getattr(made, method, None))]:
+        returned = f"{name}:{net.function} returned {_a(type(made).__name__)}, which lacks {', '.join(lacking)}"
         raise NotANet(f"{returned}: expected a Net (impls/net.py)")
-    return Filled(net, how)
+    return Filled(made, how)
 
 
 class Filled:
@@ -171,6 +123,10 @@ def _imported(path: str) -> ModuleType:
     folder, name = os.path.dirname(path), f"guest_{Path(path).stem}"
     if folder not in sys.path:
         sys.path.insert(0, folder)
+    sys.argv[:] = [path]  # not the Worker's arguments, which argparse in the file would refuse
+    levels = [node.level for node in ast.walk(ast.parse(Path(path).read_bytes())) if isinstance(node, ast.ImportFrom)]
+    if deepest := max(levels, default=0):
+        name = f"{_package(path, deepest)}.{name}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -184,57 +140,67 @@ def _imported(path: str) -> ModuleType:
     return module
 
 
-def _tree(source: bytes, name: str) -> ast.Module:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as an invalid escape in a guest's string
-            return ast.parse(source, name)
-    except SyntaxError as error:
-        line = f", line {error.lineno}" if error.lineno else ""
-        raise UsageError(f"--net: {name}{line}: expected Python, found {error.msg}") from None
-    except (ValueError, RecursionError, MemoryError) as error:  # a null byte; deep nesting
-        raise UsageError(f"--net: {name}: expected Python, found {error or 'too deep a nesting'}") from None
+def _package(path: str, levels: int) -> str:
+    """Make a package of each folder that the file's relative imports reach; return the name of the innermost."""
+    name = ""
+    for folder in [*Path(path).parents][:levels][::-1]:
+        name = f"{name}.folder" if name else "guest_folder"
+        init, inside = folder / "__init__.py", [str(folder)]
+        spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=inside)
+        assert spec is not None
+        sys.modules[name] = package = importlib.util.module_from_spec(spec)
+        if init.exists():
+            assert spec.loader is not None
+            spec.loader.exec_module(package)
+    return name
 
 
-def _takes_weights(tree: ast.Module, name: str, function: str) -> bool:
-    """Whether FUNCTION takes weights, by its parameters' names. Raises UsageError for other parameters."""
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    if function not in functions:
-        has = f"it has {', '.join(functions)}" if functions else "it has none"
-        raise UsageError(f"--net: {name} has no function {function!r}: {has}")
-    args = functions[function].args
-    names = [arg.arg for arg in args.posonlyargs + args.args]
-    required = len(names) - len(args.defaults)
-    call = PROVEN if "weights" in names else UNPROVEN
-    keywords = [arg.arg for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default is None]
-    if tuple(names[: len(call)]) != call or required > len(call) or keywords:
-        raise UsageError(
-            f"--net: {name}:{function}: expected parameters ({', '.join(PROVEN)}) or ({', '.join(UNPROVEN)}), "
-            f"found ({ast.unparse(args)})"
-        )
-    return call is PROVEN
+def _keras_fault(framework: str) -> str:
+    """Keras on another framework than its Worker's, or asked for one by then; empty where Keras is not imported."""
+    keras, asked = sys.modules.get("keras"), os.environ.get("KERAS_BACKEND")
+    backend = getattr(getattr(keras, "backend", None), "backend", None)
+    for found in (asked, backend() if callable(backend) else None) if "keras" in sys.modules else ():
+        if found and found != framework:
+            return f"Keras's backend is {found!r} in a Worker of {framework}: name it with --framework {found}"
+    return ""
 
 
-def _frameworks(tree: ast.Module) -> frozenset[str]:
-    """Frameworks that a file imports anywhere, directly or through our adapters."""
-    packages = {package: name for name, peer in impls.PEERS.items() for package in (peer.package, *peer.also)}
-    adapters = {peer.adapter: name for name, peer in impls.PEERS.items()}
-    modules = set(_modules(tree))
-    found = {packages[top] for module in modules if (top := module.partition(".")[0]) in packages}
-    return frozenset(found | {adapters[module] for module in modules & adapters.keys()})
+def _told(what: str, error: BaseException, path: str) -> str:
+    """An error in a sentence, with the last line of the file that it passed through."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    return f"{what} ended by {type(error).__name__}: {error}" + (f" (line {lines[-1]})" if lines else "")
 
 
-def _modules(tree: ast.Module) -> Iterator[str]:
-    """Dotted names of all imports; for ``from a import b`` both a and a.b."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def params_of(net: Filled) -> int | None:
+    """Trainable values of a user's net, as its framework counts them: by its ``layers``, or those of the modules,
+    models, variables and trees ``params`` among its attributes. None if there are none."""
+    if "layers" not in net.filled:
+        return sum(int(row["params"]) for row in net.layers())
+    sizes: dict[int, int] = {}
+    with contextlib.suppress(Exception):  # such as parameters without a shape; an attribute that raises
+        _add_sizes(net.net, sizes)
+        for name, value in vars(net.net).items():
+            _add_sizes(value, sizes)
+            if name in ("params", "weights", "variables") and (jax := sys.modules.get("jax")):
+                sizes |= {id(leaf): leaf.size for leaf in jax.tree_util.tree_leaves(value) if hasattr(leaf, "size")}
+        return sum(sizes.values()) or None
+    return None
 
 
-def _digest(source: bytes) -> str:
+def _add_sizes(value: Any, sizes: dict[int, int]) -> None:
+    """Add the sizes of trainable values in ``value``, by their ids: of torch, Keras, TensorFlow, or lists."""
+    if callable(getattr(value, "parameters", None)):
+        sizes |= {id(each): each.numel() for each in value.parameters() if each.requires_grad}
+    elif isinstance(each := getattr(value, "trainable_variables", None), list | tuple):
+        sizes |= {id(variable): math.prod(variable.shape) for variable in each}
+    elif getattr(value, "requires_grad", False) or getattr(value, "trainable", False):
+        sizes[id(value)] = math.prod(value.shape)
+    elif isinstance(value, list | tuple | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            _add_sizes(each, sizes)
+
+
+def digest(source: bytes) -> str:
     return hashlib.sha256(source).hexdigest()
 
 

@@ -58,6 +58,7 @@ class Worker:
             messages.ReadConditions: self.conditions,
             messages.DescribeEnvironment: self.environment,
             messages.DescribeLayers: self.layers,
+            messages.CountParams: self.params,
             messages.CallFirst: self.first_call,
             messages.Verify: self.verify,
             messages.CheckSync: self.sync,
@@ -87,11 +88,7 @@ class Worker:
         self.folder, net = Path(request.folder), request.guest
         weights = self.weights = map_shared(self.folder / "weights")
         if net:
-            self.net = guest.build(
-                *(net.path, net.function, self.variant, weights, self.how),
-                sha256=net.sha256,
-                needed=request.needed,
-            )
+            self.net = guest.build(net, self.variant, weights, self.how, request.needed)
         else:
             self.net = self.adapter.build(self.variant, weights, self.how)
         self.load("reference")
@@ -161,6 +158,9 @@ class Worker:
 
     def layers(self, request: messages.DescribeLayers) -> list[replies.LayerReport]:
         return wire.read(list[replies.LayerReport], self.net.layers(), f"layers of {self.framework}")
+
+    def params(self, request: messages.CountParams) -> int | None:
+        return guest.params_of(self.net)
 
     def first_call(self, request: messages.CallFirst) -> int:
         _, (ns,) = measure(getattr(self.net, request.method), self.net.wait, 1)

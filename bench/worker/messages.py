@@ -101,6 +101,11 @@ class DescribeLayers(Request[list[LayerReport]], do="layers"):
 
 
 @dataclass(frozen=True)
+class CountParams(Request[int | None], do="params"):
+    """Trainable values of a user's net, None if they cannot be counted; after a call, which may make them."""
+
+
+@dataclass(frozen=True)
 class CallFirst(Request[int], do="first_call"):
     """Time the first call of a Net's method: tracing, compiling, tuning. Never a sample."""
 

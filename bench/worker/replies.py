@@ -50,11 +50,11 @@ class Ready:
 
 @dataclass(frozen=True)
 class Identity:
-    """The Net that was built."""
+    """The Net that was built; of a user's net that is not proven, ``params`` if counted and no ``macs``."""
 
     hash: str
-    params: int
-    macs: int
+    params: int | None
+    macs: int | None
 
 
 @dataclass(frozen=True)

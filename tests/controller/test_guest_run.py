@@ -21,6 +21,9 @@ def build({parameters}):
 """
 
 
+COUNTED = ("params", "macs", "gflop_per_s", "peak_fraction")
+
+
 def write(folder, name="mine.py", parameters="variant, weights, how", weights="weights", ms=5, more="pass"):
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +61,32 @@ def test_nets_that_take_our_weights_are_proven_and_failures_stop_no_other_net(gu
     assert "disagrees with the float64 reference" in rows["off", "forward"]["invalid_reason"]
     lacks = "none.py:build returned a list, which lacks load, forward, forward_backward, wait, logits, gradients"
     assert rows["none", "forward"]["invalid_reason"] == f"{lacks}: expected a Net (impls/net.py)"
+
+
+def test_a_net_that_is_not_proven_has_its_own_params_and_no_macs(guest_run):
+    rows = {(row["net"], row["pass"]): row for row in Run(guest_run.folder).rows()}
+    counted = [{name: rows[net, "forward"][name] for name in COUNTED} for net in ("right", "unproven")]
+    assert None not in [counted[0][name] for name in ("params", "macs", "gflop_per_s")]
+    assert counted[1] == dict.fromkeys(COUNTED) | {"params": counted[0]["params"]}  # by the null Net's layers
+
+
+#: Values that the first call makes, and of which a training pass can use only its own, as of torch's lazy modules.
+LAZY = """net.layers, made = None, []
+    first, second = net.forward, net.forward_backward
+    net.forward = lambda: [made or made.append("inference"), first()][1]
+    net.forward_backward = lambda: [made or made.append("training"), 1 / (made == ["training"]), second()][2]
+"""
+
+
+def test_a_lazy_net_that_is_not_proven_is_timed_and_not_judged_by_the_variants_macs(tmp_path):
+    """It does next to nothing: with the variant's MACs its speed would be that of no machine."""
+    own = "dict(__import__('impls.weights').weights.initial(variant))"
+    net = write(tmp_path, parameters="variant, how", weights=own, ms=0.1, more=LAZY)
+    run = Inline(tmp_path)("run", *NULL, "--net", net)
+    rows = [row for row in Run(run.folder).rows() if row["net"]]
+    assert (run.code, [row["invalid_reason"] for row in rows]) == (0, ["", ""])
+    for row in rows:
+        assert {name: row[name] for name in COUNTED} == dict.fromkeys(COUNTED)
 
 
 def test_a_guest_that_is_no_net_costs_no_round_and_no_traceback(guest_run):

@@ -254,11 +254,11 @@ class TestProbe:
         ],
     )
     def test_whether_a_cpu_computes_bf16_itself_is_in_its_flags(self, monkeypatch, text, has):
-        monkeypatch.setattr(Path, "read_text", lambda self: text)
+        monkeypatch.setattr(Path, "read_text", lambda self, **how: text)
         assert probe.low_precision_hardware() is has
 
     def test_bf16_hardware_is_unknown_without_proc_cpuinfo(self, monkeypatch):
-        def missing(self):
+        def missing(self, **how):
             raise FileNotFoundError
 
         monkeypatch.setattr(Path, "read_text", missing)

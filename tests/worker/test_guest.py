@@ -1,18 +1,21 @@
 """A user's own net: how its file is read, and what a Worker makes of what it returns."""
 
+import dataclasses
 import hashlib
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from imports import FRAMEWORKS, TABLES, loaded
 from paths import ROOT
 
 from bench import UsageError
 from bench.cases.passes import PASSES, methods_called
-from bench.worker.guest import Filled, Guest, NotANet, build, read_nets
+from bench.worker.guest import Filled, Guest, NotANet, build, params_of
+from bench.worker.net_file import read_nets
 from impls.net import Build
 from impls.variants import VARIANTS
 
@@ -55,9 +58,10 @@ def guest(file):
     return lambda text, frameworks=(): read(f"{file(text)}:build", frameworks)
 
 
-def made(path, function="build", **changes):
+def made(path, framework="null", **changes):
     """What a Worker gets of a guest, from weights that are a word."""
-    return build(str(path), function, VARIANTS["owt"], "ours", HOW, **changes)
+    guest = dataclasses.replace(read(f"{path}:build"), framework=framework)
+    return build(guest, VARIANTS["owt"], "ours", HOW, **changes)
 
 
 class TestReading:
@@ -125,6 +129,18 @@ class TestItsFramework:
             ("from torchvision.models import alexnet", "torch"),
             ("import tensorflow as tf", "tensorflow"),
             ("import keras", "tensorflow"),
+            ("import keras_hub", "tensorflow"),
+            ("import os, keras\nos.environ['KERAS_BACKEND'] = 'jax'", "jax"),
+            ("import os, keras\nos.environ.setdefault('KERAS_BACKEND', 'torch')", "torch"),
+            ("import os\nos.putenv('KERAS_BACKEND', 'torch')\nfrom keras import layers", "torch"),
+            ("import os, keras\nos.environ.update(KERAS_BACKEND='jax')", "jax"),
+            ("import os, keras\nos.environ |= {'KERAS_BACKEND': 'jax'}", "jax"),
+            ("import os, keras\nKEY = 'KERAS_BACKEND'\nUSED = 'jax'\nos.environ[KEY] = USED", "jax"),
+            ("import keras\nkeras.config.set_backend('jax')", "jax"),
+            ("from keras.config import set_backend\nset_backend(backend='torch')", "torch"),
+            ("import os, keras, jax\nos.environ['KERAS_BACKEND'] = 'jax'", "jax"),
+            ("import os, keras\nos.environ.get('KERAS_BACKEND', 'jax')", "tensorflow"),
+            ("import os\nos.environ['KERAS_BACKEND'] = 'jax'", "null"),
             ("from tensorflow import keras\nimport keras", "tensorflow"),
             ("from jax import lax", "jax"),
             ("import impls.torch_alexnet", "torch"),
@@ -154,6 +170,37 @@ class TestItsFramework:
     def test_framework_of_a_guest_needs_not_be_requested(self, guest):
         assert guest(f"import jax\n{BUILD}", ["torch"]).framework == "jax"
 
+    @pytest.mark.parametrize(("asked", "framework"), [(["jax"], "jax"), (["torch", "jax"], "tensorflow")])
+    def test_keras_without_a_backend_runs_on_the_only_framework_that_is_named(self, guest, asked, framework):
+        assert guest(f"import keras\n{BUILD}", asked).framework == framework
+
+    @pytest.mark.parametrize("by", ["shell", "keras.json"])
+    def test_a_backend_that_no_worker_would_read_is_refused_unless_one_is_named(self, guest, by, tmp_path, monkeypatch):
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+        if by == "shell":
+            monkeypatch.setenv("KERAS_BACKEND", "jax")
+        else:
+            (tmp_path / "keras.json").write_text('{"backend": "jax"}')
+        with pytest.raises(
+            UsageError, match=r"says 'jax', which Workers do not read: set KERAS_BACKEND in the file, or"
+        ):
+            guest(f"import keras\n{BUILD}")
+        assert guest(f"import keras\n{BUILD}", ["jax"]).framework == "jax"
+        assert guest(f"import keras, torch\nkeras.config.set_backend('torch')\n{BUILD}").framework == "torch"
+
+    @pytest.mark.parametrize(
+        ("text", "asked", "message"),
+        [
+            ("'numpy'", [], "mine.py sets Keras's backend to numpy: expected torch, tensorflow, jax"),
+            ("'jax'\nimport torch", [], "mine.py imports torch and jax: name the one it runs in with --framework"),
+            ("'jax'\nimport torch", ["torch"], "mine.py sets Keras's backend to jax: expected that in --framework too"),
+        ],
+    )
+    def test_a_backend_other_than_the_workers_framework_is_refused(self, guest, text, asked, message):
+        with pytest.raises(UsageError) as error:
+            guest(f"import os, keras\nos.environ['KERAS_BACKEND'] = {text}\n{BUILD}", asked)
+        assert str(error.value) == f"--net: {message}"
+
 
 class TestMistakes:
     @pytest.mark.parametrize("text", ["", "mine.py", "mine.py:", ":build", "mine:build", "mine.py:a b", "mine.py:1"])
@@ -180,8 +227,16 @@ class TestMistakes:
             ("x = " + "(" * 5000, "mine.py, line 1: expected Python, found too many nested parentheses"),
             ("", "mine.py has no function 'build': it has none"),
             (
-                "def main(): ...\nclass build: ...\ndef biuld(variant, how): ...",
+                "def main(): ...\nclass Build: ...\ndef biuld(variant, how): ...",
                 "mine.py has no function 'build': it has main, biuld",
+            ),
+            *(
+                (f"from functools import partial\n{text}", "mine.py:build: expected def build(variant, how)")
+                for text in ("class build: ...", "build = partial(other, 1)", "build = made()", "build = build")
+            ),
+            (
+                "from functools import partial\ndef make(variant, how): ...\nbuild = partial(make, variant=1)",
+                "mine.py:build: expected parameters (variant, weights, how) or (variant, how), found (*, how)",
             ),
             ("def f():\n    def build(variant, how): ...", "mine.py has no function 'build': it has f"),
             *(
@@ -262,19 +317,68 @@ class TestBuilding:
         path = file(f"{text}@dataclass\nclass Mine(Net):\n    x: int = 1\ndef build(variant, how):\n    return Mine()")
         assert made(path).x == 1
 
-    def test_a_file_that_fails_says_so_itself_and_leaves_nothing(self, file):
-        path = file(f"1 / 0\n{BUILD}", "failing.py")
-        with pytest.raises(ZeroDivisionError):
+    @pytest.mark.parametrize(
+        ("line", "told"),
+        [
+            ("1 / 0", "ZeroDivisionError: division by zero (line 2)"),
+            ("raise SystemExit(2)", "SystemExit: 2 (line 2)"),
+            ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package' (line 2)"),
+        ],
+    )
+    def test_a_file_that_cannot_be_imported_says_so_in_a_line_and_leaves_nothing(self, file, line, told):
+        path = file(f"import sys\n{line}\n{BUILD}", "failing.py")
+        with pytest.raises(NotANet) as error:
             made(path)
+        assert str(error.value) == f"failing.py: its import ended by {told}"
         assert "guest_failing" not in sys.modules
+
+    def test_an_import_out_of_memory_is_no_mistake_of_the_file(self, file):
+        with pytest.raises(MemoryError):
+            made(file(f"raise MemoryError\n{BUILD}"))
+
+    def test_argparse_in_a_file_sees_no_arguments_of_the_worker(self, file, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["-c", "impls", "bench", "torch", "7"])
+        line = "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--width', default=3)\n"
+        path = file(f"{line}width = parser.parse_args().width\n{NET}\ndef build(variant, how):\n    return Net(width)")
+        assert made(path).given == (3,)
+
+    @pytest.mark.parametrize("package", ["", "WIDTH = 3\n"])
+    def test_relative_imports_reach_the_folders_of_the_file_and_above(self, file, tmp_path, package):
+        (tmp_path / "pack.age" / "inner").mkdir(parents=True)
+        for folder in ("pack.age", "pack.age/inner") if package else ():
+            file(package, f"{folder}/__init__.py")
+        file("from .two import TWO\nONE = 1\n", "pack.age/inner/one.py")
+        file("TWO = 2\n", "pack.age/inner/two.py")
+        file("UP = 0\n", "pack.age/up.py")
+        more = "from . import WIDTH\n" if package else "WIDTH = 3\n"
+        text = f"from ..up import UP\nfrom .one import ONE, TWO\n{more}{NET}\n"
+        path = file(f"{text}def build(variant, how):\n    return Net(UP, ONE, TWO, WIDTH)", "pack.age/inner/mine.py")
+        assert made(path).given == (0, 1, 2, 3)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "build = lambda variant, how: Net(variant, how)",
+            "import functools\ndef make(variant, how, width): return Net(variant, how)\n"
+            "build = functools.partial(make, width=2)",
+            "from functools import partial\ndef make(width, variant, how): return Net(variant, how)\n"
+            "build = partial(make, 2)",
+            "from functools import partial\nbuild = partial(Net)",
+            "build = Net",
+            "class build(Net):\n    def __init__(self, variant, how): self.given = (variant, how)",
+        ],
+    )
+    def test_function_may_be_a_lambda_a_class_a_partial_or_another_name(self, file, text):
+        net = NET.replace("def __init__(self, *given)", "def __init__(self, variant, how)")
+        net = net.replace("self.given = given", "self.given = (variant, how)")
+        assert made(file(f"{net}\n{text}\n")).given == (VARIANTS["owt"], HOW)
 
     def test_a_file_that_was_edited_since_is_refused(self, file):
         path = file(PLAIN)
         guest = read(f"{path}:build")
-        made(path, sha256=guest.sha256)
         path.write_text(path.read_text() + "\n")
         with pytest.raises(RuntimeError, match=r"^mine.py has changed since the Run began: expected sha256 \w+, found"):
-            made(path, sha256=guest.sha256)
+            build(guest, VARIANTS["owt"], {}, HOW)
 
     @pytest.mark.parametrize(
         ("parameters", "returned", "message"),
@@ -323,6 +427,78 @@ class TestBuilding:
         net = Filled(SimpleNamespace(wait=print), HOW)
         with pytest.raises(AttributeError, match="speed"):
             _ = net.speed
+
+
+class TestKeras:
+    """A Worker holds the backend that Keras has against the framework that it runs."""
+
+    @pytest.fixture(autouse=True)
+    def keras(self, monkeypatch):
+        monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+        backend = SimpleNamespace(backend=lambda: "jax")
+        monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(backend=backend))
+
+    def test_a_worker_sets_the_backend_of_its_framework_before_it_imports_the_file(self, file):
+        assert made(
+            file(
+                f"{NET}\nimport os\ndef build(variant, how):\n    return Net(BACKEND)\n"
+                "BACKEND = os.environ['KERAS_BACKEND']"
+            ),
+            "jax",
+        ).given == ("jax",)
+
+    @pytest.mark.parametrize(
+        ("framework", "line", "found"),
+        [
+            ("torch", "", "jax"),
+            ("jax", "import os\nos.environ['KERAS_BACKEND'] = 'tor' + 'ch'", "torch"),
+            ("jax", "import os\nos.environ['KERAS_BACKEND'] = 'tor' + 'ch'\nimport no_such_package", "torch"),
+        ],
+    )  # fmt: skip
+    def test_keras_on_another_framework_is_refused_in_a_line(self, file, framework, line, found):
+        with pytest.raises(NotANet) as error:
+            made(file(f"{line}\n{PLAIN}"), framework)
+        expected = f"Keras's backend is '{found}' in a Worker of {framework}: name it with --framework {found}"
+        assert str(error.value) == f"mine.py: {expected}"
+
+    def test_a_file_without_keras_may_set_what_it_likes(self, file, monkeypatch):
+        monkeypatch.delitem(sys.modules, "keras")
+        made(file(f"import os\nos.environ['KERAS_BACKEND'] = 'none'\n{PLAIN}"), "jax")
+
+
+class TestParams:
+    """What a framework counts; the objects here have torch's, Keras's and JAX's attributes."""
+
+    def params(self, **attributes):
+        return params_of(Filled(SimpleNamespace(wait=print, **attributes), HOW))
+
+    def test_nothing_that_can_be_counted_is_none_not_0(self):
+        assert self.params(batches=[np.ones(3)], scale=2.0) is None
+
+    def test_values_that_are_trained_are_counted_once(self):
+        kernel, frozen = (SimpleNamespace(numel=lambda: 6, requires_grad=trained) for trained in (True, False))
+        module = SimpleNamespace(parameters=lambda: [kernel, frozen])
+        assert self.params(model=module, also=[module, {"head": module}]) == 6
+
+    def test_variables_of_a_keras_model_are_counted(self):
+        model = SimpleNamespace(trainable_variables=[SimpleNamespace(shape=(2, 3)), SimpleNamespace(shape=(3,))])
+        assert self.params(model=model) == 9
+
+    def test_leaves_of_a_tree_named_params_are_counted_where_jax_is(self, monkeypatch):
+        leaves = SimpleNamespace(tree_leaves=lambda tree: list(tree.values()))
+        monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(tree_util=leaves))
+        tree = {"kernel": np.ones((2, 3)), "bias": np.ones(3)}
+        assert self.params(params=tree, batches=tree) == 9
+
+    def test_a_nets_own_layers_come_first(self):
+        assert self.params(layers=lambda: [{"params": 5}, {"params": 2}], model=None) == 7
+
+    def test_parameters_that_have_no_shape_yet_are_unknown(self):
+        def numel():
+            raise ValueError("uninitialized")
+
+        lazy = SimpleNamespace(numel=numel, requires_grad=True)
+        assert self.params(model=SimpleNamespace(parameters=lambda: [lazy])) is None
 
 
 def test_guest_module_imports_no_framework_and_no_numpy():

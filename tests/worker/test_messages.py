@@ -43,6 +43,7 @@ EXCHANGES = [
         ),
     ),
     (messages.DescribeLayers(), [replies.LayerReport("conv1", 55, 55, 64, 23296, 0)]),
+    (messages.CountParams(), 2_328_296),
     (messages.CallFirst("forward"), 10**9),
     (messages.Verify([Output.LOGITS], True, "theirs", "/kept"), replies.Verified(CHECKS, None)),
     (messages.CheckSync("forward", 10**6, 3), replies.SyncLag(20, 100, 2_000_000)),

@@ -1,5 +1,7 @@
 """Roofline and layers plots: points under roofs, stacked rows, and names with room."""
 
+import math
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -33,6 +35,13 @@ class TestRoofline:
             assert sorted(set(words(panel)) - known) == ["conv1", "conv2–3", "fc6", "relu"]
             assert len(words(panel)) == 7
             assert not overlapping(panel)
+
+    @pytest.mark.parametrize(
+        ("macs", "count"), [({}, 1), ({"macs": 714}, 1), ({"macs": None}, 0), ({"macs": math.nan}, 0)]
+    )
+    def test_a_net_whose_macs_nobody_counted_is_no_point(self, macs, count):
+        row = {"variant": "owt", "size": 224, "batch": 8, "pass": "forward", "precision": "fp32", "mean_ms": 5.0}
+        assert len(roofline.summary_points([row | macs])) == count
 
     def test_rows_of_one_intensity_share_a_name(self, tmp_path):
         rows = points("conv2", "conv3", "conv5", passes=["forward"])

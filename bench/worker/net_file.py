@@ -1,0 +1,242 @@
+"""NetFile: a user's file with a net, parsed and not run. Standard library and impls only."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import impls
+from bench import UsageError
+from bench.worker.guest import Guest, digest
+
+PROVEN, UNPROVEN = ("variant", "weights", "how"), ("variant", "how")  # parameters that FUNCTION may have, in order
+KERAS = ("keras", "keras_cv", "keras_hub", "keras_nlp")  # packages that run on the framework of KERAS_BACKEND
+BACKEND = "KERAS_BACKEND"
+
+
+@dataclass(frozen=True)
+class NetFile:
+    """FUNCTION in a user's file, and what the file imports anywhere: ``frameworks``, and whether ``keras``.
+
+    ``backends`` are those that it sets for Keras.
+    """
+
+    path: str
+    function: str
+    sha256: str
+    takes_weights: bool
+    frameworks: frozenset[str]
+    keras: bool
+    backends: frozenset[str]
+
+    def guest(self, frameworks: Sequence[str] = ()) -> Guest:
+        """The Guest, in a Worker of the framework that the file imports or sets as Keras's backend.
+
+        If there are several, exactly one has to be in ``frameworks`` (of --framework), else UsageError. If there is
+        none: the only framework in ``frameworks``, which another file may import; else Keras's default, or ``null``.
+        """
+        name = Path(self.path).name
+        named = impls.PEERS.keys() & set(frameworks)
+        chosen = self.frameworks | self.backends
+        if self.keras and not self.backends:
+            chosen |= frozenset() if not chosen and len(named) == 1 else {self._default_backend(name)}
+        if len(chosen) > 1:
+            several = " and ".join(framework for framework in impls.FRAMEWORKS if framework in chosen)
+            chosen &= named
+            if len(chosen) != 1:
+                raise UsageError(f"--net: {name} imports {several}: name the one it runs in with --framework")
+        elif not chosen and len(named) == 1:
+            chosen = frozenset(named)
+        (framework,) = chosen or ("null",)
+        if self.backends and framework not in self.backends:
+            asked = " or ".join(sorted(self.backends))
+            raise UsageError(f"--net: {name} sets Keras's backend to {asked}: expected that in --framework too")
+        return Guest(self.path, self.function, framework, self.sha256, self.takes_weights)
+
+    @staticmethod
+    def _default_backend(name: str) -> str:
+        """Keras's own default. UsageError where the user's shell or keras.json has another, which no Worker reads."""
+        home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+        try:
+            saved = json.loads(Path(home, "keras.json").read_bytes()).get("backend")
+        except (OSError, ValueError, AttributeError):
+            saved = None
+        asked = os.environ.get(BACKEND) or saved or "tensorflow"
+        if asked != "tensorflow":
+            where = BACKEND if os.environ.get(BACKEND) else "keras.json"
+            raise UsageError(
+                f"--net: {name} imports keras, and {where} here says {asked!r}, which Workers do not read: "
+                f"set {BACKEND} in the file, or name one --framework"
+            )
+        return "tensorflow"
+
+
+def read_nets(texts: Sequence[str]) -> list[NetFile]:
+    """Parse each ``FILE.py:FUNCTION``, reading each FILE once. Raises UsageError where one cannot be a net."""
+    trees: dict[Path, tuple[str, ast.Module]] = {}
+    nets = []
+    for text in texts:
+        file, colon, function = text.rpartition(":")
+        if not colon or not file.endswith(".py") or not function.isidentifier():
+            raise UsageError(f"--net: expected FILE.py:FUNCTION, found {text!r}")
+        path = Path(os.path.abspath(os.path.expanduser(file)))
+        if path not in trees:
+            try:
+                source = path.read_bytes()
+            except OSError as error:
+                raise UsageError(f"--net: cannot read {file!r}: {error.strerror or error}; check its path") from error
+            trees[path] = digest(source), _tree(source, path.name)
+        sha256, tree = trees[path]
+        takes_weights = _takes_weights(tree, path.name, function)
+        nets.append(NetFile(str(path), function, sha256, takes_weights, *_frameworks(tree, path.name)))
+    return nets
+
+
+def _tree(source: bytes, name: str) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as an invalid escape in a guest's string
+            return ast.parse(source, name)
+    except SyntaxError as error:
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise UsageError(f"--net: {name}{line}: expected Python, found {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError) as error:  # a null byte; deep nesting
+        raise UsageError(f"--net: {name}: expected Python, found {error or 'too deep a nesting'}") from None
+
+
+def _takes_weights(tree: ast.Module, name: str, function: str) -> bool:
+    """Whether FUNCTION takes weights, by its parameters' names. Raises UsageError for other parameters."""
+    callables = dict(_callables(tree))
+    if function not in callables:
+        functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+        has = f"it has {', '.join(functions)}" if functions else "it has none"
+        raise UsageError(f"--net: {name} has no function {function!r}: {has}")
+    args = _parameters(callables[function], callables)
+    if args is None:
+        raise UsageError(f"--net: {name}:{function}: expected def {function}({', '.join(UNPROVEN)})")
+    names = [arg.arg for arg in args.posonlyargs + args.args]
+    required = len(names) - len(args.defaults)
+    call = PROVEN if "weights" in names else UNPROVEN
+    keywords = [arg.arg for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default is None]
+    if tuple(names[: len(call)]) != call or required > len(call) or keywords:
+        raise UsageError(
+            f"--net: {name}:{function}: expected parameters ({', '.join(PROVEN)}) or ({', '.join(UNPROVEN)}), "
+            f"found ({ast.unparse(args)})"
+        )
+    return call is PROVEN
+
+
+def _callables(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """What may be a function, by name: functions, classes, and what a name is assigned."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name, node
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda | ast.Call | ast.Name):
+            yield from ((target.id, node.value) for target in node.targets if isinstance(target, ast.Name))
+
+
+def _parameters(node: ast.AST | None, known: dict[str, ast.AST], depth: int = 8) -> ast.arguments | None:
+    """The parameters of a function, lambda, class, or functools.partial of one; None where the file does not tell."""
+    if isinstance(node, ast.Name) and depth:
+        return _parameters(known.get(node.id), known, depth - 1)
+    if isinstance(node, ast.FunctionDef | ast.Lambda):
+        return node.args
+    if isinstance(node, ast.ClassDef):
+        own = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
+        return _bound(own[-1].args, 1, set()) if own else None
+    if (
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("partial", "functools.partial")
+        and node.args
+        and depth
+    ):
+        args = _parameters(node.args[0], known, depth - 1)
+        given = {keyword.arg for keyword in node.keywords}
+        if args is None or None in given or any(isinstance(arg, ast.Starred) for arg in node.args):
+            return None
+        return _bound(args, len(node.args) - 1, given)
+    return None
+
+
+def _bound(args: ast.arguments, first: int, named: set[str | None]) -> ast.arguments:
+    """The parameters that are left after the ``first`` ones and those ``named``, which end the positional ones."""
+    places = args.posonlyargs + args.args
+    defaults = [None] * (len(places) - len(args.defaults)) + list(args.defaults)
+    left = list(zip(places, defaults, strict=True))[first:]
+    stop = next((i for i, (arg, _) in enumerate(left) if arg.arg in named), len(left))
+    only = [*left[stop:], *zip(args.kwonlyargs, args.kw_defaults, strict=True)]
+    only = [(arg, default) for arg, default in only if arg.arg not in named]
+    return ast.arguments(
+        posonlyargs=[],
+        args=[arg for arg, _ in left[:stop]],
+        defaults=[default for _, default in left[:stop] if default is not None],
+        vararg=args.vararg,
+        kwarg=args.kwarg,
+        kwonlyargs=[arg for arg, _ in only],
+        kw_defaults=[default for _, default in only],
+    )
+
+
+def _frameworks(tree: ast.Module, name: str) -> tuple[frozenset[str], bool, frozenset[str]]:
+    """Frameworks that a file imports anywhere, directly or through our adapters; whether Keras; Keras's backends."""
+    packages = {package: name for name, peer in impls.PEERS.items() for package in (peer.package, *peer.also)}
+    adapters = {peer.adapter: name for name, peer in impls.PEERS.items()}
+    modules = set(_modules(tree))
+    tops = {module.partition(".")[0] for module in modules}
+    found = {packages[top] for top in tops & (packages.keys() - set(KERAS))} | {
+        adapters[module] for module in modules & adapters.keys()
+    }
+    backends = frozenset(_backends(tree)) if tops & set(KERAS) else frozenset()
+    if others := backends - impls.PEERS.keys():
+        raise UsageError(
+            f"--net: {name} sets Keras's backend to {', '.join(sorted(others))}: expected {', '.join(impls.PEERS)}"
+        )
+    return frozenset(found), bool(tops & set(KERAS)), backends
+
+
+def _backends(tree: ast.Module) -> Iterator[str]:
+    """Backends that a file sets for Keras: by KERAS_BACKEND, in whatever way it is set, or by ``set_backend``.
+
+    Names of constants are looked up; a value that is computed is not found here but refused in the Worker.
+    """
+    constants = {
+        target.id: node.value.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+    def text(node: ast.AST | None) -> object:
+        return constants.get(node.id) if isinstance(node, ast.Name) else getattr(node, "value", None)
+
+    for node in ast.walk(tree):
+        values: list[ast.AST] = []
+        if isinstance(node, ast.Assign):  # os.environ["KERAS_BACKEND"] = ...
+            subscripts = [target for target in node.targets if isinstance(target, ast.Subscript)]
+            values += [node.value for target in subscripts if text(target.slice) == BACKEND]
+        elif isinstance(node, ast.Dict):  # os.environ.update({"KERAS_BACKEND": ...})
+            values += [value for key, value in zip(node.keys, node.values, strict=True) if text(key) == BACKEND]
+        elif isinstance(node, ast.Call):
+            function = ast.unparse(node.func).rpartition(".")[2]
+            if function in ("setdefault", "putenv", "__setitem__"):
+                values += [value for key, value in zip(node.args, node.args[1:], strict=False) if text(key) == BACKEND]
+            values += [keyword.value for keyword in node.keywords if keyword.arg == BACKEND]
+            if function == "set_backend":
+                values += [*node.args[:1], *(keyword.value for keyword in node.keywords)]
+        yield from (found for value in values if isinstance(found := text(value), str))
+
+
+def _modules(tree: ast.Module) -> Iterator[str]:
+    """Dotted names of all imports; for ``from a import b`` both a and a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
