@@ -1,5 +1,6 @@
 """`report`: one HTML page of a Run, or of several: the verdict first, raw data last."""
 
+import os
 from pathlib import Path
 
 from bench import UsageError
@@ -11,7 +12,7 @@ from bench.record.run import Run, find_newest
 
 def main(request: ReportRequest) -> int:
     folders = list(request.runs) or [default_folder()]
-    runs = [open_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    runs = [open_run(folder) for folder in {os.path.realpath(folder): folder for folder in folders}.values()]
     target = request.output or folders[0] / "report.html"
     for run in runs:
         console.tell_problems(run)

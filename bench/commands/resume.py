@@ -30,6 +30,7 @@ def main(folder: Path, request: RunRequest) -> int:
     run = Run(folder)
     if run.head.schema != SCHEMA:
         raise UsageError(f"--resume: the Run is of schema {run.head.schema}, expected {SCHEMA}: start a new Run")
+    refuse_links(folder)
     with lock_devices([case.device for case in run.cases], console.tell):
         run = Run(folder)  # another process may have continued it while this one waited
         if reason := ended(run):
@@ -45,6 +46,14 @@ def main(folder: Path, request: RunRequest) -> int:
                 console.tell(f"{folder / 'run.jsonl'}: the last line was cut off; its {dropped} bytes are removed")
             reason = rounds.run()
     return show(Run(folder), reason, request.as_json)
+
+
+def refuse_links(folder: Path) -> None:
+    """UsageError for a link in a Run folder, which may be someone else's: a Run makes none, and logs and compiled code
+    would be written to where it leads."""
+    for path in (*folder.iterdir(), *folder.glob("workers/*")):
+        if path.is_symlink():
+            raise UsageError(f"--resume: {path} is a symbolic link, which no Run makes; expected a file or a folder")
 
 
 def show(run: Run, reason: StopReason, as_json: bool) -> int:

@@ -6,10 +6,9 @@ A round of pytest-benchmark is an iteration here, and its iterations are 1.
 import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from msgspec import structs
 
@@ -23,7 +22,7 @@ from bench.output.results_table import results_of
 from bench.record import aa_runs, journal
 from bench.record.pairs import within
 from bench.record.run import Run
-from impls.files import open_whole
+from impls.files import open_target
 
 #: Formats that contain every Case, invalid ones too.
 WHOLE = ("trace", "markdown")
@@ -33,11 +32,9 @@ FACTS = "run_id work_hash conditions_hash protocol_hash flags".split()
 
 
 def write(target: Path, text: str) -> None:
-    """Write a file atomically, or directly if ``target`` is a link or a device. Raises UsageError."""
-    straight = target.is_symlink() or (target.exists() and not target.is_file())
-    opened: Callable[..., AbstractContextManager[IO[str]]] = open if straight else open_whole
+    """Write a file as ``open_target`` does. Raises UsageError."""
     try:
-        with opened(target, "w", encoding="utf-8", newline="\n") as file:
+        with open_target(target, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except (OSError, ValueError) as error:  # ValueError: no file name
         why = error.strerror if isinstance(error, OSError) else error

@@ -36,6 +36,8 @@ def find(folders: Iterable[Path], but: Iterable[Path] = ()) -> Spread:
 def is_aa(path: Path) -> bool:
     """Whether the Run of a run.jsonl has two identical Arms."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
         with path.open("rb") as file:
             line = file.readline()
         head = parse_event(line, schema_of(line) or SCHEMA)

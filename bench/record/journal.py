@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 from bench import UsageError
 from bench.record.events import Event
 
+APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # the folder may be someone else's
 LARGEST = 2**30  # bytes of an unpacked run.jsonl
 
 
@@ -27,7 +28,7 @@ class Journal:
         self.broken = False
         try:
             self.number = _next_number(self.path)
-            self.file = self.path.open("ab", buffering=0)
+            self.file = os.fdopen(os.open(self.path, APPEND, 0o666), "ab", buffering=0)
         except OSError as error:
             raise UsageError(f"cannot write to {self.path}: {error.strerror}") from error
 

@@ -97,6 +97,8 @@ class Recording:
         self.failed = {event.case_id: event.reason or unexplained for event in reversed(self.events_of(Failed))}
 
     def _read(self, file: Path) -> Iterator[Line]:
+        if file.exists() and not file.is_file():  # a pipe would be waited for, a device has no end
+            raise UsageError(f"{self.folder}: cannot read run.jsonl: it is not a file")
         try:
             *lines, torn = file.read_bytes().split(b"\n")
         except OSError as error:

@@ -13,6 +13,7 @@ import bench
 from bench import UsageError
 from bench.machine import host
 from bench.record.events import SelfTest
+from impls.files import open_whole
 
 STORED = "selftest.json"
 
@@ -27,7 +28,9 @@ def store(out: Path, what: str, ok: bool, rows: Sequence[Mapping[str, Any]]) -> 
     facts = {"made": made, "alexnet_bench": bench.__version__, "host": host.fingerprint().host, "ok": ok}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(stored(out) | {what: {**facts, "checks": list(rows)}}, indent=1) + "\n")
+        text = json.dumps(stored(out) | {what: {**facts, "checks": list(rows)}}, indent=1) + "\n"
+        with open_whole(path, "w") as file:
+            file.write(text)
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from error
     return path

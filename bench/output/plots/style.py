@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from bench import UsageError
 from bench.output.labels import counted
 from impls import FRAMEWORKS
+from impls.files import open_target
 
 #: Colors of Okabe and Ito, distinct for color-blind readers; one per framework in all plots.
 COLORS = {name: framework.color for name, framework in FRAMEWORKS.items() if framework.color}
@@ -129,10 +130,13 @@ def figure(width: float, height: float, target: Path) -> Iterator[Figure]:
         drawn = Figure(figsize=(width, height), dpi=PIXELS, layout="constrained")
         FigureCanvasAgg(drawn)
         yield drawn
+        suffix = target.suffix.lower()
         try:
-            drawn.savefig(target, metadata=UNDATED.get(target.suffix.lower()))
+            with open_target(target) as file:
+                drawn.savefig(file, format=suffix[1:], metadata=UNDATED.get(suffix))
         except (OSError, ValueError) as error:
-            raise UsageError(f"cannot write {target}: {error}; choose another file with --output") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"cannot write {target}: {why}; check the folder and its disk") from error
 
 
 def grid(panel: Any, axis: str = "y") -> None:
