@@ -119,12 +119,17 @@ def check(found: Mapping[str, Mapping[str, np.ndarray]], variant: Variant, sourc
 
 def wrong(array: np.ndarray, shape: tuple[int, ...], kinds: tuple[str, ...] = ("float32",)) -> str:
     """Why an array does not have this shape and finite floats; empty if it does."""
-    if array.shape != shape:
-        return f"found shape {array.shape}"
-    if array.dtype.name not in kinds:
-        return f"found {array.dtype.name}"
+    if problem := misfit(array, shape, kinds):
+        return problem
     bad = array.size - int(np.isfinite(array).sum())
     return f"found {bad:,} of {array.size:,} values NaN or infinite" if bad else ""
+
+
+def misfit(array: Any, shape: tuple[int, ...], kinds: tuple[str, ...]) -> str:
+    """Why an array, or its header, is not of this shape and one of these types; empty if it is."""
+    if array.shape != shape:
+        return f"found shape {array.shape}"
+    return "" if array.dtype.name in kinds else f"found {array.dtype.name}"
 
 
 def _native(array: np.ndarray) -> np.ndarray:

@@ -94,13 +94,13 @@ def read_against(request: VerifyRequest) -> tuple[Against | None, VerifyRequest]
         if getattr(request, name) is not None:
             raise UsageError(f"--{name}: leave it out, the file of --against brings its own input and weights")
     path = request.against
-    arrays = dump.read(path)
-    images = arrays.get("input")
-    if images is not None and images.ndim == 4 and len(images):
-        request = dataclasses.replace(request, batch=len(images), size=images.shape[1])
+    archive = dump.Archive(path)
+    images = archive.headers.get("input")
+    if images and len(images.shape) == 4 and images.shape[0]:
+        request = dataclasses.replace(request, batch=images.shape[0], size=images.shape[1])
     check_size(request.variant, request.size)
     net = VARIANTS[request.variant[0]].resized(request.size)
-    return Against(path.name, dump.values(arrays, net, path.name), precisions[0]), request
+    return Against(path.name, dump.values(archive, net), precisions[0]), request
 
 
 @dataclass

@@ -46,11 +46,11 @@ class TestWrite:
 
     def test_a_dump_is_read_back_bit_for_bit(self, tmp_path, write):
         write(tmp_path / "net.npz")
-        assert_same_bits(dump.read(tmp_path / "net.npz"), good())
+        assert_same_bits(dump.Archive(tmp_path / "net.npz"), good())
 
     def test_values_sort_what_is_read_back_bit_for_bit(self, tmp_path, write):
         write(tmp_path / "net.npz")
-        found = dump.values(dump.read(tmp_path / "net.npz"), NET, "net.npz")
+        found = dump.values(dump.Archive(tmp_path / "net.npz"), NET)
         expected = good()
         assert_same_bits(flat(found.weights), flat(WEIGHTS))
         gradients = {name: expected[f"gradients/{name}"] for name in TRAINABLE}
@@ -60,7 +60,7 @@ class TestWrite:
 
     def test_results_have_the_names_of_a_parity_sets_files(self, tmp_path, write, kept):
         write(tmp_path / "net.npz")
-        results = dict(dump.values(dump.read(tmp_path / "net.npz"), NET, "net.npz").results())
+        results = dict(dump.values(dump.Archive(tmp_path / "net.npz"), NET).results())
         assert_same_bits(results, {path.stem: np.load(path) for path in kept.iterdir()})
 
     def test_nothing_is_compressed(self, tmp_path, write):
@@ -73,7 +73,7 @@ class TestWrite:
         large = np.arange(1 << 19, dtype=np.float32)  # 2 MiB, mapped when read
         np.save(kept / "gradient.fc6.kernel.npy", large)
         dump.write(tmp_path / "net.npz", good()["input"], map_shared(tmp_path / "weights"), kept)
-        found = dump.read(tmp_path / "net.npz")
+        found = dump.Archive(tmp_path / "net.npz")
         assert_same_bits(found, good() | {"gradients/fc6/kernel": large})
 
     def test_an_old_dump_is_replaced_and_no_other_file_is_left(self, tmp_path, write):
@@ -82,7 +82,7 @@ class TestWrite:
         (folder / "net.npz").write_text("old")
         write(folder / "net.npz")
         assert os.listdir(folder) == ["net.npz"]
-        assert dump.read(folder / "net.npz").keys() == KEYS
+        assert dump.Archive(folder / "net.npz").keys() == KEYS
 
     def test_any_name_is_kept_as_it_is(self, tmp_path, write):
         folder = tmp_path / "out"

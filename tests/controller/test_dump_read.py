@@ -3,6 +3,7 @@
 import io
 import itertools
 import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -31,7 +32,7 @@ def refusal(tmp_path):
 
 def why_not(path):
     with pytest.raises(UsageError) as error:
-        dump.values(dump.read(path), NET, path.name)
+        dump.values(dump.Archive(path), NET)
     text = str(error.value)
     assert text.startswith(f"{path.name}: ")
     assert text.isprintable()
@@ -88,17 +89,18 @@ class TestValues:
     def test_results_may_be_float64(self, tmp_path):
         arrays = good(results=np.float64)
         np.savez(tmp_path / "theirs.npz", **arrays)
-        found = dump.values(dump.read(tmp_path / "theirs.npz"), NET, "theirs.npz")
+        found = dump.values(dump.Archive(tmp_path / "theirs.npz"), NET)
         assert_same_bits(
             {"logits": found.logits, "loss": found.loss}, {name: arrays[name] for name in ("logits", "loss")}
         )
 
     def test_a_compressed_dump_is_read(self, tmp_path):
         (tmp_path / "theirs.npz").write_bytes(npz(good(), np.savez_compressed))
-        assert_same_bits(dump.read(tmp_path / "theirs.npz"), good())
+        assert_same_bits(dump.Archive(tmp_path / "theirs.npz"), good())
 
-    def test_a_batch_of_one_is_a_batch(self):
-        assert dump.values(good(batch=1), NET, "").logits.shape == (1, 3)
+    def test_a_batch_of_one_is_a_batch(self, tmp_path):
+        np.savez(tmp_path / "theirs.npz", **good(batch=1))
+        assert dump.values(dump.Archive(tmp_path / "theirs.npz"), NET).logits.shape == (1, 3)
 
     @pytest.mark.parametrize("name", RESULTS)
     def test_a_missing_result_is_named(self, refusal, name):
@@ -293,7 +295,7 @@ class TestRead:
             wrong[rng.integers(len(data), size=rng.integers(1, 4))] ^= np.uint8(rng.integers(1, 256))
             path.write_bytes(wrong.tobytes())
             try:
-                dump.values(dump.read(path), NET, path.name)
+                dump.values(dump.Archive(path), NET)
             except UsageError as refused:
                 text = str(refused)
                 if not text.isprintable():
@@ -308,6 +310,42 @@ class TestRead:
         listed = data.index(b"logits.npy", directory) - 46
         data[listed + 8] |= flag
         assert refusal(bytes(data)).startswith("logits: expected an array of numbers, ")
+
+    def test_a_file_that_inflates_to_much_more_is_refused_by_its_headers(self, tmp_path, monkeypatch):
+        """A bomb of zeros, on the scale of a thousandth."""
+        monkeypatch.setattr(dump, "SMALL", dump.SMALL >> 10)
+        path, arrays = tmp_path / "theirs.npz", good(batch=1)
+        arrays |= {"input": np.zeros((20_000, 5, 5, 3), np.float32), "logits": np.zeros((20_000, 3), np.float32)}
+        np.savez_compressed(path, **arrays)
+        tracemalloc.start()
+        why = why_not(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2**20
+        assert why == "expected arrays of numbers, found 0.0 MiB that inflate to 6 MiB; write them without compression"
+
+    def test_the_same_file_without_compression_is_read(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(dump, "SMALL", 0)
+        np.savez(tmp_path / "theirs.npz", **good())
+        assert dump.values(dump.Archive(tmp_path / "theirs.npz"), NET).logits.shape == (2, 3)
+
+    @pytest.mark.parametrize(
+        "shape", [(2, 5, 5, 3), (2**40, 5, 5, 3), (-2, 5, 5, -3), (2, 2**62, 5, 3)], ids=lambda shape: str(shape)
+    )
+    def test_a_header_that_says_more_than_there_is_is_named(self, refusal, shape):
+        head = io.BytesIO()
+        np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        data = zipped({"input.npy": head.getvalue() + bytes(60)}, zipfile.ZIP_DEFLATED)
+        assert refusal(data).startswith("input: expected an array of numbers, cannot read one: expected ")
+
+    @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    def test_a_method_of_compression_that_inflates_without_a_limit_is_named(self, refusal, method):
+        data = zipped({"input.npy": member(np.zeros(9))}, method)
+        assert refusal(data).startswith("input: expected an array of numbers, cannot read one: compression ")
+
+    def test_an_array_that_is_there_twice_is_named(self, refusal):
+        data = zipped({"input.npy": member(np.zeros(9)), "inpux.npy": member(np.zeros(9))})
+        assert refusal(data.replace(b"inpux", b"input")) == "input: expected an array of numbers, found two"
 
     def test_a_method_of_compression_that_python_has_not_is_named(self, refusal):
         data = bytearray(npz(good()))
