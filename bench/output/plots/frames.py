@@ -153,6 +153,8 @@ def _cells(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
         missing = [name for name in needed if name not in header]
         if missing:
             raise UsageError(f"{file}: expected the columns {', '.join(needed)}; missing {', '.join(missing)}")
+        if twice := [name for name in dict.fromkeys(header) if name in {*TEXT, *NUMBERS} and header.count(name) > 1]:
+            raise UsageError(f"{file}: expected each column once, found several of {', '.join(twice)}; keep one")
         table = _body(body, separator, len(header))
     except (ValueError, csv.Error) as error:
         raise UsageError(f"{file}: cannot read: {str(error).strip()}; expected a {what}") from error
@@ -213,13 +215,15 @@ def _text(file: Path, what: str) -> str:
 
 def _split_header(text: str, needed: Sequence[str]) -> tuple[str, list[str], str]:
     """Return the separator (from a first line ``sep=;``, else the one that yields most needed columns), the header's
-    cells, and the text below it."""
+    cells, and the text below it. Raises ValueError for a line that the csv module does not take."""
     text = text.lstrip("\r\n")
     first = io.StringIO(text, newline="").readline()
     separators: Sequence[str] = (",", ";", "\t")
     if declared := re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE):
         separators, text = declared[1], text[len(first) :]
         first = io.StringIO(text, newline="").readline()
+    if len(first) > csv.field_size_limit():
+        raise ValueError(f"its first line has {len(first):,} characters, above {csv.field_size_limit():,}")
     headers = {sep: [name.strip() for name in next(csv.reader([first], delimiter=sep), [])] for sep in separators}
     separator = max(headers, key=lambda sep: len({*headers[sep]} & {*needed}))
     return separator, headers[separator], text[len(first) :]

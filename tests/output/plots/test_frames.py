@@ -99,7 +99,7 @@ class TestNotATable:
             (b"PK\x03\x04\x00\x00", "not text in UTF-8"),
             (b"\xff\xfe\x00", "not text in UTF-8"),
             (b"a picture\n", r"expected the columns case_id, .*; missing case_id, variant, framework, mode, device, "),
-            (b"x" * 200_000, r"cannot read: field larger than field limit"),
+            (b"x" * 200_000, r"cannot read: its first line has 200,000 characters, above 131,072"),
             (b"sep=;", r"expected the columns .*; missing case_id"),
         ],
     )
@@ -144,6 +144,24 @@ class TestMissing:
             frames.samples([csv(tmp_path, {"case_id": 1, "phase": "a", "duration_ns": 3}, name="samples.csv")])
         with pytest.raises(UsageError, match=r"profile.csv: expected the columns .*; missing center_ms$"):
             frames.profile(csv(tmp_path, LAYER, name="profile.csv"))
+
+    @pytest.mark.parametrize("name", ["mean_ms", "case_id", "threads"])
+    def test_a_column_that_is_there_twice_is_named(self, tmp_path, name):
+        path = written(
+            tmp_path, csv(tmp_path, ROW | {"threads": 1}).read_text().replace("mean_ms,", f"mean_ms, {name} ,")
+        )
+        with pytest.raises(UsageError) as error:
+            frames.read([path])
+        assert str(error.value) == f"{path}: expected each column once, found several of {name}; keep one"
+
+    def test_other_columns_may_have_one_name(self, tmp_path):
+        text = csv(tmp_path, ROW).read_text()
+        assert len(frames.read([written(tmp_path, text.replace("\n", ",note,note\n", 1))])) == 1
+
+    def test_a_hundred_thousand_columns_are_a_mistake_in_one_line(self, tmp_path):
+        path = written(tmp_path, ",".join([*ROW, *(f"c{number}" for number in range(100_000))]) + "\n")
+        with pytest.raises(UsageError, match=r"its first line has 688,.* characters, above 131,072; "):
+            frames.read([path])
 
     def test_a_column_of_one_file_only_is_empty_in_the_others(self, tmp_path):
         new = csv(tmp_path, ROW | {"peak_fraction": 0.5, "net": "theirs", "size": 96, "new": "x"}, name="new.csv")
