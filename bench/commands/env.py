@@ -24,7 +24,6 @@ from bench.machine.scratch import scratch_folder
 from bench.output import console
 from bench.output.env_table import EnvReport, FrameworkFacts, Gpus, Machine, NoiseFacts, Shell, show
 from bench.worker.messages import DescribeEnvironment, ProbePrecision
-from bench.worker.replies import FaultKind
 from impls import FRAMEWORKS, PEERS
 
 #: Variables that change the speed of a framework; a Worker gets them only through --env.
@@ -99,8 +98,8 @@ def ask(case: Case, settings: WorkerSettings) -> FrameworkFacts:
             if python and missing and isinstance(error, UsageError):
                 raise  # the interpreter of --python does not have the framework
             last, failed = stderr.splitlines()[-1] if stderr else "", str(error)
-            if isinstance(died, WorkerDied) and died.kind != FaultKind.DEVICE:
-                failed = died.reason + (f" (it wrote: {last})" if last and last not in died.reason else "")
+            if isinstance(error, WorkerDied):
+                failed = error.reason + (f" (it wrote: {last})" if last and last not in error.reason else "")
             facts = replace(facts, failed=failed)
         finally:
             worker.kill()

@@ -16,18 +16,24 @@ from typing import Any, TypeVar
 import bench
 import impls
 from bench import UsageError
+from bench.controller import unpassed
 from bench.worker import messages
 from bench.worker.messages import Configure, MeasureNumpyRate, ProbePrecision, Request
 from bench.worker.replies import Failure, FaultKind, PrecisionProbe, Ready
 from bench.worker.wire import Malformed
 from impls.net import Build, Settings
+from impls.text import one_line
 
 R = TypeVar("R")
 
+OLDEST = (3, 11)  # of a Worker: enum.StrEnum
 # Loads the two packages from the given paths without adding those to sys.path: another interpreter must import its own
-# framework and numpy.
-BOOTSTRAP = """
-import importlib.util, sys
+# framework and numpy. Python 2.7 compiles it too, to say that it is too old.
+BOOTSTRAP = f"""
+import sys
+if sys.version_info[:2] < {OLDEST}:
+    sys.exit("Python %d.%d: a Worker needs {OLDEST[0]}.{OLDEST[1]} or newer" % tuple(sys.version_info[:2]))
+import importlib.util
 for name, path in (("impls", sys.argv[1]), ("bench", sys.argv[2])):
     spec = importlib.util.spec_from_file_location(name, path)
     sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -176,6 +182,8 @@ class WorkerProcess:
         # of a user's net the message alone, without the name of the exception
         own = reply.why.partition(": ")[2] or "its function raised an error without a message"
         reason = own if reply.kind == FaultKind.NET else f"{what}: {reply.why}"
+        if reply.kind == FaultKind.NET and (way := unpassed.way_to_missing(reason, self.launch.env)):
+            reason += f"; {way}"
         died = WorkerDied(self.name, reply.kind, reason, self.tail())
         self.kill()
         raise died
@@ -281,19 +289,25 @@ class WorkerProcess:
         where = "" if python == sys.executable else f" for {python}"
         if self.launch.package and (died.kind in (FaultKind.DIED, FaultKind.ERROR) or "'impls" in died.last_words):
             return ""  # the impls of a revision do not fit: no framework is missing
-        if died.kind == FaultKind.MISSING or "ModuleNotFoundError" in died.tail:
-            return (
-                f"framework {framework!r} is not installed{where}: pip install {impls.requirement(framework)} "
-                f"({died.last_words})"
-            )
+        hidden, last = unpassed.way_to_missing(died.tail, self.launch.env), one_line(died.last_words)
+        if (
+            died.kind == FaultKind.MISSING
+            or "ModuleNotFoundError" in died.tail
+            or (hidden and died.kind != FaultKind.DIED)
+        ):
+            lacks = f"No module named {impls.FRAMEWORKS[framework].package!r}" in died.tail
+            what = "is not installed" if lacks else "cannot be imported"
+            mend = hidden or f"pip install {impls.requirement(framework)}"
+            return f"framework {framework!r} {what}{where}: {mend} ({last})"
         if died.kind == FaultKind.DEVICE:
             seen = died.reason.split(": ", 2)[-1]
             return (
                 f"device {device!r} asked for, {seen} only: pass --device cpu, or a GPU build "
                 f"(make setup DEVICE=cuda, or --python {framework}=PATH)"
             )
-        if died.kind == FaultKind.DIED and where:
-            return f"{python} cannot run a Worker for {framework}: {died.reason}; check --python"
+        if died.kind == FaultKind.DIED and (where or hidden):
+            wrote = f" (it wrote: {last})" if last else ""
+            return f"{python} cannot run a Worker for {framework}: {died.reason}{wrote}; {hidden or 'check --python'}"
         return ""
 
 

@@ -1,10 +1,12 @@
 """Worker processes with the null Net: start, environment, replies, every way to fail."""
 
+import ast
 import json
 import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ from paths import ROOT
 from bench import UsageError
 from bench.cases.case import Case
 from bench.controller.settings import build_request
-from bench.controller.worker_process import MARK, Launch, WorkerDied, WorkerProcess, environment
+from bench.controller.worker_process import MARK, OLDEST, Launch, WorkerDied, WorkerProcess, environment
 from bench.worker.messages import Measure
+from bench.worker.net_file import read_nets
 from bench.worker.replies import FaultKind
 from impls import FRAMEWORKS, frameworks, weights
 from impls.net import Settings
@@ -25,7 +28,7 @@ CASE = Case("half_width", "null", "part", "cpu", "fp32", "nhwc", 2, "forward", s
 ENVIRONMENTS = json.loads((ROOT / "tests" / "data" / "worker_environment.json").read_text())
 
 
-def worker(folder, part="", limit_s=60.0, python=None):
+def worker(folder, part="", limit_s=60.0, python=None, env=None):
     child = WorkerProcess(
         Launch(
             "w",
@@ -35,7 +38,7 @@ def worker(folder, part="", limit_s=60.0, python=None):
             logs=folder / "logs",
             limit_s=limit_s,
             python=python or sys.executable,
-            env={"NULL_NET": part},
+            env={"NULL_NET": part, **(env or {})},
             package=None,
         )
     )
@@ -153,6 +156,63 @@ def test_a_framework_that_another_interpreter_lacks_names_its_extra(tmp_path):
         UsageError, match=r"framework 'null' is not installed for .*python: pip install .*No module named"
     ):
         worker(tmp_path, python=python)
+
+
+def stand_in(path, before="", shell=""):
+    """An interpreter that runs ``before`` first of all, after lines of a shell."""
+    path.write_text(f'#!/bin/sh\n{shell}\ncode="{before}$2"\nshift 2\nexec {sys.executable} -c "$code" "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize("version", [(2, 7), (3, 8), (3, OLDEST[1] - 1)])
+def test_an_interpreter_that_is_too_old_is_a_line_with_both_versions(tmp_path, version):
+    python = stand_in(tmp_path / "python", f"import sys; sys.version_info = {(*version, 1, 'final', 0)}\n")
+    with pytest.raises(UsageError) as error:
+        worker(tmp_path, python=python)
+    needs = f"Python {version[0]}.{version[1]}: a Worker needs {OLDEST[0]}.{OLDEST[1]} or newer"
+    why = f"ended by itself with exit code 1 (it wrote: {needs}); check --python"
+    assert str(error.value) == f"{python} cannot run a Worker for null: {why}"
+
+
+def test_the_oldest_python_of_a_worker_is_that_of_the_package_and_reads_its_code():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"].startswith(f">={OLDEST[0]}.{OLDEST[1]},")
+    for path in (*(ROOT / "bench" / "worker").glob("*.py"), *(ROOT / "impls").glob("*.py")):
+        ast.parse(path.read_text(), feature_version=OLDEST)
+    assert "enum import StrEnum" in (ROOT / "bench" / "worker" / "replies.py").read_text()  # new in 3.11
+
+
+def test_an_interpreter_that_needs_the_path_of_libraries_says_so_and_runs_with_it(tmp_path, monkeypatch):
+    wrote = "error while loading shared libraries: libpython3.12.so.1.0: cannot open shared object file"
+    shell = f'test -n "$LD_LIBRARY_PATH" || {{ echo "python: {wrote}" >&2; exit 127; }}'
+    python = stand_in(tmp_path / "python", shell=shell)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/x")
+    with pytest.raises(UsageError) as error:
+        worker(tmp_path, python=python)
+    why = f"ended by itself with exit code 127 (it wrote: python: {wrote})"
+    mend = "LD_LIBRARY_PATH is kept from Workers: pass --env LD_LIBRARY_PATH"
+    assert str(error.value) == f"{python} cannot run a Worker for null: {why}; {mend}"
+    worker(tmp_path, python=python, env={"LD_LIBRARY_PATH": "/x"})[0].kill()
+
+
+def test_a_package_that_only_the_callers_pythonpath_has_names_that(tmp_path, monkeypatch):
+    """Of the framework itself, and of what a user's net imports."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "turnip.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"))
+    python = stand_in(tmp_path / "python", "import turnip\n")
+    with pytest.raises(UsageError) as error:
+        worker(tmp_path, python=python)
+    mend = "PYTHONPATH is kept from Workers: pass --env PYTHONPATH"
+    why = f"{mend} (ModuleNotFoundError: No module named 'turnip')"
+    assert str(error.value) == f"framework 'null' cannot be imported for {python}: {why}"
+    (net := tmp_path / "net.py").write_text("import turnip\ndef build(variant, how): ...")
+    child, _ = worker(tmp_path)
+    with pytest.raises(WorkerDied) as died:
+        child.ask(build_request(CASE, tmp_path, read_nets([f"{net}:build"])[0].guest()))
+    why = "its import ended by ModuleNotFoundError: No module named 'turnip' (line 1)"
+    assert died.value.reason == f"net.py: {why}; {mend}"
 
 
 def test_an_interpreter_that_is_not_there_is_a_mistake(tmp_path):
