@@ -166,7 +166,8 @@ class Slot:
                 again_ns=measured.again_ns,
             )
         )
-        self.late_ns += [reading.read_ns - READS * reading.copy_ns for reading in measured.readings]
+        compared = (reading for reading in measured.readings if reading.batch is not None)
+        self.late_ns += [reading.read_ns - READS * reading.copy_ns for reading in compared]
         for reading, checks in zip(measured.readings, judged, strict=True):
             gate.refuse(gate.reading_fault(reading, checks, self.conditions))
         if measured.reload_ns is not None and measured.again_ns is not None:

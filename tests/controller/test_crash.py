@@ -165,7 +165,7 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path, life
     assert total["controller"] + total["Worker"] > kills / 2
 
 
-@pytest.mark.parametrize("part", ["hang=9", "spin=3600000"])
+@pytest.mark.parametrize("part", ["hang=5", "spin=3600000"])
 def test_a_worker_in_the_middle_of_a_pass_ends_with_its_controller(tmp_path, part):
     driven = Driven(tmp_path, part=part)
     told, whose = ("on_burn_in", "-part-") if part.startswith("hang") else ("on_reference", "-noop-")

@@ -12,7 +12,7 @@ from bench.record import validity
 from bench.record.journal import Journal
 from bench.record.pairs import within
 from bench.record.run import Run
-from bench.worker.replies import CheckKind, Conditions, Library, PrecisionProbe
+from bench.worker.replies import CheckKind, Conditions, FrameworkConditions, Library, PrecisionProbe, Reading
 
 GPU = dataclasses.replace(A, device="cuda:1")
 
@@ -184,3 +184,50 @@ class TestBadSamples:
         (tmp_path / "run.jsonl").write_text("\n".join(lines) + "\n")
         (pair,) = within(Run(tmp_path))
         assert pair.ratio.rounds == 2
+
+
+SETTINGS = FrameworkConditions(2, True, False, None, {"default_dtype": "torch.float32"})
+
+
+def reading(**changes):
+    return dataclasses.replace(Reading(3, 0, [], "", 10**6, 10**6, SETTINGS), **changes)
+
+
+def test_a_timed_iteration_is_refused_for_its_values_its_handles_or_its_settings():
+    before = conditions(bf16=True, switches=SETTINGS.switches)  # of bf16, what the hardware has
+    fine, off = check("a", 1e-5), check("logits", 1e-3, 1e-5)
+    assert gate.reading_fault(reading(), [fine], before) == ""
+    assert gate.reading_fault(reading(), [fine, off], before).startswith(
+        "in a timed iteration disagrees with the float64 reference in 1 of 2 arrays, worst logits"
+    )
+    fault = gate.reading_fault(reading(fault="its output is not finite"), [], before)
+    assert fault == "in a timed iteration its output is not finite"
+    for changes, words in (
+        ({"threads": 1}, "threads 2 -> 1"),
+        ({"switches": {"default_dtype": "torch.float64"}}, "switches {'default_dtype': 'torch.float32'} -> "),
+    ):
+        settings = dataclasses.replace(SETTINGS, **changes)
+        fault = gate.reading_fault(reading(settings=settings), [fine], before)
+        assert fault.startswith(f"in a timed iteration it had changed {words}")
+
+
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("fault", "fine", "refused", "words"),
+    [
+        (gate.reload_fault, (22 * MS, 10 * MS), (23 * MS, 10 * MS), "a pass takes 23.0 ms on images it has not seen"),
+        (gate.reload_fault, (2 * MS, 0), (3 * MS, 0), "and 0.0 ms on them again: it keeps results"),
+        (gate.clock_fault, (0.5, 1.0, 0), (0.4, 1.0, 0), "its samples add up to 0.40 s of the 1.00 s that they took"),
+        (gate.clock_fault, (0.0, 0.9, 9), (0.0, 1.1, 9), "its clock is not the machine's"),
+        (gate.late_fault, (10 * MS, 10 * MS), (11 * MS, 10 * MS), "takes 11.0 ms more than copying them"),
+        (gate.late_fault, (5 * MS, 0), (6 * MS, 0), "work is left to the reading"),
+        (gate.cores_fault, (1.5, 1.0, 1), (1.6, 1.0, 1), "asked for --threads 1, 1.6 cores were busy"),
+        (gate.cores_fault, (9.0, 1.0, None), (2.6, 1.0, 2), "asked for --threads 2, 2.6 cores were busy"),
+        (gate.cores_fault, (0.9, 0.09, 1), (0.9, 0.1, 1), "9.0 cores were busy"),
+    ],
+)
+def test_times_that_cannot_be_those_of_the_work_are_refused_above_their_limit(fault, fine, refused, words):
+    assert fault(*fine) == ""
+    assert words in fault(*refused)
