@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 #: A request to end, and a closed terminal or a lost connection.
@@ -14,12 +14,13 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 def interruptible() -> Iterator[None]:
     """In this context the first SIGTERM or SIGHUP raises KeyboardInterrupt, unless it was ignored before (nohup)."""
     before = {number: signal.getsignal(number) for number in ENDING}
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]  # asked for now: one that is gone is none
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for other in ENDING:
             signal.signal(other, signal.SIG_IGN)
         if number != signal.SIGTERM:
-            _leave_terminal()
+            _leave(terminals)
         raise KeyboardInterrupt
 
     for number, handler in before.items():
@@ -32,19 +33,9 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _leave_terminal() -> None:
+def _leave(terminals: Sequence[int]) -> None:
     """Write to nowhere in place of a terminal, which is gone: a write to it would be an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        with contextlib.suppress(OSError):
-            if os.isatty(stream) or not _writable(stream):
-                os.dup2(nowhere, stream)
+    for stream in terminals:
+        os.dup2(nowhere, stream)
     os.close(nowhere)
-
-
-def _writable(stream: int) -> bool:
-    try:
-        os.write(stream, b"")
-    except OSError:
-        return False
-    return True

@@ -87,8 +87,8 @@ class TestGoingOn:
         assert "left out" not in finished.err
         run = Run(there)
         assert run.events[: len(before.events)] == before.events
-        assert run.events_of(Resume) == [Resume(dropped_bytes=30)]
-        assert run.events_of(Void) == [Void(0, 1, 0, "the Run was cut off in it")]
+        assert [resumed.dropped_bytes for resumed in run.events_of(Resume)] == [30]
+        assert [(void.place, void.reason) for void in run.events_of(Void)] == [((0, 1, 0), "the Run was cut off in it")]
         ends = run.events_of(RoundEnd)
         assert [(end.round, end.attempt) for end in ends] == [(0, 0), (1, 1), (2, 0), (3, 0)]
         assert lengths(run) == [[10] * 4] * 2

@@ -7,11 +7,9 @@ pytestmark = pytest.mark.process
 
 #: Some of each kind, quick without a framework; `make cheats` has them all in one.
 FEW = {
-    "lazy_all": "its fetch returned 0.0, expected the number computed last",
     "stored": "ms on images it has not seen, and ",
     "half": "disagrees with the float64 reference",
     "stale": "two passes in a row computed the same batch",
-    "bf16_later": "in a timed iteration disagrees with the float64 reference in 1 of 1 arrays, worst logits: off by",
     "more_threads": "asked for --threads 1, ",
     "slow_clock": "its clock is not the machine's",
 }

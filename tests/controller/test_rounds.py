@@ -258,7 +258,7 @@ class TestStopReason:
             monkeypatch.setattr(rounds, "_round", fake)
             reason = rounds.run()
             made = Run(tmp_path)
-            assert made.events_of(End) == [End(reason)]
+            assert [end.reason for end in made.events_of(End)] == [reason]
             return reason, [stop.reason for stop in made.events_of(Stop)]
 
         return run
