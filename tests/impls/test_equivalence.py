@@ -33,13 +33,17 @@ def of(what, checks):
     return {check[what] for check in checks}
 
 
-def test_logits_loss_and_every_gradient_are_equal_in_all_three(command):
-    checks = verified(command, "--variant", QUICK)
+@pytest.mark.parametrize(
+    ("variants", "size"),
+    [("original", None), ("keras_bn", "99"), pytest.param(QUICK, None, marks=pytest.mark.slow)],
+)
+def test_logits_loss_and_every_gradient_are_equal_in_all_three(command, variants, size):
+    checks = verified(command, "--variant", variants, *(("--size", size) if size else ()))
     assert (of("framework", checks), of("batch", checks)) == (set(PEERS), {2})
     found = {(check["variant"], check["framework"], check["what"]) for check in checks if check["kind"] == "gradient"}
     assert found == {
         (variant, framework, f"gradient {placed.layer.name}/{name}")
-        for variant in QUICK.split(",")
+        for variant in variants.split(",")
         for framework in PEERS
         for placed in VARIANTS[variant].placed()
         for name in placed.layer.trainable(placed.input)
@@ -122,12 +126,12 @@ def test_in_bf16_all_variants_are_within_what_rounding_costs(command):
 
 def test_dump_of_torch_agrees_with_jax_and_tensorflow(command, tmp_path):
     weights, dump = tmp_path / "like.npy", tmp_path / "a.npz"
-    net = VARIANTS["bvlc"].resized(99)
+    net = VARIANTS["half_width"].resized(67)
     made = {layer: [of["kernel"], of["bias"]] for layer, of in initial(net, 3).items()}
     np.save(weights, made, allow_pickle=True)  # type: ignore[arg-type]
-    args = ("--variant", "bvlc", "--size", "99", "--weights", str(weights), "--dump", str(dump))
+    args = ("--variant", "half_width", "--size", "67", "--weights", str(weights), "--dump", str(dump))
     assert verified(command, *args, framework="torch")
-    checks = verified(command, "--variant", "bvlc", "--against", str(dump), framework="jax,tensorflow")
+    checks = verified(command, "--variant", "half_width", "--against", str(dump), framework="jax,tensorflow")
     assert {check["tolerance"] for check in checks if check["kind"] == "gradient"} == {1e-4}
 
 
@@ -166,7 +170,18 @@ def test_a_net_with_batch_norm_is_proven_and_timed_in_one_worker(command):
 
 def test_a_short_run_times_all_three_and_records_their_layers_and_conditions(command):
     few = ("--rounds", "3", "--no-gate", "--burn-in", "2", "--iterations", "4")
-    args = ("--framework", "torch,tensorflow,jax", "--size", "96", "--batch", "2", *few, "--variant", "owt", "--json")
+    args = (
+        "--framework",
+        "torch,tensorflow,jax",
+        "--size",
+        "67",
+        "--batch",
+        "2",
+        *few,
+        "--variant",
+        "half_width",
+        "--json",
+    )
     run = command("run", *args)
     assert run.code == 0, run.err
     got = json.loads(run.out)
@@ -174,8 +189,8 @@ def test_a_short_run_times_all_three_and_records_their_layers_and_conditions(com
     assert [ratio["ci95_low"] is not None for ratio in got["ratios"]] == [True] * 4
     assert [ratio["differs"] for ratio in got["ratios"]] == [[]] * 4
     assert {case["parity_gradients"] < 1e-4 for case in got["cases"]} == {True}
-    net = VARIANTS["owt"].resized(96)
-    assert (run.folder / "layers.csv").read_text().count("\n") == 1 + 3 * len(VARIANTS["owt"].layers)
+    net = VARIANTS["half_width"].resized(67)
+    assert (run.folder / "layers.csv").read_text().count("\n") == 1 + 3 * len(net.layers)
     assert (run.folder / "times.png").stat().st_size > 10_000
     for worker in run.of("worker"):
         conditions, parameters = (
