@@ -10,7 +10,6 @@ FEW = {
     "stored": "ms on images it has not seen, and ",
     "half": "disagrees with the float64 reference",
     "stale": "two passes in a row computed the same batch",
-    "more_threads": "asked for --threads 1, ",
     "slow_clock": "its clock is not the machine's",
 }
 

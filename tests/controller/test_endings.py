@@ -4,6 +4,7 @@ import dataclasses
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 
@@ -11,6 +12,7 @@ import psutil
 import pytest
 from command import NULL, Inline
 from null_runs import NULL_CASE, run_cases
+from paths import ROOT
 
 from bench.record.run import Run
 
@@ -59,7 +61,8 @@ def test_a_death_is_known_though_a_descendant_holds_the_pipe(tmp_path):
     assert time.monotonic() - began < 50
 
 
-PIPE = "int(__import__('sys').argv[5])"
+#: The Worker's pipe of replies, as a net could find it.
+PIPE = "next(frame.frame.f_locals['reply_pipe'] for frame in __import__('inspect').stack() if frame.function == 'main')"
 
 
 @pytest.mark.parametrize(
@@ -130,14 +133,15 @@ def test_a_closed_terminal_ends_a_run_as_ctrl_c_does(tmp_path):
     terminal, end = os.openpty()
     command.scratch.mkdir(parents=True)
     arguments = ["run", *NULL, "--rounds", "50", *command.out(("run",))]
-    child = os.fork()
-    if not child:
-        os.setsid()
-        for stream in (0, 1, 2):
-            os.dup2(end, stream)
-        os.closerange(3, 64)
-        os.environ["TMPDIR"] = str(command.scratch)
-        os.execv(sys.executable, [sys.executable, "-m", "bench", *arguments])
+    child = subprocess.Popen(
+        [sys.executable, "-m", "bench", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(command.scratch)},
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+    )
     os.close(end)
     deadline = time.monotonic() + 90
     while not any('"event":"turn"' in path.read_text() for path in tmp_path.glob("results/*/run.jsonl")):
@@ -145,9 +149,8 @@ def test_a_closed_terminal_ends_a_run_as_ctrl_c_does(tmp_path):
         if select.select([terminal], [], [], 0.05)[0]:
             os.read(terminal, 1 << 16)
     os.close(terminal)
-    os.kill(child, signal.SIGHUP)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 130
+    child.send_signal(signal.SIGHUP)
+    assert child.wait(60) == 130
     (folder,) = (tmp_path / "results").iterdir()
     assert [end.reason for end in Run(folder).events[-1:]] == ["interrupted"]
     assert ",interrupted," in (folder / "summary.csv").read_text()
