@@ -28,6 +28,7 @@ from bench.record import events, pairs
 from bench.record.events import Place, StopReason
 from bench.record.journal import Journal
 from bench.record.run import Run
+from bench.record.selftest_store import SelfTest
 
 #: A Run ends for the first of these that is the reason of a group.
 PRECEDENCE = (StopReason.TIME_CAP, StopReason.MAX_ROUNDS, StopReason.TARGET, StopReason.PLANNED, StopReason.FAILED)
@@ -65,7 +66,7 @@ class Rounds:
         self.kept: Kept = {}
         """Workers for the next group of their device and precision, if the Protocol shares Workers."""
 
-    def write_header(self, run_id: str, name: str, selftest: dict[str, events.SelfTest]) -> None:
+    def write_header(self, run_id: str, name: str, selftest: dict[str, SelfTest]) -> None:
         """Record the header."""
         given, ab = self.settings.given, self.settings.ab
         self.journal.add(

@@ -7,6 +7,7 @@ cells of files are others'.
 import json
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def number(value: float) -> str:
     """Four significant digits, no exponent."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.4g}"
+    text = f"{value:.4g}"
+    return text if "e" not in text else f"{Decimal(text):f}"
 
 
 def where(folder: Path) -> None:

@@ -78,7 +78,7 @@ def pytest_benchmark(run: Run) -> str:
     )
 
 
-def replayed(samples_ns: Sequence[int]) -> dict[str, Any]:
+def replayed(samples_ns: Sequence[float]) -> dict[str, Any]:
     """pytest-benchmark's statistics, in seconds. Its quartiles differ from numpy's; stddev of one sample is 0."""
     data = [ns * 1e-9 for ns in samples_ns]
     ordered, mean, total = sorted(data), statistics.mean(data), sum(data)

@@ -21,8 +21,8 @@ def label_of(case: Case) -> str:
 
 
 def describe(case: Case) -> str:
-    """Label, pass, net and batch."""
-    return f"{label_of(case)}, {pass_title(case.pass_)} of {case.variant} at batch {case.batch}"
+    """Label, pass, net and batch; of another program's benchmark its own name."""
+    return case.foreign or f"{label_of(case)}, {pass_title(case.pass_)} of {case.variant} at batch {case.batch}"
 
 
 def some_of(names: Iterable[str]) -> str:

@@ -139,7 +139,7 @@ def title_of(run: Run, cases: Sequence[Case], rows: Rows, varying: Sequence[str]
     done = max(rows[case_.id]["rounds"] for case_ in cases)
     some = "" if done == protocol.rounds else f"{done} of "
     if run.head.ingested:
-        sessions = f"{some}{counted(protocol.rounds, 'session')} of {run.head.ingested.source}"
+        sessions = f"{some}{counted(protocol.rounds, 'session')} of {run.head.ingested.described}"
         return "" if "variant" in varying else case.variant, sessions
     *others, last = dict.fromkeys(rows[case_.id]["threads"] for case_ in cases)
     threads = " and ".join([*map(str, others), counted(last, "thread")])

@@ -72,8 +72,8 @@ def _names(run: Run, workers: dict[str, int]) -> Iterator[dict[str, Any]]:
         yield _metadata("thread_name", (pid, ITERATIONS), {"name": "iterations"})
     firsts = {run.group_of[case.id]: case for case in reversed(run.cases)}
     for group, case in firsts.items():
-        name = f"Rounds of {case.variant} b{case.batch} {case.device} {case.precision}"
-        yield _metadata("thread_name", (RUN, group + 1), {"name": name})
+        name = case.foreign or f"{case.variant} b{case.batch} {case.device} {case.precision}"
+        yield _metadata("thread_name", (RUN, group + 1), {"name": f"Rounds of {name}"})
 
 
 def _metadata(name: str, track: tuple[int, int], args: dict[str, Any]) -> dict[str, Any]:

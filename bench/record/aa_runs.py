@@ -49,14 +49,16 @@ def is_aa(path: Path) -> bool:
 def spread_of(runs: Sequence[Run]) -> Spread:
     """Compute the Spread of A/A Runs. Runs that noise disturbed, or with fewer than MIN_ROUNDS Rounds, are left out."""
     furthest: dict[str, float] = {}
+    hostless: dict[str, str] = {}
     centers: dict[str, list[float]] = defaultdict(list)
     for run in runs:
         by_id = {case.id: case for case in run.cases}
         for pair in pairs.within(run):
             if pair.ratio and not pair.differs and not pair.why and pair.ratio.rounds >= MIN_ROUNDS:
                 group = comparison_key(run, by_id[pair.candidate])
+                hostless[group] = comparison_key(run, by_id[pair.candidate], any_host=True)
                 off = math.expm1(abs(math.log(pair.ratio.value.center)))
                 furthest[group] = max(off, furthest.get(group, 0.0))
                 if summary := run.summary(by_id[pair.baseline]):
                     centers[group].append(math.log(summary.center.center))
-    return Spread(furthest, dict(centers))
+    return Spread(furthest, dict(centers), hostless)

@@ -144,7 +144,7 @@ COLUMNS: Sequence[Column] = (
     Column("lrn", str, AXES, lambda facts: facts.case.lrn),
     Column("preset", str, AXES, lambda facts: facts.case.preset),
     Column("net", str, USERS_NET, lambda facts: facts.case.guest),
-    Column("batch", int, AXES, lambda facts: facts.case.batch),
+    Column("batch", int, AXES, lambda facts: facts.case.batch or None),
     Column("pass", str, AXES, lambda facts: facts.case.pass_),
     Column("threads", int, AXES, lambda facts: facts.threads),
     Column("size", int, AXES, lambda facts: facts.case.net.input_size or None),

@@ -42,8 +42,12 @@ class CaseConditions:
     guest: str | None
 
 
-#: The fields that --allow may name.
-COMPARABLE = (*(field.name for field in fields(CaseConditions)), *(f"protocol {name}" for name in SAMPLE_FIELDS))
+#: The fields that --allow may name; ``clock`` is that of another program's benchmark.
+COMPARABLE = (
+    *(field.name for field in fields(CaseConditions)),
+    "clock",
+    *(f"protocol {name}" for name in SAMPLE_FIELDS),
+)
 
 
 def work(case: Case) -> dict[str, Any]:
@@ -78,19 +82,21 @@ def conditions_of(run: Recording, case: Case) -> CaseConditions:
 def condition_differences(base: Recording, candidate: Recording, case: Case, allow: Sequence[str] = ()) -> list[str]:
     """Conditions that differ between two Runs of a Case, one text per field, except those in ``allow``."""
     before, after = (_comparable(run, case) for run in (base, candidate))
-    return [
-        f"{name}: {_shorten(after[name])}, {_shorten(before[name])} in the baseline"
-        for name in COMPARABLE
-        if before.get(name) != after.get(name) and name not in allow
-    ]
+    differ = [name for name in COMPARABLE if before.get(name) != after.get(name) and name not in allow]
+    texts = {name: f"{_shorten(after[name])}, {_shorten(before[name])} in the baseline" for name in differ}
+    if set(MACHINE).intersection(differ) == {"host"}:
+        texts["host"] += " (a host name; the rest of the machine is equal, as in a new container: --allow host)"
+    return [f"{name}: {text}" for name, text in texts.items()]
 
 
 def _comparable(run: Recording, case: Case) -> dict[str, Any]:
     """Conditions, and the fields of the Protocol that shape a sample."""
     protocol = asdict(run.protocol)
+    clock = run.head.ingested.clocks.get(case.id) if run.head.ingested else None
     if case.foreign:  # pytest-benchmark calibrates how many iterations a session has
         del protocol["iterations"]
-    return asdict(conditions_of(run, case)) | {f"protocol {name}": value for name, value in protocol.items()}
+    held = asdict(conditions_of(run, case)) | {"clock": clock}
+    return held | {f"protocol {name}": value for name, value in protocol.items()}
 
 
 def _shorten(value: Any) -> str:

@@ -1,5 +1,7 @@
 """Events: the lines of run.jsonl as typed records, one class per ``event``; decoding a line validates it."""
 
+import math
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, NamedTuple
@@ -12,6 +14,8 @@ from bench.cases.case import Case
 from bench.cases.protocol import Protocol
 from bench.machine.host import Fingerprint
 from bench.machine.noise import Noise
+from bench.record.ingested import Ingested
+from bench.record.selftest_store import SelfTest
 from bench.worker.replies import (
     CheckKind,
     Conditions,
@@ -81,23 +85,6 @@ class GuestNet(Struct, frozen=True):
     arm: str | None
     framework: str | None = None
     takes_weights: bool | None = None
-
-
-class Ingested(Struct, frozen=True):
-    """Source of a Run that another program measured, and when each of its sessions was taken."""
-
-    source: str
-    taken: list[str]
-    sha256: list[str] = []
-
-
-class SelfTest(Struct, frozen=True):
-    """The latest result of a part of `selftest` in the folder of Runs."""
-
-    made: str | None
-    alexnet_bench: str | None
-    host: str | None
-    ok: bool | None
 
 
 class Precision(Struct, frozen=True):
@@ -271,7 +258,8 @@ class Turn(Iterations, frozen=True, tag="turn"):
     """The first ``lead`` iterations are not samples; peaks are in bytes.
 
     ``reload_ns`` is the duration of a first pass, not a sample, on images that the Net had not seen, and if that took
-    long, ``again_ns`` that of a later pass on them.
+    long, ``again_ns`` that of a later pass on them. ``unrounded_ns`` has the digits below 1 ns that another program's
+    timer resolved, else it is empty; ``ns`` is then rounded up.
     """
 
     cycle: int
@@ -283,6 +271,17 @@ class Turn(Iterations, frozen=True, tag="turn"):
     readings: list[Reading] = []
     reload_ns: Count | None = None
     again_ns: Count | None = None
+    unrounded_ns: list[Annotated[float, msgspec.Meta(gt=0)]] = []
+
+    def __post_init__(self) -> None:
+        Iterations.__post_init__(self)
+        if self.unrounded_ns and list(map(math.ceil, self.unrounded_ns)) != self.ns:
+            raise ValueError("unrounded_ns are other durations than ns")
+
+    @property
+    def durations_ns(self) -> Sequence[float]:
+        """The durations with all their digits."""
+        return self.unrounded_ns or self.ns
 
 
 class Block(OfCase, frozen=True, tag="block"):

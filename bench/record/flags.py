@@ -36,6 +36,7 @@ FLAGS = {
     "not_proven": (
         "A user’s net that does not take our weights, or another program’s benchmark: it may compute something else."
     ),
+    "uncommitted": "Measured with uncommitted changes, which may differ from session to session.",
     "users_code": "A user’s file ran in the process that timed it, which it could have changed.",
     "sync_not_checked": "A net without a fetch: whether its wait waits was not checked.",
     "above_ceiling": (
@@ -85,6 +86,8 @@ def flags_of(facts: CaseFacts) -> Iterator[str]:
         yield "above_ceiling"
     if case.foreign or not all(worker.proven for worker in workers):
         yield "not_proven"
+    if run.head.ingested and run.head.ingested.dirty:
+        yield "uncommitted"
     if case.guest:
         yield "users_code"
     if any("fetch" in worker.conditions.filled for worker in workers):

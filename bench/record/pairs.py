@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from bench.cases import arm
@@ -176,7 +177,7 @@ def _meant(run: Run, *both: Case) -> tuple[str, ...]:
 def _cycles(run: Run, baseline: Case, candidate: Case) -> list[list[ratio.Cycle]]:
     """Whole cycles of each Round that counts for both: the samples of either side, in the order taken."""
     usable = run.usable(baseline) & run.usable(candidate)
-    cells: dict[tuple[int, int], dict[str, list[list[int]]]] = {}
+    cells: dict[tuple[int, int], dict[str, list[list[float]]]] = {}
     for turn in [*run.turns_of(baseline), *run.turns_of(candidate)]:
         if turn.round in usable:
             cell = cells.setdefault((turn.round, turn.cycle), {})
@@ -218,14 +219,17 @@ def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = ()
         pair.differs = conditions.condition_differences(base, candidate, case, allow)
         if pair.differs:
             continue
-        pair.margin = max(margin, spread.margin(candidate, case), spread.margin(base, case))
+        pair.margin = max(margin, *(spread.margin(run, case, "host" in allow) for run in (candidate, base)))
         medians = [list(run.round_medians_ns(case).values()) for run in (base, candidate)]
         reasons += _disturbed((base, case), (candidate, case))
         for run, which in ((base, "the baseline"), (candidate, "the candidate")):
             if (summary := run.summary(case)) and summary.trend in ("warming", "slowing"):
                 reasons.append(f"{which} was {summary.trend} within its Rounds")
+        if _zones_differ(_instants(base), _instants(candidate)):
+            reasons.append("the dates of one side have a time zone and the other's have none, so they have no order")
         pair.why = "; ".join(reasons)
-        run_spread, runs = spread.between_runs(candidate, case) or spread.between_runs(base, case) or (None, 0)
+        known = (spread.between_runs(run, case, "host" in allow) for run in (candidate, base))
+        run_spread, runs = next(filter(None, known), (None, 0))
         if taken_in_turn(base, candidate):
             pair.ratio = Ratio.of(_sessions(base, candidate, case))
         else:
@@ -235,13 +239,27 @@ def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = ()
 
 def taken_in_turn(base: Run, candidate: Run) -> bool:
     """Whether the sessions of two Runs of another program were taken in mirrored order (base, candidate, candidate,
-    base, ...), so that a steady drift of the machine cancels. With plain alternation it does not."""
-    taken = [run.head.ingested.taken if run.head.ingested else [] for run in (base, candidate)]
-    if not all(taken) or not all(all(side) for side in taken) or len(taken[0]) != len(taken[1]):
+    base, ...), so that a steady drift of the machine cancels. With plain alternation it does not, and dates without a
+    time zone have no order among those with one."""
+    taken = [_instants(run) for run in (base, candidate)]
+    if not all(taken) or len(taken[0]) != len(taken[1]) or _zones_differ(*taken) or set(taken[0]) & set(taken[1]):
         return False
     order = sorted((when, side) for side, times in enumerate(taken) for when in times)
     pairs = [(first[1], second[1]) for first, second in zip(order[::2], order[1::2], strict=True)]
     return pairs[0] in ((0, 1), (1, 0)) and all(pair == after[::-1] for pair, after in itertools.pairwise(pairs))
+
+
+def _instants(run: Run) -> list[datetime]:
+    """When each session was taken; empty unless all are known."""
+    try:
+        return [datetime.fromisoformat(text) for text in run.head.ingested.taken] if run.head.ingested else []
+    except ValueError:
+        return []
+
+
+def _zones_differ(*sides: Sequence[datetime]) -> bool:
+    """Whether only some dates have a time zone."""
+    return len({when.tzinfo is None for side in sides for when in side}) > 1
 
 
 def _sessions(base: Run, candidate: Run, case: Case) -> list[list[ratio.Cycle]]:

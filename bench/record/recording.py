@@ -216,10 +216,10 @@ class Recording:
         """``bad_samples`` of all turns."""
         return bad_samples(self.turns)
 
-    def valid_ns(self, turn: Turn) -> list[int]:
+    def valid_ns(self, turn: Turn) -> list[float]:
         """A turn's samples in ns, without lead iterations and bad samples."""
         bad = self.bad_samples.get(id(turn), ())
-        return [ns for i, ns in enumerate(turn.ns) if i >= turn.lead and i not in bad]
+        return [ns for i, ns in enumerate(turn.durations_ns) if i >= turn.lead and i not in bad]
 
     @cached_property
     def _counted(self) -> set[int]:
@@ -236,21 +236,21 @@ class Recording:
         return [(Phase.LEAD, False)] * min(event.lead, len(event.ns)) + samples
 
     @cached_per_case
-    def samples_by_round(self, case: Case) -> dict[int, list[int]]:
+    def samples_by_round(self, case: Case) -> dict[int, list[float]]:
         """Valid samples in ns by usable Round, in the order of Rounds; lead iterations are left out."""
-        by_round: dict[int, list[int]] = {}
+        by_round: dict[int, list[float]] = {}
         usable = self.usable(case)
         for turn in self.turns_of(case):
             if turn.round in usable:
                 by_round.setdefault(turn.round, []).extend(self.valid_ns(turn))
         return {number: by_round[number] for number in sorted(by_round) if by_round[number]}
 
-    def samples(self, case: Case) -> list[list[int]]:
+    def samples(self, case: Case) -> list[list[float]]:
         """Durations of the valid samples of a Case.
 
         Returns
         -------
-        list of list of int
+        list of list of float
             Nanoseconds; one list per Round that counts, in the order of Rounds, each in the order taken. Lead
             iterations and samples that overlap another Worker's are left out. Empty if nothing was measured.
         """

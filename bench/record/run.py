@@ -60,7 +60,8 @@ class Run(Recording):
             if isinstance(event, Iterations):
                 key = event.case_id, event.round, event.attempt
                 cycle = event.cycle if isinstance(event, Turn) else None
-                taken = zip(self.phases(event), event.start_ns, event.ns, strict=True)
+                durations = event.durations_ns if isinstance(event, Turn) else event.ns
+                taken = zip(self.phases(event), event.start_ns, durations, strict=True)
                 for (phase, valid), start_ns, ns in taken:
                     yield *key, phase, cycle, start_ns, ns, valid
 
@@ -79,7 +80,7 @@ SAMPLE_COLUMNS = (
     CsvColumn("phase", str, "burn_in, lead or sample"),
     CsvColumn("cycle", int, "an order of turns and its mirror; empty in burn-in"),
     CsvColumn("start_ns", int, START),
-    CsvColumn("duration_ns", int, START),
+    CsvColumn("duration_ns", float, START),
     CsvColumn(
         "valid",
         bool,

@@ -8,14 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 import bench
 from bench import UsageError
 from bench.machine import host
-from bench.record.events import SelfTest
 from impls.files import open_whole
 
 STORED = "selftest.json"
+
+
+class SelfTest(Struct, frozen=True):
+    """The latest result of a part of `selftest` in the folder of Runs."""
+
+    made: str | None
+    alexnet_bench: str | None
+    host: str | None
+    ok: bool | None
 
 
 def store(out: Path, what: str, ok: bool, rows: Sequence[Mapping[str, Any]]) -> Path:

@@ -1,6 +1,6 @@
 """Summary statistics of one Case. The process is the replicate: every interval is over Rounds.
 
-Durations are integer nanoseconds; nothing is trimmed or rounded.
+Durations are nanoseconds; nothing is trimmed or rounded.
 """
 
 import math
@@ -52,9 +52,9 @@ class Summary:
     mean_ns: float
     stddev_ns: float | None
     median_ns: float
-    min_ns: int
+    min_ns: float
     p95_ns: float
-    max_ns: int
+    max_ns: float
     q1_ns: float
     q3_ns: float
     outliers_mild: int
@@ -68,7 +68,7 @@ class Summary:
     trend: str
 
     @classmethod
-    def of(cls, *rounds: Sequence[int]) -> "Summary":
+    def of(cls, *rounds: Sequence[float]) -> "Summary":
         """Summarize the samples of each Round, ns, in the order they were taken; at least one per Round."""
         samples = [sample for round_ in rounds for sample in round_]
         q1, middle, q3, p95 = (float(q) for q in np.percentile(samples, (25, 50, 75, 95)))
@@ -134,12 +134,12 @@ def backward(forward_medians_ns: Sequence[float], forward_backward_medians_ns: S
     return Backward(mean, mean - half, mean + half, mean - half > 0)
 
 
-def trend(rounds: Sequence[Sequence[int]]) -> str:
+def trend(rounds: Sequence[Sequence[float]]) -> str:
     """Trend within a Round: warming (the first half is slower), slowing, steady or unresolved."""
     return trend_of([half for round_ in rounds if (half := half_difference(round_)) is not None])
 
 
-def half_difference(samples: Sequence[int]) -> float | None:
+def half_difference(samples: Sequence[float]) -> float | None:
     """ln(median of the first half / median of the second) of one Round; None for a single sample."""
     middle = len(samples) // 2
     return math.log(median(samples[:middle])) - math.log(median(samples[middle:])) if middle else None
@@ -169,7 +169,7 @@ def stddev(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
-def mean_log(samples: Sequence[int]) -> float:
+def mean_log(samples: Sequence[float]) -> float:
     return math.fsum(map(math.log, samples)) / len(samples)
 
 

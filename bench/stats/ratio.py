@@ -26,7 +26,7 @@ TRENDS = {
     "slowing": "within a Round the candidate gets slower relative to the baseline: it is slowing",
 }
 
-Cycle = tuple[Sequence[int], Sequence[int]]
+Cycle = tuple[Sequence[float], Sequence[float]]
 """Samples of baseline and candidate in one mirrored cycle, ns, in the order they were taken."""
 
 

@@ -103,4 +103,4 @@ def _names(axes: Iterable[str]) -> list[Column]:
 def _named(case: Case, axes: Iterable[str]) -> list[Cell]:
     color = COLORS.get(case.framework, OTHER)
     pass_, name = Cell(pass_title(case.pass_)), Cell(label_of(case), color=color)
-    return [pass_, name, *(plain(getattr(case, axis)) for axis in axes)]
+    return [pass_, name, *(plain(getattr(case, axis) or None) for axis in axes)]

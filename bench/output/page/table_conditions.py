@@ -130,7 +130,7 @@ def protocol(run: Run) -> list[tuple[str, str]]:
     """Return names and values of the Protocol, as text, with its hash."""
     held = run.protocol
     if run.head.ingested:
-        return [("measured by", run.head.ingested.source), ("sessions", str(held.rounds))]
+        return [("measured by", run.head.ingested.described), ("sessions", str(held.rounds))]
     turns = "fresh Workers, in mirrored order" if held.paired else "none: one framework after the other (classic)"
     burn_in = f"at least {held.burn_in}, until steady, at most {held.burn_in_cap}" if held.gate else f"{held.burn_in}"
     most = "" if held.target_ci is None else "at most "

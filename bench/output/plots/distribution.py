@@ -49,7 +49,8 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
     panes = [(pass_, here) for pass_, here in samples.groupby("pass", sort=False)]
     strips = [[look for look in looks if look.name in set(here["series"])] for _, here in panes]
     heights = [len(lines) + 0.6 for lines in strips]
-    with style.figure(8.0, min(1.3 + 0.74 * sum(heights), 24.0), target) as figure:
+    style.refuse_many(sum(map(len, strips)), "cases", 32)
+    with style.figure(8.0, min(1.3 + 0.74 * sum(heights), style.PAGE), target) as figure:
         panels = figure.subplots(len(panes), 1, squeeze=False, height_ratios=heights).flatten()
         for panel, (pass_, here), lines in zip(panels, panes, strips, strict=True):
             panel.use_sticky_edges = False  # keep the margin left of a box that begins at the fastest sample

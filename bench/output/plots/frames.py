@@ -20,9 +20,9 @@ import pandas as pd
 
 from bench import UsageError
 from bench.output import console
+from bench.output.plots import marks
 from bench.record import layer_times, run
 from bench.record.columns import COLUMNS
-from impls.text import quoted
 from impls.variants import VARIANTS
 
 NEEDED = ("case_id", "variant", "framework", "mode", "device", "batch", "pass", "mean_ms")
@@ -146,7 +146,7 @@ def _file(path: Path, name: str) -> Path:
 
 
 def _cells(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
-    """Read a table as text, NaN for empty cells, with decimal commas converted to points."""
+    """Read a table as text, NaN for empty cells; between semicolons or tabs numbers may have marks of a spreadsheet."""
     text = _text(file, what)
     try:
         separator, header, body = _split_header(text, needed)
@@ -166,15 +166,8 @@ def _cells(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
     places = {name: header.index(name) for name in header if name}
     cells = table[list(places.values())].set_axis(list(places), axis=1)
     if separator != ",":
-        numbers = [name for name in places if name in NUMBERS]
-        marks = {mark: cells[numbers].map(lambda cell, mark=mark: mark in str(cell)).to_numpy() for mark in ",."}
-        if marks[","].any() and marks["."].any():
-            odd = cells[numbers].to_numpy()[marks["."]][0]
-            raise UsageError(
-                f"{file}: expected decimal commas as elsewhere in it, found {quoted(odd)}; remove thousands separators"
-            )
-        for name in [name for name in places if name not in TEXT]:
-            cells[name] = cells[name].map(lambda cell: cell.replace(",", "."), na_action="ignore")
+        known = marks.with_points(file, cells[[name for name in places if name not in TEXT]], NUMBERS, WHOLE)
+        cells = cells.assign(**{str(name): column for name, column in known.items()})
     return cells[cells[needed[0]].notna() | cells.notna().any(axis=1)]  # without the empty lines of a spreadsheet
 
 
@@ -234,6 +227,8 @@ def _kept(file: Path, cells: pd.DataFrame, rules: Mapping[str, Rule], notes: lis
     frame, left, why = _typed(cells), pd.Series(True, cells.index), []
     for name, (must, holds) in rules.items():
         bad = left & ~holds(frame[name])
+        if name == "batch":
+            bad &= ~(cells[name].isna() & uncounted(frame))
         if bad.any():
             found = list(dict.fromkeys(_quoted(value) for value in cells[name][bad].unique()[:20]))
             why.append(f"{name} {must}, found {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}")
@@ -241,7 +236,12 @@ def _kept(file: Path, cells: pd.DataFrame, rules: Mapping[str, Rule], notes: lis
     if why:
         notes.append(f"{file}: left out {len(cells) - left.sum()} of {len(cells)} rows: {'; '.join(why)}")
     frame = frame[left]
-    return frame.astype({name: "int64" for name in WHOLE if name in rules})
+    return frame.astype({name: "int64" for name in WHOLE if name in rules and frame[name].notna().all()})
+
+
+def uncounted(rows: pd.DataFrame) -> pd.Series:
+    """True for rows of other programs' benchmarks: their table has images per second, and they have none."""
+    return rows["images_per_s"].isna() if "images_per_s" in rows else pd.Series(False, rows.index)
 
 
 def _typed(cells: pd.DataFrame) -> pd.DataFrame:

@@ -43,7 +43,7 @@ CAFFES = f"{BVLC}: Caffe's bvlc_alexnet, whose own input is 227 px. No published
 WIDTH, PANELS = 10.0, 6.2  # inches: the figure, and the height of its panels
 SMALL = 7.5  # points
 LINE = SMALL * 1.3 / 72  # inches
-COLUMN, PAGE = 82, 175  # characters per line of small print
+COLUMN, PAGE = 82, 160  # characters per line of small print
 
 
 def draw_files(paths: Sequence[Path], target: Path) -> None:
@@ -60,6 +60,8 @@ def draw(rows: pd.DataFrame | None, target: Path, timings: pd.DataFrame) -> Figu
     """
     old = marks_of_timings(timings)
     new = marks_of_rows(rows, old["year"].max() + 0.5)
+    style.refuse_many(new["net"].nunique(), "nets", 8)
+    style.refuse_many(len(new), "rows", 240)
     columns = _halves([_entry(part) for _, part in old.dropna(subset="number").groupby("number")])
     notes = [line for note in _notes(timings, old, new) for line in textwrap.wrap(note, PAGE)]
     names = {pass_: choose_names(new, pass_) for pass_ in PUBLISHED_PASSES}
@@ -143,9 +145,12 @@ def _ours(panel: Any, new: pd.DataFrame) -> None:
 def _handles(old: pd.DataFrame, new: pd.DataFrame) -> Iterator[Line2D]:
     """Yield a legend entry per shape, filling and color in use."""
     drawn = old[old["series"] != ""]
+    marked: dict[str, list[str]] = {}
     for net in dict.fromkeys([*(name for name in SHARED if name in set(drawn["net"])), *new["net"]]):
-        name = net if net in set(drawn["net"]) else f"{net}: nothing published of it"
-        yield Line2D([], [], label=name, **_look(net, False, "fp32"))
+        marked.setdefault(_marker(net), []).append(net)
+    for net, *others in marked.values():
+        name = "other nets: nothing published of them" if others else f"{net}: nothing published of it"
+        yield Line2D([], [], label=net if net in set(drawn["net"]) else name, **_look(net, False, "fp32"))
     for cpu in (False, True):
         yield Line2D([], [], label="hollow: CPU" if cpu else "filled: GPU", **_look(SHARED[0], cpu, "fp32"))
     for precision in (name for name in COLORS if name in set(drawn["look"])):
@@ -167,7 +172,8 @@ def _fitting(names: Sequence[str]) -> int:
 def _title(old: pd.DataFrame, new: pd.DataFrame) -> str:
     first, last = (math.floor(year) for year in (old["year"].min(), old["year"].max()))
     machines = {name for name in new["device_name"] if name} if len(new) else set()
-    machine = f", and on {cut(machines.pop(), 50)}" if len(machines) == 1 else ""
+    others = "" if set(new["variant"]) <= {*VARIANTS} else "other nets "
+    machine = f", and {others}on {cut(machines.pop(), 50)}" if len(machines) == 1 else ""
     return f"AlexNet as published from {first} to {last}{machine}"
 
 

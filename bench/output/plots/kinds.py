@@ -23,8 +23,10 @@ def _always(rows: Rows) -> str:
 
 
 def _needs_batches(rows: Rows) -> str:
-    several = len({row["batch"] for row in rows}) > 1
-    return "" if several else "there is one batch; `alexnet-bench run --batch 8,32,128` measures several"
+    batches = {row["batch"] for row in rows if row["images_per_s"]}
+    if not batches:
+        return "no images were counted"
+    return "" if len(batches) > 1 else "there is one batch; `alexnet-bench run --batch 8,32,128` measures several"
 
 
 def _needs_ceiling(rows: Rows) -> str:

@@ -86,6 +86,7 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
         (pass_, name) for pass_ in passes for name in [PUBLISHED] * (pass_ in known) + [line.name for line in series]
     ]
     inches = 0.42 * (len(bars) + len(shares)) + 2.6
+    style.refuse_many(len(bars), "bars", 50)
     with style.figure(10.0, inches, target) as figure:
         above, below = figure.subplots(2, 1, height_ratios=(len(bars), len(shares)))
         stacks: list[tuple[Any, Any, str]] = []
@@ -109,7 +110,7 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
         handles = [Patch(facecolor=COLORS[kind]) for kind in kinds]
         outline = [Patch(facecolor="none", edgecolor=style.INK)]
         style.legend(figure, handles + outline, [*kinds, WHOLE])
-        shared = style.title(parts, "AlexNet", ("variant", "batch", "device_name", "threads"))
+        shared = style.title(parts, "Nets", ("variant", "batch", "device_name", "threads"))
         figure.suptitle(f"{shared}, layer by layer", fontsize=12)
         style.settle(figure)  # whether a name fits is known once segments have their width
         for panel, segment, name in stacks:

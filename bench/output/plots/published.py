@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bench import UsageError
-from bench.output.plots import style
+from bench.output.plots import frames, style
 from impls.variants import VARIANTS
 
 FILE = "published.csv"
@@ -135,7 +135,11 @@ def marks_of_rows(rows: pd.DataFrame | None, edge: float) -> pd.DataFrame:
         ms = pd.to_numeric(rows["center_ms"], errors="coerce").fillna(ms)
     rate = pd.to_numeric(rows["batch"], errors="coerce") * 1e3 / ms
     good = rows["pass"].isin(PUBLISHED_PASSES) & (texts["valid"] != "False") & np.isfinite(rate) & (rate > 0)
-    good &= ~texts["variant"].str.contains(".", regex=False) & ~texts["flags"].str.contains("slowed_down")
+    good &= (
+        ~frames.uncounted(rows)
+        & ~texts["variant"].str.contains(".", regex=False)
+        & ~texts["flags"].str.contains("slowed_down")
+    )
     if not good.any():
         raise UsageError(
             f"history: expected a valid {' or '.join(PUBLISHED_PASSES)} of a whole net, found none; time a net"

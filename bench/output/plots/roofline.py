@@ -27,6 +27,7 @@ ROOFS = (("matmul_gflop_per_s", "matrix product", "-"), ("conv_gflop_per_s", "co
 HEAVY = (Conv.kind, Fc.kind)  # rows with MACs have a label each, the other kinds one per kind
 EDGE = style.INK
 SIZES = {"layer": 5, "net": 9}
+MOST = 240  # points; names of more take too long to place
 FAR = 22  # points; distance of a name from its point above which a line joins them
 SAME = 25  # pixels; rows nearer to each other share a name
 #: Columns that a roof depends on, besides the machine.
@@ -116,6 +117,7 @@ def draw(
         raise UsageError(
             "roofline: no point with an intensity and a gflop_per_s, nothing to draw; time layers or a net"
         )
+    style.refuse_many(len(rows), "points", MOST)
     names = style.label_series(rows)
     series = style.list_series(rows, names)
     forward = rows["pass"].isin([name for name, timed in timed_by_name().items() if "backward" not in timed.stages])

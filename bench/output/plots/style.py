@@ -1,14 +1,17 @@
 """Shared by all plots: series and their looks, and a Figure without global state that is saved to a file."""
 
 import math
+import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib
 import pandas as pd
+from matplotlib import colors
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -25,9 +28,14 @@ OTHERS = (OTHER, "#CC79A7", "#E69F00", "#56B4E9")
 #: Columns added to a series label when they vary, and how to format them.
 SERIES_COLUMNS = ("net", "layout", "lrn", "preset", "arm")
 FORMATS = {"lrn": "{} LRN", "preset": "{} preset", "size": "{} px", "batch": "batch {}"}
-#: Looks of series that are not compiled, then compiled, by their number within the framework.
+#: Looks of series that are not compiled, then compiled, by their number among those of one color.
 HATCHES = (("", "//", "..", "oo"), ("\\\\", "xx", "++", "**"))
 MARKERS = (("o", "v", "P", "X"), ("s", "^", "D", "*"))
+#: Once the looks repeat: how much white (above 0) or black is mixed into the color.
+SHADES = (0.0, -0.45, 0.45, -0.75)
+MOST = 24  # series in one plot; the names of more leave no room for it
+PAGE = 24.0  # inches, the highest plot
+FEWER = "keep fewer rows"  # of one CSV, or of one of several
 PIXELS = 150  # per inch
 #: Colors of everything but data; a page in dark mode replaces exactly these.
 INK, FAINT, GRID, SHADE, PAPER = "#1F2328", "#59636E", "#DDDEE0", "#EEEFF1", "#FEFEFE"
@@ -55,8 +63,17 @@ class Series:
     name: str
     framework: str
     compiled: bool
-    number: int  # within its framework and ``compiled``
-    color: str = OTHER
+    number: int  # among those of its hue and ``compiled``
+    hue: str = OTHER
+
+    @property
+    def color(self) -> str:
+        """The hue, in another shade from the fifth series on, so that no two look the same."""
+        shade = SHADES[self.number // len(MARKERS[0]) % len(SHADES)]
+        if not shade:
+            return self.hue
+        red, green, blue = (part + abs(shade) * ((shade > 0) - part) for part in colors.to_rgb(self.hue))
+        return colors.to_hex((red, green, blue))
 
     @property
     def hatch(self) -> str:
@@ -87,16 +104,30 @@ def label_series(rows: pd.DataFrame, apart: Sequence[str] = SERIES_COLUMNS) -> p
 
 
 def list_series(rows: pd.DataFrame, names: pd.Series) -> list[Series]:
-    """List the series of rows in their order, those that are not compiled first."""
+    """List the series of rows in their order, those that are not compiled first.
+
+    Raises UsageError for more than MOST, or for so many of one hue that two would look the same.
+    """
     series: list[Series] = []
     foreign = sorted(set(rows["framework"].astype(str)) - set(COLORS))
-    colors = COLORS | dict(zip(foreign, OTHERS, strict=False))
+    hues = COLORS | dict(zip(foreign, OTHERS, strict=False))
     firsts = rows.assign(series=names).drop_duplicates("series")
+    refuse_many(len(firsts), "series")
     for name, framework, mode in zip(firsts["series"], firsts["framework"], firsts["mode"], strict=True):
         compiled = framework in FRAMEWORKS and mode in FRAMEWORKS[framework].compiled
-        number = sum((known.framework, known.compiled) == (framework, compiled) for known in series)
-        series.append(Series(name, framework, compiled, number, colors.get(framework, OTHER)))
+        hue = hues.get(framework, OTHER)
+        number = sum((known.hue, known.compiled) == (hue, compiled) for known in series)
+        series.append(Series(name, framework, compiled, number, hue))
+    for line in series:
+        if line.number >= (alike := len(MARKERS[0]) * len(SHADES)):
+            raise UsageError(f"nothing to draw: expected at most {alike} series of one color; {FEWER}")
     return sorted(series, key=lambda line: line.compiled)
+
+
+def refuse_many(count: int, what: str, most: int = MOST) -> None:
+    """UsageError for more than fit in a plot that can be read."""
+    if count > most:
+        raise UsageError(f"nothing to draw: expected at most {most} {what}, found {count}; {FEWER}")
 
 
 def format_value(value: Any) -> str:
@@ -126,17 +157,29 @@ def title(rows: pd.DataFrame, otherwise: str, columns: Sequence[str] = ("device_
 @contextmanager
 def figure(width: float, height: float, target: Path) -> Iterator[Figure]:
     """Provide a Figure of this size in inches and save it on exit; raises UsageError if it cannot be written."""
-    with matplotlib.rc_context(LOOKS):
+    with matplotlib.rc_context(LOOKS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a sign that the font lacks is drawn as a box
+        warnings.filterwarnings("error", message="constrained_layout not applied")
         drawn = Figure(figsize=(width, height), dpi=PIXELS, layout="constrained")
         FigureCanvasAgg(drawn)
-        yield drawn
         suffix = target.suffix.lower()
         try:
-            with open_target(target) as file:
+            yield drawn
+            with _writing(target) as file:
                 drawn.savefig(file, format=suffix[1:], metadata=UNDATED.get(suffix))
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            raise UsageError(f"cannot write {target}: {why}; check the folder and its disk") from error
+        except UserWarning as error:
+            why = f"names leave no room for the panels; {FEWER}, or shorter names"
+            raise UsageError(f"nothing to draw: {why}") from error
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[IO[Any]]:
+    try:
+        with open_target(target) as file:
+            yield file
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"cannot write {target}: {why}; check the folder and its disk") from error
 
 
 def grid(panel: Any, axis: str = "y") -> None:
@@ -145,11 +188,15 @@ def grid(panel: Any, axis: str = "y") -> None:
 
 
 def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
-    """Place a legend below the panels, in as few lines as possible of about equal length."""
-    inches = 0.65 + 0.09 * max(map(len, names), default=1)
+    """Place a legend below the panels, in as few lines as possible of about equal length; a long one adds height."""
+    letters = int((figure.get_figwidth() - 0.65) / 0.09)
+    names = [textwrap.fill(name.replace(r"\$", "$"), letters).replace("$", r"\$") for name in names]
+    inches = 0.65 + 0.09 * max((len(line) for name in names for line in name.split("\n")), default=1)
     lines = math.ceil(len(names) / max(1, int(figure.get_figwidth() / inches)))
     look = {"ncols": math.ceil(len(names) / max(1, lines)), "frameon": False, "columnspacing": 1.4}
     figure.legend(handles, names, loc="outside lower center", **look)
+    tall = lines * max((name.count("\n") + 1 for name in names), default=1)
+    figure.set_figheight(figure.get_figheight() + max(0, tall - 3) * 0.24)
 
 
 def settle(figure: Figure) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench import UsageError
 from bench.cases.passes import pass_title, timed_by_name
 from bench.output import console
 from bench.output.plots import frames, style
@@ -29,14 +30,20 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
     peak fraction below if known. A dotted line marks the batch from which the net is compute-bound.
 
     ``rows`` come from ``frames.read``. With a single batch, points are side by side and the axis tells how to get more.
+    Benchmarks of which nobody counted images have a mark each, in calls per second. Raises UsageError for both kinds.
     """
+    uncounted = frames.uncounted(rows)
+    calls = bool(uncounted.any())
+    if calls and not uncounted.all():
+        odd = rows["case_id"][uncounted].iloc[0]
+        raise UsageError(
+            f"throughput: expected images/s of every row, found none of {odd!r}; draw such rows by themselves"
+        )
+    unit = "calls/s" if calls else "images/s"
+    rows = _with_speed(rows.assign(batch=1) if calls else rows)
     batches = sorted(rows["batch"].unique())
-    rows = _with_speed(rows)
     passes = list(dict.fromkeys(rows["pass"]))
-    names = style.label_series(rows, SERIES_COLUMNS)
-    repeated = pd.DataFrame({"series": names, "pass": rows["pass"], "batch": rows["batch"]}).duplicated().any()
-    if repeated and "run_id" in rows:
-        names = style.label_series(rows, (*SERIES_COLUMNS, "run_id"))
+    names = _names(rows, calls)
     series = style.list_series(rows, names)
     peaks = bool(rows["peak_fraction"].notna().any())
     with style.figure(4.6 * max(len(passes), 1.3), 6.6 if peaks else 4.6, target) as figure:
@@ -52,7 +59,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
             column[0].annotate(text, (0.5, 1.02), xycoords="axes fraction", ha="center", fontsize=9, color=style.FAINT)
             for panel in column:
                 panel.set_xscale("log", base=2)
-                panel.set_xticks(batches, [f"{batch:g}" for batch in batches])
+                panel.set_xticks(batches, ["" if calls else f"{batch:g}" for batch in batches])
                 panel.set_xticks([], minor=True)
                 style.grid(panel)
             highest, widest = rows["speed"][here].max(), rows["speed_high"][here].max()
@@ -64,15 +71,27 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
             if peaks:
                 column[1].axhline(1, color=style.INK, linestyle="--", linewidth=1)
                 column[1].set_ylim(0, max(1.08, column[1].get_ylim()[1]))
-            column[-1].set_xlabel("batch" if len(batches) > 1 else f"batch: only {batches[0]:g}; run --batch 8,32,128")
+            only = "benchmarks, side by side" if calls else f"batch: only {batches[0]:g}; run --batch 8,32,128"
+            column[-1].set_xlabel("batch" if len(batches) > 1 else only)
             if len(batches) < 2:
                 column[-1].set_xlim(batches[0] / 2, batches[0] * 2)
-        panels[0, 0].set_ylabel("images/s, 95 % interval\n(more is faster)")
+        panels[0, 0].set_ylabel(f"{unit}, 95 % interval\n(more is faster)")
         if peaks:
             panels[1, 0].set_ylabel("share of the best\nrate measured here")
         style.legend(figure, *panels[0, 0].get_legend_handles_labels())
-        figure.suptitle(style.title(rows, "AlexNet", ("variant", "device_name", "threads")), fontsize=12)
+        figure.suptitle(style.title(rows, "Throughput", ("variant", "device_name", "threads")), fontsize=12)
     return figure
+
+
+def _names(rows: pd.DataFrame, calls: bool) -> pd.Series:
+    """Name each row's line; of another program each benchmark is its own."""
+    short = rows["case_id"].str.rpartition("::")[2]
+    names = short if calls else style.label_series(rows, SERIES_COLUMNS)
+    more = [rows["run_id"].fillna("").astype(str)] if "run_id" in rows and rows["run_id"].nunique() > 1 else []
+    for suffix in (*more, rows["case_id"]):
+        if pd.DataFrame({"series": names, "pass": rows["pass"], "batch": rows["batch"]}).duplicated().any():
+            names = names + " " + suffix
+    return names
 
 
 def _with_speed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -94,8 +113,9 @@ def _line(column: Any, rows: pd.DataFrame, line: style.Series, shift: float) -> 
     """Draw a series in the panels of a pass; the factor ``shift`` separates points of one batch."""
     look = {"color": line.color, "marker": line.marker, "linestyle": "--" if line.compiled else "-", "markersize": 6}
     errors = [rows["speed"] - rows["speed_low"], rows["speed_high"] - rows["speed"]]
-    missing = [error.fillna(0.0).clip(lower=0).to_numpy() for error in errors]
-    column[0].errorbar(rows["batch"] * shift, rows["speed"], yerr=missing, capsize=4, label=line.name, **look)
+    known = [error.fillna(0.0).clip(lower=0).to_numpy() for error in errors]
+    bars = {"yerr": known, "capsize": 4} if np.any(known) else {}  # caps of no length would hide the marker
+    column[0].errorbar(rows["batch"] * shift, rows["speed"], label=line.name, **bars, **look)
     if len(column) > 1 and rows["peak_fraction"].notna().any():
         column[1].plot(rows["batch"] * shift, rows["peak_fraction"], **look)
 

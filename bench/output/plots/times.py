@@ -50,7 +50,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
     page's width continue in another panel below. Raises UsageError for more than MOST rows.
     """
     if len(rows) > MOST:
-        raise UsageError(f"nothing to draw: expected at most {MOST} rows as bars, found {len(rows)}; name fewer CSVs")
+        raise UsageError(f"nothing to draw: expected at most {MOST} rows as bars, found {len(rows)}; {style.FEWER}")
     passes = list(dict.fromkeys(rows["pass"]))
     names, labels = style.label_series(rows), label_rows(rows)
     series = style.list_series(rows, names)
@@ -62,6 +62,9 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
     across, down = (len(passes), 1) if single_row else (1, sum(map(len, parts)))
     upright = (width - EDGE) / few / (most + 0.5) < NARROW
     height = 3.3 + 0.22 * max(label.count("\n") + 1 for label in labels)
+    if height * down > style.PAGE:
+        fit = int(style.PAGE / height) * few * most
+        style.refuse_many(len(rows), "such bars", min(fit, len(rows) - 1))
     with style.figure(width * across, height * down, target) as figure:
         panels = list(figure.subplots(down, across, squeeze=False).flatten())
         free = iter(panels)
@@ -82,7 +85,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
             panel.set_ylabel("ms per pass: mean ± stddev" + (" (less is faster)" if single_row else ""))
         letters = int(width * across / LETTER)
         style.legend(figure, *_legend(series, bool(_marked(rows).any()), letters))
-        title = _wrap(style.title(rows, "AlexNet, time per pass"), letters)
+        title = _wrap(style.title(rows, "Time per pass"), letters)
         figure.suptitle(title, fontsize=12)
         legend = figure.legends[0].get_window_extent().height / figure.dpi
         figure.set_figheight(height * down + legend + 0.25 * (title.count("\n") + 1))
@@ -174,7 +177,9 @@ def label_rows(rows: pd.DataFrame) -> pd.Series:
     number if rows would share a bar."""
     names = style.label_series(rows)
     where = ", " + rows["device"]
-    labels = rows["variant"].map(lambda name: _wrap(name, LINE)) + "\nbatch " + rows["batch"].astype(str)
+    labels = rows["variant"].map(lambda name: _wrap(name, LINE)) + rows["batch"].map(
+        lambda value: _line(value, "batch")
+    )
     labels = labels + where.where(rows["device"] != "", "")
     for axis in ("size", "threads", "precision"):
         if axis in rows and rows.groupby([rows["variant"], names])[axis].nunique().max() > 1:

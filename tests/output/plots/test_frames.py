@@ -337,7 +337,8 @@ def test_tables_of_a_run_that_went_on_since_are_derived_again(tmp_path):
     assert frames.read([run.folder])["mean_ms"].iloc[0] == before
 
 
-def test_points_and_commas_in_one_file_are_refused(tmp_path):
-    rows = [ROW | {"mean_ms": "950,5", "stddev_ms": 1}, ROW | {"mean_ms": "1.234", "stddev_ms": 1}]
-    with pytest.raises(UsageError, match=r"expected decimal commas as elsewhere in it, found '1.234'"):
+def test_decimal_points_and_commas_in_one_file_are_refused(tmp_path):
+    rows = [ROW | {"mean_ms": "950,5", "stddev_ms": 1}, ROW | {"mean_ms": "1.2", "stddev_ms": 1}]
+    said = r"expected one decimal mark, found '950,5' in row 1 of mean_ms and '1.2' in row 2 of mean_ms"
+    with pytest.raises(UsageError, match=said):
         frames.read([csv(tmp_path, *rows, sep=";")])

@@ -219,7 +219,7 @@ class TestBars:
 
     def test_too_many_bars_say_so(self, tmp_path):
         rows = [ROW | {"batch": batch} for batch in range(1, times.MOST + 2)]
-        with pytest.raises(UsageError, match="expected at most 240 rows as bars, found 241; name fewer CSVs"):
+        with pytest.raises(UsageError, match="expected at most 240 rows as bars, found 241; keep fewer rows"):
             drawn_bars(tmp_path, *rows)
 
     def test_the_legend_has_each_series_color_where_the_first_pass_lacks_it(self, tmp_path):
