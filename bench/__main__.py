@@ -14,9 +14,10 @@ def exit_interrupted(*_: Any) -> None:
 def main() -> None:
     before = signal.signal(signal.SIGINT, exit_interrupted)
     from bench.commands.cli import main as command
+    from bench.output import stdout
 
     signal.signal(signal.SIGINT, before)
-    command()
+    stdout.call(command)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ All text is printed here or by ``progress``, where it loses what could control a
 cells of files are others'.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -68,7 +69,8 @@ def say(text: str) -> None:
 
 def tell(text: str) -> None:
     """Print one line on stderr."""
-    print(f"alexnet-bench: {one_line(text)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # full: there is nobody to tell
+        print(f"alexnet-bench: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def problem_lines(run: Run) -> list[str]:

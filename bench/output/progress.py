@@ -1,5 +1,6 @@
 """Progress: lines on stderr while a Run is measured."""
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -69,10 +70,14 @@ class Progress(Watcher):
         return f"round {place.round + 1}/{self.rounds}"
 
     def _line(self, text: str) -> None:
-        print(("\r\x1b[2K" if self.live else "") + one_line(text), file=sys.stderr, flush=True)
+        self._print(("\r\x1b[2K" if self.live else "") + one_line(text))
 
     def _step(self, text: str, logged: bool) -> None:
         if self.live:
-            print(f"\r\x1b[2K{one_line(text)[:100]}", end="", file=sys.stderr, flush=True)
+            self._print(f"\r\x1b[2K{one_line(text)[:100]}", end="")
         elif logged:
-            print(one_line(text), file=sys.stderr, flush=True)
+            self._print(one_line(text))
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        with contextlib.suppress(OSError):  # a full or closed stderr ends no Run
+            print(text, end=end, file=sys.stderr, flush=True)
