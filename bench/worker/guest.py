@@ -67,20 +67,25 @@ def build(
         raise RuntimeError(f"{name} has changed since the Run began: expected sha256 {net.sha256}, found {found}")
     if net.framework in impls.PEERS:
         os.environ["KERAS_BACKEND"] = net.framework
+
+    def refuse_keras() -> None:
+        if fault := _keras_fault(net.framework):
+            raise NotANet(f"{name}: {fault}")
+
     try:
         make = getattr(_imported(net.path), net.function)
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:
         raise NotANet(f"{name}: {_keras_fault(net.framework) or _told('its import', error, net.path)}") from error
+    refuse_keras()  # before FUNCTION fails for it
     try:
         made = make(variant, weights, how) if net.takes_weights else make(variant, how)
     except ValueError as error:  # it does not have this net or mode
         raise NotANet(str(error)) from error
     except (ImportError, SystemExit) as error:
         raise NotANet(f"{name}: {_keras_fault(net.framework) or _told(net.function, error, net.path)}") from error
-    if fault := _keras_fault(net.framework):
-        raise NotANet(f"{name}: {fault}")
+    refuse_keras()
     if made is None:
         raise NotANet(f"{name}:{net.function} returned None: expected a Net (impls/net.py); it needs a return")
     if lacking := [method for method in needed if not callable(getattr(made, method, None))]:

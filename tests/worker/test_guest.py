@@ -461,6 +461,10 @@ class TestKeras:
         expected = f"Keras's backend is '{found}' in a Worker of {framework}: name it with --framework {found}"
         assert str(error.value) == f"mine.py: {expected}"
 
+    def test_keras_on_another_framework_is_refused_before_function_fails_for_it(self, file):
+        with pytest.raises(NotANet, match="Keras's backend is 'jax' in a Worker of torch"):
+            made(file("def build(variant, how):\n    raise AssertionError"), "torch")
+
     def test_a_file_without_keras_may_set_what_it_likes(self, file, monkeypatch):
         monkeypatch.delitem(sys.modules, "keras")
         made(file(f"import os\nos.environ['KERAS_BACKEND'] = 'none'\n{PLAIN}"), "jax")
