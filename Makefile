@@ -20,7 +20,7 @@ GPU_PYTHONS := $(foreach name,$(GPU_NAMES),\
   $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python))
 
 .PHONY: bench classic layers verify compare selftest env profile peers plot report export ci-bench ingest browser check \
-  test test-all cheats columns lint setup clean help
+  test test-all cheats fuzz columns lint setup clean help
 
 # the plain `make bench` answers within 5 minutes: on a machine too noisy for that it stops after fewer Rounds
 GUARD := $(if $(strip $(SHAPING) $(filter-out tutorial,$(VARIANT)) $(filter-out cpu,$(DEVICE))),,--max-time 290)
@@ -91,6 +91,9 @@ test: .venv/ready ## run all tests but the slow ones
 
 test-all: .venv/ready ## run all tests
 	$(TESTS)
+
+fuzz: .venv/ready ## give thousands of mutated files and odd values to the commands
+	$(PY) -m pytest tests/fuzz -q -m fuzz
 
 cheats: .venv/ready ## time nets that cheat beside an honest one: make cheats [FRAMEWORK=torch]
 	PYTHONPATH=tests $(PY) -m cheats.table $(FRAMEWORK)
