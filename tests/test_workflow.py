@@ -43,6 +43,22 @@ class TestFiles:
             assert body["permissions"] == ({"pull-requests": "write"} if comments else {"contents": "read"})
             assert body["timeout-minutes"] <= 60
 
+    def test_a_pull_request_is_measured_and_judged_by_the_harness_of_its_base(self):
+        expected = "${{ inputs.harness && 'harness' || github.event_name == 'pull_request' && 'base' || 'head' }}"
+        assert expression("HARNESS") == expected
+        programs = [line for step in STEPS for line in step.values[0].get("run", "").splitlines() if "/bin/" in line]
+        assert programs
+        assert [line for line in programs if '"$HARNESS/.venv/bin/' not in line] == []
+
+    def test_the_job_that_judges_takes_nothing_but_the_run_from_the_job_that_ran_the_change(self):
+        job = SPEED["jobs"]["judge"]
+        assert "outputs" not in SPEED["jobs"]["measure"]
+        assert job["outputs"] == {"code": "${{ steps.judge.outputs.code }}"}
+        assert steps("judge")["Download the Run"]["with"] == {"name": "run", "path": "${{ runner.temp }}/speed"}
+        assert not [step for step in job["steps"] if "cache" in step.get("with", {})]
+        assert not [step for step in job["steps"] if "head/" in step.get("run", "")]
+        assert SPEED["jobs"]["comment"]["needs"] == "judge"
+
     def test_the_job_that_may_write_runs_nothing_of_the_change(self):
         job = SPEED["jobs"]["comment"]
         assert [step.get("uses", "shell").partition("@")[0] for step in job["steps"]] == [
@@ -55,7 +71,7 @@ class TestFiles:
         job = SPEED["jobs"]["comment"]
         assert "!cancelled()" in job["if"]
         assert "needs." not in job["if"]
-        assert steps("comment")["Download the table"]["if"] == "needs.measure.outputs.code"
+        assert steps("comment")["Download the table"]["if"] == "needs.judge.outputs.code"
 
     @pytest.mark.parametrize("step", [step for step in STEPS if "checkout" in step.values[0].get("uses", "")])
     def test_checkouts_do_not_persist_their_token(self, step):

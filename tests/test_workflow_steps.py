@@ -4,7 +4,6 @@ import contextlib
 import json
 import re
 import shutil
-import subprocess
 
 import pytest
 from revisions import PASSES, SPINNING, revision
@@ -47,13 +46,10 @@ class TestInputs:
         assert runner.outputs.read_text() == "ref=v1.2\n"
 
     def test_without_an_input_the_base_is_the_parent_of_head(self, runner):
-        parent = subprocess.run(
-            ("git", "-C", str(runner.folder / "head"), "rev-parse", "HEAD"), capture_output=True, text=True
-        ).stdout
-        git = ("git", "-C", str(runner.folder / "head"), "-c", "user.name=a", "-c", "user.email=a@b.c")
-        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "more"], check=True)
+        parent = runner.git("head", "rev-parse", "HEAD")
+        runner.git("head", "commit", "-q", "--allow-empty", "-m", "more")
         assert runner("Find the base", BASE="").returncode == 0
-        assert runner.outputs.read_text() == f"ref={parent}"
+        assert runner.outputs.read_text() == f"ref={parent}\n"
 
     def test_a_head_without_a_parent_is_an_error(self, runner):
         assert runner("Find the base", BASE="").returncode != 0
@@ -62,7 +58,7 @@ class TestInputs:
 
 class TestMeasuring:
     def measure(self, runner, code, arguments="--rounds 2"):
-        runner.tool("head/.venv/bin/alexnet-bench", f'printf "%s\\n" "$@" > words; echo "why not" >&2; exit {code}')
+        runner.tool("base/.venv/bin/alexnet-bench", f'printf "%s\\n" "$@" > words; echo "why not" >&2; exit {code}')
         return runner("Measure", AB="net=base/a.py:build,head/a.py:build", ARGUMENTS=arguments)
 
     def test_both_sides_are_measured_in_one_run(self, runner):
@@ -105,7 +101,7 @@ def judge(runner, margin="2", **settings):
     """The Judge step on a synthetic Run."""
     ab = Ab("layout", ("nchw", "nchw"))
     make(runner.out / "20260101T000000Z-speed", arms(ab=ab), ab=ab, noise_sd=0.001, **{"rounds": 10, **settings})
-    return runner("Judge", MARGIN=margin)
+    return runner("Judge", "judge", MARGIN=margin)
 
 
 class TestJudging:
@@ -123,13 +119,37 @@ class TestJudging:
         assert done.returncode == 0, done.stderr
         assert runner.outputs.read_text() == f"code={code}\n"
         text = runner.summary.read_text()
-        assert text == (runner.out / "comment.md").read_text()
+        assert text == (runner.verdict / "comment.md").read_text()
         assert text.startswith(f"{MARK}\n**{word}**: ")
         assert f"base is {runner.commit('base')}, head is {runner.commit('head')}." in text
         assert "(https://github.com/me/mine/actions/runs/7)" in text
 
+    def test_a_change_of_the_harness_is_said_with_the_side_that_judged(self, runner):
+        for side in ("base", "head"):
+            for name in ("bench/a.py", "impls/b.py", "Makefile"):
+                (path := runner.folder / side / name).parent.mkdir(exist_ok=True)
+                path.write_text(side if name != "Makefile" else "same")
+            runner.git(side, "add", "bench", "impls", "Makefile")
+            runner.git(side, "commit", "-q", "-m", "files")
+        assert judge(runner).returncode == 0
+        said = "**The harness itself changed** (bench); measured and judged by that of base."
+        assert said in runner.summary.read_text().splitlines()
+
+    def test_without_a_change_of_the_harness_nothing_is_said_of_it(self, runner):
+        judge(runner)
+        assert "harness itself" not in runner.summary.read_text()
+
+    def test_the_verdict_replaces_what_the_change_left_in_its_place(self, runner):
+        runner.verdict.mkdir(parents=True)
+        for name in ("comment.md", "table.md", "report.html"):
+            (runner.verdict / name).write_text("planted")
+            (runner.out / name).write_text("planted")
+        judge(runner)
+        assert "planted" not in (runner.verdict / "comment.md").read_text()
+        assert not (runner.verdict / "report.html").exists()
+
     def test_judge_without_a_run_fails_with_a_summary(self, runner):
-        assert runner("Judge", MARGIN="2").returncode == 2
+        assert runner("Judge", "judge", MARGIN="2").returncode == 2
         assert runner.summary.read_text() == "`alexnet-bench compare` ended with exit code 2: see the log.\n"
         assert not runner.outputs.exists()
 
@@ -137,10 +157,10 @@ class TestJudging:
 def test_the_report_has_the_margin_of_the_table(runner):
     folder = runner.out / "20260101T000000Z-speed"
     folder.mkdir()
-    runner.tool("head/.venv/bin/alexnet-bench", 'printf "%s\\n" "$@" > words')
-    assert runner("Report", MARGIN="3").returncode == 0
+    runner.tool("base/.venv/bin/alexnet-bench", 'printf "%s\\n" "$@" > words')
+    assert runner("Report", "judge", MARGIN="3").returncode == 0
     words = (runner.folder / "words").read_text().split()
-    assert words == ["report", str(folder), "--margin", "3", "--output", str(runner.out / "report.html")]
+    assert words == ["report", str(folder), "--margin", "3", "--output", str(runner.verdict / "report.html")]
     main.commands["report"].make_context("report", words[1:])
 
 
@@ -154,13 +174,13 @@ class TestAnnouncing:
         [("0", "no case is SLOWER"), ("3", "no case is SLOWER, but not all are decided")],
     )
     def test_verdicts_other_than_slower_pass(self, runner, code, message, word):
-        done = runner("Announce the verdict", CODE=code, ON_SLOWER=word)
+        done = runner("Announce the verdict", "judge", CODE=code, ON_SLOWER=word)
         assert (done.returncode, done.stdout) == (0, f"::notice title=speed::{message}; {SEE}\n")
 
     @pytest.mark.parametrize(("word", "level", "code"), [("warn", "warning", 0), ("fail", "error", 1)])
     @pytest.mark.parametrize(("verdict", "message"), [("1", "a case is SLOWER"), ("4", "a case could not be compared")])
     def test_slower_and_incomparable_warn_or_fail(self, runner, verdict, message, word, level, code):
-        done = runner("Announce the verdict", CODE=verdict, ON_SLOWER=word)
+        done = runner("Announce the verdict", "judge", CODE=verdict, ON_SLOWER=word)
         assert (done.returncode, done.stdout) == (code, f"::{level} title=speed::{message}; {SEE}\n")
 
 
@@ -187,15 +207,18 @@ class TestCommenting:
         return write
 
     def test_the_first_push_creates_a_comment(self, runner):
-        assert self.comment(runner, OTHER_COMMENTS) == "api repos/me/mine/issues/5/comments -F body=@speed/comment.md"
+        assert (
+            self.comment(runner, OTHER_COMMENTS)
+            == "api repos/me/mine/issues/5/comments -F body=@speed/verdict/comment.md"
+        )
 
     def test_later_pushes_update_the_comment(self, runner):
         written = self.comment(runner, [*OTHER_COMMENTS, OUR_COMMENT])
-        assert written == "api --method PATCH repos/me/mine/issues/comments/42 -F body=@speed/comment.md"
+        assert written == "api --method PATCH repos/me/mine/issues/comments/42 -F body=@speed/verdict/comment.md"
 
     def test_the_comment_is_the_table_of_the_artifact(self, runner):
-        body = runner.folder / "speed" / "comment.md"
-        body.parent.mkdir()
+        body = runner.folder / "speed" / "verdict" / "comment.md"
+        body.parent.mkdir(parents=True)
         body.write_text(OUR_COMMENT["body"])
         self.comment(runner, [])
         assert body.read_text() == OUR_COMMENT["body"]
@@ -204,7 +227,7 @@ class TestCommenting:
         self.comment(runner, [OUR_COMMENT])
         where = "https://github.com/me/mine/actions/runs/7"
         message = f"{MARK}\n**Not measured** for 0a1b2c3: see [the job]({where}).\n"
-        assert (runner.folder / "speed" / "comment.md").read_text() == message
+        assert (runner.folder / "speed" / "verdict" / "comment.md").read_text() == message
 
 
 @pytest.mark.slow
@@ -216,11 +239,13 @@ def test_two_checkouts_are_measured_and_judged_with_real_workers(runner):
     )
     done = runner("Measure", AB=default("AB"), ARGUMENTS=arguments)
     assert done.returncode == 0, done.stdout
-    assert runner("Judge", MARGIN="2").returncode == 0
+    assert runner("Judge", "judge", MARGIN="2").returncode == 0
     assert runner.outputs.read_text() == "code=1\n"
     summary = runner.summary.read_text()
     assert summary.startswith(f"{MARK}\n**1 SLOWER**: ")
     assert re.search(r"B \(impls [0-9a-f]{8}\) over A \(impls [0-9a-f]{8}\)", summary)
-    assert runner("Report", MARGIN="2").returncode == 0
-    assert (runner.out / "report.html").stat().st_size > 10_000
-    assert [runner("Announce the verdict", CODE="1", ON_SLOWER=word).returncode for word in ("warn", "fail")] == [0, 1]
+    assert runner("Report", "judge", MARGIN="2").returncode == 0
+    assert (runner.verdict / "report.html").stat().st_size > 10_000
+    assert [
+        runner("Announce the verdict", "judge", CODE="1", ON_SLOWER=word).returncode for word in ("warn", "fail")
+    ] == [0, 1]

@@ -20,9 +20,8 @@ def steps(job):
 
 
 def expression(variable):
-    """The expression of a variable of the measure job, or of its step Measure."""
-    body = SPEED["jobs"]["measure"]
-    return " ".join((body["env"] | steps("measure")["Measure"]["env"])[variable].split())
+    """The expression of a variable of the workflow, or of its step Measure."""
+    return " ".join((SPEED["env"] | steps("measure")["Measure"]["env"])[variable].split())
 
 
 def default(variable):
@@ -31,18 +30,17 @@ def default(variable):
 
 
 class Runner:
-    """The workspace of the steps: base/ and head/, an alexnet-bench in head/.venv, a temporary folder."""
+    """The workspace of the steps: base/ and head/, an alexnet-bench in base/.venv, a temporary folder."""
 
     def __init__(self, folder: Path):
-        self.folder, self.out = folder, folder / "temp" / "speed"
+        self.folder, self.out, self.verdict = folder, folder / "temp" / "speed", folder / "temp" / "verdict"
         self.summary, self.outputs = folder / "summary.md", folder / "outputs"
         self.out.mkdir(parents=True)
         for side in ("base", "head"):
             (folder / side).mkdir()
-            git = ("git", "-C", str(folder / side), "-c", "user.name=a", "-c", "user.email=a@b.c")
-            for words in (("init", "-q"), ("commit", "-q", "--allow-empty", "-m", side)):
-                subprocess.run([*git, *words], check=True, capture_output=True)
-        self.tool("head/.venv/bin/alexnet-bench", f'PYTHONPATH={ROOT} exec {sys.executable} -m bench "$@"')
+            self.git(side, "init", "-q")
+            self.git(side, "commit", "-q", "--allow-empty", "-m", side)
+        self.tool("base/.venv/bin/alexnet-bench", f'PYTHONPATH={ROOT} exec {sys.executable} -m bench "$@"')
 
     def tool(self, path: str, script: str) -> None:
         program = self.folder / path
@@ -55,7 +53,7 @@ class Runner:
         defaults = {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "HOME": str(self.folder),
-            "HARNESS": "head",
+            "HARNESS": "base",
             "RUNNER_TEMP": str(self.folder / "temp"),
             "GITHUB_STEP_SUMMARY": str(self.summary),
             "GITHUB_OUTPUT": str(self.outputs),
@@ -68,6 +66,9 @@ class Runner:
         command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
         return subprocess.run(command, cwd=self.folder, env=defaults | env, capture_output=True, text=True)
 
+    def git(self, side: str, *words: str) -> str:
+        git = ("git", "-C", str(self.folder / side), "-c", "user.name=a", "-c", "user.email=a@b.c")
+        return subprocess.run([*git, *words], check=True, capture_output=True, text=True).stdout.strip()
+
     def commit(self, side: str) -> str:
-        words = ("git", "-C", str(self.folder / side), "rev-parse", "--short", "HEAD")
-        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+        return self.git(side, "rev-parse", "--short", "HEAD")
