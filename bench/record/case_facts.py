@@ -27,7 +27,7 @@ class CaseFacts:
         self.worker = self.workers[0] if self.workers else None
         self.readings = [reading for turn in self.turns for reading in turn.readings]
         self.versions = self.worker.versions if self.worker else {}
-        self.burn_in = [event for event in run.counted(BurnIn) if event.case_id == case.id]
+        self.burn_in = run.of_case(BurnIn, case)
         self.invalid_reason = validity.invalid_reason(run, case)
         self.summary, self.ceiling = run.summary(case), ceiling_of(run, case)
         self.macs = counted_macs(run, case)

@@ -74,7 +74,7 @@ def flags_of(facts: CaseFacts) -> Iterator[str]:
         yield "cut_off"
     if summary and summary.trend in ("warming", "slowing"):
         yield summary.trend
-    if any(block.stop == BlockStop.TIME_CAP for block in run.counted(Block) if block.case_id == case.id):
+    if any(block.stop == BlockStop.TIME_CAP for block in run.of_case(Block, case)):
         yield "block_time_cap"
     if run.protocol.burn_in < 10 and not case.foreign:  # burn-in of another program is unknown
         yield "short_burn_in"

@@ -22,6 +22,7 @@ from bench.record.events import (
     Failed,
     Header,
     Iterations,
+    OfCase,
     OfRound,
     Place,
     Resume,
@@ -38,6 +39,7 @@ from bench.stats import descriptive
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 P = TypeVar("P", bound=OfRound)
+C = TypeVar("C", bound=OfCase)
 R = TypeVar("R", bound="Recording")
 
 
@@ -88,6 +90,8 @@ class Recording:
         self.protocol = self.head.protocol
         self.group_of = {case.id: number for number, group in enumerate(groups(self.cases)) for case in group}
         self.voided = {event.place for event in self.events_of(Void)}
+        self._counted_by_kind: dict[type[Event], list[Any]] = {}
+        self._counted_by_case: dict[type[Event], dict[str, list[Any]]] = {}
         ends = self.counted(RoundEnd)
         self.disturbed = {(event.group, event.round): event.disturbed for event in ends if event.disturbed}
         turns = [turn for turn in self.counted(Turn) if self.group_of.get(turn.case_id) == turn.group]
@@ -159,7 +163,17 @@ class Recording:
 
     def counted(self, kind: type[P]) -> list[P]:
         """Events of Rounds that were not repeated."""
-        return [event for event in self.events_of(kind) if event.place not in self.voided]
+        if kind not in self._counted_by_kind:
+            self._counted_by_kind[kind] = [event for event in self.events_of(kind) if event.place not in self.voided]
+        return self._counted_by_kind[kind]
+
+    def of_case(self, kind: type[C], case: Case) -> list[C]:
+        """Events of a Case in Rounds that were not repeated."""
+        if kind not in self._counted_by_case:
+            by_case = self._counted_by_case[kind] = defaultdict(list)
+            for event in self.counted(kind):
+                by_case[event.case_id].append(event)
+        return self._counted_by_case[kind].get(case.id, [])
 
     @cached_property
     def finished_rounds(self) -> set[tuple[int, int]]:
@@ -269,21 +283,35 @@ class Recording:
 
     def unsteady_machine(self, case: Case) -> bool:
         """Whether over a fifth of the control computations around a Case's Rounds deviate from the Run's median."""
-        controls = self.counted(Control)
-        off = noise.control_off(controls)
-        own = [number for number, control in enumerate(controls) if control.group == self.group_of[case.id]]
-        return sum(number in off for number in own) > len(own) / 5
+        group = self.group_of[case.id]
+        own = [number for number, control in enumerate(self.counted(Control)) if control.group == group]
+        return sum(number in self._controls_off for number in own) > len(own) / 5
+
+    @cached_property
+    def _controls_off(self) -> set[int]:
+        return set(noise.control_off(self.counted(Control)))
 
     def workers(self, case: Case) -> list[Worker]:
         """Events of the Case's Workers, with their proof and conditions, without those of repeated Rounds."""
-        return [worker for worker in self.counted(Worker) if case.id in worker.case_ids]
+        return self._workers_of.get(case.id, [])
+
+    @cached_property
+    def _workers_of(self) -> dict[str, list[Worker]]:
+        by_case = defaultdict(list)
+        for worker in self.counted(Worker):
+            for case_id in worker.case_ids:
+                by_case[case_id].append(worker)
+        return by_case
 
     def stop_reason(self, case: Case) -> StopReason:
         """Why the Rounds of a Case ended; INTERRUPTED if its group has not ended."""
+        return self._stop_reasons.get(self.group_of[case.id], StopReason.INTERRUPTED)
+
+    @cached_property
+    def _stop_reasons(self) -> dict[int, StopReason]:
+        """The last one of each group since the last ``--resume``."""
         resumed = max((number for number, event in enumerate(self.events) if isinstance(event, Resume)), default=0)
-        stops = [event for event in self.events[resumed:] if isinstance(event, Stop)]
-        reasons = [stop.reason for stop in stops if stop.group == self.group_of[case.id]]
-        return reasons[-1] if reasons else StopReason.INTERRUPTED
+        return {event.group: event.reason for event in self.events[resumed:] if isinstance(event, Stop)}
 
 
 def bad_samples(turns: Sequence[Turn]) -> dict[int, set[int]]:

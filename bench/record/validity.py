@@ -55,8 +55,8 @@ def invalid_reason(run: Recording, case: Case) -> str:
     """Why the row of a Case is not valid; empty if it is."""
     if case.id in run.failed:
         return run.failed[case.id]
-    for block in run.counted(Block):
-        if block.case_id == case.id and block.changed:
+    for block in run.of_case(Block, case):
+        if block.changed:
             changes = "; ".join(f"{what} {before} -> {after}" for what, (before, after) in block.changed.items())
             return f"conditions changed while it was timed: {changes}"
     summary = run.summary(case)

@@ -3,10 +3,10 @@
 import warnings
 
 import pytest
-from csvs import ROW, csv
+from csvs import ROW, SAMPLE, csv
 
 from bench import UsageError
-from bench.output.plots import frames, history, published, style, throughput, times
+from bench.output.plots import frames, history, published, series, style, throughput, times
 from bench.output.plots.kinds import KINDS
 
 NETS = [
@@ -112,3 +112,11 @@ class TestCalls:
 
     def test_they_have_bars_without_a_batch(self, tmp_path):
         assert list(times.label_rows(self.rows(tmp_path, "small"))) == ["test_parse, cpu"]
+
+
+def test_sixteen_lines_of_a_series_plot_have_sixteen_looks(tmp_path):
+    sample = SAMPLE | {"variant": "owt", "framework": "torch", "mode": "eager", "pass": "forward"}
+    rows = [sample | {"case_id": f"c{n:02}", "start_ns": 10**6 * n + at} for n in range(16) for at in (0, 2000)]
+    figure = series.draw(frames.samples([csv(tmp_path, *rows, name="samples.csv")]), tmp_path / "a.png")
+    lines = figure.legends[0].get_lines()[:16]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 16
