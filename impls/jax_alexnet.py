@@ -239,11 +239,12 @@ def pool_threads() -> int | None:
     return sum(name.startswith("tf_XLAEigen") for name in names) or None
 
 
-def window(layer: Pool) -> Any:
+def window(layer: Pool, pixels: int) -> Any:
+    pads = layer.pads(pixels)
     return (
         (1, layer.kernel, layer.kernel, 1),
         (1, layer.stride, layer.stride, 1),
-        ((0, 0), layer.pad, layer.pad, (0, 0)),
+        ((0, 0), pads, pads, (0, 0)),
     )
 
 
@@ -274,7 +275,7 @@ def lrn(x: jax.Array, layer: Lrn, built: BuiltLayer) -> jax.Array:
 
 
 def pool(x: jax.Array, layer: Pool, built: BuiltLayer) -> jax.Array:
-    return lax.reduce_window(x, -jnp.inf, lax.max, *window(layer))
+    return lax.reduce_window(x, -jnp.inf, lax.max, *window(layer, x.shape[1]))
 
 
 def batch_norm(x: jax.Array, layer: BatchNorm, built: BuiltLayer) -> jax.Array:

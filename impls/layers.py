@@ -1,12 +1,12 @@
 """Layer records and their arithmetic: output shape, params, state, MACs and FLOP, with no framework installed.
 
 A shape is (height, width, channels) of one image; numbers are pixels, never framework words. A window that does not
-divide its input drops the rest, as all three frameworks do.
+divide its input drops the rest, as all three frameworks do, except in a Pool that rounds up.
 """
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 Shape = tuple[int, int, int]
@@ -72,7 +72,7 @@ class Conv(Layer):
                     f"{self.name}: {what} (={count}) must be divisible by groups (={self.groups}); "
                     "check the row in impls/variants.py"
                 )
-        return _window(self, height), _window(self, width), self.filters
+        return _window(self, height, self.pad), _window(self, width, self.pad), self.filters
 
     def trainable(self, shape: Shape) -> dict[str, tuple[int, ...]]:
         return {"kernel": (self.kernel, self.kernel, shape[2] // self.groups, self.filters), "bias": (self.filters,)}
@@ -119,15 +119,30 @@ class Lrn(Layer):
 
 @dataclass(frozen=True, slots=True)
 class Pool(Layer):
-    """Maximum over a window; the padding never wins."""
+    """Maximum over a window; the padding never wins.
+
+    With ``ceil``, as in Caffe, pixels that are left over get a window of their own, which extends beyond the input but
+    begins inside it or its first pad. Source: caffe/src/caffe/layers/pooling_layer.cpp.
+    """
 
     kind: ClassVar[str] = "pool"
     kernel: int
     stride: int
     pad: Pad = (0, 0)
+    ceil: bool = field(default=False, repr=False)  # a net's hash has the pads that follow from it
+
+    def pads(self, pixels: int) -> Pad:
+        """The pad with the pixels after it that the last window of ``ceil`` needs, for an input of this height."""
+        before, after = self.pad
+        if not self.ceil:
+            return before, after
+        windows = -(-(before + pixels + after - self.kernel) // self.stride) + 1
+        windows -= (windows - 1) * self.stride >= before + pixels
+        return before, max(after, (windows - 1) * self.stride + self.kernel - before - pixels)
 
     def output(self, shape: Shape) -> Shape:
-        return _window(self, shape[0]), _window(self, shape[1]), shape[2]
+        height, width = (_window(self, pixels, self.pads(pixels)) for pixels in shape[:2])
+        return height, width, shape[2]
 
     def flop(self, shape: Shape) -> int:
         """Comparisons per window; all windows count as full."""
@@ -239,8 +254,8 @@ def place(layers: Iterable[Layer], shape: Shape) -> tuple[Placed, ...]:
     return tuple(placed)
 
 
-def _window(layer: Conv | Pool, pixels: int) -> int:
-    span = pixels + sum(layer.pad)
+def _window(layer: Conv | Pool, pixels: int, pad: Pad) -> int:
+    span = pixels + sum(pad)
     if span < layer.kernel:
         raise LayerError(
             f"{layer.name}: a {layer.kernel}x{layer.kernel} window needs at least {layer.kernel} pixels, "

@@ -216,22 +216,23 @@ def _positions(layer: Conv | Pool, y: Array) -> list[tuple[int, int, Any]]:
 
 
 def _pool(layer: Pool, x: Array, arrays: Arrays) -> Array:
-    return _windows(_padded(x, layer.pad, -np.inf), layer.kernel, layer.stride).max((-1, -2))
+    return _windows(_padded(x, layer.pads(x.shape[1]), -np.inf), layer.kernel, layer.stride).max((-1, -2))
 
 
 def _pool_backward(layer: Pool, x: Array, arrays: Arrays, dy: Array) -> tuple[Array, Arrays]:
-    wide = _padded(x, layer.pad, -np.inf)
+    pads = layer.pads(x.shape[1])
+    wide = _padded(x, pads, -np.inf)
     y = _pool(layer, x, arrays)
     dx, taken = np.zeros_like(wide), np.zeros(y.shape, bool)
     for _, _, there in _positions(layer, y):
         winner = (wide[there] == y) & ~taken  # the first of equal values gets the whole gradient
         dx[there] += dy * winner
         taken |= winner
-    return _unpadded(dx, layer.pad), {}
+    return _unpadded(dx, pads), {}
 
 
 def _two_largest(layer: Pool, x: Array) -> tuple[Array, Array]:
-    wide = _padded(x, layer.pad, -np.inf)
+    wide = _padded(x, layer.pads(x.shape[1]), -np.inf)
     first = np.full((len(x), *layer.output(x.shape[1:])), -np.inf)
     second = first.copy()
     for _, _, there in _positions(layer, first):

@@ -62,8 +62,15 @@ class Variant:
 
     @property
     def hash(self) -> str:
-        """Hash of rows, input and requested gradients; independent of name, source and note."""
-        facts = (self.input_size, self.channels, self.part, self.input_gradient, self.layers)
+        """Hash of rows, input and requested gradients; independent of name, source and note.
+
+        A pool that rounds up counts as one with the pads that it has here: where none is added it is the same net.
+        """
+        layers = tuple(
+            dataclasses.replace(layer, pad=layer.pads(shape[0])) if isinstance(layer, Pool) and layer.ceil else layer
+            for layer, shape, _ in self.placed()
+        )
+        facts = (self.input_size, self.channels, self.part, self.input_gradient, layers)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
     def parts(self) -> "tuple[Variant, ...]":
@@ -122,11 +129,11 @@ CAFFENET = Variant(
     layers=(
         Conv("conv1", 96, 11, stride=4),
         Relu("relu1"),
-        Pool("pool1", 3, stride=2),
+        Pool("pool1", 3, stride=2, ceil=True),
         Lrn("lrn1", radius=2, alpha=2e-5, beta=0.75, k=1.0),
         Conv("conv2", 256, 5, pad=(2, 2), groups=2),
         Relu("relu2"),
-        Pool("pool2", 3, stride=2),
+        Pool("pool2", 3, stride=2, ceil=True),
         Lrn("lrn2", radius=2, alpha=2e-5, beta=0.75, k=1.0),
         Conv("conv3", 384, 3, pad=(1, 1)),
         Relu("relu3"),
@@ -134,7 +141,7 @@ CAFFENET = Variant(
         Relu("relu4"),
         Conv("conv5", 256, 3, pad=(1, 1), groups=2),
         Relu("relu5"),
-        Pool("pool5", 3, stride=2),
+        Pool("pool5", 3, stride=2, ceil=True),
         Flatten("flatten"),
         Fc("fc6", 4096),
         Relu("relu6"),
@@ -155,18 +162,18 @@ BVLC = Variant(
         Conv("conv1", 96, 11, stride=4),
         Relu("relu1"),
         Lrn("lrn1", radius=2, alpha=2e-5, beta=0.75, k=1.0),
-        Pool("pool1", 3, stride=2),
+        Pool("pool1", 3, stride=2, ceil=True),
         Conv("conv2", 256, 5, pad=(2, 2), groups=2),
         Relu("relu2"),
         Lrn("lrn2", radius=2, alpha=2e-5, beta=0.75, k=1.0),
-        Pool("pool2", 3, stride=2),
+        Pool("pool2", 3, stride=2, ceil=True),
         Conv("conv3", 384, 3, pad=(1, 1)),
         Relu("relu3"),
         Conv("conv4", 384, 3, pad=(1, 1), groups=2),
         Relu("relu4"),
         Conv("conv5", 256, 3, pad=(1, 1), groups=2),
         Relu("relu5"),
-        Pool("pool5", 3, stride=2),
+        Pool("pool5", 3, stride=2, ceil=True),
         Flatten("flatten"),
         Fc("fc6", 4096),
         Relu("relu6"),

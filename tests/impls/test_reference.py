@@ -35,7 +35,11 @@ def by_loops(x, shape, value):
 
 
 CONVS = [Conv("conv", 6, 3, 2, (1, 1)), Conv("conv", 6, 3, 3, (0, 2)), Conv("conv", 6, 2, pad=(2, 1), groups=2)]
-POOLS = [Pool("pool", 3, 2), Pool("pool", 3, 2, pad=(1, 1)), Pool("pool", 2, 1, pad=(0, 1))]
+POOLS = [
+    *(Pool("pool", 3, 2), Pool("pool", 3, 2, pad=(1, 1)), Pool("pool", 2, 1, pad=(0, 1))),
+    *(Pool("pool", kernel, stride, ceil=True) for kernel, stride in ((3, 2), (2, 2), (2, 3))),
+    Pool("pool", 3, 2, pad=(1, 1), ceil=True),
+]
 
 
 @pytest.mark.parametrize("row", CONVS, ids=str)
@@ -57,13 +61,16 @@ def test_conv_is_the_sum_over_its_window_and_its_group(row):
 
 @pytest.mark.parametrize("row", POOLS, ids=str)
 def test_pool_is_the_maximum_and_padding_never_wins(row):
-    x = -np.abs(normal(2, 5, 6, 3))
+    height, width = (6, 6) if row.ceil else (5, 6)  # what is left over is the same on both axes of a net
+    x = -np.abs(normal(2, height, width, 3))
 
     def value(n, i, j, c):
         places = np.ndindex(row.kernel, row.kernel)
         return max(at(x, n, i * row.stride + a, j * row.stride + b, c, row.pad, -math.inf) for a, b in places)
 
-    np.testing.assert_array_equal(output(row, x), by_loops(x, row.output((5, 6, 3)), value))
+    made = output(row, x)
+    assert np.isfinite(made).all()  # no window is in the padding alone
+    np.testing.assert_array_equal(made, by_loops(x, row.output((height, width, 3)), value))
 
 
 def test_the_first_of_equal_values_gets_the_whole_gradient_of_a_pool():

@@ -7,7 +7,7 @@ import math
 import pytest
 from paths import ROOT
 
-from impls.layers import BatchNorm, Conv, Dropout, LayerError, Lrn, Relu
+from impls.layers import BatchNorm, Conv, Dropout, LayerError, Lrn, Pool, Relu
 from impls.variants import VARIANTS, Variant
 
 WITNESS = list(csv.DictReader((ROOT / "tests/data/layers.csv").read_text().splitlines()))
@@ -100,3 +100,51 @@ def test_a_variant_has_its_name_a_source_a_one_line_note_and_unique_layer_names(
     assert variant.note
     assert "\n" not in variant.note
     assert len({layer.name for layer in variant.layers}) == len(variant.layers)
+
+
+class TestPoolsThatRoundUp:
+    """Caffe's: what is left over gets a window, unless that would begin beyond the input and its first pad."""
+
+    @pytest.mark.parametrize(
+        ("pool", "pixels", "output", "pads"),
+        [
+            (Pool("pool", 3, 2), 54, 26, (0, 0)),
+            (Pool("pool", 3, 2, ceil=True), 54, 27, (0, 1)),
+            (Pool("pool", 3, 2, ceil=True), 55, 27, (0, 0)),
+            (Pool("pool", 2, 2, ceil=True), 7, 4, (0, 1)),
+            (Pool("pool", 2, 3, ceil=True), 7, 3, (0, 1)),
+            (Pool("pool", 2, 3, ceil=True), 6, 2, (0, 0)),  # a third window would begin at pixel 6
+            (Pool("pool", 3, 2, pad=(1, 1), ceil=True), 6, 4, (1, 2)),
+            (Pool("pool", 2, 2, pad=(1, 1), ceil=True), 5, 3, (1, 1)),  # a fourth would begin in the last pad
+        ],
+    )
+    def test_output_and_pads(self, pool, pixels, output, pads):
+        assert pool.output((pixels, pixels, 3)) == (output, output, 3)
+        assert pool.pads(pixels) == pads
+
+    @pytest.mark.parametrize("name", ["bvlc", "caffenet"])
+    def test_caffes_nets_at_224_pixels_are_caffes(self, name):
+        net = VARIANTS[name].resized(224)
+        published = {row["layer"]: row for row in csv.DictReader((ROOT / "tests/data/bvlc_224.csv").open())}
+        for placed in net.placed():
+            if row := published.pop(placed.layer.name, None):
+                facts = (*placed.output, placed.params, placed.macs)
+                assert [str(fact) for fact in facts] == list(row.values())[1:], placed.layer.name
+        assert not published
+        assert (net.params, net.macs) == (60_965_224, 720_608_384)
+
+    def test_a_net_in_which_nothing_is_left_over_is_the_same_net(self):
+        for name in ("bvlc", "caffenet"):
+            net = VARIANTS[name]
+            layers = tuple(
+                dataclasses.replace(layer, ceil=False) if isinstance(layer, Pool) else layer for layer in net.layers
+            )
+            down = dataclasses.replace(net, layers=layers)
+            assert net.hash == down.hash
+            assert net.resized(224).hash != down.resized(224).hash
+
+    def test_only_caffes_nets_round_up(self):
+        rounding = {
+            name for name, net in VARIANTS.items() for layer in net.layers if isinstance(layer, Pool) and layer.ceil
+        }
+        assert rounding == {"bvlc", "caffenet"}
