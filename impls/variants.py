@@ -62,14 +62,12 @@ class Variant:
 
     @property
     def hash(self) -> str:
-        """Hash of rows, input and requested gradients; independent of name, source and note.
+        """Hash of rows, input and requested gradients, not of name, source and note.
 
-        A pool that rounds up counts as one with the pads that it has here: where none is added it is the same net.
+        A pool that rounds up counts with the pads that it has here: where it adds none the net is the same.
         """
-        layers = tuple(
-            dataclasses.replace(layer, pad=layer.pads(shape[0])) if isinstance(layer, Pool) and layer.ceil else layer
-            for layer, shape, _ in self.placed()
-        )
+        pads = {layer: layer.pads(shape[0]) for layer, shape, _ in self.placed() if isinstance(layer, Pool)}
+        layers = tuple(dataclasses.replace(layer, pad=pads[layer]) if layer in pads else layer for layer in self.layers)
         facts = (self.input_size, self.channels, self.part, self.input_gradient, layers)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
