@@ -294,10 +294,10 @@ def lrn(x: torch.Tensor, layer: Lrn, built: BuiltLayer) -> torch.Tensor:
 
 def pool(x: torch.Tensor, layer: Pool, built: BuiltLayer) -> torch.Tensor:
     before, after = layer.pad
-    if before != after or before > layer.kernel // 2:
-        before, after = layer.pads(x.shape[2])
-        x, before = F.pad(x, (before, after, before, after), value=-torch.inf), 0
-    return F.max_pool2d(x, layer.kernel, layer.stride, before, ceil_mode=layer.ceil)
+    if before == after <= layer.kernel // 2:
+        return F.max_pool2d(x, layer.kernel, layer.stride, before, ceil_mode=layer.ceil)
+    before, after = layer.pads(x.shape[2])  # rounded up already
+    return F.max_pool2d(F.pad(x, (before, after, before, after), value=-torch.inf), layer.kernel, layer.stride)
 
 
 def batch_norm(x: torch.Tensor, layer: BatchNorm, built: BuiltLayer) -> torch.Tensor:

@@ -37,7 +37,7 @@ def worker(
         "case_ids": [case.id],
         "versions": {case.framework: "1.0"},
         "python": "3.11.9",
-        "identity": {"hash": "0123", "params": 1, "macs": 1},
+        "identity": {"hash": "0123", "params": 1 if case.foreign else case.net.params, "macs": 1},
         "gradients": None,
         "parity_fp32": {},
         "parity": {"logits": parity, "loss": parity, "gradient": parity},

@@ -53,9 +53,9 @@ class CaseFacts:
     @property
     def params(self) -> int | None:
         """Trainable values; of a net that is not proven, those that were counted (earlier Runs have the variant's)."""
-        if self.macs is not None or self.case.foreign or not self.worker:
+        if self.case.foreign or not self.worker:
             return None if self.case.foreign else self.case.net.params
-        return self.worker.identity.params if self.worker.identity.macs is None else None
+        return self.worker.identity.params if self.macs is not None or self.worker.identity.macs is None else None
 
     def per_ns(self, amount: float, scale: float = 1.0) -> float | None:
         """``scale`` times an amount per nanosecond of the center; None for another program's benchmark."""

@@ -80,6 +80,7 @@ NETS = {
     "pool 3/2 rounded up, even": tiny(8, FOUR, Pool("pool", 3, stride=2, ceil=True)),
     "pool 3/2 rounded up, odd": tiny(7, FOUR, Pool("pool", 3, stride=2, ceil=True)),
     "pool 2/3 rounded up, last window inside": tiny(8, FOUR, Pool("pool", 2, stride=3, ceil=True)),
+    "pool 2/2 rounded up, uneven pad": tiny(4, FOUR, Pool("pool", 2, stride=2, pad=(0, 1), ceil=True)),
     "pool 3/2 rounded up with a pad": tiny(8, FOUR, Pool("pool", 3, stride=2, pad=(1, 1), ceil=True)),
     "pool 2/2, odd": tiny(7, FOUR, Pool("pool", 2, stride=2)),
     "pool pad more before": tiny(7, FOUR, Pool("pool", 3, stride=2, pad=(2, 0))),

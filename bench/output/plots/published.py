@@ -8,6 +8,7 @@ import pandas as pd
 
 from bench import UsageError
 from bench.output.plots import frames, style
+from impls.layers import LayerError
 from impls.variants import VARIANTS
 
 FILE = "published.csv"
@@ -144,7 +145,9 @@ def marks_of_rows(rows: pd.DataFrame | None, edge: float) -> pd.DataFrame:
         raise UsageError(
             f"history: expected a valid {' or '.join(PUBLISHED_PASSES)} of a whole net, found none; time a net"
         )
-    net = [_net(*facts) for facts in zip(texts["variant"], texts["size"], texts["flags"], strict=True)]
+    params = pd.to_numeric(rows["params"], errors="coerce") if "params" in rows else pd.Series(np.nan, rows.index)
+    named = zip(*(texts[name] for name in ("variant", "size", "flags")), params, strict=True)
+    net = [_net(*facts) for facts in named]
     day = pd.to_datetime(texts["run_id"].str.extract(r"^(\d{8})T\d{6}Z")[0], format="%Y%m%d", errors="coerce")
     years = decimal(day).astype(float)
     last = np.fmax(edge, years[good].max())
@@ -152,13 +155,23 @@ def marks_of_rows(rows: pd.DataFrame | None, edge: float) -> pd.DataFrame:
     return rows.assign(**facts, day=day, dated=day.notna(), year=years.fillna(last))[good]
 
 
-def _net(variant: str, size: str, flags: str) -> str:
-    """Name a row's net. Without a size it may not be the Variant's own, so such a row is in no published series."""
+def _net(variant: str, size: str, flags: str, params: float) -> str:
+    """Name a row's net. Without a size it may not be the Variant's own, so such a row is in no published series; nor is
+    the row of an older version whose net had other layers."""
     if not size and variant in (*VARIANTS, *SHARED):
         variant = f"{variant}, {UNSIZED}"
+    elif np.isfinite(params) and size.isdigit() and variant in VARIANTS and _differs(variant, int(size), params):
+        variant = f"{variant} at {size} px, of other layers"
     elif variant in VARIANTS and size != str(VARIANTS[variant].input_size):
         variant = f"{variant} at {size} px"
     return f"{variant}, not proven" if "not_proven" in flags else variant
+
+
+def _differs(variant: str, size: int, params: float) -> bool:
+    try:
+        return VARIANTS[variant].resized(size).params != params
+    except LayerError:
+        return True
 
 
 def choose_names(new: pd.DataFrame, pass_: str) -> dict[str, Any]:

@@ -328,3 +328,19 @@ def test_a_formula_in_a_name_is_drawn_as_it_stands(tmp_path):
     pd.DataFrame([row]).to_csv(tmp_path / "a.csv", index=False)
     history.draw(frames.read([tmp_path / "a.csv"]), tmp_path / "h.svg", PUBLISHED)
     assert r"a $\frac$ CPU" in (tmp_path / "h.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("size", "params", "net"),
+    [
+        (224, 60_965_224, published.BVLC),
+        (224, 49_430_888, "bvlc at 224 px, of other layers"),  # before its pools rounded up
+        (227, 60_965_224, "bvlc"),
+        (10, 1, "bvlc at 10 px, of other layers"),
+    ],
+)
+def test_a_row_whose_net_had_other_layers_is_in_no_series(size, params, net):
+    facts = {"variant": "bvlc", "size": size, "params": params, "pass": "forward", "batch": 1, "mean_ms": 1.0}
+    texts = dict.fromkeys(("framework", "device"), "cpu") | {"valid": "True", "flags": "", "run_id": ""}
+    marks = published.marks_of_rows(pd.DataFrame([facts | texts]), 2026.0)
+    assert marks["net"].tolist() == [net]
