@@ -22,7 +22,7 @@ from bench.controller.round import Kept, Round
 from bench.controller.settings import WorkerSettings
 from bench.controller.slot import Session
 from bench.controller.watcher import Watcher
-from bench.machine import host
+from bench.machine import host, signals
 from bench.machine.scratch import scratch_folder
 from bench.record import events, pairs
 from bench.record.events import Place, StopReason
@@ -115,6 +115,7 @@ class Rounds:
                         shutil.rmtree(scratch / str(group.number), ignore_errors=True)
             reason = next(reason for reason in PRECEDENCE if reason in reasons)
         except KeyboardInterrupt:
+            signals.answered()
             reason = StopReason.INTERRUPTED
         finally:
             if not self.journal.broken:

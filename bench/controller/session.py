@@ -1,4 +1,4 @@
-"""Make a Run, interruptible and with exclusive use of its devices."""
+"""Make a Run, with exclusive use of its devices."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,6 @@ from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.controller.watcher import Watcher
 from bench.machine.lock import lock_devices
-from bench.machine.signals import interruptible
 from bench.record import journal, selftest_store
 from bench.record.events import StopReason
 
@@ -25,7 +24,7 @@ def measure(
     waiting: Callable[[str], None],
 ) -> tuple[Path, StopReason]:
     """Make a Run; return its folder and why it ended. ``waiting`` is called if another Run holds a device."""
-    with interruptible(), lock_devices([case.device for case in cases], waiting):
+    with lock_devices([case.device for case in cases], waiting):
         folder = journal.new_folder(out, name)
         rounds = Rounds(cases, protocol, settings, folder, watcher)
         rounds.write_header(folder.name, name, selftest_store.latest(out))

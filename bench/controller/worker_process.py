@@ -17,6 +17,7 @@ import bench
 import impls
 from bench import UsageError
 from bench.controller import unpassed
+from bench.machine import signals
 from bench.worker import messages
 from bench.worker.messages import Configure, MeasureNumpyRate, ProbePrecision, Request
 from bench.worker.replies import Failure, FaultKind, PrecisionProbe, Ready
@@ -161,7 +162,8 @@ class WorkerProcess:
         self.send(self.configure)
 
     def ask(self, request: Request[R]) -> R:
-        """Send one request and return its reply."""
+        """Send one request and return its reply; raises KeyboardInterrupt if a signal asked to end."""
+        signals.check()
         self.send(request)
         return self.receive(request)
 

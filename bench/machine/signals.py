@@ -3,11 +3,14 @@
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
 #: A request to end, and a closed terminal or a lost connection.
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+_asked = threading.Event()
 
 
 @contextlib.contextmanager
@@ -17,6 +20,7 @@ def interruptible() -> Iterator[None]:
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]  # asked for now: one that is gone is none
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        _asked.set()
         for other in ENDING:
             signal.signal(other, signal.SIG_IGN)
         if number != signal.SIGTERM:
@@ -29,8 +33,20 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
+        _asked.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def check() -> None:
+    """Raise KeyboardInterrupt if a signal asked to end; what its handler raises is lost in a destructor."""
+    if _asked.is_set():
+        raise KeyboardInterrupt
+
+
+def answered() -> None:
+    """The command is ending: ``check`` raises no more."""
+    _asked.clear()
 
 
 def _leave(terminals: Sequence[int]) -> None:

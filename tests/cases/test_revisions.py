@@ -117,7 +117,7 @@ class TestRevisions:
 
     def test_a_framework_that_is_missing_is_no_fault_of_a_revision(self, tmp_path):
         cases, conditions = null_arms(revision(tmp_path, old="import numpy as np", new="import torch_of_2031"), ROOT)
-        with pytest.raises(UsageError, match=r"framework 'null' is not installed: pip install .*torch_of_2031"):
+        with pytest.raises(UsageError, match=r"framework 'null' cannot be imported: .*No module named 'torch_of_2031'"):
             preflight(cases, conditions)
 
     def test_arms_of_two_revisions_are_compared_and_the_title_says_which(self, tmp_path):

@@ -34,6 +34,14 @@ NET = "\n".join(
 PLAIN = f"{NET}\ndef build(variant, how):\n    return Net(variant, how)\n"
 
 
+@pytest.fixture(autouse=True)
+def no_keras_of_other_tests(monkeypatch):
+    """As in a new Worker; a test of TensorFlow in this process has imported Keras."""
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    monkeypatch.delenv("KERAS_BACKEND")
+
+
 def read(text, frameworks=()):
     """The guest of one FILE.py:FUNCTION."""
     (net,) = read_nets([text])
