@@ -141,6 +141,7 @@ def test_a_closed_terminal_ends_a_run_as_ctrl_c_does(tmp_path):
         stdout=end,
         stderr=end,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup this process ignores it
     )
     os.close(end)
     deadline = time.monotonic() + 90

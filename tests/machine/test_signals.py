@@ -10,6 +10,15 @@ from bench.machine import signals
 from bench.machine.signals import interruptible
 
 
+@pytest.fixture(autouse=True)
+def not_ignored():
+    """As in a shell; under nohup this process ignores SIGHUP."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in signals.ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", signals.ENDING)
 def test_a_signal_is_an_interrupt_once(number):
     before = signal.getsignal(number)
