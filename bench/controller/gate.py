@@ -14,7 +14,7 @@ from bench.worker.replies import CheckKind, Conditions, FrameworkConditions, Pre
 
 LEAST_SHARE = 0.5  # of the time of turns that their samples add up to; honest 0.9 to 1.0
 TURN_S = 0.05  # seconds per turn of any length for a request, its reply and a collection of garbage
-LATE_SHARE, LATE_NS = 0.5, 5_000_000  # of a pass, and nanoseconds, that reading may take beyond copies
+LATE_SHARE, LATE_NS = 1, 5_000_000  # of a pass, and nanoseconds, that reading may take beyond copies
 SPARE_CORES = 0.5  # a framework's own threads beside those that compute
 CORES_S = 0.1  # shorter samples than this are too few to count cores
 #: Conditions that must be the same before and after timing.
