@@ -36,6 +36,8 @@ def value_fault(checks: Sequence[Judged]) -> str:
     wrong = [check for check in checks if not check.ok]
     if not wrong:
         return ""
+    if faults := [check.what for check in wrong if check.kind == CheckKind.FAULT]:
+        return faults[0]
     worst = max(wrong, key=lambda check: check.excess)
     return f"disagrees with the float64 reference in {len(wrong)} of {len(checks)} arrays, worst {worst.description}"
 

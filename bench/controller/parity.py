@@ -114,6 +114,9 @@ def judge(checks: Sequence[Check], limits: Mapping[str, float]) -> list[Judged]:
     """Add tolerance and verdict to a Worker's checks; if there is a limit of norms, one more check per gradient."""
     judged = []
     for check in checks:
+        if check.kind == CheckKind.FAULT:
+            judged.append(Judged(check.kind, check.what, None, None, False))
+            continue
         judged.append(Judged.of_error(check.kind, check.what, check.error, limits[check.kind]))
         if check.kind == CheckKind.GRADIENT and CheckKind.NORM in limits and check.norm is not None:
             what, limit = f"norm of {check.what}", limits[CheckKind.NORM]

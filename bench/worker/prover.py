@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.worker.batches import ParityBatch
 from bench.worker.checks import flat
-from bench.worker.replies import Check, FrameworkConditions, GradientCount, Output, Reading
+from bench.worker.replies import Check, CheckKind, FrameworkConditions, GradientCount, Output, Reading
 from impls.net import Gradients
 
 #: The method of a Net that computes an output.
@@ -97,7 +97,7 @@ class Prover:
                 count = batch.count(values.gradients)
                 checks += batch.state_checks(before, self.net.state())
             if number in seen and _distance(checks) < np.inf:
-                checks.append(Check(checks[0].kind, SAME_BATCH, None))
+                checks.append(Check(CheckKind.FAULT, SAME_BATCH, None))
             seen.add(number)
             for check in checks:
                 other = worst.setdefault(check.what, check)

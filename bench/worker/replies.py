@@ -28,7 +28,7 @@ class Output(StrEnum):
 
 
 class CheckKind(StrEnum):
-    """What a check compares. FAULT (no values) and CONDITIONS (not those requested) come from `verify` only."""
+    """What a check compares. FAULT compares no values; CONDITIONS (not those requested) comes from `verify` only."""
 
     LOGITS = "logits"
     LOSS = "loss"

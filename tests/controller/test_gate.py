@@ -6,13 +6,13 @@ import dataclasses
 import pytest
 from runs import A, B, event, make, turn, worker
 
-from bench.controller import gate
+from bench.controller import gate, parity
 from bench.controller.parity import Judged
 from bench.record import validity
 from bench.record.journal import Journal
 from bench.record.pairs import within
 from bench.record.run import Run
-from bench.worker.replies import CheckKind, Conditions, FrameworkConditions, Library, PrecisionProbe, Reading
+from bench.worker.replies import Check, CheckKind, Conditions, FrameworkConditions, Library, PrecisionProbe, Reading
 
 GPU = dataclasses.replace(A, device="cuda:1")
 
@@ -231,3 +231,8 @@ MS = 1_000_000
 def test_times_that_cannot_be_those_of_the_work_are_refused_above_their_limit(fault, fine, refused, words):
     assert fault(*fine) == ""
     assert words in fault(*refused)
+
+
+def test_a_fault_that_is_no_value_is_said_by_itself():
+    fault = parity.judge([Check(CheckKind.FAULT, "two passes computed the same batch", None)], {})
+    assert gate.value_fault([check("logits", 1e-3, 1e-5), *fault]) == "two passes computed the same batch"
