@@ -140,7 +140,7 @@ class Slot:
         )
         before = noise.snapshot(self.case.device)
         measured = self.worker.process.ask(request)
-        around = noise.between(before, noise.snapshot(self.case.device), measured.cpu_s)
+        around = noise.between(before, noise.snapshot(self.case.device), measured.cpu_s + measured.aside_cpu_s)
         self.noise.append(around)
         judged = [parity.judge(reading.checks, self.limits or {}) for reading in measured.readings]
         self.session.journal.add(

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import gc
 import os
-import resource
 import signal
 import sys
 import time
@@ -202,30 +201,29 @@ class Worker:
         start_ns, samples_ns = list[int](), list[int]()
         cpu_s, readings, peaks = 0.0, list[replies.Reading](), list[tuple[int | None, int | None]]()
         aside_ns, began = 0, time.perf_counter_ns()
+        at_start = time.process_time()
         with no_garbage_collection():
             reload_ns, again_ns = self._reload(run, request.reload) if request.reload else (None, None)
             aside_ns += time.perf_counter_ns() - began
             for stop in dict.fromkeys([*(iteration + 1 for iteration in request.reads), request.n]):
                 self.net.peak_memory()
                 counted = probe.reset_high_water()
-                before, last = resource.getrusage(resource.RUSAGE_SELF), list[Any]()
+                before, last = time.process_time(), list[Any]()
                 part = measure(timed, wait, stop - len(samples_ns), last=last)
-                after = resource.getrusage(resource.RUSAGE_SELF)
+                cpu_s += time.process_time() - before
                 settings = self._settings() if stop - 1 in request.reads else None
                 peaks.append((self.net.peak_memory(), self._above_import() if counted else None))
                 start_ns += part[0]
                 samples_ns += part[1]
-                cpu_s += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
                 if settings:
                     began = time.perf_counter_ns()
-                    reading = self.prover.reading(stop - 1, last.pop(), request.output, settings)
-                    if request.output and stop - 1 == request.drawn:
-                        reading = self.prover.alternates(reading, request.output, run)
-                    readings.append(reading)
+                    following = run if stop - 1 == request.drawn else None
+                    readings.append(self.prover.reading(stop - 1, last.pop(), request.output, settings, following))
                     aside_ns += time.perf_counter_ns() - began
         allocator, process = (_largest(kind) for kind in zip(*peaks, strict=True))
+        aside_cpu_s = time.process_time() - at_start - cpu_s
         return replies.Measured(
-            start_ns, samples_ns, cpu_s, allocator, process, readings, reload_ns, again_ns, aside_ns
+            *(start_ns, samples_ns, cpu_s, allocator, process, readings, reload_ns, again_ns, aside_ns, aside_cpu_s)
         )
 
     def _reload(self, run: Callable[[], Any], reload: messages.Reload) -> tuple[int, int | None]:

@@ -1,6 +1,5 @@
 """Read what the passes of a Net computed and compare it with the reference: before timing, and of timed iterations."""
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -108,8 +107,18 @@ class Prover:
                     np.save(keep / f"{name}.npy", array)
         return list(worst.values()), count
 
-    def reading(self, iteration: int, handles: Any, output: Output | None, settings: FrameworkConditions) -> Reading:
-        """Read a timed iteration: compare ``output``, or of an output that cannot be known require finite values."""
+    def reading(
+        self,
+        iteration: int,
+        handles: Any,
+        output: Output | None,
+        settings: FrameworkConditions,
+        following: Callable[[], Any] | None = None,
+    ) -> Reading:
+        """Read a timed iteration: compare ``output``, or of an output that cannot be known require finite values.
+
+        The pass ``following``, which is not timed, must be of the other batch.
+        """
         if output is None:
             began = time.perf_counter_ns()
             finite = all(np.isfinite(total) for total in _totals(handles))
@@ -120,20 +129,27 @@ class Prover:
         read_ns = time.perf_counter_ns() - began
         batch, checks = self.compare(values, thorough=False)
         size = sum(np.asarray(array).nbytes for array in values.named().values())
-        return Reading(
-            *(iteration, batch, checks, self._fetch_fault(values, handles)), read_ns, _copy_ns(size), settings
-        )
+        fault = self._fetch_fault(values, handles)
+        if following and not fault and self._repeats(batch, values.first, output, following):
+            fault = SAME_BATCH
+        return Reading(iteration, batch, checks, fault, read_ns, _copy_ns(size), settings)
 
-    def alternates(self, read: Reading, output: Output, run: Callable[[], Any]) -> Reading:
-        """The reading, with a fault if the next pass, which is not timed, computes the same batch again."""
+    def _repeats(self, batch: int, first: float, output: Output, run: Callable[[], Any]) -> bool:
+        """Whether a pass computes ``batch`` again, whose number of ``fetch`` is ``first``; all is read if it may."""
         handles = run()
         self.net.wait(handles)
-        following, _ = self.compare(self.read(output, handles), thorough=False)
-        return dataclasses.replace(read, fault=read.fault or SAME_BATCH) if following == read.batch else read
+        if self._fetches and not np.isclose(self.net.fetch(handles), first, rtol=1e-2):
+            return False
+        return self.compare(self.read(output, handles), thorough=False)[0] == batch
+
+    @property
+    def _fetches(self) -> bool:
+        """Whether the net has a ``fetch`` of its own."""
+        return "fetch" not in getattr(self.net, "filled", ())
 
     def _fetch_fault(self, values: Values, handles: Any) -> str:
         """A ``fetch`` that does not copy the number it has to, so that it proves nothing of ``wait``."""
-        if "fetch" in getattr(self.net, "filled", ()):
+        if not self._fetches:
             return ""
         copied = self.net.fetch(handles)
         if isinstance(copied, float) and np.isclose(copied, values.first, rtol=1e-2, equal_nan=True):

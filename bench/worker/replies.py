@@ -191,7 +191,7 @@ class Measured:
 
     ``process_peak`` is above what the process held after importing its framework. ``reload_ns`` is the duration of
     a first pass on images that the Net had not seen, ``again_ns`` that of a later pass on them; None if not measured.
-    ``aside_ns`` is the time of all readings and reloads.
+    ``aside_ns`` is the time of all readings and reloads, ``aside_cpu_s`` the CPU time outside the samples.
     """
 
     start_ns: list[int]
@@ -203,6 +203,7 @@ class Measured:
     reload_ns: int | None
     again_ns: int | None
     aside_ns: int
+    aside_cpu_s: float
 
 
 @dataclass(frozen=True)

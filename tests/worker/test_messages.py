@@ -49,7 +49,7 @@ EXCHANGES = [
     (messages.CheckSync("forward", 10**6, 3), replies.SyncLag(20, 100, 2_000_000)),
     (
         messages.Measure("forward_backward", 5, 9, [1, 4], 1, Output.GRADIENTS, messages.Reload(7, 10**6)),
-        replies.Measured([1, 3], [2, 2], 0.5, None, 2**40, [READING], 900, 800, 7000),
+        replies.Measured([1, 3], [2, 2], 0.5, None, 2**40, [READING], 900, 800, 7000, 0.25),
     ),
     (messages.MeasureOverhead(3, "forward"), [50, 60, 70]),
 ]
