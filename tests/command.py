@@ -18,7 +18,7 @@ from bench.commands.cli import main
 #: whose products are too small here for a second thread, which would only spin.
 ONE_THREAD = ("--env", "OPENBLAS_NUM_THREADS=1")
 SMALL = ("--framework", "null", *ONE_THREAD, "--variant", "half_width", "--size", "67", "--batch", "2")
-NULL = (*SMALL, "--rounds", "2", "--no-gate", "--burn-in", "2")
+NULL = (*SMALL, "--rounds", "2", "--iterations", "10", "--no-gate", "--burn-in", "2")
 
 
 @dataclass

@@ -51,6 +51,7 @@ def worker(
         "first_call_ns": {},
         "overhead_ns": 0.1,
         "overhead_p99_ns": 0.2,
+        "proof_s": None,
     }
     for name, value in changes.items():
         if name in event:

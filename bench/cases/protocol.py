@@ -21,8 +21,12 @@ class Protocol:
     rounds: int = set_by_option(5)
     burn_in: int = set_by_option(10)
     """Minimum. With ``gate``, burn-in continues until the series is steady, at most to the cap."""
+    burn_in_later: int | None = None
+    """The same in Rounds after the first; None: as in the first."""
     iterations: int = set_by_option(10)
     """Samples per Case and Round, rounded up to an even number."""
+    least_iterations: int | None = None
+    """To how few ``max_time_s`` may reduce them; None: only the number of Rounds is reduced."""
     paired: bool = True
     gate: bool = True
     gate_window: int = 5
@@ -67,12 +71,21 @@ class Protocol:
         enough = [length for length in self.turn_lengths if length * fastest_ms >= self.turn_ms]
         return min(enough, default=self.turn_lengths[-1])
 
-    def cycles(self, turn_length: int) -> list[int]:
-        """The turn length of each cycle of a Round.
+    def least_burn_in(self, round_: int) -> int:
+        """Minimum burn-in of a Round, counted from 0."""
+        return self.burn_in if round_ == 0 or self.burn_in_later is None else self.burn_in_later
+
+    def lead(self, turn_length: int, iteration_ns: float) -> int:
+        """Iterations at the start of a Turn that are no samples: the first after a switch takes 3 ms longer, which is
+        little beside an iteration that fills a Turn."""
+        return int(turn_length > 1 and iteration_ns / 1e6 < self.turn_ms)
+
+    def cycles(self, turn_length: int, iterations: int | None = None) -> list[int]:
+        """The turn length of each cycle of a Round of so many iterations, by default the Protocol's.
 
         A slot has two Turns per cycle, so an odd number of iterations is rounded up. The last cycle may be shorter.
         """
-        whole, rest = divmod(-(-self.iterations // 2), turn_length)
+        whole, rest = divmod(-(-(iterations or self.iterations) // 2), turn_length)
         return [turn_length] * whole + [rest] * (rest > 0)
 
 

@@ -25,6 +25,8 @@ from impls.variants import VARIANTS
 from impls.weights import WeightsError, load_all
 
 MOST_ROUNDS = 30  # with --target-ci
+LATER = 4  # least burn-in of later Rounds: after the first iteration times are those of samples (docs/decisions/0015)
+LEAST = 4  # iterations per Case and Round, two mirrored cycles
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def plan_run(request: RunRequest) -> Plan:
 
 def run_protocol(request: RunRequest) -> Protocol:
     classic = request.protocol == "classic"
-    base = CLASSIC if classic else Protocol(iterations=10 if "cpu" in request.device else 20)
+    base = CLASSIC if classic else Protocol(iterations=20, burn_in_later=LATER, least_iterations=LEAST)
     beyond_one = {"--rounds": request.rounds not in (None, 1), "--target-ci": request.target_ci is not None}
     for option in (option for option, given in beyond_one.items() if classic and given):
         raise UsageError(f"{option}: the classic protocol has one Round; leave it out, or use --protocol rounds")
@@ -66,6 +68,10 @@ def run_protocol(request: RunRequest) -> Protocol:
         base = dataclasses.replace(base, gate=False)
     if request.target_ci is not None:
         base = dataclasses.replace(base, rounds=MOST_ROUNDS)
+    if request.burn_in is not None:
+        base = dataclasses.replace(base, burn_in_later=None)
+    if request.iterations is not None:
+        base = dataclasses.replace(base, least_iterations=None)
     return change_protocol(base, request)
 
 

@@ -161,7 +161,9 @@ class RunRequest(NetOptions):
     pass_: tuple[str, ...] = option("LIST", f"{', '.join(PASSES)}, or all", _some_of("pass", lambda: PASSES), "all")
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 5", _ROUNDS)
     burn_in: int | None = option("N", "minimum burn-in; default 10, extended until times are steady", _ITERATIONS)
-    iterations: int | None = option("N", "samples per case and Round; default 10, on a GPU 20", _ITERATIONS)
+    iterations: int | None = option(
+        "N", "samples per case and Round; default 20, fewer where --max-time needs it", _ITERATIONS
+    )
     no_gate: bool = flag("never extend burn-in")
     max_time_s: float | None = option(
         "SECONDS", "limit for the whole Run; the first Round of each group always runs", parse_seconds

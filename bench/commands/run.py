@@ -29,9 +29,16 @@ def main(request: RunRequest) -> int:
 
 
 def dry_run(cases: Sequence[Case], protocol: Protocol, as_json: bool) -> int:
-    expected_s = min(estimate.seconds(cases, protocol), protocol.max_time_s or float("inf"))
+    expected = estimate.expect(cases, protocol)
     if as_json:
-        console.print_json({"cases": [case.id for case in cases], "expected_s": expected_s})
+        console.print_json(
+            {
+                "cases": [case.id for case in cases],
+                "rounds": expected.rounds,
+                "iterations": expected.iterations,
+                "expected_s": expected.seconds,
+            }
+        )
     else:
-        run_table.case_list(groups(cases), protocol, expected_s)
+        run_table.case_list(groups(cases), protocol, expected)
     return 0

@@ -1,32 +1,60 @@
 """Estimate how long a Run takes, for --dry-run, from the matrix rate of this machine."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from bench.cases.case import Case, groups
 from bench.cases.protocol import Protocol
+from bench.controller.budget import ASIDE, CEILING_S
 
-START_S = 7.0  # a Worker's import, build and proof, measured on a 2-core VM
+START_S, LATER_S = 5.0, 3.0  # a Worker's import, build and proof, in the first Round and in later ones; 2-core VM
 REFERENCE_S = 6.0  # weights and the float64 reference of a group, measured on the same VM
 SHARE = 0.5  # fraction of the matrix rate that a pass reaches, measured for torch and TensorFlow on a 2-core VM
 GPU_FLOPS = 1e13  # a guess: a dry run does not use the GPU
 
 
-def seconds(cases: Sequence[Case], protocol: Protocol) -> float:
-    """Wall time of a Run in seconds, without the extra burn-in of the gate."""
-    cpu_flops, total = matrix_flops(), 0.0
+class Expected(NamedTuple):
+    """What a Run will have, as far as the matrix rate tells: iterations per Case and Round, Rounds, and wall time."""
+
+    iterations: int
+    rounds: int
+    seconds: float
+
+
+def expect(cases: Sequence[Case], protocol: Protocol) -> Expected:
+    """Estimate the plan and wall time of a Run, without the extra burn-in of the gate.
+
+    As in a Run, --max-time first reduces iterations, as far as the Protocol allows, then Rounds.
+    """
+    flops = matrix_flops()
+    least, limit = protocol.least_iterations or protocol.iterations, protocol.max_time_s or float("inf")
+    plans = [(iterations, protocol.rounds) for iterations in range(protocol.iterations, least, -2)]
+    plans += [(min(least, protocol.iterations), rounds) for rounds in range(protocol.rounds, 0, -1)]
+    for iterations, rounds in plans:
+        seconds = _seconds(cases, dataclasses.replace(protocol, iterations=iterations, rounds=rounds), flops)
+        if seconds <= limit:
+            break
+    return Expected(iterations, rounds, seconds)
+
+
+def _seconds(cases: Sequence[Case], protocol: Protocol, cpu_flops: float) -> float:
+    total = 0.0
     for group in groups(cases):
         flops = SHARE * (cpu_flops if group[0].device == "cpu" else GPU_FLOPS)  # Cases of a group share a device
         per_pass = [2 * case.macs * case.batch / flops for case in group]
         length = protocol.turn_length([second * 1e9 for second in per_pass])
-        samples = protocol.iterations
-        if protocol.paired:
-            samples = sum(2 * (turn + (length > 1)) for turn in protocol.cycles(length))
+        turns = protocol.cycles(length) if protocol.paired else []
+        leads_s = sum(2 * len(turns) * protocol.lead(length, 1e9 * seconds) * seconds for seconds in per_pass)
+        samples = ASIDE + 2 * sum(turns) if turns else protocol.iterations
         workers = len({case.worker for case in group})
-        round_s = workers * START_S + sum(per_pass) * (protocol.burn_in + samples)
-        total += REFERENCE_S + protocol.rounds * round_s
+        for round_ in range(protocol.rounds):
+            start_s = workers * (LATER_S if round_ else START_S + CEILING_S)
+            total += start_s + leads_s + sum(per_pass) * (protocol.least_burn_in(round_) + samples)
+        total += REFERENCE_S
     return total
 
 

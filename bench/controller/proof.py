@@ -2,6 +2,7 @@
 
 import dataclasses
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,13 +37,17 @@ def prove(
     parity_set: parity.ParitySet,
     settings: WorkerSettings,
     logs: Path,
+    *,
+    again: bool = False,
 ) -> tuple[events.Worker, list[LayerReport]]:
     """Probe precision, build, make the first calls and compare every value with the reference.
 
-    Numpy's matrix rate is measured in a Run's first Round only. A user's net that does not take our weights is built
-    and called only. Returns the event of a Worker that is ready to be timed, and the layers that its framework reports,
-    none for a user's net. Raises Disagrees if something is not as asked.
+    ``again`` is for a Worker like one that was proven: its values are compared in timed iterations only, and its
+    layers are not described. Numpy's matrix rate is measured in a Run's first Round only. A user's net that does not
+    take our weights is built and called only. Returns the event of a Worker that is ready to be timed, and the layers
+    that its framework reports, none for a user's net. Raises Disagrees if something is not as asked.
     """
+    began = time.monotonic()
     case, passes, guest, process = cases[0], [case.pass_ for case in cases], settings.guest(cases[0]), worker.process
     probes = worker.precision(build_of(case))
     gate.refuse(gate.precision_fault(case, probes))
@@ -51,7 +56,8 @@ def prove(
     first_ns: dict[str, int] = {}
     proven = guest is None or guest.takes_weights
     needed = methods_called(passes, proven=proven)
-    for proof in parity_set.proofs(case.batch, case.precision, gate.precision_shown(case, probes)) if proven else ():
+    proofs = parity_set.proofs(case.batch, case.precision, gate.precision_shown(case, probes)) if proven else []
+    for proof in [] if again else proofs:
         with prover_for(process, dataclasses.replace(case, precision=proof.precision), settings, logs) as prover:
             how = dataclasses.replace(build_of(case), batch=proof.batch, precision=proof.precision)
             identity = prover.ask(build_request(case, parity_set.folder, guest, how, needed))
@@ -65,7 +71,7 @@ def prove(
         judged = parity.judge(checks, proof.limits)
         errors[proof.precision] = gate.worst_errors(judged)
         gate.refuse(gate.value_fault(judged))
-    if case.dropout or not proven:  # proven without and timed with it: its results are random
+    if case.dropout or again or not proven:  # dropout: proven without and timed with it, its results are random
         how = dataclasses.replace(build_of(case), dropout=case.dropout)
         identity = process.ask(build_request(case, parity_set.folder, guest, how, needed))
         # training first: parameters that a call makes in inference mode have no gradient
@@ -77,9 +83,9 @@ def prove(
     overhead_ns = sorted(process.ask(MeasureOverhead(OVERHEADS, PASSES[passes[0]].method)))
     conditions = process.ask(ReadConditions())
     gate.refuse(gate.place_fault(case, settings.pinned_threads(case), conditions))
-    reported = process.ask(DescribeLayers())
+    reported = [] if again else process.ask(DescribeLayers())
     net = case.net
-    if guest is None or (reported and proven):  # a net that is not proven may have other layers
+    if not again and (guest is None or (reported and proven)):  # a net that is not proven may have other layers
         gate.refuse("; ".join(layer_table.differences(net, layer_table.table(net), {case.framework: reported})[:1]))
     ready = worker.ready()
     event = events.Worker(
@@ -100,6 +106,7 @@ def prove(
         first_call_ns=first_ns,
         overhead_ns=statistics.median(overhead_ns),
         overhead_p99_ns=overhead_ns[OVERHEADS * 99 // 100],
+        proof_s=time.monotonic() - began,
     )
     return event, reported if guest is None else []
 

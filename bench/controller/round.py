@@ -3,12 +3,14 @@
 import dataclasses
 import random
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench.cases import layer_table
 from bench.cases.case import Case
 from bench.controller import gate
+from bench.controller.budget import Budget
 from bench.controller.gate import Disagrees
 from bench.controller.proof import Reference, prove
 from bench.controller.settings import build_of
@@ -30,23 +32,38 @@ class RoundResult:
     """How a Round ended; its measurements are in the journal already.
 
     ``void`` is why it must be repeated (a Worker died), ``disturbed`` what outside the Workers disturbed it; each is
-    empty if nothing did. ``failed`` are reasons by Case id, ``kept`` the Workers for the next group.
+    empty if nothing did. ``failed`` are reasons by Case id, ``kept`` the Workers for the next group, ``proven`` the
+    names of the group's Workers that have been proven.
     """
 
     void: str
     disturbed: str
     failed: Mapping[str, str]
     kept: Kept
+    proven: AbstractSet[str]
 
 
 class Round:
     """One Round of one group: start the Workers that are not in ``kept``, prove them, burn in, run cycles, end.
 
-    ``spare`` is whether the Round may still be repeated for a dead Worker. The order of turns depends only on seed and
-    place, so a resumed Run continues as it would have.
+    ``proven`` are the names of Workers proven in an earlier Round that counts. ``spare`` is whether the Round may still
+    be repeated for a dead Worker, ``left`` how many Rounds are left, this one included. The order of turns depends only
+    on seed and place, so a resumed Run continues as it would have.
     """
 
-    def __init__(self, session: Session, place: Place, proof: Reference, kept: Kept, *, spare: bool):
+    def __init__(
+        self,
+        session: Session,
+        place: Place,
+        proof: Reference,
+        kept: Kept,
+        *,
+        budget: Budget,
+        proven: AbstractSet[str],
+        spare: bool,
+        left: int,
+    ):
+        self.budget, self.proven, self.left = budget, proven, left
         self.session, self.protocol, self.settings = session, session.protocol, session.settings
         self.journal, self.watcher, self.logs = session.journal, session.watcher, session.folder / "workers"
         self.place, self.proof, self.spare = place, proof, spare
@@ -58,6 +75,7 @@ class Round:
         self.failed: dict[str, str] = {}
         self.kept = dict(kept)
         self.kind: tuple[str, ...] = ()
+        self.new: set[str] = set()
 
     def run(self, cases: list[Case]) -> RoundResult:
         """Measure these Cases. Workers that are not kept have ended when it returns."""
@@ -79,7 +97,7 @@ class Round:
             for worker in self.workers.values():
                 if worker not in kept:
                     worker.process.kill()
-        return RoundResult(void, self._disturbance(), self.failed, self.kept)
+        return RoundResult(void, self._disturbance(), self.failed, self.kept, self.proven | self.new - self.dead)
 
     def _measure(self, crew: list[str], cases_of: dict[str, list[Case]]) -> None:
         """Start, time and finish Workers that are alive together."""
@@ -168,12 +186,7 @@ class Round:
             if name not in self.dead and name not in self.conditions:
                 with self._faults(name, cases_of[name]):
                     self._prove(name, cases_of[name])
-        for name in (name for name in crew if name not in self.dead):
-            case = cases_of[name][0]
-            known = self.workers[name].ceiling_known and not self.place.attempt  # that of a void attempt does not count
-            if not known and (FRAMEWORKS[case.framework].peer or case.guest):
-                with self._faults(name, cases_of[name]):
-                    self._ceiling(name, case)
+        self.budget.end_start()
         return [self._slot(case) for name in crew if name not in self.dead for case in cases_of[name]]
 
     def _launch(self, name: str, case: Case) -> None:
@@ -185,9 +198,15 @@ class Round:
         self.workers[name] = RunningWorker(process, compile_cache=state if case.compiled else None)
 
     def _prove(self, name: str, cases: list[Case]) -> None:
-        worker, reported = prove(self.workers[name], cases, self.place, self.proof(), self.settings, self.logs)
+        # timed iterations are read in every Round, but with dropout their values are random
+        again = name in self.proven and not cases[0].dropout
+        worker, reported = prove(
+            *(self.workers[name], cases, self.place, self.proof(), self.settings, self.logs), again=again
+        )
         self.conditions[name] = worker.conditions
         self.journal.add(worker)
+        if name not in self.proven:
+            self.new.add(name)
         if not self.place.round:
             rows = layer_table.reported_rows(cases[0], reported) if reported else []
             self.journal.add(events.Layers([events.LayerRow(**row) for row in rows]))
@@ -200,8 +219,7 @@ class Round:
         return Slot(self.session, self.place, case, worker, self.conditions[case.worker], limits if known else None)
 
     def _ceiling(self, name: str, case: Case) -> None:
-        """Measure the best rates of the device in a Worker while all others are idle; in every Round, since a machine's
-        speed drifts."""
+        """Measure the best rates of the device in a Worker while all others are idle."""
         threads = self.conditions[name].threads or self.settings.threads
         how = dataclasses.replace(build_of(case), batch=1, mode=uncompiled_mode(case))
         own = FRAMEWORKS[case.framework].peer
@@ -226,8 +244,11 @@ class Round:
         if not slots:
             return
         length = self.protocol.turn_length([slot.iteration_ns for slot in slots])
+        plan = self.budget.plan([slot.iteration_ns / 1e9 for slot in slots], length, self.left, len(self.new))
+        self.journal.add(events.Plan(*self.place, *plan))
+        self.watcher.on_plan(self.place, plan)
         self.journal.add(events.Control(*self.place, **noise.control()._asdict()))
-        spent, before, turns = 0.0, None, self.protocol.cycles(length)
+        spent, before, turns = 0.0, None, self.protocol.cycles(length, plan.iterations)
         for slot in slots:
             slot.plan_readings([turn for turn in turns for _ in range(2)])
         for cycle, turn in enumerate(turns):
@@ -238,8 +259,7 @@ class Round:
                 break
             order = shuffle(slots, self.random)
             for slot in order + order[::-1]:
-                # the first iteration after a switch is up to 8 % slower; it is left out unless a Turn has only one
-                lead = int(length > 1 and slot is not before)
+                lead = 0 if slot is before else self.protocol.lead(length, slot.iteration_ns)
                 spent += self._turn(slot, slots, turn, lead=lead, cycle=cycle)
                 before = slot
         self.journal.add(events.Control(*self.place, **noise.control()._asdict()))
@@ -271,6 +291,10 @@ class Round:
         for slot in slots:
             slot.check_clock()
         changed = gate.changed(self.conditions[name], worker.process.ask(ReadConditions()))
+        case = slots[0].case
+        known = worker.ceiling_known and not self.place.attempt  # that of a void attempt does not count
+        if name in self.new and not known and (FRAMEWORKS[case.framework].peer or case.guest):
+            self._ceiling(name, case)  # after the samples, since it takes a second
         for slot in slots:
             self.journal.add(events.Block(*self.place, case_id=slot.case.id, changed=changed, stop=slot.stop))
         if self._shared(name) not in self.kept:

@@ -10,6 +10,7 @@ import itertools
 import shutil
 import time
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from bench import UsageError
 from bench.cases.case import Case, groups
 from bench.cases.protocol import Protocol
 from bench.controller import parity
+from bench.controller.budget import Budget
 from bench.controller.proof import Reference
 from bench.controller.round import Kept, Round
 from bench.controller.settings import WorkerSettings
@@ -63,6 +65,7 @@ class Rounds:
         self.failed: dict[str, str] = dict(earlier.failed) if earlier else {}
         self.began = time.monotonic()
         self.noise_stays = bool(earlier and earlier.disturbed)
+        self.proven: dict[int, AbstractSet[str]] = {}
         self.kept: Kept = {}
         """Workers for the next group of their device and precision, if the Protocol shares Workers."""
 
@@ -109,8 +112,9 @@ class Rounds:
             with scratch_folder() as scratch:
                 everything = list(self._groups(scratch))
                 reasons: list[StopReason] = []
-                for together in [everything] if self.protocol.shared_workers else [[group] for group in everything]:
-                    reasons += self._measure(together)
+                parts = [everything] if self.protocol.shared_workers else [[group] for group in everything]
+                for number, together in enumerate(parts):
+                    reasons += self._measure(together, Budget(self.protocol, self._seconds(len(parts) - number)))
                     for group in together:
                         shutil.rmtree(scratch / str(group.number), ignore_errors=True)
             reason = next(reason for reason in PRECEDENCE if reason in reasons)
@@ -159,21 +163,26 @@ class Rounds:
         self.journal.add(events.Parity(number, ids, made.tie_free, draws))
         return made
 
-    def _measure(self, together: list[Group]) -> list[StopReason]:
+    def _seconds(self, parts: int) -> float | None:
+        """An equal share of the time left until --max-time."""
+        limit = self.protocol.max_time_s
+        return None if limit is None else (limit - (time.monotonic() - self.began)) / parts
+
+    def _measure(self, together: list[Group], budget: Budget) -> list[StopReason]:
         """Run the Rounds of groups, one Round of each at a time, and return why each stopped."""
-        began, rounds_done, out_of_time = time.monotonic(), 0, False
+        rounds_done, out_of_time = 0, False
         for round_ in range(self.protocol.rounds):
             left = [group for group in together if round_ not in group.finished and self._live(group)]
             if not left:
                 continue
             if all(self._target_reached(group) for group in left):
                 break
-            if rounds_done and self._no_time_for((time.monotonic() - began) / rounds_done):
+            if rounds_done and not budget.fits(len(left)):
                 out_of_time = True
                 break
             try:
                 for group in left:
-                    self._round(group, round_)
+                    self._round(group, round_, budget)
             finally:
                 for worker in self.kept.values():
                     worker.process.kill()
@@ -197,14 +206,23 @@ class Rounds:
             return StopReason.PLANNED
         return StopReason.TARGET if self._target_reached(group) else StopReason.MAX_ROUNDS
 
-    def _round(self, group: Group, round_: int) -> None:
+    def _round(self, group: Group, round_: int, budget: Budget) -> None:
         """Run one Round; repeat it if a Worker died, or if noise disturbed it and repeats are left."""
         deaths = disturbed = 0
+        left = len({*range(round_, self._planned_rounds(round_))} - group.finished)
         for attempt in itertools.count(self.earlier.next_attempt(group.number, round_) if self.earlier else 0):
             if not (cases := self._live(group)):
                 return
-            place, began = Place(group.number, round_, attempt), time.monotonic()
-            result = Round(self.session, place, group.proof, self.kept, spare=not deaths).run(cases)
+            place = Place(group.number, round_, attempt)
+            budget.begin_round()
+            result = Round(
+                *(self.session, place, group.proof, self.kept),
+                budget=budget,
+                proven=self.proven.get(group.number, frozenset()),
+                spare=not deaths,
+                left=left,
+            ).run(cases)
+            budget.end_round()
             self.kept = result.kept
             self.failed |= result.failed
             if result.void:
@@ -212,14 +230,20 @@ class Rounds:
                 self.journal.add(events.Void(*place, result.void))
                 continue
             again = self.protocol.paired and disturbed < self.protocol.noise_repeats and not self.noise_stays
-            if result.disturbed and again and not self._no_time_for(time.monotonic() - began):
+            if result.disturbed and again and budget.fits(left):
                 disturbed += 1
                 self.journal.add(events.Void(*place, result.disturbed))
                 self.watcher.on_disturbed(place, result.disturbed)
                 continue
             self.noise_stays |= bool(result.disturbed)  # permanent noise: later Rounds are not repeated
             self.journal.add(events.RoundEnd(*place, result.disturbed))
+            self.proven[group.number] = result.proven
             return
+
+    def _planned_rounds(self, round_: int) -> int:
+        """How many Rounds the time is divided among; with --target-ci as many as it needs at least."""
+        rules = self.protocol
+        return rules.rounds if rules.target_ci is None else min(rules.rounds, max(rules.target_from, round_ + 1))
 
     def _target_reached(self, group: Group) -> bool:
         """Whether every interval of the group is as narrow as --target-ci; asked between Rounds only."""
@@ -230,8 +254,3 @@ class Rounds:
         if any(len(run.samples(case)) < self.protocol.target_from for case in live):
             return False
         return pairs.widest(run, live) <= target
-
-    def _no_time_for(self, seconds: float) -> bool:
-        """Whether a Round of that length would end after --max-time. The first Round of a group is always run."""
-        limit = self.protocol.max_time_s
-        return limit is not None and time.monotonic() - self.began + seconds > limit

@@ -82,10 +82,12 @@ class Slot:
 
         stop = BurnInStop.COUNT
         least_s = rules.burn_in_gpu_s if rules.gate and self.case.device != "cpu" else 0.0
-        while (left := rules.burn_in - len(ns)) > 0 or time.monotonic() - began < least_s:
+        least = rules.least_burn_in(self.place.round)
+        window = rules.gate_window if least == rules.burn_in else max(1, least // 2)
+        while (left := least - len(ns)) > 0 or time.monotonic() - began < least_s:
             burn(min(10, left) if left > 0 else 10)  # a few at a time: a reply must come within --worker-limit
         while rules.gate:
-            if steady(ns, window=rules.gate_window, ratio=rules.gate_ratio):
+            if steady(ns, window=window, ratio=rules.gate_ratio):
                 stop = BurnInStop.GATE
                 break
             if len(ns) >= rules.burn_in_cap or time.monotonic() - began > rules.burn_in_cap_s:

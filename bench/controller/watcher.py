@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from bench.cases.case import Case
+from bench.controller.budget import RoundPlan
 from bench.record.events import Place
 
 
@@ -17,6 +18,9 @@ class Watcher:
 
     def on_burn_in(self, case: Case, place: Place) -> None:
         """The Case's burn-in begins."""
+
+    def on_plan(self, place: Place, plan: RoundPlan) -> None:
+        """Burn-in is over and the turns of the Round are planned."""
 
     def on_turn(self, case: Case, place: Place, ns: Sequence[int]) -> None:
         """A turn is in the journal; ``ns`` are its samples."""

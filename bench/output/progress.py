@@ -7,7 +7,9 @@ from datetime import datetime
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
+from bench.controller.budget import RoundPlan
 from bench.controller.watcher import Watcher
+from bench.output.labels import counted
 from bench.record.events import Place
 from impls.text import one_line
 
@@ -22,7 +24,7 @@ class Progress(Watcher):
         self.rounds, self.classic = protocol.rounds, not protocol.paired
         self.live = sys.stderr.isatty()
         self.steps: dict[str, int] = {}
-        self.announced: tuple[int, ...] = ()
+        self.left = ""
 
     def __enter__(self) -> "Progress":
         return self
@@ -42,6 +44,12 @@ class Progress(Watcher):
     def on_burn_in(self, case: Case, place: Place) -> None:
         self._step(f"{self._round(place)}: {case.worker} {case.pass_}: burn-in", False)
 
+    def on_plan(self, place: Place, plan: RoundPlan) -> None:
+        self.left = f"about {counted(max(1, round(plan.seconds / 60)), 'minute')} left"
+        fewer = "" if plan.rounds == self.rounds - place.round else f" (time for {counted(plan.rounds, 'Round')} only)"
+        taken = f"taking turns, {counted(plan.iterations, 'iteration')} per case"
+        self._step(f"{self._round(place)}: {taken}; {self.left}{fewer}", logged=True)
+
     def on_turn(self, case: Case, place: Place, ns: Sequence[int]) -> None:
         if self.classic:
             done = self.steps.get(case.id, 0)
@@ -49,10 +57,7 @@ class Progress(Watcher):
             self._line(f"{datetime.now()}: {case.framework} {case.pass_} step {done}, duration = {ns[0] / 1e9:.3f}")
         else:
             milliseconds = sum(ns) / len(ns) / 1e6
-            self._step(f"{self._round(place)}: {case.worker} {case.pass_}: {milliseconds:.1f} ms", False)
-            if not self.live and self.announced != place[:2]:
-                self.announced = place[:2]
-                self._line(f"{self._round(place)}: taking turns")
+            self._step(f"{self._round(place)}: {case.worker} {case.pass_}: {milliseconds:.1f} ms; {self.left}", False)
 
     def on_fault(self, worker: str, place: Place, reason: str, tail: str, repeated: bool) -> None:
         then = "the Round is repeated" if repeated else "its cases fail"

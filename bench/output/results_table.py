@@ -7,6 +7,7 @@ from bench.cases.case import Case, groups
 from bench.output import run_notes
 from bench.output.labels import counted, label_of
 from bench.output.tables import Cell, Column, Table, fraction, measured, with_interval
+from bench.record import events
 from bench.record.columns import BY_NAME, Row, Rows
 from bench.record.pairs import Pair
 from bench.record.run import Run
@@ -155,9 +156,11 @@ def title_of(run: Run, cases: Sequence[Case], rows: Rows, varying: Sequence[str]
     }
     texts = [text for axis, text in parts.items() if text and axis not in varying]
     texts += ["dropout on"] if case.dropout else []
-    rounds = f"{some}{counted(protocol.rounds, 'Round')} x {protocol.iterations}"
-    rounds = rounds if protocol.paired else "classic protocol"
-    return ", ".join(texts), f"{rounds} after {protocol.burn_in} burn-in"
+    plans = [plan.iterations for plan in run.counted(events.Plan) if plan.group == run.group_of[case.id]]
+    taken = " to ".join(map(str, sorted({min(plans), max(plans)}))) if plans else str(protocol.iterations)
+    rounds = f"{some}{counted(protocol.rounds, 'Round')} x {taken}" if protocol.paired else "classic protocol"
+    burn_in = " and ".join(map(str, dict.fromkeys(map(protocol.least_burn_in, range(protocol.rounds)))))
+    return ", ".join(texts), f"{rounds} after {burn_in} burn-in"
 
 
 def _group(run: Run, group: Sequence[Case], rows: Rows, results: Mapping[str, CaseResult]) -> Group:

@@ -10,6 +10,7 @@ from bench.record import ceiling, validity
 from bench.record.columns import Rows
 from bench.record.pairs import Pair, describe_arm_of_run
 from bench.record.run import Run
+from bench.record.wall_time import WallTime
 from bench.stats import roofline
 from impls.variants import Variant
 
@@ -72,6 +73,10 @@ def notes(run: Run, rows: Rows, pairs: Sequence[Pair]) -> Iterator[str]:
     if rates := _peaks(rows):
         yield f"Of peak: multiply-adds per second over the best rate of the device in this Run: {rates}."
     yield from _turning_batches(run, rows)
+    if time := WallTime.of(run):
+        parts = {"start": time.start, "proof": time.proof, "burn-in": time.burn_in, "samples": time.samples}
+        shares = ", ".join(f"{100 * seconds / time.total:.0f} % {what}" for what, seconds in parts.items())
+        yield f"Time: {time.total:.0f} s, of which {shares}."
 
 
 def _over(run: Run, pairs: Sequence[Pair]) -> str:

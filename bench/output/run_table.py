@@ -6,6 +6,7 @@ from rich.text import Text
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
+from bench.controller.estimate import Expected
 from bench.output.console import console, new_table, say
 from bench.output.labels import counted
 from bench.output.results_table import Group, results_of
@@ -62,13 +63,18 @@ def print_table(table: Table) -> None:
     console().print(grid)
 
 
-def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected_s: float) -> None:
-    """Print the Cases of a run and its expected duration."""
+def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected: Expected) -> None:
+    """Print the Cases of a run, its plan and its expected duration."""
     for group in groups:
         for case in group:
             say(one_line(case.id))
     say(
-        f"{counted(sum(map(len, groups)), 'case')}; {counted(protocol.rounds, 'Round')} of "
-        f"{counted(protocol.iterations, 'iteration')} after {protocol.burn_in} burn-in; expected: about "
-        f"{max(1, round(expected_s / 60))} min (an estimate from this machine's matrix rate)"
+        f"{counted(sum(map(len, groups)), 'case')}; {counted(expected.rounds, 'Round')} of "
+        f"{counted(expected.iterations, 'iteration')} after {protocol.burn_in} burn-in; expected: about "
+        f"{max(1, round(expected.seconds / 60))} min (an estimate from this machine's matrix rate)"
     )
+    if protocol.max_time_s is not None and expected.seconds > protocol.max_time_s:
+        say(
+            f"--max-time {protocol.max_time_s:g}: expected {expected.seconds:.0f} s or more for one Round, which is "
+            "measured all the same; a smaller --batch fits sooner"
+        )

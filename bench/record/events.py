@@ -174,7 +174,8 @@ class Worker(OfRound, frozen=True, tag="worker"):
     """A Worker that is ready to be timed; not ``proven`` if its net does not take our weights.
 
     ``parity`` is the worst relative error per kind in the precision of the Cases, ``parity_fp32`` that of the same net
-    in fp32; ``overhead`` is the time that the harness adds to an iteration.
+    in fp32; ``overhead`` is the time that the harness adds to an iteration, ``proof_s`` that of the proof, in
+    seconds.
     """
 
     worker: str
@@ -193,6 +194,7 @@ class Worker(OfRound, frozen=True, tag="worker"):
     first_call_ns: dict[str, Count]
     overhead_ns: float
     overhead_p99_ns: float
+    proof_s: float | None = None
 
 
 class Ceiling(OfRound, frozen=True, tag="ceiling"):
@@ -219,6 +221,15 @@ class Iterations(OfCase, frozen=True):
     def __post_init__(self) -> None:
         if len(self.ns) != len(self.start_ns):
             raise ValueError(f"{len(self.start_ns)} starts and {len(self.ns)} durations")
+
+
+class Plan(OfRound, frozen=True, tag="plan"):
+    """Iterations per Case of a Round, how many Rounds, itself included, are planned to end within --max-time, and after
+    how many seconds all are expected to have ended."""
+
+    iterations: int
+    rounds: int
+    seconds: float
 
 
 class BurnIn(Iterations, frozen=True, tag="burn_in"):
@@ -339,10 +350,10 @@ class End(Event, frozen=True, tag="end"):
 
 
 AnyEvent = (
-    Header | Parity | Worker | Ceiling | Layers | BurnIn | Control | Turn | Block | Void | RoundEnd | Fault | Failed
-    | Stop | Resume | End
+    Header | Parity | Worker | Ceiling | Layers | BurnIn | Plan | Control | Turn | Block | Void | RoundEnd | Fault
+    | Failed | Stop | Resume | End
 )  # fmt: skip
 #: By the value of the field ``event``.
 EVENTS: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in AnyEvent.__args__}
 #: Events that show that a Round was begun.
-OF_A_ROUND = (Worker, Ceiling, BurnIn, Control, Turn, Block, Fault)
+OF_A_ROUND = (Worker, Ceiling, BurnIn, Plan, Control, Turn, Block, Fault)

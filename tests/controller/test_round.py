@@ -1,5 +1,6 @@
 """One Round with the null Net: faults of its Workers and their consequences. Real processes, real signals."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -15,6 +16,7 @@ from command import NULL
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
 from bench.controller import parity
+from bench.controller.budget import Budget
 from bench.controller.round import Round, RoundResult
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
@@ -171,14 +173,18 @@ class TestAlone:
     def round_of(self, tmp_path):
         """Run a Round whose null Net plays a part; its result and events."""
 
-        def run(part="spin=1", watcher=None, kept=(), spare=True, **rules):
+        def run(part="spin=1", watcher=None, kept=(), spare=True, proven=frozenset(), case=self.CASE, **rules):
             protocol = Protocol(**{"rounds": 1, "burn_in": 2, "gate": False, "iterations": 2} | rules)
             settings = WorkerSettings(1, 60, env={"NULL_NET": part})
             session = Session(protocol, settings, tmp_path, Journal(tmp_path), watcher or Watcher())
             proof = functools.cache(
                 lambda: parity.prepare(self.CASE.net, Path(tempfile.mkdtemp(dir=tmp_path)), batch=2)
             )
-            result = Round(session, self.PLACE, proof, dict(kept), spare=spare).run([self.CASE])
+            budget = Budget(protocol, None)
+            made = Round(
+                session, self.PLACE, proof, dict(kept), budget=budget, proven=proven, spare=spare, left=protocol.rounds
+            )
+            result = made.run([case])
             events = [json.loads(line)["event"] for line in (tmp_path / "run.jsonl").read_text().splitlines()]
             return result, events
 
@@ -188,8 +194,9 @@ class TestAlone:
 
     def test_a_completed_round_has_its_events_and_no_failures(self, round_of):
         result, events = round_of()
-        assert result == RoundResult(void="", disturbed=result.disturbed, failed={}, kept={})
-        assert events == ["worker", "layers", "burn_in", "control", "turn", "turn", "control", "block"]
+        proven = {self.CASE.worker}
+        assert result == RoundResult(void="", disturbed=result.disturbed, failed={}, kept={}, proven=proven)
+        assert events == ["worker", "layers", "burn_in", "plan", "control", "turn", "turn", "control", "block"]
 
     @pytest.mark.parametrize("spare", [True, False])
     def test_a_death_voids_the_round_if_one_is_spare_and_else_fails_the_case(self, round_of, spare):
@@ -204,6 +211,13 @@ class TestAlone:
         assert result.void == ""
         assert "asked for fp32, but a matmul ran in bf16 precision" in result.failed[self.CASE.id]
         assert "turn" not in events
+
+    def test_what_was_proven_is_compared_in_timed_iterations_only(self, round_of):
+        case = dataclasses.replace(self.CASE, pass_="forward_backward")
+        result, events = round_of("wrong", proven={self.CASE.worker}, case=case)
+        assert "in a timed iteration disagrees with the float64 reference" in result.failed[case.id]
+        assert "turn" in events
+        assert self.CASE.worker in result.proven
 
     def test_shared_workers_go_on_to_the_next_group(self, round_of):
         first, _ = round_of(shared_workers=True)

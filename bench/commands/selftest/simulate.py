@@ -5,6 +5,7 @@ follow from what the documents promise, not from what was measured.
 """
 
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ import numpy as np
 
 from bench.cases.protocol import Protocol
 from bench.commands.selftest.row import Row, within
+from bench.controller.budget import ASIDE, Budget
 from bench.stats.descriptive import Interval, Summary
 from bench.stats.ratio import Cycle, Ratio, judge
 from bench.stats.ratio import power as predicted_power
@@ -77,9 +79,9 @@ def _covers(interval: Interval, log: float) -> bool:
     return interval.low is not None and interval.high is not None and interval.low <= math.exp(log) <= interval.high
 
 
-def _cycles(baseline: Sequence[int], candidate: Sequence[int], turn: int) -> list[Cycle]:
+def _cycles(baseline: Sequence[int], candidate: Sequence[int], turn: int, iterations: int | None = None) -> list[Cycle]:
     ends = [0]
-    for length in PROTOCOL.cycles(turn):
+    for length in PROTOCOL.cycles(turn, iterations):
         ends.append(ends[-1] + 2 * length)
     return [(baseline[start:end], candidate[start:end]) for start, end in pairwise(ends)]
 
@@ -94,6 +96,7 @@ def sample(
     spikes: float,
     drift: float,
     turn: int,
+    iterations: int | None = None,
 ) -> np.ndarray:
     """Two equal processes that take mirrored Turns, anew in each Round.
 
@@ -109,12 +112,14 @@ def sample(
         The machine's speed changes evenly over a Round, by at most this, up or down.
     turn : int
         Iterations in a Turn.
+    iterations : int, optional
+        Samples per side and Round; by default the Protocol's.
 
     Returns
     -------
     ndarray of shape (rounds, 2, iterations), int64, ns; a side's samples in the order they are taken
     """
-    lengths = PROTOCOL.cycles(turn)
+    lengths = PROTOCOL.cycles(turn, iterations)
     n = 2 * sum(lengths)
     noise = rng.standard_normal((rounds, 2, n))
     for i in range(1, n):
@@ -132,6 +137,64 @@ def sample(
     when = np.where(ahead, np.concatenate(first), np.concatenate(second)) / (2 * n) - 0.5
     logs += rng.uniform(-drift, drift, (rounds, 1, 1)) * when
     return np.rint(BASE_NS * np.exp(logs)).astype(np.int64)
+
+
+def planned(repeats: int, *, rho: float, between: float, cv: float = 0.05, speed: float = 0.2, seed: int = 5) -> float:
+    """Share of A/A ratios whose 95 % interval covers 1, of 5 Rounds planned to end in time by what each has seen.
+
+    From Round to Round the speed of the machine has a standard deviation ``speed``, of the logarithm; the planned time
+    is too short for all iterations.
+    """
+    rng, rules = np.random.default_rng(seed), Protocol(iterations=20, burn_in_later=4, least_iterations=4)
+    clock = [0.0]
+    covered = 0
+    for _ in range(repeats):
+        budget, cycles = Budget(rules, 70.0, clock=lambda: clock[0]), []
+        for number in range(rules.rounds):
+            pace = math.exp(speed * rng.standard_normal())
+            budget.begin_round()
+            clock[0] += 5.0
+            budget.end_start()
+            clock[0] += 2 * pace * rules.least_burn_in(number)
+            seen = pace * np.exp(cv * rng.standard_normal(2))
+            iterations = budget.plan(seen.tolist(), 1, rules.rounds - number, 0).iterations
+            (sides,) = sample(
+                *(rng, 1), rho=rho, between=between, cv=cv, spikes=0.02, drift=0.1, turn=1, iterations=iterations
+            ).tolist()
+            clock[0] += pace * sum(map(sum, sides)) / BASE_NS + 2 * ASIDE * pace
+            cycles.append(_cycles(sides[0], sides[1], 1, iterations))
+            budget.end_round()
+        covered += _covers(Ratio.of(cycles).value, 0.0)
+    return covered / repeats
+
+
+def half_width(repeats: int, *, rounds: int, iterations: int, cv: float, between: float, seed: int = 6) -> float:
+    """Median half-width of the 95 % interval of an A/A ratio, a fraction."""
+    rng = np.random.default_rng(seed)
+    data = sample(
+        *(rng, repeats * rounds), rho=0.3, between=between, cv=cv, spikes=0.02, drift=0.1, turn=1, iterations=iterations
+    ).tolist()
+    widths = []
+    for start in range(0, len(data), rounds):
+        ratio = Ratio.of([_cycles(one, two, 1, iterations) for one, two in data[start : start + rounds]])
+        widths.append(ratio.value.high / ratio.value.center - 1 if ratio.value.high else math.inf)
+    return statistics.median(widths)
+
+
+def print_plans() -> None:
+    """Print the half-width that plans of equal time reach; a later Round starts in 6 s, an iteration of all takes
+    2 s."""
+    for cv, between in ((0.05, 0.0), (0.05, 0.02), (0.15, 0.0), (0.15, 0.02)):
+        for later in (10, 4):
+            for rounds in (3, 4, 5, 6, 8):
+                left = 270 - 45 - 20 - (rounds - 1) * (6 + 2 * later) - rounds * 2 * ASIDE
+                iterations = 2 * math.floor(left / rounds / 2 / 1.2 / 2)
+                if iterations >= 2:
+                    wide = half_width(1000, rounds=rounds, iterations=iterations, cv=cv, between=between)
+                    print(
+                        f"CV {cv:.0%}, between {between:.0%}: burn-in {later:2}, {rounds} Rounds of {iterations:2}: "
+                        f"{wide:.1%}"
+                    )
 
 
 def family(repeats: int, cases: int = 60, rounds: int = 10, spread: float = 0.019, seed: int = 2) -> float:
@@ -193,6 +256,11 @@ def report(thorough: bool = False) -> Iterator[Row]:
         yield within(f"95 % interval of a center covers it: {where}", shares.center, 0.92, 0.98)
         trends.append(shares.trends)
     yield within("equal Cases with a false trend, worst setting", max(trends), 0, 0.05)
+    for rho, between in (CORNERS[0], CORNERS[-1]):
+        where = f"iterations planned to end in time, rho {rho}, {between:.0%} between processes"
+        yield within(
+            f"95 % interval of an A/A ratio covers 1: {where}", planned(1000, rho=rho, between=between), 0.92, 0.98
+        )
     shares = coverage(2000, rho=0.3, between=0.01, level=0.99)
     yield within("99 % interval of an A/A ratio covers 1", shares.ratio, 0.975, 0.998)
     for spread in (0.019, 0.1):

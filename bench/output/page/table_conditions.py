@@ -132,7 +132,10 @@ def protocol(run: Run) -> list[tuple[str, str]]:
     if run.head.ingested:
         return [("measured by", run.head.ingested.described), ("sessions", str(held.rounds))]
     turns = "fresh Workers, in mirrored order" if held.paired else "none: one framework after the other (classic)"
-    burn_in = f"at least {held.burn_in}, until steady, at most {held.burn_in_cap}" if held.gate else f"{held.burn_in}"
+    least = f"{held.burn_in}"
+    if held.burn_in_later is not None:
+        least += f" in the first Round and {held.burn_in_later} in later ones"
+    burn_in = f"at least {least}, until steady, at most {held.burn_in_cap}" if held.gate else least
     most = "" if held.target_ci is None else "at most "
     lengths = _words(held.turn_lengths)
     facts = {
@@ -141,7 +144,7 @@ def protocol(run: Run) -> list[tuple[str, str]]:
         "burn-in": f"{burn_in} iterations per case and Round",
         "length of a turn": f"the fewest of {lengths} iterations that fill {held.turn_ms:g} ms" if held.paired else "",
         "stops at": "" if held.target_ci is None else f"95 % intervals within ± {100 * held.target_ci:g} %",
-        "longest": "" if held.max_time_s is None else f"{held.max_time_s:g} s",
+        "longest": "" if held.max_time_s is None else f"{held.max_time_s:g} s, with fewer iterations where needed",
         "a Round disturbed by noise": f"is repeated, at most {held.noise_repeats} times" if held.paired else "",
         "seed": str(held.seed),
         "hash": held.hash,
