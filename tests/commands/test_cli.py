@@ -205,7 +205,17 @@ class TestDryRun:
         assert result.exit_code == 0
         *ids, last = result.stdout.splitlines()
         assert ids == ["tutorial-null-noop-cpu-fp32-b8-forward", "tutorial-null-noop-cpu-fp32-b8-forward_backward"]
-        assert "2 cases; 5 Rounds of 10 iterations after 10 burn-in; expected: about" in last
+        assert "2 cases; 5 Rounds of 20 iterations after 10 burn-in; expected: about" in last
+
+    def test_dry_run_shows_a_plan_that_fits_the_time(self):
+        plans = [
+            json.loads(invoke("run", "--framework", "null", "--dry-run", "--json", "--max-time", limit, *more).stdout)
+            for limit, more in (("100000", ()), ("1", ()), ("1", ("--iterations", "6")))
+        ]
+        assert [(plan["rounds"], plan["iterations"]) for plan in plans] == [(5, 20), (1, 4), (1, 6)]
+        said = invoke("run", "--framework", "null", "--dry-run", "--max-time", "1").stdout.splitlines()[-1]
+        assert said.startswith("--max-time 1: expected ")
+        assert said.endswith(" s or more for one Round, which is measured all the same; a smaller --batch fits sooner")
 
     def test_dry_run_writes_nothing(self, tmp_path):
         invoke("run", "--framework", "null", "--dry-run", "--out", str(tmp_path / "results"))

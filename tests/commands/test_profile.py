@@ -176,7 +176,8 @@ class TestCommand:
         assert logs == ["g0-r0-a0-null-noop.stderr", "g0-r1-a0-null-noop.stderr"]
         events = Run(profiled).counted(Worker)
         assert len(events) == 2 * (1 + ROWS)
-        assert all(one.parity["logits"] <= 1e-5 and one.parity["gradient"] <= 1e-4 for one in events)
+        proven = [one.parity for one in events if one.round == 0]
+        assert all(parity["logits"] <= 1e-5 and parity["gradient"] <= 1e-4 for parity in proven)
 
     def test_its_table_has_every_row_the_sum_and_the_whole(self, profiled):
         forward = [row for row in table(profiled) if row["pass"] == "forward"]

@@ -283,7 +283,7 @@ class TestStopReason:
             rounds = Rounds(cases, Protocol(rounds=3, **rules), WorkerSettings(1, 60), tmp_path)
             rounds.write_header("r", "", {})
 
-            def fake(group, round_):
+            def fake(group, round_, budget):
                 rounds.failed |= {case.id: "wrong" for case in group.cases if case.batch in failing}
 
             monkeypatch.setattr(rounds, "_round", fake)
