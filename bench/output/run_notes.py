@@ -73,9 +73,8 @@ def notes(run: Run, rows: Rows, pairs: Sequence[Pair]) -> Iterator[str]:
     if rates := _peaks(rows):
         yield f"Of peak: multiply-adds per second over the best rate of the device in this Run: {rates}."
     yield from _turning_batches(run, rows)
-    if time := WallTime.of(run):
-        parts = {"start": time.start, "proof": time.proof, "burn-in": time.burn_in, "samples": time.samples}
-        shares = ", ".join(f"{100 * seconds / time.total:.0f} % {what}" for what, seconds in parts.items())
+    if (time := WallTime.of(run)) and time.total:
+        shares = ", ".join(f"{100 * seconds / time.total:.0f} % {what}" for what, seconds in time.parts.items())
         yield f"Time: {time.total:.0f} s, of which {shares}."
 
 

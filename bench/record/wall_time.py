@@ -19,8 +19,19 @@ class WallTime:
     other: float
 
     @property
+    def parts(self) -> dict[str, float]:
+        """Seconds by the name of the work."""
+        return {
+            "start": self.start,
+            "proof": self.proof,
+            "burn-in": self.burn_in,
+            "samples": self.samples,
+            "other": self.other,
+        }
+
+    @property
     def total(self) -> float:
-        return self.start + self.proof + self.burn_in + self.samples + self.other
+        return sum(self.parts.values())
 
     @classmethod
     def of(cls, run: Run) -> "WallTime | None":

@@ -27,6 +27,7 @@ from bench.record.columns import COLUMNS, Row, names
 from bench.record.events import Fault, Void
 from bench.record.flags import explain_flags
 from bench.record.run import Run
+from bench.record.wall_time import WallTime
 from bench.stats.ratio import MARGIN
 
 #: Options whose value may contain PATH.
@@ -67,6 +68,7 @@ class Chapter:
     machine: Sequence[tuple[str, str]]
     protocol: Sequence[tuple[str, str]]
     clock: Sequence[tuple[str, str]]
+    time: Sequence[tuple[str, float, float]]
     noise: Table
     events: Sequence[str]
     flags: Sequence[tuple[str, str]]
@@ -77,6 +79,14 @@ class Chapter:
     ingested: bool
     files: Sequence[Mapping[str, str]]
     prefix: str = ""
+
+
+def _time(run: Run) -> list[tuple[str, float, float]]:
+    """Where the time went: name, seconds and percent of each kind of work; empty if unknown."""
+    time = WallTime.of(run)
+    if time is None or not time.total:
+        return []
+    return [(name, seconds, 100 * seconds / time.total) for name, seconds in time.parts.items()]
 
 
 def _make_unique(chapters: Sequence[Chapter]) -> Iterator[Chapter]:
@@ -123,6 +133,7 @@ def _chapter(run: Run, id_: str, margin: float) -> Chapter:
         machine=table_conditions.machine(run),
         protocol=table_conditions.protocol(run),
         clock=results.clock,
+        time=_time(run),
         noise=table.noises(run, rows),
         events=list(_mishaps(run)),
         flags=explain_flags(rows.values()),
