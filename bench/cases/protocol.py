@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+#: Fields that Protocols stored before them do not have; None, as those had it, leaves the hash as it was.
+ADDED = ("burn_in_later", "least_iterations")
+
 
 def set_by_option(default: Any, scale: float = 1) -> Any:
     """A field set by the option of its name (``max_time_s``: --max-time), given as ``scale`` times its value."""
@@ -55,7 +58,8 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        return digest(dataclasses.asdict(self))
+        known = dataclasses.asdict(self)
+        return digest({name: value for name, value in known.items() if value is not None or name not in ADDED})
 
     def options(self) -> dict[str, str]:
         """The text of each option that sets a field, by the field; empty for None."""

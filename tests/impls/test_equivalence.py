@@ -201,7 +201,8 @@ def test_a_short_run_times_all_three_and_records_their_layers_and_conditions(com
         assert conditions["other_frameworks"] == []
         assert conditions["libraries"]
         assert conditions["traces"] in ({}, {"forward": 1, "forward_backward": 1})
-        assert worker["gradients"] == {"parameters": parameters, "others": 0, "finite": True}
+        if worker["round"] == 0:
+            assert worker["gradients"] == {"parameters": parameters, "others": 0, "finite": True}
         assert worker["identity"] == {"hash": net.hash, "params": net.params, "macs": net.macs}
     threads = run.of("run")[0]["threads"]
     assert all(0 < case["cores_used"] < threads + 0.5 for case in got["cases"])

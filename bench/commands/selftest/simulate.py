@@ -16,6 +16,7 @@ import numpy as np
 from bench.cases.protocol import Protocol
 from bench.commands.selftest.row import Row, within
 from bench.controller.budget import ASIDE, Budget
+from bench.output.console import say
 from bench.stats.descriptive import Interval, Summary
 from bench.stats.ratio import Cycle, Ratio, judge
 from bench.stats.ratio import power as predicted_power
@@ -191,7 +192,7 @@ def print_plans() -> None:
                 iterations = 2 * math.floor(left / rounds / 2 / 1.2 / 2)
                 if iterations >= 2:
                     wide = half_width(1000, rounds=rounds, iterations=iterations, cv=cv, between=between)
-                    print(
+                    say(
                         f"CV {cv:.0%}, between {between:.0%}: burn-in {later:2}, {rounds} Rounds of {iterations:2}: "
                         f"{wide:.1%}"
                     )
