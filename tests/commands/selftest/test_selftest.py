@@ -178,6 +178,6 @@ class TestKnownCases:
         got = json.loads(made.out)
         (pair,) = got["comparisons"]
         assert (pair["true"], pair["verdict"]) == (1.2, "SLOWER")
-        assert selftest_store.latest(tmp_path / "runs")["power"]["ok"]
+        assert selftest_store.latest(tmp_path / "runs")["power"].ok
         again = CliRunner().invoke(main, ["selftest", "--json", *map(str, (tmp_path / "runs").glob("*/"))])
         assert json.loads(again.stdout) == got
