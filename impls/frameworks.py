@@ -33,6 +33,8 @@ class Framework:
         As in ``--framework`` and, of a peer, its extra in pyproject.toml.
     adapter, package
         The modules to import: ours, and the framework itself.
+    models
+        The module of users' models, which times them as they are; none if empty.
     distributions
         Names under which a package index ships it; the first one that is installed gives the version.
     modes, layouts
@@ -74,6 +76,7 @@ class Framework:
     cpu_build: str = ""
     gpu_build: str = ""
     color: str = ""
+    models: str = ""
 
 
 TORCH = Framework(
@@ -97,6 +100,7 @@ TORCH = Framework(
     cpu_build="torch --index-url https://download.pytorch.org/whl/cpu",
     gpu_build="torch>=2.6",
     color="#D55E00",
+    models="impls.torch_model",
 )
 
 TENSORFLOW = Framework(
@@ -123,6 +127,7 @@ TENSORFLOW = Framework(
     cpu_build="tensorflow-cpu",
     gpu_build="tensorflow[and-cuda]>=2.18",
     color="#0072B2",
+    models="impls.tf_model",
 )
 
 JAX = Framework(
@@ -148,6 +153,7 @@ JAX = Framework(
     libraries=("jax_common",),
     gpu_build="jax[cuda13]>=0.7",
     color="#009E73",
+    models="impls.jax_model",
 )
 
 NULL = Framework(

@@ -154,7 +154,7 @@ class RunRequest(NetOptions):
     """
 
     net: tuple[str, ...] = option(
-        "FILE.py:FUNCTION", "a net of your own, timed with ours; see examples/", repeated=True
+        "FILE.py:NAME", "a model of your own, or package.module:NAME, timed with ours; see examples/", repeated=True
     )
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)

@@ -137,7 +137,7 @@ class Rounds:
         distinct = dict.fromkeys((guest, arm) for guest, arm in guests if guest)
         return [
             events.GuestNet(
-                file=Path(guest.path).name,  # without its folder, since a Run may be published
+                file=guest.source,  # without its folder, since a Run may be published
                 function=guest.function,
                 sha256=guest.sha256,
                 label=guest.label,

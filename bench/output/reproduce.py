@@ -100,7 +100,8 @@ def _nets(run: Run, cases: Sequence[Case]) -> list[str]:
     """--net for the users' nets among these Cases."""
     labels = {case.guest for case in cases}
     guests = [guest for guest in run.head.guests if guest.label in labels]
-    return [word for guest in guests for word in ("--net", f"{PATH}/{guest.file}:{guest.function}")]
+    files = {guest: f"{PATH}/{guest.file}" if guest.file.endswith(".py") else guest.file for guest in guests}
+    return [word for guest, file in files.items() for word in ("--net", f"{file}:{guest.function}")]
 
 
 def _surroundings(run: Run) -> list[str]:

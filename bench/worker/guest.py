@@ -1,4 +1,4 @@
-"""Guests: users' own nets in a Run, ``--net FILE.py:FUNCTION``, timed and proven like ours.
+"""Guests: users' own nets in a Run, ``--net FILE.py:NAME`` or ``package.module:NAME``, timed like ours.
 
 A Worker imports FILE; the controller only parses it (net_file.py). Standard library and impls only.
 """
@@ -38,7 +38,8 @@ class Guest:
     """A net from a user's file: ``path`` is absolute, ``sha256`` covers FILE only, not its imports.
 
     It runs in a Worker of ``framework``, ``null`` for one without a framework. With ``takes_weights`` it accepts our
-    weights and is proven; else it is timed and reported as unproven.
+    weights and is proven; else it is timed and reported as unproven. ``model``: it is, or returns, a model of its
+    framework instead of a Net. ``module``: the dotted name by which it is imported, empty for a file.
     """
 
     path: str
@@ -46,11 +47,18 @@ class Guest:
     framework: str
     sha256: str
     takes_weights: bool
+    model: bool = False
+    module: str = ""
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, without folders: ``file.py`` or ``package.module``."""
+        return self.module or Path(self.path).name
 
     @property
     def label(self) -> str:
         """Its name in ids: ``file`` or ``file.function``, unless that is ``build``; letters, digits, _ and . only."""
-        stem = Path(self.path).stem
+        stem = self.module or Path(self.path).stem
         return re.sub(r"[^\w.]+", "_", stem if self.function == "build" else f"{stem}.{self.function}")
 
 
@@ -62,7 +70,7 @@ def build(
     Raises NotANet if the file cannot be imported, the result lacks a ``needed`` method, or Keras runs on another
     framework; RuntimeError if the file has changed.
     """
-    name = Path(net.path).name
+    name = net.source
     if net.sha256 != (found := digest(Path(net.path).read_bytes())):
         raise RuntimeError(f"{name} has changed since the Run began: expected sha256 {net.sha256}, found {found}")
     if net.framework in impls.PEERS:
@@ -73,12 +81,15 @@ def build(
             raise NotANet(f"{name}: {fault}")
 
     try:
-        make = getattr(_imported(net.path), net.function)
+        module = importlib.import_module(net.module) if net.module else _imported(net.path)
+        make = getattr(module, net.function)
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:
         raise NotANet(f"{name}: {_keras_fault(net.framework) or _told('its import', error, net.path)}") from error
     refuse_keras()  # before FUNCTION fails for it
+    if net.model:
+        return Filled(_net_of(net, module, variant, how, needed), how)
     try:
         made = make(variant, weights, how) if net.takes_weights else make(variant, how)
     except ValueError as error:  # it does not have this net or mode
@@ -92,6 +103,52 @@ def build(
         returned = f"{name}:{net.function} returned {_a(type(made).__name__)}, which lacks {', '.join(lacking)}"
         raise NotANet(f"{returned}: expected a Net (impls/net.py)")
     return Filled(made, how)
+
+
+def _net_of(net: Guest, module: ModuleType, variant: Variant, how: Build, needed: Sequence[str]) -> Any:
+    """The Net of a user's model: NAME, or what NAME returns, with ``loss`` and ``inputs`` of the same module."""
+    from impls.net import resident_batches
+
+    models = importlib.import_module(impls.FRAMEWORKS[net.framework].models)
+    model, who = getattr(module, net.function), f"{net.source}:{net.function}"
+    try:
+        if not models.accepts(model) and callable(model):
+            with models.creating(how):
+                model = model()
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise NotANet(f"{net.source}: {_told(net.function, error, net.path)}") from error
+    if not models.accepts(model):
+        raise NotANet(
+            f"{who} is no model: expected {models.WANTED}, or a function that returns one, found {_kind(model)}"
+        )
+    own = {} if net.module else vars(module)  # a package's functions of these names are not for us
+    batches = resident_batches(how, variant.input_size, variant.channels)
+    try:
+        made = models.Net(model, own.get("loss"), own.get("inputs"), how)
+        made.load(batches)
+        made.check()
+    except ValueError as error:
+        raise NotANet(f"{who}: {_first_line(error)}") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        if any(sign in f"{type(error).__name__} {error}".lower() for sign in ("out of memory", "outofmemory")):
+            raise
+        given = "inputs" if "inputs" in own else f"a batch of {how.batch} images of {variant.input_size} pixels"
+        raise NotANet(f"{who} called with {given} ended by {type(error).__name__}: {_first_line(error)}") from error
+    if "forward_backward" in needed and not made.has_parameters():
+        raise NotANet(f"{who} has no trainable parameters, so no backward pass: expected --pass forward")
+    return made
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else _a(type(value).__name__)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
 
 
 class Filled:

@@ -1,13 +1,17 @@
-"""NetFile: a user's file with a net, parsed and not run. Standard library and impls only."""
+"""NetFile: a user's file or module with a net, parsed and not run. Standard library and impls only."""
 
 from __future__ import annotations
 
 import ast
+import importlib.metadata
+import importlib.util
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import impls
@@ -21,7 +25,7 @@ BACKEND = "KERAS_BACKEND"
 
 @dataclass(frozen=True)
 class NetFile:
-    """FUNCTION in a user's file, and what the file imports anywhere: ``frameworks``, and whether ``keras``.
+    """NAME in a user's file, and what the file imports anywhere: ``frameworks``, and whether ``keras``.
 
     ``backends`` are those that it sets for Keras.
     """
@@ -33,6 +37,8 @@ class NetFile:
     frameworks: frozenset[str]
     keras: bool
     backends: frozenset[str]
+    model: bool
+    module: str
 
     def guest(self, frameworks: Sequence[str] = ()) -> Guest:
         """The Guest, in a Worker of the framework that the file imports or sets as Keras's backend.
@@ -40,7 +46,7 @@ class NetFile:
         If there are several, exactly one has to be in ``frameworks`` (of --framework), else UsageError. If there is
         none: the only framework in ``frameworks``, which another file may import; else Keras's default, or ``null``.
         """
-        name = Path(self.path).name
+        name = self.module or Path(self.path).name
         named = impls.PEERS.keys() & set(frameworks)
         chosen = self.frameworks | self.backends
         if self.keras and not self.backends:
@@ -56,7 +62,13 @@ class NetFile:
         if self.backends and framework not in self.backends:
             asked = " or ".join(sorted(self.backends))
             raise UsageError(f"--net: {name} sets Keras's backend to {asked}: expected that in --framework too")
-        return Guest(self.path, self.function, framework, self.sha256, self.takes_weights)
+        if self.model and not impls.FRAMEWORKS[framework].models:
+            raise UsageError(
+                f"--net: {name} imports no framework, which {self.function} needs to be a model: "
+                "name it with --framework"
+            )
+        given = self.path, self.function, framework, self.sha256, self.takes_weights
+        return Guest(*given, model=self.model, module=self.module)
 
     @staticmethod
     def _default_backend(name: str) -> str:
@@ -77,24 +89,44 @@ class NetFile:
 
 
 def read_nets(texts: Sequence[str]) -> list[NetFile]:
-    """Parse each ``FILE.py:FUNCTION``, reading each FILE once. Raises UsageError where one cannot be a net."""
+    """Parse each ``FILE.py:NAME`` or ``package.module:NAME``, reading each file once.
+
+    Raises UsageError where one cannot be a net.
+    """
     trees: dict[Path, tuple[str, ast.Module]] = {}
     nets = []
     for text in texts:
-        file, colon, function = text.rpartition(":")
-        if not colon or not file.endswith(".py") or not function.isidentifier():
-            raise UsageError(f"--net: expected FILE.py:FUNCTION, found {text!r}")
-        path = Path(os.path.abspath(os.path.expanduser(file)))
+        file, colon, name = text.rpartition(":")
+        module = "" if file.endswith(".py") else file
+        if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".") if module):
+            raise UsageError(f"--net: expected FILE.py:NAME or package.module:NAME, found {text!r}")
+        path = _located(module) if module else Path(os.path.abspath(os.path.expanduser(file)))
+        source = module or path.name
         if path not in trees:
             try:
-                source = path.read_bytes()
+                content = path.read_bytes()
             except OSError as error:
                 raise UsageError(f"--net: cannot read {file!r}: {error.strerror or error}; check its path") from error
-            trees[path] = digest(source), _tree(source, path.name)
+            trees[path] = digest(content), _tree(content, source)
         sha256, tree = trees[path]
-        takes_weights = _takes_weights(tree, path.name, function)
-        nets.append(NetFile(str(path), function, sha256, takes_weights, *_frameworks(tree, path.name)))
+        takes_weights, model = _call_of(tree, source, name, bool(module))
+        known = _frameworks(tree, source, module)
+        nets.append(NetFile(str(path), name, sha256, takes_weights, *known, model, module))
     return nets
+
+
+def _located(module: str) -> Path:
+    """The file of a module, found without importing its package. Raises UsageError."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        raise UsageError(f"--net: package {top!r} is not installed: install it with pip, or name a FILE.py")
+    for depth, _ in enumerate(rest, 2):
+        name = ".".join([top, *rest][:depth])
+        spec = spec and PathFinder.find_spec(name, spec.submodule_search_locations or [])
+    if spec is None or not (spec.origin or "").endswith(".py"):
+        raise UsageError(f"--net: package {top!r} has no module {module!r} in Python; check its name")
+    return Path(str(spec.origin))
 
 
 def _tree(source: bytes, name: str) -> ast.Module:
@@ -109,26 +141,44 @@ def _tree(source: bytes, name: str) -> ast.Module:
         raise UsageError(f"--net: {name}: expected Python, found {error or 'too deep a nesting'}") from None
 
 
-def _takes_weights(tree: ast.Module, name: str, function: str) -> bool:
-    """Whether FUNCTION takes weights, by its parameters' names. Raises UsageError for other parameters."""
+def _call_of(tree: ast.Module, source: str, name: str, package: bool) -> tuple[bool, bool]:
+    """Whether NAME takes weights, and whether it is a model or returns one, by its parameters' names.
+
+    What the file does not tell is a model, which the Worker checks. Raises UsageError for other parameters.
+    """
     callables = dict(_callables(tree))
-    if function not in callables:
+    if name not in callables:
+        if package or name in _bound_names(tree):
+            return False, True
         functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
         has = f"it has {', '.join(functions)}" if functions else "it has none"
-        raise UsageError(f"--net: {name} has no function {function!r}: {has}")
-    args = _parameters(callables[function], callables)
+        raise UsageError(f"--net: {source} has no function {name!r}: {has}")
+    args = _parameters(callables[name], callables)
     if args is None:
-        raise UsageError(f"--net: {name}:{function}: expected def {function}({', '.join(UNPROVEN)})")
+        return False, True
     names = [arg.arg for arg in args.posonlyargs + args.args]
     required = len(names) - len(args.defaults)
     call = PROVEN if "weights" in names else UNPROVEN
     keywords = [arg.arg for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default is None]
-    if tuple(names[: len(call)]) != call or required > len(call) or keywords:
-        raise UsageError(
-            f"--net: {name}:{function}: expected parameters ({', '.join(PROVEN)}) or ({', '.join(UNPROVEN)}), "
-            f"found ({ast.unparse(args)})"
-        )
-    return call is PROVEN
+    if tuple(names[: len(call)]) == call and required <= len(call) and not keywords:
+        return call is PROVEN, False
+    if (not required and not keywords) or getattr(callables[name], "decorator_list", None):  # such as tf.function
+        return False, True
+    raise UsageError(
+        f"--net: {source}:{name}: expected parameters ({', '.join(PROVEN)}) or ({', '.join(UNPROVEN)}), or none "
+        f"for a model, found ({ast.unparse(args)})"
+    )
+
+
+def _bound_names(tree: ast.Module) -> set[str]:
+    """Names that a file binds by an import or an assignment anywhere."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return names | {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
 
 
 def _callables(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
@@ -182,12 +232,17 @@ def _bound(args: ast.arguments, first: int, named: set[str | None]) -> ast.argum
     )
 
 
-def _frameworks(tree: ast.Module, name: str) -> tuple[frozenset[str], bool, frozenset[str]]:
-    """Frameworks that a file imports anywhere, directly or through our adapters; whether Keras; Keras's backends."""
+def _frameworks(tree: ast.Module, name: str, module: str) -> tuple[frozenset[str], bool, frozenset[str]]:
+    """Frameworks that a file imports anywhere, directly or through our adapters; whether Keras; Keras's backends.
+
+    Of a ``module`` that imports none: those that its package requires.
+    """
     packages = {package: name for name, peer in impls.PEERS.items() for package in (peer.package, *peer.also)}
     adapters = {peer.adapter: name for name, peer in impls.PEERS.items()}
-    modules = set(_modules(tree))
+    modules = {*_modules(tree), *([module] if module else [])}
     tops = {module.partition(".")[0] for module in modules}
+    if module and not tops & (packages.keys() | set(KERAS)):
+        tops |= _required(module.partition(".")[0])
     found = {packages[top] for top in tops & (packages.keys() - set(KERAS))} | {
         adapters[module] for module in modules & adapters.keys()
     }
@@ -197,6 +252,15 @@ def _frameworks(tree: ast.Module, name: str) -> tuple[frozenset[str], bool, froz
             f"--net: {name} sets Keras's backend to {', '.join(sorted(others))}: expected {', '.join(impls.PEERS)}"
         )
     return frozenset(found), bool(tops & set(KERAS)), backends
+
+
+def _required(package: str) -> set[str]:
+    """What an installed distribution of that name requires, without extras."""
+    try:
+        lines = importlib.metadata.requires(package) or []
+    except importlib.metadata.PackageNotFoundError:
+        return set()
+    return {re.split(r"[^\w.-]", line)[0] for line in lines if "extra ==" not in line}
 
 
 def _backends(tree: ast.Module) -> Iterator[str]:

@@ -211,11 +211,11 @@ class TestItsFramework:
 
 
 class TestMistakes:
-    @pytest.mark.parametrize("text", ["", "mine.py", "mine.py:", ":build", "mine:build", "mine.py:a b", "mine.py:1"])
+    @pytest.mark.parametrize("text", ["", "mine.py", "mine.py:", "a b:build", "a..b:build", "mine.py:a b", "mine.py:1"])
     def test_net_option_requires_a_file_and_a_function(self, text):
         with pytest.raises(UsageError) as error:
             read(text)
-        assert str(error.value) == f"--net: expected FILE.py:FUNCTION, found {text!r}"
+        assert str(error.value) == f"--net: expected FILE.py:NAME or package.module:NAME, found {text!r}"
 
     def test_missing_guest_file_is_refused(self):
         with pytest.raises(UsageError) as error:
@@ -239,21 +239,25 @@ class TestMistakes:
                 "mine.py has no function 'build': it has main, biuld",
             ),
             *(
-                (f"from functools import partial\n{text}", "mine.py:build: expected def build(variant, how)")
+                (
+                    f"from functools import partial\n{text}",
+                    "mine.py imports no framework, which build needs to be a model: name it with --framework",
+                )
                 for text in ("class build: ...", "build = partial(other, 1)", "build = made()", "build = build")
             ),
             (
                 "from functools import partial\ndef make(variant, how): ...\nbuild = partial(make, variant=1)",
-                "mine.py:build: expected parameters (variant, weights, how) or (variant, how), found (*, how)",
+                "mine.py:build: expected parameters (variant, weights, how) or (variant, how), or none "
+                "for a model, found (*, how)",
             ),
             ("def f():\n    def build(variant, how): ...", "mine.py has no function 'build': it has f"),
             *(
                 (
                     f"def build({given}): ...",
-                    f"mine.py:build: expected parameters (variant, weights, how) or (variant, how), found ({given})",
+                    f"mine.py:build: expected parameters (variant, weights, how) or (variant, how), or none "
+                    f"for a model, found ({given})",
                 )
                 for given in (
-                    "",
                     "net, how",
                     "variant",
                     "variant, weights",
@@ -261,7 +265,6 @@ class TestMistakes:
                     "variant, how, weights=None",
                     "variant, weights, how, more",
                     "variant, how, *, more",
-                    "*args, **kwargs",
                 )
             ),
         ],

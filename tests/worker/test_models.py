@@ -1,0 +1,216 @@
+"""Users' models: how NAME is read, and the Net around a model of each framework."""
+
+import importlib
+import sys
+
+import numpy as np
+import pytest
+
+from bench import UsageError
+from bench.worker.guest import NotANet, build, params_of
+from bench.worker.net_file import read_nets
+from impls.net import Build
+from impls.outputs import check_outputs, tensors_in
+from impls.variants import VARIANTS
+
+TORCH = """
+import torch
+from torch import nn
+def build():
+    return nn.Sequential(nn.Conv2d(3, 2, 11, stride=8), nn.Flatten(), nn.LazyLinear(2)).train()
+"""
+TENSORFLOW = """
+import keras
+def build():
+    layers = keras.layers
+    return keras.Sequential([layers.Conv2D(2, 11, strides=8), layers.GlobalAveragePooling2D(), layers.Dense(2)])
+"""
+JAX = """
+import jax.numpy as jnp
+def apply(params, images):
+    return {"logits": images.mean((1, 2)) @ params["w"], "unused": 1}
+def build():
+    return apply, {"w": jnp.ones((3, 2))}
+"""
+HOW = {"torch": ("eager", "channels_last"), "tensorflow": ("graph", "nhwc"), "jax": ("jit", "nhwc")}
+PARAMS = {"torch": 11 * 11 * 3 * 2 + 2 + (8 * 8 * 2 + 1) * 2, "tensorflow": 11 * 11 * 3 * 2 + 2 + 6, "jax": 6}
+
+
+@pytest.fixture
+def read(tmp_path):
+    """The guest of a file of that text."""
+
+    def read(text, name="build", frameworks=()):
+        path = tmp_path / "mine.py"
+        path.write_text(text)
+        (net,) = read_nets([f"{path}:{name}"])
+        return net.guest(frameworks)
+
+    return read
+
+
+@pytest.fixture
+def made(read, monkeypatch):
+    """The Net that a Worker of its framework makes of it, with two images loaded."""
+
+    def made(text, name="build", needed=("forward", "forward_backward")):
+        guest = read(text, name)
+        monkeypatch.setenv("KERAS_BACKEND", guest.framework)
+        if guest.framework != "tensorflow":  # which has imported Keras here
+            monkeypatch.delitem(sys.modules, "keras", raising=False)
+        pytest.importorskip(guest.framework)
+        mode, layout = HOW[guest.framework]
+        how = Build(2, "cpu", "fp32", mode, layout)
+        return build(guest, VARIANTS["half_width"].resized(67), {}, how, needed)
+
+    return made
+
+
+def values(handles):
+    return [np.asarray(getattr(each, "detach", lambda each=each: each)()) for each in handles]
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "def build(): ...",
+            "def build(width=2, *, deep=False): ...",
+            "class build(torch.nn.Module): ...",
+            "build = torch.nn.Linear(1, 1)",
+            "from torch.nn import Identity as build",
+            "@torch.no_grad()\ndef build(x): ...",
+        ],
+    )
+    def test_what_needs_no_argument_is_a_model(self, read, text):
+        guest = read(f"import torch\n{text}")
+        assert (guest.model, guest.takes_weights, guest.framework) == (True, False, "torch")
+
+    def test_a_function_of_variant_and_how_is_a_net_as_before(self, read):
+        assert not read("import torch\ndef build(variant, how): ...").model
+
+    def test_a_model_of_no_framework_needs_one_named(self, read):
+        with pytest.raises(UsageError) as error:
+            read("def build(): ...")
+        says = "imports no framework, which build needs to be a model: name it with --framework"
+        assert str(error.value) == f"--net: mine.py {says}"
+        assert read("def build(): ...", frameworks=["jax"]).framework == "jax"
+
+    def test_a_module_of_a_package_is_found_without_running_it(self, tmp_path, monkeypatch):
+        for name, text in (("__init__.py", "1 / 0"), ("inner/__init__.py", ""), ("inner/nets.py", "import torch")):
+            path = tmp_path / "someones_nets" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        importlib.invalidate_caches()
+        (net,) = read_nets(["someones_nets.inner.nets:small"])
+        guest = net.guest()
+        assert (guest.source, guest.label) == ("someones_nets.inner.nets", "someones_nets.inner.nets.small")
+        assert (guest.framework, guest.path, guest.model) == ("torch", str(path), True)
+        assert "someones_nets" not in sys.modules
+        with pytest.raises(UsageError, match=r"^--net: package 'someones_nets' has no module 'someones_nets.a.b' in"):
+            read_nets(["someones_nets.a.b:small"])
+
+    def test_a_package_that_is_not_installed_is_one_line(self):
+        with pytest.raises(UsageError) as error:
+            read_nets(["no_such_nets.models:small"])
+        says = "package 'no_such_nets' is not installed: install it with pip, or name a FILE.py"
+        assert str(error.value) == f"--net: {says}"
+
+
+class TestPasses:
+    @pytest.mark.parametrize("text", [TORCH, TENSORFLOW, JAX], ids=list(HOW))
+    def test_loss_is_half_the_sum_of_squares_and_every_parameter_has_a_gradient(self, made, text, read):
+        net = made(text)
+        (outputs,) = values(net.forward())
+        net.forward()  # the other batch, so that the next pass has the first again
+        handles = net.forward_backward()
+        net.wait(handles)
+        loss, *gradients = values(handles)
+        assert outputs.shape == (2, 2)
+        assert loss == pytest.approx(0.5 * np.sum(outputs.astype(float) ** 2), rel=1e-4)
+        assert sum(gradient.size for gradient in gradients) == params_of(net) == PARAMS[read(text).framework]
+        assert any(gradient.any() for gradient in gradients)
+        assert net.fetch(handles) == pytest.approx(gradients[0].flat[0])
+        assert "cpu" in net.device().lower()
+
+    def test_inference_has_no_dropout_and_training_has(self, made):
+        net = made(
+            "import torch\nnet = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), "
+            "torch.nn.Linear(67 * 67 * 3, 4))",
+            "net",
+        )
+        first = values(net.forward())[0]
+        net.forward()
+        assert np.array_equal(first, values(net.forward())[0])
+        losses = [float(net.forward_backward()[0]) for _ in range(3)]
+        assert losses[0] != losses[2]  # the same batch
+
+    def test_inputs_and_loss_beside_the_model_are_used(self, made):
+        text = """
+import torch
+from torch import nn
+class build(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(5, 3)
+    def forward(self, ids, scale):
+        return self.table(ids) * scale, ids
+def inputs(batch):
+    return {"ids": torch.arange(batch), "scale": torch.full((batch, 1), 2.0)}
+def loss(outputs):
+    return outputs[0].sum()
+"""
+        net = made(text)
+        assert values(net.forward())[0].shape == (2, 3)
+        _, gradient = values(net.forward_backward())
+        assert gradient.tolist() == [[2.0] * 3] * 2 + [[0.0] * 3] * 3
+
+    def test_a_tf_function_has_the_gradients_of_the_variables_it_reads(self, made):
+        text = "import tensorflow as tf\nw = tf.Variable(tf.ones((3, 2)))\n@tf.function\ndef build(images):\n"
+        net = made(f"{text}    return tf.reduce_mean(images, (1, 2)) @ w")
+        assert [each.shape for each in values(net.forward_backward())] == [(), (3, 2)]
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("build = 3", "is no model: expected a torch.nn.Module, or a function that returns one, found an int"),
+            ("def build(): ...", "is no model: expected a torch.nn.Module, or a function that returns one, found None"),
+            ("def build(): return 1 / 0", "mine.py: build ended by ZeroDivisionError: division by zero (line 3)"),
+            (
+                "class build(nn.Module):\n    def forward(self, x): return 'text'",
+                "it returned no floating-point tensor: expected one, or a tuple, dict or dataclass with some",
+            ),
+            (
+                "class build(nn.Module):\n    def forward(self, x): return torch.rand(2)",
+                "two calls on the same inputs gave different outputs: expected the same in inference mode",
+            ),
+            (
+                "build = nn.Linear(7, 1)",
+                "mine.py:build called with a batch of 2 images of 67 pixels ended by RuntimeError: mat1",
+            ),
+            ("build = nn.ReLU()", "has no trainable parameters, so no backward pass: expected --pass forward"),
+        ],
+    )
+    def test_a_mistake_is_one_line(self, made, text, says):
+        with pytest.raises(NotANet) as error:
+            made(f"import torch\nfrom torch import nn\n{text}")
+        assert says in str(error.value)
+        assert "\n" not in str(error.value)
+
+    def test_a_model_without_parameters_has_a_forward_pass(self, made):
+        net = made("from torch import nn\nbuild = nn.ReLU()", needed=("forward",))
+        assert values(net.forward())[0].shape == (2, 3, 67, 67)
+
+
+class TestOutputs:
+    def test_tensors_are_found_in_tuples_and_dicts(self):
+        assert tensors_in((1.0, {"a": [2.0, "x"]}, None, 3), float) == [1.0, 2.0]
+
+    def test_outputs_that_differ_are_refused(self):
+        ones = np.ones(3)
+        check_outputs([ones], [ones + 1e-6])
+        with pytest.raises(ValueError, match="gave different outputs"):
+            check_outputs([ones], [ones + 1])
