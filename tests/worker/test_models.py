@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from bench import UsageError
 from bench.worker.guest import NotANet, build, params_of
@@ -214,3 +215,25 @@ class TestOutputs:
         check_outputs([ones], [ones + 1e-6])
         with pytest.raises(ValueError, match="gave different outputs"):
             check_outputs([ones], [ones + 1])
+
+
+#: Params of each: of ResNet-18 and MobileNetV2 as published with their 1000 classes; of the mixer counted by hand.
+EXAMPLES = {
+    "resnet.py:ResNet18": 11_689_512,
+    "keras_mobilenet.py:build": 3_504_872,
+    "jax_convmixer.py:build": 49 * 3 * 256 + 8 * (81 * 256 + 256 * 256) + 256 * 1000,
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_that_is_no_alexnet_is_timed_as_it_is(example, monkeypatch):
+    (net,) = read_nets([f"{ROOT}/examples/{example}"])
+    guest = net.guest()
+    pytest.importorskip(guest.framework)
+    monkeypatch.setenv("KERAS_BACKEND", guest.framework)
+    if guest.framework != "tensorflow":
+        monkeypatch.delitem(sys.modules, "keras", raising=False)
+    how = Build(2, "cpu", "fp32", *HOW[guest.framework])
+    made = build(guest, VARIANTS["half_width"].resized(67), {}, how, ("forward",))
+    assert [each.shape for each in values(made.forward())] == [(2, 1000)]
+    assert params_of(made) == EXAMPLES[example]
