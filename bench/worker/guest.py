@@ -81,7 +81,7 @@ def build(
             raise NotANet(f"{name}: {fault}")
 
     try:
-        module = importlib.import_module(net.module) if net.module else _imported(net.path)
+        module = _package_module(net) if net.module else _imported(net.path)
         make = getattr(module, net.function)
     except MemoryError:
         raise
@@ -200,6 +200,15 @@ def _imported(path: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _package_module(net: Guest) -> ModuleType:
+    """Import a module of a package, which may be in the folder where the command was started."""
+    if importlib.util.find_spec(net.module.partition(".")[0]) is None:
+        levels = net.module.count(".") + (Path(net.path).name == "__init__.py")
+        sys.path.append(str(Path(net.path).parents[levels]))
+    sys.argv[:] = [net.path]
+    return importlib.import_module(net.module)
 
 
 def _package(path: str, levels: int) -> str:
