@@ -100,8 +100,8 @@ def _nets(run: Run, cases: Sequence[Case]) -> list[str]:
     """--net for the users' nets among these Cases."""
     labels = {case.guest for case in cases}
     guests = [guest for guest in run.head.guests if guest.label in labels]
-    files = {guest: f"{PATH}/{guest.file}" if guest.file.endswith(".py") else guest.file for guest in guests}
-    return [word for guest, file in files.items() for word in ("--net", f"{file}:{guest.function}")]
+    paths = [guest.file if not guest.file.endswith(".py") else f"{PATH}/{guest.file}" for guest in guests]
+    return [word for guest, path in zip(guests, paths, strict=True) for word in ("--net", f"{path}:{guest.function}")]
 
 
 def _surroundings(run: Run) -> list[str]:

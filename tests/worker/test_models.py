@@ -2,12 +2,14 @@
 
 import importlib
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from paths import ROOT
 
 from bench import UsageError
+from bench.output import reproduce
 from bench.worker.guest import NotANet, build, params_of
 from bench.worker.net_file import read_nets
 from impls.net import Build
@@ -112,6 +114,12 @@ class TestReading:
         with pytest.raises(UsageError, match=r"^--net: package 'someones_nets' has no module 'someones_nets.a.b' in"):
             read_nets(["someones_nets.a.b:small"])
 
+    def test_a_command_that_reproduces_a_run_has_no_folder_before_a_package(self):
+        guests = [SimpleNamespace(label=file, file=file, function="f") for file in ("mine.py", "timm.models")]
+        nets = [SimpleNamespace(guest=guest.label) for guest in guests]
+        words = reproduce._nets(SimpleNamespace(head=SimpleNamespace(guests=guests)), nets)
+        assert words == ["--net", f"{reproduce.PATH}/mine.py:f", "--net", "timm.models:f"]
+
     def test_a_package_that_is_not_installed_is_one_line(self):
         with pytest.raises(UsageError) as error:
             read_nets(["no_such_nets.models:small"])
@@ -134,6 +142,23 @@ class TestPasses:
         assert any(gradient.any() for gradient in gradients)
         assert net.fetch(handles) == pytest.approx(gradients[0].flat[0])
         assert "cpu" in net.device().lower()
+
+    def test_a_package_in_the_folder_of_the_command_is_imported_by_the_worker(self, tmp_path, monkeypatch):
+        folder = tmp_path / "local_nets"
+        folder.mkdir()
+        (folder / "__init__.py").write_text("from .one import build\n")
+        (folder / "one.py").write_text(TORCH)
+        path = list(sys.path)
+        monkeypatch.setattr(sys, "path", [str(tmp_path), *path])
+        importlib.invalidate_caches()
+        nets = [net.guest(["torch"]) for net in read_nets(["local_nets:build", "local_nets.one:build"])]
+        monkeypatch.delitem(sys.modules, "keras", raising=False)
+        monkeypatch.setenv("KERAS_BACKEND", "torch")
+        for guest in nets:
+            monkeypatch.setattr(sys, "path", list(path))
+            monkeypatch.delitem(sys.modules, "local_nets", raising=False)
+            made = build(guest, VARIANTS["half_width"].resized(67), {}, Build(2, "cpu", "fp32", "eager", "nchw"))
+            assert values(made.forward())[0].shape == (2, 2)
 
     def test_inference_has_no_dropout_and_training_has(self, made):
         net = made(
