@@ -150,9 +150,9 @@ def _call_of(tree: ast.Module, source: str, name: str, package: bool) -> tuple[b
     if name not in callables:
         if package or name in _bound_names(tree):
             return False, True
-        functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-        has = f"it has {', '.join(functions)}" if functions else "it has none"
-        raise UsageError(f"--net: {source} has no function {name!r}: {has}")
+        kinds = (ast.FunctionDef, ast.ClassDef)
+        has = ", ".join(node.name for node in tree.body if isinstance(node, kinds)) or "no function and no class"
+        raise UsageError(f"--net: {source} has no {name!r}: it has {has}")
     args = _parameters(callables[name], callables)
     if args is None:
         return False, True

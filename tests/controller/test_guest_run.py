@@ -143,7 +143,7 @@ def test_a_net_that_is_not_there_is_one_line_before_anything_is_made(tmp_path):
     write(tmp_path)
     for net, says in (
         ("/nowhere/a.py:build", "cannot read '/nowhere/a.py': No such file or directory; check its path"),
-        (f"{tmp_path}/mine.py:buidl", "mine.py has no function 'buidl': it has build"),
+        (f"{tmp_path}/mine.py:buidl", "mine.py has no 'buidl': it has build"),
     ):
         finished = Inline(tmp_path)("run", *NULL, "--net", net)
         assert (finished.code, finished.out, finished.err) == (2, "", f"alexnet-bench: --net: {says}\n")

@@ -233,10 +233,10 @@ class TestMistakes:
             ("x = 1\nx = = 2\n", "mine.py, line 2: expected Python, found invalid syntax"),
             (b"x = 1\0", "mine.py: expected Python, found source code string cannot contain null bytes"),
             ("x = " + "(" * 5000, "mine.py, line 1: expected Python, found too many nested parentheses"),
-            ("", "mine.py has no function 'build': it has none"),
+            ("", "mine.py has no 'build': it has no function and no class"),
             (
                 "def main(): ...\nclass Build: ...\ndef biuld(variant, how): ...",
-                "mine.py has no function 'build': it has main, biuld",
+                "mine.py has no 'build': it has main, biuld",
             ),
             *(
                 (
@@ -250,7 +250,7 @@ class TestMistakes:
                 "mine.py:build: expected parameters (variant, weights, how) or (variant, how), or none "
                 "for a model, found (*, how)",
             ),
-            ("def f():\n    def build(variant, how): ...", "mine.py has no function 'build': it has f"),
+            ("def f():\n    def build(variant, how): ...", "mine.py has no 'build': it has f"),
             *(
                 (
                     f"def build({given}): ...",
