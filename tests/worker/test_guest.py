@@ -236,7 +236,7 @@ class TestMistakes:
             ("", "mine.py has no 'build': it has no function and no class"),
             (
                 "def main(): ...\nclass Build: ...\ndef biuld(variant, how): ...",
-                "mine.py has no 'build': it has main, biuld",
+                "mine.py has no 'build': it has main, Build, biuld",
             ),
             *(
                 (
