@@ -160,7 +160,9 @@ class RunRequest(NetOptions):
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)
     pass_: tuple[str, ...] = option("LIST", f"{', '.join(PASSES)}, or all", _some_of("pass", lambda: PASSES), "all")
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 5", _ROUNDS)
-    burn_in: int | None = option("N", "minimum burn-in; default 10, extended until times are steady", _ITERATIONS)
+    burn_in: int | None = option(
+        "N", "minimum burn-in; default 10, in later Rounds 4, extended until times are steady", _ITERATIONS
+    )
     iterations: int | None = option(
         "N", "samples per case and Round; default 20, fewer where --max-time needs it", _ITERATIONS
     )

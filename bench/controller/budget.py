@@ -32,7 +32,6 @@ class Budget:
         self.protocol, self.clock = protocol, clock
         self.ends = None if seconds is None else clock() + seconds
         self.began = self.started = clock()
-        self.first = True
         self.passes_s: list[float] = []
         self.fixed_s: list[float] = []
         self.lengths_s: list[float] = []
@@ -44,7 +43,7 @@ class Budget:
         """The Round's Workers are ready for burn-in."""
         self.started = self.clock()
 
-    def plan(self, passes_s: Sequence[float], turn_length: int, rounds: int, workers: int) -> RoundPlan:
+    def plan(self, passes_s: Sequence[float], turn_length: int, rounds: int, proven: int) -> RoundPlan:
         """Plan the Round whose burn-in is over.
 
         Parameters
@@ -55,19 +54,19 @@ class Budget:
             Iterations per turn.
         rounds : int
             Rounds still to be measured, this one included, >= 1.
-        workers : int
-            Workers that measure a ceiling in the first Round.
+        proven : int
+            Workers that this Round has proven, as the first does; they measure a ceiling after the samples.
         """
         now = self.clock()
         rules, self.passes_s, self.length = self.protocol, list(passes_s), turn_length
-        if self.first:
+        if proven and not self.fixed_s:
             burn_in_s = (rules.burn_in_later or rules.burn_in) * sum(passes_s)
             later_s = LATER_START * (self.started - self.began) + burn_in_s
         else:
-            self.fixed_s.append(now - self.began)
+            self.fixed_s += [] if proven else [now - self.began]
             later_s = statistics.fmean(self.fixed_s)
         self.later_s = later_s
-        ceilings_s, self.first = CEILING_S * workers * self.first, False
+        ceilings_s = CEILING_S * proven
 
         def round_plan(iterations: int, rounds: int) -> RoundPlan:
             samples_s = rounds * (iterations * self._iteration_s + self._aside_s)
@@ -95,7 +94,7 @@ class Budget:
         least = self.protocol.least_iterations
         if least is None or not self.passes_s:
             return statistics.fmean(self.lengths_s[1:] or self.lengths_s or [0.0])
-        return self.later_s + self._aside_s + least * self._iteration_s
+        return self.later_s + self._aside_s + min(least, self.protocol.iterations) * self._iteration_s
 
     @property
     def _iteration_s(self) -> float:

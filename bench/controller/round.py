@@ -246,11 +246,13 @@ class Round:
         length = self.protocol.turn_length([slot.iteration_ns for slot in slots])
         plan = self.budget.plan([slot.iteration_ns / 1e9 for slot in slots], length, self.left, len(self.new))
         self.journal.add(events.Plan(*self.place, *plan))
-        self.watcher.on_plan(self.place, plan)
+        self.watcher.on_plan(self.place, plan, self.left)
         self.journal.add(events.Control(*self.place, **noise.control()._asdict()))
         spent, before, turns = 0.0, None, self.protocol.cycles(length, plan.iterations)
+        fastest: dict[tuple[object, ...], int] = {}  # rivals have leads alike
         for slot in slots:
             slot.plan_readings([turn for turn in turns for _ in range(2)])
+            fastest[slot.case.rivals] = min(slot.iteration_ns, fastest.get(slot.case.rivals, slot.iteration_ns))
         for cycle, turn in enumerate(turns):
             if spent > self.protocol.block_cap_s * len(slots):
                 for slot in slots:
@@ -259,7 +261,7 @@ class Round:
                 break
             order = shuffle(slots, self.random)
             for slot in order + order[::-1]:
-                lead = 0 if slot is before else self.protocol.lead(length, slot.iteration_ns)
+                lead = 0 if slot is before else self.protocol.lead(length, fastest[slot.case.rivals])
                 spent += self._turn(slot, slots, turn, lead=lead, cycle=cycle)
                 before = slot
         self.journal.add(events.Control(*self.place, **noise.control()._asdict()))
@@ -291,12 +293,12 @@ class Round:
         for slot in slots:
             slot.check_clock()
         changed = gate.changed(self.conditions[name], worker.process.ask(ReadConditions()))
+        for slot in slots:
+            self.journal.add(events.Block(*self.place, case_id=slot.case.id, changed=changed, stop=slot.stop))
         case = slots[0].case
         known = worker.ceiling_known and not self.place.attempt  # that of a void attempt does not count
         if name in self.new and not known and (FRAMEWORKS[case.framework].peer or case.guest):
             self._ceiling(name, case)  # after the samples, since it takes a second
-        for slot in slots:
-            self.journal.add(events.Block(*self.place, case_id=slot.case.id, changed=changed, stop=slot.stop))
         if self._shared(name) not in self.kept:
             worker.process.end()
 

@@ -114,7 +114,8 @@ class Rounds:
                 reasons: list[StopReason] = []
                 parts = [everything] if self.protocol.shared_workers else [[group] for group in everything]
                 for number, together in enumerate(parts):
-                    reasons += self._measure(together, Budget(self.protocol, self._seconds(len(parts) - number)))
+                    waiting = sum(any(map(self._unfinished, part)) for part in parts[number:])
+                    reasons += self._measure(together, Budget(self.protocol, self._seconds(max(1, waiting))))
                     for group in together:
                         shutil.rmtree(scratch / str(group.number), ignore_errors=True)
             reason = next(reason for reason in PRECEDENCE if reason in reasons)
@@ -196,6 +197,10 @@ class Rounds:
     def _live(self, group: Group) -> list[Case]:
         """The Cases of a group that have not failed."""
         return [case for case in group.cases if case.id not in self.failed]
+
+    def _unfinished(self, group: Group) -> bool:
+        """Whether a group has Rounds left to measure."""
+        return bool(self._live(group)) and len(group.finished) < self.protocol.rounds
 
     def _stop_reason(self, group: Group, out_of_time: bool) -> StopReason:
         if not self._live(group):

@@ -19,8 +19,8 @@ class Watcher:
     def on_burn_in(self, case: Case, place: Place) -> None:
         """The Case's burn-in begins."""
 
-    def on_plan(self, place: Place, plan: RoundPlan) -> None:
-        """Burn-in is over and the turns of the Round are planned."""
+    def on_plan(self, place: Place, plan: RoundPlan, left: int) -> None:
+        """Burn-in is over and the turns of the Round are planned; with time enough it is one of ``left`` Rounds."""
 
     def on_turn(self, case: Case, place: Place, ns: Sequence[int]) -> None:
         """A turn is in the journal; ``ns`` are its samples."""

@@ -44,9 +44,9 @@ class Progress(Watcher):
     def on_burn_in(self, case: Case, place: Place) -> None:
         self._step(f"{self._round(place)}: {case.worker} {case.pass_}: burn-in", False)
 
-    def on_plan(self, place: Place, plan: RoundPlan) -> None:
-        self.left = f"about {counted(max(1, round(plan.seconds / 60)), 'minute')} left"
-        fewer = "" if plan.rounds == self.rounds - place.round else f" (time for {counted(plan.rounds, 'Round')} only)"
+    def on_plan(self, place: Place, plan: RoundPlan, left: int) -> None:
+        self.left = f"about {counted(max(1, round(plan.seconds / 60)), 'minute')} to its last Round's end"
+        fewer = "" if plan.rounds == left else f" (time for {counted(plan.rounds, 'Round')} only)"
         taken = f"taking turns, {counted(plan.iterations, 'iteration')} per case"
         self._step(f"{self._round(place)}: {taken}; {self.left}{fewer}", logged=True)
 

@@ -45,8 +45,9 @@ def against_itself(run: Run) -> str:
     words = ["alexnet-bench", "run", "--ab", f"{key}={side},{side}"]
     guests = [] if key == "net" else _nets(run, run.cases)
     words += [*_axes(run, run.cases), *guests, *_surroundings(run)]
-    words += ["--rounds", str(max(protocol.rounds, MIN_ROUNDS)), "--iterations", str(protocol.iterations)]
-    words += ["--burn-in", str(protocol.burn_in)] if protocol.burn_in != Protocol().burn_in else []
+    words += ["--rounds", str(max(protocol.rounds, MIN_ROUNDS))]
+    words += ["--iterations", str(protocol.iterations)] if protocol.least_iterations is None else []
+    words += ["--burn-in", str(protocol.burn_in)] if protocol.burn_in_later is None else []
     words += [] if protocol.gate else ["--no-gate"]
     return shlex.join([*words, "--out", str(run.folder.parent)])
 
@@ -115,7 +116,8 @@ def _surroundings(run: Run) -> list[str]:
 
 
 def _protocol(run: Run) -> list[str]:
-    """Options of the Protocol: rounds, iterations and burn-in always, others if not at their default."""
+    """Options of the Protocol: rounds always, iterations and burn-in if they were given and so hold for each Round,
+    others if not at their default."""
     protocol, usual = run.protocol, Protocol().options()
     words = [] if protocol.paired else ["--protocol", "classic"]
     if protocol.paired and not protocol.gate and not protocol.shared_workers:
@@ -123,6 +125,8 @@ def _protocol(run: Run) -> list[str]:
     for name, text in protocol.options().items():
         always = name in ("rounds", "iterations", "burn_in")
         implied = name == "seed" or (name == "rounds" and not protocol.paired)  # an axis; the classic protocol has one
+        implied |= name == "iterations" and protocol.least_iterations is not None
+        implied |= name == "burn_in" and protocol.burn_in_later is not None
         if not implied and text and (always or text != usual[name]):
             words += [option_name(name), text]
     return words

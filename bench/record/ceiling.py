@@ -1,4 +1,4 @@
-"""Ceiling: the best rates of a device, measured by the Workers of a Run between proof and burn-in."""
+"""Ceiling: the best rates of a device, measured by the Workers of a Run after the samples of its first Round."""
 
 import statistics
 from dataclasses import fields

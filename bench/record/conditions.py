@@ -13,7 +13,9 @@ from bench.worker.replies import Library, Scalar
 #: Fields of the fingerprint that may affect the speed of a pass.
 MACHINE = ("host", "cpu", "system", "usable_cores", "affinity", "governor", "gpu_driver")
 #: Fields of a Protocol that affect a sample; the number of Rounds and the stop rules do not.
-SAMPLE_FIELDS = "name burn_in iterations paired gate gate_window gate_ratio burn_in_cap turn_ms turn_lengths".split()
+SAMPLE_FIELDS = (
+    "name burn_in burn_in_later iterations paired gate gate_window gate_ratio burn_in_cap turn_ms turn_lengths".split()
+)
 
 
 @dataclass(frozen=True)

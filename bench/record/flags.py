@@ -21,7 +21,7 @@ FLAGS = {
     ),
     "rounds_disturbed": "Noise disturbed some of its Rounds; they are left out.",
     "every_round_disturbed": "Noise disturbed all of its Rounds; all are used, and nothing is decided from them.",
-    "short_burn_in": "Fewer than 10 burn-in iterations were asked for.",
+    "short_burn_in": "Fewer than 10 burn-in iterations were asked for in the first Round.",
     "burn_in_cap": "Times were not steady when burn-in reached its cap.",
     "overhead": "The harness adds more than 0.1 % to an iteration.",
     "slowed_down": "Slowed down on purpose, with --ab slowdown.",

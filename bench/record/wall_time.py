@@ -35,12 +35,14 @@ class WallTime:
 
     @classmethod
     def of(cls, run: Run) -> "WallTime | None":
-        """Divide the time between a Run's first and last event; None where events have no times, as in schema 4.
+        """Divide the time between a Run's first and last event; None where those times are unknown: in an ingested Run,
+        and in one of an older version.
 
         Time between an interruption and --resume is left out.
         """
         timed = [event for event in run.events if event.time is not None]
-        if len(timed) < 2:
+        workers = [event for event in run.events if isinstance(event, events.Worker)]
+        if len(timed) < 2 or run.head.ingested or any(worker.proof_s is None for worker in workers):
             return None
         start = proof = burn_in = total = 0.0
         for before, event in itertools.pairwise(timed):

@@ -31,7 +31,7 @@ class Machine:
         self.now += self.start_s if number else 2 * self.start_s
         self.budget.end_start()
         self.now += self.rules.least_burn_in(number) * total
-        plan = self.budget.plan(self.passes_s, 2, left, 2)
+        plan = self.budget.plan(self.passes_s, 2, left, 0 if number else 2)
         self.plans.append(plan.iterations)
         leads_s = sum(seconds / 2 for seconds in self.passes_s if seconds < 0.2)  # turns shorter than 200 ms have one
         self.now += plan.iterations * (total + leads_s) + ASIDE * total + 3 * (number == 0)

@@ -263,7 +263,8 @@ class TestPlan:
 
     def test_the_plan_is_told(self, hurried):
         assert (
-            "round 1/3: taking turns, 4 iterations per case; about 1 minute left (time for 1 Round only)" in hurried.err
+            "round 1/3: taking turns, 4 iterations per case; about 1 minute to its last Round's end "
+            "(time for 1 Round only)" in hurried.err
         )
         assert "1 of 3 Rounds x 4 after 2 burn-in" in hurried.out
         assert "Time: " in hurried.out

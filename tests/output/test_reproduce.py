@@ -35,6 +35,9 @@ OTHERS = [
 ]
 PROTOCOLS = [
     Protocol(),
+    Protocol(iterations=20, burn_in_later=4, least_iterations=4, max_time_s=290.0),
+    Protocol(iterations=20, least_iterations=4),
+    Protocol(burn_in_later=4),
     CLASSIC,
     dataclasses.replace(CLASSIC, iterations=20, burn_in=3),
     Protocol(rounds=7, iterations=30, burn_in=2, gate=False, max_time_s=290.0, worker_limit_s=60.0),

@@ -158,7 +158,7 @@ def planned(repeats: int, *, rho: float, between: float, cv: float = 0.05, speed
             budget.end_start()
             clock[0] += 2 * pace * rules.least_burn_in(number)
             seen = pace * np.exp(cv * rng.standard_normal(2))
-            iterations = budget.plan(seen.tolist(), 1, rules.rounds - number, 0).iterations
+            iterations = budget.plan(seen.tolist(), 1, rules.rounds - number, int(not number)).iterations
             (sides,) = sample(
                 *(rng, 1), rho=rho, between=between, cv=cv, spikes=0.02, drift=0.1, turn=1, iterations=iterations
             ).tolist()

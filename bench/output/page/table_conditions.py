@@ -132,6 +132,7 @@ def protocol(run: Run) -> list[tuple[str, str]]:
     if run.head.ingested:
         return [("measured by", run.head.ingested.described), ("sessions", str(held.rounds))]
     turns = "fresh Workers, in mirrored order" if held.paired else "none: one framework after the other (classic)"
+    fewer = "" if held.least_iterations is None else f", with at least {held.least_iterations} iterations"
     least = f"{held.burn_in}"
     if held.burn_in_later is not None:
         least += f" in the first Round and {held.burn_in_later} in later ones"
@@ -144,7 +145,7 @@ def protocol(run: Run) -> list[tuple[str, str]]:
         "burn-in": f"{burn_in} iterations per case and Round",
         "length of a turn": f"the fewest of {lengths} iterations that fill {held.turn_ms:g} ms" if held.paired else "",
         "stops at": "" if held.target_ci is None else f"95 % intervals within ± {100 * held.target_ci:g} %",
-        "longest": "" if held.max_time_s is None else f"{held.max_time_s:g} s, with fewer iterations where needed",
+        "longest": "" if held.max_time_s is None else f"{held.max_time_s:g} s{fewer}",
         "a Round disturbed by noise": f"is repeated, at most {held.noise_repeats} times" if held.paired else "",
         "seed": str(held.seed),
         "hash": held.hash,
