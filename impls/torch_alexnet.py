@@ -210,11 +210,7 @@ class Net:
         return dict(self.compilations)  # empty where nothing is compiled
 
     def peak_memory(self) -> int | None:
-        if self.target.type != "cuda":
-            return None
-        peak = torch.cuda.max_memory_allocated(self.target)
-        torch.cuda.reset_peak_memory_stats(self.target)
-        return peak
+        return peak_memory(self.target)
 
     def infer(self, x: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
@@ -337,3 +333,12 @@ OPS: dict[type, Any] = {
     Fc: fc,
     Dropout: dropout,
 }
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Peak bytes of the allocator since the last call; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    peak = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return peak

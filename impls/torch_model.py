@@ -15,7 +15,7 @@ from torch import nn
 
 from impls.net import Build
 from impls.outputs import arguments, check_outputs, tensors_in
-from impls.torch_alexnet import COMPILED, FORMATS, shared_view
+from impls.torch_alexnet import COMPILED, FORMATS, peak_memory, shared_view
 
 WANTED = "a torch.nn.Module"
 
@@ -82,11 +82,7 @@ class Net:
         return str(self.forward()[0].device)
 
     def peak_memory(self) -> int | None:
-        if self.target.type != "cuda":
-            return None
-        peak = torch.cuda.max_memory_allocated(self.target)
-        torch.cuda.reset_peak_memory_stats(self.target)
-        return peak
+        return peak_memory(self.target)
 
     def _infer(self, inputs: Any) -> list[torch.Tensor]:
         with self.autocast():

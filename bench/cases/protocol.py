@@ -79,6 +79,10 @@ class Protocol:
         """Minimum burn-in of a Round, counted from 0."""
         return self.burn_in if round_ == 0 or self.burn_in_later is None else self.burn_in_later
 
+    def window(self, round_: int) -> int:
+        """Iterations on either side of the gate in a Round, counted from 0."""
+        return self.gate_window if round_ == 0 or self.burn_in_later is None else max(1, self.burn_in_later // 2)
+
     def lead(self, turn_length: int, iteration_ns: float) -> int:
         """Iterations at the start of a Turn that are no samples: the first after a switch takes 3 ms longer, which is
         little beside an iteration that fills a Turn."""

@@ -25,6 +25,7 @@ from bench.record import events, journal
 from bench.record.ingested import Ingested
 from bench.record.journal import Journal
 from bench.record.pairs import within
+from bench.record.reasons import StopReason
 from bench.record.run import Run
 from impls.text import quoted
 
@@ -171,8 +172,8 @@ def _write(
         for number in group_of.values():
             journal.add(events.RoundEnd(number, round_, attempt=0, disturbed=""))
     for number in group_of.values():
-        journal.add(events.Stop(number, events.StopReason.PLANNED))
-    journal.add(events.End(events.StopReason.PLANNED))
+        journal.add(events.Stop(number, StopReason.PLANNED))
+    journal.add(events.End(StopReason.PLANNED))
 
 
 def _protocol(measured: Sequence[Mapping[str, Sequence[float]]]) -> Protocol:

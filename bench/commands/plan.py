@@ -25,8 +25,8 @@ from impls.variants import VARIANTS
 from impls.weights import WeightsError, load_all
 
 MOST_ROUNDS = 30  # with --target-ci
-LATER = 4  # least burn-in of later Rounds: after the first iteration times are those of samples (docs/decisions/0015)
-LEAST = 4  # iterations per Case and Round, two mirrored cycles
+BURN_IN_LATER = 4  # in later Rounds only the first iteration is slow (docs/decisions/0015)
+LEAST_ITERATIONS = 4  # of two mirrored cycles, if a turn has one iteration
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ def plan_run(request: RunRequest) -> Plan:
 
 def run_protocol(request: RunRequest) -> Protocol:
     classic = request.protocol == "classic"
-    base = CLASSIC if classic else Protocol(iterations=20, burn_in_later=LATER, least_iterations=LEAST)
+    base = (
+        CLASSIC if classic else Protocol(iterations=20, burn_in_later=BURN_IN_LATER, least_iterations=LEAST_ITERATIONS)
+    )
     beyond_one = {"--rounds": request.rounds not in (None, 1), "--target-ci": request.target_ci is not None}
     for option in (option for option, given in beyond_one.items() if classic and given):
         raise UsageError(f"{option}: the classic protocol has one Round; leave it out, or use --protocol rounds")

@@ -26,8 +26,8 @@ from bench.controller.pool import preflight
 from bench.output import console, run_notes
 from bench.output.results_table import interval_text
 from bench.record import layer_times
-from bench.record.events import StopReason
 from bench.record.layer_times import SUM
+from bench.record.reasons import StopReason
 from bench.record.run import Run
 from bench.stats import descriptive
 from impls.variants import VARIANTS

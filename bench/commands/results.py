@@ -12,8 +12,8 @@ from bench.output.plots.kinds import draw_run_folder
 from bench.output.progress import Progress
 from bench.record import aa_runs, csvfile, layer_times
 from bench.record.columns import names
-from bench.record.events import StopReason
 from bench.record.pairs import within
+from bench.record.reasons import StopReason
 from bench.record.run import Run
 
 

@@ -17,7 +17,8 @@ from bench.machine.scratch import scratch_folder
 from bench.output import console
 from bench.output.progress import Progress
 from bench.record.conditions import MACHINE
-from bench.record.events import SCHEMA, End, Stop, StopReason, Worker
+from bench.record.events import SCHEMA, End, Stop, Worker
+from bench.record.reasons import StopReason
 from bench.record.run import Run
 from bench.worker.net_file import read_nets
 

@@ -35,6 +35,7 @@ class Budget:
         self.passes_s: list[float] = []
         self.fixed_s: list[float] = []
         self.lengths_s: list[float] = []
+        self.later_s, self.length = 0.0, 1
 
     def begin_round(self) -> None:
         self.began = self.clock()

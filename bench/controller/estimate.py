@@ -28,7 +28,7 @@ class Expected(NamedTuple):
 def expect(cases: Sequence[Case], protocol: Protocol) -> Expected:
     """Estimate the plan and wall time of a Run, without the extra burn-in of the gate.
 
-    As in a Run, --max-time first reduces iterations, as far as the Protocol allows, then Rounds.
+    As in a Run, --max-time first reduces iterations, as far as the Protocol allows, then Rounds; here all groups alike.
     """
     flops = matrix_flops()
     least, limit = protocol.least_iterations or protocol.iterations, protocol.max_time_s or float("inf")

@@ -19,6 +19,7 @@ from bench.controller.worker_process import RunningWorker, WorkerDied
 from bench.machine import noise
 from bench.record import events
 from bench.record.events import Place
+from bench.record.reasons import BlockStop
 from bench.worker.messages import MeasureCeiling, ReadConditions
 from bench.worker.replies import Conditions, FaultKind
 from impls import FRAMEWORKS
@@ -75,7 +76,7 @@ class Round:
         self.failed: dict[str, str] = {}
         self.kept = dict(kept)
         self.kind: tuple[str, ...] = ()
-        self.new: set[str] = set()
+        self.newly_proven: set[str] = set()
 
     def run(self, cases: list[Case]) -> RoundResult:
         """Measure these Cases. Workers that are not kept have ended when it returns."""
@@ -97,7 +98,9 @@ class Round:
             for worker in self.workers.values():
                 if worker not in kept:
                     worker.process.kill()
-        return RoundResult(void, self._disturbance(), self.failed, self.kept, self.proven | self.new - self.dead)
+        return RoundResult(
+            void, self._disturbance(), self.failed, self.kept, self.proven | self.newly_proven - self.dead
+        )
 
     def _measure(self, crew: list[str], cases_of: dict[str, list[Case]]) -> None:
         """Start, time and finish Workers that are alive together."""
@@ -206,7 +209,7 @@ class Round:
         self.conditions[name] = worker.conditions
         self.journal.add(worker)
         if name not in self.proven:
-            self.new.add(name)
+            self.newly_proven.add(name)
         if not self.place.round:
             rows = layer_table.reported_rows(cases[0], reported) if reported else []
             self.journal.add(events.Layers([events.LayerRow(**row) for row in rows]))
@@ -244,7 +247,7 @@ class Round:
         if not slots:
             return
         length = self.protocol.turn_length([slot.iteration_ns for slot in slots])
-        plan = self.budget.plan([slot.iteration_ns / 1e9 for slot in slots], length, self.left, len(self.new))
+        plan = self.budget.plan([slot.iteration_ns / 1e9 for slot in slots], length, self.left, len(self.newly_proven))
         self.journal.add(events.Plan(*self.place, *plan))
         self.watcher.on_plan(self.place, plan, self.left)
         self.journal.add(events.Control(*self.place, **noise.control()._asdict()))
@@ -256,7 +259,7 @@ class Round:
         for cycle, turn in enumerate(turns):
             if spent > self.protocol.block_cap_s * len(slots):
                 for slot in slots:
-                    slot.stop = events.BlockStop.TIME_CAP
+                    slot.stop = BlockStop.TIME_CAP
                     self._turn(slot, slots, 0, lead=1, cycle=cycle, last=True)  # no sample, but read
                 break
             order = shuffle(slots, self.random)
@@ -297,7 +300,7 @@ class Round:
             self.journal.add(events.Block(*self.place, case_id=slot.case.id, changed=changed, stop=slot.stop))
         case = slots[0].case
         known = worker.ceiling_known and not self.place.attempt  # that of a void attempt does not count
-        if name in self.new and not known and (FRAMEWORKS[case.framework].peer or case.guest):
+        if name in self.newly_proven and not known and (FRAMEWORKS[case.framework].peer or case.guest):
             self._ceiling(name, case)  # after the samples, since it takes a second
         if self._shared(name) not in self.kept:
             worker.process.end()

@@ -27,8 +27,9 @@ from bench.controller.watcher import Watcher
 from bench.machine import host, signals
 from bench.machine.scratch import scratch_folder
 from bench.record import events, pairs
-from bench.record.events import Place, StopReason
+from bench.record.events import Place
 from bench.record.journal import Journal
+from bench.record.reasons import StopReason
 from bench.record.run import Run
 from bench.record.selftest_store import SelfTest
 

@@ -10,7 +10,7 @@ from bench.controller.settings import WorkerSettings
 from bench.controller.watcher import Watcher
 from bench.machine.lock import lock_devices
 from bench.record import journal, selftest_store
-from bench.record.events import StopReason
+from bench.record.reasons import StopReason
 
 
 def measure(

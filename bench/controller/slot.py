@@ -17,8 +17,9 @@ from bench.controller.worker_process import RunningWorker
 from bench.machine import noise
 from bench.machine.noise import Noise
 from bench.record import events
-from bench.record.events import BlockStop, BurnInStop, Place
+from bench.record.events import Place
 from bench.record.journal import Journal
+from bench.record.reasons import BlockStop, BurnInStop
 from bench.worker.messages import CheckSync, Measure, Reload, slowest_first
 from bench.worker.replies import Conditions, Output
 from bench.worker.timing import steady
@@ -83,7 +84,7 @@ class Slot:
         stop = BurnInStop.COUNT
         least_s = rules.burn_in_gpu_s if rules.gate and self.case.device != "cpu" else 0.0
         least = rules.least_burn_in(self.place.round)
-        window = rules.gate_window if least == rules.burn_in else max(1, least // 2)
+        window = rules.window(self.place.round)
         while (left := least - len(ns)) > 0 or time.monotonic() - began < least_s:
             burn(min(10, left) if left > 0 else 10)  # a few at a time: a reply must come within --worker-limit
         while rules.gate:

@@ -10,7 +10,8 @@ from bench.cases.passes import BACKWARD, PASSES
 from bench.machine import noise
 from bench.record import validity
 from bench.record.ceiling import ceiling_of, counted_macs
-from bench.record.events import BurnIn, StopReason, Worker
+from bench.record.events import BurnIn, Worker
+from bench.record.reasons import StopReason
 from bench.record.recording import Recording
 from bench.stats import descriptive
 from bench.stats.descriptive import Backward

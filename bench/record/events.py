@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -15,6 +14,7 @@ from bench.cases.protocol import Protocol
 from bench.machine.host import Fingerprint
 from bench.machine.noise import Noise
 from bench.record.ingested import Ingested
+from bench.record.reasons import BlockStop, BurnInStop, StopReason
 from bench.record.selftest_store import SelfTest
 from bench.worker.replies import (
     CheckKind,
@@ -32,32 +32,6 @@ SCHEMA = 5
 Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 #: A setting as a Worker reads it back; ``traces`` is a count per pass.
 Setting = bool | int | str | dict[str, int] | None
-
-
-class StopReason(StrEnum):
-    """Why a group has no more Rounds, or an invocation ended."""
-
-    PLANNED = "planned"
-    TARGET = "target"
-    MAX_ROUNDS = "max_rounds"
-    TIME_CAP = "time_cap"
-    INTERRUPTED = "interrupted"
-    FAILED = "failed"
-
-
-class BurnInStop(StrEnum):
-    """Why burn-in ended: times were steady, the cap was reached, or it has a fixed count."""
-
-    GATE = "gate"
-    CAP = "cap"
-    COUNT = "count"
-
-
-class BlockStop(StrEnum):
-    """Why a Case has no more samples in a Round: it has all, or the time of the Round was used up."""
-
-    COUNT = "count"
-    TIME_CAP = "time_cap"
 
 
 class Place(NamedTuple):

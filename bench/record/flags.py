@@ -7,7 +7,8 @@ from bench.cases.protocol import digest
 from bench.machine import noise
 from bench.record import ceiling
 from bench.record.case_facts import CaseFacts
-from bench.record.events import Block, BlockStop, BurnInStop, Parity, Worker
+from bench.record.events import Block, Parity, Worker
+from bench.record.reasons import BlockStop, BurnInStop
 
 STOLEN, OTHERS = noise.NOISY["steal_pct"], noise.NOISY["foreign_cpu_pct"]
 FLAGS = {

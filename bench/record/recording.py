@@ -16,7 +16,6 @@ from bench.record import events
 from bench.record.account import Line, account
 from bench.record.events import (
     Block,
-    BlockStop,
     Control,
     Event,
     Failed,
@@ -28,12 +27,12 @@ from bench.record.events import (
     Resume,
     RoundEnd,
     Stop,
-    StopReason,
     Turn,
     Void,
     Worker,
 )
 from bench.record.parse import OLDEST, Foreign, parse_event, schema_of
+from bench.record.reasons import BlockStop, StopReason
 from bench.stats import descriptive
 
 T = TypeVar("T")

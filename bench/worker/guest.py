@@ -29,8 +29,20 @@ if TYPE_CHECKING:  # they import numpy
     from impls.weights import Weights
 
 
+#: Substrings of the frameworks' out-of-memory errors.
+MEMORY = (
+    *("memoryerror", "outofmemory", "out of memory", "resourceexhausted", "can't alloc", "alloc_failed"),
+    "memoryallocation",
+)
+
+
 class NotANet(TypeError):
     """A user's file without the net that is asked for, one line."""
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    text = f"{type(error).__name__} {error}".lower()
+    return any(sign in text for sign in MEMORY)
 
 
 @dataclass(frozen=True)
@@ -131,10 +143,8 @@ def _net_of(net: Guest, module: ModuleType, variant: Variant, how: Build, needed
         made.check()
     except ValueError as error:
         raise NotANet(f"{who}: {_first_line(error)}") from error
-    except MemoryError:
-        raise
     except Exception as error:
-        if any(sign in f"{type(error).__name__} {error}".lower() for sign in ("out of memory", "outofmemory")):
+        if ran_out_of_memory(error):
             raise
         given = "inputs" if "inputs" in own else f"a batch of {how.batch} images of {variant.input_size} pixels"
         raise NotANet(f"{who} called with {given} ended by {type(error).__name__}: {_first_line(error)}") from error

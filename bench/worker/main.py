@@ -32,11 +32,6 @@ from impls.weights import map_shared
 R = TypeVar("R")
 PR_SET_PDEATHSIG = 1
 RELOADS = 8  # attempts at a first pass on new images that is not slow
-#: Substrings of the frameworks' out-of-memory errors.
-MEMORY = (
-    *("memoryerror", "outofmemory", "out of memory", "resourceexhausted", "can't alloc", "alloc_failed"),
-    "memoryallocation",
-)
 
 
 class Worker:
@@ -279,8 +274,7 @@ def fault_kind(error: BaseException) -> replies.FaultKind:
         return replies.FaultKind.DEVICE
     if isinstance(error, ImportError):
         return replies.FaultKind.MISSING
-    text = f"{type(error).__name__} {error}".lower()
-    return replies.FaultKind.MEMORY if any(sign in text for sign in MEMORY) else replies.FaultKind.ERROR
+    return replies.FaultKind.MEMORY if guest.ran_out_of_memory(error) else replies.FaultKind.ERROR
 
 
 def end_with(controller: int) -> None:

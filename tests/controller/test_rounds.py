@@ -174,6 +174,18 @@ class TestNoise:
 
         return run
 
+    def test_readings_are_not_the_cpu_time_of_others(self, tmp_path, monkeypatch):
+        real, own_s = noise.between, []
+
+        def between(before, after, own):
+            own_s.append(own)
+            return real(before, after, own)
+
+        monkeypatch.setattr(noise, "between", between)
+        _, run = measured(tmp_path, "spin=2")
+        assert len(own_s) == len(run.events_of(Turn))
+        assert all(own > turn.cpu_s for own, turn in zip(own_s, run.events_of(Turn), strict=True))
+
     def attempts(self, run, kind):
         return [(event.round, event.attempt) for event in run.events_of(kind)]
 

@@ -9,9 +9,10 @@ from runs import A, B, make
 
 from bench.cases.protocol import Protocol
 from bench.commands.cli import main
-from bench.record.events import BlockStop, Worker
+from bench.record.events import Worker
 from bench.record.pairs import within
 from bench.record.parse import upgrade
+from bench.record.reasons import BlockStop
 from bench.record.run import Run
 
 REFERENCE = ROOT / "results/reference/cpu-2-cores"

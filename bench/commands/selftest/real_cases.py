@@ -22,8 +22,8 @@ from bench.output import console, run_table
 from bench.output.results_table import interval_text
 from bench.output.tables import Cell, Column, Table
 from bench.record import selftest_store
-from bench.record.events import StopReason
 from bench.record.pairs import Pair, within
+from bench.record.reasons import StopReason
 from bench.record.run import Run
 from bench.stats.ratio import Ratio, power
 from bench.stats.verdict import Word
