@@ -84,3 +84,13 @@ def test_iterations_that_were_asked_for_are_not_reduced():
 
 def test_fewer_iterations_than_the_least_are_obeyed():
     assert Machine(dataclasses.replace(RULES, iterations=2), 1000).run(5) == [2] * 5
+
+
+def test_a_repeated_first_round_is_not_taken_for_a_later_one():
+    machine = Machine(RULES, 1000)
+    machine.one(0, 5)
+    once = machine.budget.later_s
+    machine.one(0, 5)  # proves again, with its longer start and burn-in
+    assert machine.budget.later_s == pytest.approx(once)
+    machine.one(1, 4)
+    assert machine.budget.later_s == pytest.approx(8 + 4 * 1.1)
