@@ -60,11 +60,11 @@ class Budget:
         """
         now = self.clock()
         rules, self.passes_s, self.length = self.protocol, list(passes_s), turn_length
-        if proven and not self.fixed_s:
+        if proven:
             burn_in_s = (rules.burn_in_later or rules.burn_in) * sum(passes_s)
             later_s = LATER_START * (self.started - self.began) + burn_in_s
         else:
-            self.fixed_s += [] if proven else [now - self.began]
+            self.fixed_s.append(now - self.began)
             later_s = statistics.fmean(self.fixed_s)
         self.later_s = later_s
         ceilings_s = CEILING_S * proven
