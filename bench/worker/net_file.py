@@ -118,7 +118,8 @@ def read_nets(texts: Sequence[str]) -> list[NetFile]:
 def _located(module: str) -> Path:
     """The file of a module, found without importing its package. Raises UsageError."""
     top, *rest = module.split(".")
-    spec = importlib.util.find_spec(top)
+    here = [os.getcwd()]  # which is not on the path of the installed command
+    spec = importlib.util.find_spec(top) or PathFinder.find_spec(top, here)
     if spec is None:
         raise UsageError(f"--net: package {top!r} is not installed: install it with pip, or name a FILE.py")
     for depth, _ in enumerate(rest, 2):

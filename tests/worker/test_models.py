@@ -148,9 +148,9 @@ class TestPasses:
         folder.mkdir()
         (folder / "__init__.py").write_text("from .one import build\n")
         (folder / "one.py").write_text(TORCH)
-        path = list(sys.path)
-        monkeypatch.setattr(sys, "path", [str(tmp_path), *path])
-        importlib.invalidate_caches()
+        path = [entry for entry in sys.path if entry]  # as of the installed command, without its folder
+        monkeypatch.setattr(sys, "path", list(path))
+        monkeypatch.chdir(tmp_path)
         nets = [net.guest(["torch"]) for net in read_nets(["local_nets:build", "local_nets.one:build"])]
         monkeypatch.delitem(sys.modules, "keras", raising=False)
         monkeypatch.setenv("KERAS_BACKEND", "torch")
