@@ -258,14 +258,15 @@ class TestStops:
         assert {row["stop_reason"] for row in Run(run.folder).rows()} == {"time_cap"}
 
 
+@pytest.fixture(scope="module")
+def hurried(tmp_path_factory):
+    inline = Inline(tmp_path_factory.mktemp("hurried"))
+    rules = ("--rounds", "3", "--no-gate", "--burn-in", "2", "--max-time", "0.001")
+    return inline("run", *SMALL, "--mode", "noop,part", "--pass", "forward", *rules)
+
+
 class TestPlan:
     """Iterations per Round with --max-time; the plan itself is in test_budget.py."""
-
-    @pytest.fixture(scope="class")
-    def hurried(self, tmp_path_factory):
-        inline = Inline(tmp_path_factory.mktemp("hurried"))
-        rules = ("--rounds", "3", "--no-gate", "--burn-in", "2", "--max-time", "0.001")
-        return inline("run", *SMALL, "--mode", "noop,part", "--pass", "forward", *rules)
 
     def test_without_time_the_only_round_has_the_fewest_iterations(self, hurried):
         assert [plan["iterations"] for plan in hurried.of("plan")] == [4]

@@ -117,4 +117,4 @@ class TestCommand:
 
 def test_each_flag_of_a_run_is_explained(tmp_path):
     text = page_of(make(tmp_path / "r", protocol=Protocol(rounds=5, burn_in=2))).text()
-    assert "short_burn_inFewer than 10 burn-in iterations were asked for." in text
+    assert "short_burn_inFewer than 10 burn-in iterations were asked for in the first Round." in text
