@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.controller import dump
+from bench.controller import dump, shipped
 from bench.worker.batches import has_batch_statistics
 from bench.worker.checks import INPUT_GRADIENT, flat, sampled
 from bench.worker.replies import Check, CheckKind
@@ -88,7 +88,8 @@ class ParitySet:
 
     A unit is one image or, if BatchNorm makes images depend on each other, the images of one draw. ``folder`` has the
     weights, images.npy and the folder of expected values, whose arrays have a first axis of units. ``base`` is the
-    smallest batch that is composed as larger ones are.
+    smallest batch that is composed as larger ones are. ``stale`` are the values shipped with the project that are not
+    those computed.
     """
 
     folder: Path
@@ -96,6 +97,7 @@ class ParitySet:
     draws: tuple[int, ...]
     base: int
     target: str = "reference"
+    stale: tuple[str, ...] = ()
 
     def proofs(self, batch: int, precision: str, shown: str | None = None) -> list[Proof]:
         """The builds that prove a Case: itself, and if its precision hides a small fault, first the same net in fp32.
@@ -153,24 +155,31 @@ def accepted(
 def prepare(
     variant: Variant, folder: Path, *, batch: int, seed: int = 0, weights: Weights | None = None, whole: bool = False
 ) -> ParitySet:
-    """Compute the parity set of a variant and write it to ``folder``, from which Workers map it.
+    """Write the parity set of a variant to ``folder``, from which Workers map it.
 
-    Of large gradients the values that a Run compares are written, or all if ``whole``. Without ``weights`` they are
-    initialized from the seed.
+    Values shipped with the project are taken, else computed. If ``whole``, all are computed, and of large gradients
+    not only those that a Run compares are written. Without ``weights`` they are initialized from the seed.
     """
     together = images_per_unit(variant, batch)
     known = _on_file(variant, seed, together) if weights is None else []
     weights = weights or initial(variant, seed)
     write_shared(weights, folder / "weights")
+    base = together if has_batch_statistics(variant) else min(2, batch)
+    units = [images(variant, seed, draw, together) for draw in known]
+    ready = shipped.load(variant.name, together, shipped.digest(weights, np.concatenate(units))) if known else None
+    if ready and not whole:
+        _write(folder, units, ready)
+        return ParitySet(folder, True, tuple(known), base)
     weights = reference.float64(weights)
     draws = accepted(variant, weights, together, seed, known, most=max(DRAWS, len(known)))
     tie_free = len(draws) == UNITS
     if not tie_free:
         draws = list(range(UNITS))
     units = [images(variant, seed, draw, together) for draw in draws]
-    _write_reference(variant, weights, units, folder, whole)
-    base = together if has_batch_statistics(variant) else min(2, batch)
-    return ParitySet(folder, tie_free, tuple(draws), base)
+    _, values = _compute(variant, weights, units, whole)
+    _write(folder, units, values)
+    stale = shipped.differences(ready, _compared(values)) if ready and draws == known else []
+    return ParitySet(folder, tie_free, tuple(draws), base, stale=tuple(stale))
 
 
 def images_per_unit(variant: Variant, batch: int) -> int:
@@ -184,7 +193,8 @@ def adopt(variant: Variant, folder: Path, values: dump.Values, precision: str) -
     Returns it with the checks of those values against float64, which tell which side is off where two differ.
     """
     write_shared(values.weights, folder / "weights")
-    (trained,) = _write_reference(variant, values.weights, [values.input], folder, True)
+    (trained,), expected_values = _compute(variant, values.weights, [values.input], True)
+    _write(folder, [values.input], expected_values)
     tie_free = reference.margin(variant, trained) >= TIE
     parity_set = ParitySet(folder, tie_free, (), len(values.input), "theirs")
     (folder / "theirs").mkdir()
@@ -194,22 +204,19 @@ def adopt(variant: Variant, folder: Path, values: dump.Values, precision: str) -
         of_images = kind == CheckKind.LOGITS or key == INPUT_GRADIENT
         np.save(folder / "theirs" / f"{key}.npy", array if of_images else np.asarray(array)[None])
         what = f"{kind} {name.replace('.', '/')}".strip()
-        expected = np.load(folder / "reference" / f"{key}.npy")
+        expected = expected_values[key]
         off = reference.difference(array, expected if of_images else expected[0])
         checks.append(Check(CheckKind(kind), what, off["error"], off["norm"]))
     return parity_set, judge(checks, parity_set.proofs(parity_set.base, precision)[-1].limits)
 
 
-def _write_reference(
-    variant: Variant, weights: Weights, units: Sequence[np.ndarray], folder: Path, whole: bool
-) -> list[reference.Trace]:
-    """Write the images and reference values of units; return their forward passes in training form.
+def _compute(
+    variant: Variant, weights: Weights, units: Sequence[np.ndarray], whole: bool
+) -> tuple[list[reference.Trace], dict[str, np.ndarray]]:
+    """Forward passes of units in training form, and reference values by the names of their files.
 
     Logits and gradients of the images have a first axis of images, all else one of units.
     """
-    target = folder / "reference"
-    target.mkdir(parents=True)
-    np.save(folder / "images.npy", np.concatenate(units))
     passes, logits, arrays = [], [], dict[str, list[np.ndarray]]()
     for unit in units:
         trained = reference.forward(variant, weights, unit, training=True)
@@ -218,16 +225,27 @@ def _write_reference(
         logits.append(inferred.logits)
         values = {"loss": np.array(reference.loss(trained.logits))}
         for key, array in flat(reference.gradients(variant, weights, trained)).items():
-            part = array if whole or key == INPUT_GRADIENT else sampled(array)
-            values[key] = part.astype(np.float32)
+            values[key] = (array if whole or key == INPUT_GRADIENT else sampled(array)).astype(np.float32)
         for layer, statistics in trained.statistics.items():
             values[f"statistics.{layer}"] = np.stack(statistics)
         for key, array in values.items():
             arrays.setdefault(key, []).append(array)
-    np.save(target / "logits.npy", np.concatenate(logits))
-    for key, parts in arrays.items():
-        np.save(target / f"{key}.npy", np.concatenate(parts) if key == INPUT_GRADIENT else np.stack(parts))
-    return passes
+    joined = {key: (np.concatenate if key == INPUT_GRADIENT else np.stack)(parts) for key, parts in arrays.items()}
+    return passes, {"logits": np.concatenate(logits)} | joined
+
+
+def _compared(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of whole values those that a Run compares."""
+    kept = ("logits", INPUT_GRADIENT)
+    return {key: array if key in kept else np.stack([sampled(unit) for unit in array]) for key, array in values.items()}
+
+
+def _write(folder: Path, units: Sequence[np.ndarray], values: Mapping[str, np.ndarray]) -> None:
+    target = folder / "reference"
+    target.mkdir(parents=True)
+    np.save(folder / "images.npy", np.concatenate(units))
+    for key, array in values.items():
+        np.save(target / f"{key}.npy", array)
 
 
 @functools.cache
@@ -281,7 +299,8 @@ def print_rounding() -> None:
 
 
 def search() -> None:
-    """Rewrite tie_free.json, by the number of images per unit; one draw in 4 to 600 is accepted."""
+    """Rewrite tie_free.json, by the number of images per unit, then the shipped values; one draw in 4 to 600 is
+    accepted."""
     draws: dict[str, dict[str, list[int]]] = {}
     for name, variant in VARIANTS.items():
         weights = reference.float64(initial(variant))
@@ -291,7 +310,19 @@ def search() -> None:
         }
         print(name, draws[name], flush=True)
         Path(__file__).with_name("tie_free.json").write_text(json.dumps(draws, indent=1) + "\n")
+    _file.cache_clear()
+    write_values()
+
+
+def write_values() -> None:
+    """Rewrite the shipped reference values, of the draws on file."""
+    for name, variant in VARIANTS.items():
+        weights, together = initial(variant), images_per_unit(variant, 2)
+        units = [images(variant, 0, draw, together) for draw in _on_file(variant, 0, together)]
+        _, values = _compute(variant, reference.float64(weights), units, False)
+        shipped.save(name, together, shipped.digest(weights, np.concatenate(units)), values)
+        print(name, flush=True)
 
 
 if __name__ == "__main__":
-    {"search": search, "rounding": print_rounding}[sys.argv[1]]()
+    {"search": search, "values": write_values, "rounding": print_rounding}[sys.argv[1]]()

@@ -13,7 +13,7 @@ import impls
 
 PACKAGES = tuple(Path(str(package.__file__)).parent for package in (bench, impls))
 #: Files that decide what is timed, and how.
-SOURCES = ("*.py", "*.json")
+SOURCES = ("*.py", "*.json", "*.npz")
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from command import NULL, SMALL
 
 from bench.commands.cli import main
+from bench.controller import shipped
 from impls import reference, weights
 from impls.variants import VARIANTS
 
@@ -272,6 +273,14 @@ class TestWeights:
     def test_weights_of_several_variants_cannot_be_one_file(self, tmp_path):
         args = ("verify", "--framework", "null", "--variant", "owt,bvlc", "--save-weights", tmp_path / "w.safetensors")
         assert mistake(*args) == "--save-weights: expected one --variant, found owt, bvlc"
+
+
+def test_a_shipped_reference_with_other_values_fails(inline, monkeypatch):
+    old = shipped.load
+    monkeypatch.setattr(shipped, "load", lambda *args: old(*args) | {"loss": np.ones(2)})
+    got = inline("verify", "--framework", "null", "--variant", "half_width")
+    assert got.code == 1
+    assert "loss: shipped with alexnet-bench, not the value computed" in got.out
 
 
 def test_two_devices_are_a_mistake():

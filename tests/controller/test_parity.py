@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.controller import parity
+from bench.controller import parity, shipped
 from bench.controller.parity import LIMITS, Judged, Proof
 from bench.worker.replies import Check, CheckKind
 from impls import reference
@@ -52,11 +52,65 @@ def test_accepted_draws_of_two_units_are_on_file(name):
 
 @pytest.mark.parametrize("name", ["half_width", "keras_bn"])
 def test_the_draws_on_file_are_still_tie_free_and_no_other_is_tried(name, folder, tried):
-    found = parity.prepare(VARIANTS[name], folder, batch=8)
+    found = parity.prepare(VARIANTS[name], folder, batch=8, whole=True)
     draws = ON_FILE[name]["2" if name == "keras_bn" else "1"]
-    assert (found.tie_free, list(found.draws)) == (True, draws)
-    assert tried == draws * 2  # each once to check it, once to keep it
+    assert (found.tie_free, list(found.draws), found.stale) == (True, draws, ())
+    assert tried == draws * 3  # for the digest, to check them, to keep them
     assert found.proofs(8, "fp32") == [Proof(8, "fp32", STRICT)]
+
+
+class TestShipped:
+    """Reference values that come with the project."""
+
+    @pytest.fixture
+    def prepared(self, folder, monkeypatch):
+        """The parity set of half_width, as a Run prepares it, and what was computed for that."""
+
+        def prepare(**options):
+            computed = []
+            monkeypatch.setattr(parity, "_compute", lambda *args, old=parity._compute: computed.append(1) or old(*args))
+            found = parity.prepare(VARIANTS["half_width"], folder / str(len(options)), batch=8, **options)
+            return found, bool(computed)
+
+        return prepare
+
+    @pytest.mark.parametrize("name", VARIANTS)
+    def test_each_variant_has_values(self, name):
+        together = max(int(count) for count in ON_FILE[name])
+        with np.load(shipped.FOLDER / f"{name}-{together}.npz") as values:
+            assert {"logits", "loss", "digest"} < set(values)
+
+    def test_a_run_takes_them_and_they_are_those_computed(self, prepared, folder, monkeypatch):
+        found, computed = prepared()
+        monkeypatch.setattr(shipped, "load", lambda *args: None)
+        again, recomputed = prepared(seed=0)
+        assert (computed, recomputed) == (False, True)
+        assert (found.draws, found.base, found.tie_free) == (again.draws, again.base, again.tie_free)
+        names = sorted(path.relative_to(found.folder) for path in found.folder.rglob("*.npy"))
+        assert names == sorted(path.relative_to(again.folder) for path in again.folder.rglob("*.npy"))
+        for name in names:
+            old, new = np.load(found.folder / name), np.load(again.folder / name)
+            assert old.dtype == new.dtype
+            np.testing.assert_allclose(old, new, rtol=1e-5, atol=1e-9)
+
+    @pytest.mark.parametrize("options", [{"seed": 1}, {"weights": initial(VARIANTS["half_width"], 1)}, {"whole": True}])
+    def test_other_weights_and_whole_gradients_are_computed(self, prepared, options):
+        assert prepared(**options)[1]
+
+    def test_values_of_other_weights_than_numpy_draws_now_are_not_taken(self, prepared, monkeypatch):
+        monkeypatch.setattr(shipped, "digest", lambda *args: "another")
+        assert prepared()[1]
+
+    def test_a_damaged_file_is_not_taken(self, prepared, tmp_path, monkeypatch):
+        (tmp_path / "half_width-1.npz").write_bytes(b"PK\3\4 cut off")
+        monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+        assert prepared()[1]
+
+    def test_values_that_are_not_those_computed_are_named(self):
+        values = {"logits": np.ones(3), "loss": np.ones(())}
+        assert shipped.differences(values, values) == []
+        assert shipped.differences(values, {"logits": np.ones(3) * (1 + 2e-6)}) == ["logits", "loss"]
+        assert shipped.differences(values, values | {"loss": np.array(np.nan)}) == ["loss"]
 
 
 def test_another_size_draws_its_own_tie_free_images(folder):
