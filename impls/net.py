@@ -92,7 +92,9 @@ class Net(Protocol):
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
         """Loss and every gradient of ``forward_backward``, from its handles, in canonical layout.
 
-        The gradient of the input, if the Variant requests it, is ``["input"]["images"]``, (batch, h, w, c).
+        The gradient of the input, if the Variant requests it, is ``["input"]["images"]``, (batch, h, w, c). A Net whose
+        layout is another may have a second method, ``gradient_views``, that copies nothing: there the kernel of the
+        first dense layer after a flatten may be (h, w, c, out).
         """
 
     def state(self) -> Gradients:

@@ -156,7 +156,8 @@ class Net:
         first, *values = handles
         gradients: Gradients = {}
         for (layer, name), value in zip(self.names, values, strict=True):
-            gradients.setdefault(layer, {})[name] = value.numpy()
+            # a view: numpy() copies, which takes 0.2 s for the gradients of AlexNet
+            gradients.setdefault(layer, {})[name] = np.asarray(memoryview(value))
         if self.input_gradient:
             gradients["input"]["images"] = gradients["input"]["images"].reshape(self.input)
         return half_square(tf.cast(first, tf.float32).numpy()) if self.part else float(first), gradients

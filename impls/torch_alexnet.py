@@ -20,7 +20,7 @@ from torch import nn
 from impls import net
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Placed, Pool, Relu, Shape
 from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, last_value, layer_report
-from impls.torch_layout import canonical, from_torch, to_torch
+from impls.torch_layout import canonical, to_torch, view_from_torch
 from impls.torch_lrn import band, fast_lrn
 from impls.variants import Variant
 from impls.weights import Weights
@@ -159,6 +159,13 @@ class Net:
         return canonical(output).flatten(1).cpu().numpy()
 
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
+        loss, gradients = self.gradient_views(handles)
+        for layer, arrays in gradients.items():
+            if layer != "input" and getattr(self.training, layer).flat:
+                arrays["kernel"] = arrays["kernel"].reshape(-1, arrays["kernel"].shape[-1])
+        return loss, gradients
+
+    def gradient_views(self, handles: Any) -> tuple[float, Gradients]:
         end, *values = handles
         loss = 0.5 * end.double().square().sum() if self.variant.part else end
         gradients: Gradients = {}
@@ -167,7 +174,7 @@ class Net:
         for (path, _), value in zip(self.training.named_parameters(), values, strict=True):
             layer, name = path.split(".")
             built = getattr(self.training, layer)
-            gradients.setdefault(layer, {})[name] = from_torch(built.layer, name, value.cpu(), built.flat)
+            gradients.setdefault(layer, {})[name] = view_from_torch(built.layer, name, value.cpu(), built.flat)
         return float(loss), gradients
 
     def state(self) -> Gradients:

@@ -20,8 +20,9 @@ def to_torch(layer: Layer, name: str, array: np.ndarray, flat: Shape | None) -> 
     return value.contiguous()
 
 
-def from_torch(layer: Layer, name: str, value: torch.Tensor, flat: Shape | None) -> np.ndarray:
-    """Torch to canonical, the way back of ``to_torch``."""
+def view_from_torch(layer: Layer, name: str, value: torch.Tensor, flat: Shape | None) -> np.ndarray:
+    """Torch to canonical, the way back of ``to_torch``, without a copy: the rows of the first dense kernel after a
+    flatten are not flattened, (h, w, c, out)."""
     if name == "kernel":
         if isinstance(layer, Conv):
             value = value.permute(2, 3, 1, 0)
@@ -29,9 +30,7 @@ def from_torch(layer: Layer, name: str, value: torch.Tensor, flat: Shape | None)
             value = value.t()
         else:
             height, width, channels = flat
-            # transposed first, so that whole rows are moved after it: twice as fast for a large array
-            rows = value.t().contiguous().reshape(channels, height, width, len(value))
-            value = rows.permute(1, 2, 0, 3).reshape(-1, len(value))
+            value = value.reshape(-1, channels, height, width).permute(2, 3, 1, 0)
     return value.numpy()
 
 

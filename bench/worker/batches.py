@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.worker.checks import INPUT_GRADIENT, check, flat, malformed, sampled
+from bench.worker.checks import INFINITE, INPUT_GRADIENT, SAMPLED, check, flat, misshapen, sampled
 from bench.worker.replies import Check, CheckKind, GradientCount
 from impls import reference
 from impls.layers import BatchNorm
@@ -62,10 +63,13 @@ class ParityBatch:
             expected = self.values("logits")
         return [check(CheckKind.LOGITS, "logits", logits, expected[self.order])]
 
-    def gradient_checks(self, loss: float, gradients: Gradients, thorough: bool) -> list[Check]:
+    def gradient_checks(
+        self, loss: float, gradients: Gradients, thorough: bool, infinite: AbstractSet[str]
+    ) -> list[Check]:
         """Compare the loss and every gradient; unless ``thorough``, large arrays in some values.
 
-        Missing and unexpected gradients fail: one of the images that was not asked for adds work to the pass.
+        ``infinite`` are the names of gradients with a value that is not finite. Missing and unexpected gradients fail:
+        one of the images that was not asked for adds work to the pass.
         """
         expected = np.array(self.shares @ self.values("loss"))
         checks = [check(CheckKind.LOSS, "loss", np.array(loss), expected)]
@@ -78,27 +82,31 @@ class ParityBatch:
             elif key == INPUT_GRADIENT:
                 checks.append(self._check_input_gradient(what, arrays[key]))
             else:
-                checks.append(self._check_gradient(key, what, arrays[key], thorough))
+                fault = INFINITE if key in infinite else ""
+                checks.append(self._check_gradient(key, what, arrays[key], thorough, fault))
         return checks
 
-    def count(self, gradients: Gradients) -> GradientCount:
+    def count(self, gradients: Gradients, finite: bool) -> GradientCount:
         """Count the gradients of parameters and any others."""
-        arrays, wanted = flat(gradients), self.wanted
-        finite = all(bool(np.isfinite(array.sum())) for array in arrays.values())
-        return GradientCount(len(arrays.keys() & wanted.keys()), len(arrays.keys() - wanted.keys()), finite)
+        names, wanted = flat(gradients).keys(), self.wanted.keys()
+        return GradientCount(len(names & wanted), len(names - wanted), finite)
 
     @functools.cached_property
     def wanted(self) -> dict[str, None]:
         """The names of all expected gradients, sorted."""
         return dict.fromkeys(path.stem for path in sorted((self.folder / self.target).glob("gradient.*.npy")))
 
-    def _check_gradient(self, key: str, what: str, found: np.ndarray, thorough: bool) -> Check:
+    def _check_gradient(self, key: str, what: str, found: np.ndarray, thorough: bool, fault: str) -> Check:
         _, layer, name = key.split(".", 2)
-        if fault := malformed(found, self.weights[layer][name].shape):
+        shape = self.weights[layer][name].shape
+        if fault := misshapen(found, shape) or fault:
             return Check(CheckKind.GRADIENT, what + fault, None)
         stored = self.values(key)
-        if stored.shape[1:] != found.shape or not thorough:
-            stored = stored if stored.shape[1:] != found.shape else np.stack([sampled(unit) for unit in stored])
+        whole = stored.shape[1:] == shape
+        if found.size <= SAMPLED or (whole and thorough):
+            found = found.reshape(shape)
+        else:
+            stored = np.stack([sampled(unit) for unit in stored]) if whole else stored
             found = sampled(found)
         expected = sum(np.float32(share) * unit for share, unit in zip(self.shares, stored, strict=True) if share)
         return check(CheckKind.GRADIENT, what, found, np.asarray(expected))

@@ -1,5 +1,7 @@
 """Compare an array that a Net computed with the expected one. The controller judges the errors, in parity.py."""
 
+import math
+
 import numpy as np
 
 from bench.worker.replies import Check, CheckKind
@@ -7,6 +9,7 @@ from impls.net import Gradients
 from impls.reference import difference
 
 SAMPLED = 4096  # values compared per array in a Run; `verify` compares all
+INFINITE = " is not finite"
 INPUT_GRADIENT = "gradient.input.images"
 
 
@@ -20,9 +23,17 @@ def check(kind: CheckKind, what: str, found: np.ndarray, expected: np.ndarray) -
 
 def malformed(found: np.ndarray, shape: tuple[int, ...]) -> str:
     """Another shape, or a value that is not finite; empty if neither."""
-    if found.shape != shape:
-        return f": expected {shape}, found {found.shape}"
-    return "" if np.isfinite(found.sum()) else " is not finite"  # a NaN or an infinity anywhere is one in the sum
+    return misshapen(found, shape) or ("" if is_finite(found) else INFINITE)
+
+
+def misshapen(found: np.ndarray, shape: tuple[int, ...]) -> str:
+    """Another shape; empty if it fits, or is a view of a dense kernel with unflattened rows, (h, w, c, out)."""
+    flattened = (math.prod(found.shape[:-1]), *found.shape[-1:]) if (found.ndim, len(shape)) == (4, 2) else found.shape
+    return "" if flattened == shape else f": expected {shape}, found {found.shape}"
+
+
+def is_finite(found: np.ndarray) -> bool:
+    return bool(np.isfinite(found.sum()))  # a NaN or an infinity anywhere is one in the sum
 
 
 def sampled(array: np.ndarray) -> np.ndarray:

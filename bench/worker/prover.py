@@ -1,5 +1,6 @@
 """Read what the passes of a Net computed and compare it with the reference: before timing, and of timed iterations."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.worker.batches import ParityBatch
-from bench.worker.checks import flat
+from bench.worker.checks import flat, is_finite
 from bench.worker.replies import Check, CheckKind, FrameworkConditions, GradientCount, Output, Reading
 from impls.net import Gradients
 
@@ -26,6 +27,11 @@ class Values:
     logits: np.ndarray | None = None
     loss: float = 0.0
     gradients: Gradients = field(default_factory=dict)
+
+    @functools.cached_property
+    def infinite(self) -> frozenset[str]:
+        """Names of gradients with a value that is not finite."""
+        return frozenset(name for name, array in flat(self.gradients).items() if not is_finite(array))
 
     @property
     def first(self) -> float:
@@ -57,24 +63,26 @@ class Prover:
         pair = [batch.images() for batch in self.batches]
         self.net.load(pair if len(pair) == 2 else pair * 2)
 
-    def read(self, output: Output, handles: Any) -> Values:
+    def read(self, output: Output, handles: Any, *, whole: bool = False) -> Values:
+        """Read handles of a pass; unless ``whole``, gradients may be views in the Net's own layout."""
         if output == Output.LOGITS:
             return Values(logits=self.net.logits(handles))
-        loss, gradients = self.net.gradients(handles)
+        gradients_of = self.net.gradients if whole else getattr(self.net, "gradient_views", self.net.gradients)
+        loss, gradients = gradients_of(handles)
         return Values(loss=loss, gradients=gradients)
 
     def compare(self, values: Values, thorough: bool) -> tuple[int, list[Check]]:
         """The batch that the values are nearest to, and the checks against that."""
         state = self.net.state() if values.logits is not None else {}
         by_batch = [
-            batch.gradient_checks(values.loss, values.gradients, False)
+            batch.gradient_checks(values.loss, values.gradients, False, values.infinite)
             if values.logits is None
             else batch.logits_checks(values.logits, state)
             for batch in self.batches
         ]
         number, checks = min(enumerate(by_batch), key=lambda each: _distance(each[1]))
         if thorough and values.logits is None:
-            checks = self.batches[number].gradient_checks(values.loss, values.gradients, True)
+            checks = self.batches[number].gradient_checks(values.loss, values.gradients, True, values.infinite)
         return number, checks
 
     def prove(self, output: Output, thorough: bool, keep: Path | None) -> tuple[list[Check], GradientCount | None]:
@@ -89,11 +97,11 @@ class Prover:
             before = self.net.state()
             handles = getattr(self.net, METHODS[output])()
             self.net.wait(handles)
-            values = self.read(output, handles)
+            values = self.read(output, handles, whole=thorough or keep is not None)
             number, checks = self.compare(values, thorough)
             batch = self.batches[number]
             if output == Output.GRADIENTS:
-                count = batch.count(values.gradients)
+                count = batch.count(values.gradients, not values.infinite)
                 checks += batch.state_checks(before, self.net.state())
             if number in seen and _distance(checks) < np.inf:
                 checks.append(Check(CheckKind.FAULT, SAME_BATCH, None))

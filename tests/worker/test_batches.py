@@ -49,10 +49,10 @@ def test_expected_values_are_those_of_the_images_in_their_order(variant, compose
         logits, loss, gradients = trained(variant, own)
         other = (second, first)[number]
         for thorough in {False, whole}:
-            checks = [*own.logits_checks(logits, {}), *own.gradient_checks(loss, gradients, thorough)]
+            checks = [*own.logits_checks(logits, {}), *own.gradient_checks(loss, gradients, thorough, set())]
             assert max(check.error for check in checks if "conv/bias" not in check.what or variant is NET) < 1e-6
         assert other.logits_checks(logits, {})[0].error > 1e-3
-        assert max(check.error for check in other.gradient_checks(loss, gradients, False)) > 1e-3
+        assert max(check.error for check in other.gradient_checks(loss, gradients, False, set())) > 1e-3
 
 
 @pytest.mark.parametrize("batch", [2, 4, 8, 64])
@@ -83,7 +83,7 @@ def test_half_a_batch_counted_twice_is_off(composed, variant):
     first, _ = composed(8)
     halves = reference.forward(variant, initial(variant), np.tile(first.images()[:4], (2, 1, 1, 1)), training=True)
     half = reference.gradients(variant, initial(variant), halves)
-    checks = first.gradient_checks(reference.loss(halves.logits), half, False)
+    checks = first.gradient_checks(reference.loss(halves.logits), half, False, set())
     assert max(check.error for check in checks) > 1e-2
 
 
@@ -93,15 +93,34 @@ def test_missing_added_misshapen_and_infinite_gradients_are_named(composed, vari
     del gradients["last"]["bias"]
     gradients["input"] = {"images": np.zeros((2, 7, 7, 3))}
     gradients["fc"] = {"kernel": gradients["fc"]["kernel"].T, "bias": np.full(30, np.inf)}
-    wrong = [check.what for check in first.gradient_checks(loss, gradients, False) if check.error is None]
+    wrong = [
+        check.what
+        for check in first.gradient_checks(loss, gradients, False, {"gradient.fc.bias"})
+        if check.error is None
+    ]
     assert sorted(wrong) == [
         "gradient fc/bias is not finite",
         "gradient fc/kernel: expected (16, 30), found (30, 16)",
         "gradient input/images is not one of a parameter",
         "gradient last/bias is missing",
     ]
-    count = first.count(gradients)
+    count = first.count(gradients, False)
     assert (count.others, count.finite) == (1, False)
+
+
+@pytest.mark.parametrize("compared", [4096, 100], ids=["whole", "sampled"])
+def test_rows_of_a_dense_kernel_may_be_an_unflattened_view(composed, variant, compared, monkeypatch):
+    for module in ("batches", "checks"):
+        monkeypatch.setattr(f"bench.worker.{module}.SAMPLED", compared)
+    first, _ = composed(2)
+    _, loss, gradients = trained(variant, first)
+    kernel = gradients["fc"]["kernel"]
+    views = kernel.reshape(2, 2, -1, kernel.shape[-1])
+    for fc, error in ((views, 0.0), (views.transpose(1, 0, 2, 3), 1e-2)):
+        checks = first.gradient_checks(loss, gradients | {"fc": gradients["fc"] | {"kernel": fc}}, False, set())
+        (found,) = (check.error for check in checks if check.what == "gradient fc/kernel")
+        assert found >= error
+        assert error or found < 1e-6
 
 
 def test_logits_after_training_are_those_of_the_moved_statistics(tmp_path):
