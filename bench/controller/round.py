@@ -219,7 +219,9 @@ class Round:
         shown = gate.precision_shown(case, worker.precision(build_of(case)))
         limits = self.proof().proofs(case.batch, case.precision, shown)[-1].limits
         known = guest is None or guest.takes_weights
-        return Slot(self.session, self.place, case, worker, self.conditions[case.worker], limits if known else None)
+        new = case.worker in self.newly_proven
+        conditions = self.conditions[case.worker]
+        return Slot(self.session, self.place, case, worker, conditions, limits if known else None, new)
 
     def _ceiling(self, name: str, case: Case) -> None:
         """Measure the best rates of the device in a Worker while all others are idle."""

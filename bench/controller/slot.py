@@ -43,6 +43,7 @@ class Slot:
     """One Case in one Round.
 
     ``limits`` are those of its values, None if nothing is known of them; ``conditions`` were in force before timing.
+    ``new`` is whether its Worker has not been proven in an earlier Round, so that it is given new images too.
     ``spin_ns`` is added to every iteration (the slowdown of an --ab); ``stop`` is why its Block ended; ``late_ns`` are
     the times of readings beyond those of copying what is read.
     """
@@ -53,6 +54,7 @@ class Slot:
     worker: RunningWorker
     conditions: Conditions
     limits: Mapping[str, float] | None
+    new: bool
     iteration_ns: int = 0
     spin_ns: int = 0
     noise: list[Noise] = field(default_factory=list)
@@ -139,7 +141,7 @@ class Slot:
             reads,
             drawn,
             None if self.limits is None or random_values else Output(pass_.proof),
-            None if drawn is None or plan is None else Reload(plan.seed, slowest_first(self.iteration_ns)),
+            Reload(plan.seed, slowest_first(self.iteration_ns)) if plan and self.new and drawn is not None else None,
         )
         before = noise.snapshot(self.case.device)
         measured = self.worker.process.ask(request)

@@ -83,7 +83,7 @@ def numpy_ceiling(threads: int) -> CeilingRates:
     return CeilingRates(matmul_gflop_per_s=numpy_matrix_rate(), copy_gb_per_s=copy_rate(threads))
 
 
-def numpy_matrix_rate(side: int = 2048) -> float:
+def numpy_matrix_rate(side: int = 1536) -> float:
     """GFLOP/s of numpy's float32 product on the CPU, a reference independent of the frameworks."""
     a, b = (np.random.Generator(np.random.PCG64(i)).random((side, side), dtype=np.float32) for i in (0, 1))
     out = np.empty_like(a)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections import Counter
 
 import psutil
 import pytest
@@ -107,6 +108,15 @@ class TestSchedule:
         assert parity["draws"]  # so that anybody can draw the same images
         names = [event["event"] for event in scheduled.events]
         assert names.index("worker") < names.index("burn_in") < names.index("turn")
+
+    def test_each_round_reads_two_iterations_per_case_and_the_first_loads_new_images(self, scheduled):
+        read, new = Counter(), Counter()
+        for turn in scheduled.of("turn"):
+            read[turn["round"], turn["case_id"]] += len(turn["readings"])
+            new[turn["round"]] += turn["reload_ns"] is not None
+        assert len(read) == 3 * 4
+        assert set(read.values()) <= {1, 2}  # the drawn one may be the last
+        assert new == {0: 4, 1: 0, 2: 0}
 
     def test_every_worker_records_what_it_computed_with_and_which_net(self, scheduled):
         net = VARIANTS["half_width"].resized(67)
