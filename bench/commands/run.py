@@ -34,9 +34,8 @@ def dry_run(cases: Sequence[Case], protocol: Protocol, as_json: bool) -> int:
         console.print_json(
             {
                 "cases": [case.id for case in cases],
-                "rounds": expected.rounds,
-                "iterations": expected.iterations,
-                "expected_s": expected.seconds,
+                "groups": [each._asdict() for each in expected],
+                "expected_s": sum(each.seconds for each in expected),
             }
         )
     else:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from bench.cases.protocol import Protocol
 
 LATER_START = 0.6  # of the first start: later ones have no reference and no proof; measured 6 of 11 s on a 2-core VM
-ASIDE = 4  # passes per slot and Round that are no samples: new images, readings, check of wait; measured 3 to 4
+ASIDE = 2  # passes per slot and Round that are no samples, after readings; measured 1.7 to 1.9
+NEW_IMAGES = 1  # the same for new images, in the first Round; measured 0.5 to 1
 CEILING_S = 1.5  # per Worker, in the first Round; measured 1.1 to 1.4
 RESERVE = 0.03  # of the time left, for a machine that gets slower
 
@@ -67,16 +68,16 @@ class Budget:
             self.fixed_s.append(now - self.began)
             later_s = statistics.fmean(self.fixed_s)
         self.later_s = later_s
-        ceilings_s = CEILING_S * proven
+        first_s = CEILING_S * proven + NEW_IMAGES * sum(passes_s) * (proven > 0)
 
         def round_plan(iterations: int, rounds: int) -> RoundPlan:
             samples_s = rounds * (iterations * self._iteration_s + self._aside_s)
-            return RoundPlan(iterations, rounds, samples_s + (rounds - 1) * later_s + ceilings_s)
+            return RoundPlan(iterations, rounds, samples_s + (rounds - 1) * later_s + first_s)
 
         if self.ends is None or rules.least_iterations is None:
             return round_plan(rules.iterations, rounds)
         least = min(rules.least_iterations, rules.iterations)
-        left_s = (1 - RESERVE) * (self.ends - now) - ceilings_s
+        left_s = (1 - RESERVE) * (self.ends - now) - first_s
         for planned in range(rounds, 0, -1):
             samples_s = left_s - (planned - 1) * later_s - planned * self._aside_s
             iterations = 2 * math.floor(samples_s / planned / self._iteration_s / 2)

@@ -1,6 +1,7 @@
 """Estimate how long a Run takes, for --dry-run, from the matrix rate of this machine."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,30 +19,49 @@ GPU_FLOPS = 1e13  # a guess: a dry run does not use the GPU
 
 
 class Expected(NamedTuple):
-    """What a Run will have, as far as the matrix rate tells: iterations per Case and Round, Rounds, and wall time."""
+    """What a group will have, as far as the matrix rate tells: iterations per Case and Round, Rounds, and wall time."""
 
     iterations: int
     rounds: int
     seconds: float
 
 
-def expect(cases: Sequence[Case], protocol: Protocol) -> Expected:
-    """Estimate the plan and wall time of a Run, without the extra burn-in of the gate.
+def expect(cases: Sequence[Case], protocol: Protocol) -> list[Expected]:
+    """Estimate the plan and wall time of each group, without the extra burn-in of the gate.
 
-    As in a Run, --max-time first reduces iterations, as far as the Protocol allows, then Rounds; here all groups alike.
+    As in a Run, each has its share of --max-time, which first reduces iterations, as far as the Protocol allows, then
+    Rounds.
     """
     flops = matrix_flops()
-    least, limit = protocol.least_iterations or protocol.iterations, protocol.max_time_s or float("inf")
+    limits_s = shares(protocol.max_time_s or math.inf, [seconds_of(group, protocol, flops) for group in groups(cases)])
+    return [_fitting(group, protocol, flops, limit_s) for group, limit_s in zip(groups(cases), limits_s, strict=True)]
+
+
+def shares(total_s: float, needs_s: Sequence[float]) -> list[float]:
+    """Divide time among groups: a group that needs less than an equal share has what it needs, and the others, or if
+    all have what they need all, divide the rest equally."""
+    found, left_s = list(needs_s), total_s
+    waiting = sorted(range(len(needs_s)), key=lambda number: needs_s[number])
+    while waiting and needs_s[waiting[0]] <= left_s / len(waiting):
+        left_s -= needs_s[waiting.pop(0)]
+    for number in waiting or range(len(found)):
+        found[number] = left_s / len(waiting) if waiting else found[number] + left_s / len(found)
+    return found
+
+
+def _fitting(group: Sequence[Case], protocol: Protocol, flops: float, limit_s: float) -> Expected:
+    least = protocol.least_iterations or protocol.iterations
     plans = [(iterations, protocol.rounds) for iterations in range(protocol.iterations, least, -2)]
     plans += [(min(least, protocol.iterations), rounds) for rounds in range(protocol.rounds, 0, -1)]
     for iterations, rounds in plans:
-        seconds = _seconds(cases, dataclasses.replace(protocol, iterations=iterations, rounds=rounds), flops)
-        if seconds <= limit:
+        seconds = seconds_of(group, dataclasses.replace(protocol, iterations=iterations, rounds=rounds), flops)
+        if seconds <= limit_s:
             break
     return Expected(iterations, rounds, seconds)
 
 
-def _seconds(cases: Sequence[Case], protocol: Protocol, cpu_flops: float) -> float:
+def seconds_of(cases: Sequence[Case], protocol: Protocol, cpu_flops: float) -> float:
+    """Estimated wall time of all groups of these Cases, at this matrix rate of the CPU, without a limit."""
     total = 0.0
     for group in groups(cases):
         flops = SHARE * (cpu_flops if group[0].device == "cpu" else GPU_FLOPS)  # Cases of a group share a device

@@ -9,7 +9,7 @@ import functools
 import itertools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from bench import UsageError
 from bench.cases.case import Case, groups
 from bench.cases.protocol import Protocol
-from bench.controller import parity
+from bench.controller import estimate, parity
 from bench.controller.budget import Budget
 from bench.controller.proof import Reference
 from bench.controller.round import Kept, Round
@@ -65,6 +65,7 @@ class Rounds:
         self.earlier = earlier
         self.failed: dict[str, str] = dict(earlier.failed) if earlier else {}
         self.began = time.monotonic()
+        self.matrix_flops = functools.cache(estimate.matrix_flops)
         self.noise_stays = bool(earlier and earlier.disturbed)
         self.proven: dict[int, AbstractSet[str]] = {}
         self.kept: Kept = {}
@@ -115,8 +116,8 @@ class Rounds:
                 reasons: list[StopReason] = []
                 parts = [everything] if self.protocol.shared_workers else [[group] for group in everything]
                 for number, together in enumerate(parts):
-                    waiting = sum(any(map(self._unfinished, part)) for part in parts[number:])
-                    reasons += self._measure(together, Budget(self.protocol, self._seconds(max(1, waiting))))
+                    budget = Budget(self.protocol, self._seconds(parts[number:]))
+                    reasons += self._measure(together, budget)
                     for group in together:
                         shutil.rmtree(scratch / str(group.number), ignore_errors=True)
             reason = next(reason for reason in PRECEDENCE if reason in reasons)
@@ -165,10 +166,21 @@ class Rounds:
         self.journal.add(events.Parity(number, ids, made.tie_free, draws))
         return made
 
-    def _seconds(self, parts: int) -> float | None:
-        """An equal share of the time left until --max-time."""
+    def _seconds(self, parts: Sequence[Sequence[Group]]) -> float | None:
+        """The first part's share of the time left until --max-time."""
         limit = self.protocol.max_time_s
-        return None if limit is None else (limit - (time.monotonic() - self.began)) / parts
+        if limit is None:
+            return None
+        left_s = limit - (time.monotonic() - self.began)
+        if len(parts) == 1:
+            return left_s
+        return estimate.shares(left_s, [sum(map(self._estimate_s, part)) for part in parts])[0]
+
+    def _estimate_s(self, group: Group) -> float:
+        """Estimated wall time of a group's Rounds that are left."""
+        rounds = self.protocol.rounds - len(group.finished)
+        protocol = dataclasses.replace(self.protocol, rounds=rounds, max_time_s=None)
+        return estimate.seconds_of(self._live(group), protocol, self.matrix_flops()) if rounds else 0.0
 
     def _measure(self, together: list[Group], budget: Budget) -> list[StopReason]:
         """Run the Rounds of groups, one Round of each at a time, and return why each stopped."""
@@ -198,10 +210,6 @@ class Rounds:
     def _live(self, group: Group) -> list[Case]:
         """The Cases of a group that have not failed."""
         return [case for case in group.cases if case.id not in self.failed]
-
-    def _unfinished(self, group: Group) -> bool:
-        """Whether a group has Rounds left to measure."""
-        return bool(self._live(group)) and len(group.finished) < self.protocol.rounds
 
     def _stop_reason(self, group: Group, out_of_time: bool) -> StopReason:
         if not self._live(group):

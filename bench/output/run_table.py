@@ -63,18 +63,28 @@ def print_table(table: Table) -> None:
     console().print(grid)
 
 
-def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected: Expected) -> None:
-    """Print the Cases of a run, its plan and its expected duration."""
-    for group in groups:
+def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected: Sequence[Expected]) -> None:
+    """Print the Cases of a Run, and the plan and expected duration of each group."""
+    plans = list(dict.fromkeys(_plan(each) for each in expected))
+    for group, each in zip(groups, expected, strict=True):
         for case in group:
             say(one_line(case.id))
+        if len(plans) > 1:
+            say(f"  {_plan(each)}, about {max(1, round(each.seconds / 60))} min")
+    about = sum(each.seconds for each in expected)
+    minutes = max(1, round(about / 60))
+    cases = counted(sum(map(len, groups)), "case")
+    plan = f"; {plans[0]}" if len(plans) == 1 else f" in {counted(len(groups), 'group')}"
     say(
-        f"{counted(sum(map(len, groups)), 'case')}; {counted(expected.rounds, 'Round')} of "
-        f"{counted(expected.iterations, 'iteration')} after {protocol.burn_in} burn-in; expected: about "
-        f"{max(1, round(expected.seconds / 60))} min (an estimate from this machine's matrix rate)"
+        f"{cases}{plan} after {protocol.burn_in} burn-in; expected: about {minutes} min "
+        "(an estimate from this machine's matrix rate)"
     )
-    if protocol.max_time_s is not None and expected.seconds > protocol.max_time_s:
+    if protocol.max_time_s is not None and about > protocol.max_time_s:
         say(
-            f"--max-time {protocol.max_time_s:g}: expected {expected.seconds:.0f} s or more for one Round, which is "
-            "measured all the same; a smaller --batch fits sooner"
+            f"--max-time {protocol.max_time_s:g}: expected {about:.0f} s or more for one Round"
+            f"{' of each group' * (len(groups) > 1)}, which is measured all the same; a smaller --batch fits sooner"
         )
+
+
+def _plan(expected: Expected) -> str:
+    return f"{counted(expected.rounds, 'Round')} of {counted(expected.iterations, 'iteration')}"

@@ -212,7 +212,11 @@ class TestDryRun:
             json.loads(invoke("run", "--framework", "null", "--dry-run", "--json", "--max-time", limit, *more).stdout)
             for limit, more in (("100000", ()), ("1", ()), ("1", ("--iterations", "6")))
         ]
-        assert [(plan["rounds"], plan["iterations"]) for plan in plans] == [(5, 20), (1, 4), (1, 6)]
+        assert [(plan["groups"][0]["rounds"], plan["groups"][0]["iterations"]) for plan in plans] == [
+            (5, 20),
+            (1, 4),
+            (1, 6),
+        ]
         said = invoke("run", "--framework", "null", "--dry-run", "--max-time", "1").stdout.splitlines()[-1]
         assert said.startswith("--max-time 1: expected ")
         assert said.endswith(" s or more for one Round, which is measured all the same; a smaller --batch fits sooner")

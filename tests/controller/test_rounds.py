@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import time
 from collections import Counter
 
 import psutil
@@ -301,13 +302,20 @@ class TestStopReason:
     """Why a Run of several groups ended, with Rounds that are not run."""
 
     @pytest.fixture
-    def ended(self, tmp_path, monkeypatch):
+    def given(self):
+        """When the time of a group ends, by its batch."""
+        return {}
+
+    @pytest.fixture
+    def ended(self, tmp_path, monkeypatch, given):
         def run(batches, failing=(), **rules):
             cases = [dataclasses.replace(CASE, batch=batch) for batch in batches]
             rounds = Rounds(cases, Protocol(rounds=3, **rules), WorkerSettings(1, 60), tmp_path)
             rounds.write_header("r", "", {})
+            rounds.matrix_flops = lambda: 1e9
 
             def fake(group, round_, budget):
+                given[group.cases[0].batch] = budget.ends
                 rounds.failed |= {case.id: "wrong" for case in group.cases if case.batch in failing}
 
             monkeypatch.setattr(rounds, "_round", fake)
@@ -329,6 +337,12 @@ class TestStopReason:
     def test_a_run_out_of_time_in_one_group_is_out_of_time(self, ended):
         found = ended([2, 4], failing=[4], max_time_s=1e-9)
         assert found == ("time_cap", ["time_cap", "failed"])
+
+    def test_a_group_that_needs_little_leaves_its_time_to_others(self, ended, given):
+        began = time.monotonic()
+        ended([512, 2], max_time_s=1000.0)
+        assert given[512] - began == pytest.approx(1000, abs=100)  # 500 if both had as much
+        assert given[2] - began == pytest.approx(1000, abs=1)
 
     def test_a_run_that_missed_its_target_in_one_group_is_at_its_most_rounds(self, ended, monkeypatch):
         monkeypatch.setattr(Rounds, "_target_reached", lambda self, group: group.cases[0].batch == 4)
