@@ -36,7 +36,7 @@ class Budget:
         self.passes_s: list[float] = []
         self.fixed_s: list[float] = []
         self.lengths_s: list[float] = []
-        self.later_s, self.length = 0.0, 1
+        self.later_s, self.length, self.planned = 0.0, 1, 0
 
     def begin_round(self) -> None:
         self.began = self.clock()
@@ -83,20 +83,23 @@ class Budget:
             iterations = 2 * math.floor(samples_s / planned / self._iteration_s / 2)
             if iterations >= least:
                 break
-        return round_plan(max(min(iterations, rules.iterations), least), planned)
+        self.planned = max(min(iterations, rules.iterations), least)
+        return round_plan(self.planned, planned)
 
     def end_round(self) -> None:
         self.lengths_s.append(self.clock() - self.began)
 
-    def fits(self, rounds: int = 1) -> bool:
-        """Whether so many more Rounds, with the fewest iterations that can be planned, would end in time."""
-        return self.ends is None or self.clock() + rounds * self._shortest_s() <= self.ends
+    def fits(self, rounds: int = 1, share: float = 0.0) -> bool:
+        """Whether so many more Rounds would end in time, with at least this share of the iterations that were planned
+        last, and the fewest that can be planned."""
+        return self.ends is None or self.clock() + rounds * self._shortest_s(share) <= self.ends
 
-    def _shortest_s(self) -> float:
+    def _shortest_s(self, share: float) -> float:
         least = self.protocol.least_iterations
         if least is None or not self.passes_s:
             return statistics.fmean(self.lengths_s[1:] or self.lengths_s or [0.0])
-        return self.later_s + self._aside_s + min(least, self.protocol.iterations) * self._iteration_s
+        iterations = max(min(least, self.protocol.iterations), share * self.planned)
+        return self.later_s + self._aside_s + iterations * self._iteration_s
 
     @property
     def _iteration_s(self) -> float:

@@ -244,7 +244,7 @@ class Rounds:
                 self.journal.add(events.Void(*place, result.void))
                 continue
             again = self.protocol.paired and disturbed < self.protocol.noise_repeats and not self.noise_stays
-            if result.disturbed and again and budget.fits(left):
+            if result.disturbed and again and budget.fits(left, share=0.5):
                 disturbed += 1
                 self.journal.add(events.Void(*place, result.disturbed))
                 self.watcher.on_disturbed(place, result.disturbed)

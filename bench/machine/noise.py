@@ -23,9 +23,10 @@ from bench.worker.timing import measure
 
 #: Limits above which a Block is noisy, percent. Pressure (PSI) is recorded only: a framework with more threads than
 #: cores causes 10 % on an idle machine.
-NOISY = {"steal_pct": 1.0, "foreign_cpu_pct": 5.0}
-#: Limits above which a Block is invalid.
+NOISY = {"steal_pct": 1.0, "foreign_cpu_pct": 5.0, "quota_pct": 1.0}
+#: Limits above which a Block is invalid. A quota of whole cores stops a process with as many threads now and then.
 STEAL_PCT = 10.0
+QUOTA_PCT = 10.0
 SUSPENDED_S = 1e-3
 #: Relative deviation from the Run's median above which a control measurement is flagged.
 CONTROL_OFF = 0.05
@@ -37,6 +38,7 @@ SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "acpitz")
 class Noise(Struct, frozen=True):
     """Activity during a Turn other than the Worker's own, in seconds, and GPU readings.
 
+    ``throttled`` is how often a CPU quota stopped the process, ``throttled_s`` for how long, summed over cores.
     ``steal_s`` and ``foreign_s`` are of the ``cores`` that this process may use; None, in older Runs: of all.
     """
 
@@ -52,6 +54,7 @@ class Noise(Struct, frozen=True):
     watts: float | None = None
     others: int | None = None
     cores: int | None = None
+    throttled_s: float | None = None
 
 
 class Control(NamedTuple):
@@ -79,6 +82,7 @@ class Snapshot(NamedTuple):
     reasons: int | None = None
     others: int | None = None
     cores: int | None = None
+    throttled_s: float | None = None
 
 
 def snapshot(device: str) -> Snapshot:
@@ -91,7 +95,8 @@ def snapshot(device: str) -> Snapshot:
         busy_s=sum(map(_busy_s, cores)) if cores else None,
         steal_s=sum(core.steal for core in cores) if cores and hasattr(cores[0], "steal") else None,
         psi_s=_pressure(),
-        throttled=_throttled(),
+        throttled=_quota_stops("nr_throttled"),
+        throttled_s=_quota_stops("throttled_usec", "throttled_time"),
         suspended_s=_suspended(),
         **read,
         others=count_others(pids),
@@ -150,6 +155,7 @@ def between(before: Snapshot, after: Snapshot, own_s: float) -> Noise:
         watts=fold_known("watts", statistics.fmean),
         others=fold_known("others", max),
         cores=before.cores,
+        throttled_s=growth("throttled_s"),
     )
 
 
@@ -168,6 +174,7 @@ def percentages(turns: Sequence[Noise]) -> dict[str, float | None]:
         "steal_pct": share("steal_s", cores_wall),
         "foreign_cpu_pct": share("foreign_s", cores_wall),
         "psi_some_pct": share("psi_s", wall),
+        "quota_pct": share("throttled_s", cores_wall),
     }
 
 
@@ -177,11 +184,11 @@ def invalid_reason(turns: Sequence[Noise]) -> str:
     A duration is never a reason.
     """
     why = []
-    steal = percentages(turns)["steal_pct"]
-    if steal is not None and steal > STEAL_PCT:
+    shares = percentages(turns)
+    if (steal := shares["steal_pct"] or 0.0) > STEAL_PCT:
         why.append(f"other virtual machines took {steal:.0f} % of the CPU time (limit {STEAL_PCT:g} %)")
-    if throttled := sum(_known(turns, "throttled")):
-        why.append(f"the CPU quota stopped it {throttled:.0f} times")
+    if (stopped := shares["quota_pct"] or 0.0) > QUOTA_PCT:
+        why.append(f"the CPU quota stopped it for {stopped:.0f} % of the CPU time (limit {QUOTA_PCT:g} %)")
     if (suspended := max(_known(turns, "suspended_s"), default=0.0)) > SUSPENDED_S:
         why.append(f"the machine was suspended for {suspended:.3g} s")
     if held := _reasons(turns) & gpu.SLOWDOWN:
@@ -246,10 +253,13 @@ def _pressure() -> float | None:
     return int(total[1]) / 1e6 if total else None
 
 
-def _throttled() -> float | None:
-    """How often a CPU quota stopped this process's cgroup or one above it."""
-    counts = [re.search(r"^nr_throttled (\d+)", read_text(folder / "cpu.stat") or "", re.M) for folder in cgroups()]
-    return sum(float(count[1]) for count in counts if count) if any(counts) else None
+def _quota_stops(*names: str) -> float | None:
+    """A counter of CPU quotas, in its unit or in seconds, summed over this process's cgroup and those above it."""
+    units = {"throttled_usec": 1e-6, "throttled_time": 1e-9}  # of cgroup v2 and v1
+    stats = [read_text(folder / "cpu.stat") or "" for folder in cgroups()]
+    found = [(name, re.search(rf"^{name} (\d+)", stat, re.M)) for stat in stats for name in names]
+    counts = [units.get(name, 1) * float(count[1]) for name, count in found if count]
+    return sum(counts) if counts else None
 
 
 def _suspended() -> float | None:

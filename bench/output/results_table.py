@@ -203,7 +203,7 @@ def _ratio(pair: Pair | None, baseline: bool) -> Cell:
 
 def _flags(row: Row) -> Iterator[str]:
     yield row["flags"]
-    names = {"steal_pct": "stolen", "foreign_cpu_pct": "used by others"}
+    names = {"steal_pct": "stolen", "foreign_cpu_pct": "used by others", "quota_pct": "lost to the quota"}
     known = [f"{row[column]:.0f} % {name}" for column, name in names.items() if row[column] is not None]
     if known and "noisy" in row["flags"].split():
         yield f"(CPU time: {', '.join(known)})"

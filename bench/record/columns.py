@@ -100,7 +100,9 @@ BACKWARD = (
     "backward_ms is empty if the interval reaches 0"
 )
 FLAGS = "what else a reader must know; the flags are explained below"
-NOISE = "CPU time stolen by the hypervisor, used by others, under pressure during the Case's own turns"
+NOISE = (
+    "CPU time stolen by the hypervisor, used by others, lost to a CPU quota, under pressure during the Case's own turns"
+)
 GPU = "at the ends of the Case's own turns: lowest clock, highest temperature, mean power; empty without extra `gpu`"
 HASHES = "equal only for rows with equal work, conditions or protocol"
 SPEEDS = "batch over center_ms; algorithmic FLOP (2 per MAC, counted from the layers) over center_ms"
@@ -186,6 +188,7 @@ COLUMNS: Sequence[Column] = (
     Column("flags", str, FLAGS, lambda facts: " ".join(flags_of(facts)), "flags"),
     Column("steal_pct", float, NOISE, lambda facts: facts.noise.get("steal_pct"), "stolen"),
     Column("foreign_cpu_pct", float, NOISE, lambda facts: facts.noise.get("foreign_cpu_pct"), "used by others"),
+    Column("quota_pct", float, NOISE, lambda facts: facts.noise.get("quota_pct"), "lost to the quota"),
     Column("psi_some_pct", float, NOISE, lambda facts: facts.noise.get("psi_some_pct"), "under pressure"),
     Column("gpu_mhz", float, GPU, lambda facts: facts.gpu("sm_mhz", min), "lowest GPU clock"),
     Column("gpu_temp_c", float, GPU, lambda facts: facts.gpu("temp_c", max), "highest GPU temperature"),

@@ -10,11 +10,11 @@ from bench.record.case_facts import CaseFacts
 from bench.record.events import Block, Parity, Worker
 from bench.record.reasons import BlockStop, BurnInStop
 
-STOLEN, OTHERS = noise.NOISY["steal_pct"], noise.NOISY["foreign_cpu_pct"]
+STOLEN, OTHERS, QUOTA = (noise.NOISY[name] for name in ("steal_pct", "foreign_cpu_pct", "quota_pct"))
 FLAGS = {
     "noisy": (
-        f"More than {STOLEN:g} % of the CPU was stolen by other virtual machines, or {OTHERS:g} % used by others, "
-        "during its turns."
+        f"More than {STOLEN:g} % of the CPU was stolen by other virtual machines, {OTHERS:g} % used by others, or "
+        f"{QUOTA:g} % lost to a CPU quota, during its turns."
     ),
     "unsteady_machine": (
         f"A fixed computation took {100 * noise.CONTROL_OFF:g} % more or less time than usual around more than a fifth "

@@ -88,9 +88,13 @@ class TestQuota:
         assert host.cpu_quota() == quota
 
     def test_a_stop_by_the_quota_of_any_of_them_is_counted(self, system, monkeypatch):
-        stat = "nr_periods 9\nnr_throttled {}\nthrottled_usec 7"
-        system("0::/ci/job", {"ci/job/cpu.stat": stat.format(3), "ci/cpu.stat": stat.format(4), "cpu.stat": "usage 1"})
-        assert noise.snapshot("cpu").throttled == 7
+        stat = "nr_periods 9\nnr_throttled {}\n{} {}"
+        ours, above = stat.format(3, "throttled_usec", 200_000), stat.format(4, "throttled_time", 300_000_000)
+        system("0::/ci/job", {"ci/job/cpu.stat": ours, "ci/cpu.stat": above, "cpu.stat": "usage 1"})
+        found = noise.snapshot("cpu")
+        assert (found.throttled, found.throttled_s) == (7, pytest.approx(0.5))
+        system("0::/ci/job", {"ci/job/cpu.stat": stat.format(0, "throttled_time", 0)})
+        assert noise.snapshot("cpu").throttled_s == 0.0
         system("0::/elsewhere", {})
         assert noise.snapshot("cpu").throttled is None
 

@@ -9,7 +9,9 @@ from msgspec.structs import replace
 
 from bench.machine import gpu, noise
 
-STILL = noise.Snapshot(wall_s=100.0, steal_s=10.0, busy_s=50.0, psi_s=1.0, throttled=3.0, suspended_s=7.0)
+STILL = noise.Snapshot(
+    wall_s=100.0, steal_s=10.0, busy_s=50.0, psi_s=1.0, throttled=3.0, throttled_s=5.0, suspended_s=7.0
+)
 CORES = os.cpu_count() or 1
 
 
@@ -66,7 +68,7 @@ class TestDifference:
         assert turn(busy_s=3.0, own_s=1.0).foreign_s == 2.0
         assert turn(busy_s=1.0, own_s=1.5).foreign_s == 0.0
 
-    @pytest.mark.parametrize("name", ["steal_s", "psi_s", "throttled", "suspended_s"])
+    @pytest.mark.parametrize("name", ["steal_s", "psi_s", "throttled", "throttled_s", "suspended_s"])
     def test_a_source_that_is_absent_stays_none(self, name):
         absent = STILL._replace(**{name: None})
         assert getattr(noise.between(absent, absent, 0.0), name) is None
@@ -95,8 +97,11 @@ class TestPercent:
         assert noise.percentages([moved])["foreign_cpu_pct"] == 25.0
 
     def test_percent_are_of_all_cores_over_the_turns_own_time(self):
-        found = noise.percentages([turn(steal_s=0.2 * CORES), turn(), turn(), turn(busy_s=0.4 * CORES, psi_s=1.0)])
-        assert found == pytest.approx({"steal_pct": 2.5, "foreign_cpu_pct": 5.0, "psi_some_pct": 12.5})
+        moved = turn(busy_s=0.4 * CORES, psi_s=1.0, throttled_s=0.04 * CORES)
+        found = noise.percentages([turn(steal_s=0.2 * CORES), turn(), turn(), moved])
+        assert found == pytest.approx(
+            {"steal_pct": 2.5, "foreign_cpu_pct": 5.0, "psi_some_pct": 12.5, "quota_pct": 0.5}
+        )
 
     def test_less_than_a_second_says_nothing(self):
         assert set(noise.percentages([turn(wall_s=0.5, steal_s=0.5)]).values()) == {None}
@@ -114,7 +119,7 @@ class TestJudgement:
         ("moved", "why"),
         [
             ({"steal_s": 0.3 * CORES}, "other virtual machines took 15 % of the CPU time (limit 10 %)"),
-            ({"throttled": 2.0}, "the CPU quota stopped it 2 times"),
+            ({"throttled_s": 0.22 * CORES}, "the CPU quota stopped it for 11 % of the CPU time (limit 10 %)"),
             ({"suspended_s": 0.0011}, "the machine was suspended for 0.0011 s"),
             ({"reasons": 0x8}, "the GPU slowed down: hardware slowdown (0x8)"),
             ({"reasons": 0x20}, "the GPU slowed down: thermal slowdown by software (0x20)"),
@@ -132,6 +137,7 @@ class TestJudgement:
         "moved",
         [
             {"steal_s": 0.19 * CORES},
+            {"throttled": 20.0, "throttled_s": 0.19 * CORES},
             {"suspended_s": 0.0009},
             {"reasons": 0x1 | 0x2 | 0x4 | 0x10 | 0x100},
             {"others": 0},
@@ -143,7 +149,7 @@ class TestJudgement:
         assert noise.invalid_reason([turn(**moved)]) == ""
 
     def test_two_reasons_are_both_in_the_line(self):
-        assert noise.invalid_reason([turn(throttled=1.0, others=1)]).count("; ") == 1
+        assert noise.invalid_reason([turn(throttled_s=1.0 * CORES, others=1)]).count("; ") == 1
 
     def test_a_long_series_of_tiny_clock_errors_is_no_suspension(self):
         assert noise.invalid_reason([turn(suspended_s=1e-5) for _ in range(1000)]) == ""
@@ -155,6 +161,8 @@ class TestJudgement:
             ({"steal_s": 0.01 * CORES}, []),
             ({"busy_s": 0.12 * CORES}, ["foreign_cpu_pct"]),
             ({"busy_s": 0.08 * CORES}, []),
+            ({"throttled_s": 0.03 * CORES}, ["quota_pct"]),
+            ({"throttled": 2.0, "throttled_s": 0.01 * CORES}, []),
             ({"psi_s": 2.0}, []),
             ({"reasons": 0x4 | 0x1}, ["gpu_power_cap"]),
             ({"reasons": 0x1 | 0x2}, []),

@@ -143,8 +143,8 @@ class TestVerdict:
 
     def test_cautions_state_the_limits_of_noise_in_force(self, tmp_path):
         made = make(tmp_path / "r", noise={"wall_s": 9.0, "steal_s": 9.0, "foreign_s": 0.0, "psi_s": 0.0})
-        limits = f"More than {noise.NOISY['steal_pct']:g} % of the CPU was stolen by other virtual machines, or "
-        limits += f"{noise.NOISY['foreign_cpu_pct']:g} % used by others"
+        limits = f"More than {noise.NOISY['steal_pct']:g} % of the CPU was stolen by other virtual machines, "
+        limits += f"{noise.NOISY['foreign_cpu_pct']:g} % used by others, or {noise.NOISY['quota_pct']:g} % lost to a"
         assert limits in cautions_of(made)
 
     def test_lines_that_were_left_out_are_named_without_their_folder(self, tmp_path):
