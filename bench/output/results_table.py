@@ -205,5 +205,6 @@ def _flags(row: Row) -> Iterator[str]:
     yield row["flags"]
     names = {"steal_pct": "stolen", "foreign_cpu_pct": "used by others", "quota_pct": "lost to the quota"}
     known = [f"{row[column]:.0f} % {name}" for column, name in names.items() if row[column] is not None]
+    known = [text for text in known if text != "0 % lost to the quota"]  # as on most machines
     if known and "noisy" in row["flags"].split():
         yield f"(CPU time: {', '.join(known)})"
