@@ -9,8 +9,9 @@ from typing import TypeVar
 from bench import UsageError
 from bench.cases.arm import describe_arm
 from bench.cases.case import Case
+from bench.controller.running_worker import RunningWorker
 from bench.controller.settings import WorkerSettings, build_of
-from bench.controller.worker_process import RunningWorker, WorkerDied
+from bench.controller.worker_process import WorkerDied
 from bench.machine.scratch import scratch_folder
 from bench.worker.messages import Request
 from bench.worker.replies import FaultKind

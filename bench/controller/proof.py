@@ -11,8 +11,9 @@ from bench.cases import layer_table
 from bench.cases.case import Case
 from bench.cases.passes import PASSES, methods_called, proven_with
 from bench.controller import gate, parity
+from bench.controller.running_worker import RunningWorker
 from bench.controller.settings import WorkerSettings, build_of, build_request
-from bench.controller.worker_process import RunningWorker, WorkerProcess
+from bench.controller.worker_process import WorkerProcess
 from bench.record import events
 from bench.record.events import Place
 from bench.worker.messages import CallFirst, CountParams, DescribeLayers, MeasureOverhead, ReadConditions, Verify

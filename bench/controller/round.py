@@ -13,9 +13,10 @@ from bench.controller import gate
 from bench.controller.budget import Budget
 from bench.controller.gate import Disagrees
 from bench.controller.proof import Reference, prove
+from bench.controller.running_worker import RunningWorker
 from bench.controller.settings import build_of
 from bench.controller.slot import Session, Slot, shuffle
-from bench.controller.worker_process import RunningWorker, WorkerDied
+from bench.controller.worker_process import WorkerDied
 from bench.machine import noise
 from bench.record import events
 from bench.record.events import Place

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from bench.cases.arm import Ab
 from bench.cases.case import PRESETS, Case
-from bench.controller.worker_process import Launch, RunningWorker, WorkerProcess
+from bench.controller.launch import Launch
+from bench.controller.running_worker import RunningWorker
+from bench.controller.worker_process import WorkerProcess
 from bench.worker.guest import Guest
 from bench.worker.messages import BuildNet
 from impls.net import Build, Settings

@@ -11,9 +11,9 @@ from bench.cases.case import Case
 from bench.cases.passes import PASSES
 from bench.cases.protocol import Protocol
 from bench.controller import gate, parity
+from bench.controller.running_worker import RunningWorker
 from bench.controller.settings import WorkerSettings
 from bench.controller.watcher import Watcher
-from bench.controller.worker_process import RunningWorker
 from bench.machine import noise
 from bench.machine.noise import Noise
 from bench.record import events

@@ -1,4 +1,4 @@
-"""Worker processes: start one with a whitelisted environment, send requests, read replies, end it."""
+"""Worker processes: start one, send requests, read replies, end it."""
 
 import contextlib
 import os
@@ -8,43 +8,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import bench
 import impls
 from bench import UsageError
 from bench.controller import unpassed
+from bench.controller.launch import Launch, environment
 from bench.machine import signals
 from bench.worker import messages
-from bench.worker.messages import Configure, MeasureNumpyRate, ProbePrecision, Request
-from bench.worker.replies import Failure, FaultKind, PrecisionProbe, Ready
+from bench.worker.messages import Configure, Request
+from bench.worker.replies import Failure, FaultKind, Ready
 from bench.worker.wire import Malformed
-from impls.net import Build, Settings
 from impls.text import one_line
 
 R = TypeVar("R")
 
-OLDEST = (3, 11)  # of a Worker: enum.StrEnum
-# Loads the two packages from the given paths without adding those to sys.path: another interpreter must import its own
-# framework and numpy. Python 2.7 compiles it too, to say that it is too old.
-BOOTSTRAP = f"""
-import sys
-if sys.version_info[:2] < {OLDEST}:
-    sys.exit("Python %d.%d: a Worker needs {OLDEST[0]}.{OLDEST[1]} or newer" % tuple(sys.version_info[:2]))
-import importlib.util
-for name, path in (("impls", sys.argv[1]), ("bench", sys.argv[2])):
-    spec = importlib.util.spec_from_file_location(name, path)
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-from bench.worker.main import main
-main(sys.argv[3], *map(int, sys.argv[4:7]))
-"""
-#: Variables from which libraries that several frameworks share read their number of threads.
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-KEPT = ("PATH", "HOME", "TMPDIR", "SYSTEMROOT")
 TAIL_LINES = 20
 #: Variable by which the processes that a Worker starts are recognized.
 MARK = "ALEXNET_BENCH_WORKER_MARK"
@@ -67,60 +47,12 @@ class WorkerDied(Exception):
         return self.tail.splitlines()[-1] if self.tail else ""
 
 
-def environment(settings: Settings, extra: Mapping[str, str | None], cache: Path) -> dict[str, str]:
-    """The whole environment of a Worker: no variable of the caller's shell changes what is timed, except those in
-    ``extra``, where None removes a variable. Compiled code is kept in ``cache``."""
-    on_gpu, equal = settings.device != "cpu", settings.preset == "equal"
-    visible = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-    inherited: dict[str, str | None] = {
-        **{name: os.environ[name] for name in KEPT if name in os.environ},
-        "LANG": "C.UTF-8",
-        "PYTHONHASHSEED": "0",
-        "PYTHONNOUSERSITE": "1",
-        **(visible if on_gpu else {"CUDA_VISIBLE_DEVICES": ""}),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_CACHE_MAXSIZE": "4294967296",
-        "CUDA_CACHE_PATH": str(cache / "cuda"),
-        **({} if settings.threads is None else dict.fromkeys(THREADS, str(settings.threads))),
-        **({"ONEDNN_DEFAULT_FPMATH_MODE": "STRICT"} if equal else {}),
-        **({} if settings.precision == "tf32" or not equal else {"NVIDIA_TF32_OVERRIDE": "0"}),
-        **impls.environment(settings.device, settings.threads, settings.preset, str(cache)),
-        **extra,
-    }
-    return {name: value for name, value in inherited.items() if value is not None}
-
-
 def started_by(mark: str) -> Iterator[int]:
     """Numbers of the processes that inherited the environment of a Worker; none without Linux's /proc."""
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if f"{MARK}={mark}".encode() in path.read_bytes().split(b"\0"):
                 yield int(path.parent.name)
-
-
-@dataclass(frozen=True)
-class Launch:
-    """How a Worker process is started.
-
-    ``cache`` is the folder for compiled code, ``logs`` the one for its stdout and stderr. ``env`` is passed in addition
-    to the whitelist; None removes a variable. ``package`` is the folder of an ``impls`` other than this process's.
-    """
-
-    name: str
-    framework: str
-    settings: Settings
-    cache: Path
-    logs: Path
-    limit_s: float
-    python: str
-    env: Mapping[str, str | None]
-    package: Path | None
-
-    @property
-    def command(self) -> list[str]:
-        """The command line without the ends of the two pipes."""
-        package = self.package / "__init__.py" if self.package else impls.__file__
-        return [self.python, "-c", BOOTSTRAP, str(package), bench.__file__, self.framework]
 
 
 class WorkerProcess:
@@ -311,32 +243,3 @@ class WorkerProcess:
             wrote = f" (it wrote: {last})" if last else ""
             return f"{python} cannot run a Worker for {framework}: {died.reason}{wrote}; {hidden or 'check --python'}"
         return ""
-
-
-@dataclass(eq=False)
-class RunningWorker:
-    """A Worker process and facts about it, each asked for once.
-
-    ``compile_cache`` is ``cold`` or ``warm`` at the start, None if its mode does not compile.
-    """
-
-    process: WorkerProcess
-    compile_cache: str | None = None
-    ceiling_known: bool = False
-    _ready: Ready | None = None
-    _precision: dict[str, PrecisionProbe] | None = None
-    _numpy_rate: float | None = None
-
-    def ready(self) -> Ready:
-        self._ready = self._ready or self.process.wait_until_configured()
-        return self._ready
-
-    def precision(self, how: Build) -> dict[str, PrecisionProbe]:
-        """The measured precision of a matmul and of a convolution in its process."""
-        self._precision = self._precision or self.process.ask(ProbePrecision(how))
-        return self._precision
-
-    def numpy_rate(self) -> float:
-        """GFLOP/s of numpy's matrix product in its process."""
-        self._numpy_rate = self._numpy_rate or self.process.ask(MeasureNumpyRate())
-        return self._numpy_rate

@@ -178,7 +178,7 @@ class TestWorkers:
         assert (unset["X"], set_["X"]) == (None, "1")
 
     def test_a_variable_of_the_whitelist_can_be_taken_away(self, tmp_path):
-        from bench.controller.worker_process import environment
+        from bench.controller.launch import environment
 
         ab = arm.Ab("env:TF_ENABLE_ONEDNN_OPTS", ("", "0"))
         a, b = (environment(Settings("cpu", 1, "fp32"), ab.env(label), tmp_path) for label in "AB")

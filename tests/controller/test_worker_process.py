@@ -1,31 +1,26 @@
 """Worker processes with the null Net: start, environment, replies, every way to fail."""
 
-import ast
-import json
 import os
 import signal
 import subprocess
 import sys
-import tomllib
-from pathlib import Path
 
 import pytest
-from paths import ROOT
 
 from bench import UsageError
 from bench.cases.case import Case
+from bench.controller.launch import OLDEST, Launch, environment
 from bench.controller.settings import build_request
-from bench.controller.worker_process import MARK, OLDEST, Launch, WorkerDied, WorkerProcess, environment
+from bench.controller.worker_process import MARK, WorkerDied, WorkerProcess
 from bench.worker.messages import Measure
 from bench.worker.net_file import read_nets
 from bench.worker.replies import FaultKind
-from impls import FRAMEWORKS, frameworks, weights
+from impls import weights
 from impls.net import Settings
 
 pytestmark = pytest.mark.process
 
 CASE = Case("half_width", "null", "part", "cpu", "fp32", "nhwc", 2, "forward", size=67)
-ENVIRONMENTS = json.loads((ROOT / "tests" / "data" / "worker_environment.json").read_text())
 
 
 def worker(folder, part="", limit_s=60.0, python=None, env=None):
@@ -85,22 +80,6 @@ def test_the_environment_of_a_worker_is_the_whitelist_only(tmp_path, monkeypatch
     assert not poison.keys() & seen.keys()
     assert seen["CUDA_VISIBLE_DEVICES"] == ""
     assert seen["OMP_NUM_THREADS"] == "1"
-
-
-@pytest.mark.parametrize(("device", "threads", "precision", "preset", "more"), ENVIRONMENTS["cases"])
-def test_the_environment_of_a_worker_has_these_values(device, threads, precision, preset, more, monkeypatch):
-    """Of these frameworks' variables, and of its own: conditions that would change with no other sign."""
-    held = {name: FRAMEWORKS[name] for name in ("torch", "tensorflow", "jax", "null")}
-    monkeypatch.setattr(frameworks, "FRAMEWORKS", held)
-    monkeypatch.setattr(os, "environ", ENVIRONMENTS["environ"])
-    found = environment(Settings(device, threads, precision, preset), {}, Path("/a/cache"))
-    assert found == ENVIRONMENTS["always"] | more
-
-
-def test_variables_that_a_user_adds_or_removes_take_precedence():
-    extra = {"TF_XLA_FLAGS": None, "JAX_PLATFORMS": "tpu"}
-    found = environment(Settings("cpu", 1, "fp32"), extra, Path("/a/cache"))
-    assert ("TF_XLA_FLAGS" in found, found["JAX_PLATFORMS"]) == (False, "tpu")
 
 
 def test_a_killed_worker_is_reported_with_its_signal(tmp_path):
@@ -173,14 +152,6 @@ def test_an_interpreter_that_is_too_old_is_a_line_with_both_versions(tmp_path, v
     needs = f"Python {version[0]}.{version[1]}: a Worker needs {OLDEST[0]}.{OLDEST[1]} or newer"
     why = f"ended by itself with exit code 1 (it wrote: {needs}); check --python"
     assert str(error.value) == f"{python} cannot run a Worker for null: {why}"
-
-
-def test_the_oldest_python_of_a_worker_is_that_of_the_package_and_reads_its_code():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["requires-python"].startswith(f">={OLDEST[0]}.{OLDEST[1]},")
-    for path in (*(ROOT / "bench" / "worker").glob("*.py"), *(ROOT / "impls").glob("*.py")):
-        ast.parse(path.read_text(), feature_version=OLDEST)
-    assert "enum import StrEnum" in (ROOT / "bench" / "worker" / "replies.py").read_text()  # new in 3.11
 
 
 def test_an_interpreter_that_needs_the_path_of_libraries_says_so_and_runs_with_it(tmp_path, monkeypatch):
