@@ -8,8 +8,8 @@ from msgspec import to_builtins
 from bench.commands.plan import Plan
 from bench.controller import session
 from bench.output import console, run_table, verdicts
+from bench.output.bars import progress_of
 from bench.output.plots.kinds import draw_run_folder
-from bench.output.progress import Progress
 from bench.record import aa_runs, csvfile, layer_times
 from bench.record.columns import names
 from bench.record.pairs import within
@@ -19,7 +19,7 @@ from bench.record.run import Run
 
 def measure(plan: Plan, out: Path, name: str) -> tuple[Path, StopReason]:
     """Make a Run and show its progress; return its folder and why it ended."""
-    with Progress(plan.protocol) as progress:
+    with progress_of(plan.cases, plan.protocol) as progress:
         return session.measure(
             plan.cases, plan.protocol, plan.settings, out, name, watcher=progress, waiting=console.tell
         )

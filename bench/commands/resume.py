@@ -15,7 +15,7 @@ from bench.machine import host
 from bench.machine.lock import lock_devices
 from bench.machine.scratch import scratch_folder
 from bench.output import console
-from bench.output.progress import Progress
+from bench.output.bars import progress_of
 from bench.record.conditions import MACHINE
 from bench.record.events import SCHEMA, End, Stop, Worker
 from bench.record.reasons import StopReason
@@ -41,7 +41,7 @@ def main(folder: Path, request: RunRequest) -> int:
         protocol = run.protocol
         if request.max_time_s is not None:
             protocol = dataclasses.replace(protocol, max_time_s=request.max_time_s)
-        with Progress(protocol) as progress:
+        with progress_of(run.cases, protocol) as progress:
             rounds = Rounds(run.cases, protocol, settings, folder, progress, earlier=run)
             if dropped := rounds.resume():
                 console.tell(f"{folder / 'run.jsonl'}: the last line was cut off; its {dropped} bytes are removed")

@@ -60,14 +60,12 @@ def test_a_cell_of_a_csv_and_a_file_name_are_printed_without_controls(tmp_path):
     assert_printable(done.output)
 
 
-@pytest.mark.parametrize("live", [False, True])
-def test_progress_says_what_a_net_says_without_controls(capsys, live):
+def test_progress_says_what_a_net_says_without_controls(capsys):
     progress = Progress(Protocol())
-    progress.live = live
     progress.on_fault(ODD, Place(0, 0, 0), ODD, f"{ODD}\n{ODD}", repeated=False)
     progress.on_failed(A, ODD)
     progress.on_disturbed(Place(0, 0, 0), ODD)
-    assert_printable(capsys.readouterr().err.replace("\r\x1b[2K", ""))
+    assert_printable(capsys.readouterr().err)
 
 
 def test_a_line_on_stderr_is_one_line_and_not_long(capsys):
