@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import gc
+import importlib
 import json
 import os
 import resource
@@ -14,7 +16,7 @@ from command import NULL, SMALL, Command, Inline
 from paths import ROOT
 
 from bench.cases.layer_table import REPORTED
-from bench.commands.cli import main
+from bench.commands.cli import main, main_of
 from bench.record.run import Run
 from bench.worker.replies import LayerReport
 from impls import FRAMEWORKS
@@ -317,6 +319,14 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "alexnet-bench: interrupted\n")
+
+
+def test_a_command_is_imported_without_looking_for_garbage(monkeypatch):
+    seen = []
+    monkeypatch.setattr(importlib, "import_module", lambda name: seen.append(gc.isenabled()) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main_of("report")
+    assert [*seen, gc.isenabled()] == [False, True]
 
 
 class TestLayers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import multiprocessing
 import sys
 import tempfile
@@ -28,8 +29,6 @@ from bench.record.columns import Rows, names
 from bench.record.run import Run
 from impls import PEERS
 
-MANY = 20_000  # samples from which a second process is faster
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -52,10 +51,11 @@ def draw_figures(run: Run, rows: Rows, prefix: str) -> list[Figure]:
         kind.load()  # once, and not in each process below
     with tempfile.TemporaryDirectory(prefix="alexnet-bench-") as scratch:
         draw = functools.partial(_figure, _derived(run, Path(scratch)), prefix, _describe_times(run, rows))
-        if not may_fork() or sum(row["iterations"] for row in rows.values()) < MANY:
+        if not may_fork():
             drawn = [draw(kind) for kind in chosen]
-        else:
-            with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+        else:  # two processes: of 300 samples too, drawing takes as long as all the rest
+            fork = multiprocessing.get_context("fork")
+            with ProcessPoolExecutor(2, fork, initializer=gc.disable) as pool:  # they end before garbage matters
                 drawn = list(pool.map(draw, chosen))
     return [*drawn, *(Figure(kind, why=why) for kind, why in reasons.items() if why)]
 
@@ -77,10 +77,6 @@ def _figure(folder: Path, prefix: str, text: str, kind: Kind) -> Figure:
     except UsageError as error:
         why = str(error).replace(str(folder), folder.name).removeprefix("nothing to draw: ").rstrip(".")
         return Figure(kind, why=why)
-    except ValueError as error:
-        if type(error.__context__).__module__.partition(".")[0] != "pyparsing":  # matplotlib's formula parser
-            raise
-        return Figure(kind, why="a text in it looks like a formula but is not one")
     return Figure(kind, markup, width)
 
 

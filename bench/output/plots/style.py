@@ -50,6 +50,8 @@ LOOKS: dict[Any, Any] = {
     "ytick.color": INK,
     "axes.facecolor": PAPER,
     "figure.facecolor": PAPER,
+    "figure.autolayout": False,  # of a matplotlibrc; `figure` has its own layout
+    "figure.constrained_layout.use": False,
     "svg.hashsalt": "alexnet-bench",  # one Run, one file
 }
 #: Metadata without the time of writing, by file suffix: one Run, one file.
@@ -156,7 +158,7 @@ def title(rows: pd.DataFrame, otherwise: str, columns: Sequence[str] = ("device_
 
 @contextmanager
 def figure(width: float, height: float, target: Path) -> Iterator[Figure]:
-    """Provide a Figure of this size in inches and save it on exit; raises UsageError if it cannot be written."""
+    """Provide a Figure of this size in inches and save it on exit; UsageError if it cannot be drawn or written."""
     with matplotlib.rc_context(LOOKS), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a sign that the font lacks is drawn as a box
         warnings.filterwarnings("error", message="constrained_layout not applied")
@@ -165,11 +167,21 @@ def figure(width: float, height: float, target: Path) -> Iterator[Figure]:
         suffix = target.suffix.lower()
         try:
             yield drawn
+            settle(drawn)
             with _writing(target) as file:
                 drawn.savefig(file, format=suffix[1:], metadata=UNDATED.get(suffix))
         except UserWarning as error:
             why = f"names leave no room for the panels; {FEWER}, or shorter names"
             raise UsageError(f"nothing to draw: {why}") from error
+        except ValueError as error:
+            if not _by_formula(error):
+                raise
+            raise UsageError("nothing to draw: a text in it looks like a formula but is not one") from error
+
+
+def _by_formula(error: Exception) -> bool:
+    """Whether matplotlib's parser of formulas raised it."""
+    return type(error.__context__).__module__.partition(".")[0] == "pyparsing"
 
 
 @contextmanager
@@ -178,6 +190,8 @@ def _writing(target: Path) -> Iterator[IO[Any]]:
         with open_target(target) as file:
             yield file
     except (OSError, ValueError) as error:
+        if _by_formula(error):
+            raise
         why = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"cannot write {target}: {why}; check the folder and its disk") from error
 
@@ -200,6 +214,8 @@ def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None
 
 
 def settle(figure: Figure) -> None:
-    """Lay out the panels once and fix them, so that items can be placed by pixels."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    """Lay out the panels once and fix them, so that items can be placed by pixels. Saving would lay them out twice more
+    and draw them twice."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine(None)

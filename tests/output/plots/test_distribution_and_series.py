@@ -254,7 +254,6 @@ class TestSeries:
 
     def test_labels_of_many_rounds_do_not_touch(self, tmp_path):
         figure = series.draw(taken(TORCH, rounds=40), tmp_path / "s.png")
-        style.settle(figure)
         boxes = [text.get_window_extent() for text in figure.axes[0].texts]
         assert 5 < len(boxes) < 40
         assert not any(one.overlaps(other) for one, other in pairwise(boxes))

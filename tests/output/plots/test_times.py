@@ -166,16 +166,14 @@ class TestBars:
 
     def test_a_number_stands_above_every_mark(self, tmp_path):
         wide = {"center_ms": 12.0, "ci95_low_ms": 5.0, "ci95_high_ms": 30.0}
-        figure, panel = drawn_bars(tmp_path, ROW | wide, ROW | SPEED | {"batch": 32})
+        _, panel = drawn_bars(tmp_path, ROW | wide, ROW | SPEED | {"batch": 32})
         assert [text.xy[1] for text in panel.texts] == [30.0, 13.5]
-        style.settle(figure)
         assert not overlapping(panel)
 
     @pytest.mark.parametrize("count", [1, 3, 24])
     def test_no_number_or_label_lies_on_another(self, tmp_path, count):
         rows = [one | SPEED | {"variant": f"single_tower_{n}"} for n in range(count) for one in SERIES[:1]]
         figure, _ = drawn_bars(tmp_path, *rows)
-        style.settle(figure)
         for panel in figure.axes:
             assert not overlapping(panel)
             labels = [label.get_window_extent() for label in panel.get_xticklabels()]
@@ -190,7 +188,6 @@ class TestBars:
             for lrn in ("one", "another_of_a_long_name")
         ]
         figure, panel = drawn_bars(tmp_path, *rows)
-        style.settle(figure)
         assert {text.get_rotation() for text in panel.texts} == {90}
         assert not overlapping(panel)
         assert panel.get_window_extent().height > 1.8 * figure.dpi
