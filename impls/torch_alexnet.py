@@ -160,9 +160,9 @@ class Net:
 
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
         loss, gradients = self.gradient_views(handles)
-        for layer, arrays in gradients.items():
-            if layer != "input" and getattr(self.training, layer).flat:
-                arrays["kernel"] = arrays["kernel"].reshape(-1, arrays["kernel"].shape[-1])
+        for layer, kernel in [(layer, arrays.get("kernel")) for layer, arrays in gradients.items()]:
+            if kernel is not None and getattr(self.training, layer).flat:
+                gradients[layer]["kernel"] = kernel.reshape(-1, kernel.shape[-1])
         return loss, gradients
 
     def gradient_views(self, handles: Any) -> tuple[float, Gradients]:
@@ -278,8 +278,7 @@ def shared_view(module: nn.Sequential) -> nn.Sequential:
 
 
 def conv(x: torch.Tensor, layer: Conv, built: BuiltLayer) -> torch.Tensor:
-    before, after = layer.pad
-    if before != after:
+    if (before := layer.pad[0]) != (after := layer.pad[1]):
         x, before = F.pad(x, (before, after, before, after)), 0  # torch pads both sides alike
     return F.conv2d(x, built.kernel, built.bias, layer.stride, before, groups=layer.groups)
 

@@ -25,7 +25,11 @@ def progress_of(cases: Sequence[Case], protocol: Protocol) -> Progress:
     """Bars if stderr is a terminal that can draw a line again, else lines."""
     if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         return Bars(cases, protocol, LiveLine(sys.stderr))
-    return Progress(protocol)
+    return Progress(protocol, parts_of(cases, protocol))
+
+
+def parts_of(cases: Sequence[Case], protocol: Protocol) -> int:
+    return 1 if protocol.shared_workers else len(groups(cases))
 
 
 class Bars(Progress):
@@ -37,7 +41,7 @@ class Bars(Progress):
     def __init__(
         self, cases: Sequence[Case], protocol: Protocol, line: LiveLine, clock: Callable[[], float] = time.monotonic
     ):
-        super().__init__(protocol)
+        super().__init__(protocol, parts_of(cases, protocol))
         self.protocol, self.line, self.clock = protocol, line, clock
         self.groups = groups(cases)
         self.weights = [sum(case.macs * case.batch for case in group) or 1 for group in self.groups]
@@ -123,9 +127,7 @@ class Bars(Progress):
     def _text(self, time: str) -> str:
         assert self.place is not None
         share = self._share
-        several = len(self.groups) > 1 and not self.protocol.shared_workers
-        head = f"group {self.place.group + 1}/{len(self.groups)}, " if several else ""
-        head += f"{self._round(self.place)}{' again' if self.place.attempt else ''}"
+        head = f"{self._round(self.place)}{' again' if self.place.attempt else ''}"
         rest = f"{time:<{TIME}}" if time else ""
         columns = self.line.columns
         width = min(WIDEST, max(NARROWEST, columns - len(f"{head} [] 100%  1234.5 ms ") - TIME - self.widest))
@@ -134,7 +136,7 @@ class Bars(Progress):
         return one_line(f"{head} {bar}{share:4.0%}  {rest}{self.what}".rstrip())
 
     def _round(self, place: Place) -> str:
-        return f"round {place.round + 1}/{self.planned}"
+        return f"{self._group(place)}round {place.round + 1}/{self.planned}"
 
     @property
     def _share(self) -> float:

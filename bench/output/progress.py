@@ -15,10 +15,14 @@ from impls.text import one_line
 
 
 class Progress(Watcher):
-    """Writes lines between turns only, never while a sample is taken: one per Round, in the first per Worker too."""
+    """Writes lines between turns only, never while a sample is taken: one per Round, in the first per Worker too.
 
-    def __init__(self, protocol: Protocol):
-        self.rounds, self.classic = protocol.rounds, not protocol.paired
+    ``parts`` is how many groups are measured one after the other: 1 with shared Workers, whose Rounds time all groups.
+    """
+
+    def __init__(self, protocol: Protocol, parts: int):
+        self.rounds, self.classic, self.shared = protocol.rounds, not protocol.paired, protocol.shared_workers
+        self.parts = parts
         self.steps: dict[str, int] = {}
 
     def __enter__(self) -> "Progress":
@@ -37,6 +41,10 @@ class Progress(Watcher):
             self._line(f"{self._round(place)}{again}: {case.worker}: start, proof")
 
     def on_plan(self, place: Place, plan: RoundPlan, left: int) -> None:
+        if self.shared:  # the plan is of one group of many
+            if not place.group:
+                self._line(f"{self._round(place)}: taking turns")
+            return
         time = f"about {counted(max(1, round(plan.seconds / 60)), 'minute')} to its last Round's end"
         fewer = "" if plan.rounds == left else f" (time for {counted(plan.rounds, 'Round')} only)"
         taken = f"taking turns, {counted(plan.iterations, 'iteration')} per case"
@@ -61,7 +69,10 @@ class Progress(Watcher):
         self._line(f"{case.id}: not timed: {reason}")
 
     def _round(self, place: Place) -> str:
-        return f"round {place.round + 1}/{self.rounds}"
+        return f"{self._group(place)}round {place.round + 1}/{self.rounds}"
+
+    def _group(self, place: Place) -> str:
+        return f"group {place.group + 1}/{self.parts}, " if self.parts > 1 else ""
 
     def _line(self, text: str) -> None:
         with contextlib.suppress(OSError):  # a full or closed stderr ends no Run

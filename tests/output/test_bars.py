@@ -303,7 +303,7 @@ class TestWhichOne:
         assert type(progress_of([A], Protocol())) is kind
 
     def test_elsewhere_there_are_lines(self, capsys, clock):
-        with Progress(Protocol()) as lines:
+        with Progress(Protocol(), 1) as lines:
             start(lines, Place(0, 0, 0), plan=RoundPlan(8, 4, 100.0))
             turns(lines, clock, Place(0, 0, 0))
             lines.on_turn(A, Place(0, 0, 0), [])
@@ -316,6 +316,17 @@ class TestWhichOne:
             "(time for 4 Rounds only)",
             "round 2/5: taking turns, 8 iterations per case; about 2 minutes to its last Round's end",
         ]
+
+    def test_lines_of_several_groups_name_theirs(self, capsys):
+        with Progress(Protocol(), 2) as lines:
+            start(lines, Place(1, 1, 0), plan=RoundPlan(8, 4, 90.0), left=4)
+        assert capsys.readouterr().err.startswith("group 2/2, round 2/5: taking turns, 8 iterations per case")
+
+    def test_a_round_of_shared_workers_has_a_line_for_all_groups(self, capsys, clock):
+        with Progress(dataclasses.replace(ROUNDS, shared_workers=True), 1) as lines:
+            for group in range(3):
+                start(lines, Place(group, 1, 0))
+        assert capsys.readouterr().err == "round 2/5: taking turns\n"
 
 
 @pytest.mark.process

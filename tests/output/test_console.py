@@ -61,7 +61,7 @@ def test_a_cell_of_a_csv_and_a_file_name_are_printed_without_controls(tmp_path):
 
 
 def test_progress_says_what_a_net_says_without_controls(capsys):
-    progress = Progress(Protocol())
+    progress = Progress(Protocol(), 1)
     progress.on_fault(ODD, Place(0, 0, 0), ODD, f"{ODD}\n{ODD}", repeated=False)
     progress.on_failed(A, ODD)
     progress.on_disturbed(Place(0, 0, 0), ODD)
