@@ -138,6 +138,7 @@ JAX = Framework(
     modes=("jit",),
     layouts=("nhwc",),
     compiled=("jit",),
+    also=("flax",),
     environment=(
         Variable("NPROC", "{threads}"),
         Variable("PJRT_NPROC", "{threads}"),

@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 
 
+class Unfit(ValueError):
+    """A model that cannot be timed, one line."""
+
+
 def tensors_in(value: Any, kind: Any) -> list[Any]:
     """The tensors of type ``kind`` in an output, in its order; of other objects nothing."""
     if isinstance(value, kind):
@@ -28,13 +32,13 @@ def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def check_outputs(first: list[np.ndarray], again: list[np.ndarray]) -> None:
-    """Outputs of two calls on the same inputs. Raises ValueError if there are none, or if they differ."""
+    """Outputs of two calls on the same inputs. Raises Unfit if there are none, or if they differ."""
     if not first:
-        raise ValueError("it returned no floating-point tensor: expected one, or a tuple, dict or dataclass with some")
+        raise Unfit("it returned no floating-point tensor: expected one, or a tuple, dict or dataclass with some")
     for old, new in zip(first, again, strict=True):
         scale = float(np.max(np.abs(old), initial=0.0))
         if old.shape != new.shape or not np.allclose(old, new, rtol=1e-3, atol=1e-3 * scale, equal_nan=True):
-            raise ValueError(
+            raise Unfit(
                 "two calls on the same inputs gave different outputs: expected the same in inference mode; "
                 "switch off its dropout or random numbers there"
             )

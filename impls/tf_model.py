@@ -1,24 +1,41 @@
 """A user's keras.Model, tf.Module or tf.function as a Net. Images are (n, h, w, c).
 
-Mirrors the other models: creating, accepts, Net.
+Mirrors the other models: creating, make, accepts, Net.
 """
 
 import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from impls.net import Build
-from impls.outputs import arguments, check_outputs, tensors_in
+from impls.outputs import Unfit, arguments, check_outputs, tensors_in
 
 WANTED = "a keras.Model, a tf.Module with __call__, or a tf.function"
 
 
-def creating(how: Build) -> contextlib.AbstractContextManager[Any]:
+@contextlib.contextmanager
+def creating(how: Build) -> Iterator[None]:
+    """On its device; in bf16 with Keras's mixed policy, which layers take when they are made."""
+    policy = tf.keras.config.dtype_policy()
+    try:
+        if how.precision == "bf16":
+            tf.keras.config.set_dtype_policy("mixed_bfloat16")
+        with on_device(how):
+            yield
+    finally:
+        tf.keras.config.set_dtype_policy(policy)
+
+
+def on_device(how: Build) -> contextlib.AbstractContextManager[Any]:
     return tf.device("/CPU:0" if how.device == "cpu" else f"/GPU:{how.device.partition(':')[2] or 0}")
+
+
+def make(function: Callable[..., Any], places: list[Any], named: dict[str, Any]) -> Any:
+    return function(*places, **named)
 
 
 def accepts(value: Any) -> bool:
@@ -31,8 +48,11 @@ class Net:
     """Passes of impls.net.Net; ``forward`` returns a list of outputs, ``forward_backward`` (loss, gradients...)."""
 
     def __init__(self, model: Any, loss: Callable[[Any], Any] | None, inputs: Callable[[int], Any] | None, how: Build):
-        if how.precision == "bf16":
-            raise ValueError("bf16 is applied to models of torch only: expected --precision fp32")
+        if how.precision == "bf16" and getattr(model, "compute_dtype", "") != "bfloat16":
+            raise Unfit(
+                "it does not compute in bf16, for which Keras's policy mixed_bfloat16 is set while NAME is called: "
+                "expected a function that makes a Keras model, or --precision fp32"
+            )
         self.how, self.model = how, model
         self.loss, self.inputs = loss or half_square, inputs
         keras = isinstance(model, tf.keras.layers.Layer)
@@ -42,19 +62,17 @@ class Net:
         self.step = tf.function(self._step, autograph=False, jit_compile=how.mode == "xla")
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
-        self.batches = [self.put(self.inputs(self.how.batch) if self.inputs else images) for images in batches]
+        own = [self.inputs(self.how.batch) for _ in range(2)] if self.inputs else batches
+        self.batches = [self.put(each) for each in own]
 
     def check(self) -> None:
-        """Call it twice, which makes the variables of an unbuilt model. Raises ValueError."""
-        with creating(self.how):
-            first, again = ([out.numpy() for out in self._infer(self.batches[0])] for _ in range(2))
+        """Call it twice, which makes the variables of an unbuilt model. Raises Unfit."""
+        with on_device(self.how):
+            first, again = ([out.numpy().astype(np.float32) for out in self._infer(self.batches[0])] for _ in range(2))
             check_outputs(first, again)
             with tf.GradientTape() as tape:
                 self.call(self.batches[0], training=False)
         self.variables = list(getattr(self.model, "trainable_variables", tape.watched_variables()))
-
-    def has_parameters(self) -> bool:
-        return bool(self.variables)
 
     def forward(self) -> Any:
         return self.infer(self.next_batch())
@@ -82,11 +100,11 @@ class Net:
         return self.model(*inputs[0], **inputs[1], **more)
 
     def _infer(self, inputs: Any) -> list[tf.Tensor]:
-        with creating(self.how):
+        with on_device(self.how):
             return floats(self.call(inputs, training=False))
 
     def _step(self, inputs: Any) -> tuple[tf.Tensor, ...]:
-        with creating(self.how), tf.GradientTape() as tape:
+        with on_device(self.how), tf.GradientTape() as tape:
             loss = self.loss(self.call(inputs, training=True))
         gradients = tape.gradient(loss, self.variables)
         return loss, *(tf.convert_to_tensor(each) for each in gradients if each is not None)
@@ -97,7 +115,7 @@ class Net:
 
     def put(self, inputs: Any) -> Any:
         places, named = arguments(inputs)
-        with creating(self.how):
+        with on_device(self.how):
             return (
                 [tf.identity(tf.constant(each)) for each in places],
                 {name: tf.identity(tf.constant(each)) for name, each in named.items()},

@@ -1,6 +1,6 @@
 """A user's torch.nn.Module as a Net. Images are (n, c, h, w), laid out as asked.
 
-Mirrors the other models: creating, accepts, Net.
+Mirrors the other models: creating, make, accepts, Net.
 """
 
 import contextlib
@@ -24,6 +24,10 @@ def creating(how: Build) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()  # Net moves the module
 
 
+def make(function: Callable[..., Any], places: list[Any], named: dict[str, Any]) -> Any:
+    return function(*places, **named)
+
+
 def accepts(value: Any) -> bool:
     return isinstance(value, nn.Module)
 
@@ -41,10 +45,11 @@ class Net:
         self.batches: list[Any] = []
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
-        self.batches = [self.put(self.inputs(self.how.batch) if self.inputs else images) for images in batches]
+        own = [self.inputs(self.how.batch) for _ in range(2)] if self.inputs else batches
+        self.batches = [self.put(each) for each in own]
 
     def check(self) -> None:
-        """Call it twice, which makes the parameters of lazy modules. Raises ValueError."""
+        """Call it twice, which makes the parameters of lazy modules. Raises Unfit."""
         with torch.no_grad():  # not inference mode, whose tensors have no gradient later
             first, again = ([out.float().cpu().numpy() for out in self._infer(self.batches[0])] for _ in range(2))
         check_outputs(first, again)
@@ -58,9 +63,6 @@ class Net:
             inductor.reorder_for_peak_memory = False  # else conv gradients of 0: pytorch/pytorch#185509
             compiled = functools.partial(torch.compile, dynamic=False, **COMPILED[self.how.mode])
             self.infer, self.train = compiled(self._infer), compiled(self._train)
-
-    def has_parameters(self) -> bool:
-        return bool(self.parameters)
 
     def forward(self) -> Any:
         with torch.inference_mode():

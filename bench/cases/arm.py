@@ -27,6 +27,7 @@ from bench.cases.parse import (
 from bench.machine import code
 from bench.worker.guest import Guest
 from bench.worker.net_file import read_nets
+from bench.worker.net_name import split_names
 from impls import FRAMEWORKS
 from impls.text import quoted
 
@@ -142,7 +143,8 @@ class Ab:
 
     def recorded(self) -> Sides:
         """The Arms for the Run's header; file names and digests instead of paths, since a Run may be published."""
-        names = [Path(value).name if self.key in ("python", "net") else value for value in self.values]
+        names = [Path(value).name if self.key == "python" else value for value in self.values]
+        names = [f"{guest.source}:{guest.call}" for guest in self.guests] or names
         a, b = [package.digest for package in self.packages] or names
         return Sides(self.key, (a, b), self.identical)
 
@@ -166,7 +168,7 @@ def parse_ab(text: str) -> Ab:
     ``Ab.check`` tests whether the frameworks have both values.
     """
     key, equals, rest = text.partition("=")
-    values = [value.strip() for value in rest.split(",")]
+    values = split_names(rest) if key == "net" else [value.strip() for value in rest.split(",")]
     kind, _, name = key.partition(":")
     if not equals or kind not in KINDS or (kind == "env") == (kind == key):
         keys = join_or([f"{kind}:NAME" if kind == "env" else kind for kind in KINDS])

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench import UsageError
-from bench.cases.parse import MOST_BATCH, MOST_SIZE, parse_choice, parse_count, parse_device
+from bench.cases.parse import MOST_BATCH, MOST_SIZE, parse_choice, parse_count, parse_device, parse_input
 from bench.cases.passes import PASSES
 from impls import FRAMEWORKS
 from impls.text import quoted
@@ -16,6 +16,7 @@ LRNS = ("native", "fast")
 #: equal: every condition pinned, the same in all frameworks; default: the framework's own defaults.
 PRESETS = ("equal", "default")
 LABELS = ("A", "B")  # of the two Arms of an --ab
+OWN_INPUT = "own"  # made by the function ``inputs`` next to a user's model
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -24,7 +25,8 @@ class Case:
 
     ``threads`` and ``size`` are None at their defaults: all usable cores, the Variant's size. ``weights``: digest of
     their file, None if initialized from the seed. ``arm``: side of an --ab. ``guest``: label of a user's net, None for
-    ours. ``foreign``: name of another program's benchmark, whose net is unknown.
+    ours. ``input``: what a user's model takes instead of the Variant's images: random values of a shape, such as
+    ``3x300x300``, or OWN_INPUT. ``foreign``: name of another program's benchmark, whose net is unknown.
     """
 
     variant: str
@@ -44,6 +46,7 @@ class Case:
     lrn: str = LRNS[0]
     preset: str = PRESETS[0]
     guest: str | None = None
+    input: str | None = None
     foreign: str | None = None
 
     @property
@@ -57,6 +60,8 @@ class Case:
             parts.append(f"t{self.threads}")
         if self.size is not None:
             parts.append(f"s{self.size}")
+        if self.input:
+            parts.append(f"input_{self.input}")
         if self.dropout:
             parts.append("dropout")
         if self.seed:
@@ -106,13 +111,18 @@ class Case:
         """Grouping key: Workers of Cases with equal keys take turns. It lacks pass, arm, framework, mode, settings."""
         size = self.net.input_size
         axes = (self.variant, self.device, self.precision, self.batch, size, self.dropout, self.seed)
-        return (*axes, self.weights or "")
+        return (*axes, self.weights or "", self.input or "")
 
     @property
     def net(self) -> Variant:
         if self.foreign:
             return Variant(self.variant, 0, source="another program", note="", layers=())
         return variant_named(self.variant, self.size)
+
+    @property
+    def input_shape(self) -> list[int]:
+        """Shape of one random input of a user's model; empty for all others."""
+        return [] if self.input in (None, OWN_INPUT) else list(map(int, self.input.split("x")))
 
     @property
     def macs(self) -> int:
@@ -137,6 +147,8 @@ def check_cases(cases: list[Case]) -> list[Case]:
         for what in ("mode", "layout", "weights", "guest"):
             if not re.fullmatch(r"[\w.]+" if what == "guest" else r"\w+", word := getattr(case, what) or "_"):
                 raise UsageError(f"{what}: expected a word, found {quoted(word)}")
+        if case.input not in (None, OWN_INPUT):
+            parse_input("input", case.input)
         parse_count("batch", case.batch, MOST_BATCH)
         parse_count("size", 1 if case.size is None else case.size, MOST_SIZE)
         check_size([case.variant], case.size)

@@ -16,6 +16,7 @@ from impls.text import quoted
 
 #: The largest counts. A larger number is a slip, and its bytes or its time would fit no machine.
 MOST_BATCH, MOST_SIZE, MOST_THREADS = 2**16, 2**11, 2**12
+MOST_VALUES = 2**28  # of one input: 1 GiB
 YEAR_S = 31_536_000
 LONGEST_NAME = 200  # bytes; a file system allows 255, of which a Run's time takes 17
 
@@ -121,6 +122,19 @@ def _choices_per_framework(
         if not chosen[name]:
             raise UsageError(f"{name} has no {what} {quoted(text)}: choose {join_or(own)}, or leave {name} out")
     return chosen
+
+
+def parse_input(what: str, text: str) -> str:
+    """The shape of one input of a user's model, ``3x224x224``."""
+    numbers = text.lower().split("x")
+    if not all(re.fullmatch("[0-9]{1,9}", number) for number in numbers):
+        raise UsageError(
+            f"{what}: expected sizes joined by x, without the batch, such as 3x224x224, found {quoted(text)}"
+        )
+    shape = list(map(int, numbers))
+    if not 1 <= math.prod(shape) <= MOST_VALUES:
+        raise UsageError(f"{what}: expected 1 to {MOST_VALUES:,} values, found {quoted(text)}")
+    return "x".join(map(str, shape))
 
 
 def resolve_interpreter(text: str) -> str:

@@ -10,7 +10,7 @@ import impls
 from bench import UsageError
 from bench.cases.arm import CASE_FIELDS, Ab, parse_ab
 from bench.cases.axes import Axes, has_lrn
-from bench.cases.case import PRECISIONS, Case, check_size
+from bench.cases.case import OWN_INPUT, PRECISIONS, Case, check_size
 from bench.cases.parse import parse_choices, parse_layouts, parse_modes
 from bench.cases.passes import PASSES
 from bench.cases.protocol import CLASSIC, Protocol
@@ -25,17 +25,19 @@ from impls.variants import VARIANTS
 from impls.weights import WeightsError, load_all
 
 MOST_ROUNDS = 30  # with --target-ci
+ALONE = "only the models of --net are timed, not our nets, which take other inputs"
 BURN_IN_LATER = 4  # in later Rounds only the first iteration is slow (docs/decisions/0015)
 LEAST_ITERATIONS = 4  # of two mirrored cycles, if a turn has one iteration
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Cases to measure, how, and the settings of their Workers."""
+    """Cases to measure, how, and the settings of their Workers; ``note`` says what a user may not expect of them."""
 
     cases: list[Case]
     protocol: Protocol
     settings: WorkerSettings
+    note: str = ""
 
 
 def plan_run(request: RunRequest) -> Plan:
@@ -47,15 +49,18 @@ def plan_run(request: RunRequest) -> Plan:
     if ab:
         ab.check(frameworks, request.device)
         refuse_with_ab(request, ab)
-    cases = axes_of(request, frameworks, guests).cases()
+    inputs = inputs_of(request, list(guests.values()), ab)
+    alone = not ab and bool(inputs) and inputs.keys() == guests.keys()
+    cases = axes_of(request, frameworks, guests, alone=alone).cases()
     if ab:
         for case in (case for case in cases if ab.key == "lrn" and not has_lrn(case.variant)):
             raise UsageError(f"--ab lrn: {case.variant} has no LRN; choose another --variant")
         cases = ab.cases(cases)
+    cases = [dataclasses.replace(case, input=inputs.get(case.guest or "")) for case in cases]
     weights = read_weights(request.weights, request.variant, request.size)
     if weights:
         cases = [dataclasses.replace(case, weights=weights.sha256[:8]) for case in cases]
-    return Plan(cases, protocol, worker_settings(request, weights, ab, guests))
+    return Plan(cases, protocol, worker_settings(request, weights, ab, guests), ALONE if alone else "")
 
 
 def run_protocol(request: RunRequest) -> Protocol:
@@ -122,6 +127,29 @@ def name_guests(nets: Iterable[NetFile], frameworks: Sequence[str]) -> dict[str,
     return guests
 
 
+def inputs_of(request: RunRequest, guests: Sequence[Guest], ab: Ab | None) -> dict[str, str]:
+    """What users' models take instead of the Variant's images, by label: of --input, or of their own ``inputs``.
+
+    Raises UsageError where --input is for no model, or where two Arms take different inputs.
+    """
+    guests = [*guests, *(ab.guests if ab else ())]
+    if request.input and not guests:
+        raise UsageError("--input: our nets take the images of --variant; expected a model, --net FILE.py:NAME")
+    if request.input and request.size:
+        raise UsageError("--input and --size: give only one of the two")
+    for guest in guests if request.input else ():
+        if guest.inputs:
+            raise UsageError(f"--input: {guest.source} has its own inputs(batch); leave one of them out")
+        if not guest.model:
+            raise UsageError(f"--input: {guest.source}:{guest.call} is a Net, given images of --variant; leave it out")
+    if ab and len({guest.inputs for guest in ab.guests}) > 1:
+        raise UsageError("--ab net: one side has inputs(batch), the other takes images; expected the same on both")
+    inputs = {guest.label: OWN_INPUT if guest.inputs else request.input or "" for guest in guests}
+    if any(inputs.values()) and len(request.variant) > 1:
+        raise UsageError(f"--variant: the inputs of a model depend on none; expected one, found {len(request.variant)}")
+    return {label: own for label, own in inputs.items() if own}
+
+
 def refuse_with_ab(request: RunRequest, ab: Ab) -> None:
     """UsageError for an option that cannot be combined with this --ab."""
     own = ab.key in (*CASE_FIELDS, "threads", "python", "net")
@@ -135,14 +163,21 @@ def refuse_with_ab(request: RunRequest, ab: Ab) -> None:
         raise UsageError("--ab: the classic protocol takes no turns; leave --protocol out")
 
 
-def axes_of(request: RunRequest, frameworks: Sequence[str], guests: Mapping[str, Guest] | None = None) -> Axes:
+def axes_of(
+    request: RunRequest,
+    frameworks: Sequence[str],
+    guests: Mapping[str, Guest] | None = None,
+    *,
+    alone: bool = False,
+) -> Axes:
+    """The axes of our nets and users' ones, or of users' ones ``alone``."""
     guests = guests or {}
     guest_frameworks = [guest.framework for guest in guests.values() if guest.framework not in frameworks]
     usual = (32,) if request.protocol == "classic" else (8,) if "cpu" in request.device else (128,)
     return convert(
         request,
         Axes,
-        ours=frameworks,
+        ours=[] if alone else frameworks,
         guests=[(guest.framework, label) for label, guest in guests.items()],
         modes=parse_modes(frameworks, request.mode, request.device) | parse_modes(guest_frameworks, None),
         layouts=parse_layouts(frameworks, request.layout) | parse_layouts(guest_frameworks, None),

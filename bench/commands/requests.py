@@ -21,6 +21,7 @@ from bench.cases.parse import (
     parse_choices,
     parse_count,
     parse_device,
+    parse_input,
     parse_name,
     parse_path,
     parse_percent,
@@ -155,6 +156,9 @@ class RunRequest(NetOptions):
 
     net: tuple[str, ...] = option(
         "FILE.py:NAME", "a model of your own, or package.module:NAME, timed with ours; see examples/", repeated=True
+    )
+    input: str | None = option(
+        "SHAPE", "random inputs of this shape for the models of --net, which are timed alone: 3x300x300", parse_input
     )
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)

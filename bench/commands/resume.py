@@ -81,8 +81,8 @@ def settings_as_before(run: Run, request: RunRequest) -> WorkerSettings:
     ab = ab_as_before(run, request)
     frameworks = list(dict.fromkeys(case.framework for case in run.cases))
     guests = name_guests(read_nets(request.net), frameworks)
-    hashes = [guest.sha256 for guest in (*guests.values(), *(ab.guests if ab else ()))]
-    if sorted(hashes) != sorted(guest.sha256 for guest in head.guests):
+    given = [(guest.sha256, guest.call) for guest in (*guests.values(), *(ab.guests if ab else ()))]
+    if sorted(given) != sorted((guest.sha256, guest.function) for guest in head.guests):
         files = " ".join(f"--net {guest.file}:{guest.function}" for guest in head.guests) or "no --net"
         raise UsageError(f"--resume: the Run was made with {files}, by their contents; expected the same")
     weights = read_weights(request.weights, [case.variant for case in run.cases], run.cases[0].size)

@@ -20,6 +20,8 @@ def main(request: RunRequest) -> int:
         refuse_others(resume.OPTIONS, "--resume: the Run has its own settings")
         return resume.main(request.resume, request)
     plan = plan_run(request)
+    if plan.note:
+        console.tell(plan.note)
     if request.dry_run:
         return dry_run(plan.cases, plan.protocol, request.as_json)
     preflight(plan.cases, plan.settings)

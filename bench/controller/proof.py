@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.cases import layer_table
 from bench.cases.case import Case
@@ -27,8 +28,18 @@ from bench.worker.replies import (
 from impls import FRAMEWORKS
 
 OVERHEADS = 1000  # empty iterations
+NO_PARAMETERS = "it has no trainable parameters, so no backward pass"
 #: The parity set of a group, computed at the first call.
 Reference = Callable[[], parity.ParitySet]
+
+
+class Proven(NamedTuple):
+    """A Worker that is ready to be timed, the layers that its framework reports, none for a user's net, and by the ids
+    of Cases that it cannot run why."""
+
+    worker: events.Worker
+    reported: list[LayerReport]
+    lacking: dict[str, str]
 
 
 def prove(
@@ -40,13 +51,12 @@ def prove(
     logs: Path,
     *,
     again: bool = False,
-) -> tuple[events.Worker, list[LayerReport]]:
+) -> Proven:
     """Probe precision, build, make the first calls and compare every value with the reference.
 
     ``again`` is for a Worker like one that was proven: its values are compared in timed iterations only, and its
     layers are not described. Numpy's matrix rate is measured in a Run's first Round only. A user's net that does not
-    take our weights is built and called only. Returns the event of a Worker that is ready to be timed, and the layers
-    that its framework reports, none for a user's net. Raises Disagrees if something is not as asked.
+    take our weights is built and called only. Raises Disagrees if something is not as asked.
     """
     began = time.monotonic()
     case, passes, guest, process = cases[0], [case.pass_ for case in cases], settings.guest(cases[0]), worker.process
@@ -55,7 +65,7 @@ def prove(
     errors: dict[str, dict[CheckKind, float]] = {}
     gradients: GradientCount | None = None
     first_ns: dict[str, int] = {}
-    proven = guest is None or guest.takes_weights
+    proven, lacking = guest is None or guest.takes_weights, dict[str, str]()
     needed = methods_called(passes, proven=proven)
     proofs = parity_set.proofs(case.batch, case.precision, gate.precision_shown(case, probes)) if proven else []
     for proof in [] if again else proofs:
@@ -75,6 +85,11 @@ def prove(
     if case.dropout or again or not proven:  # dropout: proven without and timed with it, its results are random
         how = dataclasses.replace(build_of(case), dropout=case.dropout)
         identity = process.ask(build_request(case, parity_set.folder, guest, how, needed))
+        if guest and guest.model and not process.ask(CountParams()):
+            lacking = {case.id: NO_PARAMETERS for case in cases if PASSES[case.pass_].training}
+            cases = [case for case in cases if case.id not in lacking]
+            passes = [case.pass_ for case in cases]
+            gate.refuse("" if cases else NO_PARAMETERS)
         # training first: parameters that a call makes in inference mode have no gradient
         order = passes if proven else sorted(passes, key=lambda name: not PASSES[name].training)
         first_ns = {name: process.ask(CallFirst(PASSES[name].method)) for name in order}
@@ -109,7 +124,7 @@ def prove(
         overhead_p99_ns=overhead_ns[OVERHEADS * 99 // 100],
         proof_s=time.monotonic() - began,
     )
-    return event, reported if guest is None else []
+    return Proven(event, reported if guest is None else [], lacking)
 
 
 def judged_by_numpy(case: Case) -> bool:

@@ -191,7 +191,8 @@ class Round:
                 with self._faults(name, cases_of[name]):
                     self._prove(name, cases_of[name])
         self.budget.end_start()
-        return [self._slot(case) for name in crew if name not in self.dead for case in cases_of[name]]
+        alive = (case for name in crew if name not in self.dead for case in cases_of[name])
+        return [self._slot(case) for case in alive if case.id not in self.failed]
 
     def _launch(self, name: str, case: Case) -> None:
         self.watcher.on_start(case, self.place)
@@ -204,9 +205,12 @@ class Round:
     def _prove(self, name: str, cases: list[Case]) -> None:
         # timed iterations are read in every Round, but with dropout their values are random
         again = name in self.proven and not cases[0].dropout
-        worker, reported = prove(
+        worker, reported, lacking = prove(
             *(self.workers[name], cases, self.place, self.proof(), self.settings, self.logs), again=again
         )
+        for case in cases:
+            if case.id in lacking:
+                self._fail([case], lacking[case.id])
         self.conditions[name] = worker.conditions
         self.journal.add(worker)
         if name not in self.proven:

@@ -141,7 +141,7 @@ class Rounds:
         return [
             events.GuestNet(
                 file=guest.source,  # without its folder, since a Run may be published
-                function=guest.function,
+                function=guest.call,
                 sha256=guest.sha256,
                 label=guest.label,
                 arm=arm,
@@ -153,10 +153,12 @@ class Rounds:
 
     def _proof(self, number: int, cases: list[Case], scratch: Path) -> parity.ParitySet:
         """Compute the parity set of a group, while the first Round's Workers import."""
-        self.watcher.on_reference(cases[0])
+        folder, case = scratch / str(number), cases[0]
+        if case.input:  # models alone, which are compared with nothing
+            return parity.ParitySet(folder, True, (), 1)
+        self.watcher.on_reference(case)
         given = self.settings.given
         weights = given.arrays if given else None
-        folder, case = scratch / str(number), cases[0]
         try:
             made = parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights)
         except OSError as error:

@@ -106,4 +106,5 @@ def build_request(
 
     ``how`` replaces ``build_of(case)``; ``needed`` are methods that a user's net must have.
     """
-    return BuildNet(case.variant, case.size, str(folder), how or build_of(case), guest, list(needed))
+    asked = how or build_of(case), guest, list(needed)
+    return BuildNet(case.variant, case.size, str(folder), *asked, bool(case.input), case.input_shape)

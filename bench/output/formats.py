@@ -27,7 +27,7 @@ from impls.files import open_target
 #: Formats that contain every Case, invalid ones too.
 WHOLE = ("trace", "markdown")
 #: Columns for --benchmark-group-by=param:NAME, and columns that identify a Run.
-PARAMS = "variant framework mode device precision layout lrn preset net batch pass threads size arm".split()
+PARAMS = "variant framework mode device precision layout lrn preset net batch pass threads size input arm".split()
 FACTS = "run_id work_hash conditions_hash protocol_hash flags".split()
 
 

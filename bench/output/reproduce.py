@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.cases.axes import Axes
-from bench.cases.case import LABELS, Case
+from bench.cases.case import LABELS, OWN_INPUT, Case
 from bench.cases.parse import option_name, parse_layouts, parse_modes
 from bench.cases.protocol import Protocol
 from bench.record.run import Run
@@ -41,7 +41,7 @@ def against_itself(run: Run) -> str:
     ab, protocol = run.head.ab, run.protocol
     key, side = "slowdown", "0"
     if ab and ab.key not in ("impls", "python", "slowdown"):  # side B against itself
-        key, side = ab.key, f"{PATH}/{ab.values[1]}" if ab.key == "net" else ab.values[1]
+        key, side = ab.key, _net(ab.values[1]) if ab.key == "net" else ab.values[1]
     words = ["alexnet-bench", "run", "--ab", f"{key}={side},{side}"]
     guests = [] if key == "net" else _nets(run, run.cases)
     words += [*_axes(run, run.cases), *guests, *_surroundings(run)]
@@ -70,6 +70,7 @@ def _axes(run: Run, cases: Sequence[Case]) -> list[str]:
     words = []
     for axis in AXES:
         values = list(dict.fromkeys(_value(case, axis) for case in cases))
+        values = [value for value in values if axis != "input" or value not in (None, OWN_INPUT)]
         if axis in implied or (axis in OPTIONAL_AXES and _all_default(cases, axis)):
             continue
         words += ["--dropout"] if axis == "dropout" else [f"--{axis}", ",".join(map(str, values))]
@@ -86,23 +87,28 @@ def _all_default(cases: Sequence[Case], axis: str) -> bool:
     """Whether all Cases have the default of an axis."""
     if axis in ("mode", "layout"):
         return all(_value(case, axis) == getattr(FRAMEWORKS[case.framework], f"{axis}s")[0] for case in cases)
-    return all(_value(case, axis) == DEFAULTS.get(axis) for case in cases)
+    return all(_value(case, axis) in (DEFAULTS.get(axis), OWN_INPUT) for case in cases)
 
 
 def _sides(run: Run, cases: Sequence[Case]) -> list[str]:
     """The --ab, or the users' nets."""
     if not (ab := run.head.ab):
         return _nets(run, cases)
-    prefix = f"{PATH}/" if ab.key in ("impls", "python", "net") else ""
-    return ["--ab", f"{ab.key}={','.join(prefix + value for value in ab.values)}"]
+    prefix = f"{PATH}/" if ab.key in ("impls", "python") else ""
+    sides = [_net(value) if ab.key == "net" else prefix + value for value in ab.values]
+    return ["--ab", f"{ab.key}={','.join(sides)}"]
 
 
 def _nets(run: Run, cases: Sequence[Case]) -> list[str]:
     """--net for the users' nets among these Cases."""
     labels = {case.guest for case in cases}
     guests = [guest for guest in run.head.guests if guest.label in labels]
-    paths = [guest.file if not guest.file.endswith(".py") else f"{PATH}/{guest.file}" for guest in guests]
-    return [word for guest, path in zip(guests, paths, strict=True) for word in ("--net", f"{path}:{guest.function}")]
+    return [word for guest in guests for word in ("--net", _net(f"{guest.file}:{guest.function}"))]
+
+
+def _net(text: str) -> str:
+    """A user's net as ``--net`` takes it: a file after its folder, a module of a package as it is."""
+    return f"{PATH}/{text}" if text.partition(":")[0].endswith(".py") else text
 
 
 def _surroundings(run: Run) -> list[str]:

@@ -148,8 +148,9 @@ def title_of(run: Run, cases: Sequence[Case], rows: Rows, varying: Sequence[str]
     if "threads" not in varying:
         device = f"{device} ({threads})" if device else threads
     parts = {
-        "variant": case.variant,
-        "size": f"{rows[case.id]['size']} px",
+        "variant": "" if case.input else case.variant,
+        "size": "" if case.input else f"{rows[case.id]['size']} px",
+        "input": case.input and f"input {case.input}",
         "batch": f"batch {case.batch}",
         "": device,
         "precision": case.precision,

@@ -55,6 +55,8 @@ def no_ratio(run: Run, rows: Rows, pairs: Sequence[Pair]) -> str:
         return f"No ratio: {'; '.join(dict.fromkeys(pair.reason for pair in pairs))}."
     if not any(row["valid"] for row in rows.values()):
         return "No ratio: there is nothing to compare."
+    if all(case.input for case in run.cases):
+        return f"No ratio: {label_of(run.cases[0])} is alone. A second --net, or --ab net=A,B, gives one."
     return "No ratio: there is one framework, in one mode. A second --framework or --mode, or an --ab, gives one."
 
 
@@ -102,7 +104,7 @@ def _peaks(rows: Rows) -> str:
 def _turning_batches(run: Run, rows: Rows) -> Iterator[str]:
     """With several batches: from which batch on a net is compute-bound."""
     seen: dict[tuple[Variant, str, str, str], set[int]] = {}
-    for case in run.cases:
+    for case in (case for case in run.cases if not case.input):
         seen.setdefault((case.net, case.pass_, case.precision, case.device), set()).add(case.batch)
     for (net, pass_, precision, device), batches in seen.items():
         alike = [case for case in run.cases if (case.net, case.precision, case.device) == (net, precision, device)]

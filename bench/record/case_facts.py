@@ -55,7 +55,7 @@ class CaseFacts:
     def params(self) -> int | None:
         """Trainable values; of a net that is not proven, those that were counted (earlier Runs have the variant's)."""
         if self.case.foreign or not self.worker:
-            return None if self.case.foreign else self.case.net.params
+            return None if self.case.foreign or self.case.input else self.case.net.params
         return self.worker.identity.params if self.macs is not None or self.worker.identity.macs is None else None
 
     def per_ns(self, amount: float, scale: float = 1.0) -> float | None:

@@ -59,7 +59,7 @@ def ceiling_of(run: Recording, case: Case) -> Ceiling:
 
 def counted_macs(run: Recording, case: Case) -> int | None:
     """Multiply-adds per image in this Pass; None for a net that is not proven, which may be another."""
-    return None if case.foreign or not all(worker.proven for worker in run.workers(case)) else case.macs
+    return None if case.foreign or case.input or not all(worker.proven for worker in run.workers(case)) else case.macs
 
 
 def peak_fraction(run: Recording, case: Case, summary: descriptive.Summary) -> float | None:

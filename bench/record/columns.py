@@ -119,6 +119,7 @@ PARITY = "relative L2 error against float64, worst array of its Workers and read
 READINGS = "timed iterations of which the values were read: compared with float64, or only required to be finite"
 PROBED = "what a probe found them to run in: fp32, tf32, bf16 or unknown"
 OVERHEAD = "added to an iteration by the harness: median and 99th percentile of 1,000 that do nothing; never subtracted"
+INPUT = "what a user's model takes instead of images: random values of this shape, or own (its `inputs`); then no size"
 USERS_NET = "whose net it is: the name of a user's own (`--net`), empty for ours"
 STEADY_AT = "per Round, the burn-in iteration after which times were steady; - if not by the cap, or not checked"
 WITHIN = "stddev of samples about their own Round's mean, pooled over Rounds"
@@ -149,7 +150,8 @@ COLUMNS: Sequence[Column] = (
     Column("batch", int, AXES, lambda facts: facts.case.batch or None),
     Column("pass", str, AXES, lambda facts: facts.case.pass_),
     Column("threads", int, AXES, lambda facts: facts.threads),
-    Column("size", int, AXES, lambda facts: facts.case.net.input_size or None),
+    Column("size", int, AXES, lambda facts: None if facts.case.input else facts.case.net.input_size or None),
+    Column("input", str, INPUT, lambda facts: facts.case.input),
     Column("rounds", int, DONE, lambda facts: len(facts.run.samples_by_round(facts.case)), "Rounds"),
     Column(
         *("rounds_disturbed", int, DONE),

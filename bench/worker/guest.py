@@ -5,25 +5,26 @@ A Worker imports FILE; the controller only parses it (net_file.py). Standard lib
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import functools
-import hashlib
-import importlib.util
+import importlib
 import math
+import operator
 import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import impls
+from bench.worker import net_name, source
 
-if TYPE_CHECKING:  # they import numpy
+if TYPE_CHECKING:
+    import numpy as np
+
     from impls.net import Build
     from impls.variants import Variant
     from impls.weights import Weights
@@ -47,11 +48,13 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class Guest:
-    """A net from a user's file: ``path`` is absolute, ``sha256`` covers FILE only, not its imports.
+    """A net from a user's file: ``path`` is absolute, ``sha256`` covers FILE or the package, not what it imports.
 
     It runs in a Worker of ``framework``, ``null`` for one without a framework. With ``takes_weights`` it accepts our
     weights and is proven; else it is timed and reported as unproven. ``model``: it is, or returns, a model of its
-    framework instead of a Net. ``module``: the dotted name by which it is imported, empty for a file.
+    framework instead of a Net. ``module``: the dotted name by which it is imported, empty for a file. ``arguments``:
+    those that FUNCTION is called with, ``(weights=None)``. ``inputs``: its file has a function of that name, which
+    makes what it takes.
     """
 
     path: str
@@ -61,6 +64,13 @@ class Guest:
     takes_weights: bool
     model: bool = False
     module: str = ""
+    arguments: str = ""
+    inputs: bool = False
+
+    @property
+    def call(self) -> str:
+        """NAME as in --net, with its arguments."""
+        return self.function + self.arguments
 
     @property
     def source(self) -> str:
@@ -71,19 +81,27 @@ class Guest:
     def label(self) -> str:
         """Its name in ids: ``file`` or ``file.function``, unless that is ``build``; letters, digits, _ and . only."""
         stem = self.module or Path(self.path).stem
-        return re.sub(r"[^\w.]+", "_", stem if self.function == "build" else f"{stem}.{self.function}")
+        name = stem if self.call == "build" else f"{stem}.{self.call}"
+        label = re.sub(r"[^\w.]+", "_", name)
+        return label.rstrip("_") if self.arguments else label
 
 
 def build(
-    net: Guest, variant: Variant, weights: Weights, how: Build, needed: Sequence[str] = ("load", "wait")
+    net: Guest,
+    variant: Variant,
+    weights: Weights,
+    how: Build,
+    needed: Sequence[str] = ("load", "wait"),
+    input_shape: Sequence[int] = (),
 ) -> Filled:
     """Call FUNCTION of the user's file, in a Worker of its framework, with ``weights`` if it takes them.
 
+    A model takes random values of ``input_shape``, if given, instead of images.
     Raises NotANet if the file cannot be imported, the result lacks a ``needed`` method, or Keras runs on another
     framework; RuntimeError if the file has changed.
     """
     name = net.source
-    if net.sha256 != (found := digest(Path(net.path).read_bytes())):
+    if net.sha256 != (found := source.digest(Path(net.path), net.module)):
         raise RuntimeError(f"{name} has changed since the Run began: expected sha256 {net.sha256}, found {found}")
     if net.framework in impls.PEERS:
         os.environ["KERAS_BACKEND"] = net.framework
@@ -93,15 +111,15 @@ def build(
             raise NotANet(f"{name}: {fault}")
 
     try:
-        module = _package_module(net) if net.module else _imported(net.path)
-        make = getattr(module, net.function)
+        module = source.module_of_package(net.module, net.path) if net.module else source.imported(net.path)
+        make = operator.attrgetter(net.function)(module)
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:
         raise NotANet(f"{name}: {_keras_fault(net.framework) or _told('its import', error, net.path)}") from error
     refuse_keras()  # before FUNCTION fails for it
     if net.model:
-        return Filled(_net_of(net, module, variant, how, needed), how)
+        return Filled(_net_of(net, make, module, variant, how, input_shape), how)
     try:
         made = make(variant, weights, how) if net.takes_weights else make(variant, how)
     except ValueError as error:  # it does not have this net or mode
@@ -117,48 +135,84 @@ def build(
     return Filled(made, how)
 
 
-def _net_of(net: Guest, module: ModuleType, variant: Variant, how: Build, needed: Sequence[str]) -> Any:
-    """The Net of a user's model: NAME, or what NAME returns, with ``loss`` and ``inputs`` of the same module."""
+def _net_of(
+    net: Guest, model: Any, module: ModuleType, variant: Variant, how: Build, input_shape: Sequence[int]
+) -> Any:
+    """The Net of a user's model or of what it returns, with ``loss`` and ``inputs`` of the same module."""
     from impls.net import resident_batches
+    from impls.outputs import Unfit
 
     models = importlib.import_module(impls.FRAMEWORKS[net.framework].models)
-    model, who = getattr(module, net.function), f"{net.source}:{net.function}"
+    who = f"{net.source}:{net.call}"
     try:
-        if not models.accepts(model) and callable(model):
+        if net.arguments or (not models.accepts(model) and callable(model)):
+            places, named = net_name.values(net.arguments)
             with models.creating(how):
-                model = model()
+                model = models.make(model, places, named)
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:
-        raise NotANet(f"{net.source}: {_told(net.function, error, net.path)}") from error
+        raise NotANet(f"{net.source}: {_told(net.call, error, net.path)}") from error
     if not models.accepts(model):
         raise NotANet(
             f"{who} is no model: expected {models.WANTED}, or a function that returns one, found {_kind(model)}"
         )
     own = {} if net.module else vars(module)  # a package's functions of these names are not for us
-    batches = resident_batches(how, variant.input_size, variant.channels)
+    loss, inputs = (_function(own, name, net.source) for name in ("loss", "inputs"))
+    given = f"a batch of {how.batch} images of {variant.input_size} pixels"
+    if input_shape:
+        inputs, given = random_inputs(input_shape, how), f"{how.batch} inputs of {'x'.join(map(str, input_shape))}"
+    elif inputs:
+        given = "inputs"
     try:
-        made = models.Net(model, own.get("loss"), own.get("inputs"), how)
-        made.load(batches)
+        made = models.Net(model, loss, inputs, how)
+        made.load([] if inputs else resident_batches(how, variant.input_size, variant.channels))
         made.check()
-    except ValueError as error:
-        raise NotANet(f"{who}: {_first_line(error)}") from error
+    except Unfit as error:
+        raise NotANet(f"{who}: {error}") from error
     except Exception as error:
-        if ran_out_of_memory(error):
-            raise
-        given = "inputs" if "inputs" in own else f"a batch of {how.batch} images of {variant.input_size} pixels"
-        raise NotANet(f"{who} called with {given} ended by {type(error).__name__}: {_first_line(error)}") from error
-    if "forward_backward" in needed and not made.has_parameters():
-        raise NotANet(f"{who} has no trainable parameters, so no backward pass: expected --pass forward")
+        raise refused(net, f"called with {given}", error) from error
     return made
 
 
+def _function(own: Mapping[str, Any], name: str, file: str) -> Callable[..., Any] | None:
+    if name in own and not callable(own[name]):
+        raise NotANet(f"{file}: {name} is {_kind(own[name])}: expected a function, or another name")
+    return own.get(name)
+
+
+def random_inputs(shape: Sequence[int], how: Build) -> Callable[[int], np.ndarray]:
+    """A function of the batch that returns N(0, 1) float32 of shape (batch, *shape), other values at each call."""
+    import numpy as np
+
+    rng = np.random.Generator(np.random.PCG64([how.seed]))
+
+    def inputs(batch: int) -> np.ndarray:
+        if how.layout == "channels_last" and len(shape) == 3:  # of which torch keeps the strides
+            channels, *pixels = shape
+            return rng.standard_normal((batch, *pixels, channels), dtype=np.float32).transpose(0, 3, 1, 2)
+        return rng.standard_normal((batch, *shape), dtype=np.float32)
+
+    return inputs
+
+
+def refused(net: Guest, given: str, error: Exception) -> Exception:
+    """The error of a model that was called as ``given``, in one line; lack of memory as it is."""
+    if ran_out_of_memory(error):
+        return error
+    return NotANet(f"{net.source}:{net.call} {given} ended by {type(error).__name__}: {_first_line(error)}")
+
+
 def _kind(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     return "None" if value is None else _a(type(value).__name__)
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "")
+    """The first line that says something: Keras's first one does not, and the rest is for a terminal."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()]
+    return next((line for line in lines if line and not line.startswith("Exception encountered when calling")), "")
 
 
 class Filled:
@@ -189,53 +243,6 @@ class Filled:
         return getattr(self.net, name)
 
 
-@functools.cache
-def _imported(path: str) -> ModuleType:
-    """Import the file, once per process; it can import modules next to it, as with `python FILE.py`."""
-    folder, name = os.path.dirname(path), f"guest_{Path(path).stem}"
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    sys.argv[:] = [path]  # not the Worker's arguments, which argparse in the file would refuse
-    levels = [node.level for node in ast.walk(ast.parse(Path(path).read_bytes())) if isinstance(node, ast.ImportFrom)]
-    if deepest := max(levels, default=0):
-        name = f"{_package(path, deepest)}.{name}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and torch.compile look it up there
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _package_module(net: Guest) -> ModuleType:
-    """Import a module of a package, which may be in the folder where the command was started."""
-    if importlib.util.find_spec(net.module.partition(".")[0]) is None:
-        levels = net.module.count(".") + (Path(net.path).name == "__init__.py")
-        sys.path.append(str(Path(net.path).parents[levels]))
-    sys.argv[:] = [net.path]
-    return importlib.import_module(net.module)
-
-
-def _package(path: str, levels: int) -> str:
-    """Make a package of each folder that the file's relative imports reach; return the name of the innermost."""
-    name = ""
-    for folder in [*Path(path).parents][:levels][::-1]:
-        name = f"{name}.folder" if name else "guest_folder"
-        init, inside = folder / "__init__.py", [str(folder)]
-        spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=inside)
-        assert spec is not None
-        sys.modules[name] = package = importlib.util.module_from_spec(spec)
-        if init.exists():
-            assert spec.loader is not None
-            spec.loader.exec_module(package)
-    return name
-
-
 def _keras_fault(framework: str) -> str:
     """Keras on another framework than its Worker's, or asked for one by then; empty where Keras is not imported."""
     keras, asked = sys.modules.get("keras"), os.environ.get("KERAS_BACKEND")
@@ -249,7 +256,12 @@ def _keras_fault(framework: str) -> str:
 def _told(what: str, error: BaseException, path: str) -> str:
     """An error in a sentence, with the last line of the file that it passed through."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-    return f"{what} ended by {type(error).__name__}: {error}" + (f" (line {lines[-1]})" if lines else "")
+    told = f"{what} ended by {type(error).__name__}: {_first_line(error)}" + (f" (line {lines[-1]})" if lines else "")
+    if isinstance(error, SystemExit):  # as of argparse
+        return f"{told}; expected code that needs no arguments of a command line"
+    if isinstance(error, TypeError) and "missing" in str(error):
+        return f"{told}; give them as NAME(...)"
+    return told
 
 
 def params_of(net: Filled) -> int | None:
@@ -279,10 +291,6 @@ def _add_sizes(value: Any, sizes: dict[int, int]) -> None:
     elif isinstance(value, list | tuple | dict):
         for each in value.values() if isinstance(value, dict) else value:
             _add_sizes(each, sizes)
-
-
-def digest(source: bytes) -> str:
-    return hashlib.sha256(source).hexdigest()
 
 
 def _a(noun: str) -> str:

@@ -80,9 +80,10 @@ class Worker:
         self.release()
         self.variant, self.how = variant_named(request.variant, request.size), request.how
         self.folder, net = Path(request.folder), request.guest
-        weights = self.weights = map_shared(self.folder / "weights")
+        self.own_input, self.guest = request.own_input, request.guest
+        weights = self.weights = {} if self.own_input else map_shared(self.folder / "weights")
         if net:
-            self.net = guest.build(net, self.variant, weights, self.how, request.needed)
+            self.net = guest.build(net, self.variant, weights, self.how, request.needed, request.input_shape)
         else:
             self.net = self.adapter.build(self.variant, weights, self.how)
         self.load("reference")
@@ -157,7 +158,12 @@ class Worker:
         return guest.params_of(self.net)
 
     def first_call(self, request: messages.CallFirst) -> int:
-        _, (ns,) = measure(getattr(self.net, request.method), self.net.wait, 1)
+        try:
+            _, (ns,) = measure(getattr(self.net, request.method), self.net.wait, 1)
+        except Exception as error:
+            if self.guest and self.guest.model:  # its fault, such as a loss that needs a target
+                raise guest.refused(self.guest, f"in {request.method}", error) from error
+            raise
         return ns
 
     def verify(self, request: messages.Verify) -> replies.Verified:
@@ -174,11 +180,10 @@ class Worker:
         return replies.Verified(checks, count)
 
     def load(self, target: str) -> None:
-        """Load the parity set's batches, or without a parity set random ones."""
-        self.prover = Prover(
-            self.net, functools.partial(compose, self.variant, self.weights, self.folder, target, self.how.batch)
-        )
-        if (self.folder / target).is_dir():
+        """Load the parity set's batches, without a parity set random ones, or have a model make its own."""
+        composed = functools.partial(compose, self.variant, self.weights, self.folder, target, self.how.batch)
+        self.prover = Prover(self.net, (lambda seed: []) if self.own_input else composed)
+        if self.own_input or (self.folder / target).is_dir():
             self.prover.load(self.how.seed)
         else:
             self.net.load(resident_batches(self.how, self.variant.input_size, self.variant.channels))

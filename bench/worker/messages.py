@@ -56,7 +56,11 @@ class Configure(Request[Ready], do="configure"):
 
 @dataclass(frozen=True)
 class BuildNet(Request[Identity], do="build"):
-    """Build a variant, or the user's ``guest`` with the methods ``needed``, from the weights in ``folder``."""
+    """Build a variant, or the user's ``guest`` with the methods ``needed``, from the weights in ``folder``.
+
+    ``own_input``: it takes none of the variant's images but makes its own, random ones of ``input_shape`` if that is
+    given; the folder is then empty.
+    """
 
     variant: str
     size: int | None
@@ -64,6 +68,8 @@ class BuildNet(Request[Identity], do="build"):
     how: Build
     guest: Guest | None = None
     needed: list[str] = field(default_factory=list)
+    own_input: bool = False
+    input_shape: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

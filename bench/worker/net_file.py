@@ -10,24 +10,27 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
 import impls
 from bench import UsageError
-from bench.worker.guest import Guest, digest
+from bench.worker.guest import Guest
+from bench.worker.net_name import parse_net_name
+from bench.worker.source import digest
 
 PROVEN, UNPROVEN = ("variant", "weights", "how"), ("variant", "how")  # parameters that FUNCTION may have, in order
 KERAS = ("keras", "keras_cv", "keras_hub", "keras_nlp")  # packages that run on the framework of KERAS_BACKEND
 BACKEND = "KERAS_BACKEND"
+RNGS = "rngs"  # the argument of flax.nnx's modules that they are given
 
 
 @dataclass(frozen=True)
 class NetFile:
     """NAME in a user's file, and what the file imports anywhere: ``frameworks``, and whether ``keras``.
 
-    ``backends`` are those that it sets for Keras.
+    ``backends`` are those that it sets for Keras; the other fields are those of a Guest.
     """
 
     path: str
@@ -39,6 +42,8 @@ class NetFile:
     backends: frozenset[str]
     model: bool
     module: str
+    arguments: str
+    inputs: bool
 
     def guest(self, frameworks: Sequence[str] = ()) -> Guest:
         """The Guest, in a Worker of the framework that the file imports or sets as Keras's backend.
@@ -68,7 +73,8 @@ class NetFile:
                 "name it with --framework"
             )
         given = self.path, self.function, framework, self.sha256, self.takes_weights
-        return Guest(*given, model=self.model, module=self.module)
+        more = self.model, self.module, self.arguments, self.model and self.inputs
+        return Guest(*given, *more)
 
     @staticmethod
     def _default_backend(name: str) -> str:
@@ -93,25 +99,23 @@ def read_nets(texts: Sequence[str]) -> list[NetFile]:
 
     Raises UsageError where one cannot be a net.
     """
-    trees: dict[Path, tuple[str, ast.Module]] = {}
+    trees: dict[tuple[Path, str], tuple[str, ast.Module]] = {}
     nets = []
-    for text in texts:
-        file, colon, name = text.rpartition(":")
-        module = "" if file.endswith(".py") else file
-        if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".") if module):
-            raise UsageError(f"--net: expected FILE.py:NAME or package.module:NAME, found {text!r}")
+    for written in texts:
+        file, module, name, arguments = astuple(parse_net_name(written))
         path = _located(module) if module else Path(os.path.abspath(os.path.expanduser(file)))
-        source = module or path.name
-        if path not in trees:
+        shown = module or path.name
+        if (path, module) not in trees:
             try:
                 content = path.read_bytes()
+                trees[path, module] = digest(path, module, content), _tree(content, shown)
             except OSError as error:
                 raise UsageError(f"--net: cannot read {file!r}: {error.strerror or error}; check its path") from error
-            trees[path] = digest(content), _tree(content, source)
-        sha256, tree = trees[path]
-        takes_weights, model = _call_of(tree, source, name, bool(module))
-        known = _frameworks(tree, source, module)
-        nets.append(NetFile(str(path), name, sha256, takes_weights, *known, model, module))
+        sha256, tree = trees[path, module]
+        takes_weights, model = _call_of(tree, shown, name, package=bool(module), arguments=arguments)
+        known = _frameworks(tree, shown, module)
+        inputs = not module and "inputs" in _module_names(tree.body)
+        nets.append(NetFile(str(path), name, sha256, takes_weights, *known, model, module, arguments, inputs))
     return nets
 
 
@@ -122,9 +126,8 @@ def _located(module: str) -> Path:
     spec = importlib.util.find_spec(top) or PathFinder.find_spec(top, here)
     if spec is None:
         raise UsageError(f"--net: package {top!r} is not installed: install it with pip, or name a FILE.py")
-    for depth, _ in enumerate(rest, 2):
-        name = ".".join([top, *rest][:depth])
-        spec = spec and PathFinder.find_spec(name, spec.submodule_search_locations or [])
+    for part in rest:  # by its last name alone, since the package is not imported
+        spec = spec and PathFinder.find_spec(part, list(spec.submodule_search_locations or []))
     if spec is None or not (spec.origin or "").endswith(".py"):
         raise UsageError(f"--net: package {top!r} has no module {module!r} in Python; check its name")
     return Path(str(spec.origin))
@@ -142,12 +145,16 @@ def _tree(source: bytes, name: str) -> ast.Module:
         raise UsageError(f"--net: {name}: expected Python, found {error or 'too deep a nesting'}") from None
 
 
-def _call_of(tree: ast.Module, source: str, name: str, package: bool) -> tuple[bool, bool]:
+def _call_of(tree: ast.Module, source: str, name: str, *, package: bool, arguments: str) -> tuple[bool, bool]:
     """Whether NAME takes weights, and whether it is a model or returns one, by its parameters' names.
 
-    What the file does not tell is a model, which the Worker checks. Raises UsageError for other parameters.
+    What the file does not tell is a model, which the Worker checks, and so is what is given arguments. Raises
+    UsageError for other parameters.
     """
     callables = dict(_callables(tree))
+    name, _, attribute = name.partition(".")
+    if attribute and name in callables:
+        return False, True
     if name not in callables:
         if package or name in _bound_names(tree):
             return False, True
@@ -155,23 +162,27 @@ def _call_of(tree: ast.Module, source: str, name: str, package: bool) -> tuple[b
         has = ", ".join(node.name for node in tree.body if isinstance(node, kinds)) or "no function and no class"
         raise UsageError(f"--net: {source} has no {name!r}: it has {has}")
     args = _parameters(callables[name], callables)
-    if args is None:
+    if args is None or arguments:
         return False, True
     names = [arg.arg for arg in args.posonlyargs + args.args]
-    required = len(names) - len(args.defaults)
+    required = len(names) - len(args.defaults) - names.count(RNGS)
     call = PROVEN if "weights" in names else UNPROVEN
-    keywords = [arg.arg for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default is None]
+    keywords = [
+        arg.arg
+        for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True)
+        if default is None and arg.arg != RNGS
+    ]
     if tuple(names[: len(call)]) == call and required <= len(call) and not keywords:
         return call is PROVEN, False
     if (not required and not keywords) or getattr(callables[name], "decorator_list", None):  # such as tf.function
         return False, True
     raise UsageError(
         f"--net: {source}:{name}: expected parameters ({', '.join(PROVEN)}) or ({', '.join(UNPROVEN)}), or none "
-        f"for a model, found ({ast.unparse(args)})"
+        f"for a model, found ({ast.unparse(args)}); a model's are given as {name}(...)"
     )
 
 
-def _bound_names(tree: ast.Module) -> set[str]:
+def _bound_names(tree: ast.AST) -> set[str]:
     """Names that a file binds by an import or an assignment anywhere."""
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return names | {
@@ -180,6 +191,23 @@ def _bound_names(tree: ast.Module) -> set[str]:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
+
+
+def _module_names(body: Sequence[ast.stmt]) -> set[str]:
+    """Names that a module binds at its top level, within ``if``, ``try`` and the like too."""
+    names: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+            continue
+        names |= (
+            _bound_names(node) if not isinstance(node, ast.If | ast.Try | ast.With | ast.For | ast.While) else set()
+        )
+        for part in ("body", "orelse", "finalbody"):
+            names |= _module_names(getattr(node, part, []))
+        for handler in getattr(node, "handlers", []):
+            names |= _module_names(handler.body)
+    return names
 
 
 def _callables(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:

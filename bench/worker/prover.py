@@ -51,7 +51,10 @@ class Values:
 
 
 class Prover:
-    """Proves one Net with two batches of a parity set, which it loads; ``composed`` makes those of a seed."""
+    """Proves one Net with two batches of a parity set, which it loads; ``composed`` makes those of a seed.
+
+    A model that makes its own inputs has none, and is loaded without.
+    """
 
     def __init__(self, net: Any, composed: Callable[[int], list[ParityBatch]]):
         self.net, self.composed = net, composed
@@ -61,7 +64,7 @@ class Prover:
         """Load the batches of a seed."""
         self.batches = self.composed(seed)
         pair = [batch.images() for batch in self.batches]
-        self.net.load(pair if len(pair) == 2 else pair * 2)
+        self.net.load(pair * 2 if len(pair) == 1 else pair)
 
     def read(self, output: Output, handles: Any, *, whole: bool = False) -> Values:
         """Read handles of a pass; unless ``whole``, gradients may be views in the Net's own layout."""

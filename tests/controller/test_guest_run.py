@@ -1,8 +1,13 @@
 """Users' nets and ours in one Run: proven, timed, compared, or refused in one line."""
 
+import dataclasses
+
 import pytest
 from command import NULL, Inline
 
+from bench import UsageError
+from bench.commands import resume
+from bench.commands.requests import RunRequest
 from bench.record.run import Run
 
 pytestmark = pytest.mark.process
@@ -148,3 +153,45 @@ def test_a_net_that_is_not_there_is_one_line_before_anything_is_made(tmp_path):
         finished = Inline(tmp_path)("run", *NULL, "--net", net)
         assert (finished.code, finished.out, finished.err) == (2, "", f"alexnet-bench: --net: {says}\n")
         assert not finished.results.exists()
+
+
+MODEL = "from torch import nn\ndef pool(size): return nn.AdaptiveAvgPool2d(size)\n"
+SHORT = ("--variant", "half_width", "--batch", "2", "--rounds", "1", "--iterations", "4", "--no-gate", "--burn-in", "1")
+
+
+@pytest.fixture(scope="module")
+def model_run(tmp_path_factory):
+    """A Run of a model that has an input of its own, and no parameters."""
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "mine.py").write_text(MODEL)
+    return Inline(folder)("run", *SHORT, "--net", f"{folder}/mine.py:pool(size=7)", "--input", "3x300x200")
+
+
+def test_a_model_with_an_input_of_its_own_is_timed_alone(model_run):
+    rows = Run(model_run.folder).rows()
+    says = "alexnet-bench: only the models of --net are timed, not our nets, which take other inputs\n"
+    assert says in model_run.err
+    assert "input 3x300x200, batch 2, cpu" in model_run.out
+    assert "No ratio: mine.pool_size_7 is alone. A second --net, or --ab net=A,B, gives one." in model_run.out
+    assert [row["net"] for row in rows] == ["mine.pool_size_7"] * 2
+    assert {(row["input"], row["size"], row["macs"], row["params"]) for row in rows} == {
+        ("3x300x200", None, None, None)
+    }
+    assert model_run.of("parity") == []
+
+
+def test_a_model_without_parameters_fails_in_the_backward_pass_only(model_run):
+    reasons = {row["pass"]: row["invalid_reason"] for row in Run(model_run.folder).rows()}
+    assert reasons == {"forward": "", "forward_backward": "it has no trainable parameters, so no backward pass"}
+    assert model_run.code == 1
+    assert model_run.of("fault") == []
+
+
+def test_a_model_is_resumed_with_its_arguments_only(model_run):
+    file = model_run.results.parent / "mine.py"
+    request = RunRequest(net=(f"{file}:pool(size=8)",))
+    with pytest.raises(UsageError, match=r"made with --net mine.py:pool\(size=7\), by their contents"):
+        resume.settings_as_before(Run(model_run.folder), request)
+    same = dataclasses.replace(request, net=(f"{file}:pool( size=7 )",))
+    assert resume.settings_as_before(Run(model_run.folder), same).guests.keys() == {"mine.pool_size_7"}

@@ -84,7 +84,10 @@ class TestBuilding:
         ("line", "told"),
         [
             ("1 / 0", "ZeroDivisionError: division by zero (line 2)"),
-            ("raise SystemExit(2)", "SystemExit: 2 (line 2)"),
+            (
+                "raise SystemExit(2)",
+                "SystemExit: 2 (line 2); expected code that needs no arguments of a command line",
+            ),
             ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package' (line 2)"),
         ],
     )

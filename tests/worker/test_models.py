@@ -56,21 +56,27 @@ def read(tmp_path):
 def made(read, monkeypatch):
     """The Net that a Worker of its framework makes of it, with two images loaded."""
 
-    def made(text, name="build", needed=("forward", "forward_backward")):
+    def made(text, name="build", precision="fp32", input_shape=()):
         guest = read(text, name)
         monkeypatch.setenv("KERAS_BACKEND", guest.framework)
         if guest.framework != "tensorflow":  # which has imported Keras here
             monkeypatch.delitem(sys.modules, "keras", raising=False)
         pytest.importorskip(guest.framework)
         mode, layout = HOW[guest.framework]
-        how = Build(2, "cpu", "fp32", mode, layout)
-        return build(guest, VARIANTS["half_width"].resized(67), {}, how, needed)
+        how = Build(2, "cpu", precision, mode, layout)
+        return build(guest, VARIANTS["half_width"].resized(67), {}, how, input_shape=input_shape)
 
     return made
 
 
 def values(handles):
     return [np.asarray(getattr(each, "detach", lambda each=each: each)()) for each in handles]
+
+
+def floats(handle):
+    """A tensor of any framework and precision in float32."""
+    array = handle.detach().float() if hasattr(handle, "detach") else handle
+    return np.asarray(array).astype(np.float32)
 
 
 class TestReading:
@@ -197,6 +203,127 @@ def loss(outputs):
         net = made(f"{text}    return tf.reduce_mean(images, (1, 2)) @ w")
         assert [each.shape for each in values(net.forward_backward())] == [(), (3, 2)]
 
+    @pytest.mark.parametrize(
+        ("text", "shape"), [(TORCH, (3, 40, 30)), (TENSORFLOW, (40, 30, 3)), (JAX, (40, 30, 3))], ids=list(HOW)
+    )
+    def test_an_input_of_another_shape_is_in_the_frameworks_own_order(self, made, text, shape):
+        net = made(text, input_shape=shape)
+        batches = [np.asarray(each[0][0]) for each in net.batches]
+        assert [each.shape for each in batches] == [(2, *shape)] * 2
+        assert all(abs(each.mean()) < 0.1 < 0.9 < each.std() < 1.1 for each in batches)
+        net.load([])  # as for a reading of images that the Net has not seen
+        again = [np.asarray(each[0][0]) for each in net.batches]
+        assert len({each.flat[0] for each in (*batches, *again)}) == 4
+
+    def test_a_random_image_is_in_the_layout_asked_for(self, made):
+        (image,), _ = made(TORCH, input_shape=(3, 40, 30)).batches[0]
+        assert image.is_contiguous(memory_format=importlib.import_module("torch").channels_last)
+
+    @pytest.mark.parametrize("text", [TORCH, TENSORFLOW, JAX], ids=list(HOW))
+    def test_bf16_keeps_parameters_and_gradients_in_float32(self, made, text):
+        net = made(text, precision="bf16")
+        (output,) = net.forward()
+        net.forward()
+        loss, *gradients = net.forward_backward()
+        assert "bfloat16" in str(output.dtype)
+        assert all("float32" in str(each.dtype) for each in gradients)
+        assert float(loss) == pytest.approx(0.5 * np.sum(np.square(floats(output))), rel=1e-2)
+
+    def test_a_keras_model_that_was_made_in_float32_is_not_timed_as_bf16(self, made):
+        with pytest.raises(
+            NotANet, match="it does not compute in bf16, for which Keras's policy mixed_bfloat16 is set"
+        ):
+            made(f"{TENSORFLOW}\nready = build()", "ready", precision="bf16")
+        assert "bfloat16" not in importlib.import_module("keras").config.dtype_policy().name
+
+    def test_a_name_is_called_with_the_arguments_given(self, made):
+        net = made(
+            "from torch import nn\ndef build(out, /, *, bias): return nn.LazyLinear(out, bias)", "build(5, bias=False)"
+        )
+        assert values(net.forward())[0].shape == (2, 3, 67, 5)
+        assert params_of(net) == 67 * 5
+
+
+LINEN = """
+import flax.linen as nn
+class build(nn.Module):
+    width: int = 4
+    @nn.compact
+    def __call__(self, x, {training}):
+        x = nn.Conv(self.width, (5, 5), strides=8)(x)
+        x = nn.BatchNorm(use_running_average={average})(x)
+        x = nn.Dropout(0.5)(nn.relu(x).mean((1, 2)), deterministic={average})
+        return nn.Dense(2)(x)
+"""
+NNX = """
+from flax import nnx
+class build(nnx.Module):
+    def __init__(self, width=4, *, rngs: nnx.Rngs):
+        self.conv = nnx.Conv(3, width, (5, 5), strides=8, rngs=rngs)
+        self.norm, self.drop = nnx.BatchNorm(width, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+        self.last = nnx.Linear(width, 2, rngs=rngs)
+    def __call__(self, x):
+        return self.last(self.drop(nnx.relu(self.norm(self.conv(x))).mean((1, 2))))
+"""
+FLAX = {
+    "linen, train": LINEN.format(training="train: bool", average="not train"),
+    "linen, deterministic": LINEN.format(training="deterministic=True", average="deterministic"),
+    "nnx": NNX,
+}
+
+
+class TestFlax:
+    """flax is not installed with the tests: it brings a dozen packages of 100 MB that nothing else needs."""
+
+    @pytest.fixture(autouse=True)
+    def installed(self):
+        pytest.importorskip("flax", reason="flax is not installed: pip install flax")
+
+    @pytest.mark.parametrize(
+        ("kind", "precision"),
+        [("linen, train", "bf16"), ("linen, deterministic", "fp32"), ("nnx", "fp32"), ("nnx", "bf16")],
+    )
+    def test_a_module_is_timed_with_its_state(self, made, kind, precision):
+        net = made(FLAX[kind], precision=precision)
+        first = floats(net.forward()[0])
+        net.forward()
+        assert np.array_equal(first, floats(net.forward()[0]))
+        net.forward()
+        assert ("bfloat16" in str(net.forward()[0].dtype)) == (precision == "bf16")
+        losses = [float(net.forward_backward()[0]) for _ in range(6)]
+        assert len(set(losses)) > 2  # dropout, of two batches
+        assert not np.array_equal(first, floats(net.forward()[0]))  # by the moving statistics
+        assert params_of(net) == 5 * 5 * 3 * 4 + 4 + 8 + 4 * 2 + 2
+        assert len(net.forward_backward()) == 1 + 6
+        assert net.traces() == {"forward": 1, "forward_backward": 1}
+
+    def test_a_module_is_made_with_arguments(self, made):
+        assert params_of(made(NNX, "build(width=2)")) == 5 * 5 * 3 * 2 + 2 + 4 + 2 * 2 + 2
+
+    def test_it_runs_in_jax(self, read):
+        assert read("from flax import nnx\nbuild = nnx.Linear").framework == "jax"
+
+
+class TestPackages:
+    def test_the_digest_is_that_of_the_whole_package(self, tmp_path, monkeypatch):
+        folder = tmp_path / "several_nets"
+        (folder / "inner").mkdir(parents=True)  # without an __init__.py
+        for name, text in (("__init__", ""), ("inner/one", "import torch\ndef build(): ..."), ("other", "")):
+            (folder / f"{name}.py").write_text(text)
+        monkeypatch.chdir(tmp_path)
+
+        def digest():
+            importlib.invalidate_caches()
+            (net,) = read_nets(["several_nets.inner.one:build"])
+            return net.sha256
+
+        before = digest()
+        assert digest() == before
+        (folder / "other.py").write_text("x = 1")
+        after = digest()
+        (folder / "other.py").rename(folder / "another.py")
+        assert len({before, after, digest()}) == 3
+
 
 class TestMistakes:
     @pytest.mark.parametrize(
@@ -217,18 +344,45 @@ class TestMistakes:
                 "build = nn.Linear(7, 1)",
                 "mine.py:build called with a batch of 2 images of 67 pixels ended by RuntimeError: mat1",
             ),
-            ("build = nn.ReLU()", "has no trainable parameters, so no backward pass: expected --pass forward"),
+            (
+                "def loss(): ...\nloss = 3\nbuild = nn.ReLU()",
+                "mine.py: loss is an int: expected a function, or another",
+            ),
+            ("def build(): return nn.Linear", "or a function that returns one, found the class Linear"),
+            (
+                "def build(size): ...",
+                "mine.py: build(n=1) ended by TypeError: build() got an unexpected keyword argument",
+            ),
         ],
     )
     def test_a_mistake_is_one_line(self, made, text, says):
         with pytest.raises(NotANet) as error:
-            made(f"import torch\nfrom torch import nn\n{text}")
+            made(f"import torch\nfrom torch import nn\n{text}", "build(n=1)" if "(n=1)" in says else "build")
         assert says in str(error.value)
         assert "\n" not in str(error.value)
 
+    def test_what_a_keras_model_does_not_accept_is_said_in_the_line_that_says_it(self, made):
+        small = "keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Conv2D(1, 3)])"
+        with pytest.raises(NotANet) as error:
+            made(f"import keras\ndef build(): return {small}")
+        assert "called with a batch of 2 images of 67 pixels ended by ValueError: Input 0" in str(error.value)
+        assert "\x1b" not in str(error.value)
+
+    def test_a_missing_argument_is_one_line(self, made):
+        with pytest.raises(NotANet, match=r"missing 1 required positional argument: 'b'; give them as NAME\(\.\.\.\)$"):
+            made("import torch\ndef build(a, b): ...", "build(1)")
+
+    def test_a_command_line_of_its_own_is_one_line(self, made):
+        text = "import torch, argparse\nmine = argparse.ArgumentParser()\nmine.add_argument('x')\nmine.parse_args()\n"
+        with pytest.raises(
+            NotANet, match=r"its import ended by SystemExit: 2 \(line 4\); expected code that needs no arg"
+        ):
+            made(f"{text}def build(): ...")
+
     def test_a_model_without_parameters_has_a_forward_pass(self, made):
-        net = made("from torch import nn\nbuild = nn.ReLU()", needed=("forward",))
+        net = made("from torch import nn\nbuild = nn.ReLU()")
         assert values(net.forward())[0].shape == (2, 3, 67, 67)
+        assert params_of(net) is None
 
 
 class TestOutputs:
@@ -259,6 +413,6 @@ def test_an_example_that_is_no_alexnet_is_timed_as_it_is(example, monkeypatch):
     if guest.framework != "tensorflow":
         monkeypatch.delitem(sys.modules, "keras", raising=False)
     how = Build(2, "cpu", "fp32", *HOW[guest.framework])
-    made = build(guest, VARIANTS["half_width"].resized(67), {}, how, ("forward",))
+    made = build(guest, VARIANTS["half_width"].resized(67), {}, how)
     assert [each.shape for each in values(made.forward())] == [(2, 1000)]
     assert params_of(made) == EXAMPLES[example]

@@ -195,14 +195,14 @@ class TestMistakes:
             (
                 "from functools import partial\ndef make(variant, how): ...\nbuild = partial(make, variant=1)",
                 "mine.py:build: expected parameters (variant, weights, how) or (variant, how), or none "
-                "for a model, found (*, how)",
+                "for a model, found (*, how); a model's are given as build(...)",
             ),
             ("def f():\n    def build(variant, how): ...", "mine.py has no 'build': it has f"),
             *(
                 (
                     f"def build({given}): ...",
                     f"mine.py:build: expected parameters (variant, weights, how) or (variant, how), or none "
-                    f"for a model, found ({given})",
+                    f"for a model, found ({given}); a model's are given as build(...)",
                 )
                 for given in (
                     "net, how",

@@ -91,7 +91,7 @@ def whole_nets(run: Run) -> list[Case]:
 
 def varying(run: Run) -> list[str]:
     """Return the axes in which rows differ, apart from pass, framework and its settings."""
-    names = ("variant", "batch", "device", "precision", "size", "threads")
+    names = ("variant", "batch", "device", "precision", "size", "input", "threads")
     return [axis for axis in names if len({getattr(case, axis) for case in whole_nets(run)}) > 1]
 
 

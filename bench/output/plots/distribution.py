@@ -20,7 +20,17 @@ from bench.output.plots import frames, style
 from impls import FRAMEWORKS
 
 #: Columns added to a series label when they vary.
-SERIES_COLUMNS = ("variant", "size", "batch", "device", "device_name", "precision", "threads", *style.SERIES_COLUMNS)
+SERIES_COLUMNS = (
+    "variant",
+    "size",
+    "input",
+    "batch",
+    "device",
+    "device_name",
+    "precision",
+    "threads",
+    *style.SERIES_COLUMNS,
+)
 TITLE = ("variant", "batch", "device_name", "threads")
 PHASES = {"burn_in": "burn-in", "lead": "lead iteration", "sample": "sample"}
 INVALID = "invalid sample"

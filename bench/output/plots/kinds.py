@@ -30,6 +30,8 @@ def _needs_batches(rows: Rows) -> str:
 
 
 def _needs_ceiling(rows: Rows) -> str:
+    if not any(row["macs"] for row in rows):
+        return "the multiply-adds of these nets are not known"
     known = any(row["ceiling_gflop_per_s"] and row["copy_gb_per_s"] for row in rows)
     return "" if known else "this Run has no ceiling, so there is no roof"
 

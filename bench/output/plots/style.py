@@ -27,7 +27,7 @@ OTHER = "#7F7F7F"
 OTHERS = (OTHER, "#CC79A7", "#E69F00", "#56B4E9")
 #: Columns added to a series label when they vary, and how to format them.
 SERIES_COLUMNS = ("net", "layout", "lrn", "preset", "arm")
-FORMATS = {"lrn": "{} LRN", "preset": "{} preset", "size": "{} px", "batch": "batch {}"}
+FORMATS = {"lrn": "{} LRN", "preset": "{} preset", "size": "{} px", "input": "input {}", "batch": "batch {}"}
 #: Looks of series that are not compiled, then compiled, by their number among those of one color.
 HATCHES = (("", "//", "..", "oo"), ("\\\\", "xx", "++", "**"))
 MARKERS = (("o", "v", "P", "X"), ("s", "^", "D", "*"))

@@ -17,7 +17,7 @@ from impls.layers import LayerError
 from impls.variants import variant_named
 
 #: Columns added to a line's name when they vary.
-SERIES_COLUMNS = ("variant", "size", "device", "device_name", "precision", "threads", *style.SERIES_COLUMNS)
+SERIES_COLUMNS = ("variant", "size", "input", "device", "device_name", "precision", "threads", *style.SERIES_COLUMNS)
 REACH = 2.0  # longest axis, as a multiple of the fastest speed
 
 

@@ -181,7 +181,7 @@ def label_rows(rows: pd.DataFrame) -> pd.Series:
         lambda value: _line(value, "batch")
     )
     labels = labels + where.where(rows["device"] != "", "")
-    for axis in ("size", "threads", "precision"):
+    for axis in ("size", "input", "threads", "precision"):
         if axis in rows and rows.groupby([rows["variant"], names])[axis].nunique().max() > 1:
             labels = labels + rows[axis].map(lambda value, axis=axis: _line(value, axis))
     if "device_name" in rows and rows.groupby("device")["device_name"].nunique().max() > 1:  # several machines

@@ -80,3 +80,8 @@ def test_the_layers_of_a_profile_are_left_to_their_own_plot():
     rows = pd.DataFrame({"variant": ["owt", "owt.conv1", "a.b"]})
     assert list(frames.whole_nets(rows)["variant"]) == ["owt", "a.b"]
     assert list(frames.whole_nets(rows[1:2])["variant"]) == ["owt.conv1"]
+
+
+def test_models_whose_work_is_not_counted_get_no_roofline():
+    row = {"macs": None, "ceiling_gflop_per_s": 1.0, "copy_gb_per_s": 1.0}
+    assert kinds.KINDS["roofline"].why_not([row], False) == "the multiply-adds of these nets are not known"
