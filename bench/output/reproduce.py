@@ -35,16 +35,24 @@ def whole(run: Run) -> str:
 
 
 def against_itself(run: Run) -> str:
-    """The command that makes an A/A Run of the same Cases, settings and parent folder. Empty for an ingested Run."""
+    """The command that makes an A/A Run of the same Cases, settings and parent folder. Empty for an ingested Run.
+
+    Of a Run with users' nets it is that of our Cases or, without any, of the first net's: --ab takes no --net.
+    """
     if run.head.ingested:
         return ""
     ab, protocol = run.head.ab, run.protocol
-    key, side = "slowdown", "0"
+    key, side, cases = "slowdown", "0", run.cases
+    if run.head.guests and not ab:
+        cases = [case for case in run.cases if not case.guest]
+        if not cases:
+            guest = run.head.guests[0]
+            key, side = "net", _net(f"{guest.file}:{guest.function}")
+            cases = [case for case in run.cases if case.guest == guest.label]
     if ab and ab.key not in ("impls", "python", "slowdown"):  # side B against itself
         key, side = ab.key, _net(ab.values[1]) if ab.key == "net" else ab.values[1]
     words = ["alexnet-bench", "run", "--ab", f"{key}={side},{side}"]
-    guests = [] if key == "net" else _nets(run, run.cases)
-    words += [*_axes(run, run.cases), *guests, *_surroundings(run)]
+    words += [*_axes(run, cases), *_surroundings(run)]
     words += ["--rounds", str(max(protocol.rounds, MIN_ROUNDS))]
     words += ["--iterations", str(protocol.iterations)] if protocol.least_iterations is None else []
     words += ["--burn-in", str(protocol.burn_in)] if protocol.burn_in_later is None else []

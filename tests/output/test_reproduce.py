@@ -120,6 +120,18 @@ def test_command_has_placeholders_for_the_files_of_arms(tmp_path, key):
     assert request_of(reproduce.command_for(run, [both[0]]))[1].ab == f"{key}=PATH/{ab.values[0]},PATH/{ab.values[1]}"
 
 
+def test_an_aa_of_users_nets_is_that_of_ours_or_of_the_first_net(tmp_path):
+    guest = {"file": "mine.py", "function": "net(width=4)", "sha256": "0", "label": "mine", "arm": None}
+    case = dataclasses.replace(A, guest="mine", input="3x8x8")
+    run = make(tmp_path / "both", [A, dataclasses.replace(A, guest="mine")], rounds=1, guests=[guest])
+    _, found = request_of(reproduce.against_itself(run))
+    assert (found.ab, found.net, found.input) == ("slowdown=0,0", (), None)
+    run = make(tmp_path / "alone", [case], rounds=1, guests=[guest])
+    _, found = request_of(reproduce.against_itself(run))
+    assert (found.ab, found.net) == ("net=PATH/mine.py:net(width=4),PATH/mine.py:net(width=4)", ())
+    assert found.input == "3x8x8"
+
+
 def test_the_whole_run_is_one_line_where_its_cases_are_a_grid(tmp_path):
     run = make(tmp_path / "grid", [A, B], rounds=1)
     assert cases(reproduce.whole(run)) == [A.id, B.id]

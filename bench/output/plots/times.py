@@ -177,11 +177,13 @@ def label_rows(rows: pd.DataFrame) -> pd.Series:
     number if rows would share a bar."""
     names = style.label_series(rows)
     where = ", " + rows["device"]
-    labels = rows["variant"].map(lambda name: _wrap(name, LINE)) + rows["batch"].map(
-        lambda value: _line(value, "batch")
-    )
+    subjects = rows["variant"]
+    if "input" in rows:  # a model alone is no variant
+        own = rows["input"].map(lambda value: style.describe_value("input", value))
+        subjects = subjects.mask(own != "", own)
+    labels = subjects.map(lambda name: _wrap(name, LINE)) + rows["batch"].map(lambda value: _line(value, "batch"))
     labels = labels + where.where(rows["device"] != "", "")
-    for axis in ("size", "input", "threads", "precision"):
+    for axis in ("size", "threads", "precision"):
         if axis in rows and rows.groupby([rows["variant"], names])[axis].nunique().max() > 1:
             labels = labels + rows[axis].map(lambda value, axis=axis: _line(value, axis))
     if "device_name" in rows and rows.groupby("device")["device_name"].nunique().max() > 1:  # several machines

@@ -50,6 +50,13 @@ def test_two_sizes_of_one_net_are_told_apart(tmp_path):
     assert list(times.label_rows(rows)) == ["owt\nbatch 8, cpu\n224 px", "owt\nbatch 8, cpu\n96 px"]
 
 
+def test_a_model_alone_has_its_input_for_a_label(tmp_path):
+    rows = frames.read([csv(tmp_path, ROW | {"size": 224}, ROW | {"input": "16"}, ROW | {"input": "3x40x50"})])
+    assert list(times.label_rows(rows)) == [
+        f"{subject}\nbatch 8, cpu" for subject in ("owt", "input 16", "input 3x40x50")
+    ]
+
+
 def test_an_unknown_picture_format_says_so(tmp_path):
     with pytest.raises(UsageError, match=r"cannot write .*times.docx: Format 'docx' is not supported"):
         times.draw(frames.read([csv(tmp_path, ROW)]), tmp_path / "times.docx")
