@@ -78,7 +78,6 @@ def _axes(run: Run, cases: Sequence[Case]) -> list[str]:
     words = []
     for axis in AXES:
         values = list(dict.fromkeys(_value(case, axis) for case in cases))
-        values = [value for value in values if axis != "input" or value not in (None, OWN_INPUT)]
         if axis in implied or (axis in OPTIONAL_AXES and _all_default(cases, axis)):
             continue
         words += ["--dropout"] if axis == "dropout" else [f"--{axis}", ",".join(map(str, values))]

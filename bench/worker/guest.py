@@ -159,7 +159,7 @@ def _net_of(
         )
     own = {} if net.module else vars(module)  # a package's functions of these names are not for us
     loss, inputs = (_function(own, name, net.source) for name in ("loss", "inputs"))
-    given = f"a batch of {how.batch} images of {variant.input_size} pixels"
+    given = f"a batch of {how.batch} images of {variant.input_size} pixels (see --input)"
     if input_shape:
         inputs, given = random_inputs(input_shape, how), f"{how.batch} inputs of {'x'.join(map(str, input_shape))}"
     elif inputs:

@@ -42,6 +42,7 @@ class Worker:
         self.adapter: Any = None
         self.net: Any = None
         self.prover: Any = None
+        self.guest: guest.Guest | None = None
         self.imported: int | None = None
         self.answers: dict[type[Request[Any]], Callable[[Any], object]] = {
             messages.Configure: self.configure,

@@ -11,7 +11,7 @@ from bench.commands.plan import ALONE, plan_run
 from bench.output import reproduce
 from bench.record.conditions import work
 
-MODEL = "import torch\ndef build(): ...\ndef other(): ...\n"
+MODEL = "import torch\ndef build(): ...\ndef other():\n    inputs = 1\n"
 OWN = f"{MODEL}\nif True:\n    from somewhere import inputs\n"
 NET = "import torch\ndef build(variant, how):\n    inputs = 1\n"
 

@@ -11,6 +11,8 @@ from paths import ROOT
 from bench import UsageError
 from bench.output import reproduce
 from bench.worker.guest import NotANet, build, params_of
+from bench.worker.main import Worker
+from bench.worker.messages import CallFirst
 from bench.worker.net_file import read_nets
 from impls.net import Build
 from impls.outputs import check_outputs, tensors_in
@@ -229,12 +231,15 @@ def loss(outputs):
         assert all("float32" in str(each.dtype) for each in gradients)
         assert float(loss) == pytest.approx(0.5 * np.sum(np.square(floats(output))), rel=1e-2)
 
+    def test_the_policy_of_keras_is_set_while_the_model_is_made_only(self, made):
+        made(TENSORFLOW, precision="bf16")
+        assert importlib.import_module("keras").config.dtype_policy().name == "float32"
+
     def test_a_keras_model_that_was_made_in_float32_is_not_timed_as_bf16(self, made):
         with pytest.raises(
             NotANet, match="it does not compute in bf16, for which Keras's policy mixed_bfloat16 is set"
         ):
             made(f"{TENSORFLOW}\nready = build()", "ready", precision="bf16")
-        assert "bfloat16" not in importlib.import_module("keras").config.dtype_policy().name
 
     def test_a_name_is_called_with_the_arguments_given(self, made):
         net = made(
@@ -342,7 +347,7 @@ class TestMistakes:
             ),
             (
                 "build = nn.Linear(7, 1)",
-                "mine.py:build called with a batch of 2 images of 67 pixels ended by RuntimeError: mat1",
+                "mine.py:build called with a batch of 2 images of 67 pixels (see --input) ended by RuntimeError: mat1",
             ),
             (
                 "def loss(): ...\nloss = 3\nbuild = nn.ReLU()",
@@ -365,8 +370,21 @@ class TestMistakes:
         small = "keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Conv2D(1, 3)])"
         with pytest.raises(NotANet) as error:
             made(f"import keras\ndef build(): return {small}")
-        assert "called with a batch of 2 images of 67 pixels ended by ValueError: Input 0" in str(error.value)
+        assert "called with a batch of 2 images of 67 pixels (see --input) ended by ValueError: Input 0" in str(
+            error.value
+        )
         assert "\x1b" not in str(error.value)
+
+    def test_a_model_that_fails_in_training_only_is_one_line(self, made, read):
+        body = "    def forward(self, x): return 1 / 0 if self.training else x"
+        text = f"import torch\nclass build(torch.nn.Linear):\n{body}"
+        worker = Worker("torch")
+        worker.net, worker.guest = made(text, "build(3, 3)"), read(text, "build(3, 3)")
+        assert worker.first_call(CallFirst("forward")) > 0
+        with pytest.raises(NotANet) as error:
+            worker.first_call(CallFirst("forward_backward"))
+        says = "in forward_backward ended by ZeroDivisionError: division by zero"
+        assert str(error.value) == f"mine.py:build(3, 3) {says}"
 
     def test_a_missing_argument_is_one_line(self, made):
         with pytest.raises(NotANet, match=r"missing 1 required positional argument: 'b'; give them as NAME\(\.\.\.\)$"):
