@@ -17,7 +17,7 @@ from bench.cases.case import Case
 from bench.cases.passes import PASSES
 from bench.commands.cli import parse_words
 from bench.commands.plan import plan_run
-from bench.controller import session
+from bench.commands.results import measure
 from bench.controller.pool import preflight
 from bench.output import run_table
 from bench.output.results_table import interval_text
@@ -67,7 +67,7 @@ def measure_plan(name: str, words: list[str]) -> Run:
     request = parse_words("run", words)
     plan = plan_run(request)
     preflight(plan.cases, plan.settings)
-    folder, reason = session.measure(plan.cases, plan.protocol, plan.settings, request.out, name)
+    folder, reason = measure(plan, request.out, name)
     run = Run(folder)
     run.write()
     if reason == "interrupted":

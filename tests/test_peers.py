@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 
 import pytest
+from command import NULL
 from paths import ROOT
 from runs import A, make
 
@@ -32,6 +33,13 @@ HEADS = [{"file": "theirs.py", "function": "build", "sha256": "0", "label": "the
 )
 def test_a_target_is_met_by_a_center_within_the_limit_and_an_interval_that_reaches_one(value, reaches, verdict):
     assert peers.judge_target("it", value, 1.02, reaches) == f"it: {verdict}"
+
+
+@pytest.mark.process
+def test_a_plan_is_measured_as_run_does(tmp_path):
+    run = peers.measure_plan("peers-null", [*NULL, "--rounds", "1", "--out", str(tmp_path)])
+    assert run.folder.name.endswith("-peers-null")
+    assert (run.folder / "summary.csv").is_file()
 
 
 def test_ours_over_theirs_is_the_inverse_ratio(tmp_path):
