@@ -14,7 +14,6 @@ import numpy as np
 from impls.jax_model import Net, device_of, half_square
 from impls.port import Parameter, Traced, shaken, unique
 
-
 #: The order in which other frameworks make the parameters of a layer; JAX has the keys of a dict by the alphabet.
 ROLES = ("kernel", "w", "weight", "scale", "gamma", "g", "bias", "b", "beta", "mean", "var")
 
