@@ -35,6 +35,8 @@ class Framework:
         The modules to import: ours, and the framework itself.
     models
         The module of users' models, which times them as they are; none if empty.
+    ports
+        The module that reads and writes a user's model to compare it with its port (impls/port.py); none if empty.
     distributions
         Names under which a package index ships it; the first one that is installed gives the version.
     modes, layouts
@@ -77,6 +79,7 @@ class Framework:
     gpu_build: str = ""
     color: str = ""
     models: str = ""
+    ports: str = ""
 
 
 TORCH = Framework(
@@ -101,6 +104,7 @@ TORCH = Framework(
     gpu_build="torch>=2.6",
     color="#D55E00",
     models="impls.torch_model",
+    ports="impls.torch_port",
 )
 
 TENSORFLOW = Framework(
@@ -128,6 +132,7 @@ TENSORFLOW = Framework(
     gpu_build="tensorflow[and-cuda]>=2.18",
     color="#0072B2",
     models="impls.tf_model",
+    ports="impls.tf_port",
 )
 
 JAX = Framework(
@@ -155,6 +160,7 @@ JAX = Framework(
     gpu_build="jax[cuda13]>=0.7",
     color="#009E73",
     models="impls.jax_model",
+    ports="impls.jax_port",
 )
 
 NULL = Framework(

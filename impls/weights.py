@@ -1,6 +1,7 @@
 """Canonical weights: one seeded set of values for every framework, in one layout, as files that Workers map.
 
-They are drawn from a seed, or read from a file: Caffe's .npy, or .safetensors with keys ``<layer>.<name>``.
+They are drawn from a seed, or read from a file: Caffe's .npy, .safetensors with keys ``<layer>.<name>``, or
+torchvision's state dict, as .safetensors, .pth or .pt.
 
 Layout: convolution kernels HWIO (height, width, channels / groups, filters), dense kernels (in, out) with the rows of
 the first one in (h, w, c) order; float32. Names: kernel, bias; gamma, beta, moving_mean, moving_variance.
@@ -9,17 +10,19 @@ the first one in (h, w, c) order; float32. Names: kernel, bias; gamma, beta, mov
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from impls import caffe
+from impls import caffe, state_dict
 from impls.files import open_whole
 from impls.text import one_line
 from impls.variants import Variant
 
+SUFFIXES = (".npy", ".safetensors", ".pth", ".pt")
 MISSING = "safetensors is not installed: pip install 'alexnet-bench[weights]'"
 
 Weights = dict[str, dict[str, np.ndarray]]  # layer -> name -> array
@@ -60,28 +63,42 @@ def shapes(variant: Variant) -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 def load(path: Path, variant: Variant) -> Weights:
-    """Load and check a variant's weights from a .npy or .safetensors file. WeightsError names file and layer."""
+    """Load and check a variant's weights from a file. WeightsError names file and layer."""
     return load_all(path, [variant])[0]
 
 
-def load_all(path: Path, variants: Sequence[Variant]) -> tuple[Weights, str]:
-    """Weights that fit every one of these variants, and the file's sha256; the file is opened once."""
-    if path.suffix not in (".npy", ".safetensors"):
-        raise WeightsError(f"{path.name}: expected a .npy file in Caffe's layout or a .safetensors file")
+def load_all(path: Path, variants: Sequence[Variant], python: str | None = None) -> tuple[Weights, str]:
+    """Weights that fit every one of these variants, and the file's sha256. torch of the interpreter ``python``, by
+    default this one, reads .pth and .pt."""
+    if path.suffix not in SUFFIXES:
+        raise WeightsError(
+            f"{path.name}: expected a .npy file in Caffe's layout, a .safetensors file, or torchvision's .pth"
+        )
     try:
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            if path.suffix == ".safetensors":
-                found = _safetensors(file.read(), path.name)
-            else:
-                found = caffe.read(file, shapes(variants[0]))
+            found = _read(path, file, variants, python or sys.executable)
     except OSError as error:
         raise WeightsError(f"{path.name}: cannot read: {error.strerror or error}") from error
-    except caffe.Refused as error:
+    except (caffe.Refused, state_dict.Refused) as error:
         raise WeightsError(f"{path.name}: {error}") from error
-    (weights, *_) = [check(found, variant, path.name) for variant in variants]
+    (weights, *_) = [check(arrays, variant, path.name) for arrays, variant in zip(found, variants, strict=True)]
     return weights, sha256
+
+
+def _read(path: Path, file: BinaryIO, variants: Sequence[Variant], python: str) -> list[dict[str, dict[str, Any]]]:
+    """The arrays of a file by layer and name, unchecked, for each of these variants."""
+    if path.suffix == ".npy":
+        return [caffe.read(file, shapes(variants[0]))] * len(variants)
+    flat = _safetensors(file.read(), path.name) if path.suffix == ".safetensors" else state_dict.read(path, python)
+    if state_dict.is_torchvisions(flat):
+        return [state_dict.canonical(flat, variant) for variant in variants]
+    found: dict[str, dict[str, Any]] = {}
+    for key, array in flat.items():
+        layer, _, name = key.rpartition(".")
+        found.setdefault(layer, {})[name] = array
+    return [found] * len(variants)
 
 
 def save(weights: Weights, path: Path) -> None:
@@ -136,25 +153,20 @@ def _native(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, np.float32)  # Caffe's files may be big-endian or in Fortran's order
 
 
-def _safetensors(data: bytes, name: str) -> dict[str, dict[str, Any]]:
+def _safetensors(data: bytes, name: str) -> dict[str, Any]:
     try:
         from safetensors import SafetensorError
         from safetensors.numpy import load as from_bytes
     except ImportError:
         raise WeightsError(f"{name}: {MISSING}") from None
     try:
-        flat = from_bytes(data)
+        return from_bytes(data)
     except KeyError as error:  # a type that numpy has not
         dtype = str(error.args[0])
         raise WeightsError(f"{name}: {_of_type(data, dtype)}: expected float32, found {dtype}") from error
     except (SafetensorError, TypeError) as error:
         problem = _cut_off(data) or f"not a safetensors file: {error}"
         raise WeightsError(f"{name}: {one_line(problem, 300)}") from error
-    found: dict[str, dict[str, Any]] = {}
-    for key, array in flat.items():
-        layer, _, array_name = key.rpartition(".")
-        found.setdefault(layer, {})[array_name] = array
-    return found
 
 
 def _of_type(data: bytes, dtype: str) -> str:

@@ -57,7 +57,7 @@ def plan_run(request: RunRequest) -> Plan:
             raise UsageError(f"--ab lrn: {case.variant} has no LRN; choose another --variant")
         cases = ab.cases(cases)
     cases = [dataclasses.replace(case, input=inputs.get(case.guest or "")) for case in cases]
-    weights = read_weights(request.weights, request.variant, request.size)
+    weights = read_weights(request.weights, request.variant, request.size, dict(request.python))
     if weights:
         cases = [dataclasses.replace(case, weights=weights.sha256[:8]) for case in cases]
     return Plan(cases, protocol, worker_settings(request, weights, ab, guests), ALONE if alone else "")
@@ -203,13 +203,19 @@ def plain_cases(
     return axes_of(run, frameworks).cases()
 
 
-def read_weights(path: Path | None, variants: Sequence[str], size: int | None) -> GivenWeights | None:
-    """Load --weights and check it against every variant; UsageError names the layer that does not fit."""
+def read_weights(
+    path: Path | None, variants: Sequence[str], size: int | None, pythons: Mapping[str, str]
+) -> GivenWeights | None:
+    """Load --weights and check it against every variant; UsageError names the layer that does not fit.
+
+    ``pythons`` are the interpreters of frameworks, other than this one.
+    """
     if path is None:
         return None
     check_size(variants, size)
     try:
-        weights, sha256 = load_all(path, [VARIANTS[name].resized(size) for name in dict.fromkeys(variants)])
+        fitted = [VARIANTS[name].resized(size) for name in dict.fromkeys(variants)]
+        weights, sha256 = load_all(path, fitted, pythons.get("torch"))
     except (WeightsError, OSError) as error:
         raise UsageError(f"--weights: {error}") from error
     return GivenWeights(path.name, sha256, weights)

@@ -93,7 +93,7 @@ _KINDS = "; ".join(f"{kind.name}: {kind.help}" for kind in KINDS.values())
 _LRNS = _some_of("LRN", _imported("bench.cases.case", "LRNS"))
 _PRESETS = _some_of("preset", _imported("bench.cases.case", "PRESETS"))
 _PRESET = ("LIST", "equal (same settings for all) or default (nothing set)", _PRESETS, "equal")
-_WEIGHTS = ("FILE", "Caffe's .npy or a .safetensors; default: drawn from --seed", parse_path)
+_WEIGHTS = ("FILE", "Caffe's .npy, a .safetensors, or torchvision's .pth; default: drawn from --seed", parse_path)
 _OUT = ("DIR", "parent of the new Run folder", parse_path, "results")
 
 
@@ -209,7 +209,7 @@ class LayersRequest(SizeOption, WorkerOptions, VariantOption):
 class VerifyRequest(NetOptions):
     """Compare logits, loss and every gradient of each framework with a float64 reference.
 
-    Exit 1 if any differs.
+    With two --net, compare these models with each other. Exit 1 if any differs.
     """
 
     batch: int | None = option("N", "batch size; default 2, or that of --against", _count(MOST_BATCH))
@@ -220,6 +220,18 @@ class VerifyRequest(NetOptions):
     )
     save_weights: Path | None = option(
         "FILE.safetensors", "write one variant's weights, from --seed or --weights", parse_path
+    )
+    net: tuple[str, ...] = option(
+        "FRAMEWORK=FILE.py:NAME",
+        "a model and its port, by two of these: do they agree, and at which layer do they part",
+        repeated=True,
+        environment=False,
+    )
+    map: Path | None = option(
+        "FILE", "with --net: lines `NAME = NAME` of parameters that are the same", parse_path, environment=False
+    )
+    save_map: Path | None = option(
+        "FILE", "with --net: write the pairs of parameters that are used", parse_path, environment=False
     )
     as_json: bool = _json()
 

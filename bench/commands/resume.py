@@ -85,7 +85,7 @@ def settings_as_before(run: Run, request: RunRequest) -> WorkerSettings:
     if sorted(given) != sorted((guest.sha256, guest.function) for guest in head.guests):
         files = " ".join(f"--net {guest.file}:{guest.function}" for guest in head.guests) or "no --net"
         raise UsageError(f"--resume: the Run was made with {files}, by their contents; expected the same")
-    weights = read_weights(request.weights, [case.variant for case in run.cases], run.cases[0].size)
+    weights = read_weights(request.weights, [case.variant for case in run.cases], run.cases[0].size, pythons)
     if (weights and weights.sha256) != (head.weights and head.weights.sha256):
         wanted = head.weights.file if head.weights else "no file"
         raise UsageError(f"--resume: the Run was made with weights from {wanted}; expected the same with --weights")

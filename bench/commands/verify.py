@@ -14,6 +14,7 @@ import numpy as np
 from bench import UsageError
 from bench.cases.case import Case, check_size
 from bench.cases.passes import PASSES, proven_with
+from bench.commands import port
 from bench.commands.plan import choose_frameworks, choose_precisions, plain_cases, read_weights, worker_settings
 from bench.commands.requests import VerifyRequest
 from bench.controller import dump, gate, parity
@@ -32,8 +33,13 @@ from impls.variants import VARIANTS
 
 
 def main(request: VerifyRequest) -> int:
+    if request.net:
+        refuse_unwritable("--save-map", request.save_map)
+        return port.main(request)
+    if request.map or request.save_map:
+        raise UsageError("--map and --save-map: expected two --net")
     against, request = read_against(request)
-    given = read_weights(request.weights, request.variant, request.size)
+    given = read_weights(request.weights, request.variant, request.size, dict(request.python))
     cases = plain_cases(request, choose_frameworks(request), request.variant, batch=request.batch or 2)
     refuse_targets(request, cases)
     settings = worker_settings(request, given)

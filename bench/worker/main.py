@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import impls
-from bench.worker import guest, messages, ownership, probe, replies, wire
+from bench.worker import guest, messages, ownership, port, probe, replies, wire
 from bench.worker.batches import compose
 from bench.worker.messages import Request
 from bench.worker.prover import Prover
 from bench.worker.timing import measure, no_garbage_collection, spin, sync_lag
 from impls.net import DeviceMissing, resident_batches
+from impls.port import Parameter
 from impls.variants import variant_named
 from impls.weights import map_shared
 
@@ -59,6 +60,10 @@ class Worker:
             messages.CheckSync: self.sync,
             messages.Measure: self.measure,
             messages.MeasureOverhead: self.overhead,
+            messages.ReadParameters: self.read_parameters,
+            messages.WriteParameters: self.write_parameters,
+            messages.TraceModel: self.trace,
+            messages.Differentiate: self.differentiate,
         }
 
     def answer(self, request: Request[R]) -> R:
@@ -254,6 +259,18 @@ class Worker:
         self.net.wait(handles)
         _, samples_ns = measure(lambda: handles, self.net.wait, request.n)
         return samples_ns.tolist()
+
+    def read_parameters(self, request: messages.ReadParameters) -> list[Parameter]:
+        return port.read_parameters(port.of(self.framework), self.net.net, request)
+
+    def write_parameters(self, request: messages.WriteParameters) -> int:
+        return port.write_parameters(port.of(self.framework), self.net.net, request)
+
+    def trace(self, request: messages.TraceModel) -> replies.TracedModel:
+        return port.trace(port.of(self.framework), self.net.net, request)
+
+    def differentiate(self, request: messages.Differentiate) -> replies.Differentiated:
+        return port.differentiate(port.of(self.framework), self.net.net, request)
 
 
 def _largest(peaks: Iterable[int | None]) -> int | None:

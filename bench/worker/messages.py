@@ -14,6 +14,7 @@ from bench.worker.guest import Guest
 from bench.worker.replies import (
     CeilingRates,
     Conditions,
+    Differentiated,
     Environment,
     Failure,
     Identity,
@@ -23,10 +24,12 @@ from bench.worker.replies import (
     PrecisionProbe,
     Ready,
     SyncLag,
+    TracedModel,
     Verified,
 )
 from bench.worker.wire import Malformed
 from impls.net import Build, Settings
+from impls.port import Parameter
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -180,6 +183,35 @@ class MeasureOverhead(Request[list[int]], do="overhead"):
 
     n: int
     method: str
+
+
+@dataclass(frozen=True)
+class ReadParameters(Request[list[Parameter]], do="read_parameters"):
+    """Save the parameters of a user's model in ``folder``, numbered in order of creation."""
+
+    folder: str
+
+
+@dataclass(frozen=True)
+class WriteParameters(Request[int], do="write_parameters"):
+    """Set the parameters ``names`` to the arrays in ``folder``, which are numbered in that order; how many."""
+
+    folder: str
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class TraceModel(Request[TracedModel], do="trace"):
+    """Save inputs, outputs and steps of a user's model in inference mode in ``folder``."""
+
+    folder: str
+
+
+@dataclass(frozen=True)
+class Differentiate(Request[Differentiated], do="differentiate"):
+    """Save the gradients of a user's model in training mode in ``folder``, numbered in the order of their names."""
+
+    folder: str
 
 
 def write_request(request: Request[Any]) -> bytes:

@@ -207,6 +207,37 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class TracedStep:
+    """A layer's first call: whether its input and how many stages of its output were saved (impls/port.py)."""
+
+    layer: str
+    has_input: bool
+    outputs: int
+    grids: list[list[int]]
+
+
+@dataclass(frozen=True)
+class TracedModel:
+    """How many inputs and outputs of a model were saved, and its steps."""
+
+    inputs: int
+    outputs: int
+    steps: list[TracedStep]
+
+
+@dataclass(frozen=True)
+class Differentiated:
+    """The parameters whose gradients were saved; ``left_out`` is why there are none, empty if there are.
+
+    ``noise`` is the norm of what rounding moves each gradient by.
+    """
+
+    names: list[str]
+    noise: list[float]
+    left_out: str
+
+
+@dataclass(frozen=True)
 class Failure:
     """A failed request; ``why`` is one line."""
 

@@ -203,7 +203,8 @@ class TestFiles:
     @pytest.mark.parametrize("name", ["net.npz", "net.pkl", "net.caffemodel", "net", ".npy", "net.npy.gz", "folder"])
     def test_another_suffix_is_refused_with_those_that_are_read(self, tmp_path, name):
         (tmp_path / "folder").mkdir()
-        assert refusal(tmp_path / name) == "expected a .npy file in Caffe's layout or a .safetensors file"
+        says = "expected a .npy file in Caffe's layout, a .safetensors file, or torchvision's .pth"
+        assert refusal(tmp_path / name) == says
 
     @pytest.mark.usefixtures("safetensors")
     def test_an_empty_file_is_refused(self, tmp_path):

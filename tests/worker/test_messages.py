@@ -12,6 +12,7 @@ from bench.worker.ownership import OwnedTwice
 from bench.worker.replies import CheckKind, Failure, FaultKind, Output
 from bench.worker.wire import Malformed
 from impls.net import Build, Settings
+from impls.port import Parameter
 
 HOW = Build(2, "cpu", "fp32", "part", "nhwc", dropout=True, seed=7, lrn="fast")
 GUEST = Guest("/a/net.py", "build", "torch", "0123", True)
@@ -52,6 +53,10 @@ EXCHANGES = [
         replies.Measured([1, 3], [2, 2], 0.5, None, 2**40, [READING], 900, 800, 7000, 0.25),
     ),
     (messages.MeasureOverhead(3, "forward"), [50, 60, 70]),
+    (messages.ReadParameters("/here"), [Parameter("fc.weight", "fc", [3, 2], [2, 3], True)]),
+    (messages.WriteParameters("/here", ["fc.weight"]), 1),
+    (messages.TraceModel("/here"), replies.TracedModel(1, 2, [replies.TracedStep("fc", True, 2, [[1, 2, 3]])])),
+    (messages.Differentiate("/here"), replies.Differentiated(["fc.weight"], [1e-6], "")),
 ]
 IDS = [request.do for request, _ in EXCHANGES]
 

@@ -1,0 +1,92 @@
+"""A user's JAX function with its parameters, read and written for a comparison with its port. It has no layers.
+
+Mirrors the other ports: parameters, write, trace, differentiate.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from impls.jax_model import Net, device_of, half_square
+from impls.port import Parameter, Traced, shaken, unique
+
+#: The order in which other frameworks make the parameters of a layer; JAX has the keys of a dict by the alphabet.
+ROLES = ("kernel", "w", "weight", "scale", "gamma", "g", "bias", "b", "beta", "mean", "var")
+
+
+def parameters(net: Net) -> list[tuple[Parameter, np.ndarray]]:
+    """Those of ``params`` are trainable, those of ``state`` are not."""
+    found = []
+    for tree, trainable in ((net.params, True), (net.state, False)):
+        for name, leaf in leaves(tree).items():
+            if leaf.dtype != jnp.float32:
+                raise ValueError(f"{name} is {leaf.dtype}: expected float32")
+            values = np.asarray(leaf)
+            found.append((Parameter(name, "", list(values.shape), list(values.shape), trainable), values))
+    return in_order(found)
+
+
+def in_order(found: list[tuple[Parameter, np.ndarray]]) -> list[tuple[Parameter, np.ndarray]]:
+    """Parameters with those of one layer, or dict, in the order of ROLES."""
+    places: dict[tuple[str, ...], int] = {}
+
+    def place(each: tuple[Parameter, np.ndarray]) -> tuple[int, int]:
+        words = each[0].name.split("/")
+        at = next((number for number, word in enumerate(words) if word in ROLES), len(words))
+        rank = ROLES.index(words[at]) if at < len(words) else 0
+        return places.setdefault(tuple(words[:at]), len(places)), rank
+
+    return sorted(found, key=place)
+
+
+def write(net: Net, values: Mapping[str, np.ndarray]) -> None:
+    net.params, net.state = (
+        jax.device_put(replaced(tree, values), device_of(net.how)) for tree in (net.params, net.state)
+    )
+
+
+def trace(net: Net) -> Traced:
+    outputs = net.infer(net.params, net.state, net.batches[0])
+    inputs = [np.asarray(each) for each in jax.tree.leaves(net.batches[0])]
+    return Traced(inputs, [np.asarray(each, np.float32) for each in outputs], [])
+
+
+def differentiate(net: Net, rounding: float) -> tuple[float, dict[str, np.ndarray]]:
+    shaken_inputs = jax.tree.map(lambda each: shaken(np.asarray(each), rounding), net.batches[0])
+    inputs = jax.device_put(shaken_inputs, device_of(net.how))
+    (loss, net.state), gradients = loss_and_gradients(net, net.params, net.state, inputs)
+    return float(loss), {name: np.asarray(each) for name, each in leaves(gradients).items()}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_and_gradients(net: Net, params: Any, state: Any, inputs: Any) -> tuple[tuple[jax.Array, Any], Any]:
+    """Loss with the new state, as of dropout's random numbers, and gradients."""
+
+    def loss_of(params: Any) -> tuple[jax.Array, Any]:
+        outputs, new = net.call(params, state, inputs, training=True)
+        return half_square(outputs), new
+
+    return jax.value_and_grad(loss_of, has_aux=True, allow_int=True)(params)
+
+
+def leaves(tree: Any) -> dict[str, Any]:
+    """Floating-point leaves by their paths, as conv1/kernel."""
+    every = jax.tree_util.tree_flatten_with_path(tree)[0]
+    named = zip(unique([name_of(path) for path, _ in every]), (leaf for _, leaf in every), strict=True)
+    return {name: leaf for name, leaf in named if jnp.issubdtype(leaf.dtype, jnp.floating)}
+
+
+def replaced(tree: Any, values: Mapping[str, np.ndarray]) -> Any:
+    """The tree with these values of leaves, by name."""
+    every, structure = jax.tree_util.tree_flatten_with_path(tree)
+    named = zip(unique([name_of(path) for path, _ in every]), (leaf for _, leaf in every), strict=True)
+    return jax.tree_util.tree_unflatten(structure, [values.get(name, leaf) for name, leaf in named])
+
+
+def name_of(path: Any) -> str:
+    parts = [getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))) for key in path]
+    return "/".join(map(str, parts)) or "params"

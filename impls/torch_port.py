@@ -1,0 +1,107 @@
+"""A user's torch.nn.Module, read and written for a comparison with its port.
+
+Mirrors the other ports: parameters, write, trace, differentiate.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from impls.outputs import tensors_in
+from impls.port import Parameter, Recorder, Traced, shaken
+from impls.torch_model import Net, half_square
+
+Owned = tuple[str, nn.Module, str, torch.Tensor]  # name, module, its name of the tensor, tensor
+
+
+def parameters(net: Net) -> list[tuple[Parameter, np.ndarray]]:
+    found = []
+    for name, module, own, tensor in owned(net.model):
+        if tensor.dtype != torch.float32:
+            raise ValueError(f"{name} is {tensor.dtype}: expected float32".replace("torch.", ""))
+        values = canonical(module, own, tensor)
+        layer = name.removesuffix(own).rstrip(".")
+        trainable = isinstance(tensor, nn.Parameter) and tensor.requires_grad
+        found.append((Parameter(name, layer, list(values.shape), list(tensor.shape), trainable), values))
+    return found
+
+
+def write(net: Net, values: Mapping[str, np.ndarray]) -> None:
+    with torch.no_grad():
+        for name, module, own, tensor in owned(net.model):
+            if name in values:
+                array = values[name]
+                if transposed(module, own):  # (..., in, out) -> (out, in, ...)
+                    array = array.transpose(-1, -2, *range(array.ndim - 2))
+                tensor.copy_(torch.tensor(np.ascontiguousarray(array)))
+
+
+def trace(net: Net) -> Traced:
+    recorder = Recorder(copied)
+    layers = {id(module): name.removesuffix(own).rstrip(".") for name, module, own, _ in owned(net.model)}
+    hooks = []
+
+    def before(module: nn.Module, args: Any, named: Any) -> None:
+        if id(module) in layers:
+            recorder.begin(layers[id(module)], tensors_in((args, named), torch.Tensor))
+
+    def after(module: nn.Module, args: Any, outputs: Any) -> None:
+        recorder.end(layers.get(id(module)), tensors_in(outputs, torch.Tensor))
+
+    for module in net.model.modules():
+        hooks += [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)]
+    try:
+        with torch.no_grad():
+            outputs = net._infer(net.batches[0])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    places, named = net.batches[0]
+    inputs = [each.cpu().numpy() for each in (*places, *named.values())]
+    return Traced(inputs, [each.float().cpu().numpy() for each in outputs], recorder.steps)
+
+
+def differentiate(net: Net, rounding: float) -> tuple[float, dict[str, np.ndarray]]:
+    def put(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(shaken(tensor.cpu().numpy(), rounding)).to(net.target)
+
+    places, named = net.batches[0]
+    loss = half_square(net.training(*map(put, places), **{name: put(each) for name, each in named.items()}))
+    trained = [each for each in owned(net.training) if each[3].requires_grad]
+    gradients = torch.autograd.grad(loss, [tensor for *_, tensor in trained], allow_unused=True)
+    return float(loss.detach()), {
+        name: canonical(module, own, gradient)
+        for (name, module, own, _), gradient in zip(trained, gradients, strict=True)
+        if gradient is not None
+    }
+
+
+def owned(model: nn.Module) -> Iterator[Owned]:
+    """Floating-point parameters and buffers, each once, module by module."""
+    seen: set[int] = set()
+    for prefix, module in model.named_modules():
+        tensors = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        for own, tensor in tensors:
+            if tensor.is_floating_point() and id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield f"{prefix}.{own}" if prefix else own, module, own, tensor
+
+
+def transposed(module: nn.Module, own: str) -> bool:
+    """Whether a tensor has its outputs first: of convolutions, also transposed ones, and dense layers."""
+    return own == "weight" and isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
+
+
+def canonical(module: nn.Module, own: str, tensor: torch.Tensor) -> np.ndarray:
+    array = tensor.detach().cpu().numpy()
+    if transposed(module, own):  # (out, in, ...) -> (..., in, out)
+        array = array.transpose(*range(2, array.ndim), 1, 0)
+    return np.ascontiguousarray(array)
+
+
+def copied(tensor: torch.Tensor) -> np.ndarray:
+    """A copy, which a later layer does not change in place."""
+    return np.array(tensor.detach().float().cpu().numpy())
