@@ -171,7 +171,7 @@ def test_resume_ends_its_progress_line_if_it_fails(there, monkeypatch):
     def full(self):
         raise UsageError("no room")
 
-    monkeypatch.setattr(resume, "progress_of", lambda cases, protocol: Watched(protocol))
+    monkeypatch.setattr(resume, "progress_of", lambda cases, protocol: Watched(protocol, 1))
     monkeypatch.setattr(Rounds, "run", full)
     with pytest.raises(UsageError, match="no room"):
         resume.main(there, RunRequest())

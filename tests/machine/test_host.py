@@ -93,7 +93,7 @@ class TestQuota:
         system("0::/ci/job", {"ci/job/cpu.stat": ours, "ci/cpu.stat": above, "cpu.stat": "usage 1"})
         found = noise.snapshot("cpu")
         assert (found.throttled, found.throttled_s) == (7, pytest.approx(0.5))
-        system("0::/ci/job", {"ci/job/cpu.stat": stat.format(0, "throttled_time", 0)})
+        system("0::/other", {"other/cpu.stat": stat.format(0, "throttled_time", 0)})
         assert noise.snapshot("cpu").throttled_s == 0.0
         system("0::/elsewhere", {})
         assert noise.snapshot("cpu").throttled is None

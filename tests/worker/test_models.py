@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from nets import configured
 from paths import ROOT
 
 from bench import UsageError
@@ -63,7 +64,7 @@ def made(read, monkeypatch):
         monkeypatch.setenv("KERAS_BACKEND", guest.framework)
         if guest.framework != "tensorflow":  # which has imported Keras here
             monkeypatch.delitem(sys.modules, "keras", raising=False)
-        pytest.importorskip(guest.framework)
+        configured(guest.framework)
         mode, layout = HOW[guest.framework]
         how = Build(2, "cpu", precision, mode, layout)
         return build(guest, VARIANTS["half_width"].resized(67), {}, how, input_shape=input_shape)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 from command import Inline
+from nets import configured
 from paths import ROOT
 
 from bench.commands.cli import main
@@ -99,8 +100,6 @@ class InProcess:
 @pytest.fixture
 def compare(tmp_path, monkeypatch):
     """The result of the command for two texts (framework, text, name), with a map's text and more options."""
-    pytest.importorskip("torch")
-    pytest.importorskip("tensorflow")
     monkeypatch.setattr(WorkerSettings, "launch", lambda *args: InProcess(*args))
     idle = SimpleNamespace(collect=lambda: 0, freeze=lambda: None, unfreeze=lambda: None)  # 0.3 s each here
     monkeypatch.setattr("bench.worker.main.gc", idle)
@@ -110,6 +109,7 @@ def compare(tmp_path, monkeypatch):
     def compare(first, second, mapped="", *more):
         nets = []
         for number, (framework, text) in enumerate((first, second)):
+            configured(framework)
             path = tmp_path / f"model{number}_{abs(hash(text))}.py"
             path.write_text(text)
             nets += ["--net", f"{framework}={path}:{'Net' if 'class Net' in text else 'build'}"]
