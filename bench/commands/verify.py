@@ -134,6 +134,11 @@ class Verification:
             why = "its input is not tie-free" if self.against else f"no tie-free images in {parity.DRAWS} draws"
             console.tell(f"{cases[0].variant}: {why}: gradients get the loose limits")
         proven = True
+        if parity_set.unshipped:
+            console.tell(
+                f"{cases[0].variant}: the reference values that come with alexnet-bench are missing, or of other layers, "
+                "weights or images: run computes them"
+            )
         if parity_set.stale:
             what = f"reference {', '.join(parity_set.stale[:3])}: shipped with alexnet-bench, not the value computed"
             yield CaseCheck(cases[0], Judged(CheckKind.FAULT, what, None, None, False))

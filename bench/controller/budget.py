@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bench.cases.protocol import Protocol
 
-LATER_START = 0.6  # of the first start: later ones have no reference and no proof; measured 6 of 11 s on a 2-core VM
+LATER_START = 0.6  # of the first start: later ones have no proof; measured 7 of 12 s on a 2-core VM
 ASIDE = 2  # passes per slot and Round that are no samples, after readings; measured 1.7 to 1.9
 NEW_IMAGES = 1  # the same for new images, in the first Round; measured 0.5 to 1
 CEILING_S = 1.5  # per Worker, in the first Round; measured 1.1 to 1.4

@@ -89,7 +89,7 @@ class ParitySet:
     A unit is one image or, if BatchNorm makes images depend on each other, the images of one draw. ``folder`` has the
     weights, images.npy and the folder of expected values, whose arrays have a first axis of units. ``base`` is the
     smallest batch that is composed as larger ones are. ``stale`` are the values shipped with the project that are not
-    those computed.
+    those computed; ``unshipped`` is whether the default weights and images have no file of theirs.
     """
 
     folder: Path
@@ -98,6 +98,7 @@ class ParitySet:
     base: int
     target: str = "reference"
     stale: tuple[str, ...] = ()
+    unshipped: bool = False
 
     def proofs(self, batch: int, precision: str, shown: str | None = None) -> list[Proof]:
         """The builds that prove a Case: itself, and if its precision hides a small fault, first the same net in fp32.
@@ -166,7 +167,8 @@ def prepare(
     write_shared(weights, folder / "weights")
     base = together if has_batch_statistics(variant) else min(2, batch)
     units = [images(variant, seed, draw, together) for draw in known]
-    ready = shipped.load(variant.name, together, shipped.digest(weights, np.concatenate(units))) if known else None
+    wanted = shipped.digest(variant, weights, np.concatenate(units)) if known else ""
+    ready = shipped.load(variant.name, together, wanted) if known else None
     if ready and not whole:
         _write(folder, units, ready)
         return ParitySet(folder, True, tuple(known), base)
@@ -178,8 +180,11 @@ def prepare(
     units = [images(variant, seed, draw, together) for draw in draws]
     _, values = _compute(variant, weights, units, whole)
     _write(folder, units, values)
-    stale = shipped.differences(ready, _compared(values)) if ready and draws == known else []
-    return ParitySet(folder, tie_free, tuple(draws), base, stale=tuple(stale))
+    stale = [] if draws == known or not known else ["images"]
+    if ready and not stale:
+        stale = shipped.differences(ready, _compared(values))
+    unshipped = bool(known) and not ready and together == images_per_unit(variant, 2)
+    return ParitySet(folder, tie_free, tuple(draws), base, stale=tuple(stale), unshipped=unshipped)
 
 
 def images_per_unit(variant: Variant, batch: int) -> int:
@@ -320,7 +325,7 @@ def write_values() -> None:
         weights, together = initial(variant), images_per_unit(variant, 2)
         units = [images(variant, 0, draw, together) for draw in _on_file(variant, 0, together)]
         _, values = _compute(variant, reference.float64(weights), units, False)
-        shipped.save(name, together, shipped.digest(weights, np.concatenate(units)), values)
+        shipped.save(name, together, shipped.digest(variant, weights, np.concatenate(units)), values)
         print(name, flush=True)
 
 

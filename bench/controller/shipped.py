@@ -6,12 +6,14 @@ computes them again and compares.
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from impls import reference
+from impls.variants import Variant
 from impls.weights import Weights
 
 FOLDER = Path(__file__).with_name("reference")
@@ -19,9 +21,10 @@ DIGEST = "digest"
 TOLERANCE = 1e-6  # values are float32; sums of another BLAS differ by 1e-15
 
 
-def digest(weights: Weights, images: np.ndarray) -> str:
-    """Hash of the float32 arrays that the values follow from; numpy may draw others one day."""
-    sha256 = hashlib.sha256(np.ascontiguousarray(images).data)
+def digest(variant: Variant, weights: Weights, images: np.ndarray) -> str:
+    """Hash of the layers and float32 arrays that the values follow from; numpy may draw others one day."""
+    sha256 = hashlib.sha256(variant.hash.encode())
+    sha256.update(np.ascontiguousarray(images).data)
     for arrays in weights.values():
         for array in arrays.values():
             sha256.update(np.ascontiguousarray(array).data)
@@ -37,7 +40,7 @@ def load(variant: str, together: int, wanted: str) -> dict[str, np.ndarray] | No
     try:
         with np.load(path) as file:
             values = dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):  # missing or damaged
         return None
     return values if str(values.pop(DIGEST, "")) == wanted else None
 

@@ -131,6 +131,8 @@ class Slot:
         pass_, plan = PASSES[self.case.pass_], self.plan
         drawn = lead + plan.iteration if plan and self.turns == plan.turn else None
         final = lead + n - 1 if last or (plan and self.turns == plan.last) else None
+        missed = last and plan is not None and self.turns <= plan.turn  # the Round ends before the drawn one
+        unseen = self.new and (drawn is not None or missed)
         self.turns += 1
         reads = sorted({iteration for iteration in (drawn, final) if iteration is not None})
         random_values = pass_.training and self.case.dropout
@@ -141,7 +143,7 @@ class Slot:
             reads,
             drawn,
             None if self.limits is None or random_values else Output(pass_.proof),
-            Reload(plan.seed, slowest_first(self.iteration_ns)) if plan and self.new and drawn is not None else None,
+            Reload(plan.seed, slowest_first(self.iteration_ns)) if plan and unseen else None,
         )
         before = noise.snapshot(self.case.device)
         measured = self.worker.process.ask(request)

@@ -18,7 +18,7 @@ import psutil
 from msgspec import Struct
 
 from bench.machine import gpu
-from bench.machine.host import cgroups, load_1min, read_text
+from bench.machine.host import cgroups, cpu_quota, load_1min, read_text
 from bench.worker.timing import measure
 
 #: Limits above which a Block is noisy, percent. Pressure (PSI) is recorded only: a framework with more threads than
@@ -38,7 +38,8 @@ SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "acpitz")
 class Noise(Struct, frozen=True):
     """Activity during a Turn other than the Worker's own, in seconds, and GPU readings.
 
-    ``throttled`` is how often a CPU quota stopped the process, ``throttled_s`` for how long, summed over cores.
+    ``throttled`` is how often a CPU quota stopped the process, ``throttled_s`` for how long, summed over cores, and
+    ``quota`` how many cores it allows.
     ``steal_s`` and ``foreign_s`` are of the ``cores`` that this process may use; None, in older Runs: of all.
     """
 
@@ -55,6 +56,7 @@ class Noise(Struct, frozen=True):
     others: int | None = None
     cores: int | None = None
     throttled_s: float | None = None
+    quota: float | None = None
 
 
 class Control(NamedTuple):
@@ -83,6 +85,7 @@ class Snapshot(NamedTuple):
     others: int | None = None
     cores: int | None = None
     throttled_s: float | None = None
+    quota: float | None = None
 
 
 def snapshot(device: str) -> Snapshot:
@@ -101,6 +104,7 @@ def snapshot(device: str) -> Snapshot:
         **read,
         others=count_others(pids),
         cores=len(cores) or None,
+        quota=cpu_quota(),
     )
 
 
@@ -156,17 +160,22 @@ def between(before: Snapshot, after: Snapshot, own_s: float) -> Noise:
         others=fold_known("others", max),
         cores=before.cores,
         throttled_s=growth("throttled_s"),
+        quota=before.quota,
     )
 
 
 def percentages(turns: Sequence[Noise]) -> dict[str, float | None]:
-    """Noise summed over Turns, in percent; None below one second, too short for 10 ms ticks."""
+    """Noise summed over Turns, in percent: of the cores that the process may use, or that its quota allows.
+
+    None below one second, too short for the 10 ms ticks in which all but the stops of a quota are counted.
+    """
     wall = sum(turn.wall_s for turn in turns)
     cores_wall = sum(turn.wall_s * (turn.cores or os.cpu_count() or 1) for turn in turns)
+    quota_wall = sum(turn.wall_s * (turn.quota or turn.cores or 1) for turn in turns)
 
-    def share(name: str, of: float) -> float | None:
+    def share(name: str, of: float, least_s: float = 1.0) -> float | None:
         values = [getattr(turn, name) for turn in turns]
-        if wall < 1 or any(value is None for value in values):
+        if not wall or wall < least_s or any(value is None for value in values):
             return None
         return 100 * float(sum(values)) / of
 
@@ -174,7 +183,7 @@ def percentages(turns: Sequence[Noise]) -> dict[str, float | None]:
         "steal_pct": share("steal_s", cores_wall),
         "foreign_cpu_pct": share("foreign_s", cores_wall),
         "psi_some_pct": share("psi_s", wall),
-        "quota_pct": share("throttled_s", cores_wall),
+        "quota_pct": share("throttled_s", quota_wall, least_s=0.0),
     }
 
 

@@ -33,7 +33,7 @@ class Progress(Watcher):
 
     def on_reference(self, case: Case) -> None:
         size = f" at {case.size} px" if case.size else ""
-        self._line(f"{case.variant}{size}: float64 reference for the proof")
+        self._line(f"{case.variant}{size}: reference values for the proof")
 
     def on_start(self, case: Case, place: Place) -> None:
         if place.round == 0 or place.attempt:

@@ -73,11 +73,12 @@ def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected: Se
             say(f"  {_plan(each)}, about {max(1, round(each.seconds / 60))} min")
     about = sum(each.seconds for each in expected)
     minutes = max(1, round(about / 60))
+    own = ", as if a net of yours were the variant" if any(case.guest for group in groups for case in group) else ""
     cases = counted(sum(map(len, groups)), "case")
     plan = f"; {plans[0]}" if len(plans) == 1 else f" in {counted(len(groups), 'group')}"
     say(
         f"{cases}{plan} after {protocol.burn_in} burn-in; expected: about {minutes} min "
-        "(an estimate from this machine's matrix rate)"
+        f"(an estimate from this machine's matrix rate{own})"
     )
     if protocol.max_time_s is not None and about > protocol.max_time_s:
         say(

@@ -6,6 +6,7 @@ A Worker imports FILE; the controller only parses it (net_file.py). Standard lib
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import math
 import operator
@@ -112,11 +113,16 @@ def build(
 
     try:
         module = source.module_of_package(net.module, net.path) if net.module else source.imported(net.path)
-        make = operator.attrgetter(net.function)(module)
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:
         raise NotANet(f"{name}: {_keras_fault(net.framework) or _told('its import', error, net.path)}") from error
+    try:
+        make = operator.attrgetter(net.function)(module)
+    except AttributeError as error:  # of a package, which the controller has not parsed
+        near = difflib.get_close_matches(net.function, dir(module), 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise NotANet(f"{name} has no {net.function!r}: {_first_line(error)}{hint}") from error
     refuse_keras()  # before FUNCTION fails for it
     if net.model:
         return Filled(_net_of(net, make, module, variant, how, input_shape), how)
@@ -161,7 +167,7 @@ def _net_of(
     loss, inputs = (_function(own, name, net.source) for name in ("loss", "inputs"))
     given = f"a batch of {how.batch} images of {variant.input_size} pixels (see --input)"
     if input_shape:
-        inputs, given = random_inputs(input_shape, how), f"{how.batch} inputs of {'x'.join(map(str, input_shape))}"
+        inputs, given = random_inputs(input_shape, how), f"a batch of {how.batch} random inputs of shape {'x'.join(map(str, input_shape))}"
     elif inputs:
         given = "inputs"
     try:

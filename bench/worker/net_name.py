@@ -38,7 +38,7 @@ def written(arguments: str, name: str) -> str:
         call = ast.parse(f"f{arguments}", mode="eval").body
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise UsageError(
-            f"--net: {name}{quoted(arguments)[1:-1]}: expected arguments that are numbers, strings, True, None, or "
+            f"--net: {name}{quoted(arguments)[1:-1]}: expected arguments that are numbers, strings, True, False, None, or "
             "tuples, lists and dicts of them, such as (weights=None)"
         ) from None
     return ast.unparse(call)[1:]
@@ -56,11 +56,14 @@ def values(arguments: str) -> tuple[list[Any], dict[str, Any]]:
 
 
 def split_names(text: str) -> list[str]:
-    """Split at the commas that are outside of parentheses and brackets."""
-    parts, depth = [""], 0
+    """Split at the commas that are outside of parentheses, brackets and strings."""
+    parts, depth, string = [""], 0, ""
     for letter in text:
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and not depth:
+        if string or letter in "'\"":
+            string = "" if letter == string else string or letter
+        else:
+            depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and not depth and not string:
             parts.append("")
         else:
             parts[-1] += letter

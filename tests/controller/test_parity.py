@@ -101,10 +101,24 @@ class TestShipped:
         monkeypatch.setattr(shipped, "digest", lambda *args: "another")
         assert prepared()[1]
 
-    def test_a_damaged_file_is_not_taken(self, prepared, tmp_path, monkeypatch):
-        (tmp_path / "half_width-1.npz").write_bytes(b"PK\3\4 cut off")
+    @pytest.mark.parametrize("kept", [0, 100, 150_000, None], ids=["empty", "cut", "cut in a value", "missing"])
+    def test_a_damaged_or_missing_file_is_not_taken_and_told(self, prepared, tmp_path, monkeypatch, kept):
+        whole = (shipped.FOLDER / "half_width-1.npz").read_bytes()
         monkeypatch.setattr(shipped, "FOLDER", tmp_path)
-        assert prepared()[1]
+        if kept is not None:
+            (tmp_path / "half_width-1.npz").write_bytes(whole[:kept])
+        found, computed = prepared(whole=True)
+        assert computed
+        assert (found.unshipped, found.stale) == (True, ())
+
+    def test_values_of_other_layers_are_not_taken(self):
+        net, weights = VARIANTS["half_width"], initial(TINY)
+        images = parity.images(TINY, 0, 0, 1)
+        assert shipped.digest(net, weights, images) != shipped.digest(TINY, weights, images)
+
+    def test_images_on_file_that_are_not_tie_free_are_stale(self, prepared, monkeypatch):
+        monkeypatch.setattr(parity, "accepted", lambda *args, most: [0, 1])
+        assert prepared(whole=True)[0].stale == ("images",)
 
     def test_values_that_are_not_those_computed_are_named(self):
         values = {"logits": np.ones(3), "loss": np.ones(())}

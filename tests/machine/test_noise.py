@@ -120,6 +120,11 @@ class TestJudgement:
         [
             ({"steal_s": 0.3 * CORES}, "other virtual machines took 15 % of the CPU time (limit 10 %)"),
             ({"throttled_s": 0.22 * CORES}, "the CPU quota stopped it for 11 % of the CPU time (limit 10 %)"),
+            ({"throttled_s": 0.44, "quota": 2.0}, "the CPU quota stopped it for 11 % of the CPU time (limit 10 %)"),
+            (
+                {"wall_s": 0.1, "throttled_s": 0.02, "quota": 1.0},
+                "the CPU quota stopped it for 20 % of the CPU time (limit 10 %)",
+            ),
             ({"suspended_s": 0.0011}, "the machine was suspended for 0.0011 s"),
             ({"reasons": 0x8}, "the GPU slowed down: hardware slowdown (0x8)"),
             ({"reasons": 0x20}, "the GPU slowed down: thermal slowdown by software (0x20)"),

@@ -311,7 +311,7 @@ class TestWhichOne:
         assert capsys.readouterr().err.splitlines() == [
             "round 1/5: torch-eager: start, proof",
             "round 1/5: tensorflow-graph: start, proof",
-            "owt: float64 reference for the proof",
+            "owt: reference values for the proof",
             "round 1/5: taking turns, 8 iterations per case; about 2 minutes to its last Round's end "
             "(time for 4 Rounds only)",
             "round 2/5: taking turns, 8 iterations per case; about 2 minutes to its last Round's end",

@@ -391,6 +391,16 @@ class TestMistakes:
         with pytest.raises(NotANet, match=r"missing 1 required positional argument: 'b'; give them as NAME\(\.\.\.\)$"):
             made("import torch\ndef build(a, b): ...", "build(1)")
 
+    def test_a_name_that_a_package_lacks_is_one_line_with_the_nearest(self, tmp_path, monkeypatch):
+        (tmp_path / "nearly.py").write_text("import torch\ndef resnet(): ...\n")
+        monkeypatch.chdir(tmp_path)
+        (net,) = read_nets(["nearly:resnett()"])
+        how = Build(2, "cpu", "fp32", "eager", "nchw")
+        with pytest.raises(NotANet) as error:
+            build(net.guest(), VARIANTS["half_width"].resized(67), {}, how)
+        assert str(error.value).startswith("nearly has no 'resnett': ")
+        assert str(error.value).endswith("; did you mean resnet?")
+
     def test_a_command_line_of_its_own_is_one_line(self, made):
         text = "import torch, argparse\nmine = argparse.ArgumentParser()\nmine.add_argument('x')\nmine.parse_args()\n"
         with pytest.raises(

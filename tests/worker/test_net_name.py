@@ -50,6 +50,7 @@ def test_arguments_that_are_no_literals_are_one_line_and_not_run(arguments):
 
 def test_a_comma_within_arguments_divides_no_arms():
     assert split_names("a.py:f(1, b=(2, 3)), a.py:g") == ["a.py:f(1, b=(2, 3))", "a.py:g"]
+    assert split_names("""a.py:f("(, '"),a.py:g('],')""") == ["""a.py:f("(, '")""", "a.py:g('],')"]
 
 
 def test_two_arms_may_be_one_function_with_two_arguments(tmp_path):
