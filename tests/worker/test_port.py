@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from command import Inline
@@ -12,7 +13,7 @@ from paths import ROOT
 from bench.commands.cli import main
 from bench.controller.settings import WorkerSettings
 from bench.controller.worker_process import WorkerDied
-from bench.worker import guest
+from bench.worker import guest, messages, port
 from bench.worker.main import Worker, fault_kind
 
 pytestmark = pytest.mark.process
@@ -374,6 +375,18 @@ class TestMistakes:
         result = CliRunner().invoke(main, ["verify", *args.split()])
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr.startswith(f"alexnet-bench: {says}")
+
+
+@pytest.mark.parametrize(("losses", "random"), [([1.0, 2.0, 1.0], False), ([1.0, 2.0, 3.0], True)])
+def test_a_loss_that_rounding_moves_is_not_random(tmp_path, losses, random):
+    given = iter(losses)
+    model = SimpleNamespace(
+        parameters=lambda net: [],
+        write=lambda net, values: None,
+        differentiate=lambda net, rounding: (next(given), {"w": np.ones(3, np.float32)}),
+    )
+    reply = port.differentiate(model, None, messages.Differentiate(str(tmp_path)))
+    assert reply.left_out == (port.RANDOM if random else "")
 
 
 def test_the_documented_example_agrees_in_two_workers(tmp_path):
