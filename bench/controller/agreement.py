@@ -94,9 +94,7 @@ def _unlike(what: str, found: np.ndarray, expected: np.ndarray, limit: float) ->
     return Point(what, None, limit, "not finite" if found.shape == expected.shape else "other shapes")
 
 
-def _within(
-    what: str, found: np.ndarray, expected: np.ndarray, limits: dict[str, float], noise: float
-) -> Point | None:
+def _within(what: str, found: np.ndarray, expected: np.ndarray, limits: dict[str, float], noise: float) -> Point | None:
     """The first error above its limit with ``noise``, which together are at most WIDEST; else the first."""
     off = reference.difference(found, expected)
     noise /= float(np.linalg.norm(np.ravel(expected))) or 1.0

@@ -18,15 +18,15 @@ def test_what_is_not_decided_or_not_compared_is_in_the_last_line():
         "equal: outputs agree; not decided: 1 of 1 parameters, such as fc.weight, whose gradients or changes rounding "
         "may move by more than 50%"
     )
-    left_out = ["layers: none has a partner", "gradients and state: one is random"]
-    assert verdict(compared(left_out=left_out)) == "equal: outputs agree; not compared: gradients and state: one is random"
+    words = verdict(compared(left_out=["layers: none has a partner", "gradients and state: one is random"]))
+    assert words == "equal: outputs agree; not compared: gradients and state: one is random"
 
 
 def test_a_change_of_state_tells_of_momentum():
     words = verdict(compared(state=[Point("norm.running_mean", 8.0, 1e-5)]))
     assert words == (
-        "DIFFERS in training mode: outputs agree, but the pass's change of norm.running_mean is off by 8.0e+00, allowed "
-        "1e-05; compare the momentum of BatchNorm, where torch's 0.1 is 0.9 in Keras and flax"
+        "DIFFERS in training mode: outputs agree, but the pass's change of norm.running_mean is off by 8.0e+00, "
+        "allowed 1e-05; compare the momentum of BatchNorm, where torch's 0.1 is 0.9 in Keras and flax"
     )
 
 

@@ -175,10 +175,14 @@ class TestAgree:
             "self.two(self.one(x.mean((2, 3))).relu())",
             "{'y': self.two(self.one(z).relu()), 'b': self.two(self.one(a))}",
         )
-        port = JAX.replace("apply(params, images)", "apply(params, z, a)").replace("images.mean((1, 2))", "z").replace(
-            'return hidden @ params["two"]["w"] + params["two"]["b"]',
-            'one, two = params["one"], params["two"]\n'
-            '    return {"y": hidden @ two["w"] + two["b"], "b": (a @ one["w"] + one["b"]) @ two["w"] + two["b"]}',
+        port = (
+            JAX.replace("apply(params, images)", "apply(params, z, a)")
+            .replace("images.mean((1, 2))", "z")
+            .replace(
+                'return hidden @ params["two"]["w"] + params["two"]["b"]',
+                'one, two = params["one"], params["two"]\n'
+                '    return {"y": hidden @ two["w"] + two["b"], "b": (a @ one["w"] + one["b"]) @ two["w"] + two["b"]}',
+            )
         )
         result = compare(("torch", first + inputs), ("jax", port + inputs), "", "--json")
         assert result.exit_code == 0, result.output
@@ -250,7 +254,7 @@ def build():
         result = compare(("torch", text), ("torch", text))
         assert result.exit_code == 2
         line = result.stderr.splitlines()[-1]
-        assert "input 1 differs between first torch model0" in line
+        assert "input 1 differs between torch model0" in line
         assert "(values, off by " in line
         assert line.endswith("seed its random numbers")
 
