@@ -14,7 +14,7 @@ def build():
             keras.Input((224, 224, 3)),
             layers.ZeroPadding2D(3),  # SAME would pad 2 and 3 pixels, torch pads 3 and 3
             layers.Conv2D(8, 7, strides=4, name="conv1"),
-            layers.BatchNormalization(epsilon=1e-5, name="bn1"),
+            layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="bn1"),  # torch's momentum 0.1: 1 - 0.9
             layers.ReLU(),
             layers.MaxPooling2D(),
             layers.Conv2D(16, 3, padding="same", activation="relu", name="conv2"),

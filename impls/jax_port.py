@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from impls.jax_model import Net, device_of, half_square
-from impls.port import Parameter, Traced, shaken, unique
+from impls.port import Parameter, Traced, shaken, state_of, unique
 
 #: The order in which other frameworks make the parameters of a layer; JAX has the keys of a dict by the alphabet.
 ROLES = ("kernel", "w", "weight", "scale", "gamma", "g", "bias", "b", "beta", "mean", "var")
@@ -50,16 +50,19 @@ def write(net: Net, values: Mapping[str, np.ndarray]) -> None:
 
 
 def trace(net: Net) -> Traced:
-    outputs = net.infer(net.params, net.state, net.batches[0])
-    inputs = [np.asarray(each) for each in jax.tree.leaves(net.batches[0])]
-    return Traced(inputs, [np.asarray(each, np.float32) for each in outputs], [])
+    outputs, _ = net.call(net.params, net.state, net.batches[0])  # by name, which a list of them would lose
+    inputs = {name: np.asarray(each) for tree in net.batches[0] for name, each in named_leaves(tree)}
+    found = {name: each for name, each in named_leaves(outputs) if isinstance(each, jax.Array)}
+    floats = {name: each for name, each in found.items() if jnp.issubdtype(each.dtype, jnp.floating)}
+    return Traced(inputs, {name: np.asarray(each, np.float32) for name, each in floats.items()}, [])
 
 
 def differentiate(net: Net, rounding: float) -> tuple[float, dict[str, np.ndarray]]:
     shaken_inputs = jax.tree.map(lambda each: shaken(np.asarray(each), rounding), net.batches[0])
-    inputs = jax.device_put(shaken_inputs, device_of(net.how))
+    inputs, before = jax.device_put(shaken_inputs, device_of(net.how)), state_of(parameters(net))
     (loss, net.state), gradients = loss_and_gradients(net, net.params, net.state, inputs)
-    return float(loss), {name: np.asarray(each) for name, each in leaves(gradients).items()}
+    changes = {name: values - before[name] for name, values in state_of(parameters(net)).items()}
+    return float(loss), changes | {name: np.asarray(each) for name, each in leaves(gradients).items()}
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -75,18 +78,21 @@ def loss_and_gradients(net: Net, params: Any, state: Any, inputs: Any) -> tuple[
 
 def leaves(tree: Any) -> dict[str, Any]:
     """Floating-point leaves by their paths, as conv1/kernel."""
-    every = jax.tree_util.tree_flatten_with_path(tree)[0]
-    named = zip(unique([name_of(path) for path, _ in every]), (leaf for _, leaf in every), strict=True)
-    return {name: leaf for name, leaf in named if jnp.issubdtype(leaf.dtype, jnp.floating)}
+    return {name or "params": leaf for name, leaf in named_leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)}
 
 
 def replaced(tree: Any, values: Mapping[str, np.ndarray]) -> Any:
     """The tree with these values of leaves, by name."""
-    every, structure = jax.tree_util.tree_flatten_with_path(tree)
-    named = zip(unique([name_of(path) for path, _ in every]), (leaf for _, leaf in every), strict=True)
-    return jax.tree_util.tree_unflatten(structure, [values.get(name, leaf) for name, leaf in named])
+    kept = [values.get(name or "params", leaf) for name, leaf in named_leaves(tree)]
+    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(tree), kept)
+
+
+def named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    """All leaves by their paths; of a tree that is a leaf the name is empty."""
+    every = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return list(zip(unique([name_of(path) for path, _ in every]), (leaf for _, leaf in every), strict=True))
 
 
 def name_of(path: Any) -> str:
     parts = [getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))) for key in path]
-    return "/".join(map(str, parts)) or "params"
+    return "/".join(map(str, parts))

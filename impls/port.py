@@ -1,11 +1,11 @@
-"""What is read of a user's model to compare it with its port: parameters, the calls of its layers, gradients.
+"""What is read of a user's model to compare it with its port: parameters, calls of layers, gradients, state.
 
 Parameters are in canonical layout, as in weights.py: convolutions (h, w, channels, filters), dense layers (in, out).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,7 +28,7 @@ class Parameter:
 
 
 @dataclass
-class Step:
+class LayerCall:
     """The first call of a layer that has parameters: its input, and its output, also before its activation if it has
     one. ``grids`` are shapes, without the batch, from which its flat input may have been flattened."""
 
@@ -40,11 +40,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Traced:
-    """One pass in inference mode: the inputs in order, the outputs, and the steps in the order of their ends."""
+    """One pass in inference mode: inputs and outputs by name (``named_in``), and calls in the order of their ends."""
 
-    inputs: list[np.ndarray]
-    outputs: list[np.ndarray]
-    steps: list[Step]
+    inputs: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+    calls: list[LayerCall]
 
 
 class Port(Protocol):
@@ -60,38 +60,40 @@ class Port(Protocol):
         """Run the model on its first batch in inference mode."""
 
     def differentiate(self, net: Any, rounding: float) -> tuple[float, dict[str, np.ndarray]]:
-        """Loss, half the sum of squares of all outputs in training mode on the first batch, and its gradients by
-        parameter, of those it depends on. Floating-point inputs are changed by this share at random."""
+        """Loss, half the sum of squares of all outputs in training mode on the first batch, and by parameter its
+        gradient, of those it depends on, or the pass's change of what is not trainable: of a moving variance with
+        the biased variance of the batch, as in Keras and flax. Floating-point inputs are changed by this share at
+        random."""
 
 
 class Recorder:
-    """Collects the first step of each layer; ``array`` copies a tensor, or returns None."""
+    """Collects the first call of each layer; ``array`` copies a tensor, or returns None."""
 
     def __init__(self, array: Callable[[Any], np.ndarray | None]):
         self.array = array
-        self.steps: list[Step] = []
-        self.begun: dict[str, Step] = {}
+        self.calls: list[LayerCall] = []
+        self.begun: dict[str, LayerCall] = {}
         self.shapes: list[Shape] = []
 
     def begin(self, layer: str, inputs: Sequence[Any]) -> None:
         """A layer that has parameters is called."""
         if layer not in self.begun:
             first = next((array for array in map(self.array, inputs) if array is not None), None)
-            self.begun[layer] = Step(layer, first, self._grids(first))
+            self.begun[layer] = LayerCall(layer, first, self._grids(first))
 
     def before_activation(self, layer: str, tensor: Any) -> None:
-        step, array = self.begun[layer], self.array(tensor)
-        if array is not None and not step.outputs:
-            step.outputs.append(array)
+        call, array = self.begun[layer], self.array(tensor)
+        if array is not None and not call.outputs:
+            call.outputs.append(array)
 
     def end(self, layer: str | None, outputs: Sequence[Any]) -> None:
         """Any layer returns; ``layer`` is None if it has no parameters."""
         shapes = [tuple(tensor.shape)[1:] for tensor in outputs]
         self.shapes += [shape for shape in shapes if None not in shape]  # which it is in a function that is traced
-        if layer is not None and not any(step.layer == layer for step in self.steps):
-            step = self.begun[layer]
-            step.outputs += [array for array in map(self.array, outputs[:1]) if array is not None]
-            self.steps.append(step)
+        if layer is not None and not any(call.layer == layer for call in self.calls):
+            call = self.begun[layer]
+            call.outputs += [array for array in map(self.array, outputs[:1]) if array is not None]
+            self.calls.append(call)
 
     def _grids(self, flat: np.ndarray | None) -> list[Shape]:
         """Shapes of earlier outputs, last first, of as many values as a flat input; and squares of as many channels."""
@@ -106,6 +108,26 @@ class Recorder:
                 if side > 1 and side * side * channels == size:
                     found.append((channels, side, side) if place == 0 else (side, side, channels))
         return list(dict.fromkeys(found))[:4]
+
+
+def named_in(value: Any, kind: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors of type ``kind``, by keys and places, as ``heads/0``; of a single one the name is empty."""
+    if isinstance(value, kind):
+        yield path, value
+        return
+    if isinstance(value, list | tuple):
+        children: dict[Any, Any] = dict(enumerate(value))
+    elif isinstance(value, Mapping):
+        children = dict(value)
+    else:
+        children = vars(value) if is_dataclass(value) else {}
+    for key, child in children.items():
+        yield from named_in(child, kind, f"{path}/{key}" if path else str(key))
+
+
+def state_of(parameters: Sequence[tuple[Parameter, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Copies of what is not trainable, by name."""
+    return {parameter.name: values.copy() for parameter, values in parameters if not parameter.trainable}
 
 
 def shaken(array: np.ndarray, share: float) -> np.ndarray:

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from impls.outputs import tensors_in
-from impls.port import Parameter, Recorder, Traced, shaken, unique
-from impls.tf_model import Net, floats, half_square, on_device
+from impls.port import Parameter, Recorder, Traced, named_in, shaken, state_of, unique
+from impls.tf_model import Net, half_square, on_device
 
 Owned = tuple[str, str, Any, Any]  # name, the layer's name, layer or None, variable
 
@@ -47,19 +47,21 @@ def trace(net: Net) -> Traced:
             stack.enter_context(replaced(layer, "call", recorded(call, name if name in owners else None, recorder)))
             if name in owners and callable(activation):
                 stack.enter_context(replaced(layer, "activation", told(activation, name, recorder)))
-        outputs = floats(net.call(net.batches[0], training=False))
+        outputs = net.call(net.batches[0], training=False)
     places, named = net.batches[0]
-    inputs = [each.numpy() for each in (*places, *named.values())]
-    return Traced(inputs, [tf.cast(each, tf.float32).numpy() for each in outputs], recorder.steps)
+    inputs = {name: each.numpy() for name, each in (*named_in(places, tf.Tensor), *named.items())}
+    found = {name: each for name, each in named_in(outputs, tf.Tensor) if each.dtype.is_floating}
+    return Traced(inputs, {name: tf.cast(each, tf.float32).numpy() for name, each in found.items()}, recorder.calls)
 
 
 def differentiate(net: Net, rounding: float) -> tuple[float, dict[str, np.ndarray]]:
-    trained = [each for each in owned(net) if each[3].trainable]
+    trained, before = [each for each in owned(net) if each[3].trainable], state_of(parameters(net))
     with on_device(net.how), tf.GradientTape() as tape:
         inputs = tf.nest.map_structure(lambda each: tf.constant(shaken(each.numpy(), rounding)), net.batches[0])
         loss = half_square(net.call(inputs, training=True))
     gradients = tape.gradient(loss, [variable for *_, variable in trained])
-    return float(loss), {
+    changes = {name: values - before[name] for name, values in state_of(parameters(net)).items()}
+    return float(loss), changes | {
         name: canonical(layer, variable, tf.convert_to_tensor(gradient).numpy())
         for (name, _, layer, variable), gradient in zip(trained, gradients, strict=True)
         if gradient is not None

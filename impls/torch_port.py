@@ -3,6 +3,7 @@
 Mirrors the other ports: parameters, write, trace, differentiate.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from impls.outputs import tensors_in
-from impls.port import Parameter, Recorder, Traced, shaken
+from impls.port import Parameter, Recorder, Traced, named_in, shaken, state_of
 from impls.torch_model import Net, half_square
 
 Owned = tuple[str, nn.Module, str, torch.Tensor]  # name, module, its name of the tensor, tensor
@@ -51,17 +52,18 @@ def trace(net: Net) -> Traced:
     def after(module: nn.Module, args: Any, outputs: Any) -> None:
         recorder.end(layers.get(id(module)), tensors_in(outputs, torch.Tensor))
 
+    places, named = net.batches[0]
     for module in net.model.modules():
         hooks += [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)]
     try:
         with torch.no_grad():
-            outputs = net._infer(net.batches[0])
+            outputs = net.model(*places, **named)
     finally:
         for hook in hooks:
             hook.remove()
-    places, named = net.batches[0]
-    inputs = [each.cpu().numpy() for each in (*places, *named.values())]
-    return Traced(inputs, [each.float().cpu().numpy() for each in outputs], recorder.steps)
+    inputs = {name: each.cpu().numpy() for name, each in (*named_in(places, torch.Tensor), *named.items())}
+    found = {name: each for name, each in named_in(outputs, torch.Tensor) if each.is_floating_point()}
+    return Traced(inputs, {name: each.float().cpu().numpy() for name, each in found.items()}, recorder.calls)
 
 
 def differentiate(net: Net, rounding: float) -> tuple[float, dict[str, np.ndarray]]:
@@ -69,14 +71,41 @@ def differentiate(net: Net, rounding: float) -> tuple[float, dict[str, np.ndarra
         return torch.from_numpy(shaken(tensor.cpu().numpy(), rounding)).to(net.target)
 
     places, named = net.batches[0]
-    loss = half_square(net.training(*map(put, places), **{name: put(each) for name, each in named.items()}))
+    before = state_of(parameters(net))
+    with normalized(net.training) as counts:
+        loss = half_square(net.training(*map(put, places), **{name: put(each) for name, each in named.items()}))
+    changes = {}
+    for name, module, own, tensor in owned(net.training):
+        if name in before:
+            changes[name] = canonical(module, own, tensor) - before[name]
+            if own == "running_var" and module in counts:  # torch takes the unbiased variance of the batch
+                share = module.momentum or 1 / int(module.num_batches_tracked)
+                changes[name] -= (changes[name] + share * before[name]) / counts[module]
     trained = [each for each in owned(net.training) if each[3].requires_grad]
     gradients = torch.autograd.grad(loss, [tensor for *_, tensor in trained], allow_unused=True)
     return float(loss.detach()), {
         name: canonical(module, own, gradient)
         for (name, module, own, _), gradient in zip(trained, gradients, strict=True)
         if gradient is not None
-    }
+    } | changes
+
+
+@contextlib.contextmanager
+def normalized(model: nn.Module) -> Iterator[dict[Any, int]]:
+    """The values per channel that each BatchNorm in training mode is given."""
+    counts: dict[Any, int] = {}
+
+    def count(module: nn.Module, args: Any) -> None:
+        if module.training and args:
+            counts[module] = args[0].numel() // args[0].shape[1]
+
+    kinds = nn.modules.batchnorm._BatchNorm
+    hooks = [each.register_forward_pre_hook(count) for each in model.modules() if isinstance(each, kinds)]
+    try:
+        yield counts
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def owned(model: nn.Module) -> Iterator[Owned]:
@@ -91,7 +120,8 @@ def owned(model: nn.Module) -> Iterator[Owned]:
 
 
 def transposed(module: nn.Module, own: str) -> bool:
-    """Whether a tensor has its outputs first: of convolutions, also transposed ones, and dense layers."""
+    """Whether a tensor is (out, in, ...), of dense layers and convolutions, or of transposed ones (in, out, ...), which
+    end as (..., out, in), as in Keras."""
     return own == "weight" and isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
 
 

@@ -31,7 +31,7 @@ def main(request: VerifyRequest) -> int:
         raise UsageError(f"--variant: expected one, whose image size both get, found {', '.join(request.variant)}")
     links = read_map(request.map) if request.map else []
     first, second = (side_of(text, request) for text in request.net)
-    if first.label == second.label:  # files of one name in two folders
+    if first.label == second.label:  # the same net twice, or files of one name in two folders
         first, second = (
             dataclasses.replace(side, label=f"{place} {side.label}")
             for place, side in (("first", first), ("second", second))
@@ -41,7 +41,7 @@ def main(request: VerifyRequest) -> int:
         pairs = pair(*models.parameters, links, models.labels)
         if request.save_map:
             with open_target(request.save_map, "w", encoding="utf-8") as file:
-                file.write(map_text(pairs, models.labels))
+                file.write(map_text(pairs, links, models.labels))
             console.tell(f"wrote {request.save_map}")
         compared = models.compare(pairs)
     if request.as_json:
@@ -59,11 +59,11 @@ def side_of(text: str, request: VerifyRequest) -> Side:
         raise UsageError(f"--net: expected FRAMEWORK=FILE.py:NAME with {', '.join(PEERS)}, found {quoted(text)}")
     (net,) = read_nets([source if equals else text])
     guest = net.guest([named] if equals else [])
-    label = f"{guest.framework} {guest.source}:{guest.function}"
+    label = f"{guest.framework} {guest.source}:{guest.call}"
     if equals and guest.framework != named:
         raise UsageError(f"--net {text}: its file imports {guest.framework}: expected {guest.framework}={source}")
     if not guest.model:
-        raise UsageError(f"--net {text}: expected a model, or a function without parameters that returns one")
+        raise UsageError(f"--net {text}: expected a model, or a function that returns one, found one of a Net")
     (framework,) = choose_frameworks(dataclasses.replace(request, framework=guest.framework))
     (case,) = plain_cases(request, [framework], request.variant, batch=request.batch or 2)
     return Side(label, case, guest)

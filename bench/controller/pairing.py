@@ -103,6 +103,8 @@ def _link(where: str, line: str) -> Link:
         raise UsageError(one_line(f"{where}: {EXPECTED}, found {quoted(line)}"))
     given = dict(option.partition("=")[::2] for option in options)
     try:
+        if len(given) < len(options):  # one twice
+            raise ValueError
         axes = _numbers(given.pop("axes"), ",") if "axes" in given else None
         order = None
         if "order" in given:
@@ -216,7 +218,7 @@ def _mapped(
 def _shown(parameter: Parameter) -> str:
     """Name and shape, and the canonical shape if that is another."""
     own, shape = tuple(parameter.own), tuple(parameter.shape)
-    return f"{parameter.name} {own}" + (f", as {shape}," if own != shape else "")
+    return f"{parameter.name} {own}" + (f" as {shape}" if own != shape else "")
 
 
 def _unpaired(left: Sequence[Parameter], others: Sequence[Parameter], labels: tuple[str, str]) -> str:
@@ -230,6 +232,7 @@ def _unpaired(left: Sequence[Parameter], others: Sequence[Parameter], labels: tu
     )
 
 
-def map_text(pairs: Sequence[Pair], labels: tuple[str, str]) -> str:
-    """A map of these pairs."""
-    return "\n".join([f"# {labels[0]} = {labels[1]}", *(pair.line() for pair in pairs)]) + "\n"
+def map_text(pairs: Sequence[Pair], links: Sequence[Link], labels: tuple[str, str]) -> str:
+    """A map of these pairs, and of what has no pair by ``links``."""
+    alone = [f"{link.first} = {link.second}" for link in links if NOTHING in (link.first, link.second)]
+    return "\n".join([f"# {labels[0]} = {labels[1]}", *(pair.line() for pair in pairs), *alone]) + "\n"

@@ -1,4 +1,4 @@
-"""Compare a model with its port, each in a Worker: on the same weights and inputs outputs, layers, gradients."""
+"""Compare a model with its port, each in a Worker: on the same weights and inputs outputs, layers, training."""
 
 import contextlib
 import itertools
@@ -13,31 +13,31 @@ import numpy as np
 from bench import UsageError
 from bench.cases.case import Case
 from bench.controller import parity
+from bench.controller.agreement import (
+    DEPTH,
+    MOVED,
+    Point,
+    change_point,
+    gradient_point,
+    matched,
+    nearest,
+    point,
+    reordered,
+)
 from bench.controller.pairing import Order, Pair
 from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.worker_process import WorkerDied, WorkerProcess
 from bench.machine.scratch import scratch_folder
 from bench.worker import messages
+from bench.worker import port as worker_port
 from bench.worker.guest import Guest
 from bench.worker.messages import Request
-from bench.worker.replies import TracedModel, TracedStep
-from impls import reference
+from bench.worker.replies import TracedModel
 from impls.port import Parameter
 
 R = TypeVar("R")
 
-DEPTH = 8  # convolutions and dense layers of an AlexNet, for which the limits of parity.py are; rounding adds up
-WIDEST = 0.5  # limit of a gradient
-MOVED = 10  # times what rounding moves a gradient by
-SHARE = 1e-4  # of the largest gradient's norm: a sum that is 0 but for rounding, as of a bias before BatchNorm
 SAME_INPUTS = 1e-6
-#: Axes that turn channels first into channels last, and back, by number of axes.
-TURNS: dict[int, list[tuple[int, ...]]] = {
-    3: [(0, 2, 1)],
-    4: [(0, 2, 3, 1), (0, 3, 1, 2)],
-    5: [(0, 2, 3, 4, 1), (0, 4, 1, 2, 3)],
-}
-FLATTENED = [(1, 2, 0), (2, 0, 1)]  # (c, h, w) into (h, w, c), and back
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,6 @@ class Side:
     label: str
     case: Case
     guest: Guest
-
-
-@dataclass(frozen=True)
-class Point:
-    """A comparison. ``error`` is relative L2, None for other shapes or values that are not finite, which ``note``
-    says."""
-
-    what: str
-    error: float | None
-    limit: float
-    note: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return self.error is not None and self.error <= self.limit
 
 
 @dataclass(frozen=True)
@@ -83,7 +68,9 @@ class LayerPoint:
 class Comparison:
     """What was compared, in the order of the first model; ``left_out`` says what was not, and why.
 
-    ``varied`` is the number of constant parameters that got other values.
+    ``varied`` is the number of constant parameters that got other values. ``training``: differences of how they train,
+    a parameter in one only, random numbers in one only. ``state``: what a pass changes of that which is not trainable.
+    ``undecided``: gradients and changes that rounding moves too much.
     """
 
     labels: tuple[str, str]
@@ -91,12 +78,15 @@ class Comparison:
     varied: int
     outputs: list[Point] = field(default_factory=list)
     layers: list[LayerPoint] = field(default_factory=list)
+    training: list[Point] = field(default_factory=list)
     gradients: list[Point] = field(default_factory=list)
+    state: list[Point] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     @property
     def equal(self) -> bool:
-        return all(point.ok for point in (*self.outputs, *self.gradients))
+        return all(point.ok for point in (*self.outputs, *self.training, *self.gradients, *self.state))
 
 
 class Model:
@@ -104,7 +94,7 @@ class Model:
 
     def __init__(self, side: Side, settings: WorkerSettings, name: str, scratch: Path):
         self.side, self.folder = side, scratch / name
-        for kind in ("parameters", "given", "trace", "gradients"):
+        for kind in ("parameters", "given", "trace", "training"):
             (self.folder / kind).mkdir(parents=True)
         self.process: WorkerProcess = settings.launch(name, side.case, scratch / "workers")
 
@@ -161,13 +151,18 @@ class Models:
         compared.outputs = list(self._outputs(first, second, limit))
         compared.layers = list(self._layers(first, second, pairs, limit))
         if not compared.layers:
-            without = [label for label, each in zip(self.labels, (first, second), strict=True) if not each.steps]
+            without = [label for label, each in zip(self.labels, (first, second), strict=True) if not each.calls]
             why = f"none with parameters in {' and '.join(without)}" if without else "none has a partner"
             compared.left_out.append(f"layers: {why}")
+        compared.training = [
+            Point(pair.first.name, None, 0.0, "trainable in {}, not in {}".format(*self._in_turn(pair.first.trainable)))
+            for pair in pairs
+            if pair.first.trainable != pair.second.trainable
+        ]
         if all(point.ok for point in compared.outputs):
-            self._gradients(compared, depth)
+            self._train(compared, depth)
         else:
-            compared.left_out.append("gradients: the outputs differ already")
+            compared.left_out.append("gradients and state: the outputs differ already")
         return compared
 
     def _carry(self, pairs: Sequence[Pair]) -> int:
@@ -187,26 +182,36 @@ class Models:
 
     def _check_inputs(self, first: TracedModel, second: TracedModel) -> None:
         """UsageError unless both were given the same values."""
-        for number in range(max(first.inputs, second.inputs)):
-            shapes, off = [], None
-            if number < min(first.inputs, second.inputs):
-                one, other = (model.array("trace", f"input.{number}") for model in (self.first, self.second))
-                shapes, off = [one.shape, other.shape], nearest(one, other)
+        if len(first.inputs) != len(second.inputs):
+            counts = f"{len(first.inputs)} and {len(second.inputs)}"
+            raise UsageError(
+                f"--net: the numbers of inputs of {self.labels[0]} and {self.labels[1]} differ ({counts}): "
+                "expected the same values from `inputs(batch)` in both files, or from neither"
+            )
+        for numbers in matched(first.inputs, second.inputs):
+            one, other = self._arrays("input", numbers)
+            off = nearest(one, other)
             if off is None or off > SAME_INPUTS:
-                found = (
-                    f"shapes {shapes[0]} and {shapes[1]}" if shapes else f"{first.inputs} and {second.inputs} inputs"
-                )
+                found = f"shapes {one.shape} and {other.shape}" if off is None else f"values, off by {off:.0e}"
+                seed = "" if off is None else "; seed its random numbers"
                 raise UsageError(
-                    f"--net: input {number + 1} differs between {self.labels[0]} and {self.labels[1]} ({found}): "
-                    "expected the same values from `inputs(batch)` in both files, or from neither"
+                    f"--net: {_named('input', first, second, numbers)} differs between {self.labels[0]} and "
+                    f"{self.labels[1]} ({found}): expected the same values from `inputs(batch)` in both files, or from "
+                    f"neither{seed}"
                 )
 
     def _outputs(self, first: TracedModel, second: TracedModel, limit: float) -> Iterator[Point]:
-        for number in range(min(first.outputs, second.outputs)):
-            one, other = (model.array("trace", f"output.{number}") for model in (self.first, self.second))
-            yield point(f"output {number + 1}", one, other, limit)
-        if first.outputs != second.outputs:
-            yield Point("outputs", None, limit, f"{first.outputs} and {second.outputs} of them")
+        for numbers in matched(first.outputs, second.outputs):
+            yield point(_named("output", first, second, numbers), *self._arrays("output", numbers), limit)
+        if len(first.outputs) != len(second.outputs):
+            yield Point("outputs", None, limit, f"{len(first.outputs)} and {len(second.outputs)} of them")
+
+    def _arrays(self, kind: str, numbers: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        return self.first.array("trace", f"{kind}.{numbers[0]}"), self.second.array("trace", f"{kind}.{numbers[1]}")
+
+    def _in_turn(self, first: bool) -> tuple[str, str]:
+        """The labels, that of the first model first or last."""
+        return self.labels if first else (self.labels[1], self.labels[0])
 
     def _layers(
         self, first: TracedModel, second: TracedModel, pairs: Sequence[Pair], limit: float
@@ -214,89 +219,82 @@ class Models:
         """Layers with a partner in which each has parameters of the other only, in the order of the first's calls."""
         partners = one_to_one(pairs)
         orders = {pair.first.layer: pair.order for pair in pairs if pair.order}
-        steps = {step.layer: (number, step) for number, step in enumerate(second.steps)}
-        for number, step in enumerate(first.steps):
-            partner = partners.get(step.layer)
-            if partner in steps:
-                other, theirs = steps[partner]
-                stages = [self.first.array("trace", f"step.{number}.{stage}") for stage in range(step.outputs)]
-                others = [self.second.array("trace", f"step.{other}.{stage}") for stage in range(theirs.outputs)]
+        calls = {call.layer: (number, call) for number, call in enumerate(second.calls)}
+        for number, call in enumerate(first.calls):
+            partner = partners.get(call.layer)
+            if partner in calls:
+                other, theirs = calls[partner]
+                stages = [self.first.array("trace", f"call.{number}.{stage}") for stage in range(call.outputs)]
+                others = [self.second.array("trace", f"call.{other}.{stage}") for stage in range(theirs.outputs)]
                 points = [point("output", *each, limit) for each in itertools.product(stages, others)]
                 if not points:
                     continue
                 output = min(points, key=lambda each: np.inf if each.error is None else each.error)
                 given, order = None, None
-                if step.has_input and theirs.has_input:
-                    files = (f"step.{number}.input", f"step.{other}.input")
+                if call.has_input and theirs.has_input:
+                    files = (f"call.{number}.input", f"call.{other}.input")
                     mine, its = (
                         model.array("trace", file) for model, file in zip((self.first, self.second), files, strict=True)
                     )
                     given = point("input", mine, its, limit)
                     if given.error is None and mine.shape != its.shape:  # padded by a layer of its own in one
                         given = None
-                    elif not given.ok and (found := reordered(mine, its, step, theirs, limit)):
+                    elif not given.ok and (found := reordered(mine, its, call, theirs, limit)):
                         given, order = found
-                yield LayerPoint(step.layer, partner, given, output, order, step.layer in orders)
+                yield LayerPoint(call.layer, partner, given, output, order, call.layer in orders)
 
-    def _gradients(self, compared: Comparison, depth: float) -> None:
+    def _train(self, compared: Comparison, depth: float) -> None:
+        """Compare a pass in training mode: gradients, and the changes of state."""
         replies = [
-            model.ask(messages.Differentiate(str(model.folder / "gradients"))) for model in (self.first, self.second)
+            model.ask(messages.Differentiate(str(model.folder / "training"))) for model in (self.first, self.second)
         ]
-        for label, reply in zip(self.labels, replies, strict=True):
-            if reply.left_out:
-                compared.left_out.append(f"gradients: of {label} {reply.left_out}")
-                return
+        reasons = [reply.left_out for reply in replies]
+        if sorted(reasons) == ["", worker_port.RANDOM]:
+            one, other = self._in_turn(bool(reasons[0]))
+            compared.training.append(Point(f"{one} {worker_port.RANDOM}", None, 0.0, f"{other} is not"))
+        told = [f"{label} {why}" for label, why in zip(self.labels, reasons, strict=True) if why]
+        if told:
+            compared.left_out.append(f"gradients and state: {' and '.join(told)}")
+            return
         places = [{name: number for number, name in enumerate(reply.names)} for reply in replies]
         found, largest = [], 0.0
         for pair in compared.pairs:
             has = pair.first.name in places[0], pair.second.name in places[1]
+            if pair.first.trainable != pair.second.trainable:
+                continue
             if all(has):
                 numbers = places[0][pair.first.name], places[1][pair.second.name]
-                its = self.second.array("gradients", numbers[1])
-                largest = max(largest, float(np.linalg.norm(np.ravel(its))))
+                its = self.second.array("training", numbers[1])
+                if pair.first.trainable:
+                    largest = max(largest, float(np.linalg.norm(np.ravel(its))))
                 noise = MOVED * max(reply.noise[number] for reply, number in zip(replies, numbers, strict=True))
-                found.append((pair, pair.carried(self.first.array("gradients", numbers[0])), its, noise))
-            elif any(has) and pair.first.trainable and pair.second.trainable:
+                found.append((pair, pair.carried(self.first.array("training", numbers[0])), its, noise))
+            elif any(has):
                 note = f"only {self.labels[has.index(True)]} has one"
                 compared.gradients.append(Point(pair.first.name, None, parity.LOOSE["gradient"], note))
         for pair, mine, its, noise in found:
-            compared.gradients.append(gradient_point(pair.first.name, mine, its, depth, noise + SHARE * largest))
+            name = pair.first.name
+            if pair.first.trainable:
+                made, points = gradient_point(name, mine, its, depth, noise, largest), compared.gradients
+            else:
+                made, points = change_point(name, mine, its, depth, noise), compared.state
+            if made:
+                points.append(made)
+            else:
+                compared.undecided.append(name)
+
+
+def _named(kind: str, first: TracedModel, second: TracedModel, numbers: tuple[int, int]) -> str:
+    """An input or output by the key that both have for it, else by its number."""
+    names = [getattr(model, f"{kind}s")[number] for model, number in zip((first, second), numbers, strict=True)]
+    keyed = names[0] == names[1] and not names[0].isdigit()
+    return f"{kind} {names[0] if keyed and names[0] else numbers[0] + 1}"
 
 
 def varied(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Values near a constant, of its sign: zeros and ones, as of a new BatchNorm, would hide differences."""
     constant, noise = values.flat[0], rng.standard_normal(values.shape, dtype=np.float32).clip(-3, 3) * np.float32(0.1)
     return noise if constant == 0 else constant * (1 + noise)
-
-
-def nearest(found: np.ndarray, expected: np.ndarray) -> float | None:
-    """Relative L2 of two arrays, also with channels first and last; None if no layout fits or a value is not finite."""
-    turns = [tuple(range(found.ndim)), *TURNS.get(found.ndim, [])]
-    turned = [found.transpose(axes) for axes in turns]
-    errors = [reference.difference(each, expected)["error"] for each in turned if each.shape == expected.shape]
-    finite = [error for error in errors if np.isfinite(error)]
-    return min(finite, default=None)
-
-
-def point(what: str, found: np.ndarray, expected: np.ndarray, limit: float) -> Point:
-    """Compare two arrays in any layout."""
-    error, note = nearest(found, expected), ""
-    if error is None:
-        alike = sorted(found.shape) == sorted(expected.shape)
-        note = "not finite" if alike else f"shapes {found.shape} and {expected.shape}"
-    return Point(what, error, limit, note)
-
-
-def gradient_point(what: str, found: np.ndarray, expected: np.ndarray, depth: float, noise: float) -> Point:
-    """Compare gradients: relative L2, and the norm, which a flipped ReLU hardly changes. ``noise`` is allowed."""
-    limit, most = min(WIDEST, parity.LOOSE["gradient"] * depth), parity.LOOSE["norm"] * depth
-    if found.shape != expected.shape or not np.isfinite(found.sum() + expected.sum()):
-        return Point(what, None, limit, "not finite" if found.shape == expected.shape else "other shapes")
-    off = reference.difference(found, expected)
-    noise /= float(np.linalg.norm(np.ravel(expected))) or 1.0
-    if off["error"] <= limit + noise and off["norm"] > most + noise:
-        return Point(f"norm of {what}", off["norm"], most + noise)
-    return Point(what, off["error"], limit + noise)
 
 
 def one_to_one(pairs: Sequence[Pair]) -> dict[str, str]:
@@ -308,19 +306,3 @@ def one_to_one(pairs: Sequence[Pair]) -> dict[str, str]:
         backwards.setdefault(pair.second.layer, set()).add(pair.first.layer)
     single = {first: next(iter(others)) for first, others in partners.items() if len(others) == 1}
     return {first: second for first, second in single.items() if len(backwards[second]) == 1}
-
-
-def reordered(
-    mine: np.ndarray, its: np.ndarray, step: TracedStep, theirs: TracedStep, limit: float
-) -> tuple[Point, Order] | None:
-    """The order in which flat inputs of a layer agree, channels first in one and last in the other; None if in none."""
-    if mine.ndim != 2 or mine.shape != its.shape:
-        return None
-    orders = [Order(tuple(grid), axes) for grid in step.grids for axes in FLATTENED]
-    for grid, axes in itertools.product(theirs.grids, FLATTENED):
-        orders.append(Order(tuple(grid[place] for place in np.argsort(axes)), axes))
-    for order in dict.fromkeys(orders):
-        found = order.applied(mine.T).T
-        if (compared := point("input", found, its, limit)).ok:
-            return compared, order
-    return None

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bench.controller.port import Comparison, LayerPoint, Point
+from bench.controller.agreement import WIDEST, Point
+from bench.controller.port import Comparison, LayerPoint
 from bench.output import console
 from bench.output.labels import counted
 from impls.text import one_line
@@ -22,7 +23,10 @@ def as_json(compared: Comparison) -> dict[str, Any]:
         "varied": compared.varied,
         "outputs": [asdict(point) | {"ok": point.ok} for point in compared.outputs],
         "layers": [asdict(layer) for layer in compared.layers],
+        "training": [asdict(point) | {"ok": point.ok} for point in compared.training],
         "gradients": [asdict(point) | {"ok": point.ok} for point in compared.gradients],
+        "state": [asdict(point) | {"ok": point.ok} for point in compared.state],
+        "undecided": compared.undecided,
         "left_out": compared.left_out,
     }
 
@@ -30,14 +34,12 @@ def as_json(compared: Comparison) -> dict[str, Any]:
 def verdict(compared: Comparison) -> str:
     """Whether the two agree; if not, where they part first, and what to do about it."""
     if compared.equal:
-        what = "outputs and gradients agree" if compared.gradients else "outputs agree"
-        return f"equal: {what}"
+        kinds = [name for name, points in (("gradients", compared.gradients), ("state", compared.state)) if points]
+        agreed = " and ".join([", ".join(["outputs", *kinds[:-1]]), *kinds[-1:]])
+        lacking = [f"not compared: {why}" for why in compared.left_out if why.startswith("gradients")]
+        return "; ".join([f"equal: {agreed} agree", *_undecided(compared), *lacking])
     if all(point.ok for point in compared.outputs):
-        worst = next(point for point in compared.gradients if not point.ok)
-        return (
-            f"DIFFERS in training mode: outputs agree, but the gradient of {_off(worst)}; "
-            "compare what differs in training, such as BatchNorm and frozen layers"
-        )
+        return f"DIFFERS in training mode: outputs agree, but {_trained(compared)}"
     before = ""
     for layer in compared.layers:
         name = f"{layer.first} = {layer.second}"
@@ -55,6 +57,29 @@ def verdict(compared: Comparison) -> str:
     return f"DIFFERS {where}: {_off(worst)}" + (
         "; compare what follows, such as a softmax in one of them" if before else ""
     )
+
+
+def _trained(compared: Comparison) -> str:
+    """The first difference of a pass in training mode, and what to compare."""
+    if compared.training:
+        (first, *others) = compared.training
+        return _off(first) + (f", and {len(others)} more such" if others else "")
+    for point in compared.gradients:
+        if not point.ok:
+            return f"the gradient of {_off(point)}; compare what differs in training, such as BatchNorm"
+    worst = next(point for point in compared.state if not point.ok)
+    return (
+        f"the pass's change of {_off(worst)}; compare the momentum of BatchNorm, where torch's 0.1 is 0.9 in Keras "
+        "and flax"
+    )
+
+
+def _undecided(compared: Comparison) -> list[str]:
+    """What rounding moves too much to be compared."""
+    if not compared.undecided:
+        return []
+    what = f"{len(compared.undecided)} of {len(compared.pairs)} parameters, such as {compared.undecided[0]}"
+    return [f"not decided: {what}, whose gradients or changes rounding may move by more than {WIDEST:.0%}"]
 
 
 def _inside(layer: LayerPoint) -> str:
@@ -120,12 +145,20 @@ def print_comparison(compared: Comparison) -> None:
     table = console.new_table("relative L2 error")
     for heading in ("", "worst", "allowed", ""):
         table.add_column(heading, overflow="fold")
-    for name, points in (("outputs", compared.outputs), ("gradients", compared.gradients)):
+    for name, points in (
+        ("outputs", compared.outputs),
+        ("gradients", compared.gradients),
+        ("state", compared.state),
+    ):
         if points:
             worst = max(points, key=lambda point: float("inf") if point.error is None else point.error / point.limit)
             what = f"{name}: {worst.what}" if len(points) > 1 else name
             table.add_row(what, _cell(worst), f"{worst.limit:.0e}", "equal" if worst.ok else "DIFFERS")
     out.print(table)
+    for point in compared.training[:MOST_ROWS]:
+        console.say(one_line(f"training: {_off(point)}"))
+    for why in _undecided(compared):
+        console.say(one_line(why))
     for why in compared.left_out:
         console.say(one_line(f"not compared: {why}"))
     console.say(one_line(verdict(compared)))

@@ -202,14 +202,14 @@ class WriteParameters(Request[int], do="write_parameters"):
 
 @dataclass(frozen=True)
 class TraceModel(Request[TracedModel], do="trace"):
-    """Save inputs, outputs and steps of a user's model in inference mode in ``folder``."""
+    """Save inputs, outputs and layers' calls of a user's model in inference mode in ``folder``."""
 
     folder: str
 
 
 @dataclass(frozen=True)
 class Differentiate(Request[Differentiated], do="differentiate"):
-    """Save the gradients of a user's model in training mode in ``folder``, numbered in the order of their names."""
+    """Save gradients, and changes of state, of a user's model in training mode in ``folder``, numbered as named."""
 
     folder: str
 

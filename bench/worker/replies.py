@@ -207,7 +207,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class TracedStep:
+class TracedCall:
     """A layer's first call: whether its input and how many stages of its output were saved (impls/port.py)."""
 
     layer: str
@@ -218,18 +218,18 @@ class TracedStep:
 
 @dataclass(frozen=True)
 class TracedModel:
-    """How many inputs and outputs of a model were saved, and its steps."""
+    """The names of the inputs and outputs of a model that were saved, and the calls of its layers."""
 
-    inputs: int
-    outputs: int
-    steps: list[TracedStep]
+    inputs: list[str]
+    outputs: list[str]
+    calls: list[TracedCall]
 
 
 @dataclass(frozen=True)
 class Differentiated:
-    """The parameters whose gradients were saved; ``left_out`` is why there are none, empty if there are.
+    """The parameters whose gradients, or changes of state, were saved; ``left_out`` is why there are none, else empty.
 
-    ``noise`` is the norm of what rounding moves each gradient by.
+    ``noise`` is the norm of what rounding moves each by.
     """
 
     names: list[str]

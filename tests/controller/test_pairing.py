@@ -1,5 +1,7 @@
 """Pairs of parameters: maps, pairs by shape, values carried, and what does not fit."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,9 @@ class TestByShape:
             "--net: conv (3, 3, 2, 4) of torch a.py:A fits no parameter of jax b.py:b: the first without a pair there "
             "is k (3, 3, 2, 5); correct the port, or name the pairs in a --map"
         )
+        (odd,) = parameters(k=(3, 6))
+        words = refusal(tmp_path, "", parameters(conv=(3, 5)), [dataclasses.replace(odd, own=[6, 3])])
+        assert "is k (6, 3) as (3, 6); correct the port" in words
         words = refusal(tmp_path, "", parameters(bias=(4,)), parameters(b=(4,), extra=(4,)))
         assert words.startswith("--net: extra (4,) of jax b.py:b fits no parameter of torch a.py:A: all of those have")
 
@@ -64,14 +69,20 @@ class TestMap:
         first, second = parameters(a=(4,), b=(4,), dense=(12, 5)), parameters(x=(4,), y=(4,), w=(12, 5))
         text = "# names\n\na = y   # the other way\ndense = w order=2x3x2:1,2,0\n"
         pairs = pair(first, second, lines(tmp_path, text), LABELS)
-        assert map_text(pairs, LABELS) == ("# torch a.py:A = jax b.py:b\na = y\nb = x\ndense = w order=2x3x2:1,2,0\n")
+        assert map_text(pairs, [], LABELS) == "# torch a.py:A = jax b.py:b\na = y\nb = x\ndense = w order=2x3x2:1,2,0\n"
         assert [each.mapped for each in pairs] == [True, False, True]
-        again = pair(first, second, lines(tmp_path, map_text(pairs, LABELS)), LABELS)
+        again = pair(first, second, lines(tmp_path, map_text(pairs, [], LABELS)), LABELS)
         assert [each.line() for each in again] == [each.line() for each in pairs]
 
     def test_a_minus_is_no_parameter(self, tmp_path):
         pairs = pair(parameters(a=(4,), b=(4,)), parameters(x=(4,)), lines(tmp_path, "a = -\n"), LABELS)
         assert [each.line() for each in pairs] == ["b = x"]
+
+    def test_what_has_no_pair_is_saved_too(self, tmp_path):
+        first, second = parameters(a=(4,), b=(4,)), parameters(x=(4,), y=(4,))
+        links = lines(tmp_path, "a = -\n- = y\n")
+        text = map_text(pair(first, second, links, LABELS), links, LABELS)
+        assert text.splitlines()[1:] == ["b = x", "a = -", "- = y"]
 
     def test_an_order_moves_the_inputs_of_a_dense_layer(self):
         images = np.arange(2 * 3 * 4).reshape(1, 2, 3, 4)
@@ -94,6 +105,7 @@ class TestMap:
             "a = b order=2x3:0,1,2",
             "a = b order=x",
             "a = b order=-1x3:0,1",
+            "a = b axes=0,1 axes=1,0",
         ],
     )
     def test_a_line_that_is_none_is_quoted_with_its_number(self, tmp_path, line):

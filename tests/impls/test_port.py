@@ -1,11 +1,11 @@
-"""What is read of models for a comparison: steps of layers, and names."""
+"""What is read of models for a comparison: calls of layers, and names."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from impls.port import Recorder, shaken, unique
+from impls.port import Recorder, named_in, shaken, unique
 
 
 def test_a_flat_input_may_come_from_an_earlier_output_or_from_one_that_a_function_pooled():
@@ -21,15 +21,20 @@ def test_a_flat_input_may_come_from_an_earlier_output_or_from_one_that_a_functio
     assert recorder.begun["neither"].grids == []
 
 
-def test_the_first_call_of_a_layer_is_its_step():
+def test_only_the_first_call_of_a_layer_is_kept():
     recorder = Recorder(np.array)
     for call in (1.0, 2.0):
         recorder.begin("layer", [np.full(3, call)])
         recorder.before_activation("layer", np.full(3, -call))
         recorder.end("layer", [np.full(3, 10 * call)])
-    (step,) = recorder.steps
-    assert step.input.tolist() == [1.0] * 3
-    assert [output.tolist() for output in step.outputs] == [[-1.0] * 3, [10.0] * 3]
+    (call,) = recorder.calls
+    assert call.input.tolist() == [1.0] * 3
+    assert [output.tolist() for output in call.outputs] == [[-1.0] * 3, [10.0] * 3]
+
+
+def test_tensors_are_named_by_keys_and_places():
+    assert dict(named_in({"b": 1, "a": [2, {"c": 3}], "d": "none"}, int)) == {"b": 1, "a/0": 2, "a/1/c": 3}
+    assert dict(named_in(4, int)) == {"": 4}
 
 
 def test_names_that_are_there_twice_are_counted():

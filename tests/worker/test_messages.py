@@ -55,7 +55,7 @@ EXCHANGES = [
     (messages.MeasureOverhead(3, "forward"), [50, 60, 70]),
     (messages.ReadParameters("/here"), [Parameter("fc.weight", "fc", [3, 2], [2, 3], True)]),
     (messages.WriteParameters("/here", ["fc.weight"]), 1),
-    (messages.TraceModel("/here"), replies.TracedModel(1, 2, [replies.TracedStep("fc", True, 2, [[1, 2, 3]])])),
+    (messages.TraceModel("/here"), replies.TracedModel([""], ["a", "b"], [replies.TracedCall("fc", True, 2, [[1]])])),
     (messages.Differentiate("/here"), replies.Differentiated(["fc.weight"], [1e-6], "")),
 ]
 IDS = [request.do for request, _ in EXCHANGES]

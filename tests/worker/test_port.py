@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from command import Inline
@@ -12,7 +13,7 @@ from paths import ROOT
 from bench.commands.cli import main
 from bench.controller.settings import WorkerSettings
 from bench.controller.worker_process import WorkerDied
-from bench.worker import guest
+from bench.worker import guest, messages, port
 from bench.worker.main import Worker, fault_kind
 
 pytestmark = pytest.mark.process
@@ -46,7 +47,7 @@ def build():
         keras.Input((67, 67, 3)),
         layers.ZeroPadding2D(3),
         layers.Conv2D(4, 7, strides=4, use_bias=False, name="stem"),
-        layers.BatchNormalization(epsilon=1e-5, name="norm"),
+        layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="norm"),
         layers.ReLU(),
         layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, activation="relu", name="deep"),
         layers.MaxPooling2D(4),
@@ -131,11 +132,13 @@ class TestAgree:
         result = compare(("torch", TORCH), ("tensorflow", KERAS), ORDER, "--json")
         assert result.exit_code == 0, result.output
         got = json.loads(result.stdout)
-        assert got["verdict"] == "equal: outputs and gradients agree"
+        assert got["verdict"] == "equal: outputs, gradients and state agree"
         assert [layer["first"] for layer in got["layers"]] == ["stem", "norm", "deep", "up", "head"]
         assert all(layer["output"]["error"] < 1e-6 for layer in got["layers"])
         assert got["layers"][-1]["input"]["error"] < 1e-6
         assert len(got["gradients"]) == 9  # all but the two moving statistics
+        assert [change["what"] for change in got["state"]] == ["norm.running_mean", "norm.running_var"]
+        assert all(change["error"] < 1e-5 for change in got["state"])  # torch's variance of the batch is unbiased
         assert got["varied"] == 4  # of BatchNorm
 
     def test_the_other_way_round_too(self, compare):
@@ -156,11 +159,34 @@ class TestAgree:
             "DIFFERS in its outputs: output 1 is off"
         )
 
-    def test_dropout_leaves_the_gradients_out_and_says_so(self, compare):
+    def test_dropout_in_both_leaves_the_gradients_out_and_says_so(self, compare):
+        first = TORCH.replace("torch.flatten(x, 1)", "F.dropout(torch.flatten(x, 1), 0.5, self.training)")
         port = KERAS.replace("layers.Flatten(),", "layers.Flatten(), layers.Dropout(0.5),")
-        result = compare(("torch", TORCH), ("tensorflow", port), ORDER)
-        assert verdict(result, 0) == "equal: outputs agree"
-        assert "build the model is random in training mode, as with dropout" in result.stdout
+        words = verdict(compare(("torch", first), ("tensorflow", port), ORDER), 0)
+        assert words.startswith("equal: outputs agree; not compared: gradients and state: torch model0")
+        assert words.endswith("is random in training mode, as with dropout")
+
+    def test_dicts_are_matched_by_key_between_jax_and_torch(self, compare):
+        """JAX has keys by the alphabet, torch as they were put in."""
+        pytest.importorskip("jax")
+        inputs = "import numpy as np\ndef inputs(batch):\n    one = np.ones((batch, 3), np.float32)\n"
+        inputs += "    return {'z': one, 'a': 2 * one}\n"
+        first = MEANS.replace("forward(self, x)", "forward(self, z, a)").replace(
+            "self.two(self.one(x.mean((2, 3))).relu())",
+            "{'y': self.two(self.one(z).relu()), 'b': self.two(self.one(a))}",
+        )
+        port = (
+            JAX.replace("apply(params, images)", "apply(params, z, a)")
+            .replace("images.mean((1, 2))", "z")
+            .replace(
+                'return hidden @ params["two"]["w"] + params["two"]["b"]',
+                'one, two = params["one"], params["two"]\n'
+                '    return {"y": hidden @ two["w"] + two["b"], "b": (a @ one["w"] + one["b"]) @ two["w"] + two["b"]}',
+            )
+        )
+        result = compare(("torch", first + inputs), ("jax", port + inputs), "", "--json")
+        assert result.exit_code == 0, result.output
+        assert [output["what"] for output in json.loads(result.stdout)["outputs"]] == ["output y", "output b"]
 
     def test_a_subclassed_keras_model_whose_call_is_a_tf_function_has_layers_too(self, compare):
         port = """
@@ -203,14 +229,14 @@ from keras import layers
 def build():
     images = keras.Input((67, 67, 3))
     short = layers.Conv2D(4, 1, use_bias=False, name="short")(images[:, 1:66, 1:66])
-    short = layers.BatchNormalization(epsilon=1e-5, name="short_norm")(short)
-    deep = layers.BatchNormalization(epsilon=1e-5)(layers.Conv2D(4, 3, use_bias=False)(images))
-    deep = layers.BatchNormalization(epsilon=1e-5)(layers.Conv2D(4, 1)(deep))
+    short = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="short_norm")(short)
+    deep = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(layers.Conv2D(4, 3, use_bias=False)(images))
+    deep = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(layers.Conv2D(4, 1)(deep))
     both = layers.GlobalAveragePooling2D()(layers.ReLU()(layers.Add()([short, deep])))
     return keras.Model(images, layers.Dense(2)(both))
 """
         result = compare(("torch", block), ("tensorflow", port))
-        assert verdict(result, 0) == "equal: outputs and gradients agree"
+        assert verdict(result, 0) == "equal: outputs, gradients and state agree"
         assert "  short.1.weight = short_norm/gamma\n" in result.stdout
 
     def test_the_same_inputs_function_in_both_files_gives_the_inputs(self, compare):
@@ -222,6 +248,16 @@ def build():
         assert result.exit_code == 2
         assert "(shapes (2, 2, 9) and (2, 3, 9)): expected the same values from `inputs(batch)`" in result.stderr
 
+    def test_random_inputs_are_to_be_seeded(self, compare):
+        text = "import numpy as np\nfrom torch import nn\nbuild = nn.Linear(9, 4)\n"
+        text += "def inputs(batch):\n    return np.random.default_rng().random((batch, 9), np.float32)\n"
+        result = compare(("torch", text), ("torch", text))
+        assert result.exit_code == 2
+        line = result.stderr.splitlines()[-1]
+        assert "input 1 differs between torch model0" in line
+        assert "(values, off by " in line
+        assert line.endswith("seed its random numbers")
+
 
 class TestPart:
     @pytest.mark.parametrize(
@@ -232,7 +268,12 @@ class TestPart:
             ('activation="relu", ', "", "DIFFERS between deep = deep and up = up: input is off by "),
             ("ZeroPadding2D(3)", "ZeroPadding2D(((2, 4), (2, 4)))", "DIFFERS at stem = stem: it or its padding: its "),
             ('Dense(6, ', 'Dense(6, activation="softmax", ', "DIFFERS after head = head, the last layer compared: "),
-            ('"norm"', '"norm", trainable=False', "DIFFERS in training mode: outputs agree, but the gradient of "),
+            ('"norm"', '"norm", trainable=False',
+             "DIFFERS in training mode: outputs agree, but norm.weight: trainable in torch model0"),
+            ("momentum=0.9", "momentum=0.99",
+             "DIFFERS in training mode: outputs agree, but the pass's change of norm.running_mean is off by "),
+            ("layers.Flatten(),", "layers.Flatten(), layers.Dropout(0.5),",
+             "DIFFERS in training mode: outputs agree, but tensorflow model1"),
             ('name="head"),', 'name="head"), layers.Reshape((2, 3)),',
              "DIFFERS after head = head, the last layer compared: output 1: shapes (2, 6) and (2, 2, 3)"),
         ],
@@ -250,6 +291,24 @@ class TestPart:
         assert "(5, 8, 8) in torch model0" in words
         assert words.endswith(f"if your port loads it so, say so in --map: {ORDER}")
 
+    @pytest.mark.parametrize("line", ["self.two.requires_grad_(False)", "self.two.bias.requires_grad_(False)"])
+    def test_a_layer_that_only_one_trains_is_named(self, compare, line):
+        port = MEANS.replace("    def forward", f"        {line}\n    def forward")
+        words = verdict(compare(("torch", MEANS), ("torch", port)), 1)
+        assert words.startswith("DIFFERS in training mode: outputs agree, but two.")
+        assert ": trainable in torch model0" in words
+        assert verdict(compare(("torch", port), ("torch", port + "\n")), 0).startswith("equal: ")
+
+    def test_arguments_are_part_of_a_label(self, compare, tmp_path):
+        configured("torch")
+        (tmp_path / "mean.py").write_text(
+            "from torch import nn\ndef norm(m=0.1):\n    return nn.BatchNorm2d(3, momentum=m)\n"
+        )
+        nets = ("--net", f"{tmp_path}/mean.py:norm()", "--net", f"{tmp_path}/mean.py:norm(m=0.9)")
+        result = CliRunner().invoke(main, ["verify", *nets, *SIZE])
+        assert "comparing torch mean.py:norm() and torch mean.py:norm(m=0.9)" in result.stderr
+        assert "the pass's change of running_mean is off by 8.9e-01" in verdict(result, 1)
+
     def test_values_that_are_not_finite_are_no_agreement(self, compare):
         port = TORCH.replace("return self.head(", "return float('nan') * self.head(")
         words = "DIFFERS after head = head, the last layer compared: output 1: not finite"
@@ -261,7 +320,7 @@ class TestMistakes:
         result = compare(("torch", TORCH), ("tensorflow", KERAS.replace("Dense(6", "Dense(7")))
         assert result.exit_code == 2
         (_, line) = result.stderr.splitlines()
-        assert "head.weight (6, 320), as (320, 6), of torch model0" in line
+        assert "head.weight (6, 320) as (320, 6) of torch model0" in line
         assert "the first without a pair there is head/kernel (320, 7)" in line
 
     def test_a_map_is_saved_and_read_back(self, compare, tmp_path):
@@ -278,7 +337,7 @@ class TestMistakes:
             ("build = 3", "is no model: expected a torch.nn.Module"),
             ("build = nn.Linear(67, 2).double()", "called with a batch of 2 images"),
             ("build = nn.Linear(67, 2).half()", "called with a batch of 2 images"),
-            ("def build(variant, how): ...", "expected a model, or a function without parameters that returns one"),
+            ("def build(variant, how): ...", "expected a model, or a function that returns one, found one of a Net"),
         ],
     )
     def test_what_is_no_model_is_one_line(self, compare, text, says):
@@ -322,6 +381,18 @@ class TestMistakes:
         assert result.stderr.startswith(f"alexnet-bench: {says}")
 
 
+@pytest.mark.parametrize(("losses", "random"), [([1.0, 2.0, 1.0], False), ([1.0, 2.0, 3.0], True)])
+def test_a_loss_that_rounding_moves_is_not_random(tmp_path, losses, random):
+    given = iter(losses)
+    model = SimpleNamespace(
+        parameters=lambda net: [],
+        write=lambda net, values: None,
+        differentiate=lambda net, rounding: (next(given), {"w": np.ones(3, np.float32)}),
+    )
+    reply = port.differentiate(model, None, messages.Differentiate(str(tmp_path)))
+    assert reply.left_out == (port.RANDOM if random else "")
+
+
 def test_the_documented_example_agrees_in_two_workers(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("tensorflow")
@@ -330,4 +401,4 @@ def test_the_documented_example_agrees_in_two_workers(tmp_path):
     words = ("verify", "--net", nets[0], "--net", nets[1], "--map", str(examples / "small_cnn.map"))
     got = Inline(tmp_path)(*words)
     assert got.code == 0, got.out + got.err
-    assert got.out.splitlines()[-1] == "equal: outputs and gradients agree"
+    assert got.out.splitlines()[-1] == "equal: outputs, gradients and state agree"
