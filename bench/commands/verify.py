@@ -136,8 +136,8 @@ class Verification:
         proven = True
         if parity_set.unshipped:
             console.tell(
-                f"{cases[0].variant}: the reference values that come with alexnet-bench are missing, or of other layers, "
-                "weights or images: run computes them"
+                f"{cases[0].variant}: the reference values that come with alexnet-bench are missing, or of other "
+                "layers, weights or images: run computes them"
             )
         if parity_set.stale:
             what = f"reference {', '.join(parity_set.stale[:3])}: shipped with alexnet-bench, not the value computed"

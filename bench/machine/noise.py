@@ -171,7 +171,7 @@ def percentages(turns: Sequence[Noise]) -> dict[str, float | None]:
     """
     wall = sum(turn.wall_s for turn in turns)
     cores_wall = sum(turn.wall_s * (turn.cores or os.cpu_count() or 1) for turn in turns)
-    quota_wall = sum(turn.wall_s * (turn.quota or turn.cores or 1) for turn in turns)
+    quota_wall = sum(turn.wall_s * (turn.quota or turn.cores or os.cpu_count() or 1) for turn in turns)
 
     def share(name: str, of: float, least_s: float = 1.0) -> float | None:
         values = [getattr(turn, name) for turn in turns]

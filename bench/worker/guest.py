@@ -167,7 +167,10 @@ def _net_of(
     loss, inputs = (_function(own, name, net.source) for name in ("loss", "inputs"))
     given = f"a batch of {how.batch} images of {variant.input_size} pixels (see --input)"
     if input_shape:
-        inputs, given = random_inputs(input_shape, how), f"a batch of {how.batch} random inputs of shape {'x'.join(map(str, input_shape))}"
+        inputs, given = (
+            random_inputs(input_shape, how),
+            f"a batch of {how.batch} random inputs of shape {'x'.join(map(str, input_shape))}",
+        )
     elif inputs:
         given = "inputs"
     try:

@@ -38,8 +38,8 @@ def written(arguments: str, name: str) -> str:
         call = ast.parse(f"f{arguments}", mode="eval").body
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise UsageError(
-            f"--net: {name}{quoted(arguments)[1:-1]}: expected arguments that are numbers, strings, True, False, None, or "
-            "tuples, lists and dicts of them, such as (weights=None)"
+            f"--net: {name}{quoted(arguments)[1:-1]}: expected arguments that are numbers, strings, True, False, None, "
+            "or tuples, lists and dicts of them, such as (weights=None)"
         ) from None
     return ast.unparse(call)[1:]
 

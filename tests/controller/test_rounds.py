@@ -256,7 +256,9 @@ class TestStops:
         *cycles, last = run.turns
         assert 4 <= len(cycles) <= 6  # whole cycles of two, until 100 ms are over
         assert (len(last.ns), last.lead, len(last.readings)) == (1, 1, 1)  # no sample, but read
-        assert sum(turn.reload_ns is not None for turn in run.turns) == 1  # new images, though the drawn one may be left out
+        assert (
+            sum(turn.reload_ns is not None for turn in run.turns) == 1
+        )  # new images, though the drawn one may be left out
 
     def test_all_planned_rounds_are_said_to_be_planned(self, scheduled):
         assert {row["stop_reason"] for row in Run(scheduled.folder).rows()} == {"planned"}

@@ -394,6 +394,7 @@ class TestMistakes:
     def test_a_name_that_a_package_lacks_is_one_line_with_the_nearest(self, tmp_path, monkeypatch):
         (tmp_path / "nearly.py").write_text("import torch\ndef resnet(): ...\n")
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("KERAS_BACKEND", "torch")
         (net,) = read_nets(["nearly:resnett()"])
         how = Build(2, "cpu", "fp32", "eager", "nchw")
         with pytest.raises(NotANet) as error:
