@@ -246,6 +246,10 @@ class Filled:
         for name in self.filled:
             setattr(self, name, defaults[name])
 
+    def gradient_views(self, handles: Any) -> Any:
+        """Its ``gradients``, which a subclass of our Net may have replaced."""
+        return self.net.gradients(handles)
+
     def __getattr__(self, name: str) -> Any:
         if name == "net":  # not set yet while copying
             raise AttributeError(name)

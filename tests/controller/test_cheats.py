@@ -28,4 +28,4 @@ def test_every_cheat_is_caught_or_harmless(framework, tmp_path):
     known = outcomes(CHEATS, framework, tmp_path)
     missed = {name: outcome for name, outcome in known.items() if outcome.word == "missed"}
     assert not missed
-    assert sum(outcome.word == "caught" for outcome in known.values()) >= 20
+    assert sum(outcome.word == "caught" for outcome in known.values()) >= 22

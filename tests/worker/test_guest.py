@@ -36,6 +36,10 @@ class TestBuilding:
         text = PLAIN.replace("logits", "x").replace("gradients", "y")
         assert made(file(text)).given == (VARIANTS["owt"], HOW)
 
+    def test_gradients_are_those_that_it_returns_though_it_inherits_views(self):
+        ours = SimpleNamespace(wait=None, gradients=lambda handles: ("its", handles), gradient_views=None)
+        assert Filled(ours, HOW).gradient_views(3) == ("its", 3)
+
     def test_a_pass_is_the_guests_own_method_with_nothing_around_it(self, file):
         net = made(file(PLAIN))
         for name in METHODS:
