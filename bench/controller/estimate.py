@@ -13,7 +13,7 @@ from bench.cases.protocol import Protocol
 from bench.controller.budget import ASIDE, CEILING_S
 
 START_S, LATER_S = 5.0, 3.0  # a Worker's import, build and proof, in the first Round and in later ones; 2-core VM
-REFERENCE_S = 4.0  # the float64 reference of a group, beyond the import meanwhile; measured on the same VM
+REFERENCE_S = 4.0  # the float64 reference of a group; measured 1.1 (bvlc) to 4.2 (tutorial) on the same VM
 SHARE = 0.5  # fraction of the matrix rate that a pass reaches, measured for torch and TensorFlow on a 2-core VM
 GPU_FLOPS = 1e13  # a guess: a dry run does not use the GPU
 

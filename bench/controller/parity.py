@@ -7,7 +7,6 @@ float32; without a flip it is within 1e-6. Images nearer to a tie than ``TIE`` a
 import functools
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -30,7 +29,7 @@ UNITS = 2
 
 #: Relative L2 against float64. fp32: measured worst logits 2.2e-6, loss 1.2e-6, gradient 3.3e-6, statistics 1e-7.
 #: tf32 and bf16: three times the worst error of the float64 reference itself when the operands of every convolution and
-#: dense layer are rounded to that precision (`python -m bench.controller.parity rounding`; docs/decisions/0004). There
+#: dense layer are rounded to that precision (`python -m bench.controller.parity`; docs/decisions/0004). There
 #: rounding flips ReLUs and pools whatever the images, so the norm of a gradient has a limit too.
 LIMITS = {
     "fp32": {"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "state": 1e-5},
@@ -162,7 +161,7 @@ def prepare(
     not only those that a Run compares are written. Without ``weights`` they are initialized from the seed.
     """
     together = images_per_unit(variant, batch)
-    known = _on_file(variant, seed, together) if weights is None else []
+    known = on_file(variant, seed, together) if weights is None else []
     weights = weights or initial(variant, seed)
     write_shared(weights, folder / "weights")
     base = together if has_batch_statistics(variant) else min(2, batch)
@@ -178,7 +177,7 @@ def prepare(
     if not tie_free:
         draws = list(range(UNITS))
     units = [images(variant, seed, draw, together) for draw in draws]
-    _, values = _compute(variant, weights, units, whole)
+    _, values = compute(variant, weights, units, whole)
     _write(folder, units, values)
     stale = [] if draws == known or not known else ["images"]
     if ready and not stale:
@@ -198,7 +197,7 @@ def adopt(variant: Variant, folder: Path, values: dump.Values, precision: str) -
     Returns it with the checks of those values against float64, which tell which side is off where two differ.
     """
     write_shared(values.weights, folder / "weights")
-    (trained,), expected_values = _compute(variant, values.weights, [values.input], True)
+    (trained,), expected_values = compute(variant, values.weights, [values.input], True)
     _write(folder, [values.input], expected_values)
     tie_free = reference.margin(variant, trained) >= TIE
     parity_set = ParitySet(folder, tie_free, (), len(values.input), "theirs")
@@ -215,7 +214,7 @@ def adopt(variant: Variant, folder: Path, values: dump.Values, precision: str) -
     return parity_set, judge(checks, parity_set.proofs(parity_set.base, precision)[-1].limits)
 
 
-def _compute(
+def compute(
     variant: Variant, weights: Weights, units: Sequence[np.ndarray], whole: bool
 ) -> tuple[list[reference.Trace], dict[str, np.ndarray]]:
     """Forward passes of units in training form, and reference values by the names of their files.
@@ -259,7 +258,7 @@ def _file() -> dict[str, dict[str, list[int]]]:
     return json.loads(data.read_text()) if data.is_file() else {}
 
 
-def _on_file(variant: Variant, seed: int, together: int) -> list[int]:
+def on_file(variant: Variant, seed: int, together: int) -> list[int]:
     """Accepted draws in tie_free.json, which has those of the default weights and sizes; else empty."""
     default = VARIANTS.get(variant.name)
     if default is None or default.hash != variant.hash or seed != 0:
@@ -271,7 +270,7 @@ def rounding(variant: Variant, precision: str) -> dict[str, float]:
     """Error of a precision itself: the worst of each kind, of the float64 reference with the operands of convolutions
     and dense layers rounded, relative to the plain reference, on the default parity images."""
     together = 2 if has_batch_statistics(variant) else 1
-    weights, draws = initial(variant), _on_file(variant, 0, together)[: 2 // together]
+    weights, draws = initial(variant), on_file(variant, 0, together)[: 2 // together]
     base = np.concatenate([images(variant, 0, draw, together) for draw in draws])
     plain, low = (reference.forward(variant, weights, base, training=True, precision=p) for p in (None, precision))
     logits = [
@@ -303,31 +302,5 @@ def print_rounding() -> None:
             print(f"{precision}  {name:12}", *(f"{kind} {errors[kind]:.1e}" for kind in worst), sep="  ", flush=True)
 
 
-def search() -> None:
-    """Rewrite tie_free.json, by the number of images per unit, then the shipped values; one draw in 4 to 600 is
-    accepted."""
-    draws: dict[str, dict[str, list[int]]] = {}
-    for name, variant in VARIANTS.items():
-        weights = reference.float64(initial(variant))
-        draws[name] = {
-            str(together): accepted(variant, weights, together, 0, [], most=20_000)
-            for together in dict.fromkeys(images_per_unit(variant, batch) for batch in (1, 2))
-        }
-        print(name, draws[name], flush=True)
-        Path(__file__).with_name("tie_free.json").write_text(json.dumps(draws, indent=1) + "\n")
-    _file.cache_clear()
-    write_values()
-
-
-def write_values() -> None:
-    """Rewrite the shipped reference values, of the draws on file."""
-    for name, variant in VARIANTS.items():
-        weights, together = initial(variant), images_per_unit(variant, 2)
-        units = [images(variant, 0, draw, together) for draw in _on_file(variant, 0, together)]
-        _, values = _compute(variant, reference.float64(weights), units, False)
-        shipped.save(name, together, shipped.digest(variant, weights, np.concatenate(units)), values)
-        print(name, flush=True)
-
-
 if __name__ == "__main__":
-    {"search": search, "values": write_values, "rounding": print_rounding}[sys.argv[1]]()
+    print_rounding()

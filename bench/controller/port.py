@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -24,7 +24,8 @@ from bench.controller.agreement import (
     point,
     reordered,
 )
-from bench.controller.pairing import Order, Pair
+from bench.controller.comparison import Comparison, LayerPoint
+from bench.controller.pairing import Pair
 from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.worker_process import WorkerDied, WorkerProcess
 from bench.machine.scratch import scratch_folder
@@ -47,46 +48,6 @@ class Side:
     label: str
     case: Case
     guest: Guest
-
-
-@dataclass(frozen=True)
-class LayerPoint:
-    """A layer of the first model and its partner: inputs, None where not comparable, and outputs.
-
-    ``order``: its inputs are the same values in this order. ``carried``: its weight was given in that order.
-    """
-
-    first: str
-    second: str
-    input: Point | None
-    output: Point
-    order: Order | None = None
-    carried: bool = False
-
-
-@dataclass
-class Comparison:
-    """What was compared, in the order of the first model; ``left_out`` says what was not, and why.
-
-    ``varied`` is the number of constant parameters that got other values. ``training``: differences of how they train,
-    a parameter in one only, random numbers in one only. ``state``: what a pass changes of that which is not trainable.
-    ``undecided``: gradients and changes that rounding moves too much.
-    """
-
-    labels: tuple[str, str]
-    pairs: list[Pair]
-    varied: int
-    outputs: list[Point] = field(default_factory=list)
-    layers: list[LayerPoint] = field(default_factory=list)
-    training: list[Point] = field(default_factory=list)
-    gradients: list[Point] = field(default_factory=list)
-    state: list[Point] = field(default_factory=list)
-    undecided: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-
-    @property
-    def equal(self) -> bool:
-        return all(point.ok for point in (*self.outputs, *self.training, *self.gradients, *self.state))
 
 
 class Model:

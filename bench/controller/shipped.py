@@ -1,6 +1,6 @@
 """Float64 reference values of the default weights, sizes and images, shipped so that a Run need not compute them.
 
-One .npz per variant and number of images per unit. ``python -m bench.controller.parity values`` writes them, `verify`
+One .npz per variant and number of images per unit. ``python -m bench.controller.tie_free values`` writes them, `verify`
 computes them again and compares.
 """
 

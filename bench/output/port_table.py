@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.controller.agreement import WIDEST, Point
-from bench.controller.port import Comparison, LayerPoint
+from bench.controller.comparison import Comparison, LayerPoint
 from bench.output import console
 from bench.output.labels import counted
 from impls.text import one_line

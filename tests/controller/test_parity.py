@@ -68,17 +68,18 @@ class TestShipped:
 
         def prepare(**options):
             computed = []
-            monkeypatch.setattr(parity, "_compute", lambda *args, old=parity._compute: computed.append(1) or old(*args))
+            monkeypatch.setattr(parity, "compute", lambda *args, old=parity.compute: computed.append(1) or old(*args))
             found = parity.prepare(VARIANTS["half_width"], folder / str(len(options)), batch=8, **options)
             return found, bool(computed)
 
         return prepare
 
     @pytest.mark.parametrize("name", VARIANTS)
-    def test_each_variant_has_values(self, name):
-        together = max(int(count) for count in ON_FILE[name])
-        with np.load(shipped.FOLDER / f"{name}-{together}.npz") as values:
-            assert {"logits", "loss", "digest"} < set(values)
+    def test_each_variant_has_values_of_its_layers_weights_and_images(self, name):
+        variant, together = VARIANTS[name], max(int(count) for count in ON_FILE[name])
+        units = [parity.images(variant, 0, draw, together) for draw in ON_FILE[name][str(together)]]
+        wanted = shipped.digest(variant, initial(variant), np.concatenate(units))
+        assert {"logits", "loss"} < shipped.load(name, together, wanted).keys()
 
     def test_a_run_takes_them_and_they_are_those_computed(self, prepared, folder, monkeypatch):
         found, computed = prepared()

@@ -1,8 +1,8 @@
 """The last line of `verify` for a model and its port."""
 
 from bench.controller.agreement import Point
+from bench.controller.comparison import Comparison
 from bench.controller.pairing import Pair
-from bench.controller.port import Comparison
 from bench.output.port_table import verdict
 from impls.port import Parameter
 

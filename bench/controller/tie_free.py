@@ -1,0 +1,46 @@
+"""Write the files of parity sets that come with the project: tie-free images, and reference values on them.
+
+``python -m bench.controller.tie_free search`` finds the images, which takes some minutes, and computes the values;
+``python -m bench.controller.tie_free values`` does the latter alone.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bench.controller import parity, shipped
+from bench.controller.parity import images_per_unit
+from impls import reference
+from impls.variants import VARIANTS
+from impls.weights import initial
+
+
+def search() -> None:
+    """Rewrite tie_free.json, by the number of images per unit; one draw in 4 to 600 is accepted."""
+    draws: dict[str, dict[str, list[int]]] = {}
+    for name, variant in VARIANTS.items():
+        weights = reference.float64(initial(variant))
+        draws[name] = {
+            str(together): parity.accepted(variant, weights, together, 0, [], most=20_000)
+            for together in dict.fromkeys(images_per_unit(variant, batch) for batch in (1, 2))
+        }
+        print(name, draws[name], flush=True)
+        Path(__file__).with_suffix(".json").write_text(json.dumps(draws, indent=1) + "\n")
+
+
+def write_values() -> None:
+    """Rewrite the shipped reference values, of the draws on file."""
+    for name, variant in VARIANTS.items():
+        weights, together = initial(variant), images_per_unit(variant, 2)
+        units = [parity.images(variant, 0, draw, together) for draw in parity.on_file(variant, 0, together)]
+        _, values = parity.compute(variant, reference.float64(weights), units, False)
+        shipped.save(name, together, shipped.digest(variant, weights, np.concatenate(units)), values)
+        print(name, flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["search"]:
+        search()
+    write_values()
