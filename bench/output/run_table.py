@@ -74,6 +74,7 @@ def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected: Se
     about = sum(each.seconds for each in expected)
     minutes = max(1, round(about / 60))
     own = ", as if a net of yours were the variant" if any(case.guest for group in groups for case in group) else ""
+    each_group = " of each group" if len(groups) > 1 else ""
     cases = counted(sum(map(len, groups)), "case")
     plan = f"; {plans[0]}" if len(plans) == 1 else f" in {counted(len(groups), 'group')}"
     say(
@@ -82,8 +83,8 @@ def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected: Se
     )
     if protocol.max_time_s is not None and about > protocol.max_time_s:
         say(
-            f"--max-time {protocol.max_time_s:g}: expected {about:.0f} s or more for one Round"
-            f"{' of each group' * (len(groups) > 1)}, which is measured all the same; a smaller --batch fits sooner"
+            f"--max-time {protocol.max_time_s:g}: expected {about:.0f} s or more for one Round{each_group}, which is "
+            "measured all the same; a smaller --batch fits sooner"
         )
 
 

@@ -1,7 +1,5 @@
 """Compare an array that a Net computed with the expected one. The controller judges the errors, in parity.py."""
 
-import math
-
 import numpy as np
 
 from bench.worker.replies import Check, CheckKind
@@ -23,13 +21,11 @@ def check(kind: CheckKind, what: str, found: np.ndarray, expected: np.ndarray) -
 
 def malformed(found: np.ndarray, shape: tuple[int, ...]) -> str:
     """Another shape, or a value that is not finite; empty if neither."""
-    return misshapen(found, shape) or ("" if is_finite(found) else INFINITE)
+    return misshapen(found.shape, shape) or ("" if is_finite(found) else INFINITE)
 
 
-def misshapen(found: np.ndarray, shape: tuple[int, ...]) -> str:
-    """Another shape; empty if it fits, or is a view of a dense kernel with unflattened rows, (h, w, c, out)."""
-    flattened = (math.prod(found.shape[:-1]), *found.shape[-1:]) if (found.ndim, len(shape)) == (4, 2) else found.shape
-    return "" if flattened == shape else f": expected {shape}, found {found.shape}"
+def misshapen(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    return "" if found == shape else f": expected {shape}, found {found}"
 
 
 def is_finite(found: np.ndarray) -> bool:
