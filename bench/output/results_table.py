@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.cases.case import Case, groups
+from bench.machine.noise import NOISY
 from bench.output import run_notes
 from bench.output.labels import counted, label_of
 from bench.output.tables import Cell, Column, Table, fraction, measured, with_interval
@@ -20,6 +21,8 @@ HEADINGS = {
     "backward": "backward ms [95 %]",
     "ratio": "ratio [95 %]",
 }
+#: What makes a row noisy, by its column, in percent of the CPU time.
+CAUSES = {column: BY_NAME[column].title.removesuffix(" %") for column in NOISY}
 #: Figures that fit in 100 characters.
 BRIEF = ("time", "images_per_s", "peak_fraction", "ratio")
 
@@ -204,8 +207,7 @@ def _ratio(pair: Pair | None, baseline: bool) -> Cell:
 
 def _flags(row: Row) -> Iterator[str]:
     yield row["flags"]
-    names = {"steal_pct": "stolen", "foreign_cpu_pct": "used by others", "quota_pct": "lost to the quota"}
-    known = [f"{row[column]:.0f} % {name}" for column, name in names.items() if row[column] is not None]
+    known = [f"{row[column]:.0f} % {name}" for column, name in CAUSES.items() if row[column] is not None]
     known = [text for text in known if text != "0 % lost to the quota"]  # as on most machines
     if known and "noisy" in row["flags"].split():
         yield f"(CPU time: {', '.join(known)})"

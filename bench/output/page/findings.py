@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from bench.cases.case import LABELS, Case
 from bench.cases.passes import PASSES
+from bench.machine.noise import NOISY
 from bench.output import run_notes, verdicts
 from bench.output.console import number, problem_lines
 from bench.output.labels import counted, describe, label_of, some_of
 from bench.output.page.table import whole_nets
-from bench.output.results_table import interval_text
+from bench.output.results_table import CAUSES, interval_text
 from bench.record.columns import Rows
 from bench.record.events import End
 from bench.record.flags import FLAGS
@@ -158,12 +159,15 @@ def _failed(run: Run, rows: Rows) -> Iterator[str]:
 
 
 def _noise(rows: Rows) -> Iterator[str]:
-    """Count rows per flag of noise, with the highest steal."""
+    """Count rows per flag of noise, with the highest share of what made them noisy."""
     valid = [row for row in rows.values() if row["valid"]]
     for flag in ("noisy", "unsteady_machine", "rounds_disturbed", "every_round_disturbed"):
         if count := sum(flag in row["flags"].split() for row in valid):
-            worst = max((row["steal_pct"] or 0.0 for row in valid), default=0.0)
-            more = f" At worst {worst:.1f} % was stolen." if flag == "noisy" and worst else ""
+            worst = {column: max(row[column] or 0.0 for row in valid) for column in CAUSES}
+            above = [
+                f"{worst[column]:.1f} % {name}" for column, name in CAUSES.items() if worst[column] > NOISY[column]
+            ]
+            more = f" At worst {', '.join(above)}." if flag == "noisy" and above else ""
             yield f"Noise, in {count} of {counted(len(valid), 'row')}: {FLAGS[flag]}{more}"
 
 

@@ -139,7 +139,7 @@ class TestVerdict:
         assert "Interrupted: this Run is not finished; it has 5 of 5 Rounds" in text
         assert "`alexnet-bench run --resume r` continues it." in text
         assert "No valid row for tensorflow graph, forward of owt at batch 8: it fell over." in text
-        assert re.search(r"Noise, in 1 of 1 row: More than .* At worst \d+\.\d % was stolen\.", text)
+        assert re.search(r"Noise, in 1 of 1 row: More than .* At worst \d+\.\d % stolen\.", text)
 
     def test_cautions_state_the_limits_of_noise_in_force(self, tmp_path):
         made = make(tmp_path / "r", noise={"wall_s": 9.0, "steal_s": 9.0, "foreign_s": 0.0, "psi_s": 0.0})
