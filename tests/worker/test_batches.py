@@ -1,10 +1,13 @@
 """Batches of the parity set: their composition, and the values expected of them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from bench.controller import parity
 from bench.worker.batches import compose, shuffle
+from bench.worker.prover import Prover, Values
 from bench.worker.replies import CheckKind
 from impls import reference
 from impls.layers import BatchNorm, Conv, Fc, Flatten, Pool, Relu
@@ -121,6 +124,18 @@ def test_rows_of_a_dense_kernel_may_be_an_unflattened_view(composed, variant, co
         (found,) = (check.error for check in checks if check.what == "gradient fc/kernel")
         assert found >= error
         assert error or found < 1e-6
+
+
+def test_an_infinite_value_is_seen_though_it_is_not_among_those_compared(composed, variant, monkeypatch):
+    for module in ("batches", "checks"):
+        monkeypatch.setattr(f"bench.worker.{module}.SAMPLED", 10)
+    prover = Prover(SimpleNamespace(state=dict), composed)
+    prover.batches = composed(2)
+    _, loss, gradients = trained(variant, prover.batches[0])
+    assert all(check.error is not None for check in prover.compare(Values(loss=loss, gradients=gradients), False)[1])
+    gradients["last"]["kernel"][3, 5] = np.nan
+    _, checks = prover.compare(Values(loss=loss, gradients=gradients), False)
+    assert [check.what for check in checks if check.error is None] == ["gradient last/kernel is not finite"]
 
 
 def test_logits_after_training_are_those_of_the_moved_statistics(tmp_path):

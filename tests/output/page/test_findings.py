@@ -141,6 +141,10 @@ class TestVerdict:
         assert "No valid row for tensorflow graph, forward of owt at batch 8: it fell over." in text
         assert re.search(r"Noise, in 1 of 1 row: More than .* At worst \d+\.\d % stolen\.", text)
 
+    def test_a_caution_on_noise_names_what_was_above_its_limit(self, tmp_path):
+        made = make(tmp_path / "r", noise={"wall_s": 9.0, "steal_s": 0.1, "foreign_s": 9.0, "psi_s": 0.0, "cores": 2})
+        assert re.search(r" At worst \d+\.\d % used by others\.", cautions_of(made))
+
     def test_cautions_state_the_limits_of_noise_in_force(self, tmp_path):
         made = make(tmp_path / "r", noise={"wall_s": 9.0, "steal_s": 9.0, "foreign_s": 0.0, "psi_s": 0.0})
         limits = f"More than {noise.NOISY['steal_pct']:g} % of the CPU was stolen by other virtual machines, "
