@@ -100,4 +100,4 @@ def test_nothing_else_prints():
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
     }
     cleaning, own = ("bench/output/console.py", "bench/output/progress.py"), "bench/output/stdout.py"
-    assert printing == {*cleaning, own, "bench/controller/parity.py"}
+    assert printing == {*cleaning, own, "bench/controller/parity.py", "bench/controller/tie_free.py"}
