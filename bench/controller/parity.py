@@ -7,7 +7,7 @@ float32; without a flip it is within 1e-6. Images nearer to a tie than ``TIE`` a
 import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -23,7 +23,7 @@ from impls.variants import VARIANTS, Variant
 from impls.weights import Weights, initial, write_shared
 
 TIE = 3e-6  # fraction of a layer's RMS; float32 rounding moves a pre-activation by up to about 1e-6 of it
-FAR, FEW = 4.5e-6, 40  # TensorFlow's oneDNN kernels flipped a value of caffenet at 224 px that is 3.3e-6 from a tie
+FEW = 40  # draws of which those farthest from a tie are taken; oneDNN has flipped values at 3.3e-6, XLA at 3.1e-6
 DRAWS = 200  # how many images are tried if no accepted draws are on file
 UNITS = 2
 
@@ -133,23 +133,37 @@ def images(variant: Variant, seed: int, draw: int, count: int) -> np.ndarray:
 
 
 def accepted(
-    variant: Variant, weights: Weights, together: int, seed: int, draws: Sequence[int], most: int
+    variant: Variant, weights: Weights, together: int, seed: int, draws: Sequence[int], most: int, few: int = FEW
 ) -> list[int]:
-    """The first draws, one per unit, whose images are tie-free; ``draws`` are tried first, then the stream from 0.
+    """Tie-free draws of ``together`` images, one per unit.
 
-    A draw is of ``together`` images. At most ``most`` draws are tried, so fewer may be returned. Where none is known,
-    a few are first tried with the wider margin FAR.
+    ``draws`` are tried first, then the first ``few`` of the stream, of which those farthest from a tie are taken, then
+    the others. At most ``most`` draws are tried, so fewer may be returned.
     """
-    clear: list[int] = []
     candidates = [*draws, *(draw for draw in range(most) if draw not in draws)][:most]
-    for tie, tried in ([] if draws else [(FAR, candidates[:FEW])]) + [(TIE, candidates)]:
-        clear = []
-        for draw in tried:
-            if reference.clear_of_ties(variant, weights, images(variant, seed, draw, together), tie):
-                clear.append(draw)
-            if len(clear) == UNITS:
-                return clear
+    first = 0 if draws else few
+    clear = farthest(variant, weights, together, seed, candidates[:first])
+    for draw in candidates[first:]:
+        if len(clear) == UNITS:
+            break
+        if _is_clear(variant, weights, seed, draw, together, TIE):
+            clear.append(draw)
     return clear
+
+
+def farthest(variant: Variant, weights: Weights, together: int, seed: int, draws: Iterable[int]) -> list[int]:
+    """Of these draws the tie-free ones farthest from a tie, at most one per unit, in order."""
+    best: list[tuple[float, int]] = []
+    for draw in draws:
+        tie = best[-1][0] if len(best) == UNITS else TIE
+        if _is_clear(variant, weights, seed, draw, together, tie):
+            trace = reference.forward(variant, weights, images(variant, seed, draw, together), training=True)
+            best = sorted([*best, (reference.margin(variant, trace), draw)], reverse=True)[:UNITS]
+    return sorted(draw for _, draw in best)
+
+
+def _is_clear(variant: Variant, weights: Weights, seed: int, draw: int, together: int, tie: float) -> bool:
+    return reference.clear_of_ties(variant, weights, images(variant, seed, draw, together), tie)
 
 
 def prepare(

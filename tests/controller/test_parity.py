@@ -136,7 +136,24 @@ def test_another_size_draws_its_own_tie_free_images(folder):
     assert images.shape == (2, 67, 67, 3)
     assert list(found.draws) == parity.accepted(resized, initial(resized), 1, 0, [], most=parity.DRAWS)
     trace = reference.forward(resized, initial(resized), images, training=True)
-    assert reference.margin(resized, trace) >= parity.FAR
+    assert reference.margin(resized, trace) >= parity.TIE
+
+
+@pytest.mark.parametrize("variant", [TINY, TINY_BN], ids=["one by one", "the batch together"])
+def test_of_the_first_draws_those_farthest_from_a_tie_are_taken(variant):
+    weights, together = initial(variant), parity.images_per_unit(variant, 2)
+    found = parity.farthest(variant, weights, together, 0, range(parity.FEW))
+    images = [parity.images(variant, 0, draw, together) for draw in range(parity.FEW)]
+    margins = [reference.margin(variant, reference.forward(variant, weights, those, training=True)) for those in images]
+    assert found == sorted(np.argsort(margins)[-2:])
+    assert found == parity.accepted(variant, weights, together, 0, [], most=parity.DRAWS)
+
+
+@pytest.mark.parametrize("name", ["tutorial", "half_width"])
+def test_images_on_file_are_far_from_a_tie(name):
+    variant, weights = VARIANTS[name], initial(VARIANTS[name])
+    images = np.concatenate([parity.images(variant, 0, draw, 1) for draw in parity.on_file(variant, 0, 1)])
+    assert reference.margin(variant, reference.forward(variant, weights, images, training=True)) >= 9e-6
 
 
 @pytest.mark.parametrize("variant", [TINY, TINY_BN], ids=["one by one", "the batch together"])
@@ -172,11 +189,10 @@ def test_fewer_draws_come_back_where_no_more_may_be_tried():
 
 def test_without_tie_free_images_the_limits_are_loose_and_recorded(monkeypatch, tmp_path, tried):
     monkeypatch.setattr(parity, "TIE", 1e9)
-    monkeypatch.setattr(parity, "FAR", 1e9)
     found = parity.prepare(TINY, tmp_path, batch=2)
     assert (found.tie_free, found.draws) == (False, (0, 1))
     assert found.proofs(2, "fp32") == [Proof(2, "fp32", LOOSE)]
-    assert tried == [*range(parity.FEW), *range(parity.DRAWS), 0, 1]
+    assert tried == [*range(parity.DRAWS), 0, 1]
     assert np.load(tmp_path / "images.npy").shape == (2, 7, 7, 3)
 
 
