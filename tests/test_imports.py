@@ -26,7 +26,7 @@ def test_no_part_of_the_harness_imports_a_framework():
 
 
 def test_a_worker_imports_numpy_and_nothing_else_from_outside():
-    from_outside = {"click", "rich", "msgspec", "psutil", "filelock", "scipy", "pandas", "matplotlib"}
+    from_outside = {"click", "rich", "msgspec", "psutil", "filelock", "scipy", "pandas", "matplotlib", "PIL"}
     names = loaded("import bench.worker.main")
     assert "numpy" in names
     assert not names & (from_outside | FRAMEWORKS)
@@ -35,6 +35,10 @@ def test_a_worker_imports_numpy_and_nothing_else_from_outside():
 @pytest.mark.parametrize("module", ["worker.guest", "stats.roofline"])
 def test_modules_without_tables_import_no_library_for_them(module):
     assert not loaded(f"import bench.{module}") & (FRAMEWORKS | TABLES | {"click", "rich", "msgspec", "psutil"})
+
+
+def test_the_crops_of_stored_pictures_need_numpy_alone():
+    assert "PIL" not in loaded("import bench.worker.pixels")
 
 
 def test_variants_import_no_framework_and_no_tables():

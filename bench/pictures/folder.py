@@ -1,0 +1,101 @@
+"""A folder of labeled pictures, ``FOLDER/CLASS/PICTURE``, and its split into training and held-out pictures."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import UsageError
+from impls.text import one_line, quoted
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
+HELD_OUT_PERCENT = 20
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """A picture's file; ``label`` is the place of its class in ``Folder.classes``."""
+
+    path: Path
+    label: int
+    held_out: bool
+
+    @property
+    def name(self) -> str:
+        return one_line(f"{self.path.parent.name}/{self.path.name}")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Classes by name and pictures by class, then by name; ``ignored`` counts files of other suffixes in classes."""
+
+    path: Path
+    classes: tuple[str, ...]
+    pictures: tuple[Labeled, ...]
+    ignored: int
+
+
+def is_held_out(name: str) -> bool:
+    """Whether the picture of this file name, without its folder, is held out; so is about one in five.
+
+    It depends on nothing else, so a picture never changes sides when others come or go.
+    """
+    digest = hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") % 100 < HELD_OUT_PERCENT
+
+
+def read(path: Path) -> Folder:
+    """List a labeled folder. Hidden files and folders are left out.
+
+    Raises UsageError unless there are two or more classes, each with a picture to train on, and a held-out picture.
+    """
+    try:
+        if not path.is_dir():
+            found = "a file" if path.exists() else "nothing"
+            raise UsageError(f"expected a folder of class folders at {_shown(path)}, found {found}; check the path")
+        folders = [item for item in _visible(path) if item.is_dir()]
+        files = [[item for item in _visible(folder) if item.is_file()] for folder in folders]
+    except OSError as error:
+        where = _shown(Path(error.filename or path))
+        raise UsageError(f"cannot read {where}: {error.strerror or error}; check its permissions") from error
+    pictures = tuple(
+        Labeled(file, label, is_held_out(file.name))
+        for label, its in enumerate(files)
+        for file in its
+        if file.suffix.lower() in SUFFIXES
+    )
+    folder = Folder(path, tuple(it.name for it in folders), pictures, sum(map(len, files)) - len(pictures))
+    check(folder)
+    return folder
+
+
+def check(folder: Folder, why: str = "") -> None:
+    """Raise UsageError where a folder has too little to train on and to hold out; ``why`` precedes what was found."""
+
+    def fault(expected: str, found: str, advice: str) -> UsageError:
+        return UsageError(f"{_shown(folder.path)}: expected {expected}, {why}found {found}; {advice}")
+
+    counts = [[0, 0] for _ in folder.classes]  # to train on, held out
+    for picture in folder.pictures:
+        counts[picture.label][picture.held_out] += 1
+    if not folder.classes:
+        raise fault("one folder per class", "none", "move each picture to a folder named after its class")
+    if not folder.pictures:
+        kinds = ", ".join(SUFFIXES)
+        advice = "add pictures, or name the folder that contains the class folders"
+        raise fault(f"pictures ({kinds}) in class folders", f"none in {quoted(', '.join(folder.classes))}", advice)
+    if len(folder.classes) == 1:
+        raise fault("two or more classes", f"only {quoted(folder.classes[0])}", "add a folder of another class")
+    for name, (training, held_out) in zip(folder.classes, counts, strict=True):
+        if not training:
+            found = f"{held_out} of {quoted(name)}, all held out" if held_out else f"none of {quoted(name)}"
+            raise fault("pictures of every class to train on", found, "add pictures, or remove that folder")
+    if not any(held_out for _, held_out in counts):
+        raise fault("about one picture in five held out", f"none of {len(folder.pictures)}", "add pictures")
+
+
+def _visible(path: Path) -> list[Path]:
+    return sorted((item for item in path.iterdir() if not item.name.startswith(".")), key=lambda item: item.name)
+
+
+def _shown(path: Path) -> str:
+    return quoted(str(path))
