@@ -42,7 +42,7 @@ profile: .venv/ready ## time each layer of a net: make profile [VARIANT=owt] [FR
 	$(BENCH) profile --device $(DEVICE) --variant $(VARIANT) $(GPU_PYTHONS) \
 	  $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET BATCH ROUNDS ITERATIONS SIZE THREADS)
 
-peers: .venv/ready ## compare our nets with those of other programs: make peers [PLAN="torchvision tensorflow lrn"] [ROUNDS=10]
+peers: .venv/ready ## compare our nets with those of other programs: make peers [PLAN="torchvision tensorflow lrn train"] [ROUNDS=10]
 	$(PY) examples/peers.py $(PLAN) $(call passed,ROUNDS BATCH ITERATIONS)
 
 compare: .venv/ready ## verdicts for two Runs: make compare BASE=results/A [CANDIDATE=results/B]

@@ -10,6 +10,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from impls.net import Trained
+
 
 def model_of(size, batch, dtype):
     def conv(filters, kernel, name, strides=1):
@@ -67,6 +69,9 @@ class Net:
         compiled = how.mode == "xla"
         self.infer = tf.function(self.infer, input_signature=[images], jit_compile=compiled)
         self.step = tf.function(self.step, input_signature=[images], jit_compile=compiled)
+        labels, number = tf.TensorSpec((how.batch,), tf.int32), tf.TensorSpec((), tf.float32)
+        self.learn = tf.function(self.learn, input_signature=[images, labels, *[number] * 3], jit_compile=compiled)
+        self.weights, self.labels, self.momenta = weights, [], []
 
     def infer(self, images):
         return self.model(images, training=False)
@@ -76,12 +81,41 @@ class Net:
             loss = tf.nn.l2_loss(tf.cast(self.model(images, training=True), tf.float32))
         return loss, *tape.gradient(loss, self.variables)
 
+    def learn(self, images, labels, lr, momentum, decay):
+        with tf.GradientTape() as tape:
+            logits = tf.cast(self.model(images, training=True), tf.float32)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        gradients = tape.gradient(loss, self.variables)
+        for variable, velocity, gradient in zip(self.variables, self.momenta, gradients, strict=True):
+            tf.raw_ops.ResourceApplyKerasMomentum(
+                var=variable.handle,
+                accum=velocity.handle,
+                lr=lr,
+                grad=gradient + decay * variable,
+                momentum=momentum,
+            )
+        return loss, self.momenta[0][0, 0, 0, 0]  # not the velocities, which would be copied
+
+    def label(self, labels):
+        with tf.device(self.on):
+            self.labels = [tf.identity(tf.constant(each)) for each in labels]
+
+    def restart(self, sgd):
+        with tf.device(self.on):
+            for layer, arrays in self.weights.items():
+                self.model.get_layer(layer).set_weights([arrays["kernel"], arrays["bias"]])
+            self.momenta = self.momenta or [tf.Variable(tf.zeros_like(value)) for value in self.variables]
+            for velocity in self.momenta:
+                velocity.assign(tf.zeros_like(velocity))
+            self.rates = [tf.identity(tf.constant(value)) for value in (sgd.lr, sgd.momentum, sgd.decay)]
+
     def load(self, batches):
         with tf.device(self.on):
             self.batches = [tf.identity(tf.constant(batch)) for batch in batches]
 
     def next_batch(self):
         self.batches.reverse()
+        self.labels.reverse()
         return self.batches[0]
 
     def forward(self):
@@ -90,11 +124,14 @@ class Net:
     def forward_backward(self):
         return self.step(self.next_batch())
 
+    def train_step(self):
+        return self.learn(self.next_batch(), self.labels[0], *self.rates)
+
     def wait(self, handles):
         if "GPU" in self.on:  # on the CPU a call returns when it is done
             tf.test.experimental.sync_devices()
 
-    def fetch(self, handles):  # conv1's gradient is computed last
+    def fetch(self, handles):  # conv1's gradient, or velocity, is computed last
         return float((handles[1] if isinstance(handles, tuple) else handles).numpy().flat[0])
 
     def logits(self, handles):
@@ -102,17 +139,23 @@ class Net:
 
     def gradients(self, handles):
         loss, *values = handles
-        gradients = {}
+        return float(loss), self.named(values)
+
+    def trained(self, handles):
+        return Trained(float(handles[0]), self.named(self.variables), self.named(self.momenta))
+
+    def named(self, values):
+        arrays = {}
         for variable, value in zip(self.model.trainable_variables, values, strict=True):
             layer, name = variable.path.split("/")[-2:]  # Keras' kernels have the canonical axes
-            gradients.setdefault(layer, {})[name] = value.numpy()
-        return float(loss), gradients
+            arrays.setdefault(layer, {})[name] = value.numpy()
+        return arrays
 
     def device(self):
         return self.forward().device
 
     def traces(self):
-        passes = {"forward": self.infer, "forward_backward": self.step}
+        passes = {"forward": self.infer, "forward_backward": self.step, "train_step": self.learn}
         return {name: function.experimental_get_tracing_count() for name, function in passes.items()}
 
     def peak_memory(self):

@@ -1,7 +1,8 @@
 """Compare the speed of our nets with that of their peers, turn by turn in one Run: examples/peers.py [PLAN...]
 
 Three Runs: torch's owt and torchvision's module; TensorFlow's tutorial, the article's program and a Keras model;
-torch's tutorial with both forms of LRN and without LRN. About half an hour on 2 cores.
+torch's tutorial with both forms of LRN and without LRN. About half an hour on 2 cores. The plan ``train`` has
+two Runs of training steps: ours and torchvision's module with torch.optim.SGD; ours and a Keras model in a custom loop.
 """
 
 import math
@@ -14,7 +15,6 @@ import click
 
 from bench import UsageError
 from bench.cases.case import Case
-from bench.cases.passes import PASSES
 from bench.commands.cli import parse_words
 from bench.commands.plan import plan_run
 from bench.commands.results import measure
@@ -36,12 +36,22 @@ PLANS = {
         *("--variant", "tutorial", "--framework", "torch", "--lrn", "native,fast"),
         *("--net", f"{HERE}/without_lrn.py:build"),
     ],
+    "train-torch": [
+        *("--variant", "owt", "--framework", "torch", "--pass", "train_step"),
+        *("--net", f"{HERE}/torchvision_alexnet.py:build"),
+    ],
+    "train-tensorflow": [
+        *("--variant", "tutorial", "--framework", "tensorflow", "--pass", "train_step"),
+        *("--net", f"{HERE}/keras_alexnet.py:build"),
+    ],
     "gpu": [
         *("--variant", "owt", "--framework", "torch", "--device", "cuda", "--precision", "bf16"),
         *("--mode", "compile,cudagraphs", "--layout", "nchw,channels_last"),
         *("--net", f"{HERE}/torchvision_alexnet.py:build", "--batch", "128"),
     ],
 }
+#: Plans that are several Runs.
+PARTS = {"train": ("train-torch", "train-tensorflow")}
 DEFAULT_PLANS = ("torchvision", "tensorflow", "lrn")  # gpu needs a GPU
 # owt, batch 128, fp16 on a Titan X: soumith/convnet-benchmarks, output_cudnn_fp16.log at 2888b23, 2016
 RECORD_MS = 71.66
@@ -54,7 +64,7 @@ def main(plans: list[str], options: list[str]) -> int:
     """Measure and judge these plans with more options of `run`; 0 if all targets are met, else 1."""
     lines = []
     judges = {"lrn": lrn_costs, "gpu": on_a_gpu}
-    for name in plans or DEFAULT_PLANS:
+    for name in [part for plan in plans or DEFAULT_PLANS for part in PARTS.get(plan, (plan,))]:
         run = measure_plan(f"peers-{name}", [*options, *PLANS[name]])
         run_table.run_table(run, within(run))
         lines += list(judges.get(name, over_peers)(run))
@@ -118,7 +128,7 @@ def lrn_costs(run: Run) -> Iterator[str]:
 
         return run.round_medians_ns(next(case for case in run.cases if wanted(case)))
 
-    for pass_ in PASSES:
+    for pass_ in dict.fromkeys(case.pass_ for case in run.cases):
         native, fast = (medians(pass_, lrn=lrn, guest=None) for lrn in ("native", "fast"))
         without = medians(pass_, guest="without_lrn")
         rounds = sorted(native.keys() & fast.keys() & without.keys())
@@ -154,7 +164,7 @@ def judge_target(what: str, value: Interval | None, most: float, reaches: float 
 
 
 @click.command()
-@click.argument("plans", nargs=-1, type=click.Choice(list(PLANS)))
+@click.argument("plans", nargs=-1, type=click.Choice([*PLANS, *PARTS]))
 @click.option("--rounds", default="10", show_default=True)
 @click.option("--batch", default="8", show_default=True)
 @click.option("--iterations", default="10", show_default=True)

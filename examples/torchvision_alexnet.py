@@ -11,7 +11,10 @@ import contextlib
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
+
+from impls.net import Trained
 
 NAMES = {  # canonical -> torchvision's
     "conv1": "features.0",
@@ -86,6 +89,7 @@ class Net:
         self.learning = self.module(state).train(how.dropout)
         self.parameters = list(self.learning.parameters())
         self.names = [name for name, _ in self.learning.named_parameters()]
+        self.weights, self.labels = weights, []
         if how.mode != "eager":
             torch.compiler.reset()  # else an earlier net of another batch makes this one dynamic
             kind = "reduce-overhead" if how.mode == "cudagraphs" else "default"
@@ -105,8 +109,22 @@ class Net:
     def load(self, batches):  # (n, h, w, c) -> (n, c, h, w)
         self.batches = [self.put(torch.tensor(batch).permute(0, 3, 1, 2)) for batch in batches]
 
+    def label(self, labels):
+        self.labels = [torch.tensor(each, dtype=torch.int64, device=self.place) for each in labels]
+
+    def restart(self, sgd):
+        with torch.no_grad():
+            for path, parameter in zip(self.names, self.parameters, strict=True):
+                layer, name = canonical_name(path)
+                parameter.copy_(to_torch(layer, name, self.weights[layer][name]))
+        self.sgd = sgd
+        self.optimizer = torch.optim.SGD(
+            self.parameters, lr=sgd.lr, momentum=sgd.momentum, weight_decay=sgd.decay, fused=True
+        )
+
     def next_batch(self):
         self.batches.reverse()
+        self.labels.reverse()
         return self.batches[0]
 
     def autocast(self):
@@ -124,11 +142,23 @@ class Net:
         loss = 0.5 * logits.float().square().sum()
         return loss.detach(), *torch.autograd.grad(loss, self.parameters)
 
+    def train_step(self):
+        images = self.next_batch()
+        self.optimizer.zero_grad()
+        with self.autocast():
+            logits = self.learning(images)
+        loss = F.cross_entropy(logits.float(), self.labels[0])
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.detach()}
+
     def wait(self, handles):
         if self.place.type == "cuda":
             torch.cuda.synchronize(self.place)
 
-    def fetch(self, handles):  # conv1's gradient is computed last
+    def fetch(self, handles):  # conv1's gradient, or velocity, is computed last
+        if isinstance(handles, dict):
+            return -self.sgd.lr * float(self.velocity()[0].flatten()[0])
         return float((handles[1] if isinstance(handles, tuple) else handles).flatten()[0])
 
     def logits(self, handles):
@@ -136,13 +166,22 @@ class Net:
 
     def gradients(self, handles):
         loss, *values = handles
-        canonical = {theirs: ours for ours, theirs in NAMES.items()}
-        gradients = {}
+        return float(loss), self.named(values)
+
+    def trained(self, handles):
+        velocity = [-self.sgd.lr * buffer for buffer in self.velocity()]
+        parameters = [parameter.detach() for parameter in self.parameters]
+        return Trained(float(handles["loss"]), self.named(parameters), self.named(velocity))
+
+    def velocity(self):  # without the learning rate
+        return [self.optimizer.state[parameter]["momentum_buffer"] for parameter in self.parameters]
+
+    def named(self, values):
+        arrays = {}
         for path, value in zip(self.names, values, strict=True):
-            module, _, name = path.rpartition(".")
-            layer, name = canonical[module], "kernel" if name == "weight" else "bias"
-            gradients.setdefault(layer, {})[name] = from_torch(layer, name, value.float().cpu().numpy())
-        return float(loss), gradients
+            layer, name = canonical_name(path)
+            arrays.setdefault(layer, {})[name] = from_torch(layer, name, value.float().cpu().numpy())
+        return arrays
 
     def device(self):
         return str(self.forward().device)
@@ -158,6 +197,13 @@ class Net:
         peak = torch.cuda.max_memory_allocated(self.place)
         torch.cuda.reset_peak_memory_stats(self.place)
         return peak
+
+
+def canonical_name(path):
+    """Layer and name of one of torchvision's parameters, ``features.0.weight``."""
+    module, _, name = path.rpartition(".")
+    layer = next(ours for ours, theirs in NAMES.items() if theirs == module.removeprefix("_orig_mod."))
+    return layer, "kernel" if name == "weight" else "bias"
 
 
 def to_torch(layer, name, array):

@@ -3,11 +3,12 @@
 Mirrors the other adapters: configure, devices, versions, conditions, build, Net, one function per kind of layer.
 """
 
+import functools
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,18 @@ from jax import lax
 from impls import net
 from impls.jax_lrn import fast_lrn
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pool, Relu
-from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, half_square, last_value, layer_report
+from impls.net import (
+    Build,
+    DeviceMissing,
+    Gradients,
+    LayerReport,
+    Settings,
+    Sgd,
+    Trained,
+    half_square,
+    last_value,
+    layer_report,
+)
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -96,6 +108,13 @@ class BuiltLayer:
         return OPS[type(self.layer)](x, self.layer, self)
 
 
+class Step(NamedTuple):
+    """Handles of a training step; the velocity of every parameter is to be scaled."""
+
+    loss: jax.Array
+    velocity: list[jax.Array]
+
+
 class Net:
     """Implements impls.net.Net."""
 
@@ -106,19 +125,38 @@ class Net:
         # a part of a net from its first dense layer on has the input that it has there: (n, c)
         flat = variant.input_size == 1 and not isinstance(variant.layers[0], Conv | Lrn | Pool | BatchNorm)
         self.shape = (how.batch, variant.channels) if flat else self.input
-        self.parameters: dict[str, dict[str, jax.Array]] = {}
-        self.moving: dict[str, dict[str, jax.Array]] = {}
-        for layer, shape, _ in variant.placed():
-            for names, arrays in ((layer.trainable(shape), self.parameters), (layer.moving(shape), self.moving)):
-                if names:
-                    arrays[layer.name] = {name: self.put(weights[layer.name][name]) for name in names}
+        self.weights = weights
+        self.put_weights()
+        # not the order of a dict that a jitted function returns: that is sorted
+        self.names = [(layer, name) for layer, arrays in self.parameters.items() for name in arrays]
+        self.velocity: dict[str, dict[str, jax.Array]] = {}
         self.key = self.put(jax.random.key_data(jax.random.key(how.seed))) if how.dropout else None
         self.batches: list[jax.Array] = []
+        self.labels: list[jax.Array] = []
         self.infer = jax.jit(self._infer)
         self.step = jax.jit(self._step)
+        # parameters and velocity are updated in place
+        self.train = jax.jit(self._train, donate_argnums=(0, 1), static_argnames="optimizer")
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
         self.batches = [self.put(images.reshape(self.shape)) for images in batches]
+
+    def put_weights(self) -> None:
+        self.parameters: dict[str, dict[str, jax.Array]] = {}
+        self.moving: dict[str, dict[str, jax.Array]] = {}
+        for layer, shape, _ in self.variant.placed():
+            for names, arrays in ((layer.trainable(shape), self.parameters), (layer.moving(shape), self.moving)):
+                if names:
+                    arrays[layer.name] = {name: self.put(self.weights[layer.name][name]) for name in names}
+
+    def label(self, labels: Sequence[np.ndarray]) -> None:
+        self.labels = [self.put(each) for each in labels]
+
+    def restart(self, sgd: Sgd) -> None:
+        self.put_weights()
+        self.velocity = jax.tree.map(jnp.zeros_like, self.parameters)
+        self.sgd = sgd
+        self.rates = [self.put(np.array(value, np.float32)) for value in (sgd.lr, sgd.momentum, sgd.decay)]
 
     def forward(self) -> Any:
         return self.infer(self.parameters, self.moving, self.next_batch())
@@ -126,14 +164,28 @@ class Net:
     def forward_backward(self) -> Any:
         arguments = self.parameters, self.moving, self.key, self.next_batch()
         first, (gradients, *images), self.moving, self.key = self.step(*arguments)
-        return first, *(gradients[layer][name] for layer, arrays in self.parameters.items() for name in arrays), *images
+        return first, *(gradients[layer][name] for layer, name in self.names), *images
+
+    def train_step(self) -> Any:
+        arguments = self.moving, self.key, self.next_batch(), self.labels[0], self.rates
+        done = self.train(self.parameters, self.velocity, *arguments, optimizer=self.optimizer)
+        first, self.parameters, self.velocity, self.moving, self.key = done
+        return Step(first, [self.velocity[layer][name] for layer, name in self.names])
+
+    @property
+    def optimizer(self) -> Any:
+        """optax's, under the preset default."""
+        if self.how.preset == "equal":
+            return None
+        return optax_sgd(self.sgd)
 
     def wait(self, handles: Any) -> None:
         jax.block_until_ready((handles, self.moving))  # on the CPU too: a call returns long before it is done
 
     def fetch(self, handles: Any) -> float:
-        value = last_value(handles)
-        return float(value[(0,) * value.ndim])
+        step = isinstance(handles, Step)
+        value = handles.velocity[0] if step else last_value(handles)
+        return float(value[(0,) * value.ndim]) * (self.scale if step else 1)
 
     def logits(self, handles: Any) -> np.ndarray:
         return np.asarray(handles.astype(jnp.float32)).reshape(len(handles), -1)
@@ -141,13 +193,28 @@ class Net:
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
         first, *values = handles
         gradients: Gradients = {}
-        names = [(layer, name) for layer, arrays in self.parameters.items() for name in arrays]
-        names += [("input", "images")] if self.variant.input_gradient else []
+        names = [*self.names, ("input", "images")] if self.variant.input_gradient else self.names
         for (layer, name), value in zip(names, values, strict=True):
             gradients.setdefault(layer, {})[name] = np.asarray(value)
         if self.variant.input_gradient:
             gradients["input"]["images"] = gradients["input"]["images"].reshape(self.input)
         return half_square(np.asarray(first)) if self.variant.part else float(first), gradients
+
+    def trained(self, handles: Any) -> Trained:
+        loss = half_square(np.asarray(handles.loss)) if self.variant.part else float(handles.loss)
+        return Trained(loss, self.copies(self.parameters, 1), self.copies(self.velocity, self.scale))
+
+    @property
+    def scale(self) -> float:
+        """Of the velocity: optax's leaves the learning rate out."""
+        return 1 if self.how.preset == "equal" else -self.sgd.lr
+
+    def copies(self, arrays: dict[str, dict[str, jax.Array]], scale: float) -> Gradients:
+        """Scaled copies: the next step writes over what a view would show."""
+        found: Gradients = {}
+        for layer, name in self.names:
+            found.setdefault(layer, {})[name] = np.asarray(arrays[layer][name]) * np.float32(scale)
+        return found
 
     def state(self) -> Gradients:
         return {
@@ -190,6 +257,36 @@ class Net:
 
     def _step(self, parameters: Any, moving: Any, key: Any, x: jax.Array) -> tuple[Any, ...]:
         self.traced["forward_backward"] += 1
+        return self._differentiate(parameters, moving, key, x, lambda y: 0.5 * jnp.sum(jnp.square(y)))
+
+    def _train(
+        self,
+        parameters: Any,
+        velocity: Any,
+        moving: Any,
+        key: Any,
+        x: jax.Array,
+        labels: jax.Array,
+        rates: Any,
+        optimizer: Any,
+    ) -> tuple[Any, ...]:
+        self.traced["train_step"] += 1
+
+        def entropy(y: jax.Array) -> jax.Array:
+            log_softmax = jax.nn.log_softmax(y)
+            return -jnp.mean(jnp.take_along_axis(log_softmax, labels[:, None], 1))
+
+        first, (gradients, *_), moved, next_key = self._differentiate(parameters, moving, key, x, entropy)
+        if optimizer is not None:
+            return first, *optimizer(parameters, velocity, gradients), moved, next_key
+        lr, momentum, decay = rates
+        velocity = jax.tree.map(lambda w, v, g: momentum * v - lr * (g + decay * w), parameters, velocity, gradients)
+        return first, jax.tree.map(jnp.add, parameters, velocity), velocity, moved, next_key
+
+    def _differentiate(
+        self, parameters: Any, moving: Any, key: Any, x: jax.Array, loss_of: Callable[[jax.Array], jax.Array]
+    ) -> tuple[Any, ...]:
+        """The loss, or of a part its output; gradients, moving statistics and key."""
         mask_key, next_key = (None, None) if key is None else jax.random.split(key)
 
         def run(parameters: Any, x: jax.Array) -> tuple[jax.Array, Any]:
@@ -201,7 +298,7 @@ class Net:
                 for built in layers
                 if isinstance(built.layer, BatchNorm)
             }
-            return x if self.variant.part else 0.5 * jnp.sum(jnp.square(x.astype(jnp.float32))), moved
+            return x if self.variant.part else loss_of(x.astype(jnp.float32)), moved
 
         if self.variant.input_gradient:
             first, pull, moved = jax.vjp(run, parameters, x, has_aux=True)
@@ -224,10 +321,30 @@ class Net:
 
     def next_batch(self) -> jax.Array:
         self.batches.reverse()
+        self.labels.reverse()
         return self.batches[0]
 
     def put(self, array: np.ndarray) -> jax.Array:
         return jax.device_put(np.array(array), self.on)  # a copy: JAX would go on reading a mapped file
+
+
+@functools.cache
+def optax_sgd(sgd: Sgd) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """A step of optax's SGD, as a function of parameters, its trace and gradients; the same for equal ``sgd``."""
+    try:
+        import optax
+    except ImportError as error:
+        raise ImportError("--preset default takes optax for a training step in JAX: pip install optax") from error
+    decay = optax.add_decayed_weights(sgd.decay)
+    optimizer = optax.chain(decay, optax.sgd(sgd.lr, momentum=sgd.momentum))
+
+    def step(parameters: Any, trace: Any, gradients: Any) -> tuple[Any, Any]:
+        state = optimizer.init(parameters)
+        empty, (_, scale) = state
+        updates, (_, (traced, _)) = optimizer.update(gradients, (empty, (optax.TraceState(trace), scale)), parameters)
+        return optax.apply_updates(parameters, updates), traced.trace
+
+    return step
 
 
 def pool_threads() -> int | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 
@@ -44,6 +44,28 @@ class Build:
     dropout: bool = False
     seed: int = 0
     lrn: str = "native"  # native: the framework's own operation where it has one; fast: an equal one of faster parts
+    preset: str = "equal"  # equal: the fastest update with the right formula; default: the framework's own optimizer
+
+
+@dataclass(frozen=True, slots=True)
+class Sgd:
+    """Hyperparameters of the update of the 2012 paper, ``impls.reference.update``."""
+
+    lr: float
+    momentum: float = 0.9
+    decay: float = 5e-4
+
+
+class Trained(NamedTuple):
+    """Values after a training step, in canonical layout: the loss before it; parameters and velocity after it.
+
+    ``velocity`` is the last change of each parameter, as in the paper: frameworks whose buffer leaves the learning rate
+    out scale it by -lr.
+    """
+
+    loss: float
+    parameters: Gradients
+    velocity: Gradients
 
 
 class LayerReport(TypedDict):
@@ -76,14 +98,31 @@ class Net(Protocol):
         gradient of 0.5 * sum(output ** 2), and the handles are the output and every gradient.
         """
 
+    def label(self, labels: Sequence[np.ndarray]) -> None:
+        """Set the labels of the two resident batches, of shape (batch,), int32; after each ``load``."""
+
+    def restart(self, sgd: Sgd) -> None:
+        """Set parameters and moving statistics to the weights it was built with, the velocity to 0, and ``sgd``.
+
+        Needed before the first training step and again after the last: all other passes have the weights of the build.
+        """
+
+    def train_step(self) -> Any:
+        """Enqueue one training step; return device handles of the loss and of the velocity of every parameter.
+
+        A pass in training mode, the mean softmax cross-entropy of its labels, every gradient, and the update by the
+        values of ``restart``, which are arguments on the device: other values trace nothing. A part of a net has
+        the loss of ``forward_backward``.
+        """
+
     def wait(self, handles: Any) -> None:
         """Return when the device has finished the handles; copy nothing."""
 
     def fetch(self, handles: Any) -> float:
         """Copy one number that is computed last from those handles to the host, without waiting for anything else.
 
-        It is the first one of the output, or of the gradient of the first layer's first array. Copying a whole array
-        would take longer than the allowed lag.
+        It is the first one of the output, or of the gradient or velocity of the first layer's first array. Copying a
+        whole array would take longer than the allowed lag.
         """
 
     def logits(self, handles: Any) -> np.ndarray:
@@ -96,6 +135,9 @@ class Net(Protocol):
         layout is another may have a second method, ``gradient_views``, that copies nothing: there the kernel of the
         first dense layer after a flatten may be (h, w, c, out).
         """
+
+    def trained(self, handles: Any) -> Trained:
+        """Loss, parameters and velocity of the last ``train_step``, from its handles."""
 
     def state(self) -> Gradients:
         """Current moving statistics, by layer and name."""
@@ -145,8 +187,14 @@ def resident_batches(build: Build, size: int, channels: int = 3) -> list[np.ndar
     ]
 
 
+def resident_labels(build: Build, classes: int) -> list[np.ndarray]:
+    """Labels of the two resident batches, the same for every framework."""
+    rng = np.random.Generator(np.random.PCG64([build.seed, 2]))
+    return [rng.integers(classes, size=build.batch, dtype=np.int32) for _ in range(2)]
+
+
 def last_value(handles: Any) -> Any:
-    """The output, or among a loss and gradients that of the first layer's kernel, which is computed last."""
+    """The output, or of gradients or velocities that of the first layer's kernel, which is computed last."""
     return handles[1] if isinstance(handles, tuple) else handles
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from impls import net, reference
 from impls.layers import BatchNorm
-from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, layer_report
+from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, Sgd, Trained, layer_report
 from impls.variants import VARIANTS, Variant
 from impls.weights import Weights
 
@@ -43,12 +43,16 @@ def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
     return Net(variant, weights, how)
 
 
-class Trained(NamedTuple):
+class Results(NamedTuple):
     """Results of a training pass; ``moved`` are the batch's mean and unbiased variance."""
 
     loss: float
     gradients: Gradients
     moved: dict[BatchNorm, tuple[np.ndarray, np.ndarray]]
+
+
+class Step(int):
+    """The handle of a training step: the batch that it takes."""
 
 
 class Net:
@@ -69,10 +73,13 @@ class Net:
         self.batches: list[np.ndarray] = []
         self.first: dict[int, float] = {}
         self.known: dict[bytes, np.ndarray] = {}
-        self.trained: dict[bytes, Trained] = {}
+        self.results: dict[bytes, Results] = {}
+        self.labels: list[np.ndarray] = []
+        self.steps: list[int] = []
         if part in ("spin", "hang", "die", "memory", "retrace", "async", "unsynced") and not probe:
             self.forward = functools.partial(self.play, 0)  # type: ignore[method-assign]
             self.forward_backward = functools.partial(self.play, 2)  # type: ignore[method-assign]
+            self.train_step = functools.partial(self.play, 4)  # type: ignore[method-assign]
 
     def forward(self) -> Any:
         self.turn = 1 - self.turn
@@ -81,6 +88,36 @@ class Net:
     def forward_backward(self) -> Any:
         self.turn = 1 - self.turn
         return 2 + self.turn
+
+    def label(self, labels: Sequence[np.ndarray]) -> None:
+        self.labels = list(labels)
+
+    def restart(self, sgd: Sgd) -> None:
+        self.sgd, self.steps = sgd, []
+
+    def train_step(self) -> Any:
+        self.turn = 1 - self.turn
+        self.steps.append(self.turn)
+        return Step(4 + self.turn)
+
+    def trained(self, handles: Any) -> Trained:
+        """The steps since the restart, with the gradients that the weights had there; a training pass each."""
+        results = [self.train(self.batches[turn], self.labels[turn]) for turn in self.steps]
+        for each in results:
+            self.move(each)
+        parameters: Gradients = {}
+        velocities: Gradients = {}
+        for placed in self.variant.placed():
+            layer = placed.layer.name
+            for name in placed.layer.trainable(placed.input):
+                weight, velocity = self.weights[layer][name], np.zeros_like(self.weights[layer][name])
+                for each in results:
+                    weight, velocity = reference.update(weight, velocity, each.gradients[layer][name], self.sgd)
+                parameters.setdefault(layer, {})[name] = weight.astype(np.float32)
+                velocities.setdefault(layer, {})[name] = velocity.astype(np.float32)
+        first = next(iter(velocities.values()))
+        self.first[handles] = float(next(iter(first.values())).flat[0])
+        return Trained(results[-1].loss, parameters, velocities)
 
     def play(self, first: int) -> Any:
         self.iteration += 1
@@ -126,11 +163,7 @@ class Net:
 
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
         trained = self.train(self.batches[handles % 2])
-        self.known = {} if trained.moved else self.known
-        for layer, (mean, variance) in trained.moved.items():
-            for name, new in (("moving_mean", mean), ("moving_variance", variance)):
-                moving = self.weights[layer.name][name]
-                moving += layer.momentum * (new - moving)
+        self.move(trained)
         gradients = {layer: dict(arrays) for layer, arrays in trained.gradients.items()}
         if self.part in ("wrong", "nan"):
             bias = gradients["conv1"]["bias"].copy()
@@ -140,11 +173,20 @@ class Net:
         self.first[handles] = float(next(iter((kernel or {}).values())).flat[0])
         return trained.loss, gradients
 
-    def train(self, images: np.ndarray) -> "Trained":
+    def move(self, results: Results) -> None:
+        """Update the moving statistics."""
+        self.known = {} if results.moved else self.known
+        for layer, (mean, variance) in results.moved.items():
+            for name, new in (("moving_mean", mean), ("moving_variance", variance)):
+                moving = self.weights[layer.name][name]
+                moving += layer.momentum * (new - moving)
+
+    def train(self, images: np.ndarray, labels: np.ndarray | None = None) -> Results:
         """A training pass of the reference; remembered, since images come again in another order."""
-        rows = sorted(image.tobytes() for image in images) if not self.variant.input_gradient else [images.tobytes()]
-        key = hashlib.sha256(b"".join(rows)).digest()
-        if key not in self.trained:
+        marks = [b""] * len(images) if labels is None else [b"label %d" % label for label in labels]
+        rows = [image.tobytes() + mark for image, mark in zip(images, marks, strict=True)]
+        key = hashlib.sha256(b"".join(rows if self.variant.input_gradient else sorted(rows))).digest()
+        if key not in self.results:
             trace = reference.forward(self.variant, self.weights, images, training=True, precision=self.precision)
             moved = {}
             for placed in self.variant.placed():
@@ -152,12 +194,17 @@ class Net:
                     values = len(images) * placed.input[0] * placed.input[1]
                     mean, variance = trace.statistics[placed.layer.name]
                     moved[placed.layer] = mean, variance * values / (values - 1)
+            if labels is None:
+                loss, start = reference.loss(trace.logits), None
+            else:
+                loss, start = reference.cross_entropy(trace.logits, labels)
+            found = reference.gradients(self.variant, self.weights, trace, self.precision, start)
             gradients = {
                 layer: {name: array.astype(np.float32) for name, array in arrays.items()}
-                for layer, arrays in reference.gradients(self.variant, self.weights, trace, self.precision).items()
+                for layer, arrays in found.items()
             }
-            self.trained[key] = Trained(reference.loss(trace.logits), gradients, moved)
-        return self.trained[key]
+            self.results[key] = Results(loss, gradients, moved)
+        return self.results[key]
 
     def state(self) -> Gradients:
         return {

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, Lrn, Pad, Pool, Relu
+from impls.net import Sgd
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -77,11 +78,32 @@ def loss(logits: Array) -> float:
     return 0.5 * float(np.sum(logits**2))
 
 
-def gradients(variant: Variant, weights: Weights, trace: Trace, precision: str | None = None) -> dict[str, Arrays]:
+def cross_entropy(logits: Array, labels: Array) -> tuple[float, Array]:
+    """Mean softmax cross-entropy of a batch, and its gradient of the logits, (n, classes)."""
+    shifted = logits - logits.max(1, keepdims=True)
+    log_softmax = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    chosen = np.arange(len(logits)), labels
+    gradient = np.exp(log_softmax)
+    gradient[chosen] -= 1
+    return -float(log_softmax[chosen].mean()), gradient / len(logits)
+
+
+def update(weight: Array, velocity: Array, gradient: Array, sgd: Sgd) -> tuple[Array, Array]:
+    """Weight and velocity after the update of the 2012 paper (section 5), with decay of every array, biases too."""
+    velocity = sgd.momentum * velocity - sgd.lr * (gradient + sgd.decay * weight)
+    return weight + velocity, velocity
+
+
+def gradients(
+    variant: Variant, weights: Weights, trace: Trace, precision: str | None = None, start: Array | None = None
+) -> dict[str, Arrays]:
     """Gradients of ``loss`` for every trainable array, by layer and name, from a trace in training form and of the same
-    precision; that for the input, where the variant asks for it, is ``["input"]["images"]``."""
+    precision; that for the input, where the variant asks for it, is ``["input"]["images"]``.
+
+    Of another loss if ``start``, its gradient of the logits, is given.
+    """
     found: dict[str, Arrays] = {}
-    dy = trace.output
+    dy = trace.output if start is None else start.reshape(trace.output.shape)
     for layer, x in zip(reversed(variant.layers), reversed(trace.inputs), strict=True):
         arrays = _float64(weights.get(layer.name, {}))
         if isinstance(layer, Conv | Fc):

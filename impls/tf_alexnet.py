@@ -4,7 +4,7 @@ Mode ``xla`` is the same functions under ``jit_compile=True``. Mirrors the other
 conditions, build, Net, one function per kind of layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,18 @@ import tensorflow as tf
 
 from impls import net
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Placed, Pool, Relu
-from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, half_square, last_value, layer_report
+from impls.net import (
+    Build,
+    DeviceMissing,
+    Gradients,
+    LayerReport,
+    Settings,
+    Sgd,
+    Trained,
+    half_square,
+    last_value,
+    layer_report,
+)
 from impls.tf_lrn import fast_lrn
 from impls.variants import Variant
 from impls.weights import Weights
@@ -114,32 +125,67 @@ class Net:
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         self.on = "/CPU:0" if how.device == "cpu" else f"/GPU:{how.device.partition(':')[2] or 0}"
         self.part, self.input_gradient = variant.part, variant.input_gradient
+        self.weights, self.preset = weights, how.preset
         self.input = (how.batch, variant.input_size, variant.input_size, variant.channels)
         # a part of a net from its first dense layer on has the input that it has there: (n, c)
         flat = variant.input_size == 1 and not isinstance(variant.layers[0], Conv | Lrn | Pool | BatchNorm)
         self.shape = (how.batch, variant.channels) if flat else self.input
-        traced: dict[str, Any] = {
-            "input_signature": [tf.TensorSpec(self.shape, tf.float32)],
-            "autograph": False,
-            "jit_compile": how.mode == "xla",
-        }
+        images, labels, number = (
+            tf.TensorSpec(*spec) for spec in ((self.shape, tf.float32), (how.batch, tf.int32), ((), tf.float32))
+        )
+        traced = {"autograph": False, "jit_compile": how.mode == "xla"}
         with tf.device(self.on):
             self.module = AlexNet(variant, weights, how)
             self.names = [(built.layer.name, name) for built in self.module.layers for name in trainable_names(built)]
             self.names += [("input", "images")] if variant.input_gradient else []
             self.parameters = [getattr(built, name) for built in self.module.layers for name in trainable_names(built)]
             self.batches: list[tf.Tensor] = []
-            self.infer = tf.function(self._infer, **traced)
-            self.step = tf.function(self._step, **traced)
+            self.labels: list[tf.Tensor] = []
+            self.rates: list[tf.Tensor] = []
+            self.velocity: list[tf.Variable] = []
+            self.optimizer: Any = None
+            self.infer = tf.function(self._infer, input_signature=[images], **traced)
+            self.step = tf.function(self._step, input_signature=[images], **traced)
+            self.train = tf.function(self._train, input_signature=[images, labels, *[number] * 3], **traced)
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
         self.batches = [self.put(images) for images in batches]
+
+    def label(self, labels: Sequence[np.ndarray]) -> None:
+        with tf.device(self.on):
+            self.labels = [tf.identity(tf.constant(each, tf.int32)) for each in labels]
+
+    def restart(self, sgd: Sgd) -> None:
+        if not sgd.momentum > 0:
+            raise ValueError(f"expected a momentum above 0, found {sgd.momentum}: see update")
+        with tf.device(self.on):
+            for built in self.module.layers:
+                for name, array in self.weights.get(built.layer.name, {}).items():
+                    getattr(built, name).assign(array)
+            self.rates = [tf.identity(tf.constant(value)) for value in (sgd.lr, sgd.momentum, sgd.decay)]
+            if not self.velocity:
+                self.make_velocity(sgd)
+            for velocity in self.velocity:
+                velocity.assign(tf.zeros_like(velocity))
+            if self.optimizer is not None:
+                self.optimizer.learning_rate.assign(sgd.lr)
+
+    def make_velocity(self, sgd: Sgd) -> None:
+        if self.preset == "equal":
+            self.velocity = [tf.Variable(tf.zeros_like(value), trainable=False) for value in self.parameters]
+            return
+        self.optimizer = tf.keras.optimizers.SGD(sgd.lr, momentum=sgd.momentum)
+        self.optimizer.build(self.parameters)
+        self.velocity = [getattr(value, "value", value) for value in self.optimizer.momentums]
 
     def forward(self) -> Any:
         return self.infer(self.next_batch())
 
     def forward_backward(self) -> Any:
         return self.step(self.next_batch())
+
+    def train_step(self) -> Any:
+        return self.train(self.next_batch(), self.labels[0], *self.rates)
 
     def wait(self, handles: Any) -> None:
         if "GPU" in self.on:  # on the CPU a call returns when it is done
@@ -161,6 +207,16 @@ class Net:
         if self.input_gradient:
             gradients["input"]["images"] = gradients["input"]["images"].reshape(self.input)
         return half_square(tf.cast(first, tf.float32).numpy()) if self.part else float(first), gradients
+
+    def trained(self, handles: Any) -> Trained:
+        loss = half_square(tf.cast(handles[0], tf.float32).numpy()) if self.part else float(handles[0])
+        return Trained(loss, self.named_views(self.parameters), self.named_views(self.velocity))
+
+    def named_views(self, values: Sequence[tf.Variable]) -> Gradients:
+        views: Gradients = {}
+        for (layer, name), value in zip(self.names, values, strict=False):  # after them that of the images
+            views.setdefault(layer, {})[name] = value.numpy()
+        return views
 
     def state(self) -> Gradients:
         return {
@@ -185,7 +241,7 @@ class Net:
         return "nhwc"  # on a GPU Grappler may choose another inside; what goes in and out is this
 
     def traces(self) -> dict[str, int]:
-        passes = {"forward": self.infer, "forward_backward": self.step}
+        passes = {"forward": self.infer, "forward_backward": self.step, "train_step": self.train}
         return {name: function.experimental_get_tracing_count() for name, function in passes.items()}
 
     def peak_memory(self) -> int | None:
@@ -200,22 +256,59 @@ class Net:
             return self.module(x, training=False)
 
     def _step(self, x: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return self._differentiate(x, tf.nn.l2_loss)
+
+    def _differentiate(self, x: tf.Tensor, loss_of: Callable[[tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        """The loss, or of a part its output, and its gradients."""
         with tf.device(self.on), tf.GradientTape(watch_accessed_variables=False) as tape:
             wanted = [*self.parameters, x] if self.input_gradient else self.parameters
             tape.watch(wanted)
             y = self.module(x, training=True)
             if self.part:  # 0.5 * sum(y ** 2) has y itself for its gradient
                 return y, *tape.gradient(y, wanted, output_gradients=y)
-            loss = tf.nn.l2_loss(tf.cast(y, tf.float32))
+            loss = loss_of(tf.cast(y, tf.float32))
             return loss, *tape.gradient(loss, wanted)
+
+    def _train(
+        self, x: tf.Tensor, labels: tf.Tensor, lr: tf.Tensor, momentum: tf.Tensor, decay: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        def entropy(logits: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+
+        loss, *gradients = self._differentiate(x, entropy)
+        gradients = gradients[: len(self.parameters)]
+        # an update waits for every gradient: while another operation reads a variable, writing it takes a copy
+        with tf.device(self.on), tf.control_dependencies(gradients):
+            if self.optimizer is not None:
+                decayed = [g + decay * w for g, w in zip(gradients, self.parameters, strict=True)]
+                self.optimizer.apply_gradients(zip(decayed, self.parameters, strict=True))
+            else:
+                for weight, velocity, gradient in zip(self.parameters, self.velocity, gradients, strict=True):
+                    update(weight, velocity, gradient, (lr, momentum, decay))
+            first = self.velocity[0].read_value()
+            return loss, first[(0,) * len(first.shape)]  # computed last: to return the velocities would copy them
 
     def next_batch(self) -> tf.Tensor:
         self.batches.reverse()
+        self.labels.reverse()
         return self.batches[0]
 
     def put(self, images: np.ndarray) -> tf.Tensor:
         with tf.device(self.on):
             return tf.identity(tf.constant(images.reshape(self.shape)))
+
+
+def update(weight: tf.Variable, velocity: tf.Variable, gradient: tf.Tensor, rates: Sequence[tf.Tensor]) -> None:
+    """``impls.reference.update`` in TensorFlow's own operation, whose velocity holds the learning rate.
+
+    The decay is taken from the velocity first: added to the gradient it takes an array of its own, and the update of 61
+    million parameters 0.15 s in place of 0.046 on 2 cores. Therefore the momentum must not be 0.
+    """
+    lr, momentum, decay = rates
+    tf.raw_ops.ResourceApplyGradientDescent(var=velocity.handle, alpha=lr * decay / momentum, delta=weight.read_value())
+    tf.raw_ops.ResourceApplyKerasMomentum(
+        var=weight.handle, accum=velocity.handle, lr=lr, grad=gradient, momentum=momentum
+    )
 
 
 def trainable_names(built: BuiltLayer) -> list[str]:

@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,13 +19,13 @@ from torch import nn
 
 from impls import net
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Placed, Pool, Relu, Shape
-from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, last_value, layer_report
-from impls.torch_layout import canonical, to_torch, view_from_torch
+from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, Sgd, Trained, last_value, layer_report
+from impls.torch_layout import canonical, to_torch, view_from_torch, view_to_torch
 from impls.torch_lrn import band, fast_lrn
 from impls.variants import Variant
 from impls.weights import Weights
 
-Pass = Callable[[torch.Tensor], torch.Tensor]
+Pass = Callable[..., torch.Tensor]
 
 FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 #: Options of torch.compile in each mode besides one graph and fixed shapes.
@@ -105,11 +105,19 @@ class BuiltLayer(nn.Module):
         return OPS[type(self.layer)](x, self.layer, self)
 
 
+class Step(NamedTuple):
+    """Handles of a training step; torch's velocity of every parameter is to be scaled by -lr."""
+
+    loss: torch.Tensor
+    velocity: list[torch.Tensor]
+
+
 class Net:
     """Implements impls.net.Net."""
 
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         self.variant, self.how, self.target = variant, how, torch.device(how.device)
+        self.weights = weights
         low = functools.partial(torch.autocast, self.target.type, torch.bfloat16)
         self.autocast = low if how.precision == "bf16" else contextlib.nullcontext
         modules: OrderedDict[str, BuiltLayer] = OrderedDict()
@@ -126,6 +134,8 @@ class Net:
         self.inference = shared_view(self.training).eval()
         self.parameters = list(self.training.parameters())
         self.batches: list[torch.Tensor] = []
+        self.labels: list[torch.Tensor] = []
+        self.optimizer: Any = None  # made by restart
         self.compilations: dict[str, int] = {}
         if how.mode in COMPILED:
             torch.compiler.reset()  # drop what the Net before this one compiled
@@ -133,23 +143,58 @@ class Net:
             inductor.reorder_for_peak_memory = False  # else conv gradients of 0: pytorch/pytorch#185509
         self.inference_pass = self.compiled("forward", self.infer_eagerly)
         self.training_pass = self.compiled("forward_backward", self.train_eagerly)
+        self.loss_pass = self.compiled("train_step", self.entropy_eagerly)
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
         self.batches = [self.put(images) for images in batches]
+
+    def label(self, labels: Sequence[np.ndarray]) -> None:
+        self.labels = [torch.tensor(each, dtype=torch.int64).to(self.target) for each in labels]
+
+    def restart(self, sgd: Sgd) -> None:
+        with torch.no_grad():
+            for path, value in (*self.training.named_parameters(), *self.training.named_buffers()):
+                layer, name = path.split(".")
+                built, array = getattr(self.training, layer), torch.from_numpy(np.asarray(self.weights[layer][name]))
+                value.copy_(view_to_torch(built.layer, name, array, built.flat))
+        if self.optimizer is None:  # fused: each array is read and written once
+            fused = self.how.preset == "equal" or None
+            self.optimizer = torch.optim.SGD(self.parameters, sgd.lr, sgd.momentum, fused=fused)
+            for parameter in self.parameters:
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        (group,) = self.optimizer.param_groups
+        group.update(lr=sgd.lr, momentum=sgd.momentum, weight_decay=sgd.decay)
+        self.lr = sgd.lr
+        for velocity in self.velocity():
+            velocity.zero_()
+
+    def velocity(self) -> list[torch.Tensor]:
+        """The momentum buffers, which leave the learning rate out."""
+        return [self.optimizer.state[parameter]["momentum_buffer"] for parameter in self.parameters]
 
     def forward(self) -> Any:
         return self.infer(self.next_batch())
 
     def forward_backward(self) -> Any:
-        return self.step(self.next_batch())
+        x = self.next_batch()
+        return self.differentiate(self.training_pass(x), x)
+
+    def train_step(self) -> Any:
+        x = self.next_batch()
+        loss, *gradients = self.differentiate(self.loss_pass(x, self.labels[0]), x)
+        for parameter, gradient in zip(self.parameters, gradients, strict=False):  # after them that of the images
+            parameter.grad = gradient
+        self.optimizer.step()
+        return Step(loss, self.velocity())
 
     def wait(self, handles: Any) -> None:
         if self.target.type == "cuda":  # on the CPU a call returns when it is done
             torch.cuda.synchronize(self.target)
 
     def fetch(self, handles: Any) -> float:
-        value = last_value(handles)
-        return float(value[(0,) * value.ndim])
+        step = isinstance(handles, Step)
+        value = handles.velocity[0] if step else last_value(handles)
+        return float(value[(0,) * value.ndim]) * (-self.lr if step else 1)
 
     def logits(self, handles: Any) -> np.ndarray:
         output = handles.detach().float()
@@ -168,14 +213,25 @@ class Net:
     def gradient_views(self, handles: Any) -> tuple[float, Gradients]:
         end, *values = handles
         loss = 0.5 * end.double().square().sum() if self.variant.part else end
-        gradients: Gradients = {}
+        images: Gradients = {}
         if self.variant.input_gradient:
-            gradients["input"] = {"images": canonical(values.pop().float()).cpu().numpy()}
+            images["input"] = {"images": canonical(values.pop().float()).cpu().numpy()}
+        return float(loss), images | self.named_views(values)
+
+    def named_views(self, values: Sequence[torch.Tensor]) -> Gradients:
+        """A value of each parameter, in canonical layout without a copy."""
+        views: Gradients = {}
         for (path, _), value in zip(self.training.named_parameters(), values, strict=True):
             layer, name = path.split(".")
             built = getattr(self.training, layer)
-            gradients.setdefault(layer, {})[name] = view_from_torch(built.layer, name, value.cpu(), built.flat)
-        return float(loss), gradients
+            views.setdefault(layer, {})[name] = view_from_torch(built.layer, name, value.cpu(), built.flat)
+        return views
+
+    def trained(self, handles: Any) -> Trained:
+        loss, velocity = handles
+        loss = 0.5 * loss.double().square().sum() if self.variant.part else loss
+        parameters = self.named_views([parameter.detach() for parameter in self.parameters])
+        return Trained(float(loss), parameters, self.named_views([-self.lr * value for value in velocity]))
 
     def state(self) -> Gradients:
         state: Gradients = {}
@@ -223,8 +279,8 @@ class Net:
         with torch.inference_mode():
             return self.inference_pass(x)
 
-    def step(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        end = self.training_pass(x)  # the loss, or of a part its output
+    def differentiate(self, end: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The loss, or of a part its output, and its gradients."""
         wrt = (*self.parameters, x) if self.variant.input_gradient else self.parameters
         start = end.detach() if self.variant.part else None
         return end.detach(), *torch.autograd.grad(end, wrt, start)
@@ -238,6 +294,11 @@ class Net:
             output = self.training(x)
             return output if self.variant.part else 0.5 * output.float().square().sum()
 
+    def entropy_eagerly(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with self.autocast():
+            output = self.training(x)
+            return output if self.variant.part else F.cross_entropy(output.float(), labels)
+
     def compiled(self, pass_: str, run: Pass) -> Pass:
         """``run`` as the mode has it, with its backward pass. autograd.grad itself stays outside: torch 2.13 does not
         trace it by default."""
@@ -250,9 +311,9 @@ class Net:
             self.compilations[pass_] += 1
             return 0
 
-        def counted(x: torch.Tensor) -> torch.Tensor:
+        def counted(*args: torch.Tensor) -> torch.Tensor:
             count()
-            return run(x)
+            return run(*args)
 
         return torch.compile(counted, fullgraph=True, dynamic=False, **COMPILED[self.how.mode])
 
@@ -260,6 +321,7 @@ class Net:
         if self.how.mode == "cudagraphs":
             torch.compiler.cudagraph_mark_step_begin()  # the handles of the call before may be overwritten
         self.batches.reverse()
+        self.labels.reverse()
         return self.batches[0]
 
     def put(self, images: np.ndarray) -> torch.Tensor:  # (n, h, w, c) -> (n, c, h, w); to dense layers (n, c)

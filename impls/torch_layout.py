@@ -8,16 +8,18 @@ from impls.layers import Conv, Layer, Shape
 
 def to_torch(layer: Layer, name: str, array: np.ndarray, flat: Shape | None) -> torch.Tensor:
     """Canonical to torch: kernels OIHW, dense (out, in); the first dense after a flatten takes c, h, w."""
-    value = torch.tensor(array)
+    return view_to_torch(layer, name, torch.tensor(array), flat).contiguous()
+
+
+def view_to_torch(layer: Layer, name: str, value: torch.Tensor, flat: Shape | None) -> torch.Tensor:
+    """The same without a copy, as far as there is such a view."""
     if name != "kernel":
         return value
     if isinstance(layer, Conv):
-        value = value.permute(3, 2, 0, 1)
-    elif flat is None:
-        value = value.t()
-    else:
-        value = value.reshape(*flat, -1).permute(3, 2, 0, 1).reshape(array.shape[1], -1)
-    return value.contiguous()
+        return value.permute(3, 2, 0, 1)
+    if flat is None:
+        return value.t()
+    return value.reshape(*flat, -1).permute(3, 2, 0, 1).reshape(value.shape[1], -1)
 
 
 def view_from_torch(layer: Layer, name: str, value: torch.Tensor, flat: Shape | None) -> np.ndarray:

@@ -3,6 +3,7 @@
 import bisect
 import dataclasses
 import hashlib
+import math
 from dataclasses import dataclass
 
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Layer, LayerError, Lrn, Placed, Pool, Relu, place
@@ -48,6 +49,11 @@ class Variant:
     @property
     def params(self) -> int:
         return sum(placed.params for placed in self.placed())
+
+    @property
+    def classes(self) -> int:
+        """Values per image of the output, each of which a label may name."""
+        return math.prod(self.placed()[-1].output)
 
     @property
     def macs(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 OUTSIDE = "input copies, optimizer step, fetching results, burn-in, the first call"
+OUTSIDE_A_STEP = "input copies, fetching results, setting the weights back, burn-in, the first call"
 
 
 class Counted(Protocol):
@@ -23,6 +24,7 @@ class Counted(Protocol):
 MACS: dict[str, Callable[[Counted], int]] = {
     "forward": lambda net: net.macs,
     "backward": lambda net: net.backward_macs,
+    "update": lambda net: 0,
 }
 
 
@@ -41,9 +43,12 @@ class Timed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference(Timed):
-    """A time that is not measured but derived: that of a pass minus that of the pass ``less``, in the same Worker."""
+    """A time that is not measured but derived: of the pass ``longer`` minus the pass ``less``, in the same Worker."""
 
+    longer: str
     less: str
+    includes: str
+    """What else the two passes differ in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +66,32 @@ class Pass(Timed):
     outside: str = OUTSIDE
     training: bool
     """Training mode: it updates the moving statistics, and with dropout its outputs are random."""
+    updates: bool = False
+    """It updates the parameters: a Net is given labels for it, and its weights are set back after every Turn."""
+    in_default_run: bool = True
+    """Takes part where no pass is named."""
     profiled: bool = True
     """Whether `profile` times it layer by layer."""
     difference: Difference | None = None
     """Its difference from another pass."""
 
 
-BACKWARD = Difference(name="backward", title="backward", stages=("backward",), less="forward")
+BACKWARD = Difference(
+    name="backward",
+    title="backward",
+    stages=("backward",),
+    longer="forward_backward",
+    less="forward",
+    includes="the cost of training mode itself",
+)
+UPDATE = Difference(
+    name="update",
+    title="update",
+    stages=("update",),
+    longer="train_step",
+    less="forward_backward",
+    includes="the difference of their losses",
+)
 PASSES = {
     each.name: each
     for each in (
@@ -92,8 +116,30 @@ PASSES = {
             training=True,
             difference=BACKWARD,
         ),
+        Pass(
+            name="train_step",
+            title="training step",
+            phrase="the training step",
+            stages=("forward", "backward", "update"),
+            method="train_step",
+            proof="trained",
+            inside=(
+                "training mode, mean softmax cross-entropy of seeded labels, every parameter's gradient, "
+                "SGD with momentum 0.9 and weight decay 5e-4 as in the 2012 paper"
+            ),
+            outside=OUTSIDE_A_STEP,
+            training=True,
+            updates=True,
+            in_default_run=False,
+            profiled=False,
+            difference=UPDATE,
+        ),
     )
 }
+DEFAULT_PASSES = tuple(each.name for each in PASSES.values() if each.in_default_run)
+
+
+DIFFERENCES = {each.difference.name: each.difference for each in PASSES.values() if each.difference}
 
 
 def timed_by_name() -> dict[str, Timed]:
@@ -120,12 +166,25 @@ def proven_with(names: Iterable[str]) -> list[Pass]:
     return [each for each in order if each is order[0] or each.name in timed]
 
 
-def methods_called(names: Iterable[str], *, proven: bool) -> list[str]:
-    """The methods that a Net needs when these passes are timed and, if ``proven``, proven."""
+def methods_called(names: Iterable[str], *, proven: bool, updates: bool = False) -> list[str]:
+    """The methods that a Net needs when these passes are timed and, if ``proven``, proven.
+
+    With ``updates`` those that only passes that update the parameters need, else all others.
+    """
+    if updates:
+        plain = methods_called(names, proven=proven)
+        return [name for name in _methods(names, proven=proven) if name not in plain]
+    return _methods([name for name in names if not PASSES[name].updates], proven=proven)
+
+
+def _methods(names: Iterable[str], *, proven: bool) -> list[str]:
     timed = set(names)
+    if not timed:
+        return []
     called = proven_with(timed) if proven else [each for each in PASSES.values() if each.name in timed]
     proofs = [each.proof for each in called] if proven else []
-    return list(dict.fromkeys(["load", *(each.method for each in called), "wait", *proofs]))
+    prepares = ["label", "restart"] if any(each.updates for each in called) else []
+    return list(dict.fromkeys(["load", *prepares, *(each.method for each in called), "wait", *proofs]))
 
 
 def profiled_passes() -> list[Pass]:

@@ -30,7 +30,7 @@ from bench.cases.parse import (
     resolve_interpreter,
     split_list,
 )
-from bench.cases.passes import PASSES
+from bench.cases.passes import DEFAULT_PASSES, PASSES
 from bench.commands.options import Parser, argument, flag, option
 from bench.output.plots.kinds import KINDS
 from impls import FRAMEWORKS, PEERS
@@ -162,7 +162,9 @@ class RunRequest(NetOptions):
     )
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)
-    pass_: tuple[str, ...] = option("LIST", f"{', '.join(PASSES)}, or all", _some_of("pass", lambda: PASSES), "all")
+    pass_: tuple[str, ...] = option(
+        "LIST", f"{', '.join(PASSES)}, or all", _some_of("pass", lambda: PASSES), ",".join(DEFAULT_PASSES)
+    )
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 5", _ROUNDS)
     burn_in: int | None = option(
         "N", "minimum burn-in; default 10, in later Rounds 4, extended until times are steady", _ITERATIONS
@@ -287,7 +289,9 @@ class SelftestRequest(SeedOption, SizeOption, WorkerOptions, VariantOption):
     thorough: bool = flag("run the whole grid of simulations, about 2 minutes")
     variant: tuple[str, ...] = option("LIST", "for --aa and --power", _VARIANTS, "half_width")
     batch: tuple[int, ...] = option("LIST", "for --aa and --power", _parse_batches, "4")
-    pass_: tuple[str, ...] = option("LIST", "for --aa and --power", _some_of("pass", lambda: PASSES), "all")
+    pass_: tuple[str, ...] = option(
+        "LIST", "for --aa and --power", _some_of("pass", lambda: PASSES), ",".join(DEFAULT_PASSES)
+    )
     rounds: int = option("N", "for --aa and --power", _ROUNDS, "10")
     iterations: int | None = option("N", "for --aa and --power", _ITERATIONS)
     out: Path = option("DIR", "folder of the results", parse_path, "results")

@@ -164,14 +164,17 @@ class Verification:
             parity_set, self.against.checks = parity.adopt(case.net, folder, self.against.values, case.precision)
             return parity_set
         weights = self.settings.given.arrays if self.settings.given else None
-        return parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights, whole=True)
+        return parity.prepare(
+            case.net, folder, batch=case.batch, seed=case.seed, weights=weights, whole=True, labelled=True
+        )
 
     def _values(self, case: Case, pool: WorkerPool, folder: Path, target: str) -> list[Check]:
         keep = folder / "values"
         keep.mkdir(exist_ok=True)
-        pool.ask(case, build_request(case, folder))
+        passes = [name for name, each in PASSES.items() if not (self.against and each.updates)]
+        pool.ask(case, build_request(case, folder, passes=passes))
         kept = str(keep) if self.target else None
-        outputs = [Output(each.proof) for each in proven_with(PASSES)]
+        outputs = [Output(each.proof) for each in proven_with(passes)]
         return pool.ask(case, messages.Verify(outputs, thorough=True, target=target, keep=kept)).checks
 
     def _condition_faults(self, case: Case, pool: WorkerPool) -> list[Judged]:

@@ -38,6 +38,9 @@ LIMITS = {
 }
 #: Without tie-free images rounding in float32 flips them too: a gradient moves by up to 2e-2.
 LOOSE = LIMITS["fp32"] | {"gradient": 5e-2, "norm": 5e-3}
+#: A step is a sum of gradients and weights, so its change and velocity are off by as much as a gradient.
+for limits in (*LIMITS.values(), LOOSE):
+    limits |= dict.fromkeys(("change", "velocity"), limits["gradient"])
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,12 @@ def images(variant: Variant, seed: int, draw: int, count: int) -> np.ndarray:
     return rng.standard_normal((count, variant.input_size, variant.input_size, variant.channels), dtype=np.float32)
 
 
+def labels(variant: Variant, seed: int, count: int) -> np.ndarray:
+    """Labels of the images of a parity set, (count,) int32: all different if there are as many classes."""
+    rng = np.random.Generator(np.random.PCG64([seed, variant.classes]))
+    return np.resize(rng.permutation(variant.classes), count).astype(np.int32)
+
+
 def accepted(
     variant: Variant, weights: Weights, together: int, seed: int, draws: Sequence[int], most: int, few: int = FEW
 ) -> list[int]:
@@ -167,12 +176,20 @@ def _is_clear(variant: Variant, weights: Weights, seed: int, draw: int, together
 
 
 def prepare(
-    variant: Variant, folder: Path, *, batch: int, seed: int = 0, weights: Weights | None = None, whole: bool = False
+    variant: Variant,
+    folder: Path,
+    *,
+    batch: int,
+    seed: int = 0,
+    weights: Weights | None = None,
+    whole: bool = False,
+    labelled: bool = False,
 ) -> ParitySet:
     """Write the parity set of a variant to ``folder``, from which Workers map it.
 
     Values shipped with the project are taken, else computed. If ``whole``, all are computed, and of large gradients
-    not only those that a Run compares are written. Without ``weights`` they are initialized from the seed.
+    not only those that a Run compares are written. Those of a training step are written if ``labelled``. Without
+    ``weights`` they are initialized from the seed.
     """
     together = images_per_unit(variant, batch)
     known = on_file(variant, seed, together) if weights is None else []
@@ -180,10 +197,11 @@ def prepare(
     write_shared(weights, folder / "weights")
     base = together if has_batch_statistics(variant) else min(2, batch)
     units = [images(variant, seed, draw, together) for draw in known]
-    wanted = shipped.digest(variant, weights, np.concatenate(units)) if known else ""
+    classes = labels(variant, seed, UNITS * together)
+    wanted = shipped.digest(variant, weights, np.concatenate(units), classes) if known else ""
     ready = shipped.load(variant.name, together, wanted) if known else None
     if ready and not whole:
-        _write(folder, units, ready)
+        _write(folder, units, ready, classes)
         return ParitySet(folder, True, tuple(known), base)
     weights = reference.float64(weights)
     draws = accepted(variant, weights, together, seed, known, most=max(DRAWS, len(known)))
@@ -191,8 +209,8 @@ def prepare(
     if not tie_free:
         draws = list(range(UNITS))
     units = [images(variant, seed, draw, together) for draw in draws]
-    _, values = compute(variant, weights, units, whole)
-    _write(folder, units, values)
+    _, values = compute(variant, weights, units, whole, classes if labelled else None)
+    _write(folder, units, values, classes)
     stale = [] if draws == known or not known else ["images"]
     if ready and not stale:
         stale = shipped.differences(ready, _compared(values))
@@ -212,7 +230,7 @@ def adopt(variant: Variant, folder: Path, values: dump.Values, precision: str) -
     """
     write_shared(values.weights, folder / "weights")
     (trained,), expected_values = compute(variant, values.weights, [values.input], True)
-    _write(folder, [values.input], expected_values)
+    _write(folder, [values.input], expected_values, labels(variant, 0, len(values.input)))
     tie_free = reference.margin(variant, trained) >= TIE
     parity_set = ParitySet(folder, tie_free, (), len(values.input), "theirs")
     (folder / "theirs").mkdir()
@@ -229,14 +247,15 @@ def adopt(variant: Variant, folder: Path, values: dump.Values, precision: str) -
 
 
 def compute(
-    variant: Variant, weights: Weights, units: Sequence[np.ndarray], whole: bool
+    variant: Variant, weights: Weights, units: Sequence[np.ndarray], whole: bool, labels: np.ndarray | None = None
 ) -> tuple[list[reference.Trace], dict[str, np.ndarray]]:
     """Forward passes of units in training form, and reference values by the names of their files.
 
-    Logits and gradients of the images have a first axis of images, all else one of units.
+    Logits and gradients of the images have a first axis of images, all else one of units. With ``labels`` there are
+    the mean cross-entropy and its gradients too.
     """
     passes, logits, arrays = [], [], dict[str, list[np.ndarray]]()
-    for unit in units:
+    for number, unit in enumerate(units):
         trained = reference.forward(variant, weights, unit, training=True)
         inferred = reference.forward(variant, weights, unit) if trained.statistics else trained
         passes.append(trained)
@@ -244,6 +263,13 @@ def compute(
         values = {"loss": np.array(reference.loss(trained.logits))}
         for key, array in flat(reference.gradients(variant, weights, trained)).items():
             values[key] = (array if whole or key == INPUT_GRADIENT else sampled(array)).astype(np.float32)
+        if labels is not None:
+            loss, start = reference.cross_entropy(trained.logits, np.split(labels, len(units))[number])
+            values["entropy"] = np.array(loss)
+            gradients = reference.gradients(variant, weights, trained, start=start)
+            for key, array in flat(gradients).items():
+                name = key.replace("gradient.", "entropy.", 1)
+                values[name] = (array if whole else sampled(array)).astype(np.float32)
         for layer, statistics in trained.statistics.items():
             values[f"statistics.{layer}"] = np.stack(statistics)
         for key, array in values.items():
@@ -258,10 +284,11 @@ def _compared(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key: array if key in kept else np.stack([sampled(unit) for unit in array]) for key, array in values.items()}
 
 
-def _write(folder: Path, units: Sequence[np.ndarray], values: Mapping[str, np.ndarray]) -> None:
+def _write(folder: Path, units: Sequence[np.ndarray], values: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
     target = folder / "reference"
     target.mkdir(parents=True)
     np.save(folder / "images.npy", np.concatenate(units))
+    np.save(folder / "labels.npy", labels)
     for key, array in values.items():
         np.save(target / f"{key}.npy", array)
 

@@ -10,14 +10,23 @@ from typing import NamedTuple
 
 from bench.cases import layer_table
 from bench.cases.case import Case
-from bench.cases.passes import PASSES, methods_called, proven_with
+from bench.cases.passes import PASSES, proven_with
 from bench.controller import gate, parity
 from bench.controller.running_worker import RunningWorker
 from bench.controller.settings import WorkerSettings, build_of, build_request
 from bench.controller.worker_process import WorkerProcess
 from bench.record import events
 from bench.record.events import Place
-from bench.worker.messages import CallFirst, CountParams, DescribeLayers, MeasureOverhead, ReadConditions, Verify
+from bench.worker.guest import Guest
+from bench.worker.messages import (
+    CallFirst,
+    CountParams,
+    DescribeLayers,
+    ListLacking,
+    MeasureOverhead,
+    ReadConditions,
+    Verify,
+)
 from bench.worker.replies import (
     Check,
     CheckKind,
@@ -66,12 +75,12 @@ def prove(
     gradients: GradientCount | None = None
     first_ns: dict[str, int] = {}
     proven, lacking = guest is None or guest.takes_weights, dict[str, str]()
-    needed = methods_called(passes, proven=proven)
     proofs = parity_set.proofs(case.batch, case.precision, gate.precision_shown(case, probes)) if proven else []
     for proof in [] if again else proofs:
         with prover_for(process, dataclasses.replace(case, precision=proof.precision), settings, logs) as prover:
             how = dataclasses.replace(build_of(case), batch=proof.batch, precision=proof.precision)
-            identity = prover.ask(build_request(case, parity_set.folder, guest, how, needed))
+            identity = prover.ask(build_request(case, parity_set.folder, guest, how, passes))
+            cases, passes = _able(prover, guest, cases, lacking)
             first_ns = {}
             checks: list[Check] = []
             for pass_ in proven_with(passes):
@@ -84,9 +93,10 @@ def prove(
         gate.refuse(gate.value_fault(judged))
     if case.dropout or again or not proven:  # dropout: proven without and timed with it, its results are random
         how = dataclasses.replace(build_of(case), dropout=case.dropout)
-        identity = process.ask(build_request(case, parity_set.folder, guest, how, needed))
+        identity = process.ask(build_request(case, parity_set.folder, guest, how, passes, proven=proven))
+        cases, passes = _able(process, guest, cases, lacking)
         if guest and guest.model and not process.ask(CountParams()):
-            lacking = {case.id: NO_PARAMETERS for case in cases if PASSES[case.pass_].training}
+            lacking |= {case.id: NO_PARAMETERS for case in cases if PASSES[case.pass_].training}
             cases = [case for case in cases if case.id not in lacking]
             passes = [case.pass_ for case in cases]
             gate.refuse("" if cases else NO_PARAMETERS)
@@ -125,6 +135,18 @@ def prove(
         proof_s=time.monotonic() - began,
     )
     return Proven(event, reported if guest is None else [], lacking)
+
+
+def _able(
+    process: WorkerProcess, guest: Guest | None, cases: list[Case], lacking: dict[str, str]
+) -> tuple[list[Case], list[str]]:
+    """Of these Cases those that the Net has the methods for, with their passes; to ``lacking`` the others are added."""
+    if guest and (names := process.ask(ListLacking())):
+        unable = [case for case in cases if PASSES[case.pass_].updates]
+        lacking |= {case.id: f"it has no {', '.join(names)}" for case in unable}
+        cases = [case for case in cases if case.id not in lacking]
+        gate.refuse("" if cases else f"it has no {', '.join(names)}")
+    return cases, [case.pass_ for case in cases]
 
 
 def judged_by_numpy(case: Case) -> bool:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from bench import UsageError
 from bench.cases.case import Case, groups
+from bench.cases.passes import PASSES
 from bench.cases.protocol import Protocol
 from bench.controller import estimate, parity
 from bench.controller.budget import Budget
@@ -159,8 +160,11 @@ class Rounds:
         self.watcher.on_reference(case)
         given = self.settings.given
         weights = given.arrays if given else None
+        labelled = any(PASSES[case.pass_].updates for case in cases)
         try:
-            made = parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights)
+            made = parity.prepare(
+                case.net, folder, batch=case.batch, seed=case.seed, weights=weights, labelled=labelled
+            )
         except OSError as error:
             why = error.strerror or error  # numpy's error has the number of bytes and no reason
             raise UsageError(f"cannot write the weights to {scratch}: {why}; make room there, or set TMPDIR") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.cases.arm import Ab
 from bench.cases.case import PRESETS, Case
+from bench.cases.passes import methods_called
 from bench.controller.launch import Launch
 from bench.controller.running_worker import RunningWorker
 from bench.controller.worker_process import WorkerProcess
@@ -96,15 +97,27 @@ class WorkerSettings:
 
 def build_of(case: Case) -> Build:
     """How a Case's Net is built for its proof: without dropout."""
-    return Build(case.batch, case.device, case.precision, case.mode, case.layout, seed=case.seed, lrn=case.lrn)
+    return Build(
+        *(case.batch, case.device, case.precision, case.mode, case.layout),
+        seed=case.seed,
+        lrn=case.lrn,
+        preset=case.preset,
+    )
 
 
 def build_request(
-    case: Case, folder: Path, guest: Guest | None = None, how: Build | None = None, needed: Sequence[str] = ()
+    case: Case,
+    folder: Path,
+    guest: Guest | None = None,
+    how: Build | None = None,
+    passes: Sequence[str] = (),
+    *,
+    proven: bool = True,
 ) -> BuildNet:
     """Request to build a Case's Net, ours or the user's, from the weights in ``folder``.
 
-    ``how`` replaces ``build_of(case)``; ``needed`` are methods that a user's net must have.
+    ``how`` replaces ``build_of(case)``; ``passes`` are what it is built for, and whether it is ``proven`` in them.
     """
-    asked = how or build_of(case), guest, list(needed)
+    needed, wanted = (methods_called(passes, proven=proven, updates=updates) for updates in (False, True))
+    asked = how or build_of(case), guest, needed, wanted
     return BuildNet(case.variant, case.size, str(folder), *asked, bool(case.input), case.input_shape)

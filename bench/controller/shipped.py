@@ -21,10 +21,11 @@ DIGEST = "digest"
 TOLERANCE = 1e-6  # values are float32; sums of another BLAS differ by 1e-15
 
 
-def digest(variant: Variant, weights: Weights, images: np.ndarray) -> str:
-    """Hash of the layers and float32 arrays that the values follow from; numpy may draw others one day."""
+def digest(variant: Variant, weights: Weights, images: np.ndarray, labels: np.ndarray) -> str:
+    """Hash of the layers and arrays that the values follow from; numpy may draw others one day."""
     sha256 = hashlib.sha256(variant.hash.encode())
     sha256.update(np.ascontiguousarray(images).data)
+    sha256.update(np.ascontiguousarray(labels).data)
     for arrays in weights.values():
         for array in arrays.values():
             sha256.update(np.ascontiguousarray(array).data)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.cases.case import Case, groups
+from bench.cases.passes import DIFFERENCES
 from bench.machine.noise import NOISY
 from bench.output import run_notes
 from bench.output.labels import counted, label_of
@@ -18,7 +19,7 @@ from bench.stats.descriptive import Interval
 HEADINGS = {
     "time": "mean ± stddev ms (n)",
     **{name: BY_NAME[name].title for name in ("median_ms", "p95_ms", "images_per_s", "gflop_per_s", "peak_fraction")},
-    "backward": "backward ms [95 %]",
+    **{name: f"{name} ms [95 %]" for name in DIFFERENCES},
     "ratio": "ratio [95 %]",
 }
 #: What makes a row noisy, by its column, in percent of the CPU time.
@@ -60,7 +61,7 @@ class Group:
     cases: Sequence[CaseResult]
 
     def table(self) -> Table:
-        """One row per Case, then the backward pass of each Case that has one."""
+        """One row per Case, then each difference of each Case that has it."""
         columns = [Column("pass"), Column("framework")]
         columns += [Column(HEADINGS[name], numeric=True, narrow=name == "peak_fraction") for name in BRIEF]
         rows = [
@@ -68,9 +69,10 @@ class Group:
             for result in self.cases
         ]
         rows += [
-            [Cell("backward"), Cell(result.label), result.cells["backward"], Cell(""), Cell(""), Cell("")]
+            [Cell(name), Cell(result.label), result.cells[name], Cell(""), Cell(""), Cell("")]
+            for name in DIFFERENCES
             for result in self.cases
-            if result.cells["backward"].text
+            if result.cells[name].text
         ]
         return Table(f"{self.subject}: {self.extent}", columns, rows, heads=1, grouped=True)
 
@@ -186,14 +188,14 @@ def _case_result(run: Run, case: Case, row: Row, pair: Pair | None, baseline: bo
         "time": mean_and_stddev(row),
         **{name: measured(row[name]) for name in ("median_ms", "p95_ms", "images_per_s", "gflop_per_s")},
         "peak_fraction": fraction(row["peak_fraction"]),
-        "backward": _backward(row),
+        **{name: _difference(row, name) for name in DIFFERENCES},
         "ratio": _ratio(pair, baseline),
     }
     return CaseResult(case, cells, faults, " ".join(_flags(row)), ours)
 
 
-def _backward(row: Row) -> Cell:
-    low, center, high = (row[f"backward_{name}ms"] for name in ("ci95_low_", "", "ci95_high_"))
+def _difference(row: Row, difference: str) -> Cell:
+    low, center, high = (row[f"{difference}_{name}ms"] for name in ("ci95_low_", "", "ci95_high_"))
     return Cell("not resolved") if center is None and low is not None else with_interval(center, low, high)
 
 

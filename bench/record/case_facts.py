@@ -6,7 +6,7 @@ from functools import cached_property
 from statistics import median
 
 from bench.cases.case import Case
-from bench.cases.passes import BACKWARD, PASSES
+from bench.cases.passes import PASSES
 from bench.machine import noise
 from bench.record import validity
 from bench.record.ceiling import ceiling_of, counted_macs
@@ -14,7 +14,7 @@ from bench.record.events import BurnIn, Worker
 from bench.record.reasons import StopReason
 from bench.record.recording import Recording
 from bench.stats import descriptive
-from bench.stats.descriptive import Backward
+from bench.stats.descriptive import Less
 from bench.worker.replies import CheckKind
 
 
@@ -34,8 +34,8 @@ class CaseFacts:
         self.macs = counted_macs(run, case)
 
     @cached_property
-    def backward(self) -> Backward | None:
-        return derived_backward(self.run, self.case)
+    def difference(self) -> Less | None:
+        return derived_difference(self.run, self.case)
 
     @cached_property
     def noise(self) -> Mapping[str, float | None]:
@@ -123,11 +123,14 @@ def _finds_compiled(worker: Worker) -> bool:
     return worker.round > 0 or worker.compile_cache == "warm"
 
 
-def derived_backward(run: Recording, case: Case) -> Backward | None:
-    """The difference BACKWARD in one Worker, from the medians of each Round; includes the cost of training mode."""
-    timed, less = PASSES.get(case.pass_), dataclasses.replace(case, pass_=BACKWARD.less)
-    if not timed or timed.difference is not BACKWARD or less not in run.cases or validity.invalid_reason(run, less):
+def derived_difference(run: Recording, case: Case) -> Less | None:
+    """The difference of the Case's pass in one Worker, from the medians of each Round."""
+    timed = PASSES.get(case.pass_)
+    if not timed or not timed.difference:
         return None
-    both = [run.round_medians_ns(case_) for case_ in (less, case)]
+    less = dataclasses.replace(case, pass_=timed.difference.less)
+    if less not in run.cases or validity.invalid_reason(run, less):
+        return None
+    both = [run.round_medians_ns(case_) for case_ in (case, less)]
     rounds = sorted(both[0].keys() & both[1].keys())
-    return descriptive.backward(*([medians[number] for number in rounds] for medians in both)) if rounds else None
+    return descriptive.less(*([medians[number] for number in rounds] for medians in both)) if rounds else None

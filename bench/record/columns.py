@@ -3,17 +3,18 @@
 A new column is one record here; ``make columns`` then writes its line in results/README.md.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
+from bench.cases.passes import PASSES
 from bench.cases.protocol import digest
 from bench.record import ceiling
 from bench.record.case_facts import CaseFacts
 from bench.record.conditions import conditions_of, work
 from bench.record.flags import flags_of
-from bench.stats.descriptive import Backward, Summary
+from bench.stats.descriptive import Less, Summary
 from bench.worker.replies import CheckKind
 from impls.variants import Variant
 
@@ -77,8 +78,22 @@ def _summary_ms(value: Callable[[Summary], float | None]) -> Callable[[CaseFacts
     return _summary(lambda summary: _ms(value(summary)))
 
 
-def _backward_ms(value: Callable[[Backward], float | None]) -> Callable[[CaseFacts], Any]:
-    return lambda facts: _ms(value(facts.backward)) if facts.backward else None
+def _difference_ms(name: str, value: Callable[[Less], float | None]) -> Callable[[CaseFacts], Any]:
+    """A figure of the difference ``name``, in rows of its pass."""
+
+    def figure(facts: CaseFacts) -> Any:
+        timed = PASSES.get(facts.case.pass_)
+        if not timed or not timed.difference or timed.difference.name != name or not facts.difference:
+            return None
+        return _ms(value(facts.difference))
+
+    return figure
+
+
+def _difference_columns(name: str, about: str) -> Iterator[Column]:
+    yield Column(f"{name}_ms", float, about, _difference_ms(name, lambda each: each.mean_ns if each.resolved else None))
+    yield Column(f"{name}_ci95_low_ms", float, about, _difference_ms(name, lambda each: each.low_ns))
+    yield Column(f"{name}_ci95_high_ms", float, about, _difference_ms(name, lambda each: each.high_ns))
 
 
 def _net(value: Callable[[Variant], Any]) -> Callable[[CaseFacts], Any]:
@@ -98,6 +113,9 @@ VARIATION = "relative standard deviation of samples inside Rounds (pooled) and o
 BACKWARD = (
     "in rows of forward_backward: its median less forward's in the same Worker, mean over Rounds and its interval; "
     "backward_ms is empty if the interval reaches 0"
+)
+UPDATE = (
+    "in rows of train_step: its median less forward_backward's, in the same way; with the difference of their losses"
 )
 FLAGS = "what else a reader must know; the flags are explained below"
 NOISE = (
@@ -182,11 +200,8 @@ COLUMNS: Sequence[Column] = (
     Column("cv_within", float, VARIATION, _summary(lambda summary: summary.cv_within), "CV within Rounds"),
     Column("cv_between", float, VARIATION, _summary(lambda summary: summary.cv_between), "CV between Rounds"),
     Column("trend", str, TREND, _summary(lambda summary: summary.trend), "trend"),
-    Column(
-        "backward_ms", float, BACKWARD, _backward_ms(lambda backward: backward.mean_ns if backward.resolved else None)
-    ),
-    Column("backward_ci95_low_ms", float, BACKWARD, _backward_ms(lambda backward: backward.low_ns)),
-    Column("backward_ci95_high_ms", float, BACKWARD, _backward_ms(lambda backward: backward.high_ns)),
+    *_difference_columns("backward", BACKWARD),
+    *_difference_columns("update", UPDATE),
     Column("flags", str, FLAGS, lambda facts: " ".join(flags_of(facts)), "flags"),
     Column("steal_pct", float, NOISE, lambda facts: facts.noise.get("steal_pct"), "stolen"),
     Column("foreign_cpu_pct", float, NOISE, lambda facts: facts.noise.get("foreign_cpu_pct"), "used by others"),
@@ -221,6 +236,8 @@ COLUMNS: Sequence[Column] = (
     Column("parity_logits", float, PARITY, lambda facts: facts.worst_parity(CheckKind.LOGITS)),
     Column("parity_loss", float, PARITY, lambda facts: facts.worst_parity(CheckKind.LOSS)),
     Column("parity_gradients", float, PARITY, lambda facts: facts.worst_parity(CheckKind.GRADIENT)),
+    Column("parity_change", float, PARITY, lambda facts: facts.worst_parity(CheckKind.CHANGE)),
+    Column("parity_velocity", float, PARITY, lambda facts: facts.worst_parity(CheckKind.VELOCITY)),
     Column("precision_matmul", str, PROBED, lambda facts: facts.probed("matmul")),
     Column("precision_conv", str, PROBED, lambda facts: facts.probed("conv")),
     Column("onednn", bool, ONEDNN, lambda facts: facts.worker and facts.worker.conditions.onednn),

@@ -200,8 +200,8 @@ def _times(medians: Mapping[int, float], *, differences: bool) -> Row:
     """Center and interval over Rounds; for differences, which may be near 0 or negative, the arithmetic mean."""
     values = [medians[round_] for round_ in sorted(medians)]
     if differences:
-        backward = descriptive.backward([0.0] * len(values), values)
-        center, low, high = backward.mean_ns, backward.low_ns, backward.high_ns
+        difference = descriptive.less(values, [0.0] * len(values))
+        center, low, high = difference.mean_ns, difference.low_ns, difference.high_ns
     else:
         interval = descriptive.Interval.of_logs([math.log(value) for value in values])
         center, low, high = interval.center, interval.low, interval.high

@@ -101,10 +101,10 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Backward:
-    """Time that forward_backward takes beyond forward, with its 95 % interval; the ends are None below 3 Rounds.
+class Less:
+    """Time that a pass takes beyond another, with its 95 % interval; the ends are None below 3 Rounds.
 
-    It includes other differences of the two passes: forward_backward runs the forward part in training mode.
+    It includes other differences of the two: forward_backward runs the forward part in training mode.
     """
 
     mean_ns: float
@@ -114,24 +114,20 @@ class Backward:
     """False if the interval contains 0 or is unknown; then the mean is meaningless."""
 
 
-def backward(forward_medians_ns: Sequence[float], forward_backward_medians_ns: Sequence[float]) -> Backward:
-    """A t interval of the differences of the two passes' medians in the same Rounds and Workers, ns.
+def less(medians_ns: Sequence[float], less_medians_ns: Sequence[float]) -> Less:
+    """A t interval of the differences of two passes' medians in the same Rounds and Workers, ns.
 
     Raises ValueError unless both have the same number of Rounds, at least one.
     """
-    rounds = len(forward_medians_ns)
-    if rounds != len(forward_backward_medians_ns) or not rounds:
-        raise ValueError(
-            f"expected medians of the same Rounds, found {rounds} forward, {len(forward_backward_medians_ns)} both"
-        )
-    differences = [
-        both - forward for forward, both in zip(forward_medians_ns, forward_backward_medians_ns, strict=True)
-    ]
+    rounds = len(medians_ns)
+    if rounds != len(less_medians_ns) or not rounds:
+        raise ValueError(f"expected medians of the same Rounds, found {rounds} and {len(less_medians_ns)}")
+    differences = [longer - shorter for longer, shorter in zip(medians_ns, less_medians_ns, strict=True)]
     mean, error = fmean(differences), standard_error(differences)
     if error is None:
-        return Backward(mean, None, None, False)
+        return Less(mean, None, None, False)
     half = t_quantile(0.975, rounds - 1) * error
-    return Backward(mean, mean - half, mean + half, mean - half > 0)
+    return Less(mean, mean - half, mean + half, mean - half > 0)
 
 
 def trend(rounds: Sequence[Sequence[float]]) -> str:

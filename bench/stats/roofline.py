@@ -31,6 +31,8 @@ class Work:
 
 
 NOTHING = Work(0, 0)
+#: Per parameter: momentum * velocity - lr * (gradient + decay * weight), then weight + velocity; five float32 values.
+UPDATE_FLOP, UPDATE_BYTES = 6, 20
 
 
 def value_bytes(precision: str) -> int:
@@ -44,7 +46,8 @@ def work(placed: Placed, batch: int, pass_: str, *, input_gradient: bool, width:
     Each array is moved once, as with ideal caches. Forward reads the input and, once per batch, params and state, and
     writes the output. Backward reads the arriving gradient and the input (for a ReLU its output, of the same size),
     writes the gradient of the params, and, with ``input_gradient``, reads the params and writes the gradient of the
-    input. A layer without operations moves nothing. Raises ValueError for an unknown pass.
+    input. The update reads params, gradients and velocity and writes params and velocity, in float32 whatever the
+    ``width``. A layer without operations moves nothing. Raises ValueError for an unknown pass.
     """
     known = timed_by_name()
     if pass_ not in known:
@@ -61,8 +64,10 @@ def _stage(placed: Placed, batch: int, stage: str, input_gradient: bool, width: 
         flop = placed.backward_flop(input_gradient)
         values = batch * (written + read) + placed.params
         values += (batch * read + placed.params) if input_gradient else 0
+    elif stage == "update":
+        return Work(UPDATE_FLOP * placed.params, UPDATE_BYTES * placed.params)
     else:
-        raise ValueError(f"unknown stage {stage!r}: expected forward or backward")
+        raise ValueError(f"unknown stage {stage!r}: expected forward, backward or update")
     return Work(batch * flop, width * values) if flop else NOTHING
 
 

@@ -55,6 +55,39 @@ class ParityBatch:
         values: np.ndarray = np.load(self.folder / self.target / f"{name}.npy", mmap_mode="r")
         return values
 
+    @property
+    def labels(self) -> np.ndarray:
+        """(batch,), int32."""
+        labels: np.ndarray = np.load(self.folder / "labels.npy")[self.order]
+        return labels
+
+    def entropy_check(self, found: float) -> Check:
+        """Compare the mean cross-entropy, relative to the largest logit: it is a difference of logits."""
+        expected = float(self.unit_shares @ self.values("entropy"))
+        scale = max(expected, float(np.abs(self.values("logits")).max()))
+        error = abs(found - expected) / scale if np.isfinite(found) else None
+        return Check(CheckKind.LOSS, "cross-entropy", error, error)
+
+    @functools.cached_property
+    def unit_shares(self) -> np.ndarray:
+        """The share of the batch that each unit of images has."""
+        shares: np.ndarray = self.shares / self.shares.sum()
+        return shares
+
+    @functools.cached_property
+    def parameters(self) -> dict[tuple[str, str], None]:
+        """Layer and name of every parameter."""
+        return dict.fromkeys(
+            (layer.name, name) for layer, shape, _ in self.variant.placed() for name in layer.trainable(shape)
+        )
+
+    def entropy_gradient(self, layer: str, name: str, thorough: bool) -> np.ndarray:
+        """Expected gradient of the cross-entropy, flat: float32 if ``thorough``, else sampled values in float64."""
+        stored = self.values(f"entropy.{layer}.{name}")
+        units = [unit.ravel() if thorough else sampled(unit).ravel().astype(np.float64) for unit in stored]
+        parts = (unit.dtype.type(share) * unit for share, unit in zip(self.unit_shares, units, strict=True) if share)
+        return functools.reduce(np.add, parts)
+
     def logits_checks(self, logits: np.ndarray, state: Gradients) -> list[Check]:
         """Compare logits; those of a net with BatchNorm with the ``state`` that training passes have left."""
         if state:

@@ -1,5 +1,8 @@
 """Compare an array that a Net computed with the expected one. The controller judges the errors, in parity.py."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from bench.worker.replies import Check, CheckKind
@@ -39,6 +42,22 @@ def sampled(array: np.ndarray) -> np.ndarray:
     picks = np.random.Generator(np.random.PCG64(7)).integers(0, array.size, SAMPLED)
     values: np.ndarray = array[np.unravel_index(picks, array.shape)]
     return values
+
+
+def picked(array: np.ndarray, count: int) -> np.ndarray:
+    """All values of an array that has ``count``, else those that are sampled; flat."""
+    return array.reshape(-1) if array.size == count else sampled(array).reshape(-1)
+
+
+def canonical_shape(view: np.ndarray) -> tuple[int, ...]:
+    """The shape of a dense kernel of which this is a view with unflattened rows, (h, w, c, out)."""
+    return (math.prod(view.shape[:-1]), view.shape[-1])
+
+
+def distance(checks: Sequence[Check]) -> float:
+    """The mean error of these checks; infinite without any."""
+    errors = [each.error for each in checks if each.error is not None]
+    return float(np.mean(errors)) if errors else np.inf
 
 
 def flat(gradients: Gradients) -> dict[str, np.ndarray]:

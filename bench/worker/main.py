@@ -15,17 +15,18 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import impls
-from bench.worker import guest, messages, ownership, port, probe, replies, wire
+from bench.worker import guest, messages, ownership, port, probe, replies, steps, wire
 from bench.worker.batches import compose
 from bench.worker.messages import Request
-from bench.worker.prover import Prover
+from bench.worker.prover import METHODS, Prover
+from bench.worker.replies import Output
 from bench.worker.timing import measure, no_garbage_collection, spin, sync_lag
-from impls.net import DeviceMissing, resident_batches
+from impls.net import DeviceMissing, resident_batches, resident_labels
 from impls.port import Parameter
 from impls.variants import variant_named
 from impls.weights import map_shared
@@ -48,6 +49,7 @@ class Worker:
         self.answers: dict[type[Request[Any]], Callable[[Any], object]] = {
             messages.Configure: self.configure,
             messages.BuildNet: self.build,
+            messages.ListLacking: self.list_lacking,
             messages.ProbePrecision: self.probe,
             messages.MeasureCeiling: self.ceiling,
             messages.MeasureNumpyRate: self.numpy_rate,
@@ -92,11 +94,17 @@ class Worker:
             self.net = guest.build(net, self.variant, weights, self.how, request.needed, request.input_shape)
         else:
             self.net = self.adapter.build(self.variant, weights, self.how)
+        self.lacking = [name for name in request.wanted if not callable(getattr(self.net, name, None))]
+        self.labelled = "label" in request.wanted and not self.lacking
+        self.restarted = False
         self.load("reference")
         # so that later collections skip the framework's own objects (0.4 s)
         gc.collect()
         gc.freeze()
         return replies.Identity(self.variant.hash, self.variant.params, self.variant.macs)
+
+    def list_lacking(self, request: messages.ListLacking) -> list[str]:
+        return self.lacking
 
     def release(self) -> None:
         """Release the current Net, which is gc-frozen and in reference cycles (a jitted bound method)."""
@@ -165,7 +173,8 @@ class Worker:
 
     def first_call(self, request: messages.CallFirst) -> int:
         try:
-            _, (ns,) = measure(getattr(self.net, request.method), self.net.wait, 1)
+            with self.restored(request.method):
+                _, (ns,) = measure(getattr(self.net, request.method), self.net.wait, 1)
         except Exception as error:
             if self.guest and self.guest.model:  # its fault, such as a loss that needs a target
                 raise guest.refused(self.guest, f"in {request.method}", error) from error
@@ -181,22 +190,37 @@ class Worker:
         checks: list[replies.Check] = []
         count = None
         for output in request.outputs:
-            compared, gradients = self.prover.prove(output, request.thorough, request.keep and Path(request.keep))
+            with self.restored(METHODS[output]):
+                compared, gradients = self.prover.prove(output, request.thorough, request.keep and Path(request.keep))
             checks, count = checks + compared, gradients or count
         return replies.Verified(checks, count)
 
     def load(self, target: str) -> None:
         """Load the parity set's batches, without a parity set random ones, or have a model make its own."""
         composed = functools.partial(compose, self.variant, self.weights, self.folder, target, self.how.batch)
-        self.prover = Prover(self.net, (lambda seed: []) if self.own_input else composed)
+        self.prover = Prover(self.net, self.weights, (lambda seed: []) if self.own_input else composed)
         if self.own_input or (self.folder / target).is_dir():
-            self.prover.load(self.how.seed)
+            self.prover.load(self.how.seed, labelled=self.labelled)
         else:
             self.net.load(resident_batches(self.how, self.variant.input_size, self.variant.channels))
+            if self.labelled:
+                self.net.label(resident_labels(self.how, self.variant.classes))
+
+    @contextlib.contextmanager
+    def restored(self, method: str) -> Iterator[None]:
+        """If ``method`` updates the parameters: begin with the weights of the build, and set them back at the end."""
+        if method == METHODS[Output.TRAINED]:
+            if not self.restarted:
+                self.net.restart(steps.TIMED)
+                self.restarted = True
+            yield
+            self.net.restart(steps.TIMED)
+        else:
+            yield
 
     def sync(self, request: messages.CheckSync) -> replies.SyncLag:
         """Test ``wait`` on the pass that is timed."""
-        with no_garbage_collection():
+        with no_garbage_collection(), self.restored(request.method):
             run = getattr(self.net, request.method)
             return sync_lag(run, self.net.wait, self.net.fetch, request.iteration_ns, attempts=request.attempts)
 
@@ -208,8 +232,10 @@ class Worker:
         cpu_s, readings, peaks = 0.0, list[replies.Reading](), list[tuple[int | None, int | None]]()
         aside_ns, began = 0, time.perf_counter_ns()
         at_start = time.process_time()
-        with no_garbage_collection():
+        with no_garbage_collection(), self.restored(request.method):
             reload_ns, again_ns = self._reload(run, request.reload) if request.reload else (None, None)
+            if request.reload and request.method == METHODS[Output.TRAINED]:
+                self.net.restart(steps.TIMED)
             aside_ns += time.perf_counter_ns() - began
             for stop in dict.fromkeys([*(iteration + 1 for iteration in request.reads), request.n]):
                 self.net.peak_memory()
@@ -226,7 +252,9 @@ class Worker:
                     following = run if stop - 1 == request.drawn else None
                     readings.append(self.prover.reading(stop - 1, last.pop(), request.output, settings, following))
                     aside_ns += time.perf_counter_ns() - began
+            began = time.perf_counter_ns()
         allocator, process = (_largest(kind) for kind in zip(*peaks, strict=True))
+        aside_ns += time.perf_counter_ns() - began
         aside_cpu_s = time.process_time() - at_start - cpu_s
         return replies.Measured(
             *(start_ns, samples_ns, cpu_s, allocator, process, readings, reload_ns, again_ns, aside_ns, aside_cpu_s)
@@ -239,7 +267,7 @@ class Worker:
         """
         attempts: list[tuple[int, int]] = []
         for attempt in range(RELOADS):
-            self.prover.load(reload.seed + attempt)
+            self.prover.load(reload.seed + attempt, labelled=self.labelled)
             _, (first_ns,) = measure(run, self.net.wait, 1)
             if not attempt and first_ns <= reload.allowed_ns:
                 return first_ns, None
@@ -255,9 +283,10 @@ class Worker:
 
     def overhead(self, request: messages.MeasureOverhead) -> list[int]:
         """Time the loop around an empty run, with this framework's ``wait`` for a pass that is over."""
-        handles = getattr(self.net, request.method)()
-        self.net.wait(handles)
-        _, samples_ns = measure(lambda: handles, self.net.wait, request.n)
+        with self.restored(request.method):
+            handles = getattr(self.net, request.method)()
+            self.net.wait(handles)
+            _, samples_ns = measure(lambda: handles, self.net.wait, request.n)
         return samples_ns.tolist()
 
     def read_parameters(self, request: messages.ReadParameters) -> list[Parameter]:

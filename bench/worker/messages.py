@@ -61,6 +61,7 @@ class Configure(Request[Ready], do="configure"):
 class BuildNet(Request[Identity], do="build"):
     """Build a variant, or the user's ``guest`` with the methods ``needed``, from the weights in ``folder``.
 
+    ``wanted`` are more methods that are called of it if it has them, see ListLacking.
     ``own_input``: it takes none of the variant's images but makes its own, random ones of ``input_shape`` if that is
     given; the folder is then empty.
     """
@@ -71,8 +72,14 @@ class BuildNet(Request[Identity], do="build"):
     how: Build
     guest: Guest | None = None
     needed: list[str] = field(default_factory=list)
+    wanted: list[str] = field(default_factory=list)
     own_input: bool = False
     input_shape: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ListLacking(Request[list[str]], do="lacking"):
+    """The ``wanted`` methods that the user's net lacks: it takes no part in the passes that call them."""
 
 
 @dataclass(frozen=True)

@@ -9,24 +9,27 @@ from typing import Any
 
 import numpy as np
 
+from bench.worker import steps
 from bench.worker.batches import ParityBatch
-from bench.worker.checks import flat, is_finite
+from bench.worker.checks import distance, flat, is_finite
 from bench.worker.replies import Check, CheckKind, FrameworkConditions, GradientCount, Output, Reading
-from impls.net import Gradients
+from impls.net import Gradients, Sgd, Trained
+from impls.weights import Weights
 
 #: The method of a Net that computes an output.
-METHODS = {Output.LOGITS: "forward", Output.GRADIENTS: "forward_backward"}
+METHODS = {Output.LOGITS: "forward", Output.GRADIENTS: "forward_backward", Output.TRAINED: "train_step"}
 COPIED = 2**24  # bytes, of which the time of a copy is measured
 SAME_BATCH = "two passes in a row computed the same batch: a Net alternates the two that it is given"
 
 
 @dataclass(frozen=True)
 class Values:
-    """Values read from the handles of a pass: logits, or loss and gradients."""
+    """Values read from the handles of a pass: logits, loss and gradients, or what a training step left."""
 
     logits: np.ndarray | None = None
     loss: float = 0.0
     gradients: Gradients = field(default_factory=dict)
+    trained: Trained | None = None
 
     @functools.cached_property
     def infinite(self) -> frozenset[str]:
@@ -38,44 +41,60 @@ class Values:
         """The number that ``fetch`` copies: of the output, or of the gradient that is computed last."""
         if self.logits is not None:
             return float(self.logits.flat[0])
-        layer = next((name for name in self.gradients if name != "input"), "input")
-        return float(next(iter(self.gradients[layer].values())).flat[0])
+        arrays = self.trained.velocity if self.trained else self.gradients
+        layer = next((name for name in arrays if name != "input"), "input")
+        return float(next(iter(arrays[layer].values())).flat[0])
 
     def named(self) -> dict[str, Any]:
         """Arrays by the names of their files."""
-        return (
-            {"logits": self.logits}
-            if self.logits is not None
-            else {"loss": np.float32(self.loss), **flat(self.gradients)}
-        )
+        if self.logits is not None:
+            return {"logits": self.logits}
+        return {"loss": np.float32(self.loss), **flat(self.gradients)}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        if self.trained:
+            read = (self.trained.parameters, self.trained.velocity)
+            return sum(array.nbytes for kind in read for arrays in kind.values() for array in arrays.values())
+        return sum(np.asarray(array).nbytes for array in self.named().values())
 
 
 class Prover:
     """Proves one Net with two batches of a parity set, which it loads; ``composed`` makes those of a seed.
 
-    A model that makes its own inputs has none, and is loaded without.
+    A model that makes its own inputs has none, and is loaded without. ``weights`` are those that the Net was built
+    with.
     """
 
-    def __init__(self, net: Any, composed: Callable[[int], list[ParityBatch]]):
-        self.net, self.composed = net, composed
+    def __init__(self, net: Any, weights: Weights, composed: Callable[[int], list[ParityBatch]]):
+        self.net, self.weights, self.composed = net, weights, composed
         self.batches: list[ParityBatch] = []
 
-    def load(self, seed: int) -> None:
-        """Load the batches of a seed."""
+    def load(self, seed: int, *, labelled: bool = False) -> None:
+        """Load the batches of a seed, with their labels if ``labelled``."""
         self.batches = self.composed(seed)
         pair = [batch.images() for batch in self.batches]
         self.net.load(pair * 2 if len(pair) == 1 else pair)
+        if labelled:
+            labels = [batch.labels for batch in self.batches]
+            self.net.label(labels * 2 if len(labels) == 1 else labels)
 
     def read(self, output: Output, handles: Any, *, whole: bool = False) -> Values:
         """Read handles of a pass; unless ``whole``, gradients may be views in the Net's own layout."""
         if output == Output.LOGITS:
             return Values(logits=self.net.logits(handles))
+        if output == Output.TRAINED:
+            return Values(trained=self.net.trained(handles))
         gradients_of = self.net.gradients if whole else getattr(self.net, "gradient_views", self.net.gradients)
         loss, gradients = gradients_of(handles)
         return Values(loss=loss, gradients=gradients)
 
-    def compare(self, values: Values, thorough: bool) -> tuple[int, list[Check]]:
-        """The batch that the values are nearest to, and the checks against that."""
+    def compare(self, values: Values, thorough: bool, made: int = 1) -> tuple[int, list[Check]]:
+        """The batch that the values are nearest to, and the checks against that; of a training step, the last of those
+        ``made`` since the restart."""
+        if values.trained:
+            return steps.checks(values.trained, self.weights, self.batches, made, steps.TIMED)
         state = self.net.state() if values.logits is not None else {}
         by_batch = [
             batch.gradient_checks(values.loss, values.gradients, False, values.infinite)
@@ -83,7 +102,7 @@ class Prover:
             else batch.logits_checks(values.logits, state)
             for batch in self.batches
         ]
-        number, checks = min(enumerate(by_batch), key=lambda each: _distance(each[1]))
+        number, checks = min(enumerate(by_batch), key=lambda each: distance(each[1]))
         if thorough and values.logits is None:
             checks = self.batches[number].gradient_checks(values.loss, values.gradients, True, values.infinite)
         return number, checks
@@ -93,6 +112,8 @@ class Prover:
 
         Returns the worse check of each array, and for a training pass the number of its gradients.
         """
+        if output == Output.TRAINED:
+            return [*self._prove_step(thorough), *self._prove_velocity(thorough)], None
         worst: dict[str, Check] = {}
         count = None
         seen: set[int] = set()
@@ -106,7 +127,7 @@ class Prover:
             if output == Output.GRADIENTS:
                 count = batch.count(values.gradients, not values.infinite)
                 checks += batch.state_checks(before, self.net.state())
-            if number in seen and _distance(checks) < np.inf:
+            if number in seen and distance(checks) < np.inf:
                 checks.append(Check(CheckKind.FAULT, SAME_BATCH, None))
             seen.add(number)
             for check in checks:
@@ -118,6 +139,29 @@ class Prover:
                     np.save(keep / f"{name}.npy", array)
         return list(worst.values()), count
 
+    def _prove_step(self, thorough: bool) -> list[Check]:
+        """One training step: the change of every parameter, and the moving statistics."""
+        before = self.net.state()
+        values = self._steps(1, steps.PROVEN)
+        number, checks = steps.checks(
+            values, self.weights, self.batches, 1, steps.PROVEN, change=True, thorough=thorough
+        )
+        return checks + self.batches[number].state_checks(before, self.net.state())
+
+    def _prove_velocity(self, thorough: bool) -> list[Check]:
+        """Several training steps: the velocity of every parameter."""
+        values = self._steps(steps.STEPS, steps.TIMED)
+        _, checks = steps.checks(values, self.weights, self.batches, steps.STEPS, steps.TIMED, thorough=thorough)
+        return checks
+
+    def _steps(self, count: int, sgd: Sgd) -> Trained:
+        self.net.restart(sgd)
+        for _ in range(count):
+            handles = self.net.train_step()
+            self.net.wait(handles)
+        trained: Trained = self.net.trained(handles)
+        return trained
+
     def reading(
         self,
         iteration: int,
@@ -128,7 +172,8 @@ class Prover:
     ) -> Reading:
         """Read a timed iteration: compare ``output``, or of an output that cannot be known require finite values.
 
-        The pass ``following``, which is not timed, must be of the other batch.
+        The pass ``following``, which is not timed, must be of the other batch. Training steps, all from a restart on,
+        show their order themselves.
         """
         if output is None:
             began = time.perf_counter_ns()
@@ -138,10 +183,10 @@ class Prover:
         began = time.perf_counter_ns()
         values = self.read(output, handles)
         read_ns = time.perf_counter_ns() - began
-        batch, checks = self.compare(values, thorough=False)
-        size = sum(np.asarray(array).nbytes for array in values.named().values())
+        batch, checks = self.compare(values, False, iteration + 1)
+        size = values.nbytes
         fault = self._fetch_fault(values, handles)
-        if following and not fault and self._repeats(batch, values.first, output, following):
+        if following and values.trained is None and not fault and self._repeats(batch, values.first, output, following):
             fault = SAME_BATCH
         return Reading(iteration, batch, checks, fault, read_ns, _copy_ns(size), settings)
 
@@ -175,11 +220,6 @@ def _copy_ns(size: int) -> int:
     began = time.perf_counter_ns()
     source.copy()
     return (time.perf_counter_ns() - began) * size // COPIED
-
-
-def _distance(checks: list[Check]) -> float:
-    errors = [check.error for check in checks if check.error is not None]
-    return float(np.mean(errors)) if errors else np.inf
 
 
 def _totals(handles: Any) -> Iterator[float]:

@@ -25,6 +25,7 @@ class Output(StrEnum):
 
     LOGITS = "logits"
     GRADIENTS = "gradients"
+    TRAINED = "trained"
 
 
 class CheckKind(StrEnum):
@@ -34,6 +35,8 @@ class CheckKind(StrEnum):
     LOSS = "loss"
     GRADIENT = "gradient"
     NORM = "norm"
+    CHANGE = "change"
+    VELOCITY = "velocity"
     STATE = "state"
     FAULT = "fault"
     CONDITIONS = "conditions"

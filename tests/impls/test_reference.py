@@ -7,6 +7,7 @@ import pytest
 
 from impls import reference
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Pool, Relu
+from impls.net import Sgd
 from impls.variants import Variant
 from impls.weights import initial
 
@@ -127,7 +128,41 @@ def test_the_loss_is_half_the_sum_of_squares_over_the_batch():
     assert reference.loss(np.array([[1.0, 2.0], [3.0, 4.0]])) == 15.0
 
 
-def test_every_gradient_is_its_finite_difference():
+class TestCrossEntropy:
+    LOGITS, LABELS = 3 * normal(4, 6), np.array([5, 0, 2, 2])
+
+    def test_cross_entropy_is_the_mean_of_minus_the_log_of_each_labels_probability(self):
+        expected = [
+            -math.log(math.exp(row[label]) / sum(map(math.exp, row)))
+            for row, label in zip(self.LOGITS.tolist(), self.LABELS, strict=True)
+        ]
+        assert reference.cross_entropy(self.LOGITS, self.LABELS)[0] == pytest.approx(sum(expected) / 4, rel=1e-12)
+
+    def test_its_gradient_is_its_finite_difference(self):
+        _, gradient = reference.cross_entropy(self.LOGITS, self.LABELS)
+        steps = 1e-6 * np.eye(self.LOGITS.size).reshape(-1, *self.LOGITS.shape)
+        ends = [
+            [reference.cross_entropy(self.LOGITS + sign * step, self.LABELS)[0] for sign in (1, -1)] for step in steps
+        ]
+        slope = np.reshape([(after - before) / 2e-6 for after, before in ends], self.LOGITS.shape)
+        np.testing.assert_allclose(gradient, slope, rtol=1e-6, atol=1e-9)
+
+    def test_large_logits_have_finite_values(self):
+        loss, gradient = reference.cross_entropy(np.array([[1e4, 0.0], [-1e4, 0.0]]), np.array([0, 0]))
+        assert loss == pytest.approx(5e3)
+        assert gradient.tolist() == [[0.0, 0.0], [-0.5, 0.5]]
+
+
+def test_update_is_that_of_the_paper_by_hand():
+    sgd, weight, velocity = Sgd(lr=0.1, momentum=0.5, decay=0.01), np.array([2.0]), np.array([0.0])
+    weight, velocity = reference.update(weight, velocity, np.array([3.0]), sgd)
+    assert (velocity[0], weight[0]) == (pytest.approx(-0.302), pytest.approx(1.698))
+    weight, velocity = reference.update(weight, velocity, np.array([-1.0]), sgd)  # -0.151 + 0.1 - 0.001698
+    assert (velocity[0], weight[0]) == (pytest.approx(-0.052698), pytest.approx(1.645302))
+
+
+@pytest.mark.parametrize("entropy", [False, True], ids=["squares", "cross-entropy"])
+def test_every_gradient_is_its_finite_difference(entropy):
     features = Conv("conv", 4, 3, stride=2, pad=(1, 2)), Relu("relu"), BatchNorm("bn", eps=1e-3, momentum=0.1)
     grouped = Lrn("lrn", 1, alpha=0.1, beta=0.75, k=1.0), Conv("grouped", 4, 3, pad=(1, 1), groups=2)
     dense = Flatten("flatten"), Dropout("drop", 0.5), Fc("fc", 5), Relu("last_relu"), Fc("last", 3)
@@ -135,11 +170,14 @@ def test_every_gradient_is_its_finite_difference():
     weights, images = initial(variant), normal(2, 7, 7, 3)
     trace = reference.forward(variant, weights, images, training=True)
     assert reference.margin(variant, trace) > 1e-4
-    found = reference.gradients(variant, weights, trace)
+    labels = np.array([2, 0])
+    start = reference.cross_entropy(trace.logits, labels)[1] if entropy else None
+    found = reference.gradients(variant, weights, trace, start=start)
 
     def loss(layer, name, array):
         changed = weights | {layer: weights[layer] | {name: array}}
-        return reference.loss(reference.forward(variant, changed, images, training=True).logits)
+        logits = reference.forward(variant, changed, images, training=True).logits
+        return reference.cross_entropy(logits, labels)[0] if entropy else reference.loss(logits)
 
     for layer, shape, _ in variant.placed():
         assert found.get(layer.name, {}).keys() == layer.trainable(shape).keys()

@@ -129,7 +129,7 @@ def test_rows_of_a_dense_kernel_may_be_an_unflattened_view(composed, variant, co
 def test_an_infinite_value_is_seen_though_it_is_not_among_those_compared(composed, variant, monkeypatch):
     for module in ("batches", "checks"):
         monkeypatch.setattr(f"bench.worker.{module}.SAMPLED", 10)
-    prover = Prover(SimpleNamespace(state=dict), composed)
+    prover = Prover(SimpleNamespace(state=dict), initial(variant), composed)
     prover.batches = composed(2)
     _, loss, gradients = trained(variant, prover.batches[0])
     assert all(check.error is not None for check in prover.compare(Values(loss=loss, gradients=gradients), False)[1])

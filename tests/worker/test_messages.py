@@ -30,7 +30,8 @@ READING = replies.Reading(4, 1, CHECKS, "its fetch returned None", 10**6, 10**5,
 #: Every request with a reply to it, each field other than its default.
 EXCHANGES = [
     (messages.Configure(Settings("cuda:1", None, "tf32", "default")), replies.Ready({"a": "1", "b": 9}, ["cpu"], "3")),
-    (messages.BuildNet("owt", 67, "/weights", HOW, GUEST, ["load"]), replies.Identity("0123", 61, 700)),
+    (messages.BuildNet("owt", 67, "/weights", HOW, GUEST, ["load"], ["label"]), replies.Identity("0123", 61, 700)),
+    (messages.ListLacking(), ["restart", "train_step"]),
     (messages.ProbePrecision(HOW), {"conv": replies.PrecisionProbe(3e-7, "fp32")}),
     (messages.MeasureCeiling(HOW, 2, True), replies.CeilingRates(1.5, None, 2.0)),
     (messages.MeasureNumpyRate(), 12.5),
@@ -94,7 +95,7 @@ def test_words_of_a_closed_vocabulary_come_back_as_its_members():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"do": "mesure"}, "expected one of the requests configure, build, probe, .*, found 'mesure'"),
+        ({"do": "mesure"}, "expected one of the requests configure, build, lacking, probe, .*, found 'mesure'"),
         ({"do": None}, "found None"),
         ({"do": ["measure"]}, r"found \['measure'\]"),
         ({"spin": 1}, "^measure: Measure has no field spin$"),

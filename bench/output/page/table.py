@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from bench.cases.case import Case
-from bench.cases.passes import pass_title
+from bench.cases.passes import DIFFERENCES, pass_title
 from bench.output.labels import label_of
 from bench.output.plots.style import COLORS, OTHER
 from bench.output.results_table import HEADINGS, Results, title_of
@@ -24,9 +24,9 @@ VARIATION = ("cv_within", "cv_between")
 def results(model: Results) -> Table:
     """Table of results: one row per Case, for a profile only whole nets."""
     cases, axes = whole_nets(model.run), varying(model.run)
-    backward = any(model.cases[case.id].cells["backward"].text for case in cases)
-    names = [name for name in HEADINGS if name != "backward" or backward]
-    columns = [Column(HEADINGS[name], numeric=True, parted=name in ("backward", "ratio")) for name in names]
+    absent = {name for name in DIFFERENCES if not any(model.cases[case.id].cells[name].text for case in cases)}
+    names = [name for name in HEADINGS if name not in absent]
+    columns = [Column(HEADINGS[name], numeric=True, parted=name in (*DIFFERENCES, "ratio")) for name in names]
     rows = []
     for case in cases:
         result = model.cases[case.id]
