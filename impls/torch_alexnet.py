@@ -8,6 +8,7 @@ import copy
 import functools
 import importlib
 import sys
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -152,7 +153,8 @@ class Net:
         self.labels = [torch.tensor(each, dtype=torch.int64).to(self.target) for each in labels]
 
     def restart(self, sgd: Sgd) -> None:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the mapped weights are read-only, and are read only
             for path, value in (*self.training.named_parameters(), *self.training.named_buffers()):
                 layer, name = path.split(".")
                 built, array = getattr(self.training, layer), torch.from_numpy(np.asarray(self.weights[layer][name]))

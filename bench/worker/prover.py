@@ -150,8 +150,10 @@ class Prover:
 
     def _prove_velocity(self, thorough: bool) -> list[Check]:
         """Several training steps: the velocity of every parameter."""
-        values = self._steps(steps.STEPS, steps.TIMED)
-        _, checks = steps.checks(values, self.weights, self.batches, steps.STEPS, steps.TIMED, thorough=thorough)
+        values = self._steps(steps.STEPS, steps.PROVEN_VELOCITY)
+        _, checks = steps.checks(
+            values, self.weights, self.batches, steps.STEPS, steps.PROVEN_VELOCITY, thorough=thorough
+        )
         return checks
 
     def _steps(self, count: int, sgd: Sgd) -> Trained:
