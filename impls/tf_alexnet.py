@@ -242,7 +242,8 @@ class Net:
 
     def traces(self) -> dict[str, int]:
         passes = {"forward": self.infer, "forward_backward": self.step, "train_step": self.train}
-        return {name: function.experimental_get_tracing_count() for name, function in passes.items()}
+        counts = {name: function.experimental_get_tracing_count() for name, function in passes.items()}
+        return {name: count for name, count in counts.items() if count}
 
     def peak_memory(self) -> int | None:
         if "GPU" not in self.on:

@@ -272,7 +272,7 @@ class Net:
         return self.how.layout
 
     def traces(self) -> dict[str, int]:
-        return dict(self.compilations)  # empty where nothing is compiled
+        return {name: count for name, count in self.compilations.items() if count}
 
     def peak_memory(self) -> int | None:
         return peak_memory(self.target)

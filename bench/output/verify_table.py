@@ -76,8 +76,10 @@ def print_checks(checks: Sequence[CaseCheck], against: Against | None = None) ->
         if against and own and against.precision == precision:
             groups["", "the file to float64", ""] = own
         here = [check for group in groups.values() for check in group]
+        # a norm is judged where a gradient may move far
         norms = {check.kind: check.tolerance or 0.0 for check in here if check.kind == CheckKind.NORM}
-        limits = parity.LIMITS[precision] | norms  # a norm is judged where a gradient may move far
+        absent = {CheckKind.CHANGE, CheckKind.VELOCITY} - {check.kind for check in here}  # of a file of another program
+        limits = {kind: limit for kind, limit in (parity.LIMITS[precision] | norms).items() if kind not in absent}
         table = console.new_table(f"{precision}: relative L2 error against {reference}, worst array of its kind")
         for heading in ("variant", "framework", "batch", *(f"{kind}\n≤ {limit:.0e}" for kind, limit in limits.items())):
             table.add_column(heading, no_wrap=True)

@@ -367,7 +367,8 @@ class TestVerify:
         got = inline("verify", *SMALL, "--json")
         assert got.code == 0, got.err
         checks = json.loads(got.out)["checks"]
-        assert len(checks) == 2 + 2 * 9  # logits, loss, kernel and bias of nine layers
+        # logits, two losses; gradient, change and velocity of kernel and bias of nine layers
+        assert len(checks) == 3 + 3 * 2 * 9
         assert all({"variant", "framework", "what", "error", "tolerance", "ok"} <= set(check) for check in checks)
 
     @pytest.mark.parametrize("part", ["wrong", "nan"])

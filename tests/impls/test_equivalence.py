@@ -15,7 +15,7 @@ pytestmark = pytest.mark.process
 QUICK = "tutorial,original,keras_bn"  # LRN and SAME pads, groups, BatchNorm
 
 
-LIMITS = {"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "state": 1e-5}
+LIMITS = {"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "state": 1e-5, "change": 1e-4, "velocity": 1e-4}
 
 
 def verified(command, *args, framework="all"):
