@@ -56,7 +56,7 @@ def test_a_framework_is_its_adapter_and_its_record(tmp_path):
     assert done.returncode == 0, done.stderr
 
     verified, layers, run, env = (json.loads((tmp_path / f"{name}.out").read_text()) for name in NAMES)
-    assert {check["kind"] for check in verified["checks"]} == {"logits", "loss", "gradient"}
+    assert {check["kind"] for check in verified["checks"]} == {"logits", "loss", "gradient", "change", "velocity"}
     assert all(check["ok"] for check in verified["checks"])
     assert all(row["reported"]["carrot"]["params"] == row["params"] for row in layers)
     assert [(row["framework"], row["mode"], row["valid"]) for row in run["cases"]] == [("carrot", "plain", True)] * 2

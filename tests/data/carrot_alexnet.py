@@ -12,7 +12,18 @@ import numpy as np
 
 from impls import net, reference
 from impls.layers import BatchNorm
-from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, half_square, last_value, layer_report
+from impls.net import (
+    Build,
+    DeviceMissing,
+    Gradients,
+    LayerReport,
+    Settings,
+    Sgd,
+    Trained,
+    half_square,
+    last_value,
+    layer_report,
+)
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -45,7 +56,9 @@ class Net:
         self.variant = variant
         self.weights = {layer: {name: np.array(a) for name, a in arrays.items()} for layer, arrays in weights.items()}
         self.names = [(it.layer.name, name) for it in variant.placed() for name in it.layer.trainable(it.input)]
+        self.built = weights
         self.batches: list[np.ndarray] = []
+        self.labels: list[np.ndarray] = []
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
         self.batches = list(batches)
@@ -53,16 +66,39 @@ class Net:
     def forward(self) -> Any:
         return self.run(self.next_batch(), training=False)[-1]
 
+    def label(self, labels: Sequence[np.ndarray]) -> None:
+        self.labels = list(labels)
+
+    def restart(self, sgd: Sgd) -> None:
+        self.sgd = sgd
+        for layer, arrays in self.built.items():
+            for name, array in arrays.items():
+                self.weights[layer][name][...] = array
+        self.velocity = {(layer, name): np.zeros_like(self.weights[layer][name]) for layer, name in self.names}
+
     def forward_backward(self) -> Any:
         *inputs, output = self.run(self.next_batch(), training=True)
+        first = output if self.variant.part else np.float32(half_square(output))
+        gradients, images = self.differentiate(inputs, output)
+        return first, *(gradients[key] for key in self.names), *images
+
+    def train_step(self) -> Any:
+        *inputs, output = self.run(self.next_batch(), training=True)
+        loss, start = reference.cross_entropy(output.reshape(len(output), -1), self.labels[0])
+        gradients, _ = self.differentiate(inputs, start.astype(np.float32).reshape(output.shape))
+        for (layer, name), velocity in self.velocity.items():
+            weight = self.weights[layer][name]
+            velocity *= np.float32(self.sgd.momentum)
+            velocity -= np.float32(self.sgd.lr) * (gradients[layer, name] + np.float32(self.sgd.decay) * weight)
+            weight += velocity
+        return loss, *self.velocity.values()
+
+    def differentiate(self, inputs: list[np.ndarray], dy: np.ndarray) -> Any:
         gradients: dict[tuple[str, str], np.ndarray] = {}
-        dy = output
         for layer, x in zip(reversed(self.variant.layers), reversed(inputs), strict=True):
             dy, arrays = reference.OPS[type(layer)][1](layer, x, self.weights.get(layer.name, {}), dy)
             gradients |= {(layer.name, name): array for name, array in arrays.items()}
-        images = (dy,) if self.variant.input_gradient else ()
-        first = output if self.variant.part else np.float32(half_square(output))
-        return first, *(gradients[key] for key in self.names), *images
+        return gradients, (dy,) if self.variant.input_gradient else ()
 
     def wait(self, handles: Any) -> None:
         pass  # a call returns when it is done
@@ -79,6 +115,14 @@ class Net:
         for (layer, name), array in zip(self.names, values, strict=True):
             gradients.setdefault(layer, {})[name] = array
         return half_square(first) if self.variant.part else float(first), gradients
+
+    def trained(self, handles: Any) -> Trained:
+        parameters: Gradients = {}
+        velocities: Gradients = {}
+        for (layer, name), velocity in self.velocity.items():
+            parameters.setdefault(layer, {})[name] = self.weights[layer][name].copy()
+            velocities.setdefault(layer, {})[name] = velocity.copy()
+        return Trained(float(handles[0]), parameters, velocities)
 
     def state(self) -> Gradients:
         return {
@@ -125,4 +169,5 @@ class Net:
 
     def next_batch(self) -> np.ndarray:
         self.batches.reverse()
+        self.labels.reverse()
         return self.batches[0]
