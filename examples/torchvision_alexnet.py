@@ -89,7 +89,7 @@ class Net:
         self.learning = self.module(state).train(how.dropout)
         self.parameters = list(self.learning.parameters())
         self.names = [name for name, _ in self.learning.named_parameters()]
-        self.weights, self.labels = weights, []
+        self.weights, self.labels, self.optimizer = weights, [], None
         if how.mode != "eager":
             torch.compiler.reset()  # else an earlier net of another batch makes this one dynamic
             kind = "reduce-overhead" if how.mode == "cudagraphs" else "default"
@@ -118,9 +118,13 @@ class Net:
                 layer, name = canonical_name(path)
                 parameter.copy_(to_torch(layer, name, self.weights[layer][name]))
         self.sgd = sgd
-        self.optimizer = torch.optim.SGD(
-            self.parameters, lr=sgd.lr, momentum=sgd.momentum, weight_decay=sgd.decay, fused=True
-        )
+        if self.optimizer is None:
+            self.optimizer = torch.optim.SGD(self.parameters, momentum=sgd.momentum, fused=True)
+            for parameter in self.parameters:  # else its first step, which a Turn may consist of, makes them
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        self.optimizer.param_groups[0].update(lr=sgd.lr, momentum=sgd.momentum, weight_decay=sgd.decay)
+        for buffer in self.velocity():
+            buffer.zero_()
 
     def next_batch(self):
         self.batches.reverse()

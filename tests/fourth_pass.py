@@ -25,7 +25,6 @@ FOURTH = dataclasses.replace(
         name="fourth_part",
         title="fourth_part",
         stages=(),
-        longer="fourth_pass",
         less="forward_backward",
         includes="nothing else",
     ),

@@ -43,9 +43,8 @@ class Timed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference(Timed):
-    """A time that is not measured but derived: of the pass ``longer`` minus the pass ``less``, in the same Worker."""
+    """A time that is not measured but derived: that of its pass minus that of the pass ``less``, in the same Worker."""
 
-    longer: str
     less: str
     includes: str
     """What else the two passes differ in."""
@@ -80,7 +79,6 @@ BACKWARD = Difference(
     name="backward",
     title="backward",
     stages=("backward",),
-    longer="forward_backward",
     less="forward",
     includes="the cost of training mode itself",
 )
@@ -88,7 +86,6 @@ UPDATE = Difference(
     name="update",
     title="update",
     stages=("update",),
-    longer="train_step",
     less="forward_backward",
     includes="the difference of their losses",
 )
@@ -166,18 +163,8 @@ def proven_with(names: Iterable[str]) -> list[Pass]:
     return [each for each in order if each is order[0] or each.name in timed]
 
 
-def methods_called(names: Iterable[str], *, proven: bool, updates: bool = False) -> list[str]:
-    """The methods that a Net needs when these passes are timed and, if ``proven``, proven.
-
-    With ``updates`` those that only passes that update the parameters need, else all others.
-    """
-    if updates:
-        plain = methods_called(names, proven=proven)
-        return [name for name in _methods(names, proven=proven) if name not in plain]
-    return _methods([name for name in names if not PASSES[name].updates], proven=proven)
-
-
-def _methods(names: Iterable[str], *, proven: bool) -> list[str]:
+def methods_called(names: Iterable[str], *, proven: bool) -> list[str]:
+    """The methods that a Net needs when these passes are timed and, if ``proven``, proven; none for no pass."""
     timed = set(names)
     if not timed:
         return []

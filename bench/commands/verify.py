@@ -165,7 +165,7 @@ class Verification:
             return parity_set
         weights = self.settings.given.arrays if self.settings.given else None
         return parity.prepare(
-            case.net, folder, batch=case.batch, seed=case.seed, weights=weights, whole=True, labelled=True
+            case.net, folder, batch=case.batch, seed=case.seed, weights=weights, whole=True, labeled=True
         )
 
     def _values(self, case: Case, pool: WorkerPool, folder: Path, target: str) -> list[Check]:

@@ -36,7 +36,7 @@ class Budget:
         self.passes_s: list[float] = []
         self.fixed_s: list[float] = []
         self.lengths_s: list[float] = []
-        self.later_s, self.length, self.planned = 0.0, 1, 0
+        self.later_s, self.length, self.planned, self.turns_aside_s = 0.0, 1, 0, 0.0
 
     def begin_round(self) -> None:
         self.began = self.clock()
@@ -45,7 +45,9 @@ class Budget:
         """The Round's Workers are ready for burn-in."""
         self.started = self.clock()
 
-    def plan(self, passes_s: Sequence[float], turn_length: int, rounds: int, proven: int) -> RoundPlan:
+    def plan(
+        self, passes_s: Sequence[float], turn_length: int, rounds: int, proven: int, *, turns_aside_s: float = 0.0
+    ) -> RoundPlan:
         """Plan the Round whose burn-in is over.
 
         Parameters
@@ -58,9 +60,12 @@ class Budget:
             Rounds still to be measured, this one included, >= 1.
         proven : int
             Workers that this Round has proven, as the first does; they measure a ceiling after the samples.
+        turns_aside_s : float
+            Seconds that a turn of every slot takes beside its passes.
         """
         now = self.clock()
         rules, self.passes_s, self.length = self.protocol, list(passes_s), turn_length
+        self.turns_aside_s = turns_aside_s
         if proven:
             burn_in_s = (rules.burn_in_later or rules.burn_in) * sum(passes_s)
             later_s = LATER_START * (self.started - self.began) + burn_in_s
@@ -103,9 +108,10 @@ class Budget:
 
     @property
     def _iteration_s(self) -> float:
-        """Seconds per iteration of every slot, with its part of the lead iterations."""
+        """Seconds per iteration of every slot, with its part of the lead iterations and of what a turn takes beside."""
         lead, length = self.protocol.lead, self.length
-        return sum((1 + lead(length, 1e9 * seconds) / length) * seconds for seconds in self.passes_s)
+        passes_s = sum((1 + lead(length, 1e9 * seconds) / length) * seconds for seconds in self.passes_s)
+        return passes_s + self.turns_aside_s / length
 
     @property
     def _aside_s(self) -> float:

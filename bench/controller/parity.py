@@ -27,20 +27,23 @@ FEW = 40  # draws of which those farthest from a tie are taken; oneDNN has flipp
 DRAWS = 200  # how many images are tried if no accepted draws are on file
 UNITS = 2
 
+
+def _with_steps(limits: dict[str, float]) -> dict[str, float]:
+    """A step is a sum of gradients and weights, so its change and velocity are off by as much as a gradient."""
+    return limits | dict.fromkeys(("change", "velocity"), limits["gradient"])
+
+
 #: Relative L2 against float64. fp32: measured worst logits 2.2e-6, loss 1.2e-6, gradient 3.3e-6, statistics 1e-7.
 #: tf32 and bf16: three times the worst error of the float64 reference itself when the operands of every convolution and
 #: dense layer are rounded to that precision (`python -m bench.controller.parity`; docs/decisions/0004). There
 #: rounding flips ReLUs and pools whatever the images, so the norm of a gradient has a limit too.
 LIMITS = {
-    "fp32": {"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "state": 1e-5},
-    "tf32": {"logits": 6e-3, "loss": 2e-3, "gradient": 0.3, "norm": 9e-2, "state": 6e-4},
-    "bf16": {"logits": 4e-2, "loss": 6e-2, "gradient": 0.7, "norm": 0.2, "state": 5e-3},
+    "fp32": _with_steps({"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "state": 1e-5}),
+    "tf32": _with_steps({"logits": 6e-3, "loss": 2e-3, "gradient": 0.3, "norm": 9e-2, "state": 6e-4}),
+    "bf16": _with_steps({"logits": 4e-2, "loss": 6e-2, "gradient": 0.7, "norm": 0.2, "state": 5e-3}),
 }
 #: Without tie-free images rounding in float32 flips them too: a gradient moves by up to 2e-2.
-LOOSE = LIMITS["fp32"] | {"gradient": 5e-2, "norm": 5e-3}
-#: A step is a sum of gradients and weights, so its change and velocity are off by as much as a gradient.
-for limits in (*LIMITS.values(), LOOSE):
-    limits |= dict.fromkeys(("change", "velocity"), limits["gradient"])
+LOOSE = _with_steps(LIMITS["fp32"] | {"gradient": 5e-2, "norm": 5e-3})
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def images(variant: Variant, seed: int, draw: int, count: int) -> np.ndarray:
     return rng.standard_normal((count, variant.input_size, variant.input_size, variant.channels), dtype=np.float32)
 
 
-def labels(variant: Variant, seed: int, count: int) -> np.ndarray:
+def draw_labels(variant: Variant, seed: int, count: int) -> np.ndarray:
     """Labels of the images of a parity set, (count,) int32: all different if there are as many classes."""
     rng = np.random.Generator(np.random.PCG64([seed, variant.classes]))
     return np.resize(rng.permutation(variant.classes), count).astype(np.int32)
@@ -183,12 +186,12 @@ def prepare(
     seed: int = 0,
     weights: Weights | None = None,
     whole: bool = False,
-    labelled: bool = False,
+    labeled: bool = False,
 ) -> ParitySet:
     """Write the parity set of a variant to ``folder``, from which Workers map it.
 
     Values shipped with the project are taken, else computed. If ``whole``, all are computed, and of large gradients
-    not only those that a Run compares are written. Those of a training step are written if ``labelled``. Without
+    not only those that a Run compares are written. Those of a training step are written if ``labeled``. Without
     ``weights`` they are initialized from the seed.
     """
     together = images_per_unit(variant, batch)
@@ -197,11 +200,11 @@ def prepare(
     write_shared(weights, folder / "weights")
     base = together if has_batch_statistics(variant) else min(2, batch)
     units = [images(variant, seed, draw, together) for draw in known]
-    classes = labels(variant, seed, UNITS * together)
-    wanted = shipped.digest(variant, weights, np.concatenate(units), classes) if known else ""
+    labels = draw_labels(variant, seed, UNITS * together)
+    wanted = shipped.digest(variant, weights, np.concatenate(units), labels) if known else ""
     ready = shipped.load(variant.name, together, wanted) if known else None
     if ready and not whole:
-        _write(folder, units, ready, classes)
+        _write(folder, units, ready, labels)
         return ParitySet(folder, True, tuple(known), base)
     weights = reference.float64(weights)
     draws = accepted(variant, weights, together, seed, known, most=max(DRAWS, len(known)))
@@ -209,8 +212,8 @@ def prepare(
     if not tie_free:
         draws = list(range(UNITS))
     units = [images(variant, seed, draw, together) for draw in draws]
-    _, values = compute(variant, weights, units, whole, classes if labelled else None)
-    _write(folder, units, values, classes)
+    _, values = compute(variant, weights, units, whole, labels if labeled else None)
+    _write(folder, units, values, labels)
     stale = [] if draws == known or not known else ["images"]
     if ready and not stale:
         stale = shipped.differences(ready, _compared(values))
@@ -230,7 +233,7 @@ def adopt(variant: Variant, folder: Path, values: dump.Values, precision: str) -
     """
     write_shared(values.weights, folder / "weights")
     (trained,), expected_values = compute(variant, values.weights, [values.input], True)
-    _write(folder, [values.input], expected_values, labels(variant, 0, len(values.input)))
+    _write(folder, [values.input], expected_values, draw_labels(variant, 0, len(values.input)))
     tie_free = reference.margin(variant, trained) >= TIE
     parity_set = ParitySet(folder, tie_free, (), len(values.input), "theirs")
     (folder / "theirs").mkdir()

@@ -142,10 +142,11 @@ def _able(
 ) -> tuple[list[Case], list[str]]:
     """Of these Cases those that the Net has the methods for, with their passes; to ``lacking`` the others are added."""
     if guest and (names := process.ask(ListLacking())):
-        unable = [case for case in cases if PASSES[case.pass_].updates]
-        lacking |= {case.id: f"it has no {', '.join(names)}" for case in unable}
+        why = "a model has no training step, only a Net with" if guest.model else "it has no"
+        why = f"{why} {', '.join(names)} (docs/adding.md)"
+        lacking |= {case.id: why for case in cases if PASSES[case.pass_].updates}
         cases = [case for case in cases if case.id not in lacking]
-        gate.refuse("" if cases else f"it has no {', '.join(names)}")
+        gate.refuse("" if cases else why)
     return cases, [case.pass_ for case in cases]
 
 

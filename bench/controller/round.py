@@ -254,7 +254,8 @@ class Round:
         if not slots:
             return
         length = self.protocol.turn_length([slot.iteration_ns for slot in slots])
-        plan = self.budget.plan([slot.iteration_ns / 1e9 for slot in slots], length, self.left, len(self.newly_proven))
+        passes_s, aside_s = [slot.iteration_ns / 1e9 for slot in slots], sum(slot.aside_ns for slot in slots) / 1e9
+        plan = self.budget.plan(passes_s, length, self.left, len(self.newly_proven), turns_aside_s=aside_s)
         self.journal.add(events.Plan(*self.place, *plan))
         self.watcher.on_plan(self.place, plan, self.left)
         self.journal.add(events.Control(*self.place, **noise.control()._asdict()))

@@ -160,11 +160,9 @@ class Rounds:
         self.watcher.on_reference(case)
         given = self.settings.given
         weights = given.arrays if given else None
-        labelled = any(PASSES[case.pass_].updates for case in cases)
+        labeled = any(PASSES[case.pass_].updates for case in cases)
         try:
-            made = parity.prepare(
-                case.net, folder, batch=case.batch, seed=case.seed, weights=weights, labelled=labelled
-            )
+            made = parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights, labeled=labeled)
         except OSError as error:
             why = error.strerror or error  # numpy's error has the number of bytes and no reason
             raise UsageError(f"cannot write the weights to {scratch}: {why}; make room there, or set TMPDIR") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.cases.arm import Ab
 from bench.cases.case import PRESETS, Case
-from bench.cases.passes import methods_called
+from bench.cases.passes import PASSES, methods_called
 from bench.controller.launch import Launch
 from bench.controller.running_worker import RunningWorker
 from bench.controller.worker_process import WorkerProcess
@@ -118,6 +118,7 @@ def build_request(
 
     ``how`` replaces ``build_of(case)``; ``passes`` are what it is built for, and whether it is ``proven`` in them.
     """
-    needed, wanted = (methods_called(passes, proven=proven, updates=updates) for updates in (False, True))
+    needed = methods_called([name for name in passes if not PASSES[name].updates], proven=proven)
+    wanted = [method for method in methods_called(passes, proven=proven) if method not in needed]
     asked = how or build_of(case), guest, needed, wanted
     return BuildNet(case.variant, case.size, str(folder), *asked, bool(case.input), case.input_shape)

@@ -44,6 +44,7 @@ class Slot:
 
     ``limits`` are those of its values, None if nothing is known of them; ``conditions`` were in force before timing.
     ``new`` is whether its Worker has not been proven in an earlier Round, so that it is given new images too.
+    ``aside_ns`` is what setting the weights back takes in a Turn of a pass that updates them.
     ``spin_ns`` is added to every iteration (the slowdown of an --ab); ``stop`` is why its Block ended; ``late_ns`` are
     the times of readings beyond those of copying what is read.
     """
@@ -56,6 +57,7 @@ class Slot:
     limits: Mapping[str, float] | None
     new: bool
     iteration_ns: int = 0
+    aside_ns: int = 0
     spin_ns: int = 0
     noise: list[Noise] = field(default_factory=list)
     stop: BlockStop = BlockStop.COUNT
@@ -82,6 +84,7 @@ class Slot:
             measured = ask(Measure(self.method, n))
             start_ns.extend(measured.start_ns)
             ns.extend(measured.ns)
+            self.aside_ns = measured.aside_ns
 
         stop = BurnInStop.COUNT
         least_s = rules.burn_in_gpu_s if rules.gate and self.case.device != "cpu" else 0.0

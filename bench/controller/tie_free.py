@@ -37,7 +37,7 @@ def write_values() -> None:
     for name, variant in VARIANTS.items():
         weights, together = initial(variant), images_per_unit(variant, 2)
         units = [parity.images(variant, 0, draw, together) for draw in parity.on_file(variant, 0, together)]
-        labels = parity.labels(variant, 0, parity.UNITS * together)
+        labels = parity.draw_labels(variant, 0, parity.UNITS * together)
         _, values = parity.compute(variant, reference.float64(weights), units, False, labels)
         shipped.save(name, together, shipped.digest(variant, weights, np.concatenate(units), labels), values)
         print(name, flush=True)

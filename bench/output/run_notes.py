@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench.cases.case import LABELS, PRESETS
-from bench.cases.passes import DIFFERENCES, PASSES, outside_the_clock
+from bench.cases.passes import PASSES, outside_the_clock
 from bench.output.console import number
 from bench.output.labels import label_of, some_of
 from bench.record import ceiling, validity
@@ -62,10 +62,11 @@ def no_ratio(run: Run, rows: Rows, pairs: Sequence[Pair]) -> str:
 
 def notes(run: Run, rows: Rows, pairs: Sequence[Pair]) -> Iterator[str]:
     """How to read the results."""
-    for difference in DIFFERENCES.values():
-        if any(row[f"{difference.name}_ci95_low_ms"] is not None for row in rows.values()):
+    for timed in PASSES.values():
+        difference = timed.difference
+        if difference and any(row.get(f"{difference.name}_ci95_low_ms") is not None for row in rows.values()):
             yield (
-                f"{difference.title.capitalize()}: {difference.longer} minus {difference.less} in the same Worker, "
+                f"{difference.title.capitalize()}: {timed.name} minus {difference.less} in the same Worker, "
                 f"with its 95 % interval over Rounds; it includes {difference.includes}."
             )
     if any(pair.ratio for pair in pairs):

@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.worker.checks import INFINITE, INPUT_GRADIENT, SAMPLED, check, flat, misshapen, sampled
+from bench.worker.checks import INFINITE, INPUT_GRADIENT, SAMPLED, canonical_shape, check, flat, misshapen, sampled
 from bench.worker.replies import Check, CheckKind, GradientCount
 from impls import reference
 from impls.layers import BatchNorm
@@ -133,9 +132,7 @@ class ParityBatch:
     def _check_gradient(self, key: str, what: str, found: np.ndarray, thorough: bool, fault: str) -> Check:
         _, layer, name = key.split(".", 2)
         shape = self.weights[layer][name].shape
-        # a view of a dense kernel may have unflattened rows, (h, w, c, out)
-        rows = found.ndim == 4 and len(shape) == 2 and math.prod(found.shape[:3]) == shape[0]
-        if fault := misshapen((shape[0], found.shape[3]) if rows else found.shape, shape) or fault:
+        if fault := misshapen(canonical_shape(found.shape, shape), shape) or fault:
             return Check(CheckKind.GRADIENT, what + fault, None)
         stored = self.values(key)
         whole = stored.shape[1:] == shape

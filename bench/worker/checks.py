@@ -49,9 +49,10 @@ def picked(array: np.ndarray, count: int) -> np.ndarray:
     return array.reshape(-1) if array.size == count else sampled(array).reshape(-1)
 
 
-def canonical_shape(view: np.ndarray) -> tuple[int, ...]:
-    """The shape of a dense kernel of which this is a view with unflattened rows, (h, w, c, out)."""
-    return (math.prod(view.shape[:-1]), view.shape[-1])
+def canonical_shape(found: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """``found``; flattened, if it is that of a view of a dense kernel with unflattened rows, (h, w, c, out)."""
+    rows = len(found) == 4 and len(shape) == 2 and math.prod(found[:3]) == shape[0]
+    return (shape[0], found[3]) if rows else found
 
 
 def distance(checks: Sequence[Check]) -> float:

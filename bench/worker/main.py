@@ -95,7 +95,7 @@ class Worker:
         else:
             self.net = self.adapter.build(self.variant, weights, self.how)
         self.lacking = [name for name in request.wanted if not callable(getattr(self.net, name, None))]
-        self.labelled = "label" in request.wanted and not self.lacking
+        self.labeled = "label" in request.wanted and not self.lacking
         self.restarted = False
         self.load("reference")
         # so that later collections skip the framework's own objects (0.4 s)
@@ -200,10 +200,10 @@ class Worker:
         composed = functools.partial(compose, self.variant, self.weights, self.folder, target, self.how.batch)
         self.prover = Prover(self.net, self.weights, (lambda seed: []) if self.own_input else composed)
         if self.own_input or (self.folder / target).is_dir():
-            self.prover.load(self.how.seed, labelled=self.labelled)
+            self.prover.load(self.how.seed, labeled=self.labeled)
         else:
             self.net.load(resident_batches(self.how, self.variant.input_size, self.variant.channels))
-            if self.labelled:
+            if self.labeled:
                 self.net.label(resident_labels(self.how, self.variant.classes))
 
     @contextlib.contextmanager
@@ -267,7 +267,7 @@ class Worker:
         """
         attempts: list[tuple[int, int]] = []
         for attempt in range(RELOADS):
-            self.prover.load(reload.seed + attempt, labelled=self.labelled)
+            self.prover.load(reload.seed + attempt, labeled=self.labeled)
             _, (first_ns,) = measure(run, self.net.wait, 1)
             if not attempt and first_ns <= reload.allowed_ns:
                 return first_ns, None

@@ -71,12 +71,12 @@ class Prover:
         self.net, self.weights, self.composed = net, weights, composed
         self.batches: list[ParityBatch] = []
 
-    def load(self, seed: int, *, labelled: bool = False) -> None:
-        """Load the batches of a seed, with their labels if ``labelled``."""
+    def load(self, seed: int, *, labeled: bool = False) -> None:
+        """Load the batches of a seed, with their labels if ``labeled``."""
         self.batches = self.composed(seed)
         pair = [batch.images() for batch in self.batches]
         self.net.load(pair * 2 if len(pair) == 1 else pair)
-        if labelled:
+        if labeled:
             labels = [batch.labels for batch in self.batches]
             self.net.label(labels * 2 if len(labels) == 1 else labels)
 

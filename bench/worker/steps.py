@@ -85,11 +85,11 @@ def _compare(
             compared.append(Check(kind, what + why, None))
             continue
         weight = before[layer][name]
-        if fault := misshapen(array.shape if array.ndim == weight.ndim else canonical_shape(array), weight.shape):
+        if fault := misshapen(canonical_shape(array.shape, weight.shape), weight.shape):
             compared.append(Check(kind, what + fault, None))
             continue
-        by_batch = {id(batch): batch.entropy_gradient(layer, name, thorough) for batch in order}
-        gradients = [by_batch[id(batch)] for batch in order]
+        by_batch = {batch: batch.entropy_gradient(layer, name, thorough) for batch in order}
+        gradients = [by_batch[batch] for batch in order]
         start, value = (picked(each, gradients[0].size).astype(gradients[0].dtype) for each in (weight, array))
         wanted = expected(start, gradients, sgd)
         pair = (value - start, wanted.change) if change else (value, wanted.velocity)

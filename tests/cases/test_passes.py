@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import fourth_pass
 import pytest
@@ -17,6 +18,7 @@ from bench.cases.case import Case, check_cases
 from bench.cases.passes import MACS, PASSES, outside_the_clock, pass_title, proven_with
 from bench.commands import profile
 from bench.controller import parity
+from bench.controller.settings import build_request
 from bench.output.page import table_layers
 from bench.record import layer_times
 from bench.stats import roofline
@@ -72,13 +74,13 @@ class TestProof:
 
     @pytest.mark.parametrize("each", PASSES.values(), ids=list(PASSES))
     def test_proven_method_is_the_one_that_is_timed(self, each, tmp_path, monkeypatch):
-        parity.prepare(SMALL, tmp_path, batch=2, labelled=True)
+        parity.prepare(SMALL, tmp_path, batch=2, labeled=True)
         worker, called = Worker("null"), []
         worker.adapter = null_alexnet
-        wanted = passes.methods_called(PASSES, proven=True, updates=True)
+        called_of_it = passes.methods_called(PASSES, proven=True)
         how = Build(2, "cpu", "fp32", "noop", "nhwc")
-        worker.build(BuildNet("half_width", 67, str(tmp_path), how, wanted=wanted))
-        for name in passes.methods_called(PASSES, proven=True) + wanted:
+        worker.build(BuildNet("half_width", 67, str(tmp_path), how, wanted=called_of_it))
+        for name in called_of_it:
             run = getattr(worker.net, name)
             monkeypatch.setattr(worker.net, name, lambda *args, name=name, run=run: called.append(name) or run(*args))
         worker.verify(Verify([Output(each.proof)], thorough=False, target="reference"))
@@ -92,12 +94,18 @@ class TestProof:
     def test_a_net_needs_what_is_called_of_it(self):
         assert passes.methods_called(["forward"], proven=True) == ["load", "forward", "wait", "logits"]
         assert passes.methods_called(["forward_backward"], proven=False) == ["load", "forward_backward", "wait"]
-        assert passes.methods_called(PASSES, proven=True) == [
+        assert passes.methods_called(passes.DEFAULT_PASSES, proven=True) == [
             *("load", "forward", "forward_backward", "wait", "logits", "gradients")
         ]
-        updating = passes.methods_called(PASSES, proven=True, updates=True)
-        assert sorted(updating) == ["label", "restart", "train_step", "trained"]
-        assert sorted(passes.methods_called(PASSES, proven=False, updates=True)) == ["label", "restart", "train_step"]
+        assert passes.methods_called(["train_step"], proven=False) == ["load", "label", "restart", "train_step", "wait"]
+        assert {"label", "restart", "train_step", "trained"} < set(passes.methods_called(PASSES, proven=True))
+        assert passes.methods_called([], proven=True) == []
+
+    def test_a_users_net_may_lack_what_only_an_update_calls(self):
+        case = Case("owt", "torch", "eager", "cpu", "fp32", "nchw", 8, "forward")
+        asked = build_request(case, Path("/"), passes=["forward", "train_step"])
+        assert asked.needed == ["load", "forward", "wait", "logits"]
+        assert asked.wanted == ["label", "restart", "train_step", "trained"]
 
     def test_fourth_pass_in_training_mode_is_proven_last(self, monkeypatch):
         known = {"fourth_pass": FOURTH} | PASSES

@@ -103,3 +103,10 @@ def test_a_repeat_must_leave_half_of_the_iterations_to_each_round(lost_s, fits):
     machine.now += lost_s
     assert machine.budget.fits(5)
     assert machine.budget.fits(5, share=0.5) is fits
+
+
+def test_time_that_turns_take_beside_their_passes_is_planned():
+    budget = Budget(RULES, 24, clock=lambda: 0.0)
+    plain, slower = (budget.plan([1.0], 2, 1, 0, turns_aside_s=aside) for aside in (0.0, 1.0))
+    assert (plain.iterations, slower.iterations) == (20, 14)  # 21.3 s: an iteration of 1 s, or of 1.5
+    assert slower.seconds == pytest.approx(14 * 1.5 + 2)

@@ -52,7 +52,7 @@ def test_accepted_draws_of_two_units_are_on_file(name):
 
 @pytest.mark.parametrize("name", ["half_width", "keras_bn"])
 def test_the_draws_on_file_are_still_tie_free_and_no_other_is_tried(name, folder, tried):
-    found = parity.prepare(VARIANTS[name], folder, batch=8, whole=True, labelled=True)
+    found = parity.prepare(VARIANTS[name], folder, batch=8, whole=True, labeled=True)
     draws = ON_FILE[name]["2" if name == "keras_bn" else "1"]
     assert (found.tie_free, list(found.draws), found.stale) == (True, draws, ())
     assert tried == draws * 3  # for the digest, to check them, to keep them
@@ -78,14 +78,14 @@ class TestShipped:
     def test_each_variant_has_values_of_its_layers_weights_and_images(self, name):
         variant, together = VARIANTS[name], max(int(count) for count in ON_FILE[name])
         units = [parity.images(variant, 0, draw, together) for draw in ON_FILE[name][str(together)]]
-        labels = parity.labels(variant, 0, parity.UNITS * together)
+        labels = parity.draw_labels(variant, 0, parity.UNITS * together)
         wanted = shipped.digest(variant, initial(variant), np.concatenate(units), labels)
         assert {"logits", "loss", "entropy"} < shipped.load(name, together, wanted).keys()
 
     def test_a_run_takes_them_and_they_are_those_computed(self, prepared, folder, monkeypatch):
-        found, computed = prepared(labelled=True)
+        found, computed = prepared(labeled=True)
         monkeypatch.setattr(shipped, "load", lambda *args: None)
-        again, recomputed = prepared(seed=0, labelled=True)
+        again, recomputed = prepared(seed=0, labeled=True)
         assert (computed, recomputed) == (False, True)
         assert (found.draws, found.base, found.tie_free) == (again.draws, again.base, again.tie_free)
         names = sorted(path.relative_to(found.folder) for path in found.folder.rglob("*.npy"))
@@ -116,7 +116,7 @@ class TestShipped:
     def test_values_of_other_layers_are_not_taken(self):
         net, weights = VARIANTS["half_width"], initial(TINY)
         images = parity.images(TINY, 0, 0, 1)
-        labels = parity.labels(TINY, 0, 2)
+        labels = parity.draw_labels(TINY, 0, 2)
         digest = shipped.digest(TINY, weights, images, labels)
         assert shipped.digest(net, weights, images, labels) != digest
         assert shipped.digest(TINY, weights, images, labels[::-1]) != digest
@@ -189,12 +189,12 @@ def test_images_are_looked_at_row_by_row_and_given_up_at_the_first_tie(monkeypat
 
 def test_labels_are_all_different_and_of_the_seed():
     net = VARIANTS["owt"]
-    labels = parity.labels(net, 0, 8)
+    labels = parity.draw_labels(net, 0, 8)
     assert (labels.dtype, labels.shape, len(set(labels.tolist()))) == (np.int32, (8,), min(8, net.classes))
-    assert np.array_equal(labels, parity.labels(net, 0, 8))
-    assert not np.array_equal(labels, parity.labels(net, 1, 8))
-    assert sorted(parity.labels(TINY, 0, 7).tolist()[:3]) == [0, 1, 2]
-    assert np.array_equal(parity.labels(TINY, 0, 7)[3:6], parity.labels(TINY, 0, 3))
+    assert np.array_equal(labels, parity.draw_labels(net, 0, 8))
+    assert not np.array_equal(labels, parity.draw_labels(net, 1, 8))
+    assert sorted(parity.draw_labels(TINY, 0, 7).tolist()[:3]) == [0, 1, 2]
+    assert np.array_equal(parity.draw_labels(TINY, 0, 7)[3:6], parity.draw_labels(TINY, 0, 3))
 
 
 def test_fewer_draws_come_back_where_no_more_may_be_tried():

@@ -214,7 +214,7 @@ def variant(request):
 @pytest.fixture(scope="module")
 def folder(variant, tmp_path_factory):
     folder = tmp_path_factory.mktemp(variant.name)
-    assert parity.prepare(variant, folder, batch=2, weights=initial(variant), labelled=True).tie_free
+    assert parity.prepare(variant, folder, batch=2, weights=initial(variant), labeled=True).tie_free
     return folder
 
 

@@ -39,7 +39,7 @@ def folders(tmp_path_factory):
     def folder(variant, batch):
         if (variant.name, batch) not in made:
             path = made[variant.name, batch] = tmp_path_factory.mktemp(f"{variant.name}{batch}")
-            assert parity.prepare(variant, path, batch=batch, whole=True, labelled=True).tie_free
+            assert parity.prepare(variant, path, batch=batch, whole=True, labeled=True).tie_free
         return made[variant.name, batch]
 
     return folder

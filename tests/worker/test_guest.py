@@ -11,7 +11,7 @@ from guests import BUILD, METHODS, NET, PLAIN, read
 from imports import FRAMEWORKS, TABLES, loaded
 from paths import ROOT
 
-from bench.cases.passes import PASSES, methods_called
+from bench.cases.passes import DEFAULT_PASSES, methods_called
 from bench.worker.guest import Filled, NotANet, build, params_of
 from impls.net import Build
 from impls.variants import VARIANTS
@@ -183,7 +183,7 @@ class TestBuilding:
         with pytest.raises(NotANet) as error:
             made(
                 file(f"{text}def build({parameters}):\n    return {returned}"),
-                needed=methods_called(PASSES, proven="weights" in parameters),
+                needed=methods_called(DEFAULT_PASSES, proven="weights" in parameters),
             )
         assert str(error.value) == message
 

@@ -31,7 +31,7 @@ def composed(variant, tmp_path):
     def composed(batch, whole=False):
         folder = tmp_path / f"{batch}{whole}"
         if not folder.is_dir():
-            parity.prepare(variant, folder, batch=batch, whole=whole, labelled=True)
+            parity.prepare(variant, folder, batch=batch, whole=whole, labeled=True)
         return compose(variant, initial(variant), folder, "reference", batch, 0)
 
     return composed

@@ -63,7 +63,8 @@ def draw(rows: pd.DataFrame | None, target: Path, timings: pd.DataFrame) -> Figu
     style.refuse_many(new["net"].nunique(), "nets", 8)
     style.refuse_many(len(new), "rows", 240)
     columns = _halves([_entry(part) for _, part in old.dropna(subset="number").groupby("number")])
-    notes = [line for note in _notes(timings, old, new) for line in textwrap.wrap(note, PAGE)]
+    steps = rows is not None and bool((rows["pass"] == "train_step").any())
+    notes = [line for note in _notes(timings, old, new, steps) for line in textwrap.wrap(note, PAGE)]
     names = {pass_: choose_names(new, pass_) for pass_ in PUBLISHED_PASSES}
     side = 0.2 + 0.071 * max(
         (len(line) for part in names.values() for name in part for line in name.split("\n")), default=-3
@@ -204,8 +205,8 @@ def _halves(entries: Sequence[list[str]]) -> tuple[Sequence[list[str]], Sequence
     return min(splits, key=lambda split: max(map(_count_lines, split)))
 
 
-def _notes(timings: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> Iterator[str]:
-    """Yield the notes on the whole chart."""
+def _notes(timings: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame, steps: bool) -> Iterator[str]:
+    """Yield the notes on the whole chart; ``steps`` is whether there are rows of train_step."""
     yield RULE
     if len(new):
         yield from _measured(new)
@@ -224,6 +225,8 @@ def _notes(timings: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> Itera
     if BVLC in drawn:
         yield CAFFES
     yield "A full training step, with optimizer, is not forward + backward: a gray cross, in no series."
+    if steps:
+        yield "Not drawn: your rows of train_step, since no published training step with a date is of these nets."
     why_not = reasons_left_out(timings)
     counts = why_not[why_not != ""].value_counts(sort=False)
     omitted = ", ".join(f"{count} {why}" for why, count in counts.items()) or "none"

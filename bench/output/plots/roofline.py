@@ -121,7 +121,7 @@ def draw(
     names = style.label_series(rows)
     series = style.list_series(rows, names)
     forward = rows["pass"].isin([name for name, timed in timed_by_name().items() if "backward" not in timed.stages])
-    halves = [rows[part] for part in (forward, ~forward) if part.any()]
+    halves = [_with_passes(rows[part]) for part in (forward, ~forward) if part.any()]
     ceilings = {name: None if pd.isna(rate) else rate for name, rate in ceilings.items()}
     limits = _limits(rows, ceilings)
     with style.figure(6.2 if len(halves) == 1 else 10.0, 5.4, target) as figure:
@@ -159,11 +159,20 @@ def _limits(rows: pd.DataFrame, ceilings: Mapping[str, float | None]) -> tuple[t
     return (min(xs) / 2.5, max(xs) * 2.5), (min(ys) / 4, max(ys) * 2)
 
 
+def _with_passes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Points whose names have their pass, for nets in several passes: its work, and so the place, differs."""
+    net = rows["kind"] == "net"
+    if rows[net]["pass"].nunique() < 2:
+        return rows
+    passes = rows["pass"].map(lambda pass_: f", {pass_title(str(pass_))}")
+    return rows.assign(name=rows["name"] + passes.where(net, ""))
+
+
 def _passes_title(rows: pd.DataFrame) -> str:
-    """Name the passes in a panel, with their kinds of points if there are several passes."""
+    """Name the passes in a panel, with their kinds of points if those differ."""
     kinds = {pass_title(str(pass_)): sorted(part["kind"].unique()) for pass_, part in rows.groupby("pass")}
-    if len(kinds) == 1:
-        return "".join(kinds)
+    if len({tuple(names) for names in kinds.values()}) == 1:
+        return ", ".join(kinds)
     return ", ".join(f"{title} ({' and '.join(f'{kind}s' for kind in names)})" for title, names in kinds.items())
 
 

@@ -28,6 +28,14 @@ class TestRoofline:
             assert roof.get_xdata()[0] == 12  # the ridge
             assert (panel.get_xscale(), panel.get_yscale()) == ("log", "log")
 
+    def test_a_net_in_several_passes_of_a_panel_is_named_with_each(self, tmp_path):
+        passes = ("forward_backward", "train_step")
+        rows = [row for pass_ in passes for row in points("owt", kind="net", passes=(pass_,))]
+        rows[1]["intensity"] = rows[0]["intensity"] / 3
+        (panel,) = roofline.draw(rows, CEILINGS, tmp_path / "roofline.png").axes
+        assert panel.get_title() == "forward + backward, training step"
+        assert {"owt, forward + backward", "owt, training step"} < set(words(panel))
+
     def test_rows_with_macs_are_named_and_a_light_kind_once(self, tmp_path):
         rows = points("owt.conv1", "owt.conv2", "owt.conv3", "owt.relu1", "owt.relu2", "owt.fc6")
         for panel in roofline.draw(rows, CEILINGS, tmp_path / "roofline.png").axes:
