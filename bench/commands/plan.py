@@ -15,7 +15,7 @@ from bench.cases.parse import parse_choices, parse_layouts, parse_modes
 from bench.cases.passes import PASSES
 from bench.cases.protocol import CLASSIC, Protocol
 from bench.commands.options import convert
-from bench.commands.requests import NetOptions, ProfileRequest, RunRequest, WorkerOptions
+from bench.commands.requests import NetOptions, ProfileRequest, RunRequest, VerifyRequest, WorkerOptions
 from bench.controller.settings import GivenWeights, WorkerSettings
 from bench.machine import host
 from bench.worker.guest import Guest
@@ -133,6 +133,17 @@ def inputs_of(request: RunRequest, guests: Sequence[Guest], ab: Ab | None) -> di
     Raises UsageError where --input is for no model, or where two Arms take different inputs.
     """
     guests = [*guests, *(ab.guests if ab else ())]
+    refuse_input(request, guests)
+    if ab and len({guest.inputs for guest in ab.guests}) > 1:
+        raise UsageError("--ab net: one side has inputs(batch), the other takes images; expected the same on both")
+    inputs = {guest.label: OWN_INPUT if guest.inputs else request.input or "" for guest in guests}
+    if any(inputs.values()) and len(request.variant) > 1:
+        raise UsageError(f"--variant: the inputs of a model depend on none; expected one, found {len(request.variant)}")
+    return {label: own for label, own in inputs.items() if own}
+
+
+def refuse_input(request: RunRequest | VerifyRequest, guests: Sequence[Guest]) -> None:
+    """UsageError for an --input that is not for every one of these users' nets, or for none."""
     if request.input and not guests:
         raise UsageError("--input: our nets take the images of --variant; expected a model, --net FILE.py:NAME")
     if request.input and request.size:
@@ -142,12 +153,6 @@ def inputs_of(request: RunRequest, guests: Sequence[Guest], ab: Ab | None) -> di
             raise UsageError(f"--input: {guest.source} has its own inputs(batch); leave one of them out")
         if not guest.model:
             raise UsageError(f"--input: {guest.source}:{guest.call} is a Net, given images of --variant; leave it out")
-    if ab and len({guest.inputs for guest in ab.guests}) > 1:
-        raise UsageError("--ab net: one side has inputs(batch), the other takes images; expected the same on both")
-    inputs = {guest.label: OWN_INPUT if guest.inputs else request.input or "" for guest in guests}
-    if any(inputs.values()) and len(request.variant) > 1:
-        raise UsageError(f"--variant: the inputs of a model depend on none; expected one, found {len(request.variant)}")
-    return {label: own for label, own in inputs.items() if own}
 
 
 def refuse_with_ab(request: RunRequest, ab: Ab) -> None:

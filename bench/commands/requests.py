@@ -229,6 +229,12 @@ class VerifyRequest(NetOptions):
         repeated=True,
         environment=False,
     )
+    input: str | None = option(
+        "SHAPE",
+        "with --net: random inputs of this shape, in the order of the first model's framework: 3x64x64",
+        parse_input,
+        environment=False,
+    )
     map: Path | None = option(
         "FILE", "with --net: lines `NAME = NAME` of parameters that are the same", parse_path, environment=False
     )

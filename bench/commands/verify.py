@@ -15,7 +15,14 @@ from bench import UsageError
 from bench.cases.case import Case, check_size
 from bench.cases.passes import PASSES, proven_with
 from bench.commands import port
-from bench.commands.plan import choose_frameworks, choose_precisions, plain_cases, read_weights, worker_settings
+from bench.commands.plan import (
+    choose_frameworks,
+    choose_precisions,
+    plain_cases,
+    read_weights,
+    refuse_input,
+    worker_settings,
+)
 from bench.commands.requests import VerifyRequest
 from bench.controller import dump, gate, parity
 from bench.controller.parity import Judged
@@ -38,6 +45,7 @@ def main(request: VerifyRequest) -> int:
         return port.main(request)
     if request.map or request.save_map:
         raise UsageError("--map and --save-map: expected two --net")
+    refuse_input(request, ())
     against, request = read_against(request)
     given = read_weights(request.weights, request.variant, request.size, dict(request.python))
     cases = plain_cases(request, choose_frameworks(request), request.variant, batch=request.batch or 2)

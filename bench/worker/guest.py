@@ -191,16 +191,20 @@ def _function(own: Mapping[str, Any], name: str, file: str) -> Callable[..., Any
 
 
 def random_inputs(shape: Sequence[int], how: Build) -> Callable[[int], np.ndarray]:
-    """A function of the batch that returns N(0, 1) float32 of shape (batch, *shape), other values at each call."""
+    """A function of the batch that returns N(0, 1) float32 of shape (batch, *shape), other values at each call.
+
+    Images of three sizes have the same values in every layout: channels first are those of channels last.
+    """
     import numpy as np
 
     rng = np.random.Generator(np.random.PCG64([how.seed]))
 
     def inputs(batch: int) -> np.ndarray:
-        if how.layout == "channels_last" and len(shape) == 3:  # of which torch keeps the strides
-            channels, *pixels = shape
-            return rng.standard_normal((batch, *pixels, channels), dtype=np.float32).transpose(0, 3, 1, 2)
-        return rng.standard_normal((batch, *shape), dtype=np.float32)
+        if len(shape) != 3 or how.layout == "nhwc":
+            return rng.standard_normal((batch, *shape), dtype=np.float32)
+        channels, *pixels = shape
+        values = rng.standard_normal((batch, *pixels, channels), dtype=np.float32).transpose(0, 3, 1, 2)
+        return values if how.layout == "channels_last" else np.ascontiguousarray(values)  # torch keeps the strides
 
     return inputs
 

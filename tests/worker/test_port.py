@@ -98,6 +98,11 @@ class InProcess:
         self.worker.release()
 
 
+def without_size(options):
+    """--size and --input are two ways to say one thing."""
+    return SIZE[:2] if "--input" in options else SIZE
+
+
 @pytest.fixture
 def compare(tmp_path, monkeypatch):
     """The result of the command for two texts (framework, text, name), with a map's text and more options."""
@@ -117,7 +122,7 @@ def compare(tmp_path, monkeypatch):
         if mapped:
             (tmp_path / "names.map").write_text(mapped)
             more = ("--map", str(tmp_path / "names.map"), *more)
-        return CliRunner().invoke(main, ["verify", *nets, *SIZE, *more])
+        return CliRunner().invoke(main, ["verify", *nets, *without_size(more), *more])
 
     return compare
 
@@ -248,6 +253,32 @@ def build():
         assert result.exit_code == 2
         assert "(shapes (2, 2, 9) and (2, 3, 9)): expected the same values from `inputs(batch)`" in result.stderr
 
+    @pytest.mark.parametrize(
+        ("first", "shape", "told"),
+        [
+            (("torch", TORCH), "3x35x51", ("2x3x35x51", "2x35x51x3")),
+            (("tensorflow", KERAS), "35x51x3", ("2x35x51x3", "2x3x35x51")),
+        ],
+    )
+    def test_an_image_of_a_given_shape_is_the_same_in_the_order_of_each_framework(self, compare, first, shape, told):
+        """9 by 13 after the stem, 2 by 3 after the pool, 4 by 6 in front of the head."""
+        text = TORCH.replace("5 * 8 * 8", "5 * 4 * 6")
+        port = KERAS.replace("(67, 67, 3)", "(35, 51, 3)")
+        order = "head.weight = head/kernel order=5x4x6:1,2,0"
+        models = [("torch", text), ("tensorflow", port)]
+        if first[0] != "torch":
+            models, order = models[::-1], "head/kernel = head.weight order=4x6x5:2,0,1"
+        result = compare(*models, order, "--input", shape)
+        assert verdict(result, 0) == "equal: outputs, gradients and state agree"
+        found = [word.partition(")")[0] for word in result.stderr.split("(inputs ")[1:]]
+        assert tuple(found) == told
+
+    @pytest.mark.parametrize("shape", ["9", "2x9"])
+    def test_a_vector_of_a_given_shape_is_the_same_in_both(self, compare, shape):
+        first = "from torch import nn\nbuild = nn.Linear(9, 4)\n"
+        port = "import keras\ndef build(): return keras.layers.Dense(4)\n"
+        assert verdict(compare(("torch", first), ("tensorflow", port), "", "--input", shape), 0).startswith("equal: ")
+
     def test_random_inputs_are_to_be_seeded(self, compare):
         text = "import numpy as np\nfrom torch import nn\nbuild = nn.Linear(9, 4)\n"
         text += "def inputs(batch):\n    return np.random.default_rng().random((batch, 9), np.float32)\n"
@@ -346,6 +377,13 @@ class TestMistakes:
         assert says in result.stderr.splitlines()[-1]
         assert "Traceback" not in result.output
 
+    def test_an_input_for_a_model_that_has_its_own_is_one_line(self, compare):
+        text = MEANS + "def inputs(batch): return torch.ones(batch, 3, 5, 5)\n"
+        result = compare(("torch", MEANS), ("torch", text), "", "--input", "3x5x5")
+        assert result.exit_code == 2
+        assert result.stderr.endswith("has its own inputs(batch); leave one of them out\n")
+        assert result.stderr.startswith("alexnet-bench: --input: model1")
+
     def test_a_parameter_of_another_type_is_named(self, compare):
         text = MEANS.replace("def forward", "    self.low = nn.Parameter(self.two.bias.half())\n    def forward")
         result = compare(("torch", text), ("torch", MEANS))
@@ -370,6 +408,15 @@ class TestMistakes:
                 "--net compares models as they are, in fp32; leave out --precision",
             ),
             ("--map a.map", "--map and --save-map: expected two --net"),
+            ("--input 3x64x64", "--input: our nets take the images of --variant; expected a model, --net FILE.py:NAME"),
+            (
+                "--net a --net b --input 3*64",
+                "--input: expected sizes joined by x, without the batch, such as 3x224x224, found '3*64'",
+            ),
+            (
+                "--net small_cnn.py:SmallCnn --net small_cnn.py:SmallCnn --input 3x9x9 --size 67",
+                "--input and --size: give only one of the two",
+            ),
             ("--net a --net b --map /no/map", "--map: cannot read /no/map: No such file or directory"),
             ("--net a --net b --save-map /no/map", "--save-map: cannot write /no/map: No such file or directory"),
         ],
