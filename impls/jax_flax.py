@@ -1,7 +1,9 @@
 """Modules of flax, linen and nnx, as parameters, state and a function of both. Only imported where flax is."""
 
+import contextlib
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -12,6 +14,7 @@ from flax import linen, nnx
 TRAINING = {"train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False}
 #: (params, state, inputs, training) -> (outputs, state)
 Apply = Callable[[Any, Any, Any, bool], tuple[Any, Any]]
+KEY = "key of dropout"  # in the state of linen, next to its collections
 
 
 def accepts(value: Any) -> bool:
@@ -47,7 +50,7 @@ def mode(module: Any, training: bool) -> dict[str, bool]:
 
 
 def _of_linen(module: linen.Module, inputs: Any) -> tuple[Any, Any, Apply]:
-    """``state``: the other collections, such as batch_stats, and the key of dropout."""
+    """``state``: the other collections, such as batch_stats, and the KEY."""
 
     def init(inputs: Any) -> Any:
         return module.init(jax.random.key(0), *inputs[0], **inputs[1], **mode(module, False))
@@ -56,16 +59,16 @@ def _of_linen(module: linen.Module, inputs: Any) -> tuple[Any, Any, Apply]:
     params = variables.pop("params", {})
 
     def apply(params: Any, state: Any, inputs: Any, training: bool) -> tuple[Any, Any]:
-        collections, key = state
+        collections = {name: tree for name, tree in state.items() if name != KEY}
         variables, named = {"params": params, **collections}, inputs[1] | mode(module, training)
         if not training:
             return module.apply(variables, *inputs[0], **named), state
-        key, used = jax.random.split(key)
+        key, used = jax.random.split(state[KEY])
         rngs = {"dropout": used}
         outputs, changed = module.apply(variables, *inputs[0], **named, rngs=rngs, mutable=list(collections))
-        return outputs, ({**collections, **changed}, key)
+        return outputs, {**collections, **changed, KEY: key}
 
-    return params, (variables, jax.random.key(1)), apply
+    return params, {**variables, KEY: jax.random.key(1)}, apply
 
 
 def _of_nnx(module: nnx.Module) -> tuple[Any, Any, Apply]:
@@ -82,3 +85,79 @@ def _of_nnx(module: nnx.Module) -> tuple[Any, Any, Apply]:
         return outputs, nnx.split(merged, nnx.Param, ...)[2] if training else state
 
     return params, rest, apply
+
+
+def layer_of(module: Any, name: str, trainable: bool) -> str:
+    """The path of the layer that has a parameter, as conv1 of conv1/kernel. In linen the first part of the name of
+    what is not trainable is its collection."""
+    parts = name.split("/")
+    return "/".join(parts[isinstance(module, linen.Module) and not trainable : -1])
+
+
+@contextlib.contextmanager
+def recorded(module: Any, begin: Callable[[str, Any], None], end: Callable[[str, Any], None]) -> Iterator[None]:
+    """Tell of one call of the module, and of those of the modules in it: ``begin`` with the path and the arguments (in
+    order, by name), ``end`` with the path and the outputs."""
+    if isinstance(module, linen.Module):
+        with linen.intercept_methods(functools.partial(_told_by_linen, begin, end)):
+            yield
+        return
+    calls = {kind: kind.__call__ for kind in {type(part) for _, part in nnx.iter_modules(module)} if _is_called(kind)}
+    own = {kind: vars(kind).get("__call__") for kind in calls}
+    paths, inside = dict[int, str](), set[int]()  # by id, of the copy that is called
+    for kind, call in calls.items():
+        kind.__call__ = _told_by_nnx(call, paths, inside, begin, end)
+    try:
+        yield
+    finally:
+        for kind, before in own.items():
+            if before is None:
+                del kind.__call__
+            else:
+                kind.__call__ = before
+
+
+def _told_by_linen(
+    begin: Callable[[str, Any], None], end: Callable[[str, Any], None], call: Any, places: Any, named: Any, context: Any
+) -> Any:
+    """An interceptor of linen."""
+    if context.method_name != "__call__":
+        return call(*places, **named)
+    path = "/".join(map(str, context.module.path))
+    begin(path, (places, named))
+    outputs = call(*places, **named)
+    end(path, outputs)
+    return outputs
+
+
+def _told_by_nnx(
+    call: Callable[..., Any],
+    paths: dict[int, str],
+    inside: set[int],
+    begin: Callable[[str, Any], None],
+    end: Callable[[str, Any], None],
+) -> Callable[..., Any]:
+    """The method of a class; the first instance that is called is the whole model."""
+
+    @functools.wraps(call)
+    def telling(self: Any, *places: Any, **named: Any) -> Any:
+        if not paths:
+            paths.update({id(part): "/".join(map(str, path)) for path, part in nnx.iter_modules(self)})
+        path = paths.get(id(self))
+        if path is None or id(self) in inside:  # a copy, as in nnx.jit; the method of a base class
+            return call(self, *places, **named)
+        inside.add(id(self))
+        try:
+            begin(path, (places, named))
+            outputs = call(self, *places, **named)
+            end(path, outputs)
+        finally:
+            inside.remove(id(self))
+        return outputs
+
+    return telling
+
+
+def _is_called(kind: type) -> bool:
+    """Whether its instances have ``__call__``, which each class has of its metaclass."""
+    return any("__call__" in vars(base) for base in kind.__mro__)

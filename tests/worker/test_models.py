@@ -279,11 +279,9 @@ FLAX = {
 
 
 class TestFlax:
-    """flax is not installed with the tests: it brings a dozen packages of 100 MB that nothing else needs."""
-
     @pytest.fixture(autouse=True)
     def installed(self):
-        pytest.importorskip("flax", reason="flax is not installed: pip install flax")
+        pytest.importorskip("flax")
 
     @pytest.mark.parametrize(
         ("kind", "precision"),
@@ -426,10 +424,13 @@ class TestOutputs:
             check_outputs([ones], [ones + 1])
 
 
+#: Two MLPs of flax_mixer.py: over the 16 patches of 67 pixels, and over channels.
+MIXER_BLOCK = (16 * 256 + 256 + 256 * 16 + 16) + (512 * 2048 + 2048 + 2048 * 512 + 512)
 #: Params of each: of ResNet-18 and MobileNetV2 as published with their 1000 classes; of the mixer counted by hand.
 EXAMPLES = {
     "resnet.py:ResNet18": 11_689_512,
     "keras_mobilenet.py:build": 3_504_872,
+    "flax_mixer.py:MlpMixer": 768 * 512 + 512 + 8 * (MIXER_BLOCK + 4 * 512) + 2 * 512 + 513 * 1000,
     "jax_convmixer.py:build": 49 * 3 * 256 + 8 * (81 * 256 + 256 * 256) + 256 * 1000,
 }
 
@@ -438,7 +439,7 @@ EXAMPLES = {
 def test_an_example_that_is_no_alexnet_is_timed_as_it_is(example, monkeypatch):
     (net,) = read_nets([f"{ROOT}/examples/{example}"])
     guest = net.guest()
-    pytest.importorskip(guest.framework)
+    pytest.importorskip("flax" if "flax" in example else guest.framework)
     monkeypatch.setenv("KERAS_BACKEND", guest.framework)
     if guest.framework != "tensorflow":
         monkeypatch.delitem(sys.modules, "keras", raising=False)

@@ -65,6 +65,39 @@ def build():
     one, two = {"w": jnp.ones((3, 5)), "b": jnp.zeros(5)}, {"w": jnp.ones((5, 2)), "b": jnp.zeros(2)}
     return apply, {"one": one, "two": two}
 """
+FLAX = """
+from flax import linen as nn
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = nn.Conv(4, (7, 7), strides=4, padding=3, use_bias=False, name="stem")(x)
+        x = nn.relu(nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, name="norm")(x))
+        x = nn.relu(nn.Conv(8, (3, 3), padding=1, feature_group_count=4, name="deep")(x))
+        x = nn.max_pool(x, (4, 4), (4, 4))
+        x = nn.ConvTranspose(5, (2, 2), (2, 2), padding="VALID", transpose_kernel=True, name="up")(x)
+        return nn.Dense(6, name="head")(x.reshape(len(x), -1))
+"""
+NNX = """
+from flax import nnx
+class Cropped(nnx.Conv):
+    def __call__(self, x):
+        return super().__call__(x)[:, 1:-1, 1:-1]
+class Net(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.body = nnx.List([
+            nnx.Conv(3, 4, (7, 7), strides=4, padding=3, use_bias=False, rngs=rngs),
+            nnx.BatchNorm(4, momentum=0.9, epsilon=1e-5, rngs=rngs),
+            Cropped(4, 8, (3, 3), padding=2, feature_group_count=4, rngs=rngs),
+        ])
+        self.up = nnx.ConvTranspose(8, 5, (2, 2), strides=(2, 2), padding="VALID", transpose_kernel=True, rngs=rngs)
+        self.head = nnx.Linear(320, 6, rngs=rngs)
+    def __call__(self, x):
+        stem, norm, deep = self.body
+        x = nnx.relu(norm(stem(x)))
+        x = nnx.max_pool(nnx.relu(deep(x)), (4, 4), (4, 4))
+        return self.head(self.up(x).reshape(len(x), -1))
+"""
+NNX_LAYERS = ["body/0", "body/1", "body/2", "up", "head"]
 MEANS = """
 import torch
 from torch import nn
@@ -163,6 +196,48 @@ class TestAgree:
         assert verdict(compare(("torch", MEANS), ("jax", other)), 1).startswith(
             "DIFFERS in its outputs: output 1 is off"
         )
+
+    @pytest.mark.parametrize(
+        ("text", "layers"), [(FLAX, "stem norm deep up head".split()), (NNX, NNX_LAYERS)], ids=["linen", "nnx"]
+    )
+    def test_modules_of_flax_are_layers(self, compare, text, layers):
+        """Their parameters are paired in the order of their calls, not in that of the alphabet."""
+        pytest.importorskip("flax")
+        result = compare(("torch", TORCH), ("jax", text), ORDER, "--json")
+        assert result.exit_code == 0, result.output
+        got = json.loads(result.stdout)
+        assert got["verdict"] == "equal: outputs, gradients and state agree"
+        assert [layer["second"] for layer in got["layers"]] == layers
+        assert all(layer[stage]["error"] < 1e-6 for layer in got["layers"] for stage in ("input", "output"))
+        assert got["layers"][-1]["order"]["axes"] == [1, 2, 0]
+        assert [pair.split(" = ")[0] for pair in got["pairs"]][:5] == [
+            *("stem.weight", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var")
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "old", "new", "says"),
+        [
+            (FLAX, "epsilon=1e-5", "epsilon=1e-3", "DIFFERS at norm = norm: its input agrees, its output is off by "),
+            (FLAX, "nn.relu(nn.B", "nn.gelu(nn.B", "DIFFERS between norm = norm and deep = deep: input is off by "),
+            (NNX, "epsilon=1e-5", "epsilon=1e-3", "DIFFERS at norm = body/1: its input agrees, its output is off by "),
+            (
+                NNX,
+                "nnx.relu(norm",
+                "nnx.gelu(norm",
+                "DIFFERS between norm = body/1 and deep = body/2: input is off by ",
+            ),
+        ],
+    )
+    def test_a_difference_from_flax_is_named_where_it_is(self, compare, text, old, new, says):
+        pytest.importorskip("flax")
+        assert old in text
+        assert verdict(compare(("torch", TORCH), ("jax", text.replace(old, new)), ORDER), 1).startswith(says)
+
+    def test_flattened_in_another_order_is_told_of_flax_too(self, compare):
+        pytest.importorskip("flax")
+        words = verdict(compare(("torch", TORCH), ("jax", FLAX)), 1)
+        assert words.startswith("DIFFERS at head = head: its inputs are the same values in another order")
+        assert words.endswith(ORDER)
 
     def test_dropout_in_both_leaves_the_gradients_out_and_says_so(self, compare):
         first = TORCH.replace("torch.flatten(x, 1)", "F.dropout(torch.flatten(x, 1), 0.5, self.training)")
