@@ -1,12 +1,11 @@
 """`run`: verify, time, write the Run folder and print the results."""
 
-from collections.abc import Sequence
+import dataclasses
 
-from bench.cases.case import Case, groups
-from bench.cases.protocol import Protocol
+from bench.cases.case import groups
 from bench.commands import resume
 from bench.commands.options import refuse_others
-from bench.commands.plan import plan_run
+from bench.commands.plan import Plan, plan_run
 from bench.commands.requests import RunRequest
 from bench.commands.results import measure, show
 from bench.controller import estimate
@@ -23,23 +22,31 @@ def main(request: RunRequest) -> int:
     if plan.note:
         console.tell(plan.note)
     if request.dry_run:
-        return dry_run(plan.cases, plan.protocol, request.as_json)
+        return dry_run(plan, request.as_json)
     preflight(plan.cases, plan.settings)
     variants = "-".join(request.variant)
     folder, reason = measure(plan, request.out, request.name or (variants if len(variants) < 60 else "grid"))
     return show(Run(folder), reason, request.as_json)
 
 
-def dry_run(cases: Sequence[Case], protocol: Protocol, as_json: bool) -> int:
-    expected = estimate.expect(cases, protocol)
+def dry_run(plan: Plan, as_json: bool) -> int:
+    unknown = [case for case in plan.cases if plan.settings.of_unknown_cost(case)]
+    expected = estimate.expect(plan.cases, plan.protocol, unknown)
+    names = sorted({case.guest for case in unknown if case.guest})
+    known = [each.seconds for each in expected if each.seconds is not None]
     if as_json:
         console.print_json(
             {
-                "cases": [case.id for case in cases],
+                "cases": [case.id for case in plan.cases],
                 "groups": [each._asdict() for each in expected],
-                "expected_s": sum(each.seconds for each in expected),
+                "expected_s": sum(known) if len(known) == len(expected) else None,
+                "unknown": names,
             }
         )
-    else:
-        run_table.case_list(groups(cases), protocol, expected)
+        return 0
+    others_s = None
+    if unknown and (others := [case for case in plan.cases if case not in unknown]):
+        alone = dataclasses.replace(plan.protocol, max_time_s=None)
+        others_s = sum(each.seconds or 0.0 for each in estimate.expect(others, alone))
+    run_table.case_list(groups(plan.cases), plan.protocol, expected, names, others_s)
     return 0

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,27 +19,35 @@ GPU_FLOPS = 1e13  # a guess: a dry run does not use the GPU
 
 
 class Expected(NamedTuple):
-    """What a group will have, as far as the matrix rate tells: iterations per Case and Round, Rounds, and wall time."""
+    """What a group will have, as far as the matrix rate tells: iterations per Case and Round, Rounds, and wall time.
+
+    Of a group with a net of unknown cost ``seconds`` is None, and the others are the most that the Protocol allows.
+    """
 
     iterations: int
     rounds: int
-    seconds: float
+    seconds: float | None
 
 
-def expect(cases: Sequence[Case], protocol: Protocol) -> list[Expected]:
+def expect(cases: Sequence[Case], protocol: Protocol, unknown: Collection[Case] = ()) -> list[Expected]:
     """Estimate the plan and wall time of each group, without the extra burn-in of the gate.
 
     As in a Run, each has its share of --max-time, which first reduces iterations, as far as the Protocol allows, then
-    Rounds.
+    Rounds. ``unknown`` are Cases of nets that do not compute their Variant.
     """
-    flops = matrix_flops()
-    limits_s = shares(protocol.max_time_s or math.inf, [seconds_of(group, protocol, flops) for group in groups(cases)])
-    return [_fitting(group, protocol, flops, limit_s) for group, limit_s in zip(groups(cases), limits_s, strict=True)]
+    flops, each = matrix_flops(), groups(cases)
+    known = [not any(case in unknown for case in group) for group in each]
+    needs_s = [seconds_of(group, protocol, flops) if it else math.inf for group, it in zip(each, known, strict=True)]
+    limits_s = shares(protocol.max_time_s, needs_s) if protocol.max_time_s else [math.inf] * len(each)
+    return [
+        _fitting(group, protocol, flops, limit_s) if it else Expected(protocol.iterations, protocol.rounds, None)
+        for group, it, limit_s in zip(each, known, limits_s, strict=True)
+    ]
 
 
 def shares(total_s: float, needs_s: Sequence[float]) -> list[float]:
     """Divide time among groups: a group that needs less than an equal share has what it needs, and the others, or if
-    all have what they need all, divide the rest equally."""
+    all have what they need all, divide the rest equally. A need may be infinite, if it is unknown."""
     found, left_s = list(needs_s), total_s
     waiting = sorted(range(len(needs_s)), key=lambda number: needs_s[number])
     while waiting and needs_s[waiting[0]] <= left_s / len(waiting):

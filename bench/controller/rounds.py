@@ -7,6 +7,7 @@ was cut off can be resumed.
 import dataclasses
 import functools
 import itertools
+import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -181,10 +182,12 @@ class Rounds:
         return estimate.shares(left_s, [sum(map(self._estimate_s, part)) for part in parts])[0]
 
     def _estimate_s(self, group: Group) -> float:
-        """Estimated wall time of a group's Rounds that are left."""
-        rounds = self.protocol.rounds - len(group.finished)
+        """Estimated wall time of a group's Rounds that are left; infinite, if a net of unknown cost has any."""
+        rounds, live = self.protocol.rounds - len(group.finished), self._live(group)
+        if rounds and any(map(self.settings.of_unknown_cost, live)):
+            return math.inf
         protocol = dataclasses.replace(self.protocol, rounds=rounds, max_time_s=None)
-        return estimate.seconds_of(self._live(group), protocol, self.matrix_flops()) if rounds else 0.0
+        return estimate.seconds_of(live, protocol, self.matrix_flops()) if rounds else 0.0
 
     def _measure(self, together: list[Group], budget: Budget) -> list[StopReason]:
         """Run the Rounds of groups, one Round of each at a time, and return why each stopped."""

@@ -47,6 +47,11 @@ class WorkerSettings:
             return None
         return (self.ab and self.ab.guest(case.arm)) or self.guests[case.guest]
 
+    def of_unknown_cost(self, case: Case) -> bool:
+        """Whether a Case times a user's net that does not compute its Variant, as one that takes our weights does."""
+        guest = self.guest(case)
+        return guest is not None and not guest.takes_weights
+
     def python(self, case: Case) -> str | None:
         """Path of the interpreter of a Case's Worker; None for this one."""
         arm = self.ab.python(case.arm) if self.ab else None

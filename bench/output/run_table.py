@@ -63,30 +63,50 @@ def print_table(table: Table) -> None:
     console().print(grid)
 
 
-def case_list(groups: Sequence[Sequence[Case]], protocol: Protocol, expected: Sequence[Expected]) -> None:
-    """Print the Cases of a Run, and the plan and expected duration of each group."""
-    plans = list(dict.fromkeys(_plan(each) for each in expected))
+def case_list(
+    groups: Sequence[Sequence[Case]],
+    protocol: Protocol,
+    expected: Sequence[Expected],
+    unknown: Sequence[str],
+    others_s: float | None,
+) -> None:
+    """Print the Cases of a Run, and the plan and expected duration of each group.
+
+    ``unknown``: users' nets of unknown cost. ``others_s``: the time of all other Cases alone, None if there are none.
+    """
+    plans = list(dict.fromkeys(_plan(each, protocol) for each in expected))
     for group, each in zip(groups, expected, strict=True):
         for case in group:
             say(one_line(case.id))
         if len(plans) > 1:
-            say(f"  {_plan(each)}, about {max(1, round(each.seconds / 60))} min")
-    about = sum(each.seconds for each in expected)
-    minutes = max(1, round(about / 60))
-    own = ", as if a net of yours were the variant" if any(case.guest for group in groups for case in group) else ""
-    each_group = " of each group" if len(groups) > 1 else ""
+            say(f"  {_plan(each, protocol)}, {'unknown time' if each.seconds is None else _about(each.seconds)}")
     cases = counted(sum(map(len, groups)), "case")
     plan = f"; {plans[0]}" if len(plans) == 1 else f" in {counted(len(groups), 'group')}"
-    say(
-        f"{cases}{plan} after {protocol.burn_in} burn-in; expected: about {minutes} min "
-        f"(an estimate from this machine's matrix rate{own})"
-    )
-    if protocol.max_time_s is not None and about > protocol.max_time_s:
+    about = sum(each.seconds or 0.0 for each in expected)
+    source = "(an estimate from this machine's matrix rate)"
+    told = f"{_about(about)} {source}"
+    if unknown:
+        told = f"unknown, since nothing tells how long a pass of {' and '.join(unknown)} takes before it is timed"
+        told += f"; the other cases alone: {_about(others_s)} {source}" if others_s is not None else ""
+    say(one_line(f"{cases}{plan} after {protocol.burn_in} burn-in; expected: {told}"))
+    each_group = " of each group" if len(groups) > 1 else ""
+    if protocol.max_time_s is not None and about > protocol.max_time_s and not unknown:
         say(
             f"--max-time {protocol.max_time_s:g}: expected {about:.0f} s or more for one Round{each_group}, which is "
             "measured all the same; a smaller --batch fits sooner"
         )
+    if protocol.max_time_s is not None and unknown:
+        say(
+            f"--max-time {protocol.max_time_s:g}: one Round{each_group} is measured all the same, and as many more as "
+            "end in time"
+        )
 
 
-def _plan(expected: Expected) -> str:
-    return f"{counted(expected.rounds, 'Round')} of {counted(expected.iterations, 'iteration')}"
+def _about(seconds: float) -> str:
+    return f"about {max(1, round(seconds / 60))} min"
+
+
+def _plan(expected: Expected, protocol: Protocol) -> str:
+    """Rounds and iterations; the most there can be, where --max-time limits them by a time that is unknown."""
+    most = "at most " if expected.seconds is None and protocol.max_time_s is not None else ""
+    return f"{most}{counted(expected.rounds, 'Round')} of {counted(expected.iterations, 'iteration')}"

@@ -223,6 +223,28 @@ class TestDryRun:
         assert said.startswith("--max-time 1: expected ")
         assert said.endswith(" s or more for one Round, which is measured all the same; a smaller --batch fits sooner")
 
+    def test_dry_run_knows_no_time_of_a_users_model(self, monkeypatch):
+        pytest.importorskip("torch")
+        monkeypatch.chdir(ROOT / "examples")
+        words = ("run", "--dry-run", "--net", "small_cnn.py:SmallCnn")
+        why = "unknown, since nothing tells how long a pass of small_cnn.SmallCnn takes before it is timed"
+        last = invoke(*words).stdout.splitlines()[-1]
+        assert f"5 Rounds of 20 iterations after 10 burn-in; expected: {why}; the other cases alone: about " in last
+        alone = invoke(*words, "--input", "3x224x224", "--max-time", "60").stdout.splitlines()
+        assert alone[-2].endswith(f"; at most 5 Rounds of 20 iterations after 10 burn-in; expected: {why}")
+        assert alone[-1] == "--max-time 60: one Round is measured all the same, and as many more as end in time"
+        got = json.loads(invoke(*words, "--json").stdout)
+        assert (got["expected_s"], got["unknown"]) == (None, ["small_cnn.SmallCnn"])
+        assert [group["seconds"] for group in got["groups"]] == [None]
+
+    def test_dry_run_counts_a_net_that_takes_our_weights_as_the_variant(self):
+        pytest.importorskip("torch")
+        words = ("run", "--dry-run", "--json", "--variant", "owt", "--framework", "torch")
+        net = ("--net", f"{ROOT}/examples/torchvision_alexnet.py:build")
+        ours, both = (json.loads(invoke(*words, *more).stdout) for more in ((), net))
+        assert both["unknown"] == []
+        assert both["expected_s"] > 1.5 * ours["expected_s"]
+
     def test_dry_run_writes_nothing(self, tmp_path):
         invoke("run", "--framework", "null", "--dry-run", "--out", str(tmp_path / "results"))
         assert not (tmp_path / "results").exists()

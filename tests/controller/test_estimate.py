@@ -1,6 +1,7 @@
 """The estimated plan and time of a Run."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -46,3 +47,16 @@ def test_with_a_limit_only_the_large_group_has_fewer_iterations():
     assert (small.rounds, small.iterations, large.rounds) == (5, 20, 5)
     assert 4 <= large.iterations < 20
     assert small.seconds + large.seconds <= 0.8 * whole_s
+
+
+def test_a_net_of_unknown_cost_has_no_time_and_an_equal_share():
+    mine = dataclasses.replace(LARGE, guest="mine.Net")
+    assert estimate.expect([SMALL, mine], RULES, [mine])[1] == (20, 5, None)
+    limited = dataclasses.replace(RULES, max_time_s=60.0)
+    small, found = estimate.expect([SMALL, mine], limited, [mine])
+    assert (small, found) == (estimate.expect([SMALL], dataclasses.replace(RULES, max_time_s=30.0))[0], (20, 5, None))
+
+
+def test_an_infinite_need_takes_what_others_leave():
+    assert estimate.shares(100, [10, math.inf]) == [10, 90]
+    assert estimate.shares(100, [math.inf, 80, math.inf]) == [100 / 3] * 3
