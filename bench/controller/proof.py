@@ -37,7 +37,7 @@ from bench.worker.replies import (
 from impls import FRAMEWORKS
 
 OVERHEADS = 1000  # empty iterations
-NO_PARAMETERS = "it has no trainable parameters, so no backward pass"
+NO_PARAMETERS = "it has no trainable parameters, so no backward pass: choose --pass forward"
 #: The parity set of a group, computed at the first call.
 Reference = Callable[[], parity.ParitySet]
 

@@ -169,7 +169,8 @@ def _net_of(
     if input_shape:
         inputs, given = (
             random_inputs(input_shape, how),
-            f"a batch of {how.batch} random inputs of shape {'x'.join(map(str, input_shape))}",
+            f"a batch of {how.batch} random inputs of shape {'x'.join(map(str, input_shape))}"
+            + other_order(net.framework, input_shape, how),
         )
     elif inputs:
         given = "inputs"
@@ -207,6 +208,15 @@ def random_inputs(shape: Sequence[int], how: Build) -> Callable[[int], np.ndarra
         return values if how.layout == "channels_last" else np.ascontiguousarray(values)  # torch keeps the strides
 
     return inputs
+
+
+def other_order(framework: str, shape: Sequence[int], how: Build) -> str:
+    """A remark on an image whose channels are, by their number, where its framework does not have them; else empty."""
+    last = how.layout == "nhwc"
+    if len(shape) != 3 or not (shape[0] < shape[2] if last else shape[2] < shape[0]):
+        return ""
+    turned = (*shape[1:], shape[0]) if last else (shape[2], *shape[:2])
+    return f" (images of {framework} have channels {'last' if last else 'first'}, as {'x'.join(map(str, turned))})"
 
 
 def refused(net: Guest, given: str, error: Exception) -> Exception:

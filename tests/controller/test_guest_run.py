@@ -183,7 +183,8 @@ def test_a_model_with_an_input_of_its_own_is_timed_alone(model_run):
 
 def test_a_model_without_parameters_fails_in_the_backward_pass_only(model_run):
     reasons = {row["pass"]: row["invalid_reason"] for row in Run(model_run.folder).rows()}
-    assert reasons == {"forward": "", "forward_backward": "it has no trainable parameters, so no backward pass"}
+    why = "it has no trainable parameters, so no backward pass: choose --pass forward"
+    assert reasons == {"forward": "", "forward_backward": why}
     assert model_run.code == 1
     assert model_run.of("fault") == []
 

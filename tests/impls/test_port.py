@@ -52,6 +52,6 @@ def test_parameters_of_a_jax_layer_are_in_the_order_of_other_frameworks():
     jax_port = pytest.importorskip("impls.jax_port", exc_type=ImportError)
     ones = np.ones(2, np.float32)
     tree = {"norm": {"bias": ones, "scale": ones}, "dense": {"bias": ones, "kernel": np.ones((2, 2), np.float32)}}
-    net = SimpleNamespace(params=tree, state={})
+    net = SimpleNamespace(model=(None, None), params=tree, state={})
     names = [parameter.name for parameter, _ in jax_port.parameters(net)]
     assert names == ["dense/kernel", "dense/bias", "norm/scale", "norm/bias"]

@@ -365,6 +365,19 @@ class TestMistakes:
         assert says in str(error.value)
         assert "\n" not in str(error.value)
 
+    @pytest.mark.parametrize(
+        ("text", "shape", "says"),
+        [
+            (TORCH, (40, 30, 3), "of shape 40x30x3 (images of torch have channels first, as 3x40x30) ended by Runtime"),
+            (JAX, (3, 40, 30), "of shape 3x40x30 (images of jax have channels last, as 40x30x3) ended by TypeError"),
+            (JAX, (40, 30, 4), "of shape 40x30x4 ended by TypeError"),
+        ],
+    )
+    def test_an_image_in_the_order_of_another_framework_is_said(self, made, text, shape, says):
+        with pytest.raises(NotANet) as error:
+            made(text, input_shape=shape)
+        assert f"called with a batch of 2 random inputs {says}" in str(error.value)
+
     def test_what_a_keras_model_does_not_accept_is_said_in_the_line_that_says_it(self, made):
         small = "keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Conv2D(1, 3)])"
         with pytest.raises(NotANet) as error:
