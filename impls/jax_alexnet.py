@@ -129,6 +129,7 @@ class Net:
         self.put_weights()
         # not the order of a dict that a jitted function returns: that is sorted
         self.names = [(layer, name) for layer, arrays in self.parameters.items() for name in arrays]
+        self.moving_layers = [layer.name for layer in variant.layers if isinstance(layer, BatchNorm)]
         self.velocity: dict[str, dict[str, jax.Array]] = {}
         self.key = self.put(jax.random.key_data(jax.random.key(how.seed))) if how.dropout else None
         self.batches: list[jax.Array] = []
@@ -143,19 +144,23 @@ class Net:
 
     def put_weights(self) -> None:
         self.parameters: dict[str, dict[str, jax.Array]] = {}
-        self.moving: dict[str, dict[str, jax.Array]] = {}
+        self.moving: dict[str, dict[str, jax.Array]] = {}  # with the parameters of frozen layers
         for layer, shape, _ in self.variant.placed():
-            for names, arrays in ((layer.trainable(shape), self.parameters), (layer.moving(shape), self.moving)):
-                if names:
-                    arrays[layer.name] = {name: self.put(self.weights[layer.name][name]) for name in names}
+            trained = self.moving if layer.name in self.how.frozen else self.parameters
+            for names, arrays in ((layer.trainable(shape), trained), (layer.moving(shape), self.moving)):
+                for name in names:
+                    arrays.setdefault(layer.name, {})[name] = self.put(self.weights[layer.name][name])
 
     def label(self, labels: Sequence[np.ndarray]) -> None:
         self.labels = [self.put(each) for each in labels]
 
-    def restart(self, sgd: Sgd) -> None:
+    def restart(self, sgd: Sgd, velocity: Gradients | None = None) -> None:
         self.put_weights()
-        self.velocity = jax.tree.map(jnp.zeros_like, self.parameters)
         self.sgd = sgd
+        self.velocity = jax.tree.map(jnp.zeros_like, self.parameters)
+        for layer, arrays in (velocity or {}).items():
+            for name, array in arrays.items():
+                self.velocity[layer][name] = self.put(array / np.float32(self.scale))
         self.rates = [self.put(np.array(value, np.float32)) for value in (sgd.lr, sgd.momentum, sgd.decay)]
 
     def forward(self) -> Any:
@@ -217,9 +222,8 @@ class Net:
         return found
 
     def state(self) -> Gradients:
-        return {
-            layer: {name: np.asarray(value) for name, value in arrays.items()} for layer, arrays in self.moving.items()
-        }
+        names = "moving_mean", "moving_variance"
+        return {layer: {name: np.asarray(self.moving[layer][name]) for name in names} for layer in self.moving_layers}
 
     def layers(self) -> list[LayerReport]:
         reports: list[LayerReport] = []
@@ -293,11 +297,11 @@ class Net:
             layers = self.built_layers(parameters, moving, training=True, key=mask_key)
             for built in layers:
                 x = built(x)
-            moved = {
-                built.layer.name: {"moving_mean": built.moving_mean, "moving_variance": built.moving_variance}
-                for built in layers
-                if isinstance(built.layer, BatchNorm)
-            }
+            moved = dict(moving)
+            for built in layers:
+                if isinstance(built.layer, BatchNorm) and built.training:
+                    statistics = {"moving_mean": built.moving_mean, "moving_variance": built.moving_variance}
+                    moved[built.layer.name] = statistics
             return x if self.variant.part else loss_of(x.astype(jnp.float32)), moved
 
         if self.variant.input_gradient:
@@ -313,7 +317,7 @@ class Net:
                 layer,
                 parameters.get(layer.name, {}) | moving.get(layer.name, {}),
                 self.how,
-                training,
+                training and layer.name not in self.how.frozen,
                 None if key is None else jax.random.fold_in(key, number),
             )
             for number, layer in enumerate(self.variant.layers)

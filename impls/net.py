@@ -45,6 +45,7 @@ class Build:
     seed: int = 0
     lrn: str = "native"  # native: the framework's own operation where it has one; fast: an equal one of faster parts
     preset: str = "equal"  # equal: the fastest update with the right formula; default: the framework's own optimizer
+    frozen: tuple[str, ...] = ()  # layers that no training pass changes: no gradient, no update, statistics as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Net(Protocol):
     """
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
-        """Replace the two resident batches, of shape (batch, h, w, 3), float32."""
+        """Replace the two resident batches, of shape (batch, h, w, 3), float32; a single one serves every pass."""
 
     def forward(self) -> Any:
         """Enqueue one forward pass in inference mode; return device handles of the output."""
@@ -101,8 +102,10 @@ class Net(Protocol):
     def label(self, labels: Sequence[np.ndarray]) -> None:
         """Set the labels of the two resident batches, of shape (batch,), int32; after each ``load``."""
 
-    def restart(self, sgd: Sgd) -> None:
-        """Set parameters and moving statistics to the weights it was built with, the velocity to 0, and ``sgd``.
+    def restart(self, sgd: Sgd, velocity: Gradients | None = None) -> None:
+        """Set parameters and moving statistics to the weights it was built with, and ``sgd``.
+
+        The velocity is set to 0, or to ``velocity`` as ``trained`` returns it.
 
         Needed before the first training step and again after the last: all other passes have the weights of the build.
         """
@@ -191,6 +194,11 @@ def resident_labels(build: Build, classes: int) -> list[np.ndarray]:
     """Labels of the two resident batches, the same for every framework."""
     rng = np.random.Generator(np.random.PCG64([build.seed, 2]))
     return [rng.integers(classes, size=build.batch, dtype=np.int32) for _ in range(2)]
+
+
+def loss_of(handles: Any) -> float:
+    """The loss of a training step of a whole net, from its handles."""
+    return float(handles[0])
 
 
 def last_value(handles: Any) -> Any:

@@ -76,6 +76,7 @@ class Net:
         self.results: dict[bytes, Results] = {}
         self.labels: list[np.ndarray] = []
         self.steps: list[int] = []
+        self.velocity: Gradients = {}
         if part in ("spin", "hang", "die", "memory", "retrace", "async", "unsynced") and not probe:
             self.forward = functools.partial(self.play, 0)  # type: ignore[method-assign]
             self.forward_backward = functools.partial(self.play, 2)  # type: ignore[method-assign]
@@ -92,8 +93,8 @@ class Net:
     def label(self, labels: Sequence[np.ndarray]) -> None:
         self.labels = list(labels)
 
-    def restart(self, sgd: Sgd) -> None:
-        self.sgd, self.steps = sgd, []
+    def restart(self, sgd: Sgd, velocity: Gradients | None = None) -> None:
+        self.sgd, self.steps, self.velocity = sgd, [], velocity or {}
 
     def train_step(self) -> Any:
         self.turn = 1 - self.turn
@@ -110,7 +111,8 @@ class Net:
         for placed in self.variant.placed():
             layer = placed.layer.name
             for name in placed.layer.trainable(placed.input):
-                weight, velocity = self.weights[layer][name], np.zeros_like(self.weights[layer][name])
+                weight = self.weights[layer][name]
+                velocity = self.velocity.get(layer, {}).get(name, np.zeros_like(weight))
                 for each in results:
                     weight, velocity = reference.update(weight, velocity, each.gradients[layer][name], self.sgd)
                 parameters.setdefault(layer, {})[name] = weight.astype(np.float32)

@@ -97,7 +97,7 @@ class BuiltLayer(tf.Module):
 
     def __init__(self, placed: Placed, arrays: dict[str, Any], how: Build):
         super().__init__(name=placed.layer.name)
-        self.layer, self.dropout = placed.layer, how.dropout
+        self.layer, self.dropout, self.frozen = placed.layer, how.dropout, placed.layer.name in how.frozen
         self.on_cpu, self.xla, self.fast_lrn = how.device == "cpu", how.mode == "xla", how.lrn == "fast"
         self.compute = tf.bfloat16 if how.precision == "bf16" else tf.float32
         for name, array in arrays.items():
@@ -105,7 +105,7 @@ class BuiltLayer(tf.Module):
             setattr(self, name, tf.Variable(np.asarray(array), trainable=trainable, name=name))
 
     def __call__(self, x: tf.Tensor, training: bool) -> tf.Tensor:
-        return OPS[type(self.layer)](x, self.layer, self, training)
+        return OPS[type(self.layer)](x, self.layer, self, training and not self.frozen)
 
 
 class AlexNet(tf.Module):
@@ -134,11 +134,14 @@ class Net:
             tf.TensorSpec(*spec) for spec in ((self.shape, tf.float32), (how.batch, tf.int32), ((), tf.float32))
         )
         traced = {"autograph": False, "jit_compile": how.mode == "xla"}
+        if how.dropout:
+            tf.random.set_seed(how.seed)
         with tf.device(self.on):
             self.module = AlexNet(variant, weights, how)
-            self.names = [(built.layer.name, name) for built in self.module.layers for name in trainable_names(built)]
+            trainable = [(built, name) for built in self.module.layers for name in trainable_names(built)]
+            self.names = [(built.layer.name, name) for built, name in trainable]
             self.names += [("input", "images")] if variant.input_gradient else []
-            self.parameters = [getattr(built, name) for built in self.module.layers for name in trainable_names(built)]
+            self.parameters = [getattr(built, name) for built, name in trainable]
             self.batches: list[tf.Tensor] = []
             self.labels: list[tf.Tensor] = []
             self.rates: list[tf.Tensor] = []
@@ -155,7 +158,7 @@ class Net:
         with tf.device(self.on):
             self.labels = [tf.identity(tf.constant(each, tf.int32)) for each in labels]
 
-    def restart(self, sgd: Sgd) -> None:
+    def restart(self, sgd: Sgd, velocity: Gradients | None = None) -> None:
         if not sgd.momentum > 0:
             raise ValueError(f"expected a momentum above 0, found {sgd.momentum}: see update")
         with tf.device(self.on):
@@ -165,8 +168,8 @@ class Net:
             self.rates = [tf.identity(tf.constant(value)) for value in (sgd.lr, sgd.momentum, sgd.decay)]
             if not self.velocity:
                 self.make_velocity(sgd)
-            for velocity in self.velocity:
-                velocity.assign(tf.zeros_like(velocity))
+            for (layer, name), variable in zip(self.names, self.velocity, strict=False):  # after them the images
+                variable.assign(velocity[layer][name] if velocity else tf.zeros_like(variable))
             if self.optimizer is not None:
                 self.optimizer.learning_rate.assign(sgd.lr)
 
@@ -313,6 +316,8 @@ def update(weight: tf.Variable, velocity: tf.Variable, gradient: tf.Tensor, rate
 
 
 def trainable_names(built: BuiltLayer) -> list[str]:
+    if built.frozen:
+        return []
     return [name for name in ("kernel", "bias", "gamma", "beta") if hasattr(built, name)]
 
 

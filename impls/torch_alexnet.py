@@ -133,7 +133,13 @@ class Net:
         self.flat = flat
         self.training = nn.Sequential(modules).to(self.target, memory_format=FORMATS[how.layout]).train()
         self.inference = shared_view(self.training).eval()
-        self.parameters = list(self.training.parameters())
+        for name in how.frozen:
+            modules[name].eval()  # moving statistics stay
+        named = self.training.named_parameters()
+        trainable = {path: value for path, value in named if path.partition(".")[0] not in how.frozen}
+        self.paths, self.parameters = list(trainable), list(trainable.values())
+        if how.dropout:
+            torch.manual_seed(how.seed)
         self.batches: list[torch.Tensor] = []
         self.labels: list[torch.Tensor] = []
         self.optimizer: Any = None  # made by restart
@@ -152,7 +158,7 @@ class Net:
     def label(self, labels: Sequence[np.ndarray]) -> None:
         self.labels = [torch.tensor(each, dtype=torch.int64).to(self.target) for each in labels]
 
-    def restart(self, sgd: Sgd) -> None:
+    def restart(self, sgd: Sgd, velocity: Gradients | None = None) -> None:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the mapped weights are read-only, and are read only
             for path, value in (*self.training.named_parameters(), *self.training.named_buffers()):
@@ -167,8 +173,12 @@ class Net:
         (group,) = self.optimizer.param_groups
         group.update(lr=sgd.lr, momentum=sgd.momentum, weight_decay=sgd.decay)
         self.lr = sgd.lr
-        for velocity in self.velocity():
-            velocity.zero_()
+        for path, buffer in zip(self.paths, self.velocity(), strict=True):
+            buffer.zero_()
+            if velocity:
+                layer, name = path.split(".")
+                built, array = getattr(self.training, layer), torch.from_numpy(velocity[layer][name] / -sgd.lr)
+                buffer.copy_(view_to_torch(built.layer, name, array, built.flat))
 
     def velocity(self) -> list[torch.Tensor]:
         """The momentum buffers, which leave the learning rate out."""
@@ -223,7 +233,7 @@ class Net:
     def named_views(self, values: Sequence[torch.Tensor]) -> Gradients:
         """A value of each parameter, in canonical layout without a copy."""
         views: Gradients = {}
-        for (path, _), value in zip(self.training.named_parameters(), values, strict=True):
+        for path, value in zip(self.paths, values, strict=True):
             layer, name = path.split(".")
             built = getattr(self.training, layer)
             views.setdefault(layer, {})[name] = view_from_torch(built.layer, name, value.cpu(), built.flat)

@@ -35,6 +35,19 @@ class Variant:
         return self if input_size is None else dataclasses.replace(self, input_size=input_size)
 
     @property
+    def output_layer(self) -> Fc:
+        """The last dense layer, which has a value per class."""
+        return [layer for layer in self.layers if isinstance(layer, Fc)][-1]
+
+    def with_classes(self, classes: int | None) -> "Variant":
+        """The same rows with an output layer of another width (None: as it is)."""
+        if classes is None:
+            return self
+        last = self.output_layer
+        layers = (dataclasses.replace(last, units=classes) if each is last else each for each in self.layers)
+        return dataclasses.replace(self, layers=tuple(layers))
+
+    @property
     def least_size(self) -> int:
         """The smallest input size, in pixels, at which every window fits; every larger one fits too."""
 
@@ -348,8 +361,11 @@ VARIANTS = {
 }
 
 
-def variant_named(name: str, size: int | None = None) -> Variant:
-    """A Variant by its name, at an input size; ``owt.conv1`` is that row alone. KeyError where there is none."""
+def variant_named(name: str, size: int | None = None, classes: int | None = None) -> Variant:
+    """A Variant by its name, at an input size, with so many classes; ``owt.conv1`` is that row alone.
+
+    KeyError where there is none.
+    """
     net, dot, _ = name.partition(".")
-    variant = VARIANTS[net].resized(size)
+    variant = VARIANTS[net].resized(size).with_classes(classes)
     return {part.name: part for part in variant.parts()}[name] if dot else variant

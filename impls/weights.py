@@ -1,7 +1,8 @@
 """Canonical weights: one seeded set of values for every framework, in one layout, as files that Workers map.
 
 They are drawn from a seed, or read from a file: Caffe's .npy, .safetensors with keys ``<layer>.<name>``, or
-torchvision's state dict, as .safetensors, .pth or .pt.
+torchvision's state dict, as .safetensors, .pth or .pt. A checkpoint of `train` is a .safetensors file with metadata;
+``velocity.<layer>.<name>`` in it is that of each parameter.
 
 Layout: convolution kernels HWIO (height, width, channels / groups, filters), dense kernels (in, out) with the rows of
 the first one in (h, w, c) order; float32. Names: kernel, bias; gamma, beta, moving_mean, moving_variance.
@@ -22,6 +23,8 @@ from impls.files import open_whole
 from impls.text import one_line
 from impls.variants import Variant
 
+VELOCITY = "velocity."
+LONGEST_HEADER = 2**24  # bytes of a .safetensors file
 SUFFIXES = (".npy", ".safetensors", ".pth", ".pt")
 MISSING = "safetensors is not installed: pip install 'alexnet-bench[weights]'"
 
@@ -94,24 +97,74 @@ def _read(path: Path, file: BinaryIO, variants: Sequence[Variant], python: str) 
     flat = _safetensors(file.read(), path.name) if path.suffix == ".safetensors" else state_dict.read(path, python)
     if state_dict.is_torchvisions(flat):
         return [state_dict.canonical(flat, variant) for variant in variants]
+    return [_by_layer(flat)] * len(variants)
+
+
+def _by_layer(flat: Mapping[str, Any], prefix: str = "") -> dict[str, dict[str, Any]]:
+    """Arrays whose keys have the prefix; without one, all but those of a velocity."""
     found: dict[str, dict[str, Any]] = {}
     for key, array in flat.items():
-        layer, _, name = key.rpartition(".")
-        found.setdefault(layer, {})[name] = array
-    return [found] * len(variants)
+        if key.startswith(prefix) and (prefix or not key.startswith(VELOCITY)):
+            layer, _, name = key.removeprefix(prefix).rpartition(".")
+            found.setdefault(layer, {})[name] = array
+    return found
 
 
-def save(weights: Weights, path: Path) -> None:
+def save(
+    weights: Weights, path: Path, velocity: Weights | None = None, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a .safetensors file that ``load`` reads; OSError where it cannot be written, WeightsError without it."""
     try:
         from safetensors.numpy import save as to_bytes
     except ImportError:
         raise WeightsError(f"{path.name}: {MISSING}") from None
     flat = {
-        f"{layer}.{name}": np.ascontiguousarray(a) for layer, arrays in weights.items() for name, a in arrays.items()
+        f"{prefix}{layer}.{name}": np.ascontiguousarray(array)
+        for prefix, by_layer in (("", weights), (VELOCITY, velocity or {}))
+        for layer, arrays in by_layer.items()
+        for name, array in arrays.items()
     }
     with open_whole(path) as file:
-        file.write(to_bytes(flat))
+        file.write(to_bytes(flat, dict(metadata or {})))
+
+
+def load_velocity(path: Path) -> Weights:
+    """The velocity in a checkpoint, empty if it has none; WeightsError, OSError."""
+    return _by_layer(_safetensors(path.read_bytes(), path.name), VELOCITY)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What a .safetensors file says of itself; empty for other files and where it says nothing. OSError."""
+    if path.suffix != ".safetensors":
+        return {}
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        try:
+            found = json.loads(file.read(min(size, LONGEST_HEADER))).get("__metadata__") or {}
+            return {str(key): str(value) for key, value in found.items()}
+        except (ValueError, AttributeError, RecursionError):  # `load` says what is wrong with it
+            return {}
+
+
+def output_units(path: Path, variant: Variant, python: str | None = None) -> int | None:
+    """Values that the last dense layer of a file has, by its bias; None where it has none. WeightsError, OSError."""
+    layer = variant.output_layer.name
+    if path.suffix == ".safetensors":
+        flat = _safetensors(path.read_bytes(), path.name)
+    elif path.suffix == ".npy":
+        with open(path, "rb") as file:
+            try:
+                flat = {f"{layer}.bias": caffe.read(file, shapes(variant)).get(layer, {}).get("bias")}
+            except caffe.Refused as error:
+                raise WeightsError(f"{path.name}: {error}") from error
+    else:
+        try:
+            flat = state_dict.read(path, python or sys.executable)
+        except state_dict.Refused as error:
+            raise WeightsError(f"{path.name}: {error}") from error
+    names = (f"{layer}.bias", f"{state_dict.MODULES.get(layer)}.bias")
+    bias = next((array for key, array in flat.items() if state_dict.plain(key) in names), None)
+    return len(bias) if bias is not None and bias.ndim == 1 else None
 
 
 def check(found: Mapping[str, Mapping[str, np.ndarray]], variant: Variant, source: str) -> Weights:

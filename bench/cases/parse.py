@@ -69,6 +69,12 @@ def parse_percent(what: str, text: str) -> float:
     return number / 100
 
 
+def parse_rate(what: str, text: str) -> float:
+    if not 0 < (number := parse_number(text)) < math.inf:
+        raise UsageError(f"{what}: expected a number above 0, found {quoted(text)}")
+    return number
+
+
 def parse_device(text: str) -> str:
     """cpu, cuda, or cuda with the number of the GPU."""
     if re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", text):

@@ -26,6 +26,7 @@ REQUESTS: dict[str, type] = {
     "layers": requests.LayersRequest,
     "verify": requests.VerifyRequest,
     "profile": requests.ProfileRequest,
+    "train": requests.TrainRequest,
     "compare": requests.CompareRequest,
     "selftest": requests.SelftestRequest,
     "env": requests.EnvRequest,

@@ -25,6 +25,7 @@ from bench.cases.parse import (
     parse_name,
     parse_path,
     parse_percent,
+    parse_rate,
     parse_seconds,
     refuse_visible,
     resolve_interpreter,
@@ -48,6 +49,14 @@ def _some_of(kind: str, choices: Callable[[], Iterable[str]]) -> Parser:
 def _imported(module: str, name: str) -> Callable[[], Iterable[str]]:
     """Choices from a module that is slow to import, since it builds every layer of every net."""
     return lambda: getattr(importlib.import_module(module), name)
+
+
+def _one_imported(kind: str, choices: Callable[[], Iterable[str]]) -> Parser:
+    return lambda what, text: parse_choice(kind, text, choices())
+
+
+def _parse_layers(what: str, text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, split_list(text))))
 
 
 def _parse_devices(what: str, text: str) -> tuple[str, ...]:
@@ -83,6 +92,8 @@ def _parse_variable(what: str, text: str) -> tuple[str, str]:
 
 _parse_seed = _count(2**63 - 1, least=0)
 _ROUNDS, _ITERATIONS = _count(10**4), _count(10**6)
+_VARIANT = _one_imported("variant", _imported("impls.variants", "VARIANTS"))
+_INIT = _one_imported("init", _imported("impls.inits", "INITS"))
 _VARIANTS = _some_of("variant", _imported("impls.variants", "VARIANTS"))
 _VARIANT_HELP = "variants, comma-separated, or all"
 _IN_DEFAULT_RUN = ", ".join(name for name, framework in PEERS.items() if framework.in_default_run)
@@ -259,6 +270,33 @@ class ProfileRequest(NetOptions):
     iterations: int | None = option("N", "samples per layer and Round; default 6", _ITERATIONS)
     max_time_s: float | None = option("SECONDS", "limit for the whole Run; the first Round always runs", parse_seconds)
     out: Path = option(*_OUT)
+    as_json: bool = _json()
+
+
+@dataclass(frozen=True)
+class TrainRequest(SeedOption, SizeOption, WorkerOptions):
+    """Train a variant on labeled pictures, FOLDER/CLASS/PICTURE; without FOLDER on drawn flowers.
+
+    One picture in five is held out. Exit 1 if a training ended in values that are not finite.
+    """
+
+    pictures: Path | None = argument("[FOLDER]")
+    framework: str | None = option("LIST", f"{', '.join(PEERS)}, or all; default: the first that is installed")
+    variant: str | None = option("NAME", "default: half_width, or that of --weights", _VARIANT)
+    size: int | None = option("PIXELS", "input size; default: 99, or that of --weights", _count(MOST_SIZE))
+    epochs: int | None = option("N", "default 20; with --resume, in all", _count(10**6))
+    lr: float = option("RATE", "learning rate, constant", parse_rate, "0.005")
+    batch: int = option("N", "pictures per step", _count(MOST_BATCH), "32")
+    seed: int = option("N", "for initial weights, order, crops and dropout", _parse_seed, "0")
+    init: str = option("NAME", "initial weights: fan_in, he, paper, torch or timed", _INIT, "fan_in")
+    weights: Path | None = option("FILE", "begin with these: a checkpoint, or as for `run`", parse_path)
+    freeze: tuple[str, ...] = option("LAYERS", "layers that stay as they are, comma-separated", _parse_layers, "")
+    classes: int | None = option("N", "width of the output layer; default: the classes of FOLDER", _count(10**5, 2))
+    out: Path = option("DIR", "parent of the new folder", parse_path, "results")
+    name: str | None = option("NAME", "suffix of the folder's name; default: train-VARIANT", parse_name)
+    resume: Path | None = option(
+        "FOLDER", "go on with an interrupted training, with its own settings", parse_path, environment=False
+    )
     as_json: bool = _json()
 
 

@@ -82,14 +82,15 @@ def _next_number(path: Path) -> int:
     return len(lines)
 
 
-def new_folder(out: Path, name: str) -> Path:
-    """Create <out>/<UTC time>-<name>/ and return it. Raises UsageError if it cannot be written."""
+def new_folder(out: Path, name: str, first: str = "run.jsonl") -> Path:
+    """Create <out>/<UTC time>-<name>/ with a first, empty file and return it. Raises UsageError if it cannot be
+    written."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     for count in itertools.count(1):
         folder = out / (f"{stamp}-{name}" if count == 1 else f"{stamp}-{name}-{count}")
         try:
             folder.mkdir(parents=True)
-            (folder / "run.jsonl").touch()
+            (folder / first).touch()
             return folder
         except FileExistsError as error:
             if not folder.is_dir():

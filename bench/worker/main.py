@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 import impls
 from bench.worker import guest, messages, ownership, port, probe, replies, steps, wire
 from bench.worker.batches import compose
@@ -26,6 +28,7 @@ from bench.worker.messages import Request
 from bench.worker.prover import METHODS, Prover
 from bench.worker.replies import Output
 from bench.worker.timing import measure, no_garbage_collection, spin, sync_lag
+from bench.worker.trainer import Trainer
 from impls.net import DeviceMissing, resident_batches, resident_labels
 from impls.port import Parameter
 from impls.variants import variant_named
@@ -45,6 +48,7 @@ class Worker:
         self.net: Any = None
         self.prover: Any = None
         self.guest: guest.Guest | None = None
+        self.trainer: Trainer | None = None
         self.imported: int | None = None
         self.answers: dict[type[Request[Any]], Callable[[Any], object]] = {
             messages.Configure: self.configure,
@@ -66,6 +70,10 @@ class Worker:
             messages.WriteParameters: self.write_parameters,
             messages.TraceModel: self.trace,
             messages.Differentiate: self.differentiate,
+            messages.StartTraining: self.start_training,
+            messages.Train: self.train,
+            messages.ComputeLogits: self.logits,
+            messages.SaveTrained: self.save_trained,
         }
 
     def answer(self, request: Request[R]) -> R:
@@ -86,7 +94,7 @@ class Worker:
     def build(self, request: messages.BuildNet) -> replies.Identity:
         """Build our net, or the user's own."""
         self.release()
-        self.variant, self.how = variant_named(request.variant, request.size), request.how
+        self.variant, self.how = variant_named(request.variant, request.size, request.classes), request.how
         self.folder, net = Path(request.folder), request.guest
         self.own_input, self.guest = request.own_input, request.guest
         weights = self.weights = {} if self.own_input else map_shared(self.folder / "weights")
@@ -108,7 +116,7 @@ class Worker:
 
     def release(self) -> None:
         """Release the current Net, which is gc-frozen and in reference cycles (a jitted bound method)."""
-        self.net = self.prover = None
+        self.net = self.prover = self.trainer = None
         gc.unfreeze()
         gc.collect()
 
@@ -300,6 +308,21 @@ class Worker:
 
     def differentiate(self, request: messages.Differentiate) -> replies.Differentiated:
         return port.differentiate(port.of(self.framework), self.net.net, request)
+
+    def start_training(self, request: messages.StartTraining) -> None:
+        self.trainer = Trainer(self.net, self.variant, self.how.batch, request)
+
+    def train(self, request: messages.Train) -> list[float | None]:
+        assert self.trainer
+        return self.trainer.train(request.rows, request.epoch)
+
+    def logits(self, request: messages.ComputeLogits) -> None:
+        assert self.trainer
+        np.save(request.file, self.trainer.logits(request.rows))
+
+    def save_trained(self, request: messages.SaveTrained) -> None:
+        assert self.trainer
+        self.trainer.save(Path(request.weights), Path(request.velocity))
 
 
 def _largest(peaks: Iterable[int | None]) -> int | None:

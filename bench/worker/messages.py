@@ -28,7 +28,7 @@ from bench.worker.replies import (
     Verified,
 )
 from bench.worker.wire import Malformed
-from impls.net import Build, Settings
+from impls.net import Build, Settings, Sgd
 from impls.port import Parameter
 
 R = TypeVar("R")
@@ -63,7 +63,7 @@ class BuildNet(Request[Identity], do="build"):
 
     ``wanted`` are more methods that are called of it if it has them, see ListLacking.
     ``own_input``: it takes none of the variant's images but makes its own, random ones of ``input_shape`` if that is
-    given; the folder is then empty.
+    given; the folder is then empty. ``classes``: of the output layer, None for the variant's own.
     """
 
     variant: str
@@ -75,6 +75,7 @@ class BuildNet(Request[Identity], do="build"):
     wanted: list[str] = field(default_factory=list)
     own_input: bool = False
     input_shape: list[int] = field(default_factory=list)
+    classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,46 @@ class Differentiate(Request[Differentiated], do="differentiate"):
     """Save gradients, and changes of state, of a user's model in training mode in ``folder``, numbered as named."""
 
     folder: str
+
+
+@dataclass(frozen=True)
+class StartTraining(Request[None], do="start_training"):
+    """Begin to train the Net on the pictures stored in a folder (bench/worker/pixels.py), from its weights.
+
+    ``velocity`` is the folder of an earlier one, of ``weights.write_shared``. ``seed`` is that of the random crops.
+    """
+
+    pictures: str
+    sgd: Sgd
+    seed: int
+    velocity: str | None = None
+
+
+@dataclass(frozen=True)
+class Train(Request[list[float | None]], do="train"):
+    """A training step per batch of these rows of the stored pictures, which are whole batches; the losses.
+
+    A loss that is not finite is None, and the last.
+    """
+
+    rows: list[int]
+    epoch: int
+
+
+@dataclass(frozen=True)
+class ComputeLogits(Request[None], do="logits"):
+    """Save the logits of these rows of the stored pictures in ``file``, an .npy of shape (rows, classes)."""
+
+    rows: list[int]
+    file: str
+
+
+@dataclass(frozen=True)
+class SaveTrained(Request[None], do="save_trained"):
+    """Save the arrays that the last training step left in two folders, as ``weights.write_shared`` does."""
+
+    weights: str
+    velocity: str
 
 
 def write_request(request: Request[Any]) -> bytes:

@@ -40,7 +40,7 @@ def parse(line: bytes | str, where: str) -> dict[str, Any]:
 
 
 def read(kind: type[T], value: object, where: str) -> T:
-    """Convert decoded JSON to a ``kind``: dataclass, list, dict, StrEnum, plain type or a union of them.
+    """Convert decoded JSON to a ``kind``: dataclass, list, tuple[T, ...], dict, StrEnum, plain type or a union of them.
 
     Raises Malformed with the path below ``where`` of a wrong value, or the missing or unknown fields.
     """
@@ -54,6 +54,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return _record(kind, value, where)
     if origin in (typing.Union, types.UnionType):
         return _union(inner, value, where)
+    if origin is tuple and isinstance(value, list | tuple):  # of any length
+        return tuple(_read(inner[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is list and isinstance(value, list | tuple):
         if inner == (int,) and all(type(item) is int for item in value):  # fast path: tens of thousands of samples
             return list(value)

@@ -69,12 +69,15 @@ class Net:
     def label(self, labels: Sequence[np.ndarray]) -> None:
         self.labels = list(labels)
 
-    def restart(self, sgd: Sgd) -> None:
+    def restart(self, sgd: Sgd, velocity: Any = None) -> None:
         self.sgd = sgd
         for layer, arrays in self.built.items():
             for name, array in arrays.items():
                 self.weights[layer][name][...] = array
-        self.velocity = {(layer, name): np.zeros_like(self.weights[layer][name]) for layer, name in self.names}
+        self.velocity = {
+            (layer, name): np.array(velocity[layer][name]) if velocity else np.zeros_like(self.weights[layer][name])
+            for layer, name in self.names
+        }
 
     def forward_backward(self) -> Any:
         *inputs, output = self.run(self.next_batch(), training=True)

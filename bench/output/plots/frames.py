@@ -314,13 +314,13 @@ def _drawable(column: pd.Series) -> pd.Series:
     texts: dict[str, str] = {}
     taken: set[str] = set()
     for value in column.dropna().unique():
-        text = _literal(value, LONGEST.get(str(column.name), LONG))
+        text = literal(value, LONGEST.get(str(column.name), LONG))
         texts[value] = text if text not in taken else f"{text} ({len(taken)})"
         taken.add(texts[value])
     return column.map(texts) if any(value != text for value, text in texts.items()) else column
 
 
-def _literal(value: str, longest: int) -> str:
+def literal(value: str, longest: int) -> str:
     """One line without control characters, cut in the middle; ``$`` is escaped, or matplotlib parses a formula."""
     text = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(value.split()))
     if len(text) > longest:
@@ -329,7 +329,7 @@ def _literal(value: str, longest: int) -> str:
 
 
 def _quoted(cell: Any) -> str:
-    return f"'{_literal(cell, 20)}'".replace(r"\$", "$") if isinstance(cell, str) else "nothing"
+    return f"'{literal(cell, 20)}'".replace(r"\$", "$") if isinstance(cell, str) else "nothing"
 
 
 def _all(paths: Sequence[Path]) -> str:

@@ -1,0 +1,191 @@
+"""What a `train` is to do: settings, Cases and initial weights, of a request or of the folder that it resumes."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec import structs
+
+import bench
+from bench import UsageError
+from bench.cases.case import Case, check_size
+from bench.commands.options import refuse_others
+from bench.commands.plan import choose_frameworks, plain_cases, worker_settings
+from bench.commands.requests import TrainRequest
+from bench.controller.settings import WorkerSettings
+from bench.output.labels import counted
+from bench.pictures.folder import Folder
+from bench.record import training
+from bench.record.events import WeightsFile
+from bench.record.training import Settings, Trained
+from impls import weights
+from impls.inits import INITS
+from impls.net import Sgd
+from impls.text import quoted
+from impls.variants import VARIANTS, Variant, variant_named
+from impls.weights import Weights, WeightsError
+
+VARIANT, SIZE, EPOCHS = "half_width", 99, 20
+MOST_NAMED = 10  # classes in a line
+#: Options that can be given with --resume: what a training does not store, and what changes no step.
+WITH_RESUME = {
+    "resume",
+    "pictures",
+    "epochs",
+    "mode",
+    "python",
+    "env",
+    "device",
+    "threads",
+    "worker_limit_s",
+    "as_json",
+}
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """``initial`` is what every framework begins with, None of a resumed one; ``note`` says how it differs from its
+    file."""
+
+    settings: Settings
+    cases: Sequence[Case]
+    workers: WorkerSettings
+    initial: Weights | None = None
+    earlier: Trained | None = None
+    note: str = ""
+
+    @property
+    def net(self) -> Variant:
+        return variant_named(self.settings.variant, self.settings.size, len(self.settings.classes))
+
+    @property
+    def sgd(self) -> Sgd:
+        return Sgd(self.settings.lr, self.settings.momentum, self.settings.decay)
+
+
+def plan(request: TrainRequest, source: Folder) -> TrainPlan:
+    """Raises UsageError."""
+    frameworks = choose_frameworks(request)
+    if request.framework is None:
+        frameworks = frameworks[:1]
+    facts = _metadata(request.weights)
+    variant, size = _net_of(request, facts)
+    classes = _classes(source, request.classes)
+    net = variant_named(variant, size, len(classes))
+    _refuse_frozen(request.freeze, net)
+    initial, file, note = _initial(request, net, classes, facts)
+    sgd = Sgd(request.lr)
+    settings = Settings(
+        schema=training.SCHEMA,
+        alexnet_bench=bench.__version__,
+        variant=variant,
+        size=size,
+        classes=classes,
+        frameworks=frameworks,
+        epochs=request.epochs or EPOCHS,
+        lr=sgd.lr,
+        momentum=sgd.momentum,
+        decay=sgd.decay,
+        batch=request.batch,
+        seed=request.seed,
+        init=request.init,
+        freeze=list(request.freeze),
+        weights=file,
+        pictures=request.pictures.resolve().name if request.pictures else None,
+    )
+    return TrainPlan(settings, _cases(request, settings), worker_settings(request), initial, note=note)
+
+
+def plan_resumed(request: TrainRequest, source: Folder) -> TrainPlan:
+    """The plan of a folder of `train`; raises UsageError unless the pictures have its classes."""
+    assert request.resume
+    refuse_others(WITH_RESUME, "--resume: a training goes on with its own settings")
+    earlier = training.read(request.resume)
+    settings = earlier.settings
+    found = list(source.classes)
+    if found != settings.classes[: len(found)] or len(settings.classes) < len(found):
+        wanted = ", ".join(settings.classes)
+        raise UsageError(f"--resume: it was trained on the classes {wanted}; found {', '.join(found)}: name its FOLDER")
+    settings = structs.replace(settings, epochs=request.epochs or settings.epochs)
+    kept = []
+    for framework in settings.frameworks:
+        last = training.last_epoch(request.resume, framework)
+        kept += [epoch for epoch in earlier.of(framework) if epoch.epoch <= last]
+    if all(training.last_epoch(request.resume, each) >= settings.epochs for each in settings.frameworks):
+        done = counted(settings.epochs, "epoch")
+        raise UsageError(f"--resume: all {done} are done; pass a larger --epochs to go on")
+    earlier = dataclasses.replace(earlier, settings=settings, epochs=tuple(kept))
+    return TrainPlan(settings, _cases(request, settings), worker_settings(request), earlier=earlier)
+
+
+def _metadata(path: Path | None) -> Mapping[str, str]:
+    try:
+        return weights.metadata(path) if path else {}
+    except OSError as error:
+        raise UsageError(f"--weights: {path}: cannot read: {error.strerror or error}") from error
+
+
+def _net_of(request: TrainRequest, facts: Mapping[str, str]) -> tuple[str, int]:
+    """Variant and input size: as asked, as the file of weights says, or the defaults."""
+    variant = request.variant or facts.get("variant", VARIANT)
+    if variant not in VARIANTS:
+        raise UsageError(f"--weights: its variant is {quoted(variant)}, which is none of {', '.join(VARIANTS)}")
+    if variant != facts.get("variant", variant):
+        raise UsageError(f"--weights: expected those of {variant}, found {facts['variant']}; pass the same --variant")
+    known = int(facts["size"]) if facts.get("size", "").isdecimal() else None
+    usual = SIZE if request.weights is None else VARIANTS[variant].input_size
+    size = request.size or known or usual
+    if known and known != size:
+        raise UsageError(f"--weights: expected those for {size} px, found {known} px; pass --size {known}")
+    check_size([variant], size)
+    return variant, size
+
+
+def _classes(source: Folder, count: int | None) -> list[str]:
+    """Names in the order of the labels: those of the folder, and more without a name if ``count`` asks for them."""
+    names = list(source.classes)
+    if count is not None and count < len(names):
+        raise UsageError(f"--classes: expected at least the {len(names)} of the folder, found {count}; leave it out")
+    return names + [f"unnamed {number}" for number in range(len(names) + 1, (count or 0) + 1)]
+
+
+def _refuse_frozen(freeze: Sequence[str], net: Variant) -> None:
+    known = list(weights.shapes(net))
+    for name in freeze:
+        if name not in known:
+            raise UsageError(f"--freeze: {net.name} has no layer {quoted(name)} to train: choose of {', '.join(known)}")
+    if set(known) <= set(freeze):
+        raise UsageError(f"--freeze: expected fewer than all layers of {net.name}; nothing is left to train")
+
+
+def _initial(
+    request: TrainRequest, net: Variant, classes: Sequence[str], facts: Mapping[str, str]
+) -> tuple[Weights, WeightsFile | None, str]:
+    """Initial weights, the file that they are from, and a line on what of it was replaced."""
+    drawn = INITS[request.init](net, request.seed)
+    if request.weights is None:
+        return drawn, None, ""
+    path, last, python = request.weights, net.output_layer.name, dict(request.python).get("torch")
+    try:
+        units = weights.output_units(path, net, python) or net.output_layer.units
+        given, sha256 = weights.load_all(path, [net.with_classes(units)], python)
+        named = json.loads(facts.get("classes", "null"))
+    except (WeightsError, OSError) as error:
+        raise UsageError(f"--weights: {error}") from error
+    except ValueError:
+        named = None
+    before = ", ".join(named) if isinstance(named, list) and len(named) <= MOST_NAMED else counted(units, "class")
+    file, note = WeightsFile(path.name, sha256), f"{path.name}: every layer is taken from it"
+    if units != net.output_layer.units or (named is not None and named != list(classes)):
+        given = given | {last: drawn[last]}
+        note = f"{path.name}: {last} was of other classes ({before}) and is drawn; every other layer is taken from it"
+    return given, file, note
+
+
+def _cases(request: TrainRequest, settings: Settings) -> list[Case]:
+    cases = plain_cases(request, settings.frameworks, [settings.variant], batch=settings.batch)
+    if len(cases) > len(settings.frameworks):
+        raise UsageError(f"--mode: expected one per framework, found {request.mode}")
+    return [dataclasses.replace(case, size=settings.size, seed=settings.seed) for case in cases]

@@ -1,0 +1,61 @@
+"""Trainer: training steps of a Net on stored pictures, and its logits of them. Nothing is timed here."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.worker.messages import StartTraining
+from bench.worker.pixels import augmented, central, map_stored, normalized
+from impls.net import Net, loss_of
+from impls.variants import Variant
+from impls.weights import map_shared, write_shared
+
+
+class Trainer:
+    """Trains a Net, built with its initial weights, by the passes that are timed: ``train_step`` and ``forward``."""
+
+    def __init__(self, net: Net, variant: Variant, batch: int, request: StartTraining):
+        self.net, self.variant, self.batch, self.seed = net, variant, batch, request.seed
+        self.stored = map_stored(Path(request.pictures))
+        self.handles: Any = None
+        net.restart(request.sgd, map_shared(Path(request.velocity)) if request.velocity else None)
+
+    def train(self, rows: Sequence[int], epoch: int) -> list[float | None]:
+        """A step per batch of these rows of the stored pictures; their losses, None and the last if not finite."""
+        losses: list[float | None] = []
+        for batch in self._batches(rows):
+            crops = [
+                augmented(self.stored.pictures[row], self.variant.input_size, self.seed, epoch, row) for row in batch
+            ]
+            self.net.load([normalized(np.stack(crops))])
+            self.net.label([self.stored.labels[batch].astype(np.int32)])
+            self.handles = self.net.train_step()
+            self.net.wait(self.handles)
+            loss = loss_of(self.handles)
+            losses.append(loss if np.isfinite(loss) else None)
+            if losses[-1] is None:
+                break
+        return losses
+
+    def logits(self, rows: list[int]) -> np.ndarray:
+        """Logits of the central crops of these rows, (len(rows), classes), float32; the last batch is filled up."""
+        found = []
+        for batch in self._batches(rows + rows[-1:] * (-len(rows) % self.batch)):
+            crops = [central(self.stored.pictures[row], self.variant.input_size) for row in batch]
+            self.net.load([normalized(np.stack(crops))])
+            handles = self.net.forward()
+            self.net.wait(handles)
+            found.append(self.net.logits(handles))
+        return np.concatenate(found)[: len(rows)]
+
+    def save(self, weights: Path, velocity: Path) -> None:
+        """Write what the last step left: parameters and moving statistics, and the velocity."""
+        trained, state = self.net.trained(self.handles), self.net.state()
+        layers = dict.fromkeys([*trained.parameters, *state])
+        write_shared({layer: trained.parameters.get(layer, {}) | state.get(layer, {}) for layer in layers}, weights)
+        write_shared(trained.velocity, velocity)
+
+    def _batches(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
+        return (rows[first : first + self.batch] for first in range(0, len(rows), self.batch))
