@@ -140,7 +140,10 @@ class Net(Protocol):
         """
 
     def trained(self, handles: Any) -> Trained:
-        """Loss, parameters and velocity of the last ``train_step``, from its handles."""
+        """Loss, parameters and velocity of the last ``train_step``, from its handles.
+
+        Shapes as of ``gradient_views``.
+        """
 
     def state(self) -> Gradients:
         """Current moving statistics, by layer and name."""

@@ -177,8 +177,9 @@ class Net:
             buffer.zero_()
             if velocity:
                 layer, name = path.split(".")
-                built, array = getattr(self.training, layer), torch.from_numpy(velocity[layer][name] / -sgd.lr)
-                buffer.copy_(view_to_torch(built.layer, name, array, built.flat))
+                built, array = getattr(self.training, layer), velocity[layer][name] / -sgd.lr
+                value = torch.from_numpy(array.reshape(self.weights[layer][name].shape))
+                buffer.copy_(view_to_torch(built.layer, name, value, built.flat))
 
     def velocity(self) -> list[torch.Tensor]:
         """The momentum buffers, which leave the learning rate out."""

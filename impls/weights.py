@@ -125,7 +125,7 @@ def save(
         for name, array in arrays.items()
     }
     with open_whole(path) as file:
-        file.write(to_bytes(flat, dict(metadata or {})))
+        file.write(to_bytes(flat, dict(metadata) if metadata else None))
 
 
 def load_velocity(path: Path) -> Weights:

@@ -36,7 +36,7 @@ def main(request: TrainRequest) -> int:
         preflight(planned.cases, planned.workers)
         with TrainingProgress(planned.settings.epochs) as progress:
             stored = store(source, planned, scratch / "pictures", progress)
-            target = request.resume or new_folder(request, planned)
+            target = go_on(request.resume, planned) if request.resume else new_folder(request, planned)
             with lock_devices([case.device for case in planned.cases], console.tell):
                 session = Session(planned, target, scratch / "pictures", stored, progress)
                 interrupted = session.run()
@@ -77,6 +77,15 @@ def new_folder(request: TrainRequest, planned: TrainPlan) -> Path:
             training.write_checkpoint(
                 target / framework / LAST, settings, framework, Checkpoint(planned.initial, {}, 0)
             )
+    return target
+
+
+def go_on(target: Path, planned: TrainPlan) -> Path:
+    """The folder that is resumed, with the settings that hold from now on and without epochs that no checkpoint has."""
+    assert planned.earlier
+    with writing(target):
+        training.write_settings(target, planned.settings)
+        training.write_history(target, planned.earlier.epochs)
     return target
 
 

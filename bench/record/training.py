@@ -1,8 +1,8 @@
 """What `train` writes to its folder: settings, a row per epoch, counts of predictions, checkpoints.
 
-``train.json`` has the settings, ``history.csv`` a row per framework and epoch, ``confusion.csv`` the predictions of each
-framework's best epoch, ``<framework>/best.safetensors`` the weights of that epoch, ``<framework>/last.safetensors`` those
-of the last with the velocity, from which training is resumed. Every file is replaced atomically.
+``train.json`` has the settings, ``history.csv`` a row per framework and epoch, ``confusion.csv`` the predictions of
+each framework's best epoch, ``FRAMEWORK/best.safetensors`` the weights of that epoch, ``FRAMEWORK/last.safetensors``
+those of the last with the velocity, from which training is resumed. Every file is replaced atomically.
 """
 
 import csv

@@ -8,9 +8,9 @@ import numpy as np
 
 from bench.worker.messages import StartTraining
 from bench.worker.pixels import augmented, central, map_stored, normalized
-from impls.net import Net, loss_of
+from impls.net import Gradients, Net, loss_of
 from impls.variants import Variant
-from impls.weights import map_shared, write_shared
+from impls.weights import map_shared, shapes, write_shared
 
 
 class Trainer:
@@ -52,10 +52,21 @@ class Trainer:
 
     def save(self, weights: Path, velocity: Path) -> None:
         """Write what the last step left: parameters and moving statistics, and the velocity."""
-        trained, state = self.net.trained(self.handles), self.net.state()
-        layers = dict.fromkeys([*trained.parameters, *state])
-        write_shared({layer: trained.parameters.get(layer, {}) | state.get(layer, {}) for layer in layers}, weights)
-        write_shared(trained.velocity, velocity)
+        trained = self.net.trained(self.handles)
+        for arrays, folder in (
+            (trained.parameters, weights),
+            (self.net.state(), weights),
+            (trained.velocity, velocity),
+        ):
+            write_shared(self._canonical(arrays), folder)
+
+    def _canonical(self, arrays: Gradients) -> Gradients:
+        """In their own shapes: a kernel after a flatten may be (h, w, c, out)."""
+        own = shapes(self.variant)
+        return {
+            layer: {name: array.reshape(own[layer][name]) for name, array in named.items()}
+            for layer, named in arrays.items()
+        }
 
     def _batches(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
         return (rows[first : first + self.batch] for first in range(0, len(rows), self.batch))

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import psutil
 import pytest
 from command import NULL
 from driver import ROUNDS, SAMPLES
+from mounts import fill, mounted
 from paths import ROOT
 
 from bench import UsageError
@@ -176,34 +176,6 @@ def test_a_worker_in_the_middle_of_a_pass_ends_with_its_controller(tmp_path, par
     driven.kill()
     assert_nothing_is_left_behind(tmp_path)
     assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, mount: str):
-    """A file system that this test alone sees, by its path from out here; skips where nobody may mount one."""
-    folder.mkdir(exist_ok=True)
-    if not shutil.which("unshare"):
-        pytest.skip("this machine lets nobody mount a file system of one's own: it has no unshare")
-    holder = subprocess.Popen(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", f"{mount}; echo mounted; exec cat"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        if holder.stdout.readline() != b"mounted\n":
-            pytest.skip("this machine lets nobody mount a file system of one's own")
-        yield Path(f"/proc/{holder.pid}/root{folder}")
-    finally:
-        holder.communicate()
-
-
-def fill(folder: Path, but: int) -> Path:
-    """Leave so many KiB there."""
-    filler = folder / "filler"
-    there = os.statvfs(folder)
-    filler.write_bytes(bytes(there.f_bavail * there.f_bsize - but * 1024))
-    return filler
 
 
 def assert_one_line(run, expected: str) -> None:

@@ -8,7 +8,16 @@ import pytest
 from arrays import assert_same_bits, flat
 from small_weights import SMALL, assert_bit_for_bit, refusal, small
 
-from impls.weights import WeightsError, load, map_shared, save, write_shared
+from impls.weights import (
+    WeightsError,
+    load,
+    load_velocity,
+    map_shared,
+    metadata,
+    output_units,
+    save,
+    write_shared,
+)
 
 
 def tensors(entries, data=b"") -> bytes:
@@ -32,6 +41,19 @@ class TestSafetensors:
 
         save_file(flat(small(), "."), tmp_path / "net.safetensors")
         assert_bit_for_bit(load(tmp_path / "net.safetensors", SMALL), small())
+
+    def test_a_checkpoint_keeps_velocity_and_metadata_apart_from_the_weights(self, tmp_path):
+        path, half = tmp_path / "net.safetensors", {"fc": {"kernel": small()["fc"]["kernel"] / 2}}
+        save(small(), path, half, {"epoch": "3", "classes": '["a"]'})
+        assert_bit_for_bit(load(path, SMALL), small())
+        assert_same_bits(flat(load_velocity(path), "."), flat(half, "."))
+        assert metadata(path) == {"epoch": "3", "classes": '["a"]'}
+        assert output_units(path, SMALL) == SMALL.classes
+
+    @pytest.mark.parametrize("data", [b"", b"\xff" * 40, tensors("[1]"), tensors({"__metadata__": [1]})])
+    def test_a_damaged_file_says_nothing_of_itself(self, tmp_path, data):
+        (tmp_path / "net.safetensors").write_bytes(data)
+        assert metadata(tmp_path / "net.safetensors") == {}
 
     def test_safetensors_own_reader_finds_the_dotted_keys_and_the_bits_that_were_saved(self, tmp_path):
         from safetensors.numpy import load_file

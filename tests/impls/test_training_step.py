@@ -119,6 +119,44 @@ def test_restart_sets_parameters_statistics_and_velocity_back(built, framework, 
             np.testing.assert_allclose(array, then[key], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("preset", ["equal", "default"])
+@pytest.mark.parametrize("framework", PEERS)
+def test_restart_goes_on_from_a_velocity(built, framework, preset):
+    net = built(framework, NET, preset=preset).net
+    net.restart(Sgd(0.01))
+    velocity = net.trained(run(net)).velocity
+    velocity = {layer: {name: np.array(array) for name, array in its.items()} for layer, its in velocity.items()}
+    run(net)  # the next batch is that of the first step
+    net.restart(Sgd(0.01), velocity)
+    again = flat(net.trained(run(net)).velocity)
+    for key, array in flat(velocity).items():  # the same gradients, and what was left of the velocity
+        np.testing.assert_allclose(again[key], 1.9 * array, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("framework", PEERS)
+def test_frozen_layers_stay_and_the_others_step_as_before(built, framework):
+    free = built(framework, WITH_BN).net
+    free.restart(Sgd(0.1))
+    moved = flat(free.trained(run(free)).parameters)
+    net = built(framework, WITH_BN, frozen=("conv1", "bn1")).net
+    net.restart(Sgd(0.1))
+    before = flat(net.state())
+    trained = net.trained(run(net))
+    assert {layer for layer, _ in flat(trained.velocity)} == {"fc2", "fc3"}
+    assert all(np.array_equal(value, before[key]) for key, value in flat(net.state()).items())
+    assert before.keys() == {("bn1", "moving_mean"), ("bn1", "moving_variance")}
+    assert not np.array_equal(flat(trained.parameters)["fc3", "bias"], free.weights["fc3"]["bias"])
+    net.forward_backward()
+    only_last = built(framework, NET, frozen=("conv1",)).net
+    only_last.restart(Sgd(0.1))
+    other = built(framework, NET).net
+    other.restart(Sgd(0.1))
+    stepped, wanted = (flat(each.trained(run(each)).parameters) for each in (only_last, other))
+    assert stepped.keys() == {key for key in wanted if key[0] != "conv1"} < moved.keys() | wanted.keys()
+    for key, array in stepped.items():
+        np.testing.assert_allclose(array, wanted[key], rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("framework", PEERS)
 def test_other_rates_trace_nothing_and_are_those_of_the_step(built, framework):
     net = built(framework, NET).net

@@ -1,5 +1,6 @@
 """Curves of a training: loss and held-out accuracy per epoch, all frameworks on one axis."""
 
+import textwrap
 from pathlib import Path
 
 from matplotlib.lines import Line2D
@@ -44,5 +45,5 @@ def draw(trained: Trained, target: Path) -> None:
         named = f"{settings.variant} at {settings.size} px, batch {settings.batch}, rate {settings.lr:g}"
         figure.suptitle(f"{named}, {len(settings.classes)} classes, {trained.epochs[0].held_out} pictures held out")
         if len(trained.settings.frameworks) > 1:
-            figure.supxlabel(APART, fontsize=8, color=style.FAINT, wrap=True)
+            accuracies.set_title(textwrap.fill(APART, 80), fontsize=8, color=style.FAINT)
         style.legend(figure, handles, [str(handle.get_label()) for handle in handles])

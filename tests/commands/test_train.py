@@ -1,0 +1,234 @@
+"""`train` as a user meets it: what it writes, how it goes on, and what it refuses."""
+
+import csv
+import json
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mounts import mounted
+
+from bench import UsageError
+from bench.cases.parse import parse_rate
+from bench.commands.requests import TrainRequest
+from bench.commands.train_plan import plan
+from bench.pictures import flowers, folder
+from bench.record import training
+from impls.inits import INITS
+from impls.variants import variant_named
+from impls.weights import load, metadata, save
+
+CLASSES = ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
+#: A net without dropout, so that a training can be repeated; at its smallest size.
+REPEATABLE = ("--variant", "tutorial", "--size", "67", "--framework", "torch", "--batch", "8", "--lr", "0.001")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "flowers"
+    flowers.draw(path, per_class=6)
+    return path
+
+
+def train(command, pictures: Path, *words: str):
+    return command("train", str(pictures), *words, "--out", str(command.results))
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "history.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def wait_for(path: Path, pattern: str, process) -> Path:
+    """The first file of that pattern, while the process runs."""
+    while process.poll() is None:
+        if found := [each for each in path.glob(pattern) if each.stat().st_size]:
+            return found[0]
+        time.sleep(0.01)
+    raise AssertionError(process.communicate()[1])
+
+
+def test_writes_history_curves_confusion_and_checkpoints(command, pictures):
+    ran = train(command, pictures, "--size", "67", "--framework", "torch", "--batch", "8", "--epochs", "2")
+    assert ran.code == 0, ran.err
+    assert "24 pictures to train on, 6 held out, 5 classes: daisy, dandelion" in ran.err
+    assert "best held-out accuracy [95 %]" in ran.out
+    assert {path.name for path in ran.folder.iterdir()} == {
+        *("train.json", "history.csv", "curves.png", "confusion.csv", "confusion.png", "torch"),
+    }
+    rows = history(ran.folder)
+    assert [(row["framework"], row["epoch"], row["held_out"]) for row in rows] == [
+        ("torch", "1", "6"),
+        ("torch", "2", "6"),
+    ]
+    net = variant_named("half_width", 67, 5)
+    best, last = ran.folder / "torch/best.safetensors", ran.folder / "torch/last.safetensors"
+    assert not np.array_equal(load(last, net)["fc9"]["kernel"], INITS["fan_in"](net, 0)["fc9"]["kernel"])
+    facts = metadata(best)
+    assert (facts["variant"], facts["size"], facts["init"]) == ("half_width", "67", "fan_in")
+    assert json.loads(facts["classes"]) == CLASSES
+    assert json.loads(facts["preprocessing"])["center"] == 67
+    counts = training.read(ran.folder).confusion["torch"]
+    accuracy = max(float(row["held_out_accuracy"]) for row in rows)
+    assert counts.trace() / counts.sum() == pytest.approx(accuracy)
+    assert metadata(last)["epoch"] == "2"
+
+
+def test_a_killed_training_goes_on_as_if_it_had_not_been(command, pictures, tmp_path):
+    whole = train(command, pictures, *REPEATABLE, "--epochs", "3", "--name", "whole")
+    assert whole.code == 0, whole.err
+    kept = tmp_path / "kept"
+    shutil.move(whole.folder, kept)
+    words = ("train", str(pictures), *REPEATABLE, "--epochs", "3", "--out", str(command.results))
+    process = command.start(*words)
+    wait_for(command.results, "*/torch/best.safetensors", process)  # of epoch 1, before its last.safetensors
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (folder,) = command.results.iterdir()
+    again = command("train", str(pictures), "--resume", str(folder))
+    assert again.code == 0, again.err
+    whole_rows, rows = history(kept), history(folder)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    for row, wanted in zip(rows, whole_rows, strict=True):
+        assert float(row["loss"]) == pytest.approx(float(wanted["loss"]), rel=1e-3)
+    assert not list(folder.rglob("*.part"))
+    ended = command("train", str(pictures), "--resume", str(folder))
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].endswith("--resume: all 3 epochs are done; pass a larger --epochs to go on")
+
+
+def test_ctrl_c_keeps_the_epochs_and_says_how_to_go_on(command, pictures):
+    words = ("train", str(pictures), *REPEATABLE, "--epochs", "500", "--out", str(command.results))
+    process = command.start(*words)
+    wait_for(command.results, "*/history.csv", process)
+    process.send_signal(signal.SIGINT)
+    ran = command.finish(process)
+    assert ran.code == 130, ran.err
+    assert ran.err.splitlines()[-1].endswith(f"continue with `alexnet-bench train --resume {ran.folder}`")
+    assert (ran.folder / "curves.png").exists()
+    assert 0 <= len(history(ran.folder)) - training.last_epoch(ran.folder, "torch") <= 1
+
+
+def test_a_loss_that_is_not_finite_names_rate_and_init_and_keeps_the_last_finite_checkpoint(command, pictures):
+    ran = train(command, pictures, *REPEATABLE, "--lr", "1e6", "--init", "he", "--epochs", "2")
+    assert ran.code == 1
+    (line,) = [line for line in ran.err.splitlines() if "not finite" in line]
+    assert "at --lr 1e+06 and --init he: pass a smaller --lr" in line
+    assert line.endswith(f"{ran.folder}/torch/last.safetensors is that of epoch {len(history_or_none(ran.folder))}")
+    kept = load(ran.folder / "torch/last.safetensors", variant_named("tutorial", 67, 5))
+    assert all(np.isfinite(array).all() for its in kept.values() for array in its.values())
+
+
+def history_or_none(folder: Path) -> list[dict[str, str]]:
+    return history(folder) if (folder / "history.csv").exists() else []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts")
+def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(command, pictures, tmp_path):
+    small = ("--size", "67", "--framework", "torch", "--batch", "8", "--epochs", "3")
+    with mounted(tmp_path / "small", f"mount -t tmpfs -o size=70m tmpfs {tmp_path / 'small'}") as disk:
+        command.results = disk / "results"
+        ran = train(command, pictures, *small)
+        assert ran.code == 2
+        assert ran.err.splitlines()[-1].startswith(
+            f"alexnet-bench: cannot write to {ran.folder}: No space left on device"
+        )
+        assert "Traceback" not in ran.err
+        assert training.last_epoch(ran.folder, "torch") == 0
+        assert load(ran.folder / "torch/last.safetensors", variant_named("half_width", 67, 5))
+
+
+REFUSED = {
+    "--freeze conv9": "--freeze: half_width has no layer 'conv9' to train: choose of conv1, conv2",
+    "--freeze conv1,conv2,conv3,conv4,conv5,fc6,fc7,fc8,fc9": "--freeze: expected fewer than all layers",
+    "--classes 3": "--classes: expected at least the 5 of the folder, found 3",
+    "--batch 25": "expected at least one batch of pictures to train on, found 24 of a batch of 25; pass a smaller",
+    "--lr 0": "--lr: expected a number above 0, found '0'",
+    "--lr nan": "--lr: expected a number above 0, found 'nan'",
+    "--init best": "unknown init 'best'",
+    "--size 30": "half_width",
+    "--weights nothing.safetensors": "--weights: nothing.safetensors: cannot read: No such file or directory",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_a_mistake_is_one_line(inline, pictures, words):
+    usual = ["--framework", "torch", *([] if "--size" in words else ["--size", "67"])]
+    ran = train(inline, pictures, *usual, *words.split())
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].startswith("alexnet-bench: ")
+    assert REFUSED[words] in ran.err.splitlines()[-1]
+    assert not inline.results.exists()
+
+
+@pytest.mark.parametrize("text", ["inf", "-1", "0", "x"])
+def test_a_rate_is_a_number_above_0(text):
+    with pytest.raises(UsageError, match="--lr: expected a number above 0"):
+        parse_rate("--lr", text)
+
+
+class TestWeights:
+    """What a training begins with."""
+
+    @pytest.fixture
+    def before(self, tmp_path):
+        """A checkpoint at 67 px of three classes, by its metadata."""
+        net = variant_named("half_width", 67, 3)
+        facts = {"variant": "half_width", "size": "67", "classes": json.dumps(["a", "b", "c"])}
+        save(INITS["he"](net, 9), tmp_path / "before.safetensors", metadata=facts)
+        return tmp_path / "before.safetensors"
+
+    def test_another_number_of_classes_replaces_the_output_layer_alone_and_is_said(self, before, pictures):
+        planned = plan(TrainRequest(framework="torch", weights=before), folder.read(pictures))
+        assert (planned.settings.variant, planned.settings.size) == ("half_width", 67)
+        given, drawn = load(before, variant_named("half_width", 67, 3)), INITS["fan_in"](planned.net, 0)
+        for layer, arrays in planned.initial.items():
+            wanted = drawn if layer == "fc9" else given
+            assert all(np.array_equal(array, wanted[layer][name]) for name, array in arrays.items())
+        assert planned.note == (
+            "before.safetensors: fc9 was of other classes (a, b, c) and is drawn; every other layer is taken from it"
+        )
+
+    def test_the_same_number_of_other_classes_too(self, before, pictures, tmp_path):
+        for name in ("daisy", "roses", "tulips"):
+            shutil.copytree(pictures / name, tmp_path / "three" / name)
+        planned = plan(TrainRequest(framework="torch", weights=before), folder.read(tmp_path / "three"))
+        assert "fc9 was of other classes" in planned.note
+
+    def test_the_same_classes_go_on_with_all_layers(self, pictures, tmp_path):
+        net = variant_named("half_width", 67, 5)
+        facts = {"variant": "half_width", "size": "67", "classes": json.dumps(CLASSES)}
+        save(INITS["he"](net, 9), tmp_path / "same.safetensors", metadata=facts)
+        planned = plan(TrainRequest(framework="torch", weights=tmp_path / "same.safetensors"), folder.read(pictures))
+        assert np.array_equal(planned.initial["fc9"]["kernel"], INITS["he"](net, 9)["fc9"]["kernel"])
+        assert planned.note == "same.safetensors: every layer is taken from it"
+
+    @pytest.mark.parametrize(
+        ("changes", "expected"),
+        [
+            ({"variant": "owt"}, "expected those of owt, found half_width; pass the same --variant"),
+            ({"size": 99}, "expected those for 99 px, found 67 px; pass --size 67"),
+        ],
+    )
+    def test_a_checkpoint_of_another_net_is_refused(self, before, pictures, changes, expected):
+        with pytest.raises(UsageError, match=expected):
+            plan(TrainRequest(framework="torch", weights=before, **changes), folder.read(pictures))
+
+
+def test_a_resumed_training_needs_its_classes_and_keeps_its_settings(inline, pictures, tmp_path):
+    ran = train(inline, pictures, *REPEATABLE, "--epochs", "1")
+    assert ran.code == 0, ran.err
+    shutil.copytree(pictures / "roses", tmp_path / "two" / "roses")
+    shutil.copytree(pictures / "tulips", tmp_path / "two" / "tulips")
+    other = inline("train", str(tmp_path / "two"), "--resume", str(ran.folder), "--epochs", "2")
+    assert other.code == 2
+    assert "it was trained on the classes daisy, dandelion" in other.err
+    changed = inline("train", str(pictures), "--resume", str(ran.folder), "--epochs", "2", "--lr", "1")
+    assert changed.code == 2
+    assert changed.err.endswith("--resume: a training goes on with its own settings; leave out --lr\n")
+    none = inline("train", str(pictures), "--resume", str(tmp_path))
+    assert none.err.endswith(f"{tmp_path}: expected a folder of `train`, found no train.json\n")

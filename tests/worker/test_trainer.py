@@ -1,0 +1,88 @@
+"""Training on stored pictures: each step is the reference's, and the logits of a short batch are those of its rows."""
+
+import numpy as np
+import pytest
+from arrays import flat
+from nets import configured
+from training import NET, WITH_BN
+
+from bench.pictures import flowers, folder, preparer
+from bench.worker import pixels
+from bench.worker.messages import StartTraining
+from bench.worker.trainer import Trainer
+from impls import reference
+from impls.net import Build, Sgd
+from impls.weights import initial, map_shared, shapes
+
+pytestmark = pytest.mark.process
+SGD, BATCH = Sgd(0.01), 4
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures")
+    flowers.draw(path / "drawn", per_class=6)
+    preparer.store(folder.read(path / "drawn"), NET.input_size, path / "stored")
+    return path / "stored"
+
+
+def trainer(framework, variant, stored, batch=BATCH):
+    how = Build(batch, "cpu", "fp32", *{"torch": ("eager", "nchw"), "tensorflow": ("graph", "nhwc")}[framework])
+    net = configured(framework).build(variant, initial(variant), how)
+    return Trainer(net, variant, batch, StartTraining(str(stored), SGD, seed=3))
+
+
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+def test_steps_are_those_of_the_reference_on_the_crops_of_the_epoch(framework, stored, tmp_path):
+    variant, pictures = NET, pixels.map_stored(stored)
+    rows = np.flatnonzero(~pictures.held_out)[: 2 * BATCH].tolist()
+    found = trainer(framework, variant, stored)
+    losses = found.train(rows, epoch=2)
+    found.save(tmp_path / "weights", tmp_path / "velocity")
+    weights = {layer: {n: a.astype(np.float64) for n, a in its.items()} for layer, its in initial(variant).items()}
+    velocity = {layer: {name: np.zeros_like(a) for name, a in its.items()} for layer, its in weights.items()}
+    wanted = []
+    for batch in (rows[:BATCH], rows[BATCH:]):
+        crops = [pixels.augmented(pictures.pictures[row], variant.input_size, 3, 2, row) for row in batch]
+        trace = reference.forward(
+            variant, weights, pixels.normalized(np.stack(crops)).astype(np.float64), training=True
+        )
+        loss, start = reference.cross_entropy(trace.logits, pictures.labels[batch])
+        gradients = reference.gradients(variant, weights, trace, None, start)
+        wanted.append(loss)
+        for layer, its in weights.items():
+            for name in its:
+                its[name], velocity[layer][name] = reference.update(
+                    its[name], velocity[layer][name], gradients[layer][name], SGD
+                )
+    np.testing.assert_allclose(losses, wanted, rtol=1e-5)
+    saved = map_shared(tmp_path / "weights")
+    assert {layer: {name: a.shape for name, a in its.items()} for layer, its in saved.items()} == shapes(variant)
+    for key, array in flat(velocity, ".").items():
+        close = np.linalg.norm(flat(map_shared(tmp_path / "velocity"), ".")[key] - array) / np.linalg.norm(array)
+        assert close < 1e-3, key  # a flipped ReLU of the second step is allowed
+
+
+def test_logits_of_a_short_last_batch_are_those_of_each_picture_alone(stored):
+    found = trainer("torch", WITH_BN, stored)
+    whole = found.logits([0, 5, 9, 2, 7])
+    assert whole.shape == (5, WITH_BN.classes)
+    alone = trainer("torch", WITH_BN, stored, batch=1)
+    np.testing.assert_allclose(whole, [alone.logits([row])[0] for row in (0, 5, 9, 2, 7)], rtol=1e-4, atol=1e-5)
+
+
+def test_training_ends_at_the_first_loss_that_is_not_finite(stored):
+    found = trainer("torch", NET, stored)
+    found.net.restart(Sgd(1e9))
+    losses = found.train(list(range(4 * BATCH)), epoch=1)
+    assert losses[-1] is None
+    assert len(losses) < 4
+
+
+def test_moving_statistics_are_saved_with_the_parameters(stored, tmp_path):
+    found = trainer("torch", WITH_BN, stored)
+    found.train(list(range(BATCH)), epoch=1)
+    found.save(tmp_path / "weights", tmp_path / "velocity")
+    saved = map_shared(tmp_path / "weights")
+    assert saved["bn1"].keys() == {"gamma", "beta", "moving_mean", "moving_variance"}
+    assert not np.array_equal(saved["bn1"]["moving_mean"], initial(WITH_BN)["bn1"]["moving_mean"])
