@@ -37,6 +37,8 @@ class Framework:
         The module of users' models, which times them as they are; none if empty.
     ports
         The module that reads and writes a user's model to compare it with its port (impls/port.py); none if empty.
+    parts
+        The module that times the modules of a user's model each alone (impls/parts.py); none if empty.
     distributions
         Names under which a package index ships it; the first one that is installed gives the version.
     modes, layouts
@@ -80,6 +82,7 @@ class Framework:
     color: str = ""
     models: str = ""
     ports: str = ""
+    parts: str = ""
 
 
 TORCH = Framework(
@@ -105,6 +108,7 @@ TORCH = Framework(
     color="#D55E00",
     models="impls.torch_model",
     ports="impls.torch_port",
+    parts="impls.torch_parts",
 )
 
 TENSORFLOW = Framework(
@@ -133,6 +137,7 @@ TENSORFLOW = Framework(
     color="#0072B2",
     models="impls.tf_model",
     ports="impls.tf_port",
+    parts="impls.tf_parts",
 )
 
 JAX = Framework(

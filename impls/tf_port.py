@@ -95,9 +95,14 @@ def keras_layers(net: Net) -> list[tuple[str, Any]]:
 def _inside(layer: Any) -> Iterator[Any]:
     """A layer, and those inside it."""
     yield layer
-    for child in _along(layer) if hasattr(layer, "operations") else layer._layers:
-        if isinstance(child, tf.keras.layers.Layer):
-            yield from _inside(child)
+    for child in children(layer):
+        yield from _inside(child)
+
+
+def children(layer: Any) -> list[Any]:
+    """The layers right inside one, those of a model in the order of its branches."""
+    found = _along(layer) if hasattr(layer, "operations") else layer._layers
+    return [child for child in found if isinstance(child, tf.keras.layers.Layer)]
 
 
 def _along(model: Any) -> list[Any]:

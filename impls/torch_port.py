@@ -4,7 +4,7 @@ Mirrors the other ports: parameters, write, trace, differentiate.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,6 @@ def write(net: Net, values: Mapping[str, np.ndarray]) -> None:
 def trace(net: Net) -> Traced:
     recorder = Recorder(copied)
     layers = {id(module): name.removesuffix(own).rstrip(".") for name, module, own, _ in owned(net.model)}
-    hooks = []
 
     def before(module: nn.Module, args: Any, named: Any) -> None:
         if id(module) in layers:
@@ -53,17 +52,25 @@ def trace(net: Net) -> Traced:
         recorder.end(layers.get(id(module)), tensors_in(outputs, torch.Tensor))
 
     places, named = net.batches[0]
-    for module in net.model.modules():
-        hooks += [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)]
-    try:
-        with torch.no_grad():
-            outputs = net.model(*places, **named)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(net.model, before, after), torch.no_grad():
+        outputs = net.model(*places, **named)
     inputs = {name: each.cpu().numpy() for name, each in (*named_in(places, torch.Tensor), *named.items())}
     found = {name: each for name, each in named_in(outputs, torch.Tensor) if each.is_floating_point()}
     return Traced(inputs, {name: each.float().cpu().numpy() for name, each in found.items()}, recorder.calls)
+
+
+@contextlib.contextmanager
+def hooked(model: nn.Module, before: Callable[..., None], after: Callable[..., None] | None = None) -> Iterator[None]:
+    """Have each of its modules call ``before(module, args, named)`` and ``after(module, args, outputs)``."""
+    hooks = []
+    for module in model.modules():
+        hooks.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        hooks += [module.register_forward_hook(after)] if after else []
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def differentiate(net: Net, rounding: float) -> tuple[float, dict[str, np.ndarray]]:

@@ -26,7 +26,8 @@ class Case:
     ``threads`` and ``size`` are None at their defaults: all usable cores, the Variant's size. ``weights``: digest of
     their file, None if initialized from the seed. ``arm``: side of an --ab. ``guest``: label of a user's net, None for
     ours. ``input``: what a user's model takes instead of the Variant's images: random values of a shape, such as
-    ``3x300x300``, or OWN_INPUT. ``foreign``: name of another program's benchmark, whose net is unknown.
+    ``3x300x300``, or OWN_INPUT. ``part``: the module of a user's model that is timed alone. ``foreign``: name of
+    another program's benchmark, whose net is unknown.
     """
 
     variant: str
@@ -47,6 +48,7 @@ class Case:
     preset: str = PRESETS[0]
     guest: str | None = None
     input: str | None = None
+    part: str | None = None
     foreign: str | None = None
 
     @property
@@ -55,7 +57,7 @@ class Case:
         if self.foreign:
             return self.foreign
         parts = [self.variant, self.framework, self.mode, self.device, self.precision, f"b{self.batch}", self.pass_]
-        parts += self.settings
+        parts += [*self.settings, *([self.part] if self.part else [])]
         if self.threads is not None:
             parts.append(f"t{self.threads}")
         if self.size is not None:
@@ -111,7 +113,17 @@ class Case:
         """Grouping key: Workers of Cases with equal keys take turns. It lacks pass, arm, framework, mode, settings."""
         size = self.net.input_size
         axes = (self.variant, self.device, self.precision, self.batch, size, self.dropout, self.seed)
-        return (*axes, self.weights or "", self.input or "")
+        return (*axes, self.weights or "", self.input or "", self.part or "")
+
+    @property
+    def users_net(self) -> str | None:
+        """The user's net, with the part of it that is timed as in ``model:part``; None for ours."""
+        return f"{self.guest}:{self.part}" if self.part else self.guest
+
+    @property
+    def whole(self) -> bool:
+        """Whether it times a whole net, and not a layer of ours or a part of a user's model."""
+        return bool(self.foreign) or ("." not in self.variant and not self.part)
 
     @property
     def net(self) -> Variant:
@@ -144,8 +156,9 @@ def check_cases(cases: list[Case]) -> list[Case]:
         parse_choice("pass", case.pass_, PASSES)
         parse_choice("arm", case.arm or LABELS[0], LABELS)
         parse_device(case.device)
-        for what in ("mode", "layout", "weights", "guest"):
-            if not re.fullmatch(r"[\w.]+" if what == "guest" else r"\w+", word := getattr(case, what) or "_"):
+        for what in ("mode", "layout", "weights", "guest", "part"):
+            dotted = what in ("guest", "part")
+            if not re.fullmatch(r"[\w.]+" if dotted else r"\w+", word := getattr(case, what) or "_"):
                 raise UsageError(f"{what}: expected a word, found {quoted(word)}")
         if case.input not in (None, OWN_INPUT):
             parse_input("input", case.input)

@@ -159,11 +159,8 @@ class NetOptions(SeedOption, SizeOption, WorkerOptions, VariantOption):
 
 
 @dataclass(frozen=True)
-class RunRequest(NetOptions):
-    """Verify that the nets are equal, time them in alternating turns, and write a Run folder.
-
-    Exit 1 if a case failed; with --ab the exit code is that of `compare`.
-    """
+class ModelOptions(NetOptions):
+    """Users' own nets."""
 
     net: tuple[str, ...] = option(
         "FILE.py:NAME", "a model of your own, or package.module:NAME, timed with ours; see examples/", repeated=True
@@ -171,6 +168,15 @@ class RunRequest(NetOptions):
     input: str | None = option(
         "SHAPE", "random inputs of this shape for the models of --net, which are timed alone: 3x300x300", parse_input
     )
+
+
+@dataclass(frozen=True)
+class RunRequest(ModelOptions):
+    """Verify that the nets are equal, time them in alternating turns, and write a Run folder.
+
+    Exit 1 if a case failed; with --ab the exit code is that of `compare`.
+    """
+
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)
     pass_: tuple[str, ...] = option(
@@ -256,13 +262,19 @@ class VerifyRequest(NetOptions):
 
 
 @dataclass(frozen=True)
-class ProfileRequest(NetOptions):
+class ProfileRequest(ModelOptions):
     """Time each layer of a net as a net of its own, next to the whole net and the measured peak.
 
-    RUN shows an existing profile. Exit 1 if a case failed.
+    With --net, each module of that model, and none of our nets. RUN shows an existing profile. Exit 1 if a case failed.
     """
 
     run: Path | None = argument("[RUN]")
+    net: tuple[str, ...] = option(
+        "FILE.py:NAME", "a model of your own, or package.module:NAME, whose modules are timed", repeated=True
+    )
+    input: str | None = option(
+        "SHAPE", "random inputs of this shape for the models of --net: 3x300x300; default: images", parse_input
+    )
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 32 on a CPU, 128 on a GPU", _parse_batches)
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 3", _ROUNDS)

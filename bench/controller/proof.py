@@ -95,7 +95,7 @@ def prove(
         how = dataclasses.replace(build_of(case), dropout=case.dropout)
         identity = process.ask(build_request(case, parity_set.folder, guest, how, passes, proven=proven))
         cases, passes = _able(process, guest, cases, lacking)
-        if guest and guest.model and not process.ask(CountParams()):
+        if guest and guest.model and not guest.part and not process.ask(CountParams()):
             lacking |= {case.id: NO_PARAMETERS for case in cases if PASSES[case.pass_].training}
             cases = [case for case in cases if case.id not in lacking]
             passes = [case.pass_ for case in cases]

@@ -139,7 +139,7 @@ class Rounds:
     def _guests(self) -> list[events.GuestNet]:
         """Users' nets, for the header; the two Arms of an --ab may have nets of the same label."""
         guests = ((self.settings.guest(case), case.arm) for case in self.cases)
-        distinct = dict.fromkeys((guest, arm) for guest, arm in guests if guest)
+        distinct = dict.fromkeys((guest.whole, arm) for guest, arm in guests if guest)
         return [
             events.GuestNet(
                 file=guest.source,  # without its folder, since a Run may be published
@@ -149,6 +149,7 @@ class Rounds:
                 arm=arm,
                 framework=guest.framework,
                 takes_weights=guest.takes_weights,
+                modules=self.settings.modules.get(guest.label),
             )
             for guest, arm in distinct
         ]

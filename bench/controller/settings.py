@@ -1,5 +1,6 @@
 """Settings that the Workers of an invocation share, and how the Worker and Net of a Case are started and built."""
 
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from bench.controller.running_worker import RunningWorker
 from bench.controller.worker_process import WorkerProcess
 from bench.worker.guest import Guest
 from bench.worker.messages import BuildNet
+from bench.worker.replies import ModelParts
 from impls.net import Build, Settings
 from impls.weights import Weights
 
@@ -38,6 +40,8 @@ class WorkerSettings:
     ab: Ab | None = None
     guests: Mapping[str, Guest] = field(default_factory=dict)
     """Users' nets, by label."""
+    modules: Mapping[str, ModelParts] = field(default_factory=dict)
+    """Their modules that are timed alone, by label; only for a profile."""
     cache: Path | None = None
     """Folder in which compiled code is kept for later Workers."""
 
@@ -45,7 +49,8 @@ class WorkerSettings:
         """The user's net that a Case times; None for ours."""
         if case.guest is None:
             return None
-        return (self.ab and self.ab.guest(case.arm)) or self.guests[case.guest]
+        guest = (self.ab and self.ab.guest(case.arm)) or self.guests[case.guest]
+        return dataclasses.replace(guest, part=case.part) if case.part else guest
 
     def of_unknown_cost(self, case: Case) -> bool:
         """Whether a Case times a user's net that does not compute its Variant, as one that takes our weights does."""

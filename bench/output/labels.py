@@ -16,7 +16,11 @@ def label_of(case: Case) -> str:
     parts = [case.framework, case.mode, *case.settings, *([case.arm] if case.arm else [])]
     if case.guest:
         usual = case.mode == FRAMEWORKS[case.framework].modes[0]
-        parts = [case.guest, *([] if usual else [case.mode]), *(part for part in parts[2:] if part != case.guest)]
+        parts = [
+            case.users_net or "",
+            *([] if usual else [case.mode]),
+            *(part for part in parts[2:] if part != case.guest),
+        ]
     return " ".join(parts).replace("lrn_", "LRN ").replace("preset_", "preset ")
 
 

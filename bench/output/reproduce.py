@@ -17,7 +17,7 @@ PATH = "PATH"  # placeholder for a folder, which a Run does not store
 #: Axes whose options are always written; others only if they are not at their default.
 REQUIRED_AXES = ("variant", "framework", "batch", "pass")
 #: Fields of a Case without an option of that name.
-NO_OPTION = ("pass_", "weights", "arm", "guest", "foreign")
+NO_OPTION = ("pass_", "weights", "arm", "guest", "part", "foreign")
 OPTIONAL_AXES = [field.name for field in dataclasses.fields(Case) if field.name not in (*REQUIRED_AXES, *NO_OPTION)]
 AXES = (*REQUIRED_AXES, *OPTIONAL_AXES)
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Case)} | {"device": "cpu", "precision": "fp32"}
@@ -29,7 +29,7 @@ def whole(run: Run) -> str:
     """The command that measures all of a Run, ratios included; empty if no single command does."""
     cases = [dataclasses.replace(case, arm=None) for case in run.cases if case.arm in (None, LABELS[0])]
     if run.protocol.shared_workers:  # a profile adds the layers itself
-        cases = [case for case in cases if "." not in case.variant]
+        cases = [case for case in cases if case.whole]
     beyond = any(case.foreign or case.guest for case in cases)
     return command_for(run, cases) if cases and not beyond and set(_grid(cases)) == set(cases) else ""
 
@@ -66,7 +66,8 @@ def command_for(run: Run, cases: Sequence[Case]) -> str:
     if any(case.foreign for case in cases):
         return ""
     if run.protocol.shared_workers:
-        return shlex.join(["alexnet-bench", "profile", *_axes(run, cases), *_surroundings(run), *_protocol(run)])
+        words = [*_axes(run, cases), *_nets(run, cases), *_surroundings(run)]
+        return shlex.join(["alexnet-bench", "profile", *words, *_protocol(run)])
     words = [*_axes(run, cases), *_sides(run, cases), *_surroundings(run)]
     return shlex.join(["alexnet-bench", "run", *words, *_protocol(run)])
 

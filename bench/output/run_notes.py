@@ -5,13 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from bench.cases.case import LABELS, PRESETS
 from bench.cases.passes import PASSES, outside_the_clock
 from bench.output.console import number
-from bench.output.labels import label_of, some_of
+from bench.output.labels import counted, label_of, some_of
 from bench.record import ceiling, validity
 from bench.record.columns import Rows
 from bench.record.pairs import Pair, describe_arm_of_run
 from bench.record.run import Run
 from bench.record.wall_time import WallTime
 from bench.stats import roofline
+from bench.worker.replies import ModelParts
+from impls.parts import MOST
 from impls.variants import Variant
 
 
@@ -118,6 +120,16 @@ def _turning_batches(run: Run, rows: Rows) -> Iterator[str]:
             batch = roofline.turning_batch(net, pass_, best, copy, width=roofline.value_bytes(precision))
             when = f"from batch {batch} on" if batch else "at no batch"
             yield f"{net.name} {pass_}: {when} computing takes longer than moving the data, at these rates."
+
+
+def modules(name: str, found: ModelParts) -> str:
+    """How many modules of a user's model are timed alone, and which are left out."""
+    text = f"{name}: {counted(len(found.parts), 'module')} timed alone"
+    if found.inside:
+        text += f", of the deepest level that has at most {MOST}; inside them are {found.inside} more"
+    if several := [f"{each.name} {each.calls} times" for each in found.parts if each.calls > 1]:
+        text += f"; called {some_of(several)}, of which the first is timed and all are counted"
+    return text + (f"; left out: {some_of(found.left_out)}" if found.left_out else "")
 
 
 def ceilings(run: Run) -> list[str]:

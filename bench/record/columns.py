@@ -164,7 +164,7 @@ COLUMNS: Sequence[Column] = (
     Column("layout", str, AXES, lambda facts: facts.case.layout),
     Column("lrn", str, AXES, lambda facts: facts.case.lrn),
     Column("preset", str, AXES, lambda facts: facts.case.preset),
-    Column("net", str, USERS_NET, lambda facts: facts.case.guest),
+    Column("net", str, USERS_NET, lambda facts: facts.case.users_net),
     Column("batch", int, AXES, lambda facts: facts.case.batch or None),
     Column("pass", str, AXES, lambda facts: facts.case.pass_),
     Column("threads", int, AXES, lambda facts: facts.threads),

@@ -58,6 +58,8 @@ def work(case: Case) -> dict[str, Any]:
     facts = asdict(case) | {"net": net.hash, "params": net.params, "macs": case.macs}
     for name in "framework mode layout lrn preset guest input device threads variant size arm foreign".split():
         del facts[name]
+    if not case.part:
+        del facts["part"]
     timed = PASSES.get(case.pass_)
     return facts | {"size": case.input or net.input_size, "clock": timed and timed.inside}
 

@@ -22,6 +22,7 @@ from bench.worker.replies import (
     FaultKind,
     GradientCount,
     Identity,
+    ModelParts,
     PrecisionProbe,
     Scalar,
     SyncLag,
@@ -50,7 +51,8 @@ class WeightsFile(Struct, frozen=True):
 
 
 class GuestNet(Struct, frozen=True):
-    """A user's net: a function in a file (its name without a path); ``arm`` if only one Arm has it."""
+    """A user's net: a function in a file (its name without a path); ``arm`` if only one Arm has it;
+    ``modules`` are the parts of a model that a profile times alone."""
 
     file: str
     function: str
@@ -59,6 +61,7 @@ class GuestNet(Struct, frozen=True):
     arm: str | None
     framework: str | None = None
     takes_weights: bool | None = None
+    modules: ModelParts | None = None
 
 
 class Precision(Struct, frozen=True):

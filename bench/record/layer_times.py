@@ -1,25 +1,25 @@
-"""Layer times: time, work and roofline of each layer of a profiled net, forward and backward, and of the whole net."""
+"""Layer times: of each layer or module of a profiled net, forward and backward, and of the whole net; with the work and
+roofline of those that are ours."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from bench.cases.case import LRNS, Case
+from bench.cases.case import Case
 from bench.cases.passes import Difference, Timed, profiled_passes
 from bench.record import ceiling
 from bench.record.columns import CsvColumn
+from bench.record.net_parts import NetPart, parts_of
 from bench.record.run import Run
 from bench.stats import descriptive, roofline
-from impls.layers import Dropout, Placed
-from impls.variants import Variant
 
 WHOLE, SUM = "whole net", "sum of layers"
 AXES_HELP = "whose layer it is, and how the net was run"
 LAYER = "the layer of the net, its output and what it holds"
+CALLS = "how often the net calls the layer: 1, but for a module of a user's model; its times are those of all calls"
 TIMES = (
     "forward: geometric mean over Rounds. backward: both passes less forward, mean over Rounds; noise may make it 0 or "
     "negative"
@@ -37,7 +37,11 @@ COLUMNS = (
     CsvColumn("variant", str, AXES_HELP),
     *(CsvColumn(name, str, LAYER) for name in ("layer", "kind")),
     *(CsvColumn(name, int, LAYER) for name in ("height", "width", "channels", "params", "macs")),
-    *(CsvColumn(name, str, AXES_HELP) for name in "framework mode device precision layout lrn preset".split()),
+    CsvColumn("calls", int, CALLS),
+    *(
+        CsvColumn(name, str, AXES_HELP)
+        for name in "net input framework mode device precision layout lrn preset".split()
+    ),
     CsvColumn("batch", int, AXES_HELP),
     CsvColumn("pass", str, AXES_HELP),
     CsvColumn("rounds", int, TIMES),
@@ -50,7 +54,7 @@ COLUMNS = (
     *(CsvColumn(name, float, ATTAINABLE) for name in ("attainable_ms", "of_attainable")),
     *(CsvColumn(f"sum_over_whole{end}", float, OVER_WHOLE) for end in ("", "_low", "_high")),
 )
-AXES = ("variant", "batch", "framework", "mode", "device", "precision", "layout", "lrn", "preset")
+AXES = ("variant", "net", "input", "batch", "framework", "mode", "device", "precision", "layout", "lrn", "preset")
 
 Row = dict[str, Any]
 Medians = dict[str, dict[int, float]]  # ns, by pass and Round
@@ -89,21 +93,23 @@ class LayerTimes:
 
     def __init__(self, run: Run, wholes: Mapping[str, Case]):
         self.case = next(iter(wholes.values()))
-        self.net, self.best = self.case.net, ceiling.ceiling_of(run, self.case)
+        self.net, self.best = None if self.case.guest else self.case.net, ceiling.ceiling_of(run, self.case)
         self.whole = _medians(run, wholes)
-        self.parts = {part.name.partition(".")[2]: part for part in self.net.parts()}
+        self.parts = parts_of(run, self.case)
         self.layers: dict[str, Medians] = {}
-        for layer, part in self.parts.items():
-            medians = _medians(run, {pass_: _part(run, case, part.name) for pass_, case in wholes.items()})
+        for part in self.parts:
+            medians = _medians(run, {pass_: part.case(run, case) for pass_, case in wholes.items()}, part.calls)
             if all(medians[timed.name] for timed in timed_per_layer(medians)):
-                self.layers[layer] = medians
-        self.about = {name: getattr(self.case, name) for name in AXES}
+                self.layers[part.name] = medians
+        workers = run.workers(self.case)
+        self.params = self.net.params if self.net else workers[0].identity.params if workers else None
+        self.about = {name: getattr(self.case, name) for name in AXES} | {"net": self.case.guest}
         self.width = roofline.value_bytes(self.case.precision)
 
     def rows(self) -> Iterator[Row]:
-        for placed in self.net.placed():
-            if placed.layer.name in self.layers:
-                yield from self._layer_rows(placed)
+        for part in self.parts:
+            if part.name in self.layers:
+                yield from self._layer_rows(part)
         for pass_ in profiled_passes():
             for timed in (pass_.difference, pass_):
                 if timed and timed.name in self.whole:
@@ -111,20 +117,21 @@ class LayerTimes:
 
     def sums(self, pass_: str) -> dict[int, float]:
         """Sum of all layers in ns, by Round; empty if a layer is missing."""
-        if any(layer not in self.layers and not idle(part) for layer, part in self.parts.items()):
+        if any(part.name not in self.layers and not part.idle for part in self.parts):
             return {}
         rounds = _common([medians[pass_] for medians in self.layers.values()])
         return {round_: sum(medians[pass_][round_] for medians in self.layers.values()) for round_ in rounds}
 
-    def _layer_rows(self, placed: Placed) -> Iterator[Row]:
-        part, (height, width, channels) = self.parts[placed.layer.name], placed.output
-        facts = {"layer": placed.layer.name, "kind": placed.layer.kind, "height": height, "width": width}
-        facts |= {"channels": channels, "params": placed.params, "macs": placed.macs}
+    def _layer_rows(self, part: NetPart) -> Iterator[Row]:
+        facts = {"layer": part.name, "kind": part.kind, "params": part.params, "calls": part.calls}
+        facts |= dict(zip(("height", "width", "channels"), part.shape, strict=False))
+        facts |= {"macs": part.layer.macs} if part.layer else {}
         for timed in timed_per_layer(self.whole):
-            pass_, inside = timed.name, part.input_gradient
-            work = roofline.work(placed, self.case.batch, pass_, input_gradient=inside, width=self.width)
-            times = _times(self.layers[placed.layer.name][pass_], differences=isinstance(timed, Difference))
-            total, macs = self.sums(pass_), timed.macs(part)
+            pass_, work, macs = timed.name, None, 0
+            if part.layer and part.alone:
+                inside, macs = part.alone.input_gradient, timed.macs(part.alone)
+                work = roofline.work(part.layer, self.case.batch, pass_, input_gradient=inside, width=self.width)
+            times, total = _times(self.layers[part.name][pass_], isinstance(timed, Difference)), self.sums(pass_)
             whole_ns = fmean(total.values()) if total else 0.0
             share = times["center_ms"] * 1e6 / whole_ns if whole_ns > 0 else None
             yield self.about | facts | {"pass": pass_, "share_of_sum": share} | times | self._speed(times, work, macs)
@@ -132,17 +139,21 @@ class LayerTimes:
     def _total_rows(self, timed: Timed) -> Iterator[Row]:
         pass_, net = timed.name, self.net
         whole, total = self.whole[pass_], self.sums(pass_)
-        work = roofline.net_work(net, self.case.batch, pass_, width=self.width)
-        macs = timed.macs(net)
+        work = roofline.net_work(net, self.case.batch, pass_, width=self.width) if net else None
+        macs = timed.macs(net) if net else 0
         both = [total[round_] / whole[round_] if whole[round_] > 0 else 0.0 for round_ in _common([total, whole])]
         for layer, medians in ((SUM, total), (WHOLE, whole)):
             if medians:
-                times = _times(medians, differences=isinstance(timed, Difference))
-                row = self.about | {"layer": layer, "pass": pass_, "params": net.params, "macs": net.macs}
+                times = _times(medians, isinstance(timed, Difference))
+                row = self.about | {"layer": layer, "pass": pass_, "params": self.params}
+                row |= {"macs": net.macs} if net else {}
                 yield row | times | self._speed(times, work, macs) | (_over_whole(both) if layer == SUM else {})
 
-    def _speed(self, times: Row, work: roofline.Work, macs: int) -> Row:
-        """Rates, and the bound of the roofline; only work for a backward pass that is not above 0."""
+    def _speed(self, times: Row, work: roofline.Work | None, macs: int) -> Row:
+        """Rates, and the bound of the roofline; only work for a backward pass that is not above 0, nothing of a part
+        whose work is not known."""
+        if work is None:
+            return {}
         ms, best = times["center_ms"], self.best
         facts: Row = {"flop": work.flop, "bytes": work.bytes, "intensity": work.intensity}
         if ms <= 0:
@@ -157,33 +168,22 @@ class LayerTimes:
         return facts
 
 
-def idle(part: Variant) -> bool:
-    """Whether a layer alone does nothing: dropout that is off."""
-    return isinstance(part.layers[0], Dropout)
-
-
 def _wholes(run: Run) -> Iterator[dict[str, Case]]:
     """Per Worker of a whole net, its Cases by profiled pass; Workers that lack a pass are left out."""
     by_worker: dict[tuple[object, ...], dict[str, Case]] = {}
     names = [pass_.name for pass_ in profiled_passes() if any(case.pass_ == pass_.name for case in run.cases)]
     for case in run.cases:
-        if "." not in case.variant and case.pass_ in names:
+        if case.whole and case.pass_ in names:
             by_worker.setdefault((case.group, case.worker), {})[case.pass_] = case
     yield from (cases for cases in by_worker.values() if len(cases) == len(names))
 
 
-def _part(run: Run, whole: Case, variant: str) -> Case:
-    """The same Case of one layer alone, with the whole net's LRN if the layer has a choice of LRN."""
-    case = dataclasses.replace(whole, variant=variant)
-    return case if case in run.cases else dataclasses.replace(case, lrn=LRNS[0])
-
-
-def _medians(run: Run, cases: Mapping[str, Case]) -> Medians:
-    """Medians in ns, by pass or difference of two passes, then by Round."""
-    known = {
-        pass_: run.round_medians_ns(case) if case in run.cases and not run.invalid_reason(case) else {}
-        for pass_, case in cases.items()
-    }
+def _medians(run: Run, cases: Mapping[str, Case], calls: int = 1) -> Medians:
+    """Medians in ns, ``calls`` of them together, by pass or difference of two passes, then by Round."""
+    known: Medians = {pass_: {} for pass_ in cases}
+    for pass_, case in cases.items():
+        if case in run.cases and not run.invalid_reason(case):
+            known[pass_] = {round_: calls * ns for round_, ns in run.round_medians_ns(case).items()}
     for pass_, less in ((timed.name, timed.difference) for timed in profiled_passes() if timed.difference):
         if pass_ in cases and less.less in cases:
             rounds = _common([known[pass_], known[less.less]])
@@ -196,7 +196,7 @@ def _common(by_round: Sequence[Mapping[int, float]]) -> list[int]:
     return sorted(set.intersection(*map(set, by_round))) if by_round else []
 
 
-def _times(medians: Mapping[int, float], *, differences: bool) -> Row:
+def _times(medians: Mapping[int, float], differences: bool) -> Row:
     """Center and interval over Rounds; for differences, which may be near 0 or negative, the arithmetic mean."""
     values = [medians[round_] for round_ in sorted(medians)]
     if differences:

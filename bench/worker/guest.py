@@ -15,7 +15,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ class Guest:
     weights and is proven; else it is timed and reported as unproven. ``model``: it is, or returns, a model of its
     framework instead of a Net. ``module``: the dotted name by which it is imported, empty for a file. ``arguments``:
     those that FUNCTION is called with, ``(weights=None)``. ``inputs``: its file has a function of that name, which
-    makes what it takes.
+    makes what it takes. ``part``: the module of the model that is timed alone, empty for the whole.
     """
 
     path: str
@@ -67,6 +67,12 @@ class Guest:
     module: str = ""
     arguments: str = ""
     inputs: bool = False
+    part: str = ""
+
+    @property
+    def whole(self) -> Guest:
+        """The same without ``part``."""
+        return replace(self, part="")
 
     @property
     def call(self) -> str:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 import impls
-from bench.worker import guest, messages, ownership, port, probe, replies, steps, wire
+from bench.worker import guest, messages, ownership, part, port, probe, replies, steps, wire
 from bench.worker.batches import compose
 from bench.worker.messages import Request
 from bench.worker.prover import METHODS, Prover
@@ -49,6 +49,7 @@ class Worker:
         self.prover: Any = None
         self.guest: guest.Guest | None = None
         self.trainer: Trainer | None = None
+        self.modules: part.Modules | None = None
         self.imported: int | None = None
         self.answers: dict[type[Request[Any]], Callable[[Any], object]] = {
             messages.Configure: self.configure,
@@ -69,6 +70,7 @@ class Worker:
             messages.ReadParameters: self.read_parameters,
             messages.WriteParameters: self.write_parameters,
             messages.TraceModel: self.trace,
+            messages.ListParts: self.parts,
             messages.Differentiate: self.differentiate,
             messages.StartTraining: self.start_training,
             messages.Train: self.train,
@@ -98,7 +100,11 @@ class Worker:
         self.folder, net = Path(request.folder), request.guest
         self.own_input, self.guest = request.own_input, request.guest
         weights = self.weights = {} if self.own_input else map_shared(self.folder / "weights")
-        if net:
+        self.modules = self.modules if self.modules and self.modules.serve(request) else None
+        if net and net.part:
+            self.modules = self.modules or part.Modules(request, self.variant)
+            self.net = self.modules.build(net)
+        elif net:
             self.net = guest.build(net, self.variant, weights, self.how, request.needed, request.input_shape)
         else:
             self.net = self.adapter.build(self.variant, weights, self.how)
@@ -305,6 +311,10 @@ class Worker:
 
     def trace(self, request: messages.TraceModel) -> replies.TracedModel:
         return port.trace(port.of(self.framework), self.net.net, request)
+
+    def parts(self, request: messages.ListParts) -> replies.ModelParts:
+        assert self.guest is not None
+        return part.described(self.guest, self.net.net)
 
     def differentiate(self, request: messages.Differentiate) -> replies.Differentiated:
         return port.differentiate(port.of(self.framework), self.net.net, request)

@@ -20,6 +20,7 @@ from bench.worker.replies import (
     Identity,
     LayerReport,
     Measured,
+    ModelParts,
     Output,
     PrecisionProbe,
     Ready,
@@ -213,6 +214,11 @@ class TraceModel(Request[TracedModel], do="trace"):
     """Save inputs, outputs and layers' calls of a user's model in inference mode in ``folder``."""
 
     folder: str
+
+
+@dataclass(frozen=True)
+class ListParts(Request[ModelParts], do="parts"):
+    """The modules of a user's model that can be timed alone, each by BuildNet with their name as ``guest.part``."""
 
 
 @dataclass(frozen=True)

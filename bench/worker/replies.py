@@ -241,6 +241,30 @@ class Differentiated:
 
 
 @dataclass(frozen=True)
+class ModelPart:
+    """A module of a user's model that is timed alone: its class, how often the model calls it, and its own output.
+
+    ``shape`` is (height, width, channels) of the first call's output, empty if it has no such shape.
+    """
+
+    name: str
+    kind: str
+    calls: int
+    shape: list[int]
+    params: int
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """The modules that are timed alone, those ``left_out`` with the reason, and how many modules are inside them that
+    are not timed themselves."""
+
+    parts: list[ModelPart]
+    left_out: list[str]
+    inside: int
+
+
+@dataclass(frozen=True)
 class Failure:
     """A failed request; ``why`` is one line."""
 

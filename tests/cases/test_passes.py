@@ -16,11 +16,11 @@ from bench import UsageError
 from bench.cases import passes
 from bench.cases.case import Case, check_cases
 from bench.cases.passes import MACS, PASSES, outside_the_clock, pass_title, proven_with
-from bench.commands import profile
+from bench.commands import profile_plan
 from bench.controller import parity
 from bench.controller.settings import build_request
 from bench.output.page import table_layers
-from bench.record import layer_times
+from bench.record import layer_times, net_parts
 from bench.stats import roofline
 from bench.worker.main import Worker
 from bench.worker.messages import BuildNet, Verify
@@ -149,7 +149,7 @@ class TestAFourthPassInAProfile:
     def cases(self):
         return [
             Case(variant, "null", "noop", "cpu", "fp32", "nhwc", 2, pass_, size=67)
-            for variant in ("half_width", *(part.name for part in SMALL.parts() if not layer_times.idle(part)))
+            for variant in ("half_width", *(part.name for part in SMALL.parts() if not net_parts.idle(part)))
             for pass_ in ("forward", "forward_backward", "fourth_pass")
         ]
 
@@ -158,7 +158,7 @@ class TestAFourthPassInAProfile:
         monkeypatch.setitem(PASSES, "fourth_pass", FOURTH)
         times = {"forward": 1, "forward_backward": 3, "fourth_pass": 4}
         factors = {case.id: times[case.pass_] * (1 if "." in case.variant else 20) for case in cases}
-        return make(tmp_path, cases, slower=factors, rounds=1, protocol=profile.RULES)
+        return make(tmp_path, cases, slower=factors, rounds=1, protocol=profile_plan.RULES)
 
     def test_each_layer_has_its_difference_and_the_net_both(self, run):
         rows = list(layer_times.layer_rows(run))
@@ -174,7 +174,7 @@ class TestAFourthPassInAProfile:
         assert names == ["forward", "backward", "fourth_part"]
 
     def test_profile_older_than_the_fourth_pass_is_shown_unchanged(self, tmp_path, cases, monkeypatch):
-        before = make(tmp_path, [case for case in cases if case.pass_ in PASSES], rounds=1, protocol=profile.RULES)
+        before = make(tmp_path, [case for case in cases if case.pass_ in PASSES], rounds=1, protocol=profile_plan.RULES)
         rows = list(layer_times.layer_rows(before))
         monkeypatch.setitem(PASSES, "fourth_pass", FOURTH)
         assert list(layer_times.layer_rows(before)) == rows != []

@@ -12,7 +12,7 @@ from null_runs import NULL_CASE, run_cases
 from runs import event, make
 
 from bench.cases.axes import Axes
-from bench.commands import profile
+from bench.commands import profile_plan
 from bench.commands.cli import main
 from bench.record import layer_times
 from bench.record.events import Ceiling, Fault, Void, Worker
@@ -63,7 +63,7 @@ def known(folder, cases, ceilings=True, rounds=3):
     forward = {"half_width": 10.0} | {name: 1.0 + n for n, name in enumerate(layers)}
     both = {"half_width": 36.0} | {name: 3 * forward[name] for name in layers}
     slower = {case.id: (both if "backward" in case.pass_ else forward)[case.variant] for case in cases}
-    run = make(folder, cases, slower=slower, base_ns=10**8, rounds=rounds, protocol=profile.RULES)
+    run = make(folder, cases, slower=slower, base_ns=10**8, rounds=rounds, protocol=profile_plan.RULES)
     if ceilings:
         rates = {"matmul_gflop_per_s": 100.0, "conv_gflop_per_s": 400.0, "copy_gb_per_s": 40.0}
         place = {"group": 0, "round": 0, "attempt": 0, "worker": cases[0].worker}
@@ -139,7 +139,7 @@ class TestTimes:
         assert found == {(layer, None) for layer in ("conv1", "conv2", "relu2", WHOLE)}
 
     def test_a_backward_that_is_lost_in_noise_has_a_time_and_no_speed(self, tmp_path, cases):
-        run = make(tmp_path, cases, slower={}, base_ns=1000, rounds=1, protocol=profile.RULES)  # both take as long
+        run = make(tmp_path, cases, slower={}, base_ns=1000, rounds=1, protocol=profile_plan.RULES)  # both take as long
         for row in (row for row in layer_times.layer_rows(run) if row["pass"] == "backward"):
             assert (row["center_ms"], row.get("share_of_sum"), row.get("gflop_per_s")) == (0, None, None)
 
@@ -204,7 +204,7 @@ class TestCommand:
         assert fields(table(tmp_path), "layer", "pass", "rounds") == fields(table(profiled), "layer", "pass", "rounds")
 
     def test_options_next_to_an_existing_profile_are_refused(self, tmp_path):
-        make(tmp_path, protocol=profile.RULES)
+        make(tmp_path, protocol=profile_plan.RULES)
         done = command(tmp_path, "profile", str(tmp_path), "--batch", "4")
         message = "alexnet-bench: RUN: a profile has its own settings; leave out --batch\n"
         assert (done.exit_code, done.stdout, done.stderr) == (2, "", message)
@@ -263,3 +263,99 @@ class TestFaults:
         assert (rows[2]["rounds"], rows[2]["invalid_reason"]) == (1, "")
         assert [fault.kind for fault in run.events_of(Fault)] == ["memory"]
         assert run.events_of(Void) == []
+
+
+MODEL = """
+import torch
+from torch import nn
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.act, self.head = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4, 2)
+        self.gate = Gate()
+    def forward(self, x):
+        x = self.act(self.act(self.stem(x)))
+        return self.head(x.mean((2, 3))) * self.gate(2)
+class Gate(nn.Module):
+    def forward(self, number):
+        return number
+"""
+KERAS = "import keras\ndef build():\n    return keras.Sequential([keras.layers.Dense(2), keras.layers.ReLU()])\n"
+JAX = "import jax\ndef build():\n    return (lambda params, x: x * params), jax.numpy.ones(())\n"
+ONE_ROUND = ("--batch", "2", "--rounds", "1", "--iterations", "2", "--burn-in", "1")
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory):
+    """A profile of two models, one in torch and one in Keras."""
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "mine.py").write_text(MODEL)
+    (folder / "theirs.py").write_text(KERAS)
+    nets = ("--net", f"{folder}/mine.py:Model", "--net", f"{folder}/theirs.py:build")
+    done = command(folder, "profile", *nets, "--size", "16", *ONE_ROUND, "--out", str(folder / "results"))
+    assert done.exit_code == 0, done.output
+    return done, next((folder / "results").iterdir())
+
+
+@pytest.mark.process
+class TestModules:
+    def test_each_module_has_its_times_those_of_all_its_calls(self, modules):
+        _, folder = modules
+        rows = [row for row in table(folder) if row["pass"] == "forward"]
+        names = ("net", "layer", "kind", "calls", "height", "channels", "params", "macs")
+        assert fields(rows, *names) == [
+            ("mine.Model", "stem", "Conv2d", "1", "14", "4", "112", ""),
+            ("mine.Model", "act", "ReLU", "2", "14", "4", "0", ""),
+            ("mine.Model", "head", "Linear", "1", "1", "2", "10", ""),
+            ("mine.Model", SUM, "", "", "", "", "122", ""),
+            ("mine.Model", WHOLE, "", "", "", "", "122", ""),
+            ("theirs", "dense", "Dense", "1", "16", "2", "8", ""),
+            ("theirs", "re_lu", "ReLU", "1", "16", "2", "0", ""),
+            ("theirs", SUM, "", "", "", "", "8", ""),
+            ("theirs", WHOLE, "", "", "", "", "8", ""),
+        ]
+        assert {row["input"] for row in rows} == {"3x16x16", "16x16x3"}
+        times = {(row["net"], row["layer"]): float(row["center_ms"]) for row in rows}
+        run = Run(folder)
+        act = next(case for case in run.cases if (case.part, case.pass_) == ("act", "forward"))
+        (once,) = run.round_medians_ns(act).values()
+        assert times["mine.Model", "act"] == pytest.approx(2 * once / 1e6)
+        mine = sum(times["mine.Model", layer] for layer in ("stem", "act", "head"))
+        assert times["mine.Model", SUM] == pytest.approx(mine)
+
+    def test_it_says_what_is_left_out_and_what_is_called_often(self, modules):
+        done, folder = modules
+        says = "mine.Model: 3 modules timed alone; called act 2 times, of which the first is timed and all are counted"
+        left = "; left out: gate: it is given no tensor"
+        assert says + left in done.stdout
+        assert says + left in command(folder, "profile", str(folder)).stdout
+
+    def test_its_folder_is_drawn_and_reported(self, modules):
+        _, folder = modules
+        assert {path.name for path in folder.glob("*.png")} == {"layers.png"}
+        done = command(folder, "report", str(folder), "--output", str(folder / "page.html"))
+        assert done.exit_code == 0, done.output
+        page = (folder / "page.html").read_text()
+        assert "mine.Model, input 3x16x16, batch 2, cpu, fp32: torch eager, nchw, layer by layer" in page
+        assert "act (2 calls)" in page
+
+    def test_one_that_was_cut_off_goes_on_with_its_file(self, modules, tmp_path):
+        _, folder = modules
+        nets = [
+            word for name in ("mine.py:Model", "theirs.py:build") for word in ("--net", f"{folder.parents[1]}/{name}")
+        ]
+        lines = (folder / "run.jsonl").read_bytes().splitlines(keepends=True)
+        events = [json.loads(line)["event"] for line in lines]
+        (tmp_path / "run.jsonl").write_bytes(b"".join(lines[: events.index("round") + 1]))
+        done = command(tmp_path, "run", "--resume", str(tmp_path), *nets)
+        assert done.exit_code == 0, done.output
+        assert fields(table(tmp_path), "net", "layer", "pass") == fields(table(folder), "net", "layer", "pass")
+
+    def test_a_model_without_modules_is_one_line(self, tmp_path):
+        pytest.importorskip("jax")
+        (tmp_path / "mine.py").write_text(JAX)
+        done = command(tmp_path, "profile", "--net", f"{tmp_path}/mine.py:build", "--out", str(tmp_path / "results"))
+        why = "in jax a model is a function with parameters; `run` times it whole"
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr == f"alexnet-bench: --net: mine.py:build has no modules of its own: {why}\n"
+        assert not (tmp_path / "results").exists()

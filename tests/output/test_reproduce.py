@@ -17,7 +17,7 @@ from bench.cases.protocol import CLASSIC, Protocol
 from bench.commands import profile
 from bench.commands.cli import main, parse_words
 from bench.commands.plan import run_protocol
-from bench.commands.profile import RULES
+from bench.commands.profile_plan import RULES
 from bench.controller import estimate
 from bench.output import reproduce
 from impls.variants import variant_named

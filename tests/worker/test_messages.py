@@ -15,7 +15,7 @@ from impls.net import Build, Settings
 from impls.port import Parameter
 
 HOW = Build(2, "cpu", "fp32", "part", "nhwc", dropout=True, seed=7, lrn="fast")
-GUEST = Guest("/a/net.py", "build", "torch", "0123", True)
+GUEST = Guest("/a/net.py", "build", "torch", "0123", True, part="stem.conv")
 LIBRARIES = [replies.Library("libgomp.so.1", False)]
 CONDITIONS = replies.Conditions(
     *(2, True, None, False, {"flush_denormal": True, "level": 3, "name": "x", "none": None, "share": 0.5}),
@@ -57,6 +57,10 @@ EXCHANGES = [
     (messages.ReadParameters("/here"), [Parameter("fc.weight", "fc", [3, 2], [2, 3], True)]),
     (messages.WriteParameters("/here", ["fc.weight"]), 1),
     (messages.TraceModel("/here"), replies.TracedModel([""], ["a", "b"], [replies.TracedCall("fc", True, 2, [[1]])])),
+    (
+        messages.ListParts(),
+        replies.ModelParts([replies.ModelPart("stem.conv", "Conv2d", 2, [7, 7, 64], 1792)], ["gate: no tensor"], 3),
+    ),
     (messages.Differentiate("/here"), replies.Differentiated(["fc.weight"], [1e-6], "")),
 ]
 IDS = [request.do for request, _ in EXCHANGES]

@@ -85,8 +85,8 @@ def _known(names: Sequence[str], rows: Rows, cases: Sequence[Case]) -> list[str]
 
 
 def whole_nets(run: Run) -> list[Case]:
-    """Return its Cases without the layers of a profile."""
-    return [case for case in run.cases if "." not in case.variant or case.foreign] or run.cases
+    """Return its Cases without the layers and parts of a profile."""
+    return [case for case in run.cases if case.whole] or run.cases
 
 
 def varying(run: Run) -> list[str]:

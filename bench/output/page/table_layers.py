@@ -50,17 +50,20 @@ def _reported(reports: Mapping[str, Row]) -> str:
 
 def _times(rows: Sequence[layer_times.Row]) -> Table:
     """Table of one Worker's rows of a net, passes side by side, then their sum and the whole net."""
-    columns = [Column("layer"), Column("output")]
+    first = rows[0]
+    columns, users = [Column("module" if first["net"] else "layer"), Column("output")], bool(first["net"])
     timed = layer_times.timed_per_layer(row["pass"] for row in rows)
     for each in timed:
-        names = (f"{each.title} ms [95 %]", "share", "GFLOP/s", "of roof")
-        columns += [*(Column(name, True) for name in names), Column("bound by")]
+        names = (f"{each.title} ms [95 %]", "share", *(() if users else ("GFLOP/s", "of roof")))
+        columns += [*(Column(name, True) for name in names), *(() if users else (Column("bound by"),))]
     body = []
     for layer, passes in layer_times.by_layer(rows).items():
-        cells = [cell for each in timed for cell in _pass_cells(passes.get(each.name, {}))]
-        body.append([Cell(layer), Cell(_shape(next(iter(passes.values())))), *cells])
-    first = rows[0]
-    net = f"{first['variant']}, batch {first['batch']}, {first['device']}, {first['precision']}"
+        cells = [cell for each in timed for cell in _pass_cells(passes.get(each.name, {}))[: 2 if users else None]]
+        about = next(iter(passes.values()))
+        calls = f" ({about['calls']} calls)" if about.get("calls", 1) > 1 else ""
+        body.append([Cell(layer + calls), Cell(_shape(about)), *cells])
+    what = f"{first['net']}, input {first['input']}" if users else first["variant"]
+    net = f"{what}, batch {first['batch']}, {first['device']}, {first['precision']}"
     return Table(f"{net}: {first['framework']} {first['mode']}, {first['layout']}, layer by layer", columns, body)
 
 

@@ -116,11 +116,13 @@ def profile(path: Path) -> pd.DataFrame:
 
 
 def whole_nets(rows: pd.DataFrame) -> pd.DataFrame:
-    """Drop the layers that a profile timed as nets; keep all rows if there are no others."""
+    """Drop the layers and parts that a profile timed as nets; keep all rows if there are no others."""
     if "variant" not in rows:
         return rows
     net = rows["variant"].astype(str).str.split(".", n=1).str
     parts = net[0].isin(list(VARIANTS)) & net[1].notna()
+    if "net" in rows:
+        parts |= rows["net"].astype(str).str.contains(":")
     return rows[~parts] if not parts.all() else rows
 
 

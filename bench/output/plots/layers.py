@@ -29,7 +29,18 @@ COLORS = {
     "dropout": "#BBBBBB",
     "flatten": "#DDDDDD",
 }
-OTHER = "#F5F5F5"
+OTHER_KIND, OTHER = "other", "#C9C3A5"
+#: The kinds of modules of users' models, by what the names of their classes have in them; the first that fits.
+IN_CLASS = {
+    "responsenorm": "lrn",
+    "conv": "conv",
+    "norm": "bn",
+    "pool": "pool",
+    "linear": "fc",
+    "dense": "fc",
+    "relu": "relu",
+    "dropout": "dropout",
+}
 DARK = ("lrn", "bn")
 #: Identified as owt by the total of the same log, which is in bench/output/plots/published.csv.
 PUBLISHED = "owt, Caffe + cuDNN, Titan X, batch 128 (2016)"
@@ -54,7 +65,14 @@ def read_published() -> pd.DataFrame:
 def draw_files(paths: Sequence[Path], target: Path) -> None:
     rows = pd.concat([frames.profile(path) for path in paths], ignore_index=True)
     split = [each.name for each in PASSES.values() if each.difference]  # drawn as its two parts
-    draw(rows[~rows["pass"].isin(split)], target, read_published())
+    ours = "net" not in rows or rows["net"].isna().any()
+    draw(rows[~rows["pass"].isin(split)], target, read_published() if ours else None)
+
+
+def family(kind: Any) -> str:
+    """The kind of layer of ours that a module's class is; ``other`` if it is none of those."""
+    name = str(kind).lower()
+    return name if name in COLORS else next((ours for sign, ours in IN_CLASS.items() if sign in name), OTHER_KIND)
 
 
 def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | None = None) -> Figure:
@@ -70,6 +88,9 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
     measured = pd.to_numeric(profile_rows["center_ms"], errors="coerce")
     rows = profile_rows.assign(center_ms=measured.clip(lower=0), measured_ms=measured)
     rows = rows[rows["center_ms"].notna()]
+    rows = rows.assign(kind=rows["kind"].map(family))
+    if "net" in rows and rows["net"].notna().all():  # users' models have no variant
+        rows = rows.drop(columns="variant", errors="ignore")
     parts = rows[~rows["layer"].isin([WHOLE, SUM])]
     if parts.empty:
         raise UsageError("layers: no layer with a center_ms, nothing to draw; run `alexnet-bench profile` first")
@@ -89,7 +110,7 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
     style.refuse_many(len(bars), "bars", 50)
     with style.figure(10.0, inches, target) as figure:
         above, below = figure.subplots(2, 1, height_ratios=(len(bars), len(shares)))
-        stacks: list[tuple[Any, Any, str]] = []
+        stacks: list[tuple[Any, Any, str, str]] = []
         for at, bar in enumerate(bars):
             chosen = (rows["pass"] == bar[0]) & (names == bar[1])
             total = _stack(above, at, parts[chosen[parts.index]], 1.0, stacks)
@@ -106,25 +127,25 @@ def draw(profile_rows: pd.DataFrame, target: Path, published: pd.DataFrame | Non
         below.set_xlabel("% of the sum of the layers" + (PUBLISHED_NOTE if published is not None else ""))
         below.set_xlim(0, 100)
         seen = set(parts["kind"]) | (set(published["kind"]) if published is not None else set())
-        kinds = [kind for kind in COLORS if kind in seen]
-        handles = [Patch(facecolor=COLORS[kind]) for kind in kinds]
+        kinds = [kind for kind in (*COLORS, OTHER_KIND) if kind in seen]
+        handles = [Patch(facecolor=COLORS.get(kind, OTHER)) for kind in kinds]
         outline = [Patch(facecolor="none", edgecolor=style.INK)]
         style.legend(figure, handles + outline, [*kinds, WHOLE])
-        shared = style.title(parts, "Nets", ("variant", "batch", "device_name", "threads"))
+        shared = style.title(parts, "Nets", ("variant", "net", "input", "batch", "device_name", "threads"))
         figure.suptitle(f"{shared}, layer by layer", fontsize=12)
         style.settle(figure)  # whether a name fits is known once segments have their width
-        for panel, segment, name in stacks:
-            _name(panel, segment, name)
+        for panel, segment, name, kind in stacks:
+            _name(panel, segment, name, kind)
     return figure
 
 
-def _stack(panel: Any, at: int, rows: pd.DataFrame, scale: float, stacks: list[tuple[Any, Any, str]]) -> float:
+def _stack(panel: Any, at: int, rows: pd.DataFrame, scale: float, stacks: list[tuple[Any, Any, str, str]]) -> float:
     """Draw one bar with a segment per row; return its length in the panel's unit."""
     left = 0.0
     for layer, kind, ms in zip(rows["layer"], rows["kind"], rows["center_ms"], strict=True):
         look = {"color": COLORS.get(kind, OTHER), "edgecolor": "white", "linewidth": 0.6}
         (segment,) = panel.barh(at, ms * scale, BAR, left=left, **look)
-        stacks.append((panel, segment, str(layer)))
+        stacks.append((panel, segment, str(layer), kind))
         left += ms * scale
     return left
 
@@ -149,8 +170,7 @@ def _whole(panel: Any, at: int, total: float, rows: pd.DataFrame) -> None:
     panel.annotate(text, (longest, at), (4, 0), textcoords="offset points", va="center", fontsize=9)
 
 
-def _name(panel: Any, segment: Any, name: str) -> None:
-    kind = re.sub(r"\d+$", "", name)
+def _name(panel: Any, segment: Any, name: str, kind: str) -> None:
     box = segment.get_window_extent()
     middle = (segment.get_x() + segment.get_width() / 2, segment.get_y() + segment.get_height() / 2)
     text = panel.text(*middle, name, ha="center", va="center", fontsize=8, color="white" if kind in DARK else "black")

@@ -16,7 +16,7 @@ from runs import AA, HOST, QUIET, A, B, arms, changed, make, worker
 
 from bench import UsageError
 from bench.cases.axes import Axes
-from bench.commands.profile import RULES
+from bench.commands.profile_plan import RULES
 from bench.output.page import chapter, figures, svg, table, table_conditions, template
 from bench.output.plots import kinds, series, style, times
 from bench.record.run import Run
