@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 MOST = 60  # parts; a model of more modules is taken one level higher, if it has one
+FEWEST = 8  # parts of a level that tell where the time goes; of fewer, the next level is taken whatever it has
 
 Arguments = tuple[Any, dict[str, Any]]  # in order, by name
 
@@ -56,12 +57,13 @@ class Parts(Protocol):
         """
 
 
-def deepest(modules: Sequence[Module], most: int = MOST) -> list[Module]:
-    """The modules of the deepest level that has at most ``most``, counting those above it that have none inside."""
+def deepest(modules: Sequence[Module], most: int = MOST, fewest: int = FEWEST) -> list[Module]:
+    """The modules of the deepest level that has at most ``most``, counting those above it that have none inside; of a
+    lower one if that has less than ``fewest``."""
     found = list(modules)
     while True:
         deeper = [each for module in found for each in module.inside or [module]]
-        if deeper == found or len(deeper) > most:
+        if deeper == found or (len(deeper) > most and len(found) >= fewest):
             return found
         found = deeper
 

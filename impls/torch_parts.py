@@ -13,7 +13,7 @@ from torch import nn
 from impls.net import Build
 from impls.outputs import Unfit, tensors_in
 from impls.parts import Call, Module, called, canonical, word
-from impls.torch_alexnet import shared_view
+from impls.torch_alexnet import COMPILED, shared_view
 from impls.torch_model import Net, floats
 from impls.torch_port import hooked
 
@@ -65,6 +65,8 @@ def idle(module: Module) -> bool:
 
 
 def part(call: Call, how: Build) -> Net:
+    if how.mode in COMPILED:  # all parts share the code of their passes, which is compiled anew a few times only
+        torch.compiler.reset()
     return Part(call, how)
 
 

@@ -121,9 +121,11 @@ def test_what_needs_no_gradient_has_a_pass_in_training_mode_only(calls, parts):
 
 def test_a_model_of_many_modules_is_taken_at_the_deepest_level_that_has_few(net, parts):
     found = awake(parts.modules(net), parts.idle)
-    assert [module.name for module in deepest(found, most=7)] == ["norm", "stem", "block", "size", "scale", "head"]
-    assert len(deepest(found, most=8)) == 8
-    assert len(deepest(found, most=1)) == 6  # a flat model keeps all
+    above = ["norm", "stem", "block", "size", "scale", "head"]
+    assert [module.name for module in deepest(found, most=7, fewest=6)] == above
+    assert len(deepest(found, most=8, fewest=6)) == 8
+    assert len(deepest(found, most=1, fewest=6)) == 6  # a flat model keeps all
+    assert len(deepest(found, most=7, fewest=7)) == 8  # 6 tell too little
 
 
 def test_a_model_that_calls_no_module_has_none(torch, parts):
