@@ -136,3 +136,8 @@ def test_a_model_that_calls_no_module_has_none(torch, parts):
     alone.check()
     with pytest.raises(Unfit, match="it calls none"):
         parts.modules(alone)
+
+
+def test_an_input_is_that_of_the_call_though_the_module_overwrites_it(calls):
+    (given,), _ = calls["block.act"].inputs
+    assert float(given.min()) < 0
