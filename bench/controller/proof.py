@@ -44,11 +44,11 @@ Reference = Callable[[], parity.ParitySet]
 
 class Proven(NamedTuple):
     """A Worker that is ready to be timed, the layers that its framework reports, none for a user's net, and by the ids
-    of Cases that it cannot run why."""
+    of Cases that it cannot run the events that say why."""
 
     worker: events.Worker
     reported: list[LayerReport]
-    lacking: dict[str, str]
+    unable: dict[str, events.Failed | events.Absent]
 
 
 def prove(
@@ -74,13 +74,13 @@ def prove(
     errors: dict[str, dict[CheckKind, float]] = {}
     gradients: GradientCount | None = None
     first_ns: dict[str, int] = {}
-    proven, lacking = guest is None or guest.takes_weights, dict[str, str]()
+    proven, unable = guest is None or guest.takes_weights, dict[str, events.Failed | events.Absent]()
     proofs = parity_set.proofs(case.batch, case.precision, gate.precision_shown(case, probes)) if proven else []
     for proof in [] if again else proofs:
         with prover_for(process, dataclasses.replace(case, precision=proof.precision), settings, logs) as prover:
             how = dataclasses.replace(build_of(case), batch=proof.batch, precision=proof.precision)
             identity = prover.ask(build_request(case, parity_set.folder, guest, how, passes))
-            cases, passes = _able(prover, guest, cases, lacking)
+            cases, passes = _able(prover, guest, cases, unable)
             first_ns = {}
             checks: list[Check] = []
             for pass_ in proven_with(passes):
@@ -94,10 +94,11 @@ def prove(
     if case.dropout or again or not proven:  # dropout: proven without and timed with it, its results are random
         how = dataclasses.replace(build_of(case), dropout=case.dropout)
         identity = process.ask(build_request(case, parity_set.folder, guest, how, passes, proven=proven))
-        cases, passes = _able(process, guest, cases, lacking)
+        cases, passes = _able(process, guest, cases, unable)
         if guest and guest.model and not guest.part and not process.ask(CountParams()):
-            lacking |= {case.id: NO_PARAMETERS for case in cases if PASSES[case.pass_].training}
-            cases = [case for case in cases if case.id not in lacking]
+            trained = (case.id for case in cases if PASSES[case.pass_].training)
+            unable |= {case_id: events.Failed(case_id, NO_PARAMETERS) for case_id in trained}
+            cases = [case for case in cases if case.id not in unable]
             passes = [case.pass_ for case in cases]
             gate.refuse("" if cases else NO_PARAMETERS)
         # training first: parameters that a call makes in inference mode have no gradient
@@ -134,18 +135,18 @@ def prove(
         overhead_p99_ns=overhead_ns[OVERHEADS * 99 // 100],
         proof_s=time.monotonic() - began,
     )
-    return Proven(event, reported if guest is None else [], lacking)
+    return Proven(event, reported if guest is None else [], unable)
 
 
 def _able(
-    process: WorkerProcess, guest: Guest | None, cases: list[Case], lacking: dict[str, str]
+    process: WorkerProcess, guest: Guest | None, cases: list[Case], unable: dict[str, events.Failed | events.Absent]
 ) -> tuple[list[Case], list[str]]:
-    """Of these Cases those that the Net has the methods for, with their passes; to ``lacking`` the others are added."""
+    """Of these Cases those that the Net has the methods for, with their passes; to ``unable`` the others are added."""
     if guest and (names := process.ask(ListLacking())):
         why = "a model has no training step, only a Net with" if guest.model else "it has no"
         why = f"{why} {', '.join(names)} (docs/adding.md)"
-        lacking |= {case.id: why for case in cases if PASSES[case.pass_].updates}
-        cases = [case for case in cases if case.id not in lacking]
+        unable |= {case.id: events.Absent(case.id, why) for case in cases if PASSES[case.pass_].updates}
+        cases = [case for case in cases if case.id not in unable]
         gate.refuse("" if cases else why)
     return cases, [case.pass_ for case in cases]
 

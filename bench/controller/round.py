@@ -155,10 +155,13 @@ class Round:
 
     def _fail(self, cases: list[Case], reason: str) -> None:
         for case in cases:
-            if case.id not in self.failed:
-                self.failed[case.id] = reason
-                self.journal.add(events.Failed(case.id, reason))
-                self.watcher.on_failed(case, reason)
+            self._leave_out(case, events.Failed(case.id, reason))
+
+    def _leave_out(self, case: Case, event: events.Failed | events.Absent) -> None:
+        if case.id not in self.failed:
+            self.failed[case.id] = event.reason
+            self.journal.add(event)
+            self.watcher.on_failed(case, event.reason)
 
     def _start_order(self, names: list[str]) -> list[str]:
         """Draw the order of start and build, reversed in every other Round: it decides which memory a process gets, and
@@ -205,12 +208,12 @@ class Round:
     def _prove(self, name: str, cases: list[Case]) -> None:
         # timed iterations are read in every Round, but with dropout their values are random
         again = name in self.proven and not cases[0].dropout
-        worker, reported, lacking = prove(
+        worker, reported, unable = prove(
             *(self.workers[name], cases, self.place, self.proof(), self.settings, self.logs), again=again
         )
         for case in cases:
-            if case.id in lacking:
-                self._fail([case], lacking[case.id])
+            if event := unable.get(case.id):
+                self._leave_out(case, event)
         self.conditions[name] = worker.conditions
         self.journal.add(worker)
         if name not in self.proven:

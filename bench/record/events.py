@@ -307,6 +307,13 @@ class Failed(Event, frozen=True, tag="failed"):
     reason: str
 
 
+class Absent(Event, frozen=True, tag="absent"):
+    """A Case of a user's net that takes no part in its pass, for lack of a method: the Run has it no more."""
+
+    case_id: str
+    reason: str
+
+
 class Stop(Event, frozen=True, tag="stop"):
     """A group has no more Rounds."""
 
@@ -328,7 +335,7 @@ class End(Event, frozen=True, tag="end"):
 
 AnyEvent = (
     Header | Parity | Worker | Ceiling | Layers | BurnIn | Plan | Control | Turn | Block | Void | RoundEnd | Fault
-    | Failed | Stop | Resume | End
+    | Failed | Absent | Stop | Resume | End
 )  # fmt: skip
 #: By the value of the field ``event``.
 EVENTS: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in AnyEvent.__args__}

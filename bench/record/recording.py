@@ -15,6 +15,7 @@ from bench.machine import noise
 from bench.record import events
 from bench.record.account import Line, account
 from bench.record.events import (
+    Absent,
     Block,
     Control,
     Event,
@@ -83,11 +84,13 @@ class Recording:
             )
         self.head = heads[0]
         try:
-            self.cases = check_cases(self.head.cases)
+            planned = check_cases(self.head.cases)
         except UsageError as error:
             raise UsageError(f"{folder}: invalid header in run.jsonl: {error}") from error
         self.protocol = self.head.protocol
-        self.group_of = {case.id: number for number, group in enumerate(groups(self.cases)) for case in group}
+        absent = {event.case_id for event in self.events_of(Absent)}
+        self.cases = [case for case in planned if case.id not in absent]
+        self.group_of = {case.id: number for number, group in enumerate(groups(planned)) for case in group}
         self.voided = {event.place for event in self.events_of(Void)}
         self._counted_by_kind: dict[type[Event], list[Any]] = {}
         self._counted_by_case: dict[type[Event], dict[str, list[Any]]] = {}

@@ -94,6 +94,20 @@ def test_a_lazy_net_that_is_not_proven_is_timed_and_not_judged_by_the_variants_m
         assert {name: row[name] for name in COUNTED} == dict.fromkeys(COUNTED)
 
 
+def test_a_net_without_a_training_step_is_simply_not_in_that_pass(tmp_path):
+    net = write(tmp_path, more="net.train_step = None")
+    run = Inline(tmp_path)("run", *NULL, "--net", net, "--pass", "forward,train_step")
+    made = Run(run.folder)
+    assert run.code == 0, run.err
+    assert {(row["net"], row["pass"]) for row in made.rows()} == {
+        *((None, "forward"), (None, "train_step"), ("mine", "forward")),
+    }
+    assert "train_step-mine-s67: not timed: it has no train_step (docs/adding.md)" in run.err
+    assert "train_step" not in [line.split()[0] for line in run.out.splitlines() if "mine" in line]
+    alone = Inline(tmp_path / "alone")("run", *NULL, "--net", net, "--pass", "train_step")
+    assert alone.code == 1  # nothing of it was timed
+
+
 def test_a_guest_that_is_no_net_costs_no_round_and_no_traceback(guest_run):
     assert guest_run.of("void") == []
     assert "Traceback" not in guest_run.err

@@ -11,7 +11,7 @@ from bench.worker.main import Worker
 from bench.worker.ownership import OwnedTwice
 from bench.worker.replies import CheckKind, Failure, FaultKind, Output
 from bench.worker.wire import Malformed
-from impls.net import Build, Settings
+from impls.net import Build, Settings, Sgd
 from impls.port import Parameter
 
 HOW = Build(2, "cpu", "fp32", "part", "nhwc", dropout=True, seed=7, lrn="fast")
@@ -62,6 +62,10 @@ EXCHANGES = [
         replies.ModelParts([replies.ModelPart("stem.conv", "Conv2d", 2, [7, 7, 64], 1792)], ["gate: no tensor"], 3),
     ),
     (messages.Differentiate("/here"), replies.Differentiated(["fc.weight"], [1e-6], "")),
+    (messages.StartTraining("/pictures", Sgd(0.1, 0.8, 0.2), 3, "/velocity"), None),
+    (messages.Train([4, 0, 7], 2), [1.5, None]),
+    (messages.ComputeLogits([3, 1], "/here/logits.npy"), None),
+    (messages.SaveTrained("/weights", "/velocity"), None),
 ]
 IDS = [request.do for request, _ in EXCHANGES]
 
