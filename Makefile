@@ -40,7 +40,7 @@ verify: .venv/ready ## verify that all variants are equal in every framework: ma
 
 profile: .venv/ready ## time each layer of a net: make profile [VARIANT=owt] [FRAMEWORK=torch] [BATCH=32] [NET=FILE.py:NAME]
 	$(BENCH) profile --device $(DEVICE) --variant $(VARIANT) $(GPU_PYTHONS) \
-	  $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET NET INPUT BATCH ROUNDS ITERATIONS SIZE THREADS)
+	  $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET NET INPUT BATCH PASS ROUNDS ITERATIONS SIZE THREADS)
 
 train: .venv/ready ## train on labeled pictures: make train [DATA=photos] [FRAMEWORK=all] [EPOCHS=20]; without DATA drawn flowers
 	$(BENCH) train $(if $(filter command,$(origin DATA)),$(DATA)) --device $(DEVICE) $(GPU_PYTHONS) \

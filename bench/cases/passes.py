@@ -36,6 +36,11 @@ class Timed:
     title: str
     stages: tuple[str, ...]
 
+    @property
+    def only_updates(self) -> bool:
+        """It is nothing for a layer without parameters."""
+        return self.stages == ("update",)
+
     def macs(self, net: Counted) -> int:
         """Multiply-adds per image."""
         return sum(MACS[stage](net) for stage in self.stages)
@@ -69,8 +74,6 @@ class Pass(Timed):
     """It updates the parameters: a Net is given labels for it, and its weights are set back after every Turn."""
     in_default_run: bool = True
     """Takes part where no pass is named."""
-    profiled: bool = True
-    """Whether `profile` times it layer by layer."""
     difference: Difference | None = None
     """Its difference from another pass."""
 
@@ -128,7 +131,6 @@ PASSES = {
             training=True,
             updates=True,
             in_default_run=False,
-            profiled=False,
             difference=UPDATE,
         ),
     )
@@ -172,11 +174,6 @@ def methods_called(names: Iterable[str], *, proven: bool) -> list[str]:
     proofs = [each.proof for each in called] if proven else []
     prepares = ["label", "restart"] if any(each.updates for each in called) else []
     return list(dict.fromkeys(["load", *prepares, *(each.method for each in called), "wait", *proofs]))
-
-
-def profiled_passes() -> list[Pass]:
-    """The passes that `profile` times layer by layer."""
-    return [each for each in PASSES.values() if each.profiled]
 
 
 def outside_the_clock(names: Iterable[str]) -> str:

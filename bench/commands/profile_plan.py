@@ -3,7 +3,7 @@
 import dataclasses
 
 from bench import UsageError
-from bench.cases.passes import profiled_passes
+from bench.cases.passes import PASSES
 from bench.cases.protocol import Protocol
 from bench.commands.options import convert
 from bench.commands.plan import (
@@ -35,13 +35,16 @@ def plan_profile(request: ProfileRequest) -> Plan:
     axes, cases = axes_of(whole_nets(request), choose_frameworks(request)), []
     for variant in request.variant:
         parts = [part.name for part in VARIANTS[variant].parts() if not net_parts.idle(part)]
-        cases += dataclasses.replace(axes, variant=[variant, *parts]).cases()
+        grid = dataclasses.replace(axes, variant=[variant, *parts]).cases()
+        cases += [case for case in grid if case.net.params or not PASSES[case.pass_].updates]
     return Plan(cases, change_protocol(RULES, request), worker_settings(request))
 
 
 def plan_models(request: ProfileRequest) -> Plan:
     """Users' models, and each of their modules alone, which a Worker names. Raises UsageError for one without any."""
     whole = whole_nets(request)
+    for name in (name for name in request.pass_ if PASSES[name].updates):
+        raise UsageError(f"--pass {name}: a model has no training step of its own; leave it out")
     nets = read_nets(request.net)
     frameworks = choose_frameworks(request, nets=nets)
     guests = name_guests(nets, frameworks)
@@ -72,5 +75,5 @@ def plan_models(request: ProfileRequest) -> Plan:
 
 def whole_nets(request: ProfileRequest) -> RunRequest:
     """The request of a Run of the whole nets."""
-    passes, usual = tuple(each.name for each in profiled_passes()), (32,) if "cpu" in request.device else (128,)
-    return convert(request, RunRequest, pass_=passes, batch=request.batch or usual)
+    usual = (32,) if "cpu" in request.device else (128,)
+    return convert(request, RunRequest, batch=request.batch or usual)

@@ -277,6 +277,9 @@ class ProfileRequest(ModelOptions):
     )
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 32 on a CPU, 128 on a GPU", _parse_batches)
+    pass_: tuple[str, ...] = option(
+        "LIST", f"{', '.join(PASSES)}, or all", _some_of("pass", lambda: PASSES), ",".join(DEFAULT_PASSES)
+    )
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 3", _ROUNDS)
     burn_in: int | None = option("N", "default 3", _ITERATIONS)
     iterations: int | None = option("N", "samples per layer and Round; default 6", _ITERATIONS)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from bench import UsageError
 from bench.cases.case import Case
 from bench.controller.pool import WorkerPool
 from bench.controller.settings import build_of
@@ -62,7 +63,7 @@ class Training:
     stored: Stored
 
     def run(self, pool: WorkerPool, watcher: Watcher) -> Iterator[Evaluation]:
-        """Yield each epoch; raises Diverged, WorkerDied."""
+        """Yield each epoch; raises Diverged, WorkerDied, UsageError."""
         with tempfile.TemporaryDirectory(dir=pool.scratch) as scratch:
             folder = Path(scratch)
             self._start(pool, folder)
@@ -78,9 +79,13 @@ class Training:
                 yield Evaluation(found, predicted, self._checkpoint(pool, folder, epoch))
 
     def _start(self, pool: WorkerPool, folder: Path) -> None:
-        write_shared(self.start.weights, folder / "weights")
-        if self.start.velocity:
-            write_shared(self.start.velocity, folder / "velocity")
+        try:
+            write_shared(self.start.weights, folder / "weights")
+            if self.start.velocity:
+                write_shared(self.start.velocity, folder / "velocity")
+        except OSError as error:
+            why = error.strerror or error  # numpy's error has the number of bytes and no reason
+            raise UsageError(f"cannot write the weights to {folder}: {why}; make room there, or set TMPDIR") from error
         # another seed of the dropout after a resume: the masks of the first epochs are not repeated
         how = dataclasses.replace(
             build_of(self.case), dropout=True, seed=self.case.seed + self.epochs.start - 1, frozen=self.frozen

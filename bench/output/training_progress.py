@@ -24,6 +24,7 @@ class TrainingProgress:
         drawn = self.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self.line = LiveLine(self.stderr) if drawn else None
         self.stack = contextlib.ExitStack()
+        self.last: dict[str, str] = {}
 
     def __enter__(self) -> "TrainingProgress":
         if self.line:
@@ -45,11 +46,12 @@ class TrainingProgress:
             self.line.draw(f"{framework}: start")
 
     def on_steps(self, framework: str, epoch: int, done: int, total: int, loss: float, images_per_s: float) -> None:
-        rest = f"{images_per_s:.0f} images/s, loss {loss:.3f}"
+        rest = f"{images_per_s:.0f} images/s, loss {loss:.3f}{self.last.get(framework, '')}"
         self._draw(f"{framework} {epoch}/{self.epochs}", done, total, rest)
 
     def on_epoch(self, epoch: Epoch) -> None:
         right = epoch.accuracy
+        self.last[epoch.framework] = f", held out {right.value:.2f}"
         text = one_line(
             f"{epoch.framework} {epoch.epoch}/{self.epochs}: loss {epoch.loss:.3f}, held out: loss "
             f"{epoch.held_out_loss:.3f}, accuracy {right.value:.2f} [{right.low:.2f}, {right.high:.2f}]; "

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from bench.cases.case import Case
-from bench.cases.passes import Difference, Timed, profiled_passes
+from bench.cases.passes import PASSES, Difference, Timed
 from bench.record import ceiling
 from bench.record.columns import CsvColumn
 from bench.record.net_parts import NetPart, parts_of
@@ -67,9 +67,14 @@ def layer_rows(run: Run) -> Iterator[Row]:
 
 
 def timed_per_layer(passes: Iterable[str]) -> list[Timed]:
-    """Of these passes and differences, those that a layer has a time of: a pass with a difference only has that."""
-    known = set(passes)
-    return [timed for timed in (pass_.difference or pass_ for pass_ in profiled_passes()) if timed.name in known]
+    """Of these passes and differences those that a layer has a time of; a pass with a known difference has only that."""
+    known, timed = set(passes), list[Timed]()
+    for pass_ in PASSES.values():
+        if pass_.difference and pass_.difference.name in known:
+            timed.append(pass_.difference)
+        elif pass_.name in known:
+            timed.append(pass_)
+    return timed
 
 
 def by_worker(rows: Iterable[Row]) -> list[list[Row]]:
@@ -99,7 +104,7 @@ class LayerTimes:
         self.layers: dict[str, Medians] = {}
         for part in self.parts:
             medians = _medians(run, {pass_: part.case(run, case) for pass_, case in wholes.items()}, part.calls)
-            if all(medians[timed.name] for timed in timed_per_layer(medians)):
+            if all(medians[timed.name] for timed in timed_per_layer(medians) if part.params or not timed.only_updates):
                 self.layers[part.name] = medians
         workers = run.workers(self.case)
         self.params = self.net.params if self.net else workers[0].identity.params if workers else None
@@ -110,7 +115,7 @@ class LayerTimes:
         for part in self.parts:
             if part.name in self.layers:
                 yield from self._layer_rows(part)
-        for pass_ in profiled_passes():
+        for pass_ in PASSES.values():
             for timed in (pass_.difference, pass_):
                 if timed and timed.name in self.whole:
                     yield from self._total_rows(timed)
@@ -119,14 +124,16 @@ class LayerTimes:
         """Sum of all layers in ns, by Round; empty if a layer is missing."""
         if any(part.name not in self.layers and not part.idle for part in self.parts):
             return {}
-        rounds = _common([medians[pass_] for medians in self.layers.values()])
-        return {round_: sum(medians[pass_][round_] for medians in self.layers.values()) for round_ in rounds}
+        layers = [medians[pass_] for medians in self.layers.values() if medians[pass_]]
+        return {round_: sum(medians[round_] for medians in layers) for round_ in _common(layers)}
 
     def _layer_rows(self, part: NetPart) -> Iterator[Row]:
         facts = {"layer": part.name, "kind": part.kind, "params": part.params, "calls": part.calls}
         facts |= dict(zip(("height", "width", "channels"), part.shape, strict=False))
         facts |= {"macs": part.layer.macs} if part.layer else {}
         for timed in timed_per_layer(self.whole):
+            if timed.only_updates and not part.params:
+                continue
             pass_, work, macs = timed.name, None, 0
             if part.layer and part.alone:
                 inside, macs = part.alone.input_gradient, timed.macs(part.alone)
@@ -169,9 +176,9 @@ class LayerTimes:
 
 
 def _wholes(run: Run) -> Iterator[dict[str, Case]]:
-    """Per Worker of a whole net, its Cases by profiled pass; Workers that lack a pass are left out."""
+    """Per Worker of a whole net, its Cases by pass; Workers that lack a pass are left out."""
     by_worker: dict[tuple[object, ...], dict[str, Case]] = {}
-    names = [pass_.name for pass_ in profiled_passes() if any(case.pass_ == pass_.name for case in run.cases)]
+    names = [pass_.name for pass_ in PASSES.values() if any(case.pass_ == pass_.name for case in run.cases)]
     for case in run.cases:
         if case.whole and case.pass_ in names:
             by_worker.setdefault((case.group, case.worker), {})[case.pass_] = case
@@ -184,7 +191,7 @@ def _medians(run: Run, cases: Mapping[str, Case], calls: int = 1) -> Medians:
     for pass_, case in cases.items():
         if case in run.cases and not run.invalid_reason(case):
             known[pass_] = {round_: calls * ns for round_, ns in run.round_medians_ns(case).items()}
-    for pass_, less in ((timed.name, timed.difference) for timed in profiled_passes() if timed.difference):
+    for pass_, less in ((timed.name, timed.difference) for timed in PASSES.values() if timed.difference):
         if pass_ in cases and less.less in cases:
             rounds = _common([known[pass_], known[less.less]])
             known[less.name] = {number: known[pass_][number] - known[less.less][number] for number in rounds}

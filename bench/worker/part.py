@@ -69,8 +69,8 @@ def _of(net: Guest) -> Parts:
     name = impls.FRAMEWORKS[net.framework].parts
     if not name:
         raise NotANet(
-            f"{net.source}:{net.call} has no modules of its own: in {net.framework} a model is a function with "
-            "parameters; `run` times it whole"
+            f"{net.source}:{net.call} is a model in {net.framework}: the modules of torch and Keras models are timed "
+            "alone; `run` times it whole"
         )
     module: Any = importlib.import_module(name)
     return module  # type: ignore[no-any-return]

@@ -203,6 +203,20 @@ class TestCommand:
         assert command(tmp_path, "profile", str(tmp_path)).exit_code == 0
         assert fields(table(tmp_path), "layer", "pass", "rounds") == fields(table(profiled), "layer", "pass", "rounds")
 
+    def test_a_training_step_adds_the_update_of_each_layer_that_has_parameters(self, tmp_path):
+        words = (*FEW, "--pass", "all", "--rounds", "1", "--burn-in", "1", "--out", str(tmp_path / "results"))
+        done = command(tmp_path, "profile", *words)
+        assert done.exit_code == 0, done.output
+        (folder,) = (tmp_path / "results").iterdir()
+        updates = [row for row in table(folder) if row["pass"] == "update"]
+        assert fields(updates, "layer") == [("conv1",), ("conv2",), (SUM,), (WHOLE,)]
+        assert int(updates[0]["bytes"]) == 20 * int(updates[0]["params"])
+        both = [row for row in table(folder) if row["layer"] == SUM]
+        assert fields(both, "pass") == [("forward",), ("backward",), ("forward_backward",), ("update",), ("train_step",)]
+        sums = {row["pass"]: float(row["center_ms"]) for row in both}
+        parts = float(updates[0]["center_ms"]) + float(updates[1]["center_ms"])
+        assert sums["update"] == pytest.approx(parts)
+
     def test_options_next_to_an_existing_profile_are_refused(self, tmp_path):
         make(tmp_path, protocol=profile_plan.RULES)
         done = command(tmp_path, "profile", str(tmp_path), "--batch", "4")

@@ -64,7 +64,8 @@ def read_published() -> pd.DataFrame:
 
 def draw_files(paths: Sequence[Path], target: Path) -> None:
     rows = pd.concat([frames.profile(path) for path in paths], ignore_index=True)
-    split = [each.name for each in PASSES.values() if each.difference]  # drawn as its two parts
+    known = set(rows["pass"])  # a pass whose difference is known is drawn as its two parts
+    split = [each.name for each in PASSES.values() if each.difference and each.difference.name in known]
     ours = "net" not in rows or rows["net"].isna().any()
     draw(rows[~rows["pass"].isin(split)], target, read_published() if ours else None)
 
