@@ -67,7 +67,7 @@ def layer_rows(run: Run) -> Iterator[Row]:
 
 
 def timed_per_layer(passes: Iterable[str]) -> list[Timed]:
-    """Of these passes and differences those that a layer has a time of; a pass with a known difference has only that."""
+    """Of these passes and differences those that a layer has a time of: of a pass with a known difference only that."""
     known, timed = set(passes), list[Timed]()
     for pass_ in PASSES.values():
         if pass_.difference and pass_.difference.name in known:
