@@ -368,7 +368,7 @@ class TestModules:
         pytest.importorskip("jax")
         (tmp_path / "mine.py").write_text(JAX)
         done = command(tmp_path, "profile", "--net", f"{tmp_path}/mine.py:build", "--out", str(tmp_path / "results"))
-        why = "in jax a model is a function with parameters; `run` times it whole"
+        why = "the modules of torch and Keras models are timed alone; `run` times it whole"
         assert (done.exit_code, done.stdout) == (2, "")
-        assert done.stderr == f"alexnet-bench: --net: mine.py:build has no modules of its own: {why}\n"
+        assert done.stderr == f"alexnet-bench: --net: mine.py:build is a model in jax: {why}\n"
         assert not (tmp_path / "results").exists()
