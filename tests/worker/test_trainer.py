@@ -26,10 +26,10 @@ def stored(tmp_path_factory):
     return path / "stored"
 
 
-def trainer(framework, variant, stored, batch=BATCH):
+def trainer(framework, variant, stored, batch=BATCH, start=None, velocity=None):
     how = Build(batch, "cpu", "fp32", *{"torch": ("eager", "nchw"), "tensorflow": ("graph", "nhwc")}[framework])
-    net = configured(framework).build(variant, initial(variant), how)
-    return Trainer(net, variant, batch, StartTraining(str(stored), SGD, seed=3))
+    net = configured(framework).build(variant, start or initial(variant), how)
+    return Trainer(net, variant, batch, StartTraining(str(stored), SGD, 3, velocity and str(velocity)))
 
 
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
@@ -61,6 +61,20 @@ def test_steps_are_those_of_the_reference_on_the_crops_of_the_epoch(framework, s
     for key, array in flat(velocity, ".").items():
         close = np.linalg.norm(flat(map_shared(tmp_path / "velocity"), ".")[key] - array) / np.linalg.norm(array)
         assert close < 1e-3, key  # a flipped ReLU of the second step is allowed
+
+
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+def test_what_is_saved_goes_on_as_if_nothing_had_been(framework, stored, tmp_path):
+    rows = np.flatnonzero(~pixels.map_stored(stored).held_out)[: 2 * BATCH].tolist()
+    whole = trainer(framework, WITH_BN, stored)
+    wanted = [whole.train(rows, epoch) for epoch in (1, 2)][-1]
+    first = trainer(framework, WITH_BN, stored)
+    first.train(rows, epoch=1)
+    first.save(tmp_path / "weights", tmp_path / "velocity")
+    again = trainer(framework, WITH_BN, stored, start=map_shared(tmp_path / "weights"), velocity=tmp_path / "velocity")
+    np.testing.assert_allclose(again.train(rows, epoch=2), wanted, rtol=1e-5)
+    fresh = trainer(framework, WITH_BN, stored, start=map_shared(tmp_path / "weights"))
+    assert abs(fresh.train(rows, epoch=2)[1] / wanted[1] - 1) > 1e-4  # without the velocity it is another training
 
 
 def test_logits_of_a_short_last_batch_are_those_of_each_picture_alone(stored):
