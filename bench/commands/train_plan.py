@@ -1,11 +1,12 @@
 """What a `train` is to do: settings, Cases and initial weights, of a request or of the folder that it resumes."""
 
 import dataclasses
-import json
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from msgspec import structs
 
 import bench
@@ -94,6 +95,7 @@ def plan(request: TrainRequest, source: Folder) -> TrainPlan:
         freeze=list(request.freeze),
         weights=file,
         pictures=request.pictures.resolve().name if request.pictures else None,
+        names=names_digest(source),
     )
     return TrainPlan(settings, _cases(request, settings), worker_settings(request), initial, note=note)
 
@@ -104,20 +106,27 @@ def plan_resumed(request: TrainRequest, source: Folder) -> TrainPlan:
     refuse_others(WITH_RESUME, "--resume: a training goes on with its own settings")
     earlier = training.read(request.resume)
     settings = earlier.settings
-    found = list(source.classes)
-    if found != settings.classes[: len(found)] or len(settings.classes) < len(found):
-        wanted = ", ".join(settings.classes)
-        raise UsageError(f"--resume: it was trained on the classes {wanted}; found {', '.join(found)}: name its FOLDER")
+    if settings.variant not in VARIANTS or settings.batch < 1:
+        raise UsageError(f"--resume: {request.resume / training.SETTINGS} has other values than `train` writes")
+    check_size([settings.variant], settings.size)
+    if settings.names != names_digest(source) or settings.classes[: len(source.classes)] != list(source.classes):
+        of = f"the pictures of {settings.pictures}" if settings.pictures else "the drawn flowers, without a FOLDER"
+        raise UsageError(
+            f"--resume: it was trained on {of}, found other pictures or classes; name the same FOLDER, or begin anew "
+            f"with --weights {request.resume / settings.frameworks[0] / training.BEST}"
+        )
     settings = structs.replace(settings, epochs=request.epochs or settings.epochs)
-    kept = []
-    for framework in settings.frameworks:
-        last = training.last_epoch(request.resume, framework)
-        kept += [epoch for epoch in earlier.of(framework) if epoch.epoch <= last]
-    if all(training.last_epoch(request.resume, each) >= settings.epochs for each in settings.frameworks):
-        done = counted(settings.epochs, "epoch")
-        raise UsageError(f"--resume: all {done} are done; pass a larger --epochs to go on")
-    earlier = dataclasses.replace(earlier, settings=settings, epochs=tuple(kept))
+    last = [training.last_result(request.resume, framework) for framework in settings.frameworks]
+    if all(result and result.epoch.epoch >= settings.epochs for result in last):
+        raise UsageError(f"--resume: nothing is left of {counted(settings.epochs, 'epoch')}; pass a larger --epochs")
+    earlier = dataclasses.replace(earlier, settings=settings)
     return TrainPlan(settings, _cases(request, settings), worker_settings(request), earlier=earlier)
+
+
+def names_digest(source: Folder) -> str:
+    """sha256 of the names of all pictures with their classes."""
+    names = "\n".join(picture.name for picture in source.pictures)
+    return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
 
 
 def _metadata(path: Path | None) -> Mapping[str, str]:
@@ -134,7 +143,8 @@ def _net_of(request: TrainRequest, facts: Mapping[str, str]) -> tuple[str, int]:
         raise UsageError(f"--weights: its variant is {quoted(variant)}, which is none of {', '.join(VARIANTS)}")
     if variant != facts.get("variant", variant):
         raise UsageError(f"--weights: expected those of {variant}, found {facts['variant']}; pass the same --variant")
-    known = int(facts["size"]) if facts.get("size", "").isdecimal() else None
+    text = facts.get("size", "")
+    known = int(text) if text.isdecimal() and len(text) < 6 else None
     usual = SIZE if request.weights is None else VARIANTS[variant].input_size
     size = request.size or known or usual
     if known and known != size:
@@ -146,6 +156,11 @@ def _net_of(request: TrainRequest, facts: Mapping[str, str]) -> tuple[str, int]:
 def _classes(source: Folder, count: int | None) -> list[str]:
     """Names in the order of the labels: those of the folder, and more without a name if ``count`` asks for them."""
     names = list(source.classes)
+    for name in names:
+        if not name.isprintable():
+            raise UsageError(f"expected class folders with printable names in UTF-8, found {quoted(name)}; rename it")
+        if count and name.startswith("unnamed "):
+            raise UsageError(f"--classes: {quoted(name)} is the name of a class without pictures; rename the folder")
     if count is not None and count < len(names):
         raise UsageError(f"--classes: expected at least the {len(names)} of the folder, found {count}; leave it out")
     return names + [f"unnamed {number}" for number in range(len(names) + 1, (count or 0) + 1)]
@@ -169,19 +184,26 @@ def _initial(
         return drawn, None, ""
     path, last, python = request.weights, net.output_layer.name, dict(request.python).get("torch")
     try:
-        units = weights.output_units(path, net, python) or net.output_layer.units
+        readable = path.suffix in weights.SUFFIXES and path.is_file()  # else load_all says what is wrong
+        units = (readable and weights.output_units(path, net, python)) or net.output_layer.units
         given, sha256 = weights.load_all(path, [net.with_classes(units)], python)
-        named = json.loads(facts.get("classes", "null"))
     except (WeightsError, OSError) as error:
         raise UsageError(f"--weights: {error}") from error
-    except ValueError:
-        named = None
-    before = ", ".join(named) if isinstance(named, list) and len(named) <= MOST_NAMED else counted(units, "class")
+    named = _names(facts.get("classes", ""))
+    before = ", ".join(named) if named and len(named) <= MOST_NAMED else f"{units:,} classes"
     file, note = WeightsFile(path.name, sha256), f"{path.name}: every layer is taken from it"
     if units != net.output_layer.units or (named is not None and named != list(classes)):
         given = given | {last: drawn[last]}
         note = f"{path.name}: {last} was of other classes ({before}) and is drawn; every other layer is taken from it"
     return given, file, note
+
+
+def _names(text: str) -> list[str] | None:
+    """The classes in the metadata of a file; None if they are not known."""
+    try:
+        return msgspec.json.decode(text, type=list[str])
+    except msgspec.MsgspecError:
+        return None
 
 
 def _cases(request: TrainRequest, settings: Settings) -> list[Case]:

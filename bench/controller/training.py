@@ -8,6 +8,7 @@ own masks in each framework.
 import dataclasses
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from bench import UsageError
 from bench.cases.case import Case
 from bench.controller.pool import WorkerPool
 from bench.controller.settings import build_of
-from bench.record.training import Checkpoint, Epoch
+from bench.record.training import Checkpoint, Epoch, Result
 from bench.worker.messages import BuildNet, ComputeLogits, SaveTrained, StartTraining, Train
 from bench.worker.pixels import Stored
 from impls import reference
@@ -32,15 +33,6 @@ CHUNK_S = 0.5  # of work per request: how often progress is shown and Ctrl-C hea
 
 class Diverged(Exception):
     """A value that is not finite: which, and in which epoch and step."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """An epoch, the predicted classes of the held-out pictures after it, and the checkpoint."""
-
-    epoch: Epoch
-    predicted: np.ndarray
-    checkpoint: Checkpoint
 
 
 class Watcher(Protocol):
@@ -62,8 +54,8 @@ class Training:
     pictures: Path
     stored: Stored
 
-    def run(self, pool: WorkerPool, watcher: Watcher) -> Iterator[Evaluation]:
-        """Yield each epoch; raises Diverged, WorkerDied, UsageError."""
+    def run(self, pool: WorkerPool, watcher: Watcher) -> Iterator[Checkpoint]:
+        """Yield the checkpoint of each epoch; raises Diverged, WorkerDied, UsageError."""
         with tempfile.TemporaryDirectory(dir=pool.scratch) as scratch:
             folder = Path(scratch)
             self._start(pool, folder)
@@ -76,7 +68,7 @@ class Training:
                 found = Epoch(self.case.framework, epoch, loss, *facts)
                 if not np.isfinite(held_out_loss):
                     raise Diverged(f"the held-out loss is not finite after epoch {epoch}")
-                yield Evaluation(found, predicted, self._checkpoint(pool, folder, epoch))
+                yield self._checkpoint(pool, folder, Result(found, self._predictions(predicted)))
 
     def _start(self, pool: WorkerPool, folder: Path) -> None:
         try:
@@ -87,9 +79,8 @@ class Training:
             why = error.strerror or error  # numpy's error has the number of bytes and no reason
             raise UsageError(f"cannot write the weights to {folder}: {why}; make room there, or set TMPDIR") from error
         # another seed of the dropout after a resume: the masks of the first epochs are not repeated
-        how = dataclasses.replace(
-            build_of(self.case), dropout=True, seed=self.case.seed + self.epochs.start - 1, frozen=self.frozen
-        )
+        seed = (self.case.seed + self.epochs.start - 1) % 2**63
+        how = dataclasses.replace(build_of(self.case), dropout=True, seed=seed, frozen=self.frozen)
         build = BuildNet(self.case.variant, self.case.size, str(folder), how, classes=self.variant.classes)
         pool.ask(self.case, build)
         velocity = str(folder / "velocity") if self.start.velocity else None
@@ -125,7 +116,11 @@ class Training:
         loss, _ = reference.cross_entropy(found, self.stored.labels[rows])
         return loss, found.argmax(1)
 
-    def _checkpoint(self, pool: WorkerPool, folder: Path, epoch: int) -> Checkpoint:
+    def _predictions(self, predicted: np.ndarray) -> list[tuple[int, int, int]]:
+        pairs = zip(self.stored.labels[self.stored.held_out].tolist(), predicted.tolist(), strict=True)
+        return [(*pair, count) for pair, count in sorted(Counter(pairs).items())]
+
+    def _checkpoint(self, pool: WorkerPool, folder: Path, result: Result) -> Checkpoint:
         """What the Worker holds after the epoch; frozen layers are as they were."""
         with tempfile.TemporaryDirectory(dir=folder) as saved:
             trained, velocity = Path(saved, "trained"), Path(saved, "velocity")
@@ -139,9 +134,9 @@ class Training:
         for layer, its in found.items():
             for name, array in its.items():
                 if not np.isfinite(array).all():
-                    raise Diverged(f"{layer}/{name} is not finite after epoch {epoch}")
+                    raise Diverged(f"{layer}/{name} is not finite after epoch {result.epoch.epoch}")
         weights = {layer: its | found.get(layer, {}) for layer, its in self.start.weights.items()}
-        return Checkpoint(weights, moving, epoch)
+        return Checkpoint(weights, moving, result)
 
 
 def order(rows: np.ndarray, seed: int, epoch: int) -> list[int]:
@@ -149,10 +144,3 @@ def order(rows: np.ndarray, seed: int, epoch: int) -> list[int]:
     keys = np.random.PCG64([seed, epoch]).random_raw(len(rows))
     shuffled: list[int] = rows[np.argsort(keys, kind="stable")].tolist()
     return shuffled
-
-
-def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Counts of shape (classes, classes): true classes in rows."""
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (labels, predicted), 1)
-    return counts

@@ -58,8 +58,7 @@ class TrainingProgress:
             f"{epoch.images_per_s:.0f} images/s, {epoch.seconds:.1f} s"
         )
         if self.line:
-            self.line.draw(text)
-            self.line.keep()
+            self.line.write(text + "\n")  # whole, however narrow the terminal is
         else:
             with contextlib.suppress(OSError):  # a full or closed stderr ends no training
                 print(text, file=self.stderr, flush=True)

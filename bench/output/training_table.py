@@ -29,7 +29,7 @@ def print_table(trained: Trained) -> None:
             f"{right.value:.3f} [{right.low:.3f}, {right.high:.3f}]",
             f"{best.epoch} of {epochs[-1].epoch}",
             f"{epochs[-1].held_out_accuracy:.3f}",
-            f"{sum(epoch.images_per_s for epoch in epochs) / n:.0f}",
+            f"{n / sum(1 / epoch.images_per_s for epoch in epochs):.0f}",
             f"{sum(epoch.seconds for epoch in epochs) / n:.1f}",
         )
     console.console().print(table)
@@ -46,8 +46,8 @@ def remarks(trained: Trained) -> Iterator[str]:
     for framework in trained.settings.frameworks:
         if (best := trained.best(framework)) and best.accuracy.low <= (chance := chance_of(trained, framework)):
             yield (
-                f"{framework}: still at chance: the most frequent class alone is right in {percent(chance)}; "
-                "train longer, or change --lr or --init"
+                f"{framework}: still at chance: the interval reaches {percent(chance)}, the share of the most frequent "
+                "class; train longer, change --lr or --init, or hold out more pictures"
             )
         if best:
             yield f"{framework}: weights of its best epoch: {trained.folder / framework / BEST}"
@@ -60,7 +60,14 @@ def chance_of(trained: Trained, framework: str) -> float:
 
 
 def as_json(trained: Trained) -> dict[str, Any]:
+    best = {framework: trained.best(framework) for framework in trained.settings.frameworks}
     return {
+        "folder": str(trained.folder),
+        "best": {
+            framework: {"epoch": epoch.epoch, "weights": str(trained.folder / framework / BEST)}
+            for framework, epoch in best.items()
+            if epoch
+        },
         "settings": to_builtins(trained.settings),
         "epochs": [
             to_builtins(epoch) | {"interval": [epoch.accuracy.low, epoch.accuracy.high]} for epoch in trained.epochs

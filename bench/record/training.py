@@ -34,7 +34,8 @@ SCHEMA = 1
 
 
 class Settings(Struct, frozen=True):
-    """What a training depends on; ``pictures`` is the name of their folder, None for the drawn flowers."""
+    """What a training depends on; ``pictures`` is the name of their folder, None for the drawn flowers, ``names`` the
+    sha256 of their names."""
 
     schema: int
     alexnet_bench: str
@@ -52,6 +53,7 @@ class Settings(Struct, frozen=True):
     freeze: list[str]
     weights: WeightsFile | None
     pictures: str | None
+    names: str
 
 
 class Epoch(Struct, frozen=True):
@@ -72,13 +74,34 @@ class Epoch(Struct, frozen=True):
         return share(round(self.held_out_accuracy * self.held_out), self.held_out)
 
 
+class Result(Struct, frozen=True):
+    """An epoch, and counts of its predictions of held-out pictures: true class, predicted class, count."""
+
+    epoch: Epoch
+    predictions: list[tuple[int, int, int]]
+
+    def confusion(self, classes: int) -> np.ndarray:
+        """Counts of shape (classes, classes): true classes in rows."""
+        counts = np.zeros((classes, classes), int)
+        for truth, predicted, count in self.predictions:
+            counts[truth, predicted] = count
+        return counts
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file of weights, and of velocity unless that is empty, after ``epoch``."""
+    """Weights and velocity, which is empty at the start, and what they did: None at the start.
+
+    A training is known by its last checkpoint: history, confusion and the best weights follow from it.
+    """
 
     weights: Weights
     velocity: Weights
-    epoch: int
+    result: "Result | None" = None
+
+    @property
+    def epoch(self) -> int:
+        return self.result.epoch.epoch if self.result else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +159,8 @@ def write_checkpoint(path: Path, settings: Settings, framework: str, checkpoint:
         "init": settings.weights.file if settings.weights else settings.init,
         "epoch": str(checkpoint.epoch),
     }
+    if checkpoint.result and checkpoint.velocity:
+        facts["result"] = msgspec.json.encode(checkpoint.result).decode()
     path.parent.mkdir(exist_ok=True)
     weights.save(checkpoint.weights, path, checkpoint.velocity, facts)
 
@@ -177,12 +202,13 @@ def _own(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and csvfile.inert(cell[1:]) == cell else cell
 
 
-def last_epoch(folder: Path, framework: str) -> int:
-    """The epoch of a framework's last checkpoint. UsageError if there is none that can be read."""
+def last_result(folder: Path, framework: str) -> Result | None:
+    """The result of a framework's last checkpoint, None at its start. UsageError if there is none that can be read."""
     path = folder / framework / LAST
     try:
-        return int(weights.metadata(path)["epoch"])
-    except (OSError, ValueError, KeyError) as error:
+        facts = weights.metadata(path)
+        return None if facts["epoch"] == "0" else msgspec.json.decode(facts["result"], type=Result)
+    except (OSError, ValueError, KeyError, msgspec.MsgspecError) as error:
         raise UsageError(f"cannot read {path}: expected the checkpoint of an epoch; train anew") from error
 
 
@@ -190,6 +216,6 @@ def read_last(folder: Path, framework: str, net: Variant) -> Checkpoint:
     """A framework's last checkpoint. UsageError if it cannot be read or is not of this net."""
     path = folder / framework / LAST
     try:
-        return Checkpoint(weights.load(path, net), weights.load_velocity(path), last_epoch(folder, framework))
+        return Checkpoint(weights.load(path, net), weights.load_velocity(path), last_result(folder, framework))
     except (OSError, WeightsError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error

@@ -80,21 +80,39 @@ def test_writes_history_curves_confusion_and_checkpoints(command, pictures):
 def test_a_killed_training_goes_on_after_its_last_whole_checkpoint(command, pictures):
     words = ("train", str(pictures), *SMALL, "--epochs", "3", "--out", str(command.results))
     process = command.start(*words)
-    wait_for(command.results, "*/torch/best.safetensors", process)  # of epoch 1, before its last.safetensors
+    wait_for(command.results, "*/history.csv", process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     (folder,) = command.results.iterdir()
-    before = history(folder)
+    before = training.last_result(folder, "torch")
     again = command("train", str(pictures), "--resume", str(folder))
     assert again.code == 0, again.err
     rows = history(folder)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    assert float(rows[0]["loss"]) == pytest.approx(float(before[0]["loss"]), rel=1e-3)  # the same, or computed again
-    assert training.last_epoch(folder, "torch") == 3
+    assert float(rows[before.epoch.epoch - 1]["loss"]) == before.epoch.loss
+    assert training.last_result(folder, "torch").epoch.epoch == 3
     assert not list(folder.rglob("*.part"))
     ended = command("train", str(pictures), "--resume", str(folder))
     assert ended.code == 2
-    assert ended.err.splitlines()[-1].endswith("--resume: all 3 epochs are done; pass a larger --epochs to go on")
+    assert ended.err.splitlines()[-1].endswith("--resume: nothing is left of 3 epochs; pass a larger --epochs")
+
+
+def test_files_that_a_kill_left_behind_follow_from_the_last_checkpoint(inline, pictures):
+    ran = train(inline, pictures, *SMALL, "--epochs", "1")
+    assert ran.code == 0, ran.err
+    best, table, counts = (ran.folder / name for name in ("torch/best.safetensors", "history.csv", "confusion.csv"))
+    kept = [path.read_bytes() for path in (best, table, counts)]
+    for path in (best, table, counts):
+        path.unlink()
+    again = inline("train", str(pictures), "--resume", str(ran.folder), "--epochs", "2")
+    assert again.code == 0, again.err
+    made = training.read(ran.folder)
+    assert [epoch.epoch for epoch in made.epochs] == [1, 2]
+    assert table.read_bytes().startswith(kept[1].rstrip())
+    if made.best("torch").epoch == 1:
+        assert [path.read_bytes() for path in (best, counts)] == [kept[0], kept[2]]
+    assert int(metadata(best)["epoch"]) == made.best("torch").epoch
+    assert made.confusion["torch"].trace() / 6 == pytest.approx(made.best("torch").held_out_accuracy)
 
 
 def test_ctrl_c_keeps_the_epochs_and_says_how_to_go_on(command, pictures):
@@ -104,23 +122,18 @@ def test_ctrl_c_keeps_the_epochs_and_says_how_to_go_on(command, pictures):
     process.send_signal(signal.SIGINT)
     ran = command.finish(process)
     assert ran.code == 130, ran.err
-    assert ran.err.splitlines()[-1].endswith(f"continue with `alexnet-bench train --resume {ran.folder}`")
+    assert ran.err.splitlines()[-1].endswith(f"continue with `alexnet-bench train {pictures} --resume {ran.folder}`")
     assert (ran.folder / "curves.png").exists()
-    assert 0 <= len(history(ran.folder)) - training.last_epoch(ran.folder, "torch") <= 1
+    assert len(history(ran.folder)) <= training.last_result(ran.folder, "torch").epoch.epoch
 
 
 def test_a_loss_that_is_not_finite_names_rate_and_init_and_keeps_the_last_finite_checkpoint(command, pictures):
     ran = train(command, pictures, *SMALL, "--lr", "1e6", "--init", "he", "--epochs", "2")
     assert ran.code == 1
     (line,) = [line for line in ran.err.splitlines() if "not finite" in line]
-    assert "at --lr 1e+06 and --init he: pass a smaller --lr" in line
-    assert line.endswith(f"{ran.folder}/torch/last.safetensors is that of epoch {len(history_or_none(ran.folder))}")
+    assert line.endswith(", at --lr 1e+06 from --init he: begin with a smaller --lr; no epoch was finished")
     kept = load(ran.folder / "torch/last.safetensors", variant_named("half_width", 67, 5))
     assert all(np.isfinite(array).all() for its in kept.values() for array in its.values())
-
-
-def history_or_none(folder: Path) -> list[dict[str, str]]:
-    return history(folder) if (folder / "history.csv").exists() else []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts")
@@ -134,8 +147,16 @@ def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(command, pictu
             f"alexnet-bench: cannot write to {ran.folder}: No space left on device"
         )
         assert "Traceback" not in ran.err
-        assert training.last_epoch(ran.folder, "torch") == 0
+        assert training.last_result(ran.folder, "torch") is None
         assert load(ran.folder / "torch/last.safetensors", variant_named("half_width", 67, 5))
+
+
+def test_files_that_are_no_weights_are_named_as_for_run(inline, pictures, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"x")
+    ran = train(inline, pictures, "--framework", "torch", "--weights", str(tmp_path / "photo.jpg"))
+    assert "--weights: photo.jpg: expected a .npy file in Caffe's layout" in ran.err.splitlines()[-1]
+    gone = train(inline, pictures, "--framework", "torch", "--weights", str(tmp_path / "gone.pth"))
+    assert gone.err.splitlines()[-1].endswith("--weights: gone.pth: cannot read: No such file or directory")
 
 
 REFUSED = {
@@ -203,6 +224,13 @@ class TestWeights:
         assert np.array_equal(planned.initial["fc9"]["kernel"], INITS["he"](net, 9)["fc9"]["kernel"])
         assert planned.note == "same.safetensors: every layer is taken from it"
 
+    @pytest.mark.parametrize("classes", ["[1,2]", "[" * 5000, '{"a": 1}', "x"])
+    def test_metadata_of_others_are_as_none(self, pictures, tmp_path, classes):
+        facts = {"variant": "half_width", "size": "9" * 5000, "classes": classes}
+        save(INITS["he"](variant_named("half_width", None, 5), 9), tmp_path / "odd.safetensors", metadata=facts)
+        request = TrainRequest(framework="torch", weights=tmp_path / "odd.safetensors", size=224)
+        assert plan(request, folder.read(pictures)).note == "odd.safetensors: every layer is taken from it"
+
     @pytest.mark.parametrize(
         ("changes", "expected"),
         [
@@ -222,7 +250,7 @@ def test_a_resumed_training_needs_its_classes_and_keeps_its_settings(inline, pic
     shutil.copytree(pictures / "tulips", tmp_path / "two" / "tulips")
     other = inline("train", str(tmp_path / "two"), "--resume", str(ran.folder), "--epochs", "2")
     assert other.code == 2
-    assert "it was trained on the classes daisy, dandelion" in other.err
+    assert "--resume: it was trained on the pictures of flowers, found other pictures or classes" in other.err
     changed = inline("train", str(pictures), "--resume", str(ran.folder), "--epochs", "2", "--lr", "1")
     assert changed.code == 2
     assert changed.err.endswith("--resume: a training goes on with its own settings; leave out --lr\n")

@@ -32,7 +32,8 @@ def draw(trained: Trained, target: Path) -> None:
                     axis.set_ticks(range(len(classes)), classes)
                 else:
                     axis.set_major_locator(MaxNLocator(integer=True))
-            panel.tick_params(axis="x", rotation=90 if len(classes) > 5 else 45)
+            for label in panel.get_xticklabels():
+                label.set(rotation=90 if len(classes) > 5 else 45, rotation_mode="anchor", ha="right", va="center")
             if len(classes) <= MOST_COUNTED:
                 for truth, row in enumerate(counts):
                     for predicted, count in enumerate(row):

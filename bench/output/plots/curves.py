@@ -45,5 +45,5 @@ def draw(trained: Trained, target: Path) -> None:
         named = f"{settings.variant} at {settings.size} px, batch {settings.batch}, rate {settings.lr:g}"
         figure.suptitle(f"{named}, {len(settings.classes)} classes, {trained.epochs[0].held_out} pictures held out")
         if len(trained.settings.frameworks) > 1:
-            accuracies.set_title(textwrap.fill(APART, 80), fontsize=8, color=style.FAINT)
+            accuracies.set_title(textwrap.fill(APART, 62), fontsize=8, color=style.FAINT)
         style.legend(figure, handles, [str(handle.get_label()) for handle in handles])
