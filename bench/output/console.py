@@ -1,7 +1,7 @@
 """Printing for all commands: tables on stdout, lines on stderr, JSON.
 
-All text is printed here or by ``progress``, where it loses what could control a terminal: names, messages of nets and
-cells of files are others'.
+All text is printed here or by ``progress`` and ``training_progress``, where it loses what could control a terminal:
+names, messages of nets and cells of files are others'.
 """
 
 import contextlib
