@@ -70,7 +70,12 @@ def read(path: Path, python: str) -> dict[str, np.ndarray]:
 
 def is_torchvisions(arrays: Mapping[str, object]) -> bool:
     """Whether any name is one of torchvision's."""
-    return any(plain(name).startswith(("features.", "classifier.")) for name in arrays)
+    return any(_plain(name).startswith(("features.", "classifier.")) for name in arrays)
+
+
+def output_bias(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The bias of the last dense layer, which has a value per class; None if it is missing."""
+    return next((array for name, array in arrays.items() if _plain(name) == f"{MODULES['fc8']}.bias"), None)
 
 
 def canonical(arrays: Mapping[str, np.ndarray], variant: Variant) -> dict[str, dict[str, np.ndarray]]:
@@ -78,7 +83,7 @@ def canonical(arrays: Mapping[str, np.ndarray], variant: Variant) -> dict[str, d
     its own."""
     if variant.name != FITS:
         raise Refused(f"torchvision's names fit --variant {FITS}, found {variant.name}")
-    by_name = {plain(name): array for name, array in arrays.items()}
+    by_name = {_plain(name): array for name, array in arrays.items()}
     if len(by_name) < len(arrays):
         raise Refused(f"expected each array once, found {len(arrays)} arrays of {len(by_name)} names")
     found: dict[str, dict[str, np.ndarray]] = {}
@@ -113,6 +118,5 @@ def _popped(arrays: dict[str, np.ndarray], name: str, shape: tuple[int, ...]) ->
     return array
 
 
-def plain(name: str) -> str:
-    """A name without what wrappers add to it."""
+def _plain(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)

@@ -61,9 +61,12 @@ def trace(net: Net) -> Traced:
 
 @contextlib.contextmanager
 def hooked(model: nn.Module, before: Callable[..., None], after: Callable[..., None] | None = None) -> Iterator[None]:
-    """Have each of its modules call ``before(module, args, named)`` and ``after(module, args, outputs)``."""
+    """Have each of its modules call ``before(module, args, named)`` and ``after(module, args, outputs)``.
+
+    Modules of TorchScript take no such functions.
+    """
     hooks = []
-    for module in model.modules():
+    for module in (each for each in model.modules() if not isinstance(each, torch.jit.ScriptModule)):
         hooks.append(module.register_forward_pre_hook(before, with_kwargs=True))
         hooks += [module.register_forward_hook(after)] if after else []
     try:

@@ -70,9 +70,12 @@ def load(path: Path, variant: Variant) -> Weights:
     return load_all(path, [variant])[0]
 
 
-def load_all(path: Path, variants: Sequence[Variant], python: str | None = None) -> tuple[Weights, str]:
+def load_all(
+    path: Path, variants: Sequence[Variant], python: str | None = None, *, any_classes: bool = False
+) -> tuple[Weights, str]:
     """Weights that fit every one of these variants, and the file's sha256. torch of the interpreter ``python``, by
-    default this one, reads .pth and .pt."""
+    default this one, reads .pth and .pt. ``any_classes``: the output layer may have another width than the variant's.
+    """
     if path.suffix not in SUFFIXES:
         raise WeightsError(
             f"{path.name}: expected a .npy file in Caffe's layout, a .safetensors file, or torchvision's .pth"
@@ -81,23 +84,34 @@ def load_all(path: Path, variants: Sequence[Variant], python: str | None = None)
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            found = _read(path, file, variants, python or sys.executable)
+            found = _read(path, file, variants, python or sys.executable, any_classes)
     except OSError as error:
         raise WeightsError(f"{path.name}: cannot read: {error.strerror or error}") from error
     except (caffe.Refused, state_dict.Refused) as error:
         raise WeightsError(f"{path.name}: {error}") from error
-    (weights, *_) = [check(arrays, variant, path.name) for arrays, variant in zip(found, variants, strict=True)]
+    (weights, *_) = [check(arrays, variant, path.name) for variant, arrays in found]
     return weights, sha256
 
 
-def _read(path: Path, file: BinaryIO, variants: Sequence[Variant], python: str) -> list[dict[str, dict[str, Any]]]:
-    """The arrays of a file by layer and name, unchecked, for each of these variants."""
+def _read(
+    path: Path, file: BinaryIO, variants: Sequence[Variant], python: str, any_classes: bool
+) -> list[tuple[Variant, dict[str, dict[str, Any]]]]:
+    """Each of these variants with the arrays of a file by layer and name, unchecked."""
+    flat: dict[str, Any] = {}
     if path.suffix == ".npy":
-        return [caffe.read(file, shapes(variants[0]))] * len(variants)
-    flat = _safetensors(file.read(), path.name) if path.suffix == ".safetensors" else state_dict.read(path, python)
-    if state_dict.is_torchvisions(flat):
-        return [state_dict.canonical(flat, variant) for variant in variants]
-    return [_by_layer(flat)] * len(variants)
+        by_layer = caffe.read(file, shapes(variants[0]))
+    else:
+        flat = _safetensors(file.read(), path.name) if path.suffix == ".safetensors" else state_dict.read(path, python)
+        by_layer = _by_layer(flat)
+    torchvisions = state_dict.is_torchvisions(flat)
+
+    def as_wide(variant: Variant) -> Variant:
+        layer = variant.output_layer.name
+        bias = state_dict.output_bias(flat) if torchvisions else by_layer.get(layer, {}).get("bias")
+        return variant.with_classes(len(bias)) if bias is not None and bias.ndim == 1 and len(bias) else variant
+
+    wide = [as_wide(variant) if any_classes else variant for variant in variants]
+    return [(variant, state_dict.canonical(flat, variant) if torchvisions else by_layer) for variant in wide]
 
 
 def _by_layer(flat: Mapping[str, Any], prefix: str = "") -> dict[str, dict[str, Any]]:
@@ -144,27 +158,6 @@ def metadata(path: Path) -> dict[str, str]:
             return {str(key): str(value) for key, value in found.items()}
         except (ValueError, AttributeError, RecursionError):  # `load` says what is wrong with it
             return {}
-
-
-def output_units(path: Path, variant: Variant, python: str | None = None) -> int | None:
-    """Values that the last dense layer of a file has, by its bias; None where it has none. WeightsError, OSError."""
-    layer = variant.output_layer.name
-    if path.suffix == ".safetensors":
-        flat = _safetensors(path.read_bytes(), path.name)
-    elif path.suffix == ".npy":
-        with open(path, "rb") as file:
-            try:
-                flat = {f"{layer}.bias": caffe.read(file, shapes(variant)).get(layer, {}).get("bias")}
-            except caffe.Refused as error:
-                raise WeightsError(f"{path.name}: {error}") from error
-    else:
-        try:
-            flat = state_dict.read(path, python or sys.executable)
-        except state_dict.Refused as error:
-            raise WeightsError(f"{path.name}: {error}") from error
-    names = (f"{layer}.bias", f"{state_dict.MODULES.get(layer)}.bias")
-    bias = next((array for key, array in flat.items() if state_dict.plain(key) in names), None)
-    return len(bias) if bias is not None and bias.ndim == 1 else None
 
 
 def check(found: Mapping[str, Mapping[str, np.ndarray]], variant: Variant, source: str) -> Weights:

@@ -1,7 +1,6 @@
 """What a `train` is to do: settings, Cases and initial weights, of a request or of the folder that it resumes."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +94,7 @@ def plan(request: TrainRequest, source: Folder) -> TrainPlan:
         freeze=list(request.freeze),
         weights=file,
         pictures=request.pictures.resolve().name if request.pictures else None,
-        names=names_digest(source),
+        names=source.digest,
     )
     return TrainPlan(settings, _cases(request, settings), worker_settings(request), initial, note=note)
 
@@ -109,7 +108,7 @@ def plan_resumed(request: TrainRequest, source: Folder) -> TrainPlan:
     if settings.variant not in VARIANTS or settings.batch < 1:
         raise UsageError(f"--resume: {request.resume / training.SETTINGS} has other values than `train` writes")
     check_size([settings.variant], settings.size)
-    if settings.names != names_digest(source) or settings.classes[: len(source.classes)] != list(source.classes):
+    if settings.names != source.digest or settings.classes[: len(source.classes)] != list(source.classes):
         of = f"the pictures of {settings.pictures}" if settings.pictures else "the drawn flowers, without a FOLDER"
         raise UsageError(
             f"--resume: it was trained on {of}, found other pictures or classes; name the same FOLDER, or begin anew "
@@ -121,12 +120,6 @@ def plan_resumed(request: TrainRequest, source: Folder) -> TrainPlan:
         raise UsageError(f"--resume: nothing is left of {counted(settings.epochs, 'epoch')}; pass a larger --epochs")
     earlier = dataclasses.replace(earlier, settings=settings)
     return TrainPlan(settings, _cases(request, settings), worker_settings(request), earlier=earlier)
-
-
-def names_digest(source: Folder) -> str:
-    """sha256 of the names of all pictures with their classes."""
-    names = "\n".join(picture.name for picture in source.pictures)
-    return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
 
 
 def _metadata(path: Path | None) -> Mapping[str, str]:
@@ -184,12 +177,10 @@ def _initial(
         return drawn, None, ""
     path, last, python = request.weights, net.output_layer.name, dict(request.python).get("torch")
     try:
-        readable = path.suffix in weights.SUFFIXES and path.is_file()  # else load_all says what is wrong
-        units = (readable and weights.output_units(path, net, python)) or net.output_layer.units
-        given, sha256 = weights.load_all(path, [net.with_classes(units)], python)
+        given, sha256 = weights.load_all(path, [net], python, any_classes=True)
     except (WeightsError, OSError) as error:
         raise UsageError(f"--weights: {error}") from error
-    named = _names(facts.get("classes", ""))
+    named, units = _names(facts.get("classes", "")), len(given[last]["bias"])
     before = ", ".join(named) if named and len(named) <= MOST_NAMED else f"{units:,} classes"
     file, note = WeightsFile(path.name, sha256), f"{path.name}: every layer is taken from it"
     if units != net.output_layer.units or (named is not None and named != list(classes)):

@@ -26,7 +26,7 @@ from bench.worker.pixels import Stored
 from impls import reference
 from impls.net import Sgd
 from impls.variants import Variant
-from impls.weights import map_shared, write_shared
+from impls.weights import Weights, map_shared, write_shared
 
 CHUNK_S = 0.5  # of work per request: how often progress is shown and Ctrl-C heard
 
@@ -125,18 +125,17 @@ class Training:
         with tempfile.TemporaryDirectory(dir=folder) as saved:
             trained, velocity = Path(saved, "trained"), Path(saved, "velocity")
             pool.ask(self.case, SaveTrained(str(trained), str(velocity)))
-            found = {
-                layer: {name: np.array(a) for name, a in its.items()} for layer, its in map_shared(trained).items()
-            }
-            moving = {
-                layer: {name: np.array(a) for name, a in its.items()} for layer, its in map_shared(velocity).items()
-            }
+            found, moving = (_copied(map_shared(folder)) for folder in (trained, velocity))
         for layer, its in found.items():
             for name, array in its.items():
                 if not np.isfinite(array).all():
                     raise Diverged(f"{layer}/{name} is not finite after epoch {result.epoch.epoch}")
         weights = {layer: its | found.get(layer, {}) for layer, its in self.start.weights.items()}
         return Checkpoint(weights, moving, result)
+
+
+def _copied(arrays: Weights) -> Weights:
+    return {layer: {name: np.array(array) for name, array in its.items()} for layer, its in arrays.items()}
 
 
 def order(rows: np.ndarray, seed: int, epoch: int) -> list[int]:

@@ -101,7 +101,7 @@ def table(rows: Sequence[layer_times.Row], timed: Sequence[Timed]) -> Table:
             grid.add_section()
         about = [text(next(iter(passes.values()))) for text in columns.values()]
         cells = [cell for each in timed for cell in _cells(passes.get(each.name, {}), of_pass)]
-        grid.add_row(layer, *about, *cells)
+        grid.add_row("sum of modules" if layer == SUM and first["net"] else layer, *about, *cells)
     return grid
 
 

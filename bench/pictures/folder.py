@@ -33,6 +33,12 @@ class Folder:
     pictures: tuple[Labeled, ...]
     ignored: int
 
+    @property
+    def digest(self) -> str:
+        """sha256 of the names of all pictures with their classes."""
+        names = "\n".join(picture.name for picture in self.pictures)
+        return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
+
 
 def is_held_out(name: str) -> bool:
     """Whether the picture of this file name, without its folder, is held out; so is about one in five.

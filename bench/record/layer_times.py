@@ -152,7 +152,8 @@ class LayerTimes:
         for layer, medians in ((SUM, total), (WHOLE, whole)):
             if medians:
                 times = _times(medians, isinstance(timed, Difference))
-                row = self.about | {"layer": layer, "pass": pass_, "params": self.params}
+                params = sum(part.params for part in self.parts) if layer == SUM else self.params
+                row = self.about | {"layer": layer, "pass": pass_, "params": params}
                 row |= {"macs": net.macs} if net else {}
                 yield row | times | self._speed(times, work, macs) | (_over_whole(both) if layer == SUM else {})
 

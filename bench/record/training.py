@@ -97,7 +97,7 @@ class Checkpoint:
 
     weights: Weights
     velocity: Weights
-    result: "Result | None" = None
+    result: Result | None = None
 
     @property
     def epoch(self) -> int:

@@ -10,11 +10,12 @@ from small_weights import SMALL, assert_bit_for_bit, refusal, small
 
 from impls.weights import (
     WeightsError,
+    initial,
     load,
+    load_all,
     load_velocity,
     map_shared,
     metadata,
-    output_units,
     save,
     write_shared,
 )
@@ -48,7 +49,15 @@ class TestSafetensors:
         assert_bit_for_bit(load(path, SMALL), small())
         assert_same_bits(flat(load_velocity(path), "."), flat(half, "."))
         assert metadata(path) == {"epoch": "3", "classes": '["a"]'}
-        assert output_units(path, SMALL) == SMALL.classes
+
+    def test_an_output_layer_of_another_width_is_loaded_if_asked_for(self, tmp_path):
+        wide = SMALL.with_classes(SMALL.classes + 2)
+        weights, path = initial(wide), tmp_path / "wide.safetensors"
+        save(weights, path)
+        found, _ = load_all(path, [SMALL], any_classes=True)
+        assert_same_bits(flat(found, "."), flat(weights, "."))
+        with pytest.raises(WeightsError, match="expected float32 of shape"):
+            load_all(path, [SMALL])
 
     @pytest.mark.parametrize("data", [b"", b"\xff" * 40, tensors("[1]"), tensors({"__metadata__": [1]})])
     def test_a_damaged_file_says_nothing_of_itself(self, tmp_path, data):

@@ -141,3 +141,14 @@ def test_a_model_that_calls_no_module_has_none(torch, parts):
 def test_an_input_is_that_of_the_call_though_the_module_overwrites_it(calls):
     (given,), _ = calls["block.act"].inputs
     assert float(given.min()) < 0
+
+
+def test_a_module_of_torchscript_is_left_out_and_the_others_are_there(torch, parts):
+    from torch import nn
+
+    from impls.torch_model import Net
+
+    scripted = torch.jit.trace(nn.Conv2d(3, 4, 3), torch.zeros(2, 3, 8, 8))
+    model = Net(nn.Sequential(scripted, nn.ReLU(), nn.Conv2d(4, 2, 3)), None, None, how("torch"))
+    model.load([torch.zeros(2, 8, 8, 3).numpy()] * 2)
+    assert [module.name for module in parts.modules(model)] == ["1", "2"]
