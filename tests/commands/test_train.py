@@ -251,6 +251,10 @@ def test_a_resumed_training_needs_its_classes_and_keeps_its_settings(inline, pic
     other = inline("train", str(tmp_path / "two"), "--resume", str(ran.folder), "--epochs", "2")
     assert other.code == 2
     assert "--resume: it was trained on the pictures of flowers, found other pictures or classes" in other.err
+    shutil.copytree(pictures, tmp_path / "more")
+    shutil.copy(pictures / "roses/roses_0000.jpg", tmp_path / "more/roses/another.jpg")
+    more = inline("train", str(tmp_path / "more"), "--resume", str(ran.folder), "--epochs", "2")
+    assert (more.code, more.err.count("found other pictures or classes")) == (2, 1)
     changed = inline("train", str(pictures), "--resume", str(ran.folder), "--epochs", "2", "--lr", "1")
     assert changed.code == 2
     assert changed.err.endswith("--resume: a training goes on with its own settings; leave out --lr\n")
