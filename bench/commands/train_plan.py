@@ -109,9 +109,10 @@ def plan_resumed(request: TrainRequest, source: Folder) -> TrainPlan:
         raise UsageError(f"--resume: {request.resume / training.SETTINGS} has other values than `train` writes")
     check_size([settings.variant], settings.size)
     if settings.names != source.digest or settings.classes[: len(source.classes)] != list(source.classes):
-        of = f"the pictures of {settings.pictures}" if settings.pictures else "the drawn flowers, without a FOLDER"
+        of = f"the pictures of {settings.pictures}" if settings.pictures else "the drawn flowers"
+        same = "name the same FOLDER" if settings.pictures else "leave FOLDER out"
         raise UsageError(
-            f"--resume: it was trained on {of}, found other pictures or classes; name the same FOLDER, or begin anew "
+            f"--resume: it was trained on {of}, found other pictures or classes; {same}, or begin anew "
             f"with --weights {request.resume / settings.frameworks[0] / training.BEST}"
         )
     settings = structs.replace(settings, epochs=request.epochs or settings.epochs)

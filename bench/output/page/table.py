@@ -25,7 +25,8 @@ def results(model: Results) -> Table:
     """Table of results: one row per Case, for a profile only whole nets."""
     cases, axes = whole_nets(model.run), varying(model.run)
     absent = {name for name in DIFFERENCES if not any(model.cases[case.id].cells[name].text for case in cases)}
-    names = [name for name in HEADINGS if name not in absent]
+    # the ratio first: a narrow window shows the differences after scrolling
+    names = sorted((name for name in HEADINGS if name not in absent), key=lambda name: name in DIFFERENCES)
     columns = [Column(HEADINGS[name], numeric=True, parted=name in (*DIFFERENCES, "ratio")) for name in names]
     rows = []
     for case in cases:
