@@ -81,9 +81,9 @@ def print_checks(checks: Sequence[CaseCheck], against: Against | None = None) ->
         absent = {CheckKind.CHANGE, CheckKind.VELOCITY} - {check.kind for check in here}  # of a file of another program
         limits = {kind: limit for kind, limit in (parity.LIMITS[precision] | norms).items() if kind not in absent}
         table = console.new_table(f"{precision}: relative L2 error against {reference}, worst array of its kind")
-        for heading in ("variant", "framework", "batch", *(f"{kind}\n≤ {limit:.0e}" for kind, limit in limits.items())):
-            table.add_column(heading, no_wrap=True)
-        table.add_column("", no_wrap=True)
+        kinds = [f"{kind}\n≤ {_short(limit, 0)}" for kind, limit in limits.items()]
+        for heading in ("variant", "framework", "batch", *kinds, ""):
+            table.add_column(heading, no_wrap=heading != "framework")  # its two words may take two lines
         for names, group in groups.items():
             if group is own:
                 table.add_section()
@@ -102,7 +102,13 @@ def _worst(checks: Iterable[Judged], kind: str, limit: float) -> str:
     worst = max((check for check in checks if check.kind == kind), key=lambda check: check.excess, default=None)
     if worst is None or worst.error is None:
         return "none" if worst else "-"
-    return f"{worst.error:.1e}" + (f" ≤ {worst.tolerance:.0e}" if worst.tolerance != limit else "")
+    own = "" if worst.tolerance in (None, limit) else f" ≤ {_short(worst.tolerance, 0)}"
+    return _short(worst.error, 1) + own
+
+
+def _short(value: float, digits: int) -> str:
+    """1.7e-6, without the zero that Python puts in: six columns of errors fit in a line of 100 characters."""
+    return f"{value:.{digits}e}".replace("e-0", "e-")
 
 
 def print_conditions(workers: Iterable[VerifiedWorker]) -> None:
