@@ -149,15 +149,30 @@ def load_velocity(path: Path) -> Weights:
 
 def metadata(path: Path) -> dict[str, str]:
     """What a .safetensors file says of itself; empty for other files and where it says nothing. OSError."""
-    if path.suffix != ".safetensors":
+    try:
+        return {str(key): str(value) for key, value in (_header(path).get("__metadata__") or {}).items()}
+    except AttributeError:  # `load` says what is wrong with it
         return {}
+
+
+def is_torchvisions(path: Path) -> bool:
+    """Whether a file has torchvision's names, which is assumed of .pth and .pt. OSError."""
+    if path.suffix in (".pth", ".pt"):
+        return True
+    return state_dict.is_torchvisions(_header(path))
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The header of a .safetensors file; empty for other files and where it is damaged. OSError."""
     with open(path, "rb") as file:
+        if path.suffix != ".safetensors":
+            return {}
         size = int.from_bytes(file.read(8), "little")
         try:
-            found = json.loads(file.read(min(size, LONGEST_HEADER))).get("__metadata__") or {}
-            return {str(key): str(value) for key, value in found.items()}
-        except (ValueError, AttributeError, RecursionError):  # `load` says what is wrong with it
+            header = json.loads(file.read(min(size, LONGEST_HEADER)))
+        except (ValueError, RecursionError):
             return {}
+        return header if isinstance(header, dict) else {}
 
 
 def check(found: Mapping[str, Mapping[str, np.ndarray]], variant: Variant, source: str) -> Weights:

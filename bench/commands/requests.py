@@ -93,6 +93,7 @@ def _parse_variable(what: str, text: str) -> tuple[str, str]:
 _parse_seed = _count(2**63 - 1, least=0)
 _ROUNDS, _ITERATIONS = _count(10**4), _count(10**6)
 _VARIANT = _one_imported("variant", _imported("impls.variants", "VARIANTS"))
+_PREPROCESSING = _one_imported("preprocessing", _imported("impls.preprocessing", "PREPROCESSINGS"))
 _INIT = _one_imported("init", _imported("impls.inits", "INITS"))
 _VARIANTS = _some_of("variant", _imported("impls.variants", "VARIANTS"))
 _VARIANT_HELP = "variants, comma-separated, or all"
@@ -303,6 +304,9 @@ class TrainRequest(SeedOption, SizeOption, WorkerOptions):
     lr: float = option("RATE", "learning rate, constant", parse_rate, "0.005")
     batch: int = option("N", "pictures per step", _count(MOST_BATCH), "32")
     seed: int = option("N", "for initial weights, order, crops and dropout", _parse_seed, "0")
+    preprocessing: str | None = option(
+        "NAME", "plain, torchvision, caffe or 2012; default: plain, or that of --weights", _PREPROCESSING
+    )
     init: str = option("NAME", "initial weights: fan_in, he, paper, torch or timed", _INIT, "fan_in")
     weights: Path | None = option("FILE", "begin with these: a checkpoint, or as for `run`", parse_path)
     freeze: tuple[str, ...] = option("LAYERS", "layers that stay as they are, comma-separated", _parse_layers, "")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import UsageError
 from bench.cases.case import Case
+from bench.commands.drawn import pictures_of
 from bench.commands.requests import TrainRequest
 from bench.commands.train_plan import TrainPlan, plan, plan_resumed
 from bench.controller.pool import WorkerPool, preflight
@@ -24,6 +25,7 @@ from bench.output.plots import confusion as confusion_plot
 from bench.output.plots import curves
 from bench.output.training_progress import TrainingProgress, describe_pictures
 from bench.pictures import flowers, folder, preparer
+from bench.pictures.listing import SUFFIXES
 from bench.record import journal, training
 from bench.record.training import BEST, LAST, Checkpoint, Epoch, Trained
 from bench.worker.pixels import Stored, map_stored
@@ -31,9 +33,11 @@ from impls.weights import WeightsError
 
 
 def main(request: TrainRequest) -> int:
+    if flowers.meant(request.pictures):
+        request = dataclasses.replace(request, pictures=None)
     # the lock first: two may resume one folder
     with scratch_folder() as scratch, lock_devices(request.device, console.tell):
-        source = folder.read(request.pictures or drawn(scratch))
+        source = folder.read(pictures_of(request.pictures, scratch))
         planned = plan_resumed(request, source) if request.resume else plan(request, source)
         preflight(planned.cases, planned.workers)
         with TrainingProgress(planned.settings.epochs) as progress:
@@ -44,24 +48,20 @@ def main(request: TrainRequest) -> int:
     return show(training.read(target), session, as_json=request.as_json, interrupted=interrupted)
 
 
-def drawn(scratch: Path) -> Path:
-    """The data set of where no folder is given."""
-    console.tell("no FOLDER: 600 pictures of five flowers are drawn")
-    flowers.draw(scratch / "flowers")
-    return scratch / "flowers"
-
-
 def store(source: folder.Folder, planned: TrainPlan, target: Path, progress: TrainingProgress) -> Stored:
     """Prepare the pictures for the Workers and tell what was found."""
     count = len(source.pictures)
-    done = preparer.store(source, planned.settings.size, target, lambda number: progress.on_pictures(number, count))
+    done = preparer.store(
+        source, planned.settings.preprocessing, target, lambda number: progress.on_pictures(number, count)
+    )
     stored = map_stored(target)
     held_out = int(stored.held_out.sum())
     training_count, batch = len(stored.held_out) - held_out, planned.settings.batch
-    for line in (*done.skipped[: console.MOST_PROBLEMS], *filter(None, [planned.note])):
+    problems = (*source.problems, *done.skipped)
+    for line in (*problems[: console.MOST_PROBLEMS], *filter(None, [planned.note])):
         console.tell(line)
     if source.ignored:
-        console.tell(f"ignored: {counted(source.ignored, 'file')} of other kinds than {', '.join(folder.SUFFIXES)}")
+        console.tell(f"ignored: {counted(source.ignored, 'file')} of other kinds than {', '.join(SUFFIXES)}")
     tested = set(stored.labels[stored.held_out].tolist())
     if untested := [name for label, name in enumerate(source.classes) if label not in tested]:
         console.tell(f"no picture is held out of {', '.join(untested)}: the accuracy says nothing of such classes")
@@ -154,6 +154,7 @@ class Session:
         job = Training(
             *(case, self.planned.net, start, range(start.epoch + 1, settings.epochs + 1), self.planned.sgd),
             frozen=tuple(settings.freeze),
+            preprocessing=settings.preprocessing,
             pictures=self.pictures,
             stored=self.stored,
         )

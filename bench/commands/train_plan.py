@@ -1,11 +1,9 @@
 """What a `train` is to do: settings, Cases and initial weights, of a request or of the folder that it resumes."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import msgspec
 from msgspec import structs
 
 import bench
@@ -20,14 +18,16 @@ from bench.pictures.folder import Folder
 from bench.record import training
 from bench.record.events import WeightsFile
 from bench.record.training import Settings, Trained
+from bench.record.weights_facts import WeightsFacts, read_facts
 from impls import weights
 from impls.inits import INITS
 from impls.net import Sgd
+from impls.preprocessing import PREPROCESSINGS
 from impls.text import quoted
 from impls.variants import VARIANTS, Variant, variant_named
 from impls.weights import Weights, WeightsError
 
-VARIANT, SIZE, EPOCHS = "half_width", 99, 20
+VARIANT, SIZE, EPOCHS, PLAIN = "half_width", 99, 20, "plain"
 MOST_NAMED = 10  # classes in a line
 #: Options that can be given with --resume: what a training does not store, and what changes no step.
 WITH_RESUME = {
@@ -70,18 +70,21 @@ def plan(request: TrainRequest, source: Folder) -> TrainPlan:
     frameworks = choose_frameworks(request)
     if request.framework is None:
         frameworks = frameworks[:1]
-    facts = _metadata(request.weights)
-    variant, size = _net_of(request, facts)
+    facts = _net_of(request)
+    assert facts.variant
+    assert facts.size
+    assert facts.preprocessing
     classes = _classes(source, request.classes)
-    net = variant_named(variant, size, len(classes))
+    net = variant_named(facts.variant, facts.size, len(classes))
     _refuse_frozen(request.freeze, net)
     initial, file, note = _initial(request, net, classes, facts)
     sgd = Sgd(request.lr)
     settings = Settings(
         schema=training.SCHEMA,
         alexnet_bench=bench.__version__,
-        variant=variant,
-        size=size,
+        variant=facts.variant,
+        size=facts.size,
+        preprocessing=facts.preprocessing,
         classes=classes,
         frameworks=frameworks,
         epochs=request.epochs or EPOCHS,
@@ -123,28 +126,14 @@ def plan_resumed(request: TrainRequest, source: Folder) -> TrainPlan:
     return TrainPlan(settings, _cases(request, settings), worker_settings(request), earlier=earlier)
 
 
-def _metadata(path: Path | None) -> Mapping[str, str]:
-    try:
-        return weights.metadata(path) if path else {}
-    except OSError as error:
-        raise UsageError(f"--weights: {path}: cannot read: {error.strerror or error}") from error
-
-
-def _net_of(request: TrainRequest, facts: Mapping[str, str]) -> tuple[str, int]:
-    """Variant and input size: as asked, as the file of weights says, or the defaults."""
-    variant = request.variant or facts.get("variant", VARIANT)
-    if variant not in VARIANTS:
-        raise UsageError(f"--weights: its variant is {quoted(variant)}, which is none of {', '.join(VARIANTS)}")
-    if variant != facts.get("variant", variant):
-        raise UsageError(f"--weights: expected those of {variant}, found {facts['variant']}; pass the same --variant")
-    text = facts.get("size", "")
-    known = int(text) if text.isdecimal() and len(text) < 6 else None
-    usual = SIZE if request.weights is None else VARIANTS[variant].input_size
-    size = request.size or known or usual
-    if known and known != size:
-        raise UsageError(f"--weights: expected those for {size} px, found {known} px; pass --size {known}")
-    check_size([variant], size)
-    return variant, size
+def _net_of(request: TrainRequest) -> WeightsFacts:
+    """Variant, size and preprocessing: as asked, as the file of weights says, or the defaults."""
+    given = read_facts(request.weights) if request.weights else WeightsFacts(size=None if request.size else SIZE)
+    facts = given.with_asked(request.variant or given.variant or VARIANT, request.size, None)
+    if request.preprocessing is None and facts.preprocessing:
+        return facts
+    assert facts.size
+    return dataclasses.replace(facts, preprocessing=PREPROCESSINGS[request.preprocessing or PLAIN].at(facts.size))
 
 
 def _classes(source: Folder, count: int | None) -> list[str]:
@@ -170,7 +159,7 @@ def _refuse_frozen(freeze: Sequence[str], net: Variant) -> None:
 
 
 def _initial(
-    request: TrainRequest, net: Variant, classes: Sequence[str], facts: Mapping[str, str]
+    request: TrainRequest, net: Variant, classes: Sequence[str], facts: WeightsFacts
 ) -> tuple[Weights, WeightsFile | None, str]:
     """Initial weights, the file that they are from, and a line on what of it was replaced."""
     drawn = INITS[request.init](net, request.seed)
@@ -181,21 +170,13 @@ def _initial(
         given, sha256 = weights.load_all(path, [net], python, any_classes=True)
     except (WeightsError, OSError) as error:
         raise UsageError(f"--weights: {error}") from error
-    named, units = _names(facts.get("classes", "")), len(given[last]["bias"])
+    named, units = facts.classes, len(given[last]["bias"])
     before = ", ".join(named) if named and len(named) <= MOST_NAMED else f"{units:,} classes"
     file, note = WeightsFile(path.name, sha256), f"{path.name}: every layer is taken from it"
-    if units != net.output_layer.units or (named is not None and named != list(classes)):
+    if units != net.output_layer.units or (named is not None and list(named) != list(classes)):
         given = given | {last: drawn[last]}
         note = f"{path.name}: {last} was of other classes ({before}) and is drawn; every other layer is taken from it"
     return given, file, note
-
-
-def _names(text: str) -> list[str] | None:
-    """The classes in the metadata of a file; None if they are not known."""
-    try:
-        return msgspec.json.decode(text, type=list[str])
-    except msgspec.MsgspecError:
-        return None
 
 
 def _cases(request: TrainRequest, settings: Settings) -> list[Case]:

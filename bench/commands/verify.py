@@ -36,7 +36,7 @@ from bench.worker.messages import ProbePrecision, ReadConditions
 from bench.worker.replies import Check, CheckKind, Output
 from impls import weights
 from impls.files import open_whole
-from impls.variants import VARIANTS
+from impls.variants import VARIANTS, Variant
 
 
 def main(request: VerifyRequest) -> int:
@@ -165,7 +165,7 @@ class Verification:
                     self._dump(parity_set.folder)
                 yield from (CaseCheck(proof_case, check) for check in checks)
         if proven and self.weights_target:
-            self._save_weights(parity_set.folder)
+            self._save_weights(cases[0].net, parity_set.folder)
 
     def _parity_set(self, case: Case, folder: Path) -> parity.ParitySet:
         if self.against:
@@ -205,9 +205,10 @@ class Verification:
             self.target, np.load(folder / "values/input.npy"), weights.map_shared(folder / "weights"), folder / "values"
         )
 
-    def _save_weights(self, folder: Path) -> None:
+    def _save_weights(self, net: Variant, folder: Path) -> None:
         assert self.weights_target
         try:
-            weights.save(weights.map_shared(folder / "weights"), self.weights_target)
+            facts = {"variant": net.name, "size": str(net.input_size)}
+            weights.save(weights.map_shared(folder / "weights"), self.weights_target, metadata=facts)
         except (OSError, weights.WeightsError) as error:
             raise UsageError(f"--save-weights: cannot write {self.weights_target}: {error}") from error

@@ -25,6 +25,7 @@ from bench.worker.messages import BuildNet, ComputeLogits, SaveTrained, StartTra
 from bench.worker.pixels import Stored
 from impls import reference
 from impls.net import Sgd
+from impls.preprocessing import Preprocessing, principal_colors
 from impls.variants import Variant
 from impls.weights import Weights, map_shared, write_shared
 
@@ -51,6 +52,7 @@ class Training:
     epochs: range
     sgd: Sgd
     frozen: tuple[str, ...]
+    preprocessing: Preprocessing
     pictures: Path
     stored: Stored
 
@@ -80,11 +82,20 @@ class Training:
             raise UsageError(f"cannot write the weights to {folder}: {why}; make room there, or set TMPDIR") from error
         # another seed of the dropout after a resume: the masks of the first epochs are not repeated
         seed = (self.case.seed + self.epochs.start - 1) % 2**63
-        how = dataclasses.replace(build_of(self.case), dropout=True, seed=seed, frozen=self.frozen)
-        build = BuildNet(self.case.variant, self.case.size, str(folder), how, classes=self.variant.classes)
+        built = dataclasses.replace(build_of(self.case), dropout=True, seed=seed, frozen=self.frozen)
+        build = BuildNet(self.case.variant, self.case.size, str(folder), built, classes=self.variant.classes)
         pool.ask(self.case, build)
         velocity = str(folder / "velocity") if self.start.velocity else None
-        pool.ask(self.case, StartTraining(str(self.pictures), self.sgd, self.case.seed, velocity))
+        how = self.sgd, self.case.seed, velocity, self._colors()
+        pool.ask(self.case, StartTraining(str(self.pictures), self.preprocessing, *how))
+
+    def _colors(self) -> list[list[float]]:
+        """Principal colors of the pictures to train on; none where nothing is varied by them."""
+        if not self.preprocessing.color_noise:
+            return []
+        rows = np.flatnonzero(~self.stored.held_out)
+        found: list[list[float]] = principal_colors(self.stored.pictures[row] for row in rows).tolist()
+        return found
 
     def _train(self, pool: WorkerPool, epoch: int, watcher: Watcher) -> tuple[float, float]:
         """Train for an epoch; the mean loss, and images per second."""
@@ -110,8 +121,11 @@ class Training:
         logits = []
         for first in range(0, len(rows), at_once):
             file = folder / "logits.npy"
-            pool.ask(self.case, ComputeLogits(rows[first : first + at_once].tolist(), str(file)))
-            logits.append(np.load(file).astype(np.float64))
+            chunk = rows[first : first + at_once].tolist()
+            # of the middle alone, also where predictions are averaged over ten crops
+            middle = dataclasses.replace(self.preprocessing, crops=1)
+            pool.ask(self.case, ComputeLogits(str(self.pictures), chunk, middle, str(file)))
+            logits.append(np.load(file)[:, 0].astype(np.float64))
         found = np.concatenate(logits)
         loss, _ = reference.cross_entropy(found, self.stored.labels[rows])
         return loss, found.argmax(1)

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from bench import UsageError
 
+WORD = Path("flowers")  # names the drawn set in place of a folder
 SCALE = 2  # drawn at twice the size, then reduced: edges without steps
 LEAST, MOST = 90, 260  # pixels per side
 GOLDEN = np.pi * (3 - 5**0.5)  # radians between neighbors in the spiral of a sunflower's seeds. Source: Vogel 1979
@@ -174,6 +175,11 @@ def background(rng: np.random.Generator, width: int, height: int) -> Image.Image
         green = tuple(int(value * light) for value, light in zip(LEAF, rng.uniform(0.6, 1.5, 3), strict=True))
         draw.line([x, y, x + rng.normal(0, 0.3) * long, y - long], fill=green, width=int(rng.integers(1, 4)))
     return image.filter(ImageFilter.BoxBlur(rng.uniform(0.5, 2)))
+
+
+def meant(folder: Path | None) -> bool:
+    """Whether the drawn set is meant: nothing is named, or ``flowers`` where there is no folder of that name."""
+    return folder is None or (folder == WORD and not folder.exists())
 
 
 def draw(folder: Path, per_class: int = 120, seed: int = 0) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import UsageError
-from impls.text import one_line, quoted
+from bench.pictures.listing import SUFFIXES, escaped, listed
+from impls.text import quoted
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
 HELD_OUT_PERCENT = 20
 
 
@@ -21,23 +21,24 @@ class Labeled:
 
     @property
     def name(self) -> str:
-        return one_line(f"{self.path.parent.name}/{self.path.name}")
+        return escaped(f"{self.path.parent.name}/{self.path.name}")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Classes by name and pictures by class, then by name; ``ignored`` counts files of other suffixes in classes."""
+    """Classes by name and pictures by class, then by name; ``ignored`` counts files of other suffixes."""
 
     path: Path
     classes: tuple[str, ...]
     pictures: tuple[Labeled, ...]
     ignored: int
+    problems: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
         """sha256 of the names of all pictures with their classes."""
         names = "\n".join(picture.name for picture in self.pictures)
-        return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
+        return hashlib.sha256(names.encode()).hexdigest()
 
 
 def is_held_out(name: str) -> bool:
@@ -50,26 +51,18 @@ def is_held_out(name: str) -> bool:
 
 
 def read(path: Path) -> Folder:
-    """List a labeled folder. Hidden files and folders are left out.
+    """List a labeled folder. Hidden files and folders are left out, and files outside of classes.
 
     Raises UsageError unless there are two or more classes, each with a picture to train on, and a held-out picture.
     """
-    try:
-        if not path.is_dir():
-            found = "a file" if path.exists() else "nothing"
-            raise UsageError(f"expected a folder of class folders at {_shown(path)}, found {found}; check the path")
-        folders = [item for item in _visible(path) if item.is_dir()]
-        files = [[item for item in _visible(folder) if item.is_file()] for folder in folders]
-    except OSError as error:
-        where = _shown(Path(error.filename or path))
-        raise UsageError(f"cannot read {where}: {error.strerror or error}; check its permissions") from error
+    listing = listed(path)
+    places = {name: place for place, name in enumerate(listing.classes)}
     pictures = tuple(
-        Labeled(file, label, is_held_out(file.name))
-        for label, its in enumerate(files)
-        for file in its
-        if file.suffix.lower() in SUFFIXES
+        Labeled(entry.path, places[entry.truth], is_held_out(entry.file))
+        for entry in listing.entries
+        if entry.truth is not None
     )
-    folder = Folder(path, tuple(it.name for it in folders), pictures, sum(map(len, files)) - len(pictures))
+    folder = Folder(path, listing.classes, pictures, listing.others, listing.problems)
     check(folder)
     return folder
 
@@ -97,10 +90,6 @@ def check(folder: Folder, why: str = "") -> None:
             raise fault("pictures of every class to train on", found, "add pictures, or remove that folder")
     if not any(held_out for _, held_out in counts):
         raise fault("about one picture in five held out", f"none of {len(folder.pictures)}", "add pictures")
-
-
-def _visible(path: Path) -> list[Path]:
-    return sorted((item for item in path.iterdir() if not item.name.startswith(".")), key=lambda item: item.name)
 
 
 def _shown(path: Path) -> str:

@@ -19,9 +19,9 @@ from bench import UsageError
 from bench.record import csvfile
 from bench.record.events import WeightsFile
 from bench.stats.binomial import Share, share
-from bench.worker.pixels import stored_size
 from impls import weights
 from impls.files import open_whole
+from impls.preprocessing import Preprocessing
 from impls.text import one_line
 from impls.variants import Variant
 from impls.weights import Weights, WeightsError
@@ -30,7 +30,7 @@ SETTINGS, HISTORY, CONFUSION, BEST, LAST = (
     *("train.json", "history.csv", "confusion.csv"),
     *("best.safetensors", "last.safetensors"),
 )
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Settings(Struct, frozen=True):
@@ -41,6 +41,7 @@ class Settings(Struct, frozen=True):
     alexnet_bench: str
     variant: str
     size: int
+    preprocessing: Preprocessing
     classes: list[str]
     frameworks: list[str]
     epochs: int
@@ -154,7 +155,8 @@ def write_checkpoint(path: Path, settings: Settings, framework: str, checkpoint:
         "variant": settings.variant,
         "size": str(settings.size),
         "classes": json.dumps(settings.classes),
-        "preprocessing": json.dumps(preprocessing(settings.size)),
+        "preprocessing": msgspec.json.encode(settings.preprocessing).decode(),
+        "pictures": settings.names,
         "framework": framework,
         "init": settings.weights.file if settings.weights else settings.init,
         "epoch": str(checkpoint.epoch),
@@ -163,11 +165,6 @@ def write_checkpoint(path: Path, settings: Settings, framework: str, checkpoint:
         facts["result"] = msgspec.json.encode(checkpoint.result).decode()
     path.parent.mkdir(exist_ok=True)
     weights.save(checkpoint.weights, path, checkpoint.velocity, facts)
-
-
-def preprocessing(size: int) -> dict[str, str | int | float]:
-    """How pictures become the input of a net that was trained at ``size`` (bench/pictures, bench/worker/pixels.py)."""
-    return {"shorter_side": stored_size(size), "center": size, "colors": "RGB", "subtract": 127.5, "divide": 64}
 
 
 def read(folder: Path) -> Trained:

@@ -22,9 +22,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 import impls
-from bench.worker import guest, messages, ownership, part, port, probe, replies, steps, wire
+from bench.worker import evaluator, guest, messages, ownership, part, port, probe, replies, steps, wire
 from bench.worker.batches import compose
 from bench.worker.messages import Request
+from bench.worker.pixels import map_pictures
 from bench.worker.prover import METHODS, Prover
 from bench.worker.replies import Output
 from bench.worker.timing import measure, no_garbage_collection, spin, sync_lag
@@ -327,8 +328,9 @@ class Worker:
         return self.trainer.train(request.rows, request.epoch)
 
     def logits(self, request: messages.ComputeLogits) -> None:
-        assert self.trainer
-        np.save(request.file, self.trainer.logits(request.rows))
+        pictures = map_pictures(Path(request.pictures))
+        found = evaluator.logits(self.net, self.how.batch, pictures, request.rows, request.preprocessing)
+        np.save(request.file, found)
 
     def save_trained(self, request: messages.SaveTrained) -> None:
         assert self.trainer

@@ -31,6 +31,7 @@ from bench.worker.replies import (
 from bench.worker.wire import Malformed
 from impls.net import Build, Settings, Sgd
 from impls.port import Parameter
+from impls.preprocessing import Preprocessing
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -233,12 +234,15 @@ class StartTraining(Request[None], do="start_training"):
     """Begin to train the Net on the pictures stored in a folder (bench/worker/pixels.py), from its weights.
 
     ``velocity`` is the folder of an earlier one, of ``weights.write_shared``. ``seed`` is that of the random crops.
+    ``colors`` are the principal colors of the pictures to train on, three rows, if the preprocessing varies them.
     """
 
     pictures: str
+    preprocessing: Preprocessing
     sgd: Sgd
     seed: int
     velocity: str | None = None
+    colors: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -254,9 +258,14 @@ class Train(Request[list[float | None]], do="train"):
 
 @dataclass(frozen=True)
 class ComputeLogits(Request[None], do="logits"):
-    """Save the logits of these rows of the stored pictures in ``file``, an .npy of shape (rows, classes)."""
+    """Save the logits of these rows of the pictures stored in a folder, which needs no labels.
 
+    In ``file``, an .npy of shape (rows, crops of the preprocessing, classes), float32.
+    """
+
+    pictures: str
     rows: list[int]
+    preprocessing: Preprocessing
     file: str
 
 

@@ -1,4 +1,4 @@
-"""Trainer: training steps of a Net on stored pictures, and its logits of them. Nothing is timed here."""
+"""Trainer: training steps of a Net on stored pictures. Nothing is timed here."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 
 from bench.worker.messages import StartTraining
-from bench.worker.pixels import augmented, central, map_stored, normalized
+from bench.worker.pixels import map_stored
 from impls.net import Gradients, Net, loss_of
+from impls.preprocessing import augmented, color_shift
 from impls.variants import Variant
 from impls.weights import map_shared, shapes, write_shared
 
 
 class Trainer:
-    """Trains a Net, built with its initial weights, by the passes that are timed: ``train_step`` and ``forward``."""
+    """Trains a Net, built with its initial weights, by the pass ``train_step`` that is timed."""
 
     def __init__(self, net: Net, variant: Variant, batch: int, request: StartTraining):
         self.net, self.variant, self.batch, self.seed = net, variant, batch, request.seed
-        self.stored = map_stored(Path(request.pictures))
+        self.stored, self.preprocessing = map_stored(Path(request.pictures)), request.preprocessing
+        self.colors = np.array(request.colors) if request.colors else None
         self.handles: Any = None
         net.restart(request.sgd, map_shared(Path(request.velocity)) if request.velocity else None)
 
@@ -26,10 +28,7 @@ class Trainer:
         """A step per batch of these rows of the stored pictures; their losses, None and the last if not finite."""
         losses: list[float | None] = []
         for batch in self._batches(rows):
-            crops = [
-                augmented(self.stored.pictures[row], self.variant.input_size, self.seed, epoch, row) for row in batch
-            ]
-            self.net.load([normalized(np.stack(crops))])
+            self.net.load([self._augmented(batch, epoch)])
             self.net.label([self.stored.labels[batch].astype(np.int32)])
             self.handles = self.net.train_step()
             self.net.wait(self.handles)
@@ -39,16 +38,13 @@ class Trainer:
                 break
         return losses
 
-    def logits(self, rows: list[int]) -> np.ndarray:
-        """Logits of the central crops of these rows, (len(rows), classes), float32; the last batch is filled up."""
-        found = []
-        for batch in self._batches(rows + rows[-1:] * (-len(rows) % self.batch)):
-            crops = [central(self.stored.pictures[row], self.variant.input_size) for row in batch]
-            self.net.load([normalized(np.stack(crops))])
-            handles = self.net.forward()
-            self.net.wait(handles)
-            found.append(self.net.logits(handles))
-        return np.concatenate(found)[: len(rows)]
+    def _augmented(self, rows: Sequence[int], epoch: int) -> np.ndarray:
+        size, noise, seed = self.preprocessing.size, self.preprocessing.color_noise, self.seed
+        crops = np.stack([augmented(self.stored.pictures[row], size, seed, epoch, row) for row in rows])
+        if self.colors is None:
+            return self.preprocessing.normalized(crops)
+        shifts = [color_shift(self.colors, noise, seed, epoch, row) for row in rows]
+        return self.preprocessing.normalized(crops, np.stack(shifts))
 
     def save(self, weights: Path, velocity: Path) -> None:
         """Write what the last step left: parameters and moving statistics, and the velocity."""

@@ -66,7 +66,7 @@ def test_a_folder_that_cannot_be_learnt_from_is_one_line(tmp_path, names, messag
 
 def test_no_folder_is_said(tmp_path):
     made(tmp_path, "file")
-    with pytest.raises(UsageError, match=r"expected a folder of class folders at .*, found nothing; check the path"):
+    with pytest.raises(UsageError, match=r"expected a folder at .*, found nothing; check the path"):
         read(tmp_path / "none")
-    with pytest.raises(UsageError, match=r"expected a folder of class folders at .*, found a file; check the path"):
+    with pytest.raises(UsageError, match=r"expected a folder at .*, found a file; check the path"):
         read(tmp_path / "file")

@@ -13,6 +13,7 @@ from bench.worker.replies import CheckKind, Failure, FaultKind, Output
 from bench.worker.wire import Malformed
 from impls.net import Build, Settings, Sgd
 from impls.port import Parameter
+from impls.preprocessing import PREPROCESSINGS
 
 HOW = Build(2, "cpu", "fp32", "part", "nhwc", dropout=True, seed=7, lrn="fast")
 GUEST = Guest("/a/net.py", "build", "torch", "0123", True, part="stem.conv")
@@ -28,6 +29,7 @@ CHECKS = [
 SETTINGS = replies.FrameworkConditions(2, None, True, None, {})
 READING = replies.Reading(4, 1, CHECKS, "its fetch returned None", 10**6, 10**5, SETTINGS)
 #: Every request with a reply to it, each field other than its default.
+PLAIN = PREPROCESSINGS["plain"]
 EXCHANGES = [
     (messages.Configure(Settings("cuda:1", None, "tf32", "default")), replies.Ready({"a": "1", "b": 9}, ["cpu"], "3")),
     (messages.BuildNet("owt", 67, "/weights", HOW, GUEST, ["load"], ["label"]), replies.Identity("0123", 61, 700)),
@@ -62,9 +64,9 @@ EXCHANGES = [
         replies.ModelParts([replies.ModelPart("stem.conv", "Conv2d", 2, [7, 7, 64], 1792)], ["gate: no tensor"], 3),
     ),
     (messages.Differentiate("/here"), replies.Differentiated(["fc.weight"], [1e-6], "")),
-    (messages.StartTraining("/pictures", Sgd(0.1, 0.8, 0.2), 3, "/velocity"), None),
+    (messages.StartTraining("/pictures", PLAIN, Sgd(0.1, 0.8, 0.2), 3, "/velocity", [[0.5, 1.0, 2.0]] * 3), None),
     (messages.Train([4, 0, 7], 2), [1.5, None]),
-    (messages.ComputeLogits([3, 1], "/here/logits.npy"), None),
+    (messages.ComputeLogits("/pictures", [3, 1], PLAIN, "/here/logits.npy"), None),
     (messages.SaveTrained("/weights", "/velocity"), None),
 ]
 IDS = [request.do for request, _ in EXCHANGES]

@@ -12,24 +12,26 @@ from bench.worker.messages import StartTraining
 from bench.worker.trainer import Trainer
 from impls import reference
 from impls.net import Build, Sgd
+from impls.preprocessing import PREPROCESSINGS, augmented
 from impls.weights import initial, map_shared, shapes
 
 pytestmark = pytest.mark.process
 SGD, BATCH = Sgd(0.01), 4
+PLAIN = PREPROCESSINGS["plain"].at(NET.input_size)
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     path = tmp_path_factory.mktemp("pictures")
     flowers.draw(path / "drawn", per_class=6)
-    preparer.store(folder.read(path / "drawn"), NET.input_size, path / "stored")
+    preparer.store(folder.read(path / "drawn"), PLAIN, path / "stored")
     return path / "stored"
 
 
 def trainer(framework, variant, stored, batch=BATCH, start=None, velocity=None):
     how = Build(batch, "cpu", "fp32", *{"torch": ("eager", "nchw"), "tensorflow": ("graph", "nhwc")}[framework])
     net = configured(framework).build(variant, start or initial(variant), how)
-    return Trainer(net, variant, batch, StartTraining(str(stored), SGD, 3, velocity and str(velocity)))
+    return Trainer(net, variant, batch, StartTraining(str(stored), PLAIN, SGD, 3, velocity and str(velocity)))
 
 
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
@@ -43,10 +45,8 @@ def test_steps_are_those_of_the_reference_on_the_crops_of_the_epoch(framework, s
     velocity = {layer: {name: np.zeros_like(a) for name, a in its.items()} for layer, its in weights.items()}
     wanted = []
     for batch in (rows[:BATCH], rows[BATCH:]):
-        crops = [pixels.augmented(pictures.pictures[row], variant.input_size, 3, 2, row) for row in batch]
-        trace = reference.forward(
-            variant, weights, pixels.normalized(np.stack(crops)).astype(np.float64), training=True
-        )
+        crops = [augmented(pictures.pictures[row], variant.input_size, 3, 2, row) for row in batch]
+        trace = reference.forward(variant, weights, PLAIN.normalized(np.stack(crops)).astype(np.float64), training=True)
         loss, start = reference.cross_entropy(trace.logits, pictures.labels[batch])
         gradients = reference.gradients(variant, weights, trace, None, start)
         wanted.append(loss)
@@ -75,14 +75,6 @@ def test_what_is_saved_goes_on_as_if_nothing_had_been(framework, stored, tmp_pat
     np.testing.assert_allclose(again.train(rows, epoch=2), wanted, rtol=1e-5)
     fresh = trainer(framework, WITH_BN, stored, start=map_shared(tmp_path / "weights"))
     assert abs(fresh.train(rows, epoch=2)[1] / wanted[1] - 1) > 1e-4  # without the velocity it is another training
-
-
-def test_logits_of_a_short_last_batch_are_those_of_each_picture_alone(stored):
-    found = trainer("torch", WITH_BN, stored)
-    whole = found.logits([0, 5, 9, 2, 7])
-    assert whole.shape == (5, WITH_BN.classes)
-    alone = trainer("torch", WITH_BN, stored, batch=1)
-    np.testing.assert_allclose(whole, [alone.logits([row])[0] for row in (0, 5, 9, 2, 7)], rtol=1e-4, atol=1e-5)
 
 
 def test_training_ends_at_the_first_loss_that_is_not_finite(stored):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bench.worker import pixels
+from impls import preprocessing
+from impls.preprocessing import PREPROCESSINGS
 
 #: A stored picture whose values tell where a crop is from: row, column, 0.
 STORED = np.stack([*np.mgrid[:112, :112], np.zeros((112, 112))], axis=2).astype(np.uint8)
@@ -17,12 +18,12 @@ def place(crop: np.ndarray) -> tuple[int, int, bool]:
 
 @pytest.mark.parametrize(("size", "stored"), [(224, 256), (99, 112), (67, 72), (20, 20)])
 def test_stored_squares_are_an_eighth_larger_than_crops_and_never_smaller(size, stored):
-    assert pixels.stored_size(size) == stored
+    assert preprocessing.stored_size(size) == stored
 
 
 def test_a_crop_depends_on_seed_epoch_and_index_alone_with_every_numpy():
     keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
-    assert [place(pixels.augmented(STORED, 99, *key)) for key in keys] == [
+    assert [place(preprocessing.augmented(STORED, 99, *key)) for key in keys] == [
         (7, 11, False),
         (9, 12, False),
         (1, 12, True),
@@ -33,7 +34,7 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone_with_every_numpy():
 def test_crops_are_whole_and_take_every_place_flipped_or_not():
     places = set()
     for index in range(400):
-        crop = pixels.augmented(STORED, 99, 0, 0, index)
+        crop = preprocessing.augmented(STORED, 99, 0, 0, index)
         top, left, flip = place(crop)
         whole = STORED[top : top + 99, left : left + 99]
         assert np.array_equal(crop, whole[:, ::-1] if flip else whole)
@@ -42,21 +43,21 @@ def test_crops_are_whole_and_take_every_place_flipped_or_not():
 
 
 def test_the_crop_for_evaluation_is_the_middle():
-    assert place(pixels.central(STORED, 98)) == (7, 7, False)
-    assert pixels.central(STORED, 98).shape == (98, 98, 3)
+    assert place(preprocessing.central(STORED, 98)) == (7, 7, False)
+    assert preprocessing.central(STORED, 98).shape == (98, 98, 3)
 
 
 def test_a_picture_smaller_than_the_crop_is_refused():
-    with pytest.raises(ValueError, match=r"expected a stored picture of at least \(113, 113, 3\), found \(112, 112"):
-        pixels.central(STORED, 113)
+    with pytest.raises(ValueError, match=r"expected a picture of at least \(113, 113, 3\), found \(112, 112"):
+        preprocessing.central(STORED, 113)
     with pytest.raises(ValueError, match=r"found \(1, 112, 112, 3\)"):
-        pixels.augmented(STORED[None], 1, 0, 0, 0)
+        preprocessing.augmented(STORED[None], 1, 0, 0, 0)
 
 
 def test_normalized_values_are_exact_and_of_float32():
-    values = pixels.normalized(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3))
+    values = PREPROCESSINGS["plain"].normalized(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3))
     assert values.dtype == np.float32
     assert values.shape == (1, 16, 16, 3)
     assert values[..., 0].ravel().tolist() == [(x - 127.5) / 64 for x in range(256)]
     with pytest.raises(TypeError, match="expected pixels of uint8, found float32"):
-        pixels.normalized(values)
+        PREPROCESSINGS["plain"].normalized(values)
