@@ -39,6 +39,8 @@ class Framework:
         The module that reads and writes a user's model to compare it with its port (impls/port.py); none if empty.
     parts
         The module that times the modules of a user's model each alone (impls/parts.py); none if empty.
+    loader
+        The module of its loader of pictures (impls/loader.py); none if empty.
     distributions
         Names under which a package index ships it; the first one that is installed gives the version.
     modes, layouts
@@ -83,6 +85,7 @@ class Framework:
     models: str = ""
     ports: str = ""
     parts: str = ""
+    loader: str = ""
 
 
 TORCH = Framework(
@@ -109,6 +112,7 @@ TORCH = Framework(
     models="impls.torch_model",
     ports="impls.torch_port",
     parts="impls.torch_parts",
+    loader="impls.torch_loader",
 )
 
 TENSORFLOW = Framework(
@@ -138,6 +142,7 @@ TENSORFLOW = Framework(
     models="impls.tf_model",
     ports="impls.tf_port",
     parts="impls.tf_parts",
+    loader="impls.tf_loader",
 )
 
 JAX = Framework(
@@ -166,6 +171,7 @@ JAX = Framework(
     color="#009E73",
     models="impls.jax_model",
     ports="impls.jax_port",
+    loader="impls.jax_loader",
 )
 
 NULL = Framework(
@@ -176,6 +182,7 @@ NULL = Framework(
     modes=("noop", "part"),
     layouts=("nhwc",),
     peer=False,
+    loader="impls.null_loader",
 )
 
 #: In the order of tables and plots.

@@ -154,6 +154,9 @@ class Net:
     def label(self, labels: Sequence[np.ndarray]) -> None:
         self.labels = [self.put(each) for each in labels]
 
+    def feed(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self.batches, self.labels = [jax.device_put(images, self.on)], [jax.device_put(labels, self.on)]
+
     def restart(self, sgd: Sgd, velocity: Gradients | None = None) -> None:
         self.put_weights()
         self.sgd = sgd

@@ -102,6 +102,9 @@ class Net(Protocol):
     def label(self, labels: Sequence[np.ndarray]) -> None:
         """Set the labels of the two resident batches, of shape (batch,), int32; after each ``load``."""
 
+    def feed(self, images: Any, labels: Any) -> None:
+        """Use this batch of the framework's loader (``impls.loader.Batch``) in the next passes, until ``load``."""
+
     def restart(self, sgd: Sgd, velocity: Gradients | None = None) -> None:
         """Set parameters and moving statistics to the weights it was built with, and ``sgd``.
 

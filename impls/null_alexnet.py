@@ -93,6 +93,10 @@ class Net:
     def label(self, labels: Sequence[np.ndarray]) -> None:
         self.labels = list(labels)
 
+    def feed(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self.load([images])
+        self.label([labels])
+
     def restart(self, sgd: Sgd, velocity: Gradients | None = None) -> None:
         self.sgd, self.steps, self.velocity = sgd, [], velocity or {}
 

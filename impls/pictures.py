@@ -106,6 +106,19 @@ def square(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     pixels : ndarray of shape (height, width, 3), uint8
     """
     height, width = pixels.shape[:2]
-    box = preprocessing.box(width, height)  # only the crop is resized: 1 x 5000 would be 256 x 1,280,000
-    sides = (preprocessing.side,) * 2
-    return np.array(Image.fromarray(pixels).resize(sides, Image.Resampling.BILINEAR, box=box))
+    return _resized(pixels, preprocessing.side, preprocessing.box(width, height))
+
+
+def crop(path: Path, preprocessing: Preprocessing) -> np.ndarray:
+    """Decode a file to its crop for evaluation, (size, size, 3), uint8: ``central`` of its square within 1 of 255.
+
+    For loaders, which need no more: 224 of 256 is three quarters of the pixels. Raises PictureError.
+    """
+    pixels = decode(path).pixels
+    height, width = pixels.shape[:2]
+    return _resized(pixels, preprocessing.size, preprocessing.crop_box(width, height))
+
+
+def _resized(pixels: np.ndarray, side: int, box: tuple[float, float, float, float]) -> np.ndarray:
+    # the box alone is resized: 1 x 5000 would be 256 x 1,280,000
+    return np.array(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR, box=box))

@@ -76,6 +76,13 @@ class Preprocessing:
         first = round((resized - self.side) / 2)
         return first * length / resized, min(length, (first + self.side) * length / resized)
 
+    def crop_box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a picture that becomes the crop for evaluation."""
+        left, top, right, bottom = self.box(width, height)
+        first, last = (self.side - self.size) // 2 / self.side, ((self.side - self.size) // 2 + self.size) / self.side
+        across, down = right - left, bottom - top
+        return left + first * across, top + first * down, left + last * across, top + last * down
+
     def views(self, square: np.ndarray) -> list[np.ndarray]:
         """The crops of which predictions are averaged: (size, size, 3) each, of a (side, side, 3) square."""
         middle, last = central(square, self.size), len(square) - self.size

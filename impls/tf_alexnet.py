@@ -158,6 +158,10 @@ class Net:
         with tf.device(self.on):
             self.labels = [tf.identity(tf.constant(each, tf.int32)) for each in labels]
 
+    def feed(self, images: tf.Tensor, labels: tf.Tensor) -> None:
+        with tf.device(self.on):
+            self.batches, self.labels = [tf.identity(images)], [tf.cast(labels, tf.int32)]
+
     def restart(self, sgd: Sgd, velocity: Gradients | None = None) -> None:
         if not sgd.momentum > 0:
             raise ValueError(f"expected a momentum above 0, found {sgd.momentum}: see update")

@@ -158,6 +158,11 @@ class Net:
     def label(self, labels: Sequence[np.ndarray]) -> None:
         self.labels = [torch.tensor(each, dtype=torch.int64).to(self.target) for each in labels]
 
+    def feed(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        copied = images.to(self.target, non_blocking=True)
+        self.batches = [copied.contiguous(memory_format=FORMATS[self.how.layout])]
+        self.labels = [labels.to(self.target, non_blocking=True)]
+
     def restart(self, sgd: Sgd, velocity: Gradients | None = None) -> None:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the mapped weights are read-only, and are read only

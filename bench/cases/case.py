@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench import UsageError
-from bench.cases.parse import MOST_BATCH, MOST_SIZE, parse_choice, parse_count, parse_device, parse_input
+from bench.cases.parse import MOST_BATCH, MOST_SIZE, MOST_WORKERS, parse_choice, parse_count, parse_device, parse_input
 from bench.cases.passes import PASSES
 from impls import FRAMEWORKS
 from impls.text import quoted
@@ -26,8 +26,9 @@ class Case:
     ``threads`` and ``size`` are None at their defaults: all usable cores, the Variant's size. ``weights``: digest of
     their file, None if initialized from the seed. ``arm``: side of an --ab. ``guest``: label of a user's net, None for
     ours. ``input``: what a user's model takes instead of the Variant's images: random values of a shape, such as
-    ``3x300x300``, or OWN_INPUT. ``part``: the module of a user's model that is timed alone. ``foreign``: name of
-    another program's benchmark, whose net is unknown.
+    ``3x300x300``, or OWN_INPUT. ``part``: the module of a user's model that is timed alone. ``loader``: workers of the
+    loader that it takes batches from, None for resident ones. ``foreign``: name of another program's benchmark, whose
+    net is unknown.
     """
 
     variant: str
@@ -49,6 +50,7 @@ class Case:
     guest: str | None = None
     input: str | None = None
     part: str | None = None
+    loader: int | None = None
     foreign: str | None = None
 
     @property
@@ -58,6 +60,8 @@ class Case:
             return self.foreign
         parts = [self.variant, self.framework, self.mode, self.device, self.precision, f"b{self.batch}", self.pass_]
         parts += [*self.settings, *([self.part] if self.part else [])]
+        if self.loader is not None:
+            parts.append(f"loader{self.loader}")
         if self.threads is not None:
             parts.append(f"t{self.threads}")
         if self.size is not None:
@@ -100,8 +104,8 @@ class Case:
     def rivals(self) -> tuple[object, ...]:
         """Grouping key: Cases with equal keys are compared, so their Turns are scheduled next to each other."""
         if self.arm:  # two guests may have two frameworks
-            return (self.pass_, None if self.guest else self.framework)
-        return (self.pass_, self.compiled)
+            return (self.pass_, self.loader, None if self.guest else self.framework)
+        return (self.pass_, self.loader, self.compiled)
 
     @property
     def process_precision(self) -> str:
@@ -154,6 +158,9 @@ def check_cases(cases: list[Case]) -> list[Case]:
         parse_choice("framework", case.framework, FRAMEWORKS)
         parse_choice("precision", case.precision, PRECISIONS)
         parse_choice("pass", case.pass_, PASSES)
+        if PASSES[case.pass_].loaded != (case.loader is not None):
+            raise UsageError(f"pass {case.pass_}: expected {'a' if case.loader is None else 'no'} loader")
+        parse_count("loader", case.loader or 0, MOST_WORKERS, least=0)
         parse_choice("arm", case.arm or LABELS[0], LABELS)
         parse_device(case.device)
         for what in ("mode", "layout", "weights", "guest", "part"):

@@ -9,6 +9,7 @@ from typing import Protocol
 
 OUTSIDE = "input copies, optimizer step, fetching results, burn-in, the first call"
 OUTSIDE_A_STEP = "input copies, fetching results, setting the weights back, burn-in, the first call"
+OUTSIDE_A_LOADER = "its start, its first batches until it is in its stride, its end"
 
 
 class Counted(Protocol):
@@ -76,6 +77,9 @@ class Pass(Timed):
     """Takes part where no pass is named."""
     difference: Difference | None = None
     """Its difference from another pass."""
+    loaded: bool = False
+    """It takes its batches from the framework's loader, and is timed with --loaders only. With stages it is a pass of
+    the Net too, that of the same method."""
 
 
 BACKWARD = Difference(
@@ -133,8 +137,38 @@ PASSES = {
             in_default_run=False,
             difference=UPDATE,
         ),
+        Pass(
+            name="load",
+            title="load",
+            phrase="loading",
+            stages=(),
+            method="",
+            proof="",
+            inside="the wait for a batch of the loader, with nothing computed meanwhile",
+            outside=OUTSIDE_A_LOADER,
+            training=False,
+            in_default_run=False,
+            loaded=True,
+        ),
+        Pass(
+            name="fed",
+            title="fed training step",
+            phrase="the fed training step",
+            stages=("forward", "backward", "update"),
+            method="train_step",
+            proof="trained",
+            inside="the wait for a batch of the loader, its copy to the device, and train_step on it",
+            outside=OUTSIDE_A_LOADER,
+            training=True,
+            updates=True,
+            in_default_run=False,
+            loaded=True,
+        ),
     )
 }
+STEP, LOAD, FED = PASSES["train_step"], PASSES["load"], PASSES["fed"]
+#: Of a Net alone, on its resident batches.
+NET_PASSES = {each.name: each for each in PASSES.values() if not each.loaded}
 DEFAULT_PASSES = tuple(each.name for each in PASSES.values() if each.in_default_run)
 
 
@@ -161,16 +195,22 @@ def proven_with(names: Iterable[str]) -> list[Pass]:
     Includes forward always, to tell a wrong net from a wrong gradient. Training passes come last, since they update
     the statistics that logits depend on.
     """
-    timed, order = set(names), sorted(PASSES.values(), key=lambda each: each.training)
+    timed, order = net_passes(names), sorted(NET_PASSES.values(), key=lambda each: each.training)
     return [each for each in order if each is order[0] or each.name in timed]
+
+
+def net_passes(names: Iterable[str]) -> set[str]:
+    """The names of a Net's own passes among these, and in those with a loader."""
+    methods = {PASSES[name].method for name in names}
+    return {each.name for each in NET_PASSES.values() if each.method in methods}
 
 
 def methods_called(names: Iterable[str], *, proven: bool) -> list[str]:
     """The methods that a Net needs when these passes are timed and, if ``proven``, proven; none for no pass."""
-    timed = set(names)
+    timed = net_passes(names)
     if not timed:
         return []
-    called = proven_with(timed) if proven else [each for each in PASSES.values() if each.name in timed]
+    called = proven_with(timed) if proven else [each for each in NET_PASSES.values() if each.name in timed]
     proofs = [each.proof for each in called] if proven else []
     prepares = ["label", "restart"] if any(each.updates for each in called) else []
     return list(dict.fromkeys(["load", *prepares, *(each.method for each in called), "wait", *proofs]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Fields that Protocols stored before them do not have; None, as those had it, leaves the hash as it was.
-ADDED = ("burn_in_later", "least_iterations")
+ADDED = ("burn_in_later", "least_iterations", "loader_turn")
 
 
 def set_by_option(default: Any, scale: float = 1) -> Any:
@@ -40,6 +40,8 @@ class Protocol:
     burn_in_cap_s: float = 30.0
     turn_ms: float = 200.0
     turn_lengths: tuple[int, ...] = (1, 2, 5)
+    loader_turn: int | None = None
+    """Least iterations per Turn in a Run with loaders, whose workers deliver in bursts."""
     block_cap_s: float = 60.0
     worker_limit_s: float = set_by_option(600.0)
     """Time after which a request to a Worker counts as hung."""
@@ -73,7 +75,7 @@ class Protocol:
         """Iterations per Turn: the fewest that fill ``turn_ms`` for the fastest slot; the same for all."""
         fastest_ms = min(burn_in_medians_ns) / 1e6
         enough = [length for length in self.turn_lengths if length * fastest_ms >= self.turn_ms]
-        return min(enough, default=self.turn_lengths[-1])
+        return max(min(enough, default=self.turn_lengths[-1]), self.loader_turn or 1)
 
     def least_burn_in(self, round_: int) -> int:
         """Minimum burn-in of a Round, counted from 0."""

@@ -11,7 +11,7 @@ from bench import UsageError
 from bench.cases.arm import CASE_FIELDS, Ab, parse_ab
 from bench.cases.axes import Axes, has_lrn
 from bench.cases.case import OWN_INPUT, PRECISIONS, Case, check_size
-from bench.cases.parse import parse_choices, parse_layouts, parse_modes
+from bench.cases.parse import parse_choices, parse_input, parse_layouts, parse_modes
 from bench.cases.passes import PASSES
 from bench.cases.protocol import CLASSIC, Protocol
 from bench.commands.options import convert
@@ -144,6 +144,8 @@ def inputs_of(request: RunRequest, guests: Sequence[Guest], ab: Ab | None) -> di
 
 def refuse_input(request: RunRequest | VerifyRequest, guests: Sequence[Guest]) -> None:
     """UsageError for an --input that is not for every one of these users' nets, or for none."""
+    if request.input:  # of `run` it may be a folder
+        parse_input("--input" if request.input[:1].isdigit() else "--input without --loaders", request.input)
     if request.input and not guests:
         raise UsageError("--input: our nets take the images of --variant; expected a model, --net FILE.py:NAME")
     if request.input and request.size:

@@ -6,6 +6,7 @@ creates a record with keyword arguments. ``plan`` checks options against each ot
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from bench.cases.parse import (
     MOST_BATCH,
     MOST_SIZE,
     MOST_THREADS,
+    MOST_WORKERS,
     is_variable,
     parse_choice,
     parse_choices,
@@ -31,7 +33,7 @@ from bench.cases.parse import (
     resolve_interpreter,
     split_list,
 )
-from bench.cases.passes import DEFAULT_PASSES, PASSES
+from bench.cases.passes import DEFAULT_PASSES, NET_PASSES
 from bench.commands.options import Parser, argument, flag, option
 from bench.output.plots.kinds import KINDS
 from impls import FRAMEWORKS, PEERS
@@ -71,6 +73,15 @@ def _parse_batches(what: str, text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(parse_count(what, word, MOST_BATCH) for word in split_list(text)))
 
 
+def _parse_shape_or_folder(what: str, text: str) -> str:
+    """A shape as ``parse_input`` writes it; other text, which may be a folder, unchanged."""
+    return parse_input(what, text) if re.fullmatch(r"[0-9xX]+", text) else str(parse_path(what, text))
+
+
+def _parse_workers(what: str, text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(parse_count(what, word, MOST_WORKERS, least=0) for word in split_list(text)))
+
+
 def _parse_interpreter(what: str, text: str) -> tuple[str, str]:
     """(framework, absolute path)"""
     framework, equals, path = text.partition("=")
@@ -98,7 +109,7 @@ _INIT = _one_imported("init", _imported("impls.inits", "INITS"))
 _VARIANTS = _some_of("variant", _imported("impls.variants", "VARIANTS"))
 _VARIANT_HELP = "variants, comma-separated, or all"
 _IN_DEFAULT_RUN = ", ".join(name for name, framework in PEERS.items() if framework.in_default_run)
-_TRAINING = " and ".join(each.name for each in PASSES.values() if each.training)
+_TRAINING = " and ".join(each.name for each in NET_PASSES.values() if each.training)
 _MODES = "; ".join(f"{name}: {', '.join(framework.modes)}" for name, framework in PEERS.items())
 _LAYOUTS = "; ".join(f"{name}: {', '.join(framework.layouts)}" for name, framework in PEERS.items())
 _KINDS = "; ".join(f"{kind.name}: {kind.help}" for kind in KINDS.values())
@@ -178,10 +189,24 @@ class RunRequest(ModelOptions):
     Exit 1 if a case failed; with --ab the exit code is that of `compare`.
     """
 
+    input: str | None = option(
+        "SHAPE|FOLDER",
+        "random inputs of this shape for the models of --net, which are timed alone: 3x300x300; with --loaders "
+        "a folder of pictures, or flowers",
+        _parse_shape_or_folder,
+    )
+    loaders: tuple[int, ...] | None = option(
+        "LIST",
+        "time the loader of each framework with so many workers, alone and in front of the training step: 0,2",
+        _parse_workers,
+    )
+    preprocessing: str | None = option(
+        "NAME", "with --loaders: torchvision, caffe, 2012 or plain; default torchvision", _PREPROCESSING
+    )
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)
     pass_: tuple[str, ...] = option(
-        "LIST", f"{', '.join(PASSES)}, or all", _some_of("pass", lambda: PASSES), ",".join(DEFAULT_PASSES)
+        "LIST", f"{', '.join(NET_PASSES)}, or all", _some_of("pass", lambda: NET_PASSES), ",".join(DEFAULT_PASSES)
     )
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 5", _ROUNDS)
     burn_in: int | None = option(
@@ -279,7 +304,7 @@ class ProfileRequest(ModelOptions):
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 32 on a CPU, 128 on a GPU", _parse_batches)
     pass_: tuple[str, ...] = option(
-        "LIST", f"{', '.join(PASSES)}, or all", _some_of("pass", lambda: PASSES), ",".join(DEFAULT_PASSES)
+        "LIST", f"{', '.join(NET_PASSES)}, or all", _some_of("pass", lambda: NET_PASSES), ",".join(DEFAULT_PASSES)
     )
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 3", _ROUNDS)
     burn_in: int | None = option("N", "default 3", _ITERATIONS)
@@ -353,7 +378,7 @@ class SelftestRequest(SeedOption, SizeOption, WorkerOptions, VariantOption):
     variant: tuple[str, ...] = option("LIST", "for --aa and --power", _VARIANTS, "half_width")
     batch: tuple[int, ...] = option("LIST", "for --aa and --power", _parse_batches, "4")
     pass_: tuple[str, ...] = option(
-        "LIST", "for --aa and --power", _some_of("pass", lambda: PASSES), ",".join(DEFAULT_PASSES)
+        "LIST", "for --aa and --power", _some_of("pass", lambda: NET_PASSES), ",".join(DEFAULT_PASSES)
     )
     rounds: int = option("N", "for --aa and --power", _ROUNDS, "10")
     iterations: int | None = option("N", "for --aa and --power", _ITERATIONS)

@@ -6,8 +6,10 @@ from pathlib import Path
 from bench import UsageError
 from bench.cases.arm import Ab, parse_ab
 from bench.commands import profile, results
+from bench.commands.loader_plan import source_of
 from bench.commands.plan import name_guests, read_weights, refuse_with_ab
 from bench.commands.requests import RunRequest
+from bench.controller.feeding import Source
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.controller.worker_process import WorkerDied
@@ -16,6 +18,7 @@ from bench.machine.lock import lock_devices
 from bench.machine.scratch import scratch_folder
 from bench.output import console
 from bench.output.bars import progress_of
+from bench.pictures import flowers
 from bench.record.conditions import MACHINE
 from bench.record.events import SCHEMA, End, Stop, Worker
 from bench.record.reasons import StopReason
@@ -23,7 +26,7 @@ from bench.record.run import Run
 from bench.worker.net_file import read_nets
 
 #: Options of `run` that can be given again: paths that a Run does not store, and options that change no sample.
-OPTIONS = {"resume", "python", "net", "weights", "ab", "max_time_s", "worker_limit_s", "as_json"}
+OPTIONS = {"resume", "python", "net", "weights", "ab", "input", "max_time_s", "worker_limit_s", "as_json"}
 
 
 def main(folder: Path, request: RunRequest) -> int:
@@ -32,11 +35,12 @@ def main(folder: Path, request: RunRequest) -> int:
     if run.head.schema != SCHEMA:
         raise UsageError(f"--resume: the Run is of schema {run.head.schema}, expected {SCHEMA}: start a new Run")
     refuse_links(folder)
-    with lock_devices([case.device for case in run.cases], console.tell):
+    with scratch_folder() as scratch, lock_devices([case.device for case in run.cases], console.tell):
         run = Run(folder)  # another process may have continued it while this one waited
         if reason := ended(run):
             return show(run, reason, request.as_json)
         settings = settings_as_before(run, request)
+        settings = dataclasses.replace(settings, source=pictures_as_before(run, request, scratch))
         refuse_other_machine(run, settings)
         protocol = run.protocol
         if request.max_time_s is not None:
@@ -91,6 +95,23 @@ def settings_as_before(run: Run, request: RunRequest) -> WorkerSettings:
         raise UsageError(f"--resume: the Run was made with weights from {wanted}; expected the same with --weights")
     limit_s = request.worker_limit_s or run.protocol.worker_limit_s
     return WorkerSettings(head.threads, limit_s, pythons, head.env, weights, ab, guests)
+
+
+def pictures_as_before(run: Run, request: RunRequest, scratch: Path) -> Source | None:
+    """The pictures of a Run with loaders; UsageError unless their folder is given again."""
+    then = run.head.pictures
+    if then is None:
+        if request.input:
+            raise UsageError("--resume: the Run was made without loaders; leave --input out")
+        return None
+    folder = request.input or (None if then.folder else str(flowers.WORD))
+    if folder is None:
+        raise UsageError(f"--resume: the Run was made with --input PATH/{then.folder}; expected the same folder")
+    source = source_of(Path(folder), then.preprocessing, scratch)
+    if (source.facts.names, source.facts.count) != (then.names, then.count):
+        found = f"{source.facts.count} others" if source.facts.count != then.count else "other names"
+        raise UsageError(f"--resume: the Run was made with {then.count} pictures, found {found}; expected the same")
+    return source
 
 
 def ab_as_before(run: Run, request: RunRequest) -> Ab | None:

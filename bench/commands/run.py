@@ -4,12 +4,14 @@ import dataclasses
 
 from bench.cases.case import groups
 from bench.commands import resume
+from bench.commands.loader_plan import plan_with_loaders
 from bench.commands.options import refuse_others
 from bench.commands.plan import Plan, plan_run
 from bench.commands.requests import RunRequest
 from bench.commands.results import measure, show
 from bench.controller import estimate
 from bench.controller.pool import preflight
+from bench.machine.scratch import scratch_folder
 from bench.output import console, run_table
 from bench.record.run import Run
 
@@ -18,7 +20,13 @@ def main(request: RunRequest) -> int:
     if request.resume is not None:
         refuse_others(resume.OPTIONS, "--resume: the Run has its own settings")
         return resume.main(request.resume, request)
-    plan = plan_run(request)
+    if request.loaders is None:
+        return measured(plan_run(request), request)
+    with scratch_folder() as scratch:
+        return measured(plan_with_loaders(request, scratch), request)
+
+
+def measured(plan: Plan, request: RunRequest) -> int:
     if plan.note:
         console.tell(plan.note)
     if request.dry_run:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bench.cases import layer_table
 from bench.cases.case import Case
-from bench.cases.passes import PASSES, proven_with
+from bench.cases.passes import NET_PASSES, PASSES, net_passes, proven_with
 from bench.controller import gate, parity
 from bench.controller.running_worker import RunningWorker
 from bench.controller.settings import WorkerSettings, build_of, build_request
@@ -68,7 +68,7 @@ def prove(
     take our weights is built and called only. Raises Disagrees if something is not as asked.
     """
     began = time.monotonic()
-    case, passes, guest, process = cases[0], [case.pass_ for case in cases], settings.guest(cases[0]), worker.process
+    case, passes, guest, process = cases[0], _passes(cases), settings.guest(cases[0]), worker.process
     probes = worker.precision(build_of(case))
     gate.refuse(gate.precision_fault(case, probes))
     errors: dict[str, dict[CheckKind, float]] = {}
@@ -99,7 +99,7 @@ def prove(
             trained = (case.id for case in cases if PASSES[case.pass_].training)
             unable |= {case_id: events.Failed(case_id, NO_PARAMETERS) for case_id in trained}
             cases = [case for case in cases if case.id not in unable]
-            passes = [case.pass_ for case in cases]
+            passes = _passes(cases)
             gate.refuse("" if cases else NO_PARAMETERS)
         # training first: parameters that a call makes in inference mode have no gradient
         order = passes if proven else sorted(passes, key=lambda name: not PASSES[name].training)
@@ -148,7 +148,13 @@ def _able(
         unable |= {case.id: events.Absent(case.id, why) for case in cases if PASSES[case.pass_].updates}
         cases = [case for case in cases if case.id not in unable]
         gate.refuse("" if cases else why)
-    return cases, [case.pass_ for case in cases]
+    return cases, _passes(cases)
+
+
+def _passes(cases: list[Case]) -> list[str]:
+    """The passes of the Net that these Cases time, with a loader or without."""
+    timed = net_passes(case.pass_ for case in cases)
+    return [name for name in NET_PASSES if name in timed]
 
 
 def judged_by_numpy(case: Case) -> bool:

@@ -11,6 +11,7 @@ from bench.cases import layer_table
 from bench.cases.case import Case
 from bench.controller import gate
 from bench.controller.budget import Budget
+from bench.controller.feed_slot import FeedSlot
 from bench.controller.gate import Disagrees
 from bench.controller.proof import Reference, prove
 from bench.controller.running_worker import RunningWorker
@@ -193,9 +194,23 @@ class Round:
             if name not in self.dead and name not in self.conditions:
                 with self._faults(name, cases_of[name]):
                     self._prove(name, cases_of[name])
+        for case in (case for name in crew for case in cases_of[name] if case.loader is not None):
+            if case.worker not in self.dead and case.id not in self.failed:
+                with self._faults(case.worker, cases_of[case.worker]):
+                    self._prove_loader(case)
         self.budget.end_start()
         alive = (case for name in crew if name not in self.dead for case in cases_of[name])
         return [self._slot(case) for case in alive if case.id not in self.failed]
+
+    def _prove_loader(self, case: Case) -> None:
+        """Prove what a loader of a new Worker delivers; the Worker goes on without a loader that is refused."""
+        if case.worker not in self.newly_proven:
+            return
+        assert self.settings.source
+        try:
+            self.journal.add(self.settings.source.prove(self.workers[case.worker], case, self.place))
+        except Disagrees as disagrees:
+            self._fail([case], str(disagrees))
 
     def _launch(self, name: str, case: Case) -> None:
         self.watcher.on_start(case, self.place)
@@ -229,7 +244,8 @@ class Round:
         known = guest is None or guest.takes_weights
         new = case.worker in self.newly_proven
         conditions = self.conditions[case.worker]
-        return Slot(self.session, self.place, case, worker, conditions, limits if known else None, new)
+        kind = Slot if case.loader is None else FeedSlot
+        return kind(self.session, self.place, case, worker, conditions, limits if known else None, new)
 
     def _ceiling(self, name: str, case: Case) -> None:
         """Measure the best rates of the device in a Worker while all others are idle."""

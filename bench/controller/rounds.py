@@ -91,6 +91,7 @@ class Rounds:
                 protocol=self.protocol,
                 fingerprint=host.fingerprint(),
                 selftest=selftest,
+                pictures=self.settings.source.facts if self.settings.source else None,
             )
         )
 

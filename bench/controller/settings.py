@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.cases.arm import Ab
 from bench.cases.case import PRESETS, Case
 from bench.cases.passes import PASSES, methods_called
+from bench.controller.feeding import Source
 from bench.controller.launch import Launch
 from bench.controller.running_worker import RunningWorker
 from bench.controller.worker_process import WorkerProcess
@@ -42,6 +43,8 @@ class WorkerSettings:
     """Users' nets, by label."""
     modules: Mapping[str, ModelParts] = field(default_factory=dict)
     """Their modules that are timed alone, by label; only for a profile."""
+    source: Source | None = None
+    """Pictures of the Cases with loaders."""
     cache: Path | None = None
     """Folder in which compiled code is kept for later Workers."""
 

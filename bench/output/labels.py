@@ -21,6 +21,7 @@ def label_of(case: Case) -> str:
             *([] if usual else [case.mode]),
             *(part for part in parts[2:] if part != case.guest),
         ]
+    parts += [counted(case.loader, "worker")] if case.loader is not None else []
     return " ".join(parts).replace("lrn_", "LRN ").replace("preset_", "preset ")
 
 

@@ -8,16 +8,18 @@ from typing import Any
 from bench.cases.axes import Axes
 from bench.cases.case import LABELS, OWN_INPUT, Case
 from bench.cases.parse import option_name, parse_layouts, parse_modes
+from bench.cases.passes import FED, LOAD, NET_PASSES, STEP
 from bench.cases.protocol import Protocol
 from bench.record.run import Run
 from bench.stats.ratio import MIN_ROUNDS
 from impls import FRAMEWORKS
+from impls.loader import PREPROCESSING
 
 PATH = "PATH"  # placeholder for a folder, which a Run does not store
 #: Axes whose options are always written; others only if they are not at their default.
 REQUIRED_AXES = ("variant", "framework", "batch", "pass")
 #: Fields of a Case without an option of that name.
-NO_OPTION = ("pass_", "weights", "arm", "guest", "part", "foreign")
+NO_OPTION = ("pass_", "weights", "arm", "guest", "part", "loader", "foreign")
 OPTIONAL_AXES = [field.name for field in dataclasses.fields(Case) if field.name not in (*REQUIRED_AXES, *NO_OPTION)]
 AXES = (*REQUIRED_AXES, *OPTIONAL_AXES)
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Case)} | {"device": "cpu", "precision": "fp32"}
@@ -52,7 +54,7 @@ def against_itself(run: Run) -> str:
     if ab and ab.key not in ("impls", "python", "slowdown"):  # side B against itself
         key, side = ab.key, _net(ab.values[1]) if ab.key == "net" else ab.values[1]
     words = ["alexnet-bench", "run", "--ab", f"{key}={side},{side}"]
-    words += [*_axes(run, cases), *_surroundings(run)]
+    words += [*_axes(run, cases), *_loaders(run, cases), *_surroundings(run)]
     words += ["--rounds", str(max(protocol.rounds, MIN_ROUNDS))]
     words += ["--iterations", str(protocol.iterations)] if protocol.least_iterations is None else []
     words += ["--burn-in", str(protocol.burn_in)] if protocol.burn_in_later is None else []
@@ -68,7 +70,7 @@ def command_for(run: Run, cases: Sequence[Case]) -> str:
     if run.protocol.shared_workers:
         words = [*_axes(run, cases), *_nets(run, cases), *_surroundings(run)]
         return shlex.join(["alexnet-bench", "profile", *words, *_protocol(run)])
-    words = [*_axes(run, cases), *_sides(run, cases), *_surroundings(run)]
+    words = [*_axes(run, cases), *_loaders(run, cases), *_sides(run, cases), *_surroundings(run)]
     return shlex.join(["alexnet-bench", "run", *words, *_protocol(run)])
 
 
@@ -79,10 +81,28 @@ def _axes(run: Run, cases: Sequence[Case]) -> list[str]:
     words = []
     for axis in AXES:
         values = list(dict.fromkeys(_value(case, axis) for case in cases))
+        if axis == "pass" and any(case.loader is not None for case in cases):
+            values = [name for name in values if name in NET_PASSES and name != STEP.name]
+            if not values:
+                continue
         if axis in implied or (axis in OPTIONAL_AXES and _all_default(cases, axis)):
             continue
         words += ["--dropout"] if axis == "dropout" else [f"--{axis}", ",".join(map(str, values))]
     return words
+
+
+def _loaders(run: Run, cases: Sequence[Case]) -> list[str]:
+    """Options of the loaders of these Cases; none without."""
+    workers = dict.fromkeys(case.loader for case in cases if case.loader is not None)
+    if not workers or not (facts := run.head.pictures):
+        return []
+    words = [
+        "--input",
+        f"{PATH}/{facts.folder}" if facts.folder else "flowers",
+        "--loaders",
+        ",".join(map(str, workers)),
+    ]
+    return words + ([] if facts.preprocessing.name == PREPROCESSING else ["--preprocessing", facts.preprocessing.name])
 
 
 def _value(case: Case, axis: str) -> Any:
@@ -153,6 +173,8 @@ def _grid(cases: Sequence[Case]) -> list[Case]:
     if any(len(axes[axis]) > 1 for axis in single):
         return []
     names = axes["framework"]
+    if any(case.loader is not None for case in cases):  # with all slots of each
+        return list(cases) if _whole_loaders(cases) else []
     words = {axis: None if _all_default(cases, axis) else ",".join(axes[axis]) for axis in ("mode", "layout")}
     return Axes(
         variant=axes["variant"],
@@ -167,3 +189,16 @@ def _grid(cases: Sequence[Case]) -> list[Case]:
         weights=cases[0].weights,
         **single,
     ).cases()
+
+
+def _whole_loaders(cases: Sequence[Case]) -> bool:
+    """Whether these are all slots of the same numbers of workers in front of each training step."""
+    steps = [case for case in cases if case.pass_ == STEP.name]
+    workers = dict.fromkeys(case.loader for case in cases if case.loader is not None)
+    slots = {
+        dataclasses.replace(step, pass_=timed.name, loader=count)
+        for step in steps
+        for timed in (LOAD, FED)
+        for count in workers
+    }
+    return slots == {case for case in cases if case.loader is not None}

@@ -66,13 +66,13 @@ def peak_fraction(run: Recording, case: Case, summary: descriptive.Summary) -> f
     """Algorithmic FLOP per second over the ceiling; None without a ceiling. Above 1 the algorithm saves multiplications
     or the machine got faster meanwhile; far above 1 work was left out."""
     rate, macs = ceiling_of(run, case).gflop_per_s, counted_macs(run, case)
-    return 2 * macs * case.batch / summary.center.center / rate if rate and macs is not None else None
+    return 2 * macs * case.batch / summary.center.center / rate if rate and macs else None
 
 
 def independent_peak_fraction(run: Recording, case: Case, summary: descriptive.Summary) -> float | None:
     """The same over numpy's rate if that was measured: a framework that leaves work out would raise its own ceiling."""
     numpy = [worker.numpy_gflop_per_s for worker in run.workers(case) if worker.numpy_gflop_per_s]
     macs = counted_macs(run, case)
-    if not numpy or macs is None:
+    if not numpy or not macs:
         return peak_fraction(run, case, summary)
     return 2 * macs * case.batch / summary.center.center / max(numpy)

@@ -10,11 +10,12 @@ from typing import Any
 
 from bench.cases.passes import PASSES
 from bench.cases.protocol import digest
-from bench.record import ceiling
+from bench.record import ceiling, feeding
 from bench.record.case_facts import CaseFacts
 from bench.record.conditions import conditions_of, work
+from bench.record.feeding import Feeding
 from bench.record.flags import flags_of
-from bench.stats.descriptive import Less, Summary
+from bench.stats.descriptive import Interval, Less, Summary
 from bench.worker.replies import CheckKind
 from impls.variants import Variant
 
@@ -96,6 +97,19 @@ def _difference_columns(name: str, about: str) -> Iterator[Column]:
     yield Column(f"{name}_ci95_high_ms", float, about, _difference_ms(name, lambda each: each.high_ns))
 
 
+def _feeding_columns(name: str, about: str, value: Callable[[Feeding], Interval]) -> Iterator[Column]:
+    def figure(end: Callable[[Interval], float | None]) -> Callable[[CaseFacts], Any]:
+        def cell(facts: CaseFacts) -> Any:
+            found = feeding.feeding_of(facts.run, facts.case)
+            return end(value(found)) if found else None
+
+        return cell
+
+    yield Column(name, float, about, figure(lambda each: each.center), name)
+    yield Column(f"{name}_ci95_low", float, about, figure(lambda each: each.low))
+    yield Column(f"{name}_ci95_high", float, about, figure(lambda each: each.high))
+
+
 def _net(value: Callable[[Variant], Any]) -> Callable[[CaseFacts], Any]:
     """A fact of the net; None for another program's benchmark, whose net is unknown."""
     return lambda facts: None if facts.case.foreign else value(facts.case.net)
@@ -148,6 +162,18 @@ PEAK = "gflop_per_s over ceiling_gflop_per_s; not clamped"
 CEILING = "the larger of matmul_gflop_per_s and conv_gflop_per_s"
 ONEDNN = "True or False if the framework has it, else empty"
 CORES_USED = "CPU seconds of the Worker's process per second of its turns"
+LOADER = (
+    "of a loader: its worker threads or processes; largest error of its pixels against float64, in steps of 255; "
+    "median time from its start to its first batch; CPU time per image of its samples, worker processes included"
+)
+STALL = (
+    "in rows of fed: share of the time in which the step waits for its loader, 1 - train_step / fed, mean over Rounds "
+    "and its interval"
+)
+HIDDEN = (
+    "in rows of fed: (load + train_step - fed) / the shorter of the two, 0 if one follows the other, 1 if the shorter "
+    "costs nothing; mean over Rounds and its interval"
+)
 VALID = "True, or False and why"
 
 COLUMNS: Sequence[Column] = (
@@ -170,6 +196,7 @@ COLUMNS: Sequence[Column] = (
     Column("threads", int, AXES, lambda facts: facts.threads),
     Column("size", int, AXES, lambda facts: None if facts.case.input else facts.case.net.input_size or None),
     Column("input", str, INPUT, lambda facts: facts.case.input),
+    Column("loader", int, LOADER, lambda facts: facts.case.loader),
     Column("rounds", int, DONE, lambda facts: len(facts.run.samples_by_round(facts.case)), "Rounds"),
     Column(
         *("rounds_disturbed", int, DONE),
@@ -202,6 +229,17 @@ COLUMNS: Sequence[Column] = (
     Column("trend", str, TREND, _summary(lambda summary: summary.trend), "trend"),
     *_difference_columns("backward", BACKWARD),
     *_difference_columns("update", UPDATE),
+    Column(
+        *("pixel_error", float, LOADER),
+        lambda facts: feeding.pixel_error(facts.run, facts.case),
+        "pixels off by (of 255)",
+    ),
+    Column(
+        *("first_batch_ms", float, LOADER), lambda facts: feeding.first_batch_ms(facts.run, facts.case), "first batch"
+    ),
+    Column(*("cpu_ms_per_image", float, LOADER), lambda facts: feeding.cpu_ms_per_image(facts.run, facts.case), "CPU"),
+    *_feeding_columns("stall", STALL, lambda fed: fed.stall),
+    *_feeding_columns("hidden", HIDDEN, lambda fed: fed.hidden),
     Column("flags", str, FLAGS, lambda facts: " ".join(flags_of(facts)), "flags"),
     Column("steal_pct", float, NOISE, lambda facts: facts.noise.get("steal_pct"), "stolen"),
     Column("foreign_cpu_pct", float, NOISE, lambda facts: facts.noise.get("foreign_cpu_pct"), "used by others"),
@@ -214,7 +252,12 @@ COLUMNS: Sequence[Column] = (
     Column("conditions_hash", str, HASHES, lambda facts: digest(asdict(conditions_of(facts.run, facts.case)))),
     Column("protocol_hash", str, HASHES, lambda facts: facts.run.protocol.hash),
     Column("images_per_s", float, SPEEDS, lambda facts: facts.per_ns(facts.case.batch, 1e9)),
-    Column("gflop_per_s", float, SPEEDS, lambda facts: facts.macs and facts.per_ns(2 * facts.macs * facts.case.batch)),
+    Column(
+        "gflop_per_s",
+        float,
+        SPEEDS,
+        lambda facts: (facts.macs or None) and facts.per_ns(2 * facts.macs * facts.case.batch),
+    ),
     Column(
         *("peak_fraction", float, PEAK),
         lambda facts: ceiling.peak_fraction(facts.run, facts.case, facts.summary) if facts.summary else None,

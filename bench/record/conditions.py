@@ -14,7 +14,8 @@ from bench.worker.replies import Library, Scalar
 MACHINE = ("host", "cpu", "system", "usable_cores", "affinity", "governor", "gpu_driver")
 #: Fields of a Protocol that affect a sample; the number of Rounds and the stop rules do not.
 SAMPLE_FIELDS = (
-    "name burn_in burn_in_later iterations paired gate gate_window gate_ratio burn_in_cap turn_ms turn_lengths".split()
+    *"name burn_in burn_in_later iterations paired gate gate_window gate_ratio burn_in_cap".split(),
+    *"turn_ms turn_lengths loader_turn".split(),
 )
 
 
@@ -58,8 +59,9 @@ def work(case: Case) -> dict[str, Any]:
     facts = asdict(case) | {"net": net.hash, "params": net.params, "macs": case.macs}
     for name in "framework mode layout lrn preset guest input device threads variant size arm foreign".split():
         del facts[name]
-    if not case.part:
-        del facts["part"]
+    for name in ("part", "loader"):
+        if getattr(case, name) is None:
+            del facts[name]
     timed = PASSES.get(case.pass_)
     return facts | {"size": case.input or net.input_size, "clock": timed and timed.inside}
 

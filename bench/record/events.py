@@ -27,6 +27,7 @@ from bench.worker.replies import (
     Scalar,
     SyncLag,
 )
+from impls.preprocessing import Preprocessing
 
 SCHEMA = 5
 #: A count of nanoseconds or bytes, limited to what an int64 of numpy holds.
@@ -62,6 +63,25 @@ class GuestNet(Struct, frozen=True):
     framework: str | None = None
     takes_weights: bool | None = None
     modules: ModelParts | None = None
+
+
+class Pictures(Struct, frozen=True):
+    """What the loaders of a Run deliver.
+
+    ``folder`` is its name, None for the drawn flowers; ``names`` the sha256 of the names of the pictures in it that are
+    loaded, ``count`` how many; ``left_out`` why others are not, each with how many. ``width`` and ``height`` are
+    medians in pixels, ``file_bytes`` the mean.
+    """
+
+    folder: str | None
+    names: str
+    count: int
+    classes: int
+    left_out: dict[str, int]
+    preprocessing: Preprocessing
+    width: float
+    height: float
+    file_bytes: float
 
 
 class Precision(Struct, frozen=True):
@@ -136,6 +156,7 @@ class Header(Event, frozen=True, tag="run", omit_defaults=True):
     fingerprint: Fingerprint
     selftest: dict[str, SelfTest] = {}
     ingested: Ingested | None = None
+    pictures: Pictures | None = None
 
 
 class Parity(Event, frozen=True, tag="parity"):
@@ -174,6 +195,18 @@ class Worker(OfRound, frozen=True, tag="worker"):
     proof_s: float | None = None
 
 
+class LoaderProof(OfCase, frozen=True, tag="loader_proof"):
+    """Pictures of a loader against float64: how many, and the largest and the mean error in steps of 255.
+
+    ``picture`` is the name of the one with the largest error.
+    """
+
+    pictures: int
+    error: float
+    mean_error: float
+    picture: str
+
+
 class Ceiling(OfRound, frozen=True, tag="ceiling"):
     """The best rates of a device, measured in one Worker."""
 
@@ -210,11 +243,12 @@ class Plan(OfRound, frozen=True, tag="plan"):
 
 
 class BurnIn(Iterations, frozen=True, tag="burn_in"):
-    """``steady_at`` is the iteration after which times were steady; ``spin_ns`` is what an --ab adds to each pass."""
+    """``steady_at`` is the iteration after which times were steady; ``spin_ns`` is what an --ab adds to each pass;
+    ``sync`` is None for a loader."""
 
     stop: BurnInStop
     steady_at: int | None
-    sync: SyncLag
+    sync: SyncLag | None
     spin_ns: int
 
 
@@ -248,6 +282,10 @@ class Turn(Iterations, frozen=True, tag="turn"):
     ``reload_ns`` is the duration of a first pass, not a sample, on images that the Net had not seen, and if that took
     long, ``again_ns`` that of a later pass on them. ``unrounded_ns`` has the digits below 1 ns that another program's
     timer resolved, else it is empty; ``ns`` is then rounded up.
+
+    Of a loader ``first_batch_ns`` is the time from its start to its first batch and ``sample_cpu_s`` the CPU time of
+    the samples; ``cpu_s`` is that of the whole turn. Its samples count as one, their mean, since its workers deliver in
+    bursts.
     """
 
     cycle: int
@@ -260,6 +298,8 @@ class Turn(Iterations, frozen=True, tag="turn"):
     reload_ns: Count | None = None
     again_ns: Count | None = None
     unrounded_ns: list[Annotated[float, msgspec.Meta(gt=0)]] = []
+    first_batch_ns: Count | None = None
+    sample_cpu_s: float | None = None
 
     def __post_init__(self) -> None:
         Iterations.__post_init__(self)
@@ -334,10 +374,10 @@ class End(Event, frozen=True, tag="end"):
 
 
 AnyEvent = (
-    Header | Parity | Worker | Ceiling | Layers | BurnIn | Plan | Control | Turn | Block | Void | RoundEnd | Fault
-    | Failed | Absent | Stop | Resume | End
+    Header | Parity | Worker | LoaderProof | Ceiling | Layers | BurnIn | Plan | Control | Turn | Block | Void | RoundEnd
+    | Fault | Failed | Absent | Stop | Resume | End
 )  # fmt: skip
 #: By the value of the field ``event``.
 EVENTS: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in AnyEvent.__args__}
 #: Events that show that a Round was begun.
-OF_A_ROUND = (Worker, Ceiling, BurnIn, Plan, Control, Turn, Block, Fault)
+OF_A_ROUND = (Worker, LoaderProof, Ceiling, BurnIn, Plan, Control, Turn, Block, Fault)

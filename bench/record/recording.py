@@ -233,9 +233,10 @@ class Recording:
         return bad_samples(self.turns)
 
     def valid_ns(self, turn: Turn) -> list[float]:
-        """A turn's samples in ns, without lead iterations and bad samples."""
+        """A turn's samples in ns, without lead iterations and bad samples; of a loader their mean alone."""
         bad = self.bad_samples.get(id(turn), ())
-        return [ns for i, ns in enumerate(turn.durations_ns) if i >= turn.lead and i not in bad]
+        samples = [ns for i, ns in enumerate(turn.durations_ns) if i >= turn.lead and i not in bad]
+        return samples if turn.first_batch_ns is None or not samples else [statistics.fmean(samples)]
 
     @cached_property
     def _counted(self) -> set[int]:

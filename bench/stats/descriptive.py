@@ -31,6 +31,15 @@ class Interval:
         return Interval(1 / self.center, low, high)
 
     @classmethod
+    def of_values(cls, values: Sequence[float]) -> "Interval":
+        """Interval of the mean from one value per Round, of any sign."""
+        mean, error = fmean(values), standard_error(values)
+        if error is None:
+            return cls(mean, None, None)
+        half = t_quantile(0.975, len(values) - 1) * error
+        return cls(mean, mean - half, mean + half)
+
+    @classmethod
     def of_logs(cls, logs: Sequence[float], level: float = 0.95) -> "Interval":
         """Interval from one logarithm per Round: exp(mean -+ t(.975, R - 1) * sd / sqrt(R))."""
         return cls.around(fmean(logs), standard_error(logs), len(logs) - 1, level)
@@ -123,11 +132,8 @@ def less(medians_ns: Sequence[float], less_medians_ns: Sequence[float]) -> Less:
     if rounds != len(less_medians_ns) or not rounds:
         raise ValueError(f"expected medians of the same Rounds, found {rounds} and {len(less_medians_ns)}")
     differences = [longer - shorter for longer, shorter in zip(medians_ns, less_medians_ns, strict=True)]
-    mean, error = fmean(differences), standard_error(differences)
-    if error is None:
-        return Less(mean, None, None, False)
-    half = t_quantile(0.975, rounds - 1) * error
-    return Less(mean, mean - half, mean + half, mean - half > 0)
+    found = Interval.of_values(differences)
+    return Less(found.center, found.low, found.high, found.low is not None and found.low > 0)
 
 
 def trend(rounds: Sequence[Sequence[float]]) -> str:

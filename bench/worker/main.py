@@ -24,6 +24,7 @@ import numpy as np
 import impls
 from bench.worker import evaluator, guest, messages, ownership, part, port, probe, replies, steps, wire
 from bench.worker.batches import compose
+from bench.worker.feeding import Feeding
 from bench.worker.messages import Request
 from bench.worker.pixels import map_pictures
 from bench.worker.prover import METHODS, Prover
@@ -52,6 +53,7 @@ class Worker:
         self.trainer: Trainer | None = None
         self.modules: part.Modules | None = None
         self.imported: int | None = None
+        self.feeding = Feeding(framework)
         self.answers: dict[type[Request[Any]], Callable[[Any], object]] = {
             messages.Configure: self.configure,
             messages.BuildNet: self.build,
@@ -68,6 +70,8 @@ class Worker:
             messages.CheckSync: self.sync,
             messages.Measure: self.measure,
             messages.MeasureOverhead: self.overhead,
+            messages.ProveLoader: self.feeding.prove,
+            messages.MeasureLoader: self.measure_loader,
             messages.ReadParameters: self.read_parameters,
             messages.WriteParameters: self.write_parameters,
             messages.TraceModel: self.trace,
@@ -259,7 +263,7 @@ class Worker:
                 part = measure(timed, wait, stop - len(samples_ns), last=last)
                 cpu_s += time.process_time() - before
                 settings = self._settings() if stop - 1 in request.reads else None
-                peaks.append((self.net.peak_memory(), self._above_import() if counted else None))
+                peaks.append((self.net.peak_memory(), self._above_import(probe.high_water()) if counted else None))
                 start_ns += part[0]
                 samples_ns += part[1]
                 if settings:
@@ -292,8 +296,16 @@ class Worker:
                 break
         return min(attempts, key=lambda pair: pair[0] / pair[1])
 
-    def _above_import(self) -> int | None:
-        high = probe.high_water()
+    def measure_loader(self, request: messages.MeasureLoader) -> replies.MeasuredLoader:
+        """Time a Turn of a loader. If it feeds the Net, weights and resident batches are set back at the end."""
+        measured = self.feeding.measure(request, self.net)
+        if request.fed:
+            self.net.restart(steps.TIMED)
+            self.prover.load(self.how.seed, labeled=self.labeled)
+        peak = None if measured.process_peak is None else self._above_import(measured.process_peak)
+        return dataclasses.replace(measured, process_peak=peak)
+
+    def _above_import(self, high: int | None) -> int | None:
         return max(0, high - self.imported) if high is not None and self.imported is not None else None
 
     def overhead(self, request: messages.MeasureOverhead) -> list[int]:

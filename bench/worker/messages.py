@@ -19,7 +19,9 @@ from bench.worker.replies import (
     Failure,
     Identity,
     LayerReport,
+    LoaderEpoch,
     Measured,
+    MeasuredLoader,
     ModelParts,
     Output,
     PrecisionProbe,
@@ -29,6 +31,7 @@ from bench.worker.replies import (
     Verified,
 )
 from bench.worker.wire import Malformed
+from impls.loader import Feed
 from impls.net import Build, Settings, Sgd
 from impls.port import Parameter
 from impls.preprocessing import Preprocessing
@@ -193,6 +196,23 @@ class MeasureOverhead(Request[list[int]], do="overhead"):
 
     n: int
     method: str
+
+
+@dataclass(frozen=True)
+class ProveLoader(Request[LoaderEpoch], do="prove_loader"):
+    """Save an epoch of a loader in ``images``, an .npy of shape (n, size, size, 3), float32, in the order delivered."""
+
+    feed: Feed
+    images: str
+
+
+@dataclass(frozen=True)
+class MeasureLoader(Request[MeasuredLoader], do="measure_loader"):
+    """Time ``n`` batches of a loader, or if ``fed`` training steps on them."""
+
+    feed: Feed
+    n: int
+    fed: bool = False
 
 
 @dataclass(frozen=True)

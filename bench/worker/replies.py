@@ -210,6 +210,36 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class LoaderEpoch:
+    """Places and labels of the pictures that a loader delivered in an epoch, in order."""
+
+    rows: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class MeasuredLoader:
+    """A Turn of a loader: ``lead`` iterations until it was in its stride, then samples.
+
+    ``first_batch_ns`` is from its start to its first batch. ``sample_cpu_s`` is the CPU time of the samples, ``cpu_s``
+    that of the whole turn, worker processes included. ``aside_ns`` is the time outside of all iterations. Peaks are in
+    bytes, None where unknown, ``process_peak`` without worker processes. Not ``finite`` if a
+    value of the last velocity is not.
+    """
+
+    start_ns: list[int]
+    ns: list[int]
+    lead: int
+    first_batch_ns: int
+    sample_cpu_s: float
+    cpu_s: float
+    aside_ns: int
+    allocator_peak: int | None
+    process_peak: int | None
+    finite: bool
+
+
+@dataclass(frozen=True)
 class TracedCall:
     """A layer's first call: whether its input and how many stages of its output were saved (impls/port.py)."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import bench
-from bench.output import reproduce, run_notes, verdicts
+from bench.output import feeding_table, reproduce, run_notes, verdicts
 from bench.output.labels import describe
 from bench.output.page import (
     figures,
@@ -58,6 +58,8 @@ class Chapter:
     cautions: Sequence[str]
     results: Table
     notes: Sequence[str]
+    loaders: Sequence[Table]
+    loader_notes: Sequence[str]
     memory: Table | None
     figures: Sequence[figures.Figure]
     published: Table | None
@@ -121,6 +123,8 @@ def _chapter(run: Run, id_: str, margin: float) -> Chapter:
         cautions=findings.cautions(run, rows, compared),
         results=table.results(results),
         notes=list(_notes(results, margin)),
+        loaders=feeding_table.tables(run, rows),
+        loader_notes=list(feeding_table.notes(run)),
         memory=table.memory(run, rows),
         figures=plots,
         published=table_published.table()

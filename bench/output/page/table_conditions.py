@@ -90,7 +90,7 @@ def _facts(run: Run, case: Case, row: Row) -> dict[str, str]:
 def _evidence(run: Run, case: Case) -> dict[str, str | None]:
     """Further evidence for a row: the net in fp32, its gradients, and an idle device after each ``wait``."""
     worker = next(iter(run.workers(case)), None)
-    syncs = [burn_in.sync for burn_in in run.counted(BurnIn) if burn_in.case_id == case.id]
+    syncs = [burn_in.sync for burn_in in run.counted(BurnIn) if burn_in.case_id == case.id and burn_in.sync]
     worst = max(syncs, key=lambda sync: sync.copy_ns / sync.allowed_ns, default=None)
     count, in_fp32 = worker and worker.gradients, PARITY if case.precision != "fp32" else ()
     return {

@@ -36,6 +36,11 @@ def _needs_ceiling(rows: Rows) -> str:
     return "" if known else "this Run has no ceiling, so there is no roof"
 
 
+def _needs_loaders(rows: Rows) -> str:
+    known = any(row["loader"] is not None for row in rows)
+    return "" if known else "this Run has no loaders; `alexnet-bench run --input FOLDER --loaders 0,2` times them"
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of plot; ``name`` is also the name of its module."""
@@ -123,6 +128,17 @@ _KINDS = (
         "A difference in length is fusion, or noise.",
         reads=(PROFILE,),
         in_run_folder=True,
+    ),
+    Kind(
+        "loaders",
+        help="loaders of a Run with --loaders, alone and in front of the step",
+        title="Loaders",
+        caption="Images per second of the loader alone, of the training step on a resident batch, and of both "
+        "together; the slower of the first two limits the third. Right: every batch since the start of a loader, whose "
+        "workers deliver in bursts that an average hides; those on gray are no samples.",
+        reads=(SUMMARY, SAMPLES),
+        in_run_folder=True,
+        unfit=_needs_loaders,
     ),
     Kind(
         "history",

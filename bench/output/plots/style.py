@@ -26,8 +26,15 @@ OTHER = "#7F7F7F"
 #: Colors of other frameworks, in the order of their names; any further ones are OTHER.
 OTHERS = (OTHER, "#CC79A7", "#E69F00", "#56B4E9")
 #: Columns added to a series label when they vary, and how to format them.
-SERIES_COLUMNS = ("net", "layout", "lrn", "preset", "arm")
-FORMATS = {"lrn": "{} LRN", "preset": "{} preset", "size": "{} px", "input": "input {}", "batch": "batch {}"}
+SERIES_COLUMNS = ("net", "layout", "lrn", "preset", "loader", "arm")
+FORMATS = {
+    "lrn": "{} LRN",
+    "loader": "{} workers",
+    "preset": "{} preset",
+    "size": "{} px",
+    "input": "input {}",
+    "batch": "batch {}",
+}
 #: Looks of series that are not compiled, then compiled, by their number among those of one color.
 HATCHES = (("", "//", "..", "oo"), ("\\\\", "xx", "++", "**"))
 MARKERS = (("o", "v", "P", "X"), ("s", "^", "D", "*"))

@@ -1,0 +1,85 @@
+"""Table of loaders: what each delivers alone, and what it costs the training step; for terminal, Markdown and page."""
+
+from collections.abc import Iterator
+
+from bench.cases.passes import STEP
+from bench.output.console import number, percent
+from bench.output.labels import counted, label_of
+from bench.output.tables import Cell, Column, Table, measured
+from bench.record.columns import Row, Rows
+from bench.record.events import Pictures
+from bench.record.feeding import Feeding, feedings
+from bench.record.run import Run
+from bench.stats.descriptive import Interval
+
+RATES = (
+    Column("loader"),
+    *(Column(f"{slot} images/s", numeric=True, narrow=True) for slot in ("load", "step", "fed")),
+    Column("stall [95 %]", numeric=True),
+    Column("hidden [95 %]", numeric=True),
+    Column("limited by"),
+)
+COSTS = (
+    Column("loader"),
+    Column("first batch ms", numeric=True),
+    Column("CPU ms per image", numeric=True),
+    Column("pixels off by (of 255)", numeric=True),
+)
+
+
+def tables(run: Run, rows: Rows) -> list[Table]:
+    """One row per loader; none for a Run without."""
+    found = feedings(run)
+    if not found:
+        return []
+    rates = [_rates(feeding) for feeding in found]
+    costs = [_costs(rows[feeding.load.id], label_of(feeding.case)) for feeding in found]
+    return [
+        Table("What loaders deliver, and what the step waits for them", RATES, rates),
+        Table("What they cost", COSTS, costs),
+    ]
+
+
+def _rates(feeding: Feeding) -> list[Cell]:
+    speeds = [1000 * feeding.case.batch / ms for ms in (feeding.load_ms, feeding.step_ms, feeding.fed_ms)]
+    hidden = share(feeding.hidden) if feeding.hidden_resolved else Cell("not resolved")
+    bound = Cell("step" if feeding.bound == STEP.name else "loader")
+    return [Cell(label_of(feeding.case)), *map(measured, speeds), share(feeding.stall), hidden, bound]
+
+
+def _costs(load: Row, label: str) -> list[Cell]:
+    """Of the loader alone; its CPU time is that of the slot without a step."""
+    return [Cell(label), *(measured(load[name]) for name in ("first_batch_ms", "cpu_ms_per_image", "pixel_error"))]
+
+
+def share(value: Interval) -> Cell:
+    """A fraction in percent, with its interval."""
+    if value.low is None or value.high is None:
+        return Cell(f"{percent(value.center)} [needs 3 Rounds]", value.center)
+    return Cell(f"{percent(value.center)} [{100 * value.low:.0f}, {100 * value.high:.0f}]", value.center)
+
+
+def notes(run: Run) -> Iterator[str]:
+    """How to read the table, which loaders limit their step, and what was loaded."""
+    found = feedings(run)
+    if not found or not run.head.pictures:
+        return
+    yield (
+        "Stall: the share of a fed step in which it waits for its loader, 1 - step / fed. Hidden: how much of the "
+        "shorter of load and step costs nothing, 0 % if one follows the other. All from mean times per batch."
+    )
+    if any(feeding.case.device == "cpu" for feeding in found):
+        yield "On a CPU loader and step share the cores, so little can be hidden; the CPU time per image is the cost."
+    yield pictures(run.head.pictures)
+
+
+def pictures(facts: Pictures) -> str:
+    """What the loaders delivered."""
+    where = f"of {facts.folder}" if facts.folder else "of drawn flowers"
+    how = facts.preprocessing
+    left_out = "".join(f"; left out: {count} {why}" for why, count in facts.left_out.items())
+    return (
+        f"Loaded: {counted(facts.count, 'picture')} {where}, median {number(facts.width)} x {number(facts.height)} "
+        f"pixels, {number(facts.file_bytes / 1000)} kB per file, {how.name} preprocessing, the middle crop; from the "
+        f"page cache, not from a cold disk{left_out}."
+    )
