@@ -27,7 +27,8 @@ class Loader:
         with tf.device("/cpu:0"):
             pictures = tf.data.Dataset.from_tensor_slices((paths, labels, np.arange(len(paths))))
             pictures = pictures.shuffle(len(paths), seed=feed.seed).repeat()  # anew in each epoch
-            pictures = pictures.map(prepared, num_parallel_calls=workers or None, deterministic=True)
+            parallel = {"num_parallel_calls": workers, "deterministic": True} if workers else {}
+            pictures = pictures.map(prepared, **parallel)
             batches = pictures.batch(feed.batch, drop_remainder=True)
             self.batches = batches.prefetch(feed.prefetch) if workers else batches
         options = tf.data.Options()

@@ -37,7 +37,7 @@ class Loader:
     def __init__(self, feed: Feed):
         self.feed = feed
         self.iterator: Any = None
-        self.loader = DataLoader(
+        self.batches = DataLoader(
             Pictures(feed),
             feed.batch,
             sampler=Rows(feed),
@@ -54,7 +54,7 @@ class Loader:
         return images.permute(0, 3, 1, 2).contiguous(), torch.tensor(labels), torch.tensor(rows)
 
     def start(self) -> None:
-        self.iterator = iter(self.loader)
+        self.iterator = iter(self.batches)
 
     def next(self) -> Batch:
         return Batch(*next(self.iterator))

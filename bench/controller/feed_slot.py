@@ -48,9 +48,10 @@ class FeedSlot(Slot):
         """Nothing is read."""
 
     def turn(self, n: int, *, lead: int, cycle: int, last: bool = False) -> float:
-        """Time n batches after those of the loader's start, whatever ``lead``; return the seconds of all of them."""
+        """Time n batches, or as many as a turn of a loader has at least, after those of its start, whatever ``lead``;
+        return the seconds of all of them."""
         before = noise.snapshot(self.case.device)
-        measured = self._measure(max(1, n))
+        measured = self._measure(max(n, self.session.protocol.loader_turn or 1))
         around = noise.between(before, noise.snapshot(self.case.device), measured.cpu_s)
         self.noise.append(around)
         self.session.journal.add(

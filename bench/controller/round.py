@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bench.cases import layer_table
 from bench.cases.case import Case
+from bench.cases.passes import LOAD
 from bench.controller import gate
 from bench.controller.budget import Budget
 from bench.controller.feed_slot import FeedSlot
@@ -194,23 +195,21 @@ class Round:
             if name not in self.dead and name not in self.conditions:
                 with self._faults(name, cases_of[name]):
                     self._prove(name, cases_of[name])
-        for case in (case for name in crew for case in cases_of[name] if case.loader is not None):
-            if case.worker not in self.dead and case.id not in self.failed:
-                with self._faults(case.worker, cases_of[case.worker]):
-                    self._prove_loader(case)
+        for name in (name for name in crew if name in self.newly_proven and name not in self.dead):
+            for case in (case for case in cases_of[name] if case.pass_ == LOAD.name):
+                with self._faults(name, cases_of[name]):
+                    self._prove_loader(case, cases_of[name])
         self.budget.end_start()
         alive = (case for name in crew if name not in self.dead for case in cases_of[name])
         return [self._slot(case) for case in alive if case.id not in self.failed]
 
-    def _prove_loader(self, case: Case) -> None:
-        """Prove what a loader of a new Worker delivers; the Worker goes on without a loader that is refused."""
-        if case.worker not in self.newly_proven:
-            return
+    def _prove_loader(self, case: Case, cases: list[Case]) -> None:
+        """Prove what a loader of a new Worker delivers; if it is refused, the Worker goes on without it."""
         assert self.settings.source
         try:
             self.journal.add(self.settings.source.prove(self.workers[case.worker], case, self.place))
         except Disagrees as disagrees:
-            self._fail([case], str(disagrees))
+            self._fail([other for other in cases if other.loader == case.loader], str(disagrees))
 
     def _launch(self, name: str, case: Case) -> None:
         self.watcher.on_start(case, self.place)
