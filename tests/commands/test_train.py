@@ -70,7 +70,9 @@ def test_writes_history_curves_confusion_and_checkpoints(command, pictures):
     facts = metadata(best)
     assert (facts["variant"], facts["size"], facts["init"]) == ("half_width", "67", "fan_in")
     assert json.loads(facts["classes"]) == CLASSES
-    assert json.loads(facts["preprocessing"]) | {"name": "plain", "size": 67, "side": 72} == json.loads(facts["preprocessing"])
+    assert json.loads(facts["preprocessing"]) | {"name": "plain", "size": 67, "side": 72} == json.loads(
+        facts["preprocessing"]
+    )
     counts = training.read(ran.folder).confusion["torch"]
     accuracy = max(float(row["held_out_accuracy"]) for row in rows)
     assert counts.trace() / counts.sum() == pytest.approx(accuracy)
