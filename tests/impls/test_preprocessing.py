@@ -133,18 +133,18 @@ class TestRecords:
 
 
 class TestBox:
-    SIZES = [(1, 5000), (5000, 1), (1, 1), (500, 375), (375, 500), (256, 256), (257, 256), (255, 256), (3, 7), (99, 98)]
+    SIZES = ((1, 5000), (5000, 1), (1, 1), (500, 375), (375, 500), (256, 256), (257, 256), (255, 256), (3, 7), (99, 98))
 
     @staticmethod
     def published(width: int, height: int, side: int) -> tuple[int, int, int, int]:
         """Width and height after torchvision's Resize(side), and left and top of its CenterCrop(side).
 
-        Source: pytorch/vision, torchvision/transforms/functional.py, _compute_resized_output_size and center_crop.
+        Source: pytorch/vision, torchvision/transforms/functional.py: the longer side is int(side * long / short), the
+        crop begins at int(round(left over / 2.0)).
         """
-        short, long = (width, height) if width <= height else (height, width)
-        new_short, new_long = side, int(side * long / short)
-        new_w, new_h = (new_short, new_long) if width <= height else (new_long, new_short)
-        return new_w, new_h, int(round((new_w - side) / 2.0)), int(round((new_h - side) / 2.0))
+        long = int(side * max(width, height) / min(width, height))
+        resized = (side, long) if width <= height else (long, side)
+        return *resized, *(round((length - side) / 2.0) for length in resized)
 
     def test_it_is_what_torchvisions_resize_and_center_crop_leave(self):
         rng = np.random.Generator(np.random.PCG64(0))
@@ -164,7 +164,7 @@ class TestBox:
         rng = np.random.Generator(np.random.PCG64(1))
         for width, height in [*self.SIZES, *rng.integers(1, 3000, (500, 2)).tolist()]:
             new_w, new_h, x, y = self.published(width, height, 256)
-            crop = int(round((new_w - 224) / 2.0)), int(round((new_h - 224) / 2.0))
+            crop = round((new_w - 224) / 2), round((new_h - 224) / 2)
             assert crop == (x + 16, y + 16)
 
     def test_caffe_warps_the_whole_picture(self):

@@ -128,5 +128,5 @@ def whole(name: str, side: int) -> tuple[int, int]:
 def middle(pixels: np.ndarray, side: int) -> np.ndarray:
     """torchvision's CenterCrop."""
     height, width = pixels.shape[:2]
-    top, left = int(round((height - side) / 2.0)), int(round((width - side) / 2.0))
+    top, left = round((height - side) / 2), round((width - side) / 2)
     return pixels[top : top + side, left : left + side]
