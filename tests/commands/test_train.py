@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from mounts import mounted
@@ -16,9 +17,12 @@ from bench import UsageError
 from bench.cases.parse import parse_rate
 from bench.commands.requests import TrainRequest
 from bench.commands.train_plan import plan
-from bench.pictures import flowers, folder
+from bench.controller import training as controller
+from bench.pictures import flowers, folder, preparer
 from bench.record import training
+from bench.worker.pixels import map_stored
 from impls.inits import INITS
+from impls.preprocessing import PREPROCESSINGS, Preprocessing, principal_colors
 from impls.variants import variant_named
 from impls.weights import load, metadata, save
 
@@ -70,9 +74,7 @@ def test_writes_history_curves_confusion_and_checkpoints(command, pictures):
     facts = metadata(best)
     assert (facts["variant"], facts["size"], facts["init"]) == ("half_width", "67", "fan_in")
     assert json.loads(facts["classes"]) == CLASSES
-    assert json.loads(facts["preprocessing"]) | {"name": "plain", "size": 67, "side": 72} == json.loads(
-        facts["preprocessing"]
-    )
+    assert preprocessing_of(best) == PREPROCESSINGS["plain"].at(67)
     counts = training.read(ran.folder).confusion["torch"]
     accuracy = max(float(row["held_out_accuracy"]) for row in rows)
     assert counts.trace() / counts.sum() == pytest.approx(accuracy)
@@ -169,6 +171,7 @@ REFUSED = {
     "--lr 0": "--lr: expected a number above 0, found '0'",
     "--lr nan": "--lr: expected a number above 0, found 'nan'",
     "--init best": "unknown init 'best'",
+    "--preprocessing alexnet": "unknown preprocessing 'alexnet': choose plain, torchvision, caffe or 2012",
     "--size 30": "half_width",
     "--weights nothing.safetensors": "--weights: nothing.safetensors: cannot read: No such file or directory",
 }
@@ -226,23 +229,82 @@ class TestWeights:
         assert np.array_equal(planned.initial["fc9"]["kernel"], INITS["he"](net, 9)["fc9"]["kernel"])
         assert planned.note == "same.safetensors: every layer is taken from it"
 
-    @pytest.mark.parametrize("classes", ["[1,2]", "[" * 5000, '{"a": 1}', "x"])
-    def test_metadata_of_others_are_as_none(self, pictures, tmp_path, classes):
-        facts = {"variant": "half_width", "size": "9" * 5000, "classes": classes}
-        save(INITS["he"](variant_named("half_width", None, 5), 9), tmp_path / "odd.safetensors", metadata=facts)
-        request = TrainRequest(framework="torch", weights=tmp_path / "odd.safetensors", size=224)
-        assert plan(request, folder.read(pictures)).note == "odd.safetensors: every layer is taken from it"
+    @pytest.mark.parametrize(
+        ("facts", "preprocessing"),
+        [
+            ({"preprocessing": msgspec.json.encode(PREPROCESSINGS["caffe"].at(67)).decode()}, "caffe"),
+            ({}, "plain"),  # of an earlier release, which had no other
+        ],
+    )
+    def test_pixels_are_as_the_file_says(self, before, pictures, facts, preprocessing):
+        save(INITS["he"](variant_named("half_width", 67, 3), 9), before, metadata=metadata(before) | facts)
+        planned = plan(TrainRequest(framework="torch", weights=before), folder.read(pictures))
+        assert planned.settings.preprocessing == PREPROCESSINGS[preprocessing].at(67)
+
+    def test_pixels_can_be_others_than_those_of_the_file(self, before, pictures):
+        """A layer is drawn anyway, and what follows from new pixels is learnt."""
+        request = TrainRequest(framework="torch", weights=before, preprocessing="torchvision")
+        assert plan(request, folder.read(pictures)).settings.preprocessing == PREPROCESSINGS["torchvision"].at(67)
 
     @pytest.mark.parametrize(
         ("changes", "expected"),
         [
-            ({"variant": "owt"}, "expected those of owt, found half_width; pass the same --variant"),
-            ({"size": 99}, "expected those for 99 px, found 67 px; pass --size 67"),
+            ({"variant": "owt"}, "they are of variant half_width, found --variant owt; leave it out"),
+            ({"size": 99}, "they are of size 67, found --size 99; leave it out"),
         ],
     )
     def test_a_checkpoint_of_another_net_is_refused(self, before, pictures, changes, expected):
         with pytest.raises(UsageError, match=expected):
             plan(TrainRequest(framework="torch", weights=before, **changes), folder.read(pictures))
+
+
+class TestPreprocessing:
+    def test_an_npy_of_caffe_is_trained_with_caffes_pixels_and_so_are_its_checkpoints(self, inline, pictures, tmp_path):
+        arrays = INITS["fan_in"](variant_named("half_width", 67, 5), 9)
+        as_caffes = np.array({layer: [its["kernel"], its["bias"]] for layer, its in arrays.items()}, object)
+        np.save(tmp_path / "net.npy", as_caffes, allow_pickle=True)
+        words = ("--weights", str(tmp_path / "net.npy"), "--variant", "half_width", "--epochs", "1")
+        ran = train(inline, pictures, *SMALL, *words)
+        assert ran.code == 0, ran.err
+        caffes = PREPROCESSINGS["caffe"].at(67)
+        assert training.read(ran.folder).settings.preprocessing == caffes
+        best = ran.folder / "torch/best.safetensors"
+        assert preprocessing_of(best) == caffes
+        then = plan(TrainRequest(framework="torch", weights=best), folder.read(pictures))
+        assert then.settings.preprocessing == caffes
+        assert then.note == "best.safetensors: every layer is taken from it"
+
+    def test_2012_varies_the_colors_that_the_training_pictures_have_also_after_a_resume(
+        self, inline, pictures, tmp_path, monkeypatch
+    ):
+        sent, whole = [], controller.StartTraining
+        monkeypatch.setattr(controller, "StartTraining", lambda *words: sent.append(whole(*words)) or sent[-1])
+        # its pixels are 60 times larger than the plain ones
+        ran = train(inline, pictures, *SMALL, "--lr", "1e-6", "--epochs", "1", "--preprocessing", "2012")
+        assert ran.code == 0, ran.err
+        record = PREPROCESSINGS["2012"].at(67)
+        assert training.read(ran.folder).settings.preprocessing == record
+        files = [ran.folder / "torch" / name for name in (training.BEST, training.LAST)]
+        assert [preprocessing_of(file) for file in files] == [record] * 2
+        again = inline("train", str(pictures), "--resume", str(ran.folder), "--epochs", "2")
+        assert again.code == 0, again.err
+        assert training.read(ran.folder).settings.preprocessing == record
+        preparer.store(folder.read(pictures), record, tmp_path / "stored")
+        stored = map_stored(tmp_path / "stored")
+        colors = principal_colors(stored.pictures[~stored.held_out])
+        assert [request.colors for request in sent] == [colors.tolist()] * 2
+        assert [request.preprocessing for request in sent] == [record] * 2
+        other = inline("train", str(pictures), "--resume", str(ran.folder), "--epochs", "3", "--preprocessing", "plain")
+        assert other.err.endswith("--resume: a training goes on with its own settings; leave out --preprocessing\n")
+
+    def test_without_the_option_pixels_are_plain_and_no_colors_are_varied(self, pictures):
+        planned = plan(TrainRequest(framework="torch", size=67), folder.read(pictures))
+        assert planned.settings.preprocessing == PREPROCESSINGS["plain"].at(67)
+        assert planned.settings.preprocessing.color_noise == 0
+
+
+def preprocessing_of(path: Path) -> Preprocessing:
+    return msgspec.json.decode(metadata(path)["preprocessing"], type=Preprocessing)
 
 
 def test_a_resumed_training_needs_its_classes_and_keeps_its_settings(inline, pictures, tmp_path):
