@@ -74,12 +74,13 @@ def read_facts(path: Path) -> WeightsFacts:
     named = facts.get("variant")
     if named is not None and named not in VARIANTS:
         raise UsageError(f"--weights: its variant is {quoted(named)}, which is none of {', '.join(VARIANTS)}")
-    size, preprocessing = _said(facts, "size", int), _said(facts, "preprocessing", Preprocessing)
+    size = _said(facts, "size", int)
+    pixels = _said(facts, "preprocessing", Preprocessing)
     if size is not None and not 1 <= size <= MOST_SIZE:
         raise _damaged(facts, "size", f"expected 1 to {MOST_SIZE}")
-    if size and preprocessing and preprocessing.size != size:
-        raise _damaged(facts, "size", f"expected {preprocessing.size}, that of its preprocessing")
-    return WeightsFacts(named, size, _said(facts, "classes", tuple[str, ...]), preprocessing, facts.get("pictures"))
+    if size and pixels and pixels.size != size:
+        raise _damaged(facts, "size", f"expected {pixels.size}, that of its preprocessing")
+    return WeightsFacts(named, size, _said(facts, "classes", tuple[str, ...]), pixels, facts.get("pictures"))
 
 
 def _said(facts: dict[str, str], name: str, kind: type[T]) -> T | None:

@@ -84,7 +84,8 @@ def test_many_classes_are_drawn_without_their_names(tmp_path):
     ("file", "text", "expected"),
     [
         ("train.json", "{", "cannot read what `train` wrote"),
-        ("train.json", '{"schema": 1}', "cannot read what `train` wrote"),
+        ("train.json", '{"schema": 2}', "cannot read what `train` wrote"),
+        ("train.json", '{"schema": 1}', "its train.json is of schema 1, expected 2: train anew"),
         ("history.csv", "framework,epoch\ntorch,x\n", "cannot read what `train` wrote"),
         ("confusion.csv", "framework,truth,predicted,count\ntorch,unknown,a,1\n", "cannot read what `train` wrote"),
     ],
