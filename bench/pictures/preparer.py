@@ -1,8 +1,9 @@
 """Prepare many pictures: decoded and resized in threads, in order, and stored for Workers."""
 
+import contextlib
 import dataclasses
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ import numpy as np
 from bench import UsageError
 from bench.machine.host import usable_cores
 from bench.pictures.folder import Folder, Labeled, check
-from bench.pictures.listing import escaped
 from bench.worker.pixels import HELD_OUT, LABELS, PICTURES
 from impls.pictures import PictureError, decode, square
 from impls.preprocessing import Preprocessing
@@ -48,10 +48,10 @@ def prepare(path: Path, preprocessing: Preprocessing) -> Prepared:
 
 def prepare_all(
     paths: Iterable[Path], preprocessing: Preprocessing, threads: int | None = None
-) -> Iterator[Prepared | PictureError]:
+) -> Generator[Prepared | PictureError, None, None]:
     """Prepare pictures in the order of their paths, a few ahead of what is taken; an error in place of an unreadable.
 
-    ``threads``: by default one per usable core.
+    ``threads``: by default one per usable core; they end with the generator.
     """
     count = threads or min(MOST_THREADS, usable_cores())
     ahead: deque[Future[Prepared | PictureError]] = deque()
@@ -101,11 +101,11 @@ def store(
     try:
         target.mkdir(parents=True, exist_ok=True)
         # written row by row: a mapped file on a full disk kills the process
-        with open(target / PICTURES, "wb") as file:
+        with contextlib.closing(found), open(target / PICTURES, "wb") as file:
             write_header(file, len(folder.pictures), preprocessing.side)
             for done, (labeled, picture) in enumerate(zip(folder.pictures, found, strict=True), 1):
                 if isinstance(picture, PictureError):
-                    skipped.append(one_line(f"{escaped(labeled.path.parent.name)}/{picture}"))
+                    skipped.append(one_line(f"{labeled.name}: {picture.why}"))
                 else:
                     file.write(picture.square.tobytes())
                     kept.append(labeled)

@@ -57,6 +57,12 @@ class Settings(Struct, frozen=True):
     names: str
 
 
+class _Schema(Struct, frozen=True):
+    """What is read first: another schema has other fields."""
+
+    schema: int
+
+
 class Epoch(Struct, frozen=True):
     """One epoch of one framework, and accuracy and mean cross-entropy on the held-out pictures after it."""
 
@@ -170,9 +176,10 @@ def write_checkpoint(path: Path, settings: Settings, framework: str, checkpoint:
 def read(folder: Path) -> Trained:
     """Read a folder of `train`; UsageError if it is none."""
     try:
-        settings = msgspec.json.decode((folder / SETTINGS).read_bytes(), type=Settings)
-        if settings.schema != SCHEMA:
-            raise UsageError(f"{folder}: its {SETTINGS} is of schema {settings.schema}, expected {SCHEMA}: train anew")
+        data = (folder / SETTINGS).read_bytes()
+        if (schema := msgspec.json.decode(data, type=_Schema).schema) != SCHEMA:
+            raise UsageError(f"{folder}: its {SETTINGS} is of schema {schema}, expected {SCHEMA}: train anew")
+        settings = msgspec.json.decode(data, type=Settings)
         epochs = tuple(msgspec.convert(row, Epoch, strict=False) for row in _rows(folder / HISTORY))
         place = {name: at for at, name in enumerate(settings.classes)}
         confusion: dict[str, np.ndarray] = {}

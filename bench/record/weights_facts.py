@@ -8,6 +8,7 @@ import msgspec
 
 from bench import UsageError
 from bench.cases.case import check_size
+from bench.cases.parse import MOST_SIZE
 from impls import weights
 from impls.preprocessing import PREPROCESSINGS, Preprocessing
 from impls.text import quoted
@@ -66,20 +67,20 @@ def read_facts(path: Path) -> WeightsFacts:
         facts = weights.metadata(path)
         foreign = weights.is_torchvisions(path)
     except OSError as error:
-        raise UsageError(f"--weights: {path}: cannot read: {error.strerror or error}") from error
+        raise UsageError(f"--weights: {path.name}: cannot read: {error.strerror or error}") from error
     if path.suffix == ".npy" or foreign:
         variant, preprocessing = TORCHVISIONS if foreign else CAFFES
         return WeightsFacts(variant, None, None, PREPROCESSINGS[preprocessing], foreign=True)
     named = facts.get("variant")
     if named is not None and named not in VARIANTS:
         raise UsageError(f"--weights: its variant is {quoted(named)}, which is none of {', '.join(VARIANTS)}")
-    return WeightsFacts(
-        named,
-        _said(facts, "size", int),
-        _said(facts, "classes", tuple[str, ...]),
-        _said(facts, "preprocessing", Preprocessing),
-        facts.get("pictures"),
-    )
+    size = _said(facts, "size", int)
+    pixels = _said(facts, "preprocessing", Preprocessing)
+    if size is not None and not 1 <= size <= MOST_SIZE:
+        raise _damaged(facts, "size", f"expected 1 to {MOST_SIZE}")
+    if size and pixels and pixels.size != size:
+        raise _damaged(facts, "size", f"expected {pixels.size}, that of its preprocessing")
+    return WeightsFacts(named, size, _said(facts, "classes", tuple[str, ...]), pixels, facts.get("pictures"))
 
 
 def _said(facts: dict[str, str], name: str, kind: type[T]) -> T | None:
@@ -87,5 +88,9 @@ def _said(facts: dict[str, str], name: str, kind: type[T]) -> T | None:
         return None
     try:
         return msgspec.json.decode(facts[name], type=kind)
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"--weights: its metadata say of {name} {quoted(facts[name])}: {error}") from error
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # half a surrogate, too many brackets
+        raise _damaged(facts, name, str(error)) from error
+
+
+def _damaged(facts: dict[str, str], name: str, why: str) -> UsageError:
+    return UsageError(f"--weights: its metadata are not as `train` writes them: {name} is {quoted(facts[name])}: {why}")

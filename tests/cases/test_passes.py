@@ -136,8 +136,8 @@ class TestAnUnknownPass:
             check_cases([self.CASE])
         assert str(error.value) == "unknown pass 'fourth_pass': choose forward, forward_backward or train_step"
 
-    def test_an_unknown_pass_on_the_command_line_is_one_line_with_the_choices(self, command):
-        run = command("run", *NULL, "--pass", "fourth_pass")
+    def test_an_unknown_pass_on_the_command_line_is_one_line_with_the_choices(self, inline):
+        run = inline("run", *NULL, "--pass", "fourth_pass")
         assert (run.code, run.err) == (
             2,
             "alexnet-bench: unknown pass 'fourth_pass': choose forward, forward_backward or train_step\n",

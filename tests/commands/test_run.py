@@ -289,16 +289,16 @@ class TestTwoAtOnce:
         assert command.finish(first).code == 0
         assert len(list(command.results.iterdir())) == 1
 
-    def test_a_lock_that_cannot_be_acquired_is_one_line(self, command):
-        (command.scratch / "alexnet-bench-cpu.lock").mkdir(parents=True)
-        run = command("run", *SPIN)
+    def test_a_lock_that_cannot_be_acquired_is_one_line(self, inline):
+        (inline.scratch / "alexnet-bench-cpu.lock").mkdir(parents=True)
+        run = inline("run", *SPIN)
         assert run.code == 2
-        lock = command.scratch / "alexnet-bench-cpu.lock"
+        lock = inline.scratch / "alexnet-bench-cpu.lock"
         assert (
             run.err
             == f"alexnet-bench: cannot lock {lock}: Is a directory; set TMPDIR to a folder that can be written\n"
         )
-        assert not command.results.exists()
+        assert not inline.results.exists()
 
 
 class TestInterruption:

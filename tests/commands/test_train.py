@@ -8,17 +8,22 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from command import Command, Finished
 from mounts import mounted
 
 from bench import UsageError
 from bench.cases.parse import parse_rate
 from bench.commands.requests import TrainRequest
 from bench.commands.train_plan import plan
-from bench.pictures import flowers, folder
+from bench.controller import training as controller
+from bench.pictures import flowers, folder, preparer
 from bench.record import training
+from bench.worker.pixels import map_stored
 from impls.inits import INITS
+from impls.preprocessing import PREPROCESSINGS, Preprocessing, principal_colors
 from impls.variants import variant_named
 from impls.weights import load, metadata, save
 
@@ -51,35 +56,36 @@ def wait_for(path: Path, pattern: str, process) -> Path:
     raise AssertionError(process.communicate()[1])
 
 
-def test_writes_history_curves_confusion_and_checkpoints(command, pictures):
-    ran = train(command, pictures, "--size", "67", "--framework", "torch", "--batch", "8", "--epochs", "2")
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory, pictures) -> Finished:
+    """A training of one epoch, which no test changes."""
+    ran = train(Command(tmp_path_factory.mktemp("ran")), pictures, *SMALL, "--epochs", "1")
     assert ran.code == 0, ran.err
+    return ran
+
+
+@pytest.mark.process
+def test_writes_history_curves_confusion_and_checkpoints(ran):
     assert "24 pictures to train on, 6 held out, 5 classes: daisy, dandelion" in ran.err
     assert "best held-out accuracy [95 %]" in ran.out
     assert {path.name for path in ran.folder.iterdir()} == {
         *("train.json", "history.csv", "curves.png", "confusion.csv", "confusion.png", "torch"),
     }
-    rows = history(ran.folder)
-    assert [(row["framework"], row["epoch"], row["held_out"]) for row in rows] == [
-        ("torch", "1", "6"),
-        ("torch", "2", "6"),
-    ]
+    (row,) = history(ran.folder)
+    assert (row["framework"], row["epoch"], row["held_out"]) == ("torch", "1", "6")
     net = variant_named("half_width", 67, 5)
     best, last = ran.folder / "torch/best.safetensors", ran.folder / "torch/last.safetensors"
     assert not np.array_equal(load(last, net)["fc9"]["kernel"], INITS["fan_in"](net, 0)["fc9"]["kernel"])
     facts = metadata(best)
     assert (facts["variant"], facts["size"], facts["init"]) == ("half_width", "67", "fan_in")
     assert json.loads(facts["classes"]) == CLASSES
-    assert json.loads(facts["preprocessing"]) | {"name": "plain", "size": 67, "side": 72} == json.loads(
-        facts["preprocessing"]
-    )
+    assert preprocessing_of(best) == PREPROCESSINGS["plain"].at(67)
     counts = training.read(ran.folder).confusion["torch"]
-    accuracy = max(float(row["held_out_accuracy"]) for row in rows)
-    assert counts.trace() / counts.sum() == pytest.approx(accuracy)
-    assert metadata(last)["epoch"] == "2"
+    assert counts.trace() / counts.sum() == pytest.approx(float(row["held_out_accuracy"]))
+    assert metadata(last)["epoch"] == "1"
 
 
-def test_a_killed_training_goes_on_after_its_last_whole_checkpoint(command, pictures):
+def test_a_killed_training_goes_on_after_its_last_whole_checkpoint(command, inline, pictures):
     words = ("train", str(pictures), *SMALL, "--epochs", "3", "--out", str(command.results))
     process = command.start(*words)
     wait_for(command.results, "*/history.csv", process)
@@ -87,28 +93,29 @@ def test_a_killed_training_goes_on_after_its_last_whole_checkpoint(command, pict
     process.communicate()
     (folder,) = command.results.iterdir()
     before = training.last_result(folder, "torch")
-    again = command("train", str(pictures), "--resume", str(folder))
+    again = inline("train", str(pictures), "--resume", str(folder))
     assert again.code == 0, again.err
     rows = history(folder)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert float(rows[before.epoch.epoch - 1]["loss"]) == before.epoch.loss
     assert training.last_result(folder, "torch").epoch.epoch == 3
+    counts = training.read(folder).confusion["torch"]
+    assert counts.trace() / counts.sum() == pytest.approx(max(float(row["held_out_accuracy"]) for row in rows))
     assert not list(folder.rglob("*.part"))
-    ended = command("train", str(pictures), "--resume", str(folder))
+    ended = inline("train", str(pictures), "--resume", str(folder))
     assert ended.code == 2
     assert ended.err.splitlines()[-1].endswith("--resume: nothing is left of 3 epochs; pass a larger --epochs")
 
 
-def test_files_that_a_kill_left_behind_follow_from_the_last_checkpoint(inline, pictures):
-    ran = train(inline, pictures, *SMALL, "--epochs", "1")
-    assert ran.code == 0, ran.err
-    best, table, counts = (ran.folder / name for name in ("torch/best.safetensors", "history.csv", "confusion.csv"))
+def test_files_that_a_kill_left_behind_follow_from_the_last_checkpoint(inline, ran, pictures, tmp_path):
+    there = Path(shutil.copytree(ran.folder, tmp_path / "there"))
+    best, table, counts = (there / name for name in ("torch/best.safetensors", "history.csv", "confusion.csv"))
     kept = [path.read_bytes() for path in (best, table, counts)]
     for path in (best, table, counts):
         path.unlink()
-    again = inline("train", str(pictures), "--resume", str(ran.folder), "--epochs", "2")
+    again = inline("train", str(pictures), "--resume", str(there), "--epochs", "2")
     assert again.code == 0, again.err
-    made = training.read(ran.folder)
+    made = training.read(there)
     assert [epoch.epoch for epoch in made.epochs] == [1, 2]
     assert table.read_bytes().startswith(kept[1].rstrip())
     if made.best("torch").epoch == 1:
@@ -129,8 +136,8 @@ def test_ctrl_c_keeps_the_epochs_and_says_how_to_go_on(command, pictures):
     assert len(history(ran.folder)) <= training.last_result(ran.folder, "torch").epoch.epoch
 
 
-def test_a_loss_that_is_not_finite_names_rate_and_init_and_keeps_the_last_finite_checkpoint(command, pictures):
-    ran = train(command, pictures, *SMALL, "--lr", "1e6", "--init", "he", "--epochs", "2")
+def test_a_loss_that_is_not_finite_names_rate_and_init_and_keeps_the_last_finite_checkpoint(inline, pictures):
+    ran = train(inline, pictures, *SMALL, "--lr", "1e6", "--init", "he", "--epochs", "2")
     assert ran.code == 1
     (line,) = [line for line in ran.err.splitlines() if "not finite" in line]
     assert line.endswith(", at --lr 1e+06 from --init he: begin with a smaller --lr; no epoch was finished")
@@ -139,11 +146,11 @@ def test_a_loss_that_is_not_finite_names_rate_and_init_and_keeps_the_last_finite
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts")
-def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(command, pictures, tmp_path):
+def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(inline, pictures, tmp_path):
     small = ("--size", "67", "--framework", "torch", "--batch", "8", "--epochs", "3")
     with mounted(tmp_path / "small", f"mount -t tmpfs -o size=70m tmpfs {tmp_path / 'small'}") as disk:
-        command.results = disk / "results"
-        ran = train(command, pictures, *small)
+        inline.results = disk / "results"
+        ran = train(inline, pictures, *small)
         assert ran.code == 2
         assert ran.err.splitlines()[-1].startswith(
             f"alexnet-bench: cannot write to {ran.folder}: No space left on device"
@@ -169,6 +176,7 @@ REFUSED = {
     "--lr 0": "--lr: expected a number above 0, found '0'",
     "--lr nan": "--lr: expected a number above 0, found 'nan'",
     "--init best": "unknown init 'best'",
+    "--preprocessing alexnet": "unknown preprocessing 'alexnet': choose plain, torchvision, caffe or 2012",
     "--size 30": "half_width",
     "--weights nothing.safetensors": "--weights: nothing.safetensors: cannot read: No such file or directory",
 }
@@ -226,18 +234,28 @@ class TestWeights:
         assert np.array_equal(planned.initial["fc9"]["kernel"], INITS["he"](net, 9)["fc9"]["kernel"])
         assert planned.note == "same.safetensors: every layer is taken from it"
 
-    @pytest.mark.parametrize("classes", ["[1,2]", "[" * 5000, '{"a": 1}', "x"])
-    def test_metadata_of_others_are_as_none(self, pictures, tmp_path, classes):
-        facts = {"variant": "half_width", "size": "9" * 5000, "classes": classes}
-        save(INITS["he"](variant_named("half_width", None, 5), 9), tmp_path / "odd.safetensors", metadata=facts)
-        request = TrainRequest(framework="torch", weights=tmp_path / "odd.safetensors", size=224)
-        assert plan(request, folder.read(pictures)).note == "odd.safetensors: every layer is taken from it"
+    @pytest.mark.parametrize(
+        ("facts", "preprocessing"),
+        [
+            ({"preprocessing": msgspec.json.encode(PREPROCESSINGS["caffe"].at(67)).decode()}, "caffe"),
+            ({}, "plain"),  # of an earlier release, which had no other
+        ],
+    )
+    def test_pixels_are_as_the_file_says(self, before, pictures, facts, preprocessing):
+        save(INITS["he"](variant_named("half_width", 67, 3), 9), before, metadata=metadata(before) | facts)
+        planned = plan(TrainRequest(framework="torch", weights=before), folder.read(pictures))
+        assert planned.settings.preprocessing == PREPROCESSINGS[preprocessing].at(67)
+
+    def test_pixels_can_be_others_than_those_of_the_file(self, before, pictures):
+        """A layer is drawn anyway, and what follows from new pixels is learnt."""
+        request = TrainRequest(framework="torch", weights=before, preprocessing="torchvision")
+        assert plan(request, folder.read(pictures)).settings.preprocessing == PREPROCESSINGS["torchvision"].at(67)
 
     @pytest.mark.parametrize(
         ("changes", "expected"),
         [
-            ({"variant": "owt"}, "expected those of owt, found half_width; pass the same --variant"),
-            ({"size": 99}, "expected those for 99 px, found 67 px; pass --size 67"),
+            ({"variant": "owt"}, "they are of variant half_width, found --variant owt; leave it out"),
+            ({"size": 99}, "they are of size 67, found --size 99; leave it out"),
         ],
     )
     def test_a_checkpoint_of_another_net_is_refused(self, before, pictures, changes, expected):
@@ -245,9 +263,56 @@ class TestWeights:
             plan(TrainRequest(framework="torch", weights=before, **changes), folder.read(pictures))
 
 
-def test_a_resumed_training_needs_its_classes_and_keeps_its_settings(inline, pictures, tmp_path):
-    ran = train(inline, pictures, *SMALL, "--epochs", "1")
-    assert ran.code == 0, ran.err
+class TestPreprocessing:
+    def test_an_npy_of_caffe_is_trained_with_caffes_pixels_and_so_are_its_checkpoints(self, inline, pictures, tmp_path):
+        arrays = INITS["fan_in"](variant_named("half_width", 67, 5), 9)
+        as_caffes = np.array({layer: [its["kernel"], its["bias"]] for layer, its in arrays.items()}, object)
+        np.save(tmp_path / "net.npy", as_caffes, allow_pickle=True)
+        words = ("--weights", str(tmp_path / "net.npy"), "--variant", "half_width", "--epochs", "1")
+        ran = train(inline, pictures, *SMALL, *words)
+        assert ran.code == 0, ran.err
+        caffes = PREPROCESSINGS["caffe"].at(67)
+        assert training.read(ran.folder).settings.preprocessing == caffes
+        best = ran.folder / "torch/best.safetensors"
+        assert preprocessing_of(best) == caffes
+        then = plan(TrainRequest(framework="torch", weights=best), folder.read(pictures))
+        assert then.settings.preprocessing == caffes
+        assert then.note == "best.safetensors: every layer is taken from it"
+
+    def test_2012_varies_the_colors_that_the_training_pictures_have_also_after_a_resume(
+        self, inline, pictures, tmp_path, monkeypatch
+    ):
+        sent, whole = [], controller.StartTraining
+        monkeypatch.setattr(controller, "StartTraining", lambda *words: sent.append(whole(*words)) or sent[-1])
+        # its pixels are 60 times larger than the plain ones
+        ran = train(inline, pictures, *SMALL, "--lr", "1e-6", "--epochs", "1", "--preprocessing", "2012")
+        assert ran.code == 0, ran.err
+        record = PREPROCESSINGS["2012"].at(67)
+        assert training.read(ran.folder).settings.preprocessing == record
+        files = [ran.folder / "torch" / name for name in (training.BEST, training.LAST)]
+        assert [preprocessing_of(file) for file in files] == [record] * 2
+        again = inline("train", str(pictures), "--resume", str(ran.folder), "--epochs", "2")
+        assert again.code == 0, again.err
+        assert training.read(ran.folder).settings.preprocessing == record
+        preparer.store(folder.read(pictures), record, tmp_path / "stored")
+        stored = map_stored(tmp_path / "stored")
+        colors = principal_colors(stored.pictures[~stored.held_out])
+        assert [request.colors for request in sent] == [colors.tolist()] * 2
+        assert [request.preprocessing for request in sent] == [record] * 2
+        other = inline("train", str(pictures), "--resume", str(ran.folder), "--epochs", "3", "--preprocessing", "plain")
+        assert other.err.endswith("--resume: a training goes on with its own settings; leave out --preprocessing\n")
+
+    def test_without_the_option_pixels_are_plain_and_no_colors_are_varied(self, pictures):
+        planned = plan(TrainRequest(framework="torch", size=67), folder.read(pictures))
+        assert planned.settings.preprocessing == PREPROCESSINGS["plain"].at(67)
+        assert planned.settings.preprocessing.color_noise == 0
+
+
+def preprocessing_of(path: Path) -> Preprocessing:
+    return msgspec.json.decode(metadata(path)["preprocessing"], type=Preprocessing)
+
+
+def test_a_resumed_training_needs_its_classes_and_keeps_its_settings(inline, ran, pictures, tmp_path):
     shutil.copytree(pictures / "roses", tmp_path / "two" / "roses")
     shutil.copytree(pictures / "tulips", tmp_path / "two" / "tulips")
     other = inline("train", str(tmp_path / "two"), "--resume", str(ran.folder), "--epochs", "2")

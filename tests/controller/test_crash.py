@@ -187,24 +187,26 @@ def assert_one_line(run, expected: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts")
 class TestDisk:
+    """In this process, whose Workers are others: no Run here is killed."""
+
     @pytest.mark.parametrize("room", [16, 0])
-    def test_a_full_disk_ends_the_run_in_one_line_and_room_lets_it_go_on(self, command, tmp_path, room):
+    def test_a_full_disk_ends_the_run_in_one_line_and_room_lets_it_go_on(self, inline, tmp_path, room):
         with mounted(tmp_path / "small", f"mount -t tmpfs -o size=300k tmpfs {tmp_path / 'small'}") as small:
-            filler, command.results = fill(small, but=room), small / "results"
-            run = command("run", *TWO, "--pass", "forward", "--rounds", "3")
+            filler, inline.results = fill(small, but=room), small / "results"
+            run = inline("run", *TWO, "--pass", "forward", "--rounds", "3")
             journal = run.folder / "run.jsonl"
             assert_one_line(
                 run, f"cannot write to {journal}: No space left on device; what was measured before is kept"
             )
             assert_nothing_is_left_behind(tmp_path)
             if not room:
-                assert_one_line(command.resume(run.folder), f"{run.folder}: no Run there, run.jsonl has no header")
+                assert_one_line(inline.resume(run.folder), f"{run.folder}: no Run there, run.jsonl has no header")
                 return
             before = Run(run.folder)
             assert before.problems == []
             assert before.turns
             filler.unlink()
-            again = command.resume(run.folder)
+            again = inline.resume(run.folder)
             assert again.code == 0, again.err
             after = Run(run.folder)
             assert after.events[: len(before.events)] == before.events
@@ -218,15 +220,15 @@ class TestDisk:
             assert not [path for path in small.iterdir() if path.is_dir()]
             assert_nothing_is_left_behind(tmp_path)
 
-    def test_a_read_only_folder_is_one_line(self, command, tmp_path):
+    def test_a_read_only_folder_is_one_line(self, inline, tmp_path):
         kept = tmp_path / "kept"
-        command.results = kept
-        whole = command("run", *NULL, "--max-time", "0.001")
+        inline.results = kept
+        whole = inline("run", *NULL, "--max-time", "0.001")
         bind = f"mount --bind {kept} {kept}; mount -o remount,bind,ro {kept}"
         with mounted(kept, bind) as read_only:
-            command.results = read_only
-            assert_one_line(command("run", *TWO), f"cannot write to {read_only}: Read-only file system; choose another")
+            inline.results = read_only
+            assert_one_line(inline("run", *TWO), f"cannot write to {read_only}: Read-only file system; choose another")
             folder = read_only / whole.folder.name
-            run = command.resume(folder)
+            run = inline.resume(folder)
             assert_one_line(run, f"cannot write to {folder / 'run.jsonl'}: Read-only file system")
         assert_nothing_is_left_behind(tmp_path)

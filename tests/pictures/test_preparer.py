@@ -1,5 +1,7 @@
 """Folders of pictures, prepared in threads and stored for Workers."""
 
+import itertools
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,76 @@ from PIL import Image
 
 from bench import UsageError
 from bench.pictures.folder import is_held_out, read
-from bench.pictures.preparer import store
+from bench.pictures.preparer import Prepared, prepare_all, store
 from bench.worker import pixels
+from impls.pictures import PictureError
 from impls.preprocessing import PREPROCESSINGS
 
 SMALL = PREPROCESSINGS["plain"].at(28)
+
+
+class TestPrepareAll:
+    @pytest.fixture
+    def paths(self, tmp_path) -> list[Path]:
+        """Pictures of levels 0, 1, 2 ... of which every fifth is large, and so ends after those behind it."""
+        paths = [tmp_path / f"{level}.png" for level in range(30)]
+        for level, path in enumerate(paths):
+            Image.new("RGB", (1500, 1500) if level % 5 == 0 else (30, 40), (level,) * 3).save(path, compress_level=1)
+        return paths
+
+    @pytest.mark.parametrize("threads", [1, 4])
+    def test_pictures_come_in_the_order_of_their_paths_whichever_is_ready_first(self, paths, threads):
+        found = list(prepare_all(paths, SMALL, threads))
+        assert [picture.square[0, 0, 0] for picture in found] == list(range(30))
+        assert {picture.square.shape for picture in found} == {(32, 32, 3)}
+        facts = [(picture.width, picture.height, picture.format, picture.mode) for picture in found[4:6]]
+        assert facts == [(30, 40, "PNG", "RGB"), (1500, 1500, "PNG", "RGB")]
+
+    def test_an_error_is_in_place_of_what_cannot_be_read(self, paths):
+        paths[3].write_bytes(b"text")
+        paths[7].unlink()
+        found = list(prepare_all(paths, SMALL, 3))
+        assert [at for at, each in enumerate(found) if isinstance(each, PictureError)] == [3, 7]
+        assert str(found[7]) == "7.png: cannot be decoded: No such file or directory"
+        assert isinstance(found[4], Prepared)
+        assert found[4].square[0, 0, 0] == 4
+
+    def test_only_a_few_are_ahead_of_what_is_taken(self, paths):
+        """Of a million paths the rest is not even looked at."""
+        given = 0
+
+        def endless():
+            nonlocal given
+            for path in itertools.cycle(paths):
+                given += 1
+                yield path
+
+        found = prepare_all(endless(), SMALL, 2)
+        for taken in range(1, 20):
+            next(found)
+            assert given <= taken + 5
+        found.close()
+
+    def test_its_threads_end_when_nobody_takes_more(self, paths):
+        before = set(threading.enumerate())
+        found = prepare_all(itertools.cycle(paths), SMALL, 4)
+        next(found)
+        assert set(threading.enumerate()) - before
+        found.close()
+        assert not set(threading.enumerate()) - before
+
+    def test_its_threads_end_after_the_last_and_after_an_error_of_the_paths(self, paths):
+        before = set(threading.enumerate())
+        assert len(list(prepare_all(paths[:3], SMALL, 4))) == 3
+        assert list(prepare_all([], SMALL, 4)) == []
+
+        def broken():
+            yield from paths[:10]
+            raise RuntimeError("no more")
+
+        with pytest.raises(RuntimeError, match="no more"):
+            list(prepare_all(broken(), SMALL, 2))
+        assert not set(threading.enumerate()) - before
 
 
 class TestStore:
@@ -48,6 +115,22 @@ class TestStore:
         rows = {picture.name: row for picture, row in zip(done.pictures, stored.pictures, strict=True)}
         assert rows["blue/6.png"][0, 0].tolist() == [255, 255, 255]
         assert rows["red/11.png"][31, 31].tolist() == [200, 0, 0]
+
+    def test_odd_names_are_shown_as_the_listing_shows_them(self, folder):
+        (folder / "blue" / "two\nlines.png").write_bytes(b"")
+        done = store(read(folder), SMALL, folder / ".prepared")
+        assert done.skipped[0].startswith("blue/two\\nlines.png: expected a picture")
+
+    def test_its_threads_end_where_the_disk_is_full(self, folder):
+        before = set(threading.enumerate())
+
+        def full(count: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        with pytest.raises(UsageError, match="cannot write prepared pictures: No space left on device") as error:
+            store(read(folder), SMALL, folder / ".prepared", full)
+        assert error.value.__traceback__  # whose frames keep the generator
+        assert not set(threading.enumerate()) - before
 
     def test_a_class_that_cannot_be_read_at_all_is_said(self, folder):
         for path in (folder / "red").iterdir():

@@ -9,6 +9,7 @@ from bench.output.plots import confusion as confusion_plot
 from bench.output.plots import curves
 from bench.record import training
 from bench.record.training import Epoch, Settings
+from impls.preprocessing import PREPROCESSINGS
 
 CLASSES = ["=cmd|' /C calc'!A0", "a,b", "$x$", 'quote"d', "日本"]
 
@@ -17,6 +18,7 @@ def settings(**changes):
     facts = {
         **{"schema": training.SCHEMA, "alexnet_bench": "0", "variant": "half_width", "size": 99, "classes": CLASSES},
         **{"frameworks": ["torch", "jax"], "epochs": 3, "lr": 0.005, "momentum": 0.9, "decay": 5e-4, "batch": 32},
+        **{"preprocessing": PREPROCESSINGS["2012"].at(99)},
         **{"seed": 0, "init": "fan_in", "freeze": [], "weights": None, "pictures": None, "names": "0"},
     }
     return Settings(**{**facts, **changes})
@@ -82,7 +84,8 @@ def test_many_classes_are_drawn_without_their_names(tmp_path):
     ("file", "text", "expected"),
     [
         ("train.json", "{", "cannot read what `train` wrote"),
-        ("train.json", '{"schema": 1}', "cannot read what `train` wrote"),
+        ("train.json", '{"schema": 2}', "cannot read what `train` wrote"),
+        ("train.json", '{"schema": 1}', "its train.json is of schema 1, expected 2: train anew"),
         ("history.csv", "framework,epoch\ntorch,x\n", "cannot read what `train` wrote"),
         ("confusion.csv", "framework,truth,predicted,count\ntorch,unknown,a,1\n", "cannot read what `train` wrote"),
     ],

@@ -12,12 +12,13 @@ from bench.worker.messages import StartTraining
 from bench.worker.trainer import Trainer
 from impls import reference
 from impls.net import Build, Sgd
-from impls.preprocessing import PREPROCESSINGS, augmented
+from impls.preprocessing import PREPROCESSINGS, augmented, color_shift
 from impls.weights import initial, map_shared, shapes
 
 pytestmark = pytest.mark.process
 SGD, BATCH = Sgd(0.01), 4
 PLAIN = PREPROCESSINGS["plain"].at(NET.input_size)
+MODES = {"torch": ("eager", "nchw"), "tensorflow": ("graph", "nhwc"), "jax": ("jit", "nhwc")}
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +29,15 @@ def stored(tmp_path_factory):
     return path / "stored"
 
 
-def trainer(framework, variant, stored, batch=BATCH, start=None, velocity=None):
-    how = Build(batch, "cpu", "fp32", *{"torch": ("eager", "nchw"), "tensorflow": ("graph", "nhwc")}[framework])
+COLORS = [[30.0, 20.0, 10.0], [-5.0, 6.0, 7.0], [1.0, -2.0, 3.0]]
+
+
+def trainer(framework, variant, stored, batch=BATCH, start=None, velocity=None, preprocessing=PLAIN, colors=()):
+    how = Build(batch, "cpu", "fp32", *MODES[framework])
     net = configured(framework).build(variant, start or initial(variant), how)
-    return Trainer(net, variant, batch, StartTraining(str(stored), PLAIN, SGD, 3, velocity and str(velocity)))
+    velocity = velocity and str(velocity)
+    request = StartTraining(str(stored), preprocessing, SGD, 3, velocity, list(colors))
+    return Trainer(net, variant, batch, request)
 
 
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
@@ -75,6 +81,26 @@ def test_what_is_saved_goes_on_as_if_nothing_had_been(framework, stored, tmp_pat
     np.testing.assert_allclose(again.train(rows, epoch=2), wanted, rtol=1e-5)
     fresh = trainer(framework, WITH_BN, stored, start=map_shared(tmp_path / "weights"))
     assert abs(fresh.train(rows, epoch=2)[1] / wanted[1] - 1) > 1e-4  # without the velocity it is another training
+
+
+@pytest.mark.parametrize("name", ["plain", "caffe", "2012"])
+def test_every_framework_is_given_the_same_bits_and_colors_change_them(name, stored):
+    record, rows = PREPROCESSINGS[name].at(NET.input_size), [9, 0, 5, 2]
+    crops = np.stack([augmented(pixels.map_stored(stored).pictures[row], NET.input_size, 3, 2, row) for row in rows])
+    wanted = record.normalized(crops)
+    if record.color_noise:
+        shifts = np.stack([color_shift(np.array(COLORS), 0.1, 3, 2, row) for row in rows])
+        assert np.abs(shifts).max() > 1
+        wanted = wanted + shifts[:, None, None]  # 2012 divides by 1
+    for framework in MODES:
+        found = trainer(framework, NET, stored, preprocessing=record, colors=COLORS if record.color_noise else ())
+        found.train(rows, epoch=2)
+        (images,) = map(np.asarray, found.net.batches)
+        given = images.transpose(0, 2, 3, 1) if framework == "torch" else images.reshape(wanted.shape)
+        assert given.dtype == np.float32
+        assert np.abs(given - wanted).max() < 1e-4, framework
+        same = record.normalized(crops, shifts if record.color_noise else None)
+        assert np.array_equal(given, same), framework
 
 
 def test_training_ends_at_the_first_loss_that_is_not_finite(stored):
