@@ -2,7 +2,7 @@
 
 Frameworks' own decoders and resizers differ: TensorFlow's default resize by up to 74 of 255 from Pillow's. A file whose
 data were overwritten in the middle may decode to a wrong picture without an error; that cannot be seen here. Color
-profiles are ignored.
+profiles are ignored, as is a single transparent color of 16 bits.
 """
 
 import functools
@@ -25,7 +25,11 @@ warnings.filterwarnings("ignore", module="PIL")
 
 
 class PictureError(ValueError):
-    """A file that cannot be decoded: its name, and why."""
+    """A file that cannot be decoded: its name, and ``why``."""
+
+    def __init__(self, name: str, why: str):
+        super().__init__(one_line(f"{name}: {why}"))
+        self.why = why
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +73,7 @@ def decode(path: Path) -> Picture:
     except Exception as error:  # parsers raise what they meet: OSError, SyntaxError, struct.error, IndexError
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         why = f"cannot be decoded: {reason}"
-    raise PictureError(one_line(f"{path.name}: {why}"))
+    raise PictureError(path.name, why)
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -81,12 +85,14 @@ def _decoded(image: Image.Image) -> Picture:
     notes, kind, mode = [], image.format or "", image.mode
     if (frames := getattr(image, "n_frames", 1)) > 1:
         notes.append(f"first of {frames} frames")
+    wide = image.mode.startswith("I") or any(";16" in str(tile.args) for tile in image.tile)
     image.load()
     if image.getexif().get(ORIENTATION) in range(2, 9):
         notes.append("turned as its EXIF orientation says")
         ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):  # convert("RGB") would clip all above 255
+    if wide:
         notes.append("16 bits per channel reduced to 8")
+    if image.mode.startswith("I"):  # of the others Pillow keeps the upper 8; convert("RGB") would clip all above 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")  # the colors under alpha are arbitrary

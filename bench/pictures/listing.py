@@ -4,6 +4,7 @@ Nothing is opened. What is no file and no folder, links that lead nowhere or bac
 problems, each named once.
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +57,9 @@ class Listing:
 
 
 def escaped(name: str) -> str:
-    """A name on one line, and different for different names: bytes that are no UTF-8 and line breaks as escapes."""
-    return name if name.isprintable() else repr(name)[1:-1]
+    """A name on one line, and different for different names: bytes that are no UTF-8, line breaks and backslashes as
+    escapes."""
+    return name if name.isprintable() and "\\" not in name else repr(name)[1:-1]
 
 
 def listed(path: Path) -> Listing:
@@ -68,14 +70,19 @@ def listed(path: Path) -> Listing:
     walk = _Walk()
     try:
         folders, entries = walk.read(str(path), None)
+        walk.place(str(path), "the folder itself")
     except OSError as error:
         where = quoted(str(path))
         raise UsageError(f"cannot read {where}: {error.strerror or error}; check its permissions") from error
+    for folder in folders:
+        if not os.path.islink(folder):  # a link to a class is the problem, not the class, whichever name comes first
+            with contextlib.suppress(OSError):
+                walk.place(folder, escaped(os.path.basename(folder)))
     classes, deeper = [], 0
     for folder in folders:
         name = os.path.basename(folder)
         try:
-            if same := walk.known(folder):
+            if (same := walk.place(folder, escaped(name))) != escaped(name):
                 walk.problem(name, f"a link to {same}, which is read already")
                 continue
             inner, files = walk.read(folder, name)
@@ -89,38 +96,41 @@ def listed(path: Path) -> Listing:
 
 
 class _Walk:
-    """What was met, and the folders read so far by device and number."""
+    """What was met, and the names of folders by device and number."""
 
     def __init__(self) -> None:
-        self.read_already: dict[tuple[int, int], str] = {}
+        self.places: dict[tuple[int, int], str] = {}
         self.problems: list[str] = []
         self.others = 0
 
     def problem(self, name: str, why: str) -> None:
         self.problems.append(one_line(f"{escaped(name)}: {why}"))
 
-    def known(self, folder: str) -> str:
-        """The folder that this one is a link to, or the same as, if it was read; else empty."""
+    def place(self, folder: str, name: str) -> str:
+        """The name of this folder, or the one that it was met under before; OSError."""
         status = os.stat(folder)
-        return self.read_already.get((status.st_dev, status.st_ino), "")
+        return self.places.setdefault((status.st_dev, status.st_ino), name)
 
     def read(self, folder: str, truth: str | None) -> tuple[list[str], list[Entry]]:
         """Folders and pictures in a folder, by name; OSError."""
-        status = os.stat(folder)
-        self.read_already[status.st_dev, status.st_ino] = "the folder itself" if truth is None else escaped(truth)
-        folders, entries = [], []
-        with os.scandir(folder) as found:
-            items = sorted((item for item in found if not item.name.startswith(".")), key=lambda item: item.name)
-        for item in items:
-            entry = Entry(folder, item.name, truth)
-            if item.is_dir():
-                folders.append(item.path)
-            elif item.is_file():
-                if os.path.splitext(item.name)[1].lower() in SUFFIXES:
-                    entries.append(entry)
-                else:
-                    self.others += 1
-            else:
-                link = item.is_symlink()
-                self.problem(entry.name, "a link that leads nowhere" if link else "expected a regular file")
-        return folders, entries
+        folders, entries, problems = list[str](), list[Entry](), list[tuple[str, str]]()
+        with os.scandir(folder) as items:  # of a million files only the names are kept
+            for item in items:
+                if item.name.startswith("."):
+                    continue
+                entry = Entry(folder, item.name, truth)
+                try:
+                    if item.is_dir():
+                        folders.append(item.path)
+                    elif not item.is_file():
+                        link = item.is_symlink()
+                        problems.append((entry.name, "a link that leads nowhere" if link else "expected a regular file"))
+                    elif os.path.splitext(item.name)[1].lower() in SUFFIXES:
+                        entries.append(entry)
+                    else:
+                        self.others += 1
+                except OSError as error:  # a link to itself, or to where nobody may look
+                    problems.append((entry.name, f"a link that cannot be followed: {error.strerror or error}"))
+        for name, why in sorted(problems):
+            self.problems.append(one_line(f"{name}: {why}"))
+        return sorted(folders), sorted(entries, key=lambda entry: entry.file)

@@ -13,7 +13,6 @@ import numpy as np
 from bench import UsageError
 from bench.machine.host import usable_cores
 from bench.pictures.folder import Folder, Labeled, check
-from bench.pictures.listing import escaped
 from bench.worker.pixels import HELD_OUT, LABELS, PICTURES
 from impls.pictures import PictureError, decode, square
 from impls.preprocessing import Preprocessing
@@ -105,7 +104,7 @@ def store(
             write_header(file, len(folder.pictures), preprocessing.side)
             for done, (labeled, picture) in enumerate(zip(folder.pictures, found, strict=True), 1):
                 if isinstance(picture, PictureError):
-                    skipped.append(one_line(f"{escaped(labeled.path.parent.name)}/{picture}"))
+                    skipped.append(one_line(f"{labeled.name}: {picture.why}"))
                 else:
                     file.write(picture.square.tobytes())
                     kept.append(labeled)

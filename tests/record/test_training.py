@@ -9,6 +9,7 @@ from bench.output.plots import confusion as confusion_plot
 from bench.output.plots import curves
 from bench.record import training
 from bench.record.training import Epoch, Settings
+from impls.preprocessing import PREPROCESSINGS
 
 CLASSES = ["=cmd|' /C calc'!A0", "a,b", "$x$", 'quote"d', "日本"]
 
@@ -17,6 +18,7 @@ def settings(**changes):
     facts = {
         **{"schema": training.SCHEMA, "alexnet_bench": "0", "variant": "half_width", "size": 99, "classes": CLASSES},
         **{"frameworks": ["torch", "jax"], "epochs": 3, "lr": 0.005, "momentum": 0.9, "decay": 5e-4, "batch": 32},
+        **{"preprocessing": PREPROCESSINGS["2012"].at(99)},
         **{"seed": 0, "init": "fan_in", "freeze": [], "weights": None, "pictures": None, "names": "0"},
     }
     return Settings(**{**facts, **changes})
