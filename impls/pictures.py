@@ -85,7 +85,7 @@ def _decoded(image: Image.Image) -> Picture:
     notes, kind, mode = [], image.format or "", image.mode
     if (frames := getattr(image, "n_frames", 1)) > 1:
         notes.append(f"first of {frames} frames")
-    wide = image.mode.startswith("I") or any(";16" in str(tile.args) for tile in image.tile)
+    wide = image.mode.startswith("I") or any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
     image.load()
     if image.getexif().get(ORIENTATION) in range(2, 9):
         notes.append("turned as its EXIF orientation says")
