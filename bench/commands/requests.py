@@ -320,6 +320,25 @@ class TrainRequest(SeedOption, SizeOption, WorkerOptions):
 
 
 @dataclass(frozen=True)
+class DataRequest:
+    """Look at the pictures of FOLDER, or at drawn flowers (`data flowers`): counts, sizes, copies, colors, some shown.
+
+    What cannot be read is named, skipped and counted. Exit 1 with --strict if anything was, 2 if nothing could be read.
+    """
+
+    pictures: Path = argument("FOLDER", required=True)
+    preprocessing: str = option("NAME", "plain, torchvision, caffe or 2012", _PREPROCESSING, "plain")
+    size: int | None = option("PIXELS", "input size; default: that of --preprocessing", _count(MOST_SIZE))
+    augmented: bool = flag("show the random crops and flips of the first epoch of `train`")
+    batch: int = option("N", "pictures on the contact sheet, as many of each class", _count(1024), "32")
+    seed: int = option("N", "which pictures are on the contact sheet; of --augmented that of `train`", _parse_seed, "0")
+    output: Path | None = option("FILE.png", "the contact sheet; default: results/data-FOLDER.png", parse_path)
+    save: Path | None = option("FOLDER", "with flowers: keep the drawn pictures in this new folder", parse_path)
+    strict: bool = flag("exit 1 if anything was skipped")
+    as_json: bool = _json()
+
+
+@dataclass(frozen=True)
 class CompareRequest:
     """Compare two Run folders: is any case slower in CANDIDATE than in BASE?
 

@@ -124,7 +124,9 @@ class _Walk:
                         folders.append(item.path)
                     elif not item.is_file():
                         link = item.is_symlink()
-                        problems.append((entry.name, "a link that leads nowhere" if link else "expected a regular file"))
+                        problems.append(
+                            (entry.name, "a link that leads nowhere" if link else "expected a regular file")
+                        )
                     elif os.path.splitext(item.name)[1].lower() in SUFFIXES:
                         entries.append(entry)
                     else:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ def prepare(path: Path, preprocessing: Preprocessing) -> Prepared:
 
 def prepare_all(
     paths: Iterable[Path], preprocessing: Preprocessing, threads: int | None = None
-) -> Iterator[Prepared | PictureError]:
+) -> Generator[Prepared | PictureError, None, None]:
     """Prepare pictures in the order of their paths, a few ahead of what is taken; an error in place of an unreadable.
 
     ``threads``: by default one per usable core.

@@ -29,7 +29,14 @@ def names_of(folder: Path) -> list[str]:
 
 
 class TestNames:
-    ODD = ("two\nlines.jpg", os.fsdecode(b"\xff\xe9.jpg"), "\x1b[31mred.jpg", "‮turned.jpg", "plain ü 花.jpg", r"a\nb.jpg")
+    ODD = (
+        "two\nlines.jpg",
+        os.fsdecode(b"\xff\xe9.jpg"),
+        "\x1b[31mred.jpg",
+        "‮turned.jpg",
+        "plain ü 花.jpg",
+        r"a\nb.jpg",
+    )
 
     def test_line_breaks_and_other_bytes_are_listed_and_shown_on_one_line(self, tmp_path):
         made(tmp_path, *(f"a/{name}" for name in self.ODD))
@@ -61,7 +68,9 @@ class TestNames:
 
 class TestKinds:
     def test_files_are_listed_before_classes_and_all_by_name(self, tmp_path):
-        made(tmp_path, "z.jpg", "b/10.jpg", "b/9.JPEG", "a/x.webp", "a/.hidden.jpg", ".git/1.jpg", "a/notes.txt", "x.mp4")
+        made(
+            tmp_path, "z.jpg", "b/10.jpg", "b/9.JPEG", "a/x.webp", "a/.hidden.jpg", ".git/1.jpg", "a/notes.txt", "x.mp4"
+        )
         (tmp_path / "empty").mkdir()
         listing = listed(tmp_path)
         assert [(entry.name, entry.truth) for entry in listing.entries] == [
