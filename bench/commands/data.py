@@ -4,6 +4,7 @@ What cannot be read ends nothing: it is named, skipped and counted.
 """
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ def main(request: DataRequest) -> int:
     drawn = flowers.meant(request.pictures)
     if request.save and not drawn:
         raise UsageError("--save: it keeps the drawn pictures; leave it out, or name `flowers` in place of a folder")
-    name = str(flowers.WORD) if drawn else escaped(request.pictures.resolve().name or "pictures")
+    name = str(flowers.WORD) if drawn else escaped(os.path.basename(os.path.abspath(request.pictures)) or "pictures")
     sheet = sheet_of(request, name)
     preprocessing = PREPROCESSINGS[request.preprocessing]
     preprocessing = preprocessing.at(request.size) if request.size else preprocessing

@@ -51,37 +51,38 @@ class Tile:
 
 def draw(tiles: Sequence[Tile], title: str, output: Path) -> None:
     """Draw one or more tiles, row by row. Raises UsageError if the PNG cannot be written."""
-    shown = [scaled(tile.pixels) for tile in tiles]
-    height, width = (max(pixels.shape[axis] for pixels in shown) + 2 * FRAME for axis in (0, 1))
+    shown = [framed(tile) for tile in tiles]
+    height, width = (max(pixels.shape[axis] for pixels in shown) for axis in (0, 1))
     columns = math.ceil(math.sqrt(len(tiles)))
-    below = CAPTION_LINES * _line_height(CAPTION_POINTS)
-    heading = _wrapped(title, max(LEAST_WIDTH, columns * (width + GAP) - GAP))
+    step_x, step_y = width + GAP, height + CAPTION_LINES * _line_height(CAPTION_POINTS) + GAP
+    across = max(LEAST_WIDTH, columns * step_x - GAP)
+    heading = _wrapped(title, across)
     top = MARGIN + len(heading) * _line_height(TITLE_POINTS) + GAP
-    step_x, step_y = width + GAP, height + below + GAP
-    high = top + step_y * math.ceil(len(tiles) / columns) - GAP + MARGIN
-    sheet = np.full((high, max(LEAST_WIDTH, columns * step_x - GAP) + 2 * MARGIN, 3), _rgb(style.PAPER), np.uint8)
-    places = [(MARGIN + i % columns * step_x, top + i // columns * step_y) for i in range(len(tiles))]
-    for tile, pixels, (left, above) in zip(tiles, shown, places, strict=True):
-        frame = FRAME if tile.wrong else 1
-        inner = np.s_[above + FRAME : above + FRAME + len(pixels), left + FRAME : left + FRAME + pixels.shape[1]]
-        outer = tuple(slice(part.start - frame, part.stop + frame) for part in inner)
-        sheet[outer] = _rgb(WRONG if tile.wrong else style.GRID)
-        sheet[inner] = pixels
+    down = top + step_y * math.ceil(len(tiles) / columns) - GAP + MARGIN
     # half a pixel more, since matplotlib rounds down
-    inches = [(side + 0.5) / style.PIXELS for side in (sheet.shape[1], len(sheet))]
+    inches = [(pixels + 0.5) / style.PIXELS for pixels in (across + 2 * MARGIN, down)]
     with matplotlib.rc_context(WHOLE), style.figure(inches[0], inches[1], output) as figure:
         figure.set_layout_engine(None)
-        figure.figimage(sheet)
-        write = _Writer(figure, len(sheet))
+        write = _Writer(figure, down)
         for number, line in enumerate(heading):
-            write.line(
-                line, MARGIN, MARGIN + number * _line_height(TITLE_POINTS), TITLE_POINTS, sheet.shape[1] - 2 * MARGIN
-            )
-        for tile, pixels, (left, above) in zip(tiles, shown, places, strict=True):
-            first = above + len(pixels) + 2 * FRAME
+            write.line(line, MARGIN, MARGIN + number * _line_height(TITLE_POINTS), TITLE_POINTS, across)
+        for index, (tile, pixels) in enumerate(zip(tiles, shown, strict=True)):
+            left, above = MARGIN + index % columns * step_x, top + index // columns * step_y
+            figure.figimage(pixels, left, down - above - len(pixels))  # one by one: the whole takes 50 bytes per pixel
             for number, line in enumerate(tile.caption.split("\n")[:CAPTION_LINES]):
-                y = first + number * _line_height(CAPTION_POINTS)
+                y = above + len(pixels) + number * _line_height(CAPTION_POINTS)
                 write.line(one_line(line), left + FRAME, y, CAPTION_POINTS, width - 2 * FRAME, number > 0)
+
+
+def framed(tile: Tile) -> np.ndarray:
+    """The pixels of a tile as they are shown, within a frame of FRAME pixels: (height, width, 3), uint8."""
+    pixels = scaled(tile.pixels)
+    thick = FRAME if tile.wrong else 1
+    whole = np.full((pixels.shape[0] + 2 * FRAME, pixels.shape[1] + 2 * FRAME, 3), _rgb(style.PAPER), np.uint8)
+    inner = slice(FRAME - thick, thick - FRAME or None)
+    whole[inner, inner] = _rgb(WRONG if tile.wrong else style.GRID)
+    whole[FRAME:-FRAME, FRAME:-FRAME] = pixels
+    return whole
 
 
 def scaled(pixels: np.ndarray) -> np.ndarray:
