@@ -330,7 +330,7 @@ class DataRequest:
     preprocessing: str = option("NAME", "plain, torchvision, caffe or 2012", _PREPROCESSING, "plain")
     size: int | None = option("PIXELS", "input size; default: that of --preprocessing", _count(MOST_SIZE))
     augmented: bool = flag("show the random crops and flips of the first epoch of `train`")
-    batch: int = option("N", "pictures on the contact sheet, as many of each class", _count(1024), "32")
+    batch: int = option("N", "pictures on the contact sheet, as many of each class", _count(256), "32")
     seed: int = option("N", "which pictures are on the contact sheet; of --augmented that of `train`", _parse_seed, "0")
     output: Path | None = option("FILE.png", "the contact sheet; default: results/data-FOLDER.png", parse_path)
     save: Path | None = option("FOLDER", "with flowers: keep the drawn pictures in this new folder", parse_path)

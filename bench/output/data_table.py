@@ -70,8 +70,8 @@ def print_tables(survey: Survey, name: str) -> None:
 
 def _cells(row: ClassCounts) -> Iterator[str]:
     yield NO_CLASS if row.name is None else escaped(row.name)
-    for figure in (row.pictures, row.training, row.held_out, row.broken):
-        yield f"{figure:,}"
+    sides = ("", "") if row.name is None else (f"{row.training:,}", f"{row.held_out:,}")
+    yield from (f"{row.pictures:,}", *sides, f"{row.broken:,}")
 
 
 def lines(survey: Survey) -> Iterator[str]:
@@ -104,10 +104,13 @@ def some(kinds: Sequence[str]) -> str:
 
 
 def names(survey: Survey, group: Copies) -> str:
-    """The first pictures of a group."""
+    """The first pictures of a group, and where they are if they falsify an accuracy."""
     more = len(group.places) - MOST_NAMES
     shown = [survey.listing.entries[place].name for place in group.places[:MOST_NAMES]]
-    return one_line(" = ".join([*shown, *([f"and {more:,} more"] if more > 0 else [])]))
+    rest = f" and {more:,} more" if more > 0 else ""
+    sides = "trained on and held out" if group.split else ""
+    where = ", ".join(filter(None, (sides, "several classes" if group.classes else "")))
+    return one_line(f"{' = '.join(shown)}{rest}{f' ({where})' if where else ''}")
 
 
 def warnings(survey: Survey) -> Iterator[str]:
@@ -133,8 +136,7 @@ def _print_colors(survey: Survey) -> None:
     preprocessing, colors = survey.preprocessing, survey.colors
     reverse = -1 if preprocessing.colors == "BGR" else 1
     given = list(zip(preprocessing.subtract, preprocessing.divide, strict=True))[::reverse]
-    some_held_out = any(row.held_out for row in survey.rows())
-    of = "the pictures to train on" if some_held_out else "all pictures"
+    of = "the pictures to train on" if survey.labeled else "all pictures"
     table = console.new_table(f"Colors of {of}, resized to {preprocessing.side} x {preprocessing.side}")
     found = ("mean", "stddev", "mean / 255", "stddev / 255")
     for number, column in enumerate(("channel", *found, f"{preprocessing.name}: subtract", "divide")):

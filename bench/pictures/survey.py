@@ -75,11 +75,12 @@ class Survey:
     broken : one line per file that cannot be read, with its name and why
     formats : pictures by format and mode, such as ("JPEG", "RGB")
     notes : pictures by what was done to them beyond decoding
-    colors : of the squares that pictures to train on become, or those of all where none has a class
+    colors : of the squares that pictures to train on become, or all pictures where there are no classes
     """
 
     def __init__(self, listing: Listing, preprocessing: Preprocessing):
         self.listing, self.preprocessing = listing, preprocessing
+        self.labeled = any(entry.truth is not None for entry in listing.entries[-1:])  # those outside of classes first
         self.states = bytearray(len(listing.entries))  # State.UNREAD
         self.done = 0
         self.broken: list[str] = []
@@ -95,18 +96,19 @@ class Survey:
             self.states[self.done] = State.BROKEN
             self.done += 1
             return
-        held_out = entry.truth is not None and is_held_out(entry.file)
-        labeled = State.HELD_OUT if held_out else State.TRAINING
+        state = State.HELD_OUT if is_held_out(entry.file) else State.TRAINING
+        if entry.truth is None:
+            state = State.UNLABELED
         self._widths.append(found.width)
         self._heights.append(found.height)
         # of the square: files may differ, in format or metadata, where a net sees the same
         self._digests += hashlib.blake2b(found.square.data, digest_size=DIGEST).digest()
         self.formats[found.format, found.mode] += 1
         self.notes.update(found.notes)
-        if not held_out:
+        if state == (State.TRAINING if self.labeled else State.UNLABELED):
             self.colors.add(found.square)
         # the state last: what a Ctrl-C before it leaves behind is cut off, as ``readable`` does not count it
-        self.states[self.done] = State.UNLABELED if entry.truth is None else labeled
+        self.states[self.done] = state
         self.done += 1
 
     @property

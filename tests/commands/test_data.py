@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -105,10 +106,19 @@ class TestFigures:
         draw(tmp_path / "p" / TRAINED[0], (10, 20, 30))
         draw(tmp_path / "p" / HELD_OUT[0], (30, 20, 30))
         result = found(data, tmp_path / "p")
-        row = {"name": None, "pictures": 2, "training": 0, "held_out": 0, "broken": 0}
-        assert result["classes"] == [row]
+        counts = {"name": None, "pictures": 2, "training": 0, "held_out": 0, "broken": 0}
+        assert result["classes"] == [counts]
         assert result["colors"]["mean"] == [20, 20, 30]
-        assert "(no class)" in data(tmp_path / "p")[1]
+        out = data(tmp_path / "p")[1]
+        assert row(out, "(no") == ["class)", "2", "0"]
+        assert "Colors of all pictures" in out
+
+    def test_where_there_are_classes_pictures_outside_of_them_count_for_no_color(self, data, photos):
+        before = found(data, photos)["colors"]
+        draw(photos / TRAINED[0], (255, 255, 255))
+        after = found(data, photos)
+        assert (after["pictures"], after["colors"]) == (11, before)
+        assert "Colors of the pictures to train on" in data(photos)[1]
 
     def test_a_folder_of_held_out_pictures_alone_has_no_colors(self, data, tmp_path):
         draw(tmp_path / "p" / "cat" / HELD_OUT[0])
@@ -146,6 +156,7 @@ class TestCopies:
         _, out, _ = data(photos)
         assert "WARNING: 1 picture is both trained on and held out: the accuracy is better than that on new" in out
         assert "several classes" not in out
+        assert f"cat/{TRAINED[0]} = cat/{HELD_OUT[5]} (trained on and held out)\n" in out
         (group,) = found(data, photos)["copies"]
         assert (group["split"], group["classes"]) == (True, False)
 
@@ -155,6 +166,7 @@ class TestCopies:
             draw(photos / name / TRAINED[20], (1, 2, 3))
         _, out, _ = data(photos)
         assert "WARNING: 1 picture is in several classes: no net can be right about all of their copies" in out
+        assert f"\n  cat/{TRAINED[20]} = dog/{TRAINED[20]} (several classes)\n" in out
         assert "trained on and held out" not in out
         groups = found(data, photos)["copies"]
         assert [group["classes"] for group in groups] == [True, False]
@@ -165,7 +177,7 @@ class TestCopies:
                 draw(photos / "cat" / f"{number}-{file}.png", (number, 200, 3))
         _, out, _ = data(photos)
         assert "Copies: 35 pictures with the pixels of another, in 7 groups." in out
-        assert out.count("and 2 more\n") == 5
+        assert len(re.findall(r"^  cat/\d-0.png = .*\.png and 2 more", out, re.M)) == 5
         assert "  and 2 more; --json names all\n" in out
 
 
