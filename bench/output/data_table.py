@@ -35,8 +35,8 @@ def tell_skipped(survey: Survey) -> None:
         console.tell(line)
     if (more := len(lines) - console.MOST_PROBLEMS) > 0:
         console.tell(f"and {more:,} more; --json names all")
-    for names in listing.alike[: console.MOST_PROBLEMS]:
-        console.tell(f"classes whose names differ in case only, which some file systems take for one: {names}")
+    for alike in listing.alike[: console.MOST_PROBLEMS]:
+        console.tell(f"classes whose names differ in case only, which some file systems take for one: {alike}")
     if listing.others:
         console.tell(f"ignored: {counted(listing.others, 'file')} of other kinds than {', '.join(SUFFIXES)}")
     if listing.deeper:
