@@ -106,6 +106,23 @@ class Preprocessing:
         ordered = values if self.colors == "RGB" else values[..., ::-1]
         return (ordered - np.array(self.subtract, np.float32)) / np.array(self.divide, np.float32)
 
+    def shown(self, values: np.ndarray) -> np.ndarray:
+        """The inverse of ``normalized``: the pixels that values for a net mean, so that people see what it sees.
+
+        Exact for pixels without shifts; what shifts moved out of the range from 0 to 255 is clipped.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n, size, size, 3), float32, channels in the order of ``colors``
+
+        Returns
+        -------
+        ndarray of the same shape, uint8, RGB
+        """
+        levels = values * np.array(self.divide, np.float32) + np.array(self.subtract, np.float32)
+        pixels = np.rint(levels).clip(0, 255).astype(np.uint8)
+        return pixels if self.colors == "RGB" else pixels[..., ::-1]
+
 
 def stored_size(size: int) -> int:
     """Side of the square from which crops of ``size`` are taken: 224 and 227 from 256, 99 from 112.
@@ -165,6 +182,46 @@ def augmented(square: np.ndarray, size: int, seed: int, epoch: int, index: int) 
     return cropped(square, size, top % places, left % places)[:, :: -1 if flip >> 63 else 1]
 
 
+class ColorSums:
+    """Sums over the pixels of pictures, added one by one, from which figures of their colors follow.
+
+    count : pixels
+    total, products : sums of R, G and B, (3,), and of their products, (3, 3); float64, exact below 2e6 pictures
+    """
+
+    def __init__(self) -> None:
+        self.count, self.total, self.products = 0, np.zeros(3), np.zeros((3, 3))
+
+    def add(self, square: np.ndarray) -> None:
+        """Add a picture: (height, width, 3), uint8, RGB."""
+        pixels = square.reshape(-1, 3).astype(np.float64)
+        self.count += len(pixels)
+        self.total += np.ones(len(pixels)) @ pixels  # a third of the time of sum(0), and as exact: whole numbers
+        self.products += pixels.T @ pixels
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(3,), from 0 to 255, RGB."""
+        return self.total / self.count
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """(3, 3), over all pixels; RGB."""
+        return self.products / self.count - np.outer(self.mean, self.mean)
+
+    @property
+    def stddev(self) -> np.ndarray:
+        """(3,), of all pixels (ddof 0), from 0 to 127.5, RGB."""
+        return np.sqrt(np.maximum(self.covariance.diagonal(), 0))
+
+    @property
+    def principal(self) -> np.ndarray:
+        """Principal components, each as long as its standard deviation: (3, 3), rows RGB."""
+        variances, axes = np.linalg.eigh(self.covariance)
+        axes *= np.sign(axes[np.abs(axes).argmax(0), range(3)])  # of two directions the one of the larger component
+        return (axes * np.sqrt(np.maximum(variances, 0))).T
+
+
 def principal_colors(squares: Iterable[np.ndarray]) -> np.ndarray:
     """Principal components of the colors of pictures, each as long as its standard deviation: (3, 3), rows RGB.
 
@@ -173,14 +230,10 @@ def principal_colors(squares: Iterable[np.ndarray]) -> np.ndarray:
     squares : iterable of ndarrays of shape (side, side, 3), uint8
         Pictures to train on, all of them: components of a single picture would be another method.
     """
-    count, total, products = 0, np.zeros(3), np.zeros((3, 3))
+    sums = ColorSums()
     for square in squares:
-        pixels = square.reshape(-1, 3).astype(np.float64)
-        count, total, products = count + len(pixels), total + pixels.sum(0), products + pixels.T @ pixels
-    mean = total / count
-    variances, axes = np.linalg.eigh(products / count - np.outer(mean, mean))
-    axes *= np.sign(axes[np.abs(axes).argmax(0), range(3)])  # of two directions the one of the larger component
-    return (axes * np.sqrt(np.maximum(variances, 0))).T
+        sums.add(square)
+    return sums.principal
 
 
 def color_shift(colors: np.ndarray, noise: float, seed: int, epoch: int, index: int) -> np.ndarray:

@@ -40,7 +40,7 @@ README, MEASUREMENT, EQUIVALENCE = (TEXT[name] for name in ("README.md", "docs/m
 REFERENCE = ROOT / "results/reference"
 #: How a line of shell is tested, by pattern: one that starts no Worker is run, a `run` is planned (--dry-run).
 EXECUTED = {
-    "run": r"alexnet-bench (compare|plot|report|export|ingest) |alexnet-bench layers (?!.*--framework)",
+    "run": r"alexnet-bench (data|compare|plot|report|export|ingest) |alexnet-bench layers (?!.*--framework)",
     "planned": r"alexnet-bench run (?!.*--(resume|weights) )",
 }
 #: Lines that are not executed, and why; those of alexnet-bench are parsed.

@@ -167,8 +167,6 @@ PASSES = {
     )
 }
 STEP, LOAD, FED = PASSES["train_step"], PASSES["load"], PASSES["fed"]
-#: Of a Net alone, on its resident batches.
-NET_PASSES = {each.name: each for each in PASSES.values() if not each.loaded}
 DEFAULT_PASSES = tuple(each.name for each in PASSES.values() if each.in_default_run)
 
 
@@ -195,22 +193,27 @@ def proven_with(names: Iterable[str]) -> list[Pass]:
     Includes forward always, to tell a wrong net from a wrong gradient. Training passes come last, since they update
     the statistics that logits depend on.
     """
-    timed, order = net_passes(names), sorted(NET_PASSES.values(), key=lambda each: each.training)
+    timed, order = resident_in(names), sorted(resident_passes().values(), key=lambda each: each.training)
     return [each for each in order if each is order[0] or each.name in timed]
 
 
-def net_passes(names: Iterable[str]) -> set[str]:
-    """The names of a Net's own passes among these, and in those with a loader."""
+def resident_passes() -> dict[str, Pass]:
+    """The passes of a Net on its resident batches, by name."""
+    return {each.name: each for each in PASSES.values() if not each.loaded}
+
+
+def resident_in(names: Iterable[str]) -> list[str]:
+    """The passes on resident batches among these, and those that a pass with a loader contains."""
     methods = {PASSES[name].method for name in names}
-    return {each.name for each in NET_PASSES.values() if each.method in methods}
+    return [each.name for each in resident_passes().values() if each.method in methods]
 
 
 def methods_called(names: Iterable[str], *, proven: bool) -> list[str]:
     """The methods that a Net needs when these passes are timed and, if ``proven``, proven; none for no pass."""
-    timed = net_passes(names)
+    timed = resident_in(names)
     if not timed:
         return []
-    called = proven_with(timed) if proven else [each for each in NET_PASSES.values() if each.name in timed]
+    called = proven_with(timed) if proven else [PASSES[name] for name in timed]
     proofs = [each.proof for each in called] if proven else []
     prepares = ["label", "restart"] if any(each.updates for each in called) else []
     return list(dict.fromkeys(["load", *prepares, *(each.method for each in called), "wait", *proofs]))

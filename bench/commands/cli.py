@@ -27,6 +27,7 @@ REQUESTS: dict[str, type] = {
     "verify": requests.VerifyRequest,
     "profile": requests.ProfileRequest,
     "train": requests.TrainRequest,
+    "data": requests.DataRequest,
     "compare": requests.CompareRequest,
     "selftest": requests.SelftestRequest,
     "env": requests.EnvRequest,

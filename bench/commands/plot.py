@@ -1,5 +1,6 @@
 """`plot`: one plot of result CSVs or Run folders."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import UsageError
@@ -21,10 +22,10 @@ def main(request: PlotRequest) -> int:
     return 0
 
 
-def refuse_target(path: Path) -> None:
+def refuse_target(path: Path, endings: Sequence[str] = ENDINGS) -> None:
     """UsageError for a file name whose suffix is not a format of plots."""
-    if path.suffix.lower() not in ENDINGS or path.is_dir():
-        raise UsageError(f"--output: expected a file that ends in {join_or(ENDINGS)}, found {quoted(str(path))}")
+    if path.suffix.lower() not in endings or path.is_dir():
+        raise UsageError(f"--output: expected a file that ends in {join_or(endings)}, found {quoted(str(path))}")
 
 
 def default_paths(kind: Kind) -> list[Path]:

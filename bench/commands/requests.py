@@ -33,7 +33,7 @@ from bench.cases.parse import (
     resolve_interpreter,
     split_list,
 )
-from bench.cases.passes import DEFAULT_PASSES, NET_PASSES
+from bench.cases.passes import DEFAULT_PASSES, resident_passes
 from bench.commands.options import Parser, argument, flag, option
 from bench.output.plots.kinds import KINDS
 from impls import FRAMEWORKS, PEERS
@@ -109,7 +109,7 @@ _INIT = _one_imported("init", _imported("impls.inits", "INITS"))
 _VARIANTS = _some_of("variant", _imported("impls.variants", "VARIANTS"))
 _VARIANT_HELP = "variants, comma-separated, or all"
 _IN_DEFAULT_RUN = ", ".join(name for name, framework in PEERS.items() if framework.in_default_run)
-_TRAINING = " and ".join(each.name for each in NET_PASSES.values() if each.training)
+_TRAINING = " and ".join(each.name for each in resident_passes().values() if each.training)
 _MODES = "; ".join(f"{name}: {', '.join(framework.modes)}" for name, framework in PEERS.items())
 _LAYOUTS = "; ".join(f"{name}: {', '.join(framework.layouts)}" for name, framework in PEERS.items())
 _KINDS = "; ".join(f"{kind.name}: {kind.help}" for kind in KINDS.values())
@@ -206,7 +206,7 @@ class RunRequest(ModelOptions):
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)
     pass_: tuple[str, ...] = option(
-        "LIST", f"{', '.join(NET_PASSES)}, or all", _some_of("pass", lambda: NET_PASSES), ",".join(DEFAULT_PASSES)
+        "LIST", f"{', '.join(resident_passes())}, or all", _some_of("pass", resident_passes), ",".join(DEFAULT_PASSES)
     )
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 5", _ROUNDS)
     burn_in: int | None = option(
@@ -304,7 +304,7 @@ class ProfileRequest(ModelOptions):
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 32 on a CPU, 128 on a GPU", _parse_batches)
     pass_: tuple[str, ...] = option(
-        "LIST", f"{', '.join(NET_PASSES)}, or all", _some_of("pass", lambda: NET_PASSES), ",".join(DEFAULT_PASSES)
+        "LIST", f"{', '.join(resident_passes())}, or all", _some_of("pass", resident_passes), ",".join(DEFAULT_PASSES)
     )
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 3", _ROUNDS)
     burn_in: int | None = option("N", "default 3", _ITERATIONS)
@@ -345,6 +345,25 @@ class TrainRequest(SeedOption, SizeOption, WorkerOptions):
 
 
 @dataclass(frozen=True)
+class DataRequest:
+    """Look at the pictures of FOLDER, or at drawn flowers (`data flowers`): counts, sizes, copies, colors, some shown.
+
+    What cannot be read is named, skipped and counted. Exit 1 with --strict if anything was, 2 if nothing could be read.
+    """
+
+    pictures: Path = argument("FOLDER", required=True)
+    preprocessing: str = option("NAME", "plain, torchvision, caffe or 2012", _PREPROCESSING, "plain")
+    size: int | None = option("PIXELS", "input size; default: that of --preprocessing", _count(MOST_SIZE))
+    augmented: bool = flag("show the random crops and flips of the first epoch of `train`")
+    batch: int = option("N", "pictures on the contact sheet, as many of each class", _count(256), "32")
+    seed: int = option("N", "which pictures are on the contact sheet; of --augmented that of `train`", _parse_seed, "0")
+    output: Path | None = option("FILE.png", "the contact sheet; default: results/data-FOLDER.png", parse_path)
+    save: Path | None = option("FOLDER", "with flowers: keep the drawn pictures in this new folder", parse_path)
+    strict: bool = flag("exit 1 if anything was skipped")
+    as_json: bool = _json()
+
+
+@dataclass(frozen=True)
 class CompareRequest:
     """Compare two Run folders: is any case slower in CANDIDATE than in BASE?
 
@@ -378,7 +397,7 @@ class SelftestRequest(SeedOption, SizeOption, WorkerOptions, VariantOption):
     variant: tuple[str, ...] = option("LIST", "for --aa and --power", _VARIANTS, "half_width")
     batch: tuple[int, ...] = option("LIST", "for --aa and --power", _parse_batches, "4")
     pass_: tuple[str, ...] = option(
-        "LIST", "for --aa and --power", _some_of("pass", lambda: NET_PASSES), ",".join(DEFAULT_PASSES)
+        "LIST", "for --aa and --power", _some_of("pass", resident_passes), ",".join(DEFAULT_PASSES)
     )
     rounds: int = option("N", "for --aa and --power", _ROUNDS, "10")
     iterations: int | None = option("N", "for --aa and --power", _ITERATIONS)

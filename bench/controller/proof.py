@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bench.cases import layer_table
 from bench.cases.case import Case
-from bench.cases.passes import NET_PASSES, PASSES, net_passes, proven_with
+from bench.cases.passes import PASSES, proven_with, resident_in
 from bench.controller import gate, parity
 from bench.controller.running_worker import RunningWorker
 from bench.controller.settings import WorkerSettings, build_of, build_request
@@ -153,8 +153,7 @@ def _able(
 
 def _passes(cases: list[Case]) -> list[str]:
     """The passes of the Net that these Cases time, with a loader or without."""
-    timed = net_passes(case.pass_ for case in cases)
-    return [name for name in NET_PASSES if name in timed]
+    return resident_in(case.pass_ for case in cases)
 
 
 def judged_by_numpy(case: Case) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from bench.cases.axes import Axes
 from bench.cases.case import LABELS, OWN_INPUT, Case
 from bench.cases.parse import option_name, parse_layouts, parse_modes
-from bench.cases.passes import FED, LOAD, NET_PASSES, STEP
+from bench.cases.passes import FED, LOAD, STEP, resident_passes
 from bench.cases.protocol import Protocol
 from bench.record.run import Run
 from bench.stats.ratio import MIN_ROUNDS
@@ -82,7 +82,7 @@ def _axes(run: Run, cases: Sequence[Case]) -> list[str]:
     for axis in AXES:
         values = list(dict.fromkeys(_value(case, axis) for case in cases))
         if axis == "pass" and any(case.loader is not None for case in cases):
-            values = [name for name in values if name in NET_PASSES and name != STEP.name]
+            values = [name for name in values if name in resident_passes() and name != STEP.name]
             if not values:
                 continue
         if axis in implied or (axis in OPTIONAL_AXES and _all_default(cases, axis)):

@@ -1,45 +1,24 @@
 """Progress of `train` on stderr: a bar per epoch on a terminal, a line per epoch elsewhere."""
 
 import contextlib
-import os
-import sys
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import TextIO
 
+from bench.output.bar_line import BarLine
 from bench.output.labels import counted
-from bench.output.live_line import LiveLine
 from bench.record.training import Epoch
 from impls.text import one_line
 
-WIDTH = 24  # characters of a bar
 MOST_NAMES = 10  # classes in a line
 
 
-class TrainingProgress:
+class TrainingProgress(BarLine):
     """Writes what happens; ``epochs`` is how many each framework has in the end."""
 
     def __init__(self, epochs: int, stderr: TextIO | None = None):
-        self.epochs, self.stderr = epochs, stderr or sys.stderr
-        drawn = self.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        self.line = LiveLine(self.stderr) if drawn else None
-        self.stack = contextlib.ExitStack()
+        super().__init__(stderr)
+        self.epochs = epochs
         self.last: dict[str, str] = {}
-
-    def __enter__(self) -> "TrainingProgress":
-        if self.line:
-            self.stack.enter_context(contextlib.redirect_stderr(self.line))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.line:
-            self.line.keep()
-        self.stack.close()
-
-    def on_pictures(self, done: int, total: int) -> None:
-        self._draw("pictures", done, total, "")
 
     def on_start(self, framework: str) -> None:
         if self.line:
@@ -47,7 +26,7 @@ class TrainingProgress:
 
     def on_steps(self, framework: str, epoch: int, done: int, total: int, loss: float, images_per_s: float) -> None:
         rest = f"{images_per_s:.0f} images/s, loss {loss:.3f}{self.last.get(framework, '')}"
-        self._draw(f"{framework} {epoch}/{self.epochs}", done, total, rest)
+        self.draw(f"{framework} {epoch}/{self.epochs}", done, total, rest)
 
     def on_epoch(self, epoch: Epoch) -> None:
         right = epoch.accuracy
@@ -62,11 +41,6 @@ class TrainingProgress:
         else:
             with contextlib.suppress(OSError):  # a full or closed stderr ends no training
                 print(text, file=self.stderr, flush=True)
-
-    def _draw(self, head: str, done: int, total: int, rest: str) -> None:
-        if self.line:
-            full = WIDTH * done // total
-            self.line.draw(one_line(f"{head} [{'#' * full}{'-' * (WIDTH - full)}] {done / total:4.0%}  {rest}"))
 
 
 def describe_pictures(

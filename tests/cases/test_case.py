@@ -128,7 +128,10 @@ class TestChecked:
         [
             ({"variant": "alexnet"}, "unknown variant 'alexnet': choose tutorial, "),
             ({"framework": "caffe"}, NO_CAFFE),
-            ({"pass_": "backward"}, "unknown pass 'backward': choose forward, forward_backward or train_step"),
+            (
+                {"pass_": "backward"},
+                "unknown pass 'backward': choose forward, forward_backward, train_step, load or fed",
+            ),
             ({"precision": "fp8"}, "unknown precision 'fp8': choose fp32, tf32 or bf16"),
             ({"device": "a|b"}, "unknown device 'a|b': choose cpu, cuda, or one GPU such as cuda:1"),
             ({"arm": "C"}, "unknown arm 'C': choose A or B"),

@@ -15,7 +15,7 @@ from runs import make
 from bench import UsageError
 from bench.cases import passes
 from bench.cases.case import Case, check_cases
-from bench.cases.passes import MACS, PASSES, outside_the_clock, pass_title, proven_with
+from bench.cases.passes import MACS, PASSES, outside_the_clock, pass_title, proven_with, resident_passes
 from bench.commands import profile_plan
 from bench.controller import parity
 from bench.controller.settings import build_request
@@ -34,7 +34,7 @@ SMALL = variant_named("half_width", 67)
 
 
 class TestARecord:
-    @pytest.mark.parametrize("each", PASSES.values(), ids=list(PASSES))
+    @pytest.mark.parametrize("each", resident_passes().values(), ids=list(resident_passes()))
     def test_pass_record_names_existing_methods_and_stages(self, each):
         assert each.name in PASSES
         assert callable(getattr(Net, each.method))
@@ -46,7 +46,7 @@ class TestARecord:
             assert {*each.difference.stages} == {*each.stages} - {*PASSES[each.difference.less].stages}
 
     def test_macs_are_those_of_its_stages(self):
-        forward, both, step = (each.macs(SMALL) for each in PASSES.values())
+        forward, both, step = (each.macs(SMALL) for each in resident_passes().values())
         assert (forward, both) == (SMALL.macs, SMALL.macs + SMALL.backward_macs)
         assert step == both  # an update multiplies parameters, not activations
         assert (passes.BACKWARD.macs(SMALL), passes.UPDATE.macs(SMALL)) == (SMALL.backward_macs, 0)
@@ -72,12 +72,12 @@ class TestProof:
     def test_inference_is_always_proven_and_before_a_pass_that_moves_statistics(self, timed, expected):
         assert [each.name for each in proven_with(timed)] == expected
 
-    @pytest.mark.parametrize("each", PASSES.values(), ids=list(PASSES))
+    @pytest.mark.parametrize("each", resident_passes().values(), ids=list(resident_passes()))
     def test_proven_method_is_the_one_that_is_timed(self, each, tmp_path, monkeypatch):
         parity.prepare(SMALL, tmp_path, batch=2, labeled=True)
         worker, called = Worker("null"), []
         worker.adapter = null_alexnet
-        called_of_it = passes.methods_called(PASSES, proven=True)
+        called_of_it = passes.methods_called(resident_passes(), proven=True)
         how = Build(2, "cpu", "fp32", "noop", "nhwc")
         worker.build(BuildNet("half_width", 67, str(tmp_path), how, wanted=called_of_it))
         for name in called_of_it:
@@ -98,7 +98,9 @@ class TestProof:
             *("load", "forward", "forward_backward", "wait", "logits", "gradients")
         ]
         assert passes.methods_called(["train_step"], proven=False) == ["load", "label", "restart", "train_step", "wait"]
-        assert {"label", "restart", "train_step", "trained"} < set(passes.methods_called(PASSES, proven=True))
+        assert {"label", "restart", "train_step", "trained"} < set(
+            passes.methods_called(resident_passes(), proven=True)
+        )
         assert passes.methods_called([], proven=True) == []
 
     def test_a_users_net_may_lack_what_only_an_update_calls(self):
@@ -110,7 +112,7 @@ class TestProof:
     def test_fourth_pass_in_training_mode_is_proven_last(self, monkeypatch):
         known = {"fourth_pass": FOURTH} | PASSES
         monkeypatch.setattr(passes, "PASSES", known)
-        assert [each.name for each in proven_with(known)] == [
+        assert [each.name for each in proven_with(resident_passes())] == [
             "forward",
             "fourth_pass",
             "forward_backward",
@@ -122,10 +124,19 @@ def test_work_outside_the_clock_is_named_once_or_per_pass(monkeypatch):
     assert outside_the_clock(passes.DEFAULT_PASSES) == passes.OUTSIDE
     monkeypatch.setitem(PASSES, "fourth_pass", FOURTH)
     assert outside_the_clock(["fourth_pass"]) == "input copies"
-    assert outside_the_clock(PASSES) == (
+    assert outside_the_clock(resident_passes()) == (
         f"forward, forward + backward: {passes.OUTSIDE}; training step: {passes.OUTSIDE_A_STEP}; "
         "fourth pass: input copies"
     )
+
+
+def test_a_pass_with_a_loader_is_proven_as_the_step_that_it_contains():
+    assert passes.resident_in(["load"]) == []
+    assert passes.resident_in(["load", "fed"]) == ["train_step"]
+    assert [each.name for each in proven_with(["fed"])] == ["forward", "train_step"]
+    assert passes.methods_called(["fed"], proven=True) == passes.methods_called(["train_step"], proven=True)
+    assert outside_the_clock(["load", "fed"]) == passes.OUTSIDE_A_LOADER
+    assert [PASSES[name].macs(SMALL) for name in ("load", "fed")] == [0, PASSES["train_step"].macs(SMALL)]
 
 
 class TestAnUnknownPass:
@@ -134,7 +145,9 @@ class TestAnUnknownPass:
     def test_an_unknown_pass_in_a_header_is_one_line_with_the_choices(self):
         with pytest.raises(UsageError) as error:
             check_cases([self.CASE])
-        assert str(error.value) == "unknown pass 'fourth_pass': choose forward, forward_backward or train_step"
+        assert (
+            str(error.value) == "unknown pass 'fourth_pass': choose forward, forward_backward, train_step, load or fed"
+        )
 
     def test_an_unknown_pass_on_the_command_line_is_one_line_with_the_choices(self, inline):
         run = inline("run", *NULL, "--pass", "fourth_pass")

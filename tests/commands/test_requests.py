@@ -31,7 +31,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 
 def required(name):
     """Words for what a command must be told."""
-    return {"compare": ["A"], "export": ["A", "--format", "trace"], "ingest": ["a.json"]}.get(name, [])
+    words = {"data": ["photos"], "compare": ["A"], "export": ["A", "--format", "trace"], "ingest": ["a.json"]}
+    return words.get(name, [])
 
 
 @pytest.mark.parametrize("name", REQUESTS)

@@ -242,3 +242,42 @@ class TestColors:
         flips = [place(preprocessing.augmented(STORED, 99, 0, 0, index))[2] for index in range(400)]
         signs = [bool(color_shift(np.eye(3), 0.1, 0, 0, index)[0] > 0) for index in range(400)]
         assert 150 < sum(a == b for a, b in zip(flips, signs, strict=True)) < 250
+
+
+@pytest.mark.parametrize("name", PREPROCESSINGS)
+def test_what_is_shown_of_normalized_pixels_are_these_pixels_for_all_values(name):
+    record = PREPROCESSINGS[name].at(16)
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    batch = np.stack([np.stack([levels, levels[::-1], levels.T], axis=2), np.stack([levels.T] * 3, axis=2)])
+    assert np.array_equal(record.shown(record.normalized(batch)), batch)
+
+
+def test_a_wrong_order_of_channels_or_a_wrong_mean_is_shown_as_wrong_colors():
+    batch = np.full((1, 8, 8, 3), (200, 100, 0), np.uint8)
+    values = PREPROCESSINGS["caffe"].normalized(batch)
+    assert PREPROCESSINGS["caffe"].shown(values[..., ::-1])[0, 0, 0].tolist() == [19, 100, 181]
+    assert PREPROCESSINGS["plain"].shown(values)[0, 0, 0].tolist() == [0, 0, 255]
+
+
+def test_what_a_shift_moves_out_of_the_range_is_clipped():
+    record = PREPROCESSINGS["2012"]
+    batch = np.full((1, 8, 8, 3), (250, 100, 5), np.uint8)
+    shifted = record.normalized(batch, np.array([[10, 10, -10]], np.float32))
+    assert record.shown(shifted)[0, 0, 0].tolist() == [255, 110, 0]
+
+
+def test_mean_and_stddev_of_colors_are_those_of_all_pixels():
+    squares = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    sums = preprocessing.ColorSums()
+    for square in squares:
+        sums.add(square)
+    pixels = squares.reshape(-1, 3).astype(np.float64)
+    assert sums.mean == pytest.approx(pixels.mean(0), rel=1e-12)
+    assert sums.stddev == pytest.approx(pixels.std(0), rel=1e-12)
+    assert np.array_equal(sums.principal, preprocessing.principal_colors(squares))
+
+
+def test_pictures_of_one_color_have_no_stddev():
+    sums = preprocessing.ColorSums()
+    sums.add(np.full((67, 67, 3), (7, 99, 251), np.uint8))
+    assert (sums.mean.tolist(), sums.stddev.tolist()) == ([7, 99, 251], [0, 0, 0])

@@ -92,6 +92,7 @@ def test_stdout_is_written_to_as_a_device(run):
         "profile {}",
         "run --dry-run --weights {}",
         "ingest {}",
+        "data {}",
         "verify --against {}",
     ],
 )

@@ -11,6 +11,7 @@ from bench.worker.main import Worker
 from bench.worker.ownership import OwnedTwice
 from bench.worker.replies import CheckKind, Failure, FaultKind, Output
 from bench.worker.wire import Malformed
+from impls.loader import Feed
 from impls.net import Build, Settings, Sgd
 from impls.port import Parameter
 from impls.preprocessing import PREPROCESSINGS
@@ -30,6 +31,7 @@ SETTINGS = replies.FrameworkConditions(2, None, True, None, {})
 READING = replies.Reading(4, 1, CHECKS, "its fetch returned None", 10**6, 10**5, SETTINGS)
 #: Every request with a reply to it, each field other than its default.
 PLAIN = PREPROCESSINGS["plain"]
+FEED = Feed("/pictures.json", PLAIN, 8, 2)
 EXCHANGES = [
     (messages.Configure(Settings("cuda:1", None, "tf32", "default")), replies.Ready({"a": "1", "b": 9}, ["cpu"], "3")),
     (messages.BuildNet("owt", 67, "/weights", HOW, GUEST, ["load"], ["label"]), replies.Identity("0123", 61, 700)),
@@ -56,6 +58,11 @@ EXCHANGES = [
         replies.Measured([1, 3], [2, 2], 0.5, None, 2**40, [READING], 900, 800, 7000, 0.25),
     ),
     (messages.MeasureOverhead(3, "forward"), [50, 60, 70]),
+    (messages.ProveLoader(FEED, "/here/images.npy"), replies.LoaderEpoch([2, 0, 1], [4, 4, 3])),
+    (
+        messages.MeasureLoader(FEED, 4, fed=True),
+        replies.MeasuredLoader([1, 2], [3, 4], 1, 5, 0.5, 1.5, 7, None, 2**20, True),
+    ),
     (messages.ReadParameters("/here"), [Parameter("fc.weight", "fc", [3, 2], [2, 3], True)]),
     (messages.WriteParameters("/here", ["fc.weight"]), 1),
     (messages.TraceModel("/here"), replies.TracedModel([""], ["a", "b"], [replies.TracedCall("fc", True, 2, [[1]])])),
