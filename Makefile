@@ -9,7 +9,7 @@ BIN := .venv/bin
 # options that are passed on when given: make bench BATCH=32 ROUNDS=3
 # (only from make's own command line: a shell may hold a NAME or a PASS of its own)
 passed = $(foreach name,$(1),$(if $(filter command,$(origin $(name))),--$(subst _,-,$(shell echo $(name) | tr A-Z a-z)) $($(name))))
-SHAPING := $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET NET INPUT BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS \
+SHAPING := $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET NET INPUT LOADERS PREPROCESSING BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS \
   SEED WEIGHTS MAX_TIME TARGET_CI AB)
 PASSED = $(SHAPING) $(call passed,OUT NAME)
 # GPU builds of torch and tensorflow own the same cuDNN files, so each has an environment of its own
@@ -19,7 +19,7 @@ GPU_NAMES := $(if $(findstring cuda,$(DEVICE)),$(shell $(PYTHON) -c "from impls 
 GPU_PYTHONS := $(foreach name,$(GPU_NAMES),\
   $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python))
 
-.PHONY: bench classic layers verify compare selftest env profile peers train data plot report export ci-bench ingest browser check \
+.PHONY: bench classic layers verify compare selftest env profile peers train data pictures plot report export ci-bench ingest browser check \
   test test-all cheats fuzz columns lint setup clean help
 
 # the plain `make bench` answers within 5 minutes: on a machine too noisy for that it stops after fewer Rounds
@@ -44,11 +44,21 @@ profile: .venv/ready ## time each layer of a net: make profile [VARIANT=owt] [FR
 
 train: .venv/ready ## train on labeled pictures: make train [DATA=photos] [FRAMEWORK=all] [EPOCHS=20]; without DATA drawn flowers
 	$(BENCH) train $(if $(filter command,$(origin DATA)),$(DATA)) --device $(DEVICE) $(GPU_PYTHONS) \
-	  $(call passed,FRAMEWORK VARIANT SIZE EPOCHS LR BATCH SEED INIT WEIGHTS FREEZE CLASSES RESUME OUT NAME)
+	  $(call passed,FRAMEWORK VARIANT SIZE PREPROCESSING EPOCHS LR BATCH SEED INIT WEIGHTS FREEZE CLASSES RESUME OUT NAME)
 
 data: .venv/ready ## look at pictures: counts, sizes, copies, a contact sheet: make data [DATA=photos]; without DATA drawn flowers
 	$(BENCH) data $(if $(filter command,$(origin DATA)),$(DATA),flowers) \
 	  $(call passed,PREPROCESSING SIZE BATCH SEED OUTPUT SAVE)
+
+# in a folder of its own, so that nothing of earlier walks is in the way
+pictures: .venv/ready ## look at the drawn flowers, train, predict and time their loaders in all frameworks: make pictures [EPOCHS=5]
+	set -e; walk=results/pictures-$$(date -u +%Y%m%dT%H%M%SZ); \
+	$(BENCH) data flowers --save $$walk/flowers --output $$walk/flowers.png; \
+	$(BENCH) train $$walk/flowers --framework $(or $(FRAMEWORK),all) --epochs $(or $(EPOCHS),5) --out $$walk; \
+	$(BENCH) predict $$walk/flowers --weights $$(ls $$walk/*-train-half_width/*/best.safetensors | head -1) \
+	  --framework $(or $(FRAMEWORK),all) --held-out --out $$walk; \
+	$(BENCH) run --input $$walk/flowers --loaders 0,2 --framework $(or $(FRAMEWORK),all) --out $$walk --name loaders; \
+	$(BENCH) report $$walk/*-loaders --output $$walk/report.html
 
 peers: .venv/ready ## compare our nets with those of other programs: make peers [PLAN="torchvision tensorflow lrn train"] [ROUNDS=10]
 	$(PY) examples/peers.py $(PLAN) $(call passed,ROUNDS BATCH ITERATIONS)
