@@ -19,7 +19,7 @@ GPU_NAMES := $(if $(findstring cuda,$(DEVICE)),$(shell $(PYTHON) -c "from impls 
 GPU_PYTHONS := $(foreach name,$(GPU_NAMES),\
   $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python))
 
-.PHONY: bench classic layers verify compare selftest env profile peers train data plot report export ci-bench ingest browser check \
+.PHONY: bench classic layers verify compare selftest env profile peers train data predict plot report export ci-bench ingest browser check \
   test test-all cheats fuzz columns lint setup clean help
 
 # the plain `make bench` answers within 5 minutes: on a machine too noisy for that it stops after fewer Rounds
@@ -49,6 +49,10 @@ train: .venv/ready ## train on labeled pictures: make train [DATA=photos] [FRAME
 data: .venv/ready ## look at pictures: counts, sizes, copies, a contact sheet: make data [DATA=photos]; without DATA drawn flowers
 	$(BENCH) data $(if $(filter command,$(origin DATA)),$(DATA),flowers) \
 	  $(call passed,PREPROCESSING SIZE BATCH SEED OUTPUT SAVE)
+
+predict: .venv/ready ## name what is in pictures: make predict FILES=photos WEIGHTS=best.safetensors [FRAMEWORK=all] [TOP=5]
+	$(BENCH) predict $(FILES) --device $(DEVICE) $(GPU_PYTHONS) \
+	  $(call passed,WEIGHTS FRAMEWORK VARIANT SIZE PREPROCESSING LABELS BATCH TOP OUT NAME)
 
 peers: .venv/ready ## compare our nets with those of other programs: make peers [PLAN="torchvision tensorflow lrn train"] [ROUNDS=10]
 	$(PY) examples/peers.py $(PLAN) $(call passed,ROUNDS BATCH ITERATIONS)
