@@ -12,6 +12,7 @@ from bench.record.differences import Differences
 from bench.record.prediction import Outcome, Rate, Settings
 from bench.record.tally import TOP
 from bench.stats.binomial import Share
+from impls.text import one_line
 
 BAR = 30  # characters
 MOST_CLASSES = 30  # in a table; of more the least accurate
@@ -48,7 +49,8 @@ def print_shown(shown: Shown) -> None:
             console.say(f"{shown.name}: {row.framework}: {row.error}")
     if not rows:
         return
-    table = console.new_table(title)
+    console.say(one_line(title))  # a title in the table would be broken at its width
+    table = console.new_table("")
     table.add_column("class")
     for row in rows:
         table.add_column(row.framework if len(rows) > 1 else "probability", justify="right")
@@ -78,6 +80,8 @@ def print_accuracy(found: Predicted) -> None:
         cells = [f"{each.pictures:,}", interval(each.top1), interval(each.top5)]
         table.add_row(framework, *cells[: len(names) - 1])
     console.console().print(table)
+    if not with_top5:
+        console.say(f"No top-5: of {len(found.classes)} classes the first {TOP} are always right")
 
 
 def print_by_class(found: Predicted) -> None:
