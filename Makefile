@@ -19,7 +19,7 @@ GPU_NAMES := $(if $(findstring cuda,$(DEVICE)),$(shell $(PYTHON) -c "from impls 
 GPU_PYTHONS := $(foreach name,$(GPU_NAMES),\
   $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python))
 
-.PHONY: bench classic layers verify compare selftest env profile peers train data pictures plot report export ci-bench ingest browser check \
+.PHONY: bench classic layers verify compare selftest env profile peers train data predict pictures plot report export ci-bench ingest browser check \
   test test-all cheats fuzz columns lint setup clean help
 
 # the plain `make bench` answers within 5 minutes: on a machine too noisy for that it stops after fewer Rounds
@@ -49,6 +49,10 @@ train: .venv/ready ## train on labeled pictures: make train [DATA=photos] [FRAME
 data: .venv/ready ## look at pictures: counts, sizes, copies, a contact sheet: make data [DATA=photos]; without DATA drawn flowers
 	$(BENCH) data $(if $(filter command,$(origin DATA)),$(DATA),flowers) \
 	  $(call passed,PREPROCESSING SIZE BATCH SEED OUTPUT SAVE)
+
+predict: .venv/ready ## name what is in pictures: make predict FILES=photos WEIGHTS=best.safetensors [FRAMEWORK=all] [TOP=5]
+	$(BENCH) predict $(FILES) --device $(DEVICE) $(GPU_PYTHONS) \
+	  $(call passed,WEIGHTS FRAMEWORK VARIANT SIZE PREPROCESSING LABELS BATCH TOP OUT NAME)
 
 # in a folder of its own, so that nothing of earlier walks is in the way
 pictures: .venv/ready ## look at the drawn flowers, train, predict and time their loaders in all frameworks: make pictures [EPOCHS=5]

@@ -45,7 +45,7 @@ EXECUTED = {
 }
 #: Lines that are not executed, and why; those of alexnet-bench are parsed.
 NOT_EXECUTED = {
-    r"alexnet-bench (env|verify|profile|selftest|train)\b": "they start Workers or spin; tests/commands runs each",
+    r"alexnet-bench (env|verify|profile|selftest|train|predict)\b": "they start Workers; tests/commands runs each",
     r"alexnet-bench layers .*--framework ": "starts Workers",
     r"alexnet-bench run .*--(resume|weights) ": "needs a Run that was cut off, or Caffe's file",
     r"make [a-z-]+( |$)": "target and variables are looked up in the Makefile",

@@ -28,6 +28,7 @@ REQUESTS: dict[str, type] = {
     "profile": requests.ProfileRequest,
     "train": requests.TrainRequest,
     "data": requests.DataRequest,
+    "predict": requests.PredictRequest,
     "compare": requests.CompareRequest,
     "selftest": requests.SelftestRequest,
     "env": requests.EnvRequest,

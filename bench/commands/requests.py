@@ -364,6 +364,37 @@ class DataRequest:
 
 
 @dataclass(frozen=True)
+class PredictRequest(SizeOption, WorkerOptions):
+    """Name what is in pictures by trained weights; of FOLDER/CLASS/PICTURE also how often that is right.
+
+    `flowers` as FOLDER is the drawn set. --framework all says how far apart the frameworks are. Unreadable files are
+    named and left out: exit 1 with --strict, 2 if there is nothing else.
+    """
+
+    pictures: tuple[Path, ...] = argument("FILE|FOLDER...", repeated=True, required=True)
+    weights: Path = option(
+        "FILE",
+        "a checkpoint of `train`, Caffe's .npy, a .safetensors, or torchvision's .pth",
+        parse_path,
+        required=True,
+    )
+    framework: str | None = option("LIST", f"{', '.join(PEERS)}, or all; default: the first that is installed")
+    variant: str | None = option("NAME", "where --weights do not say it", _VARIANT)
+    size: int | None = option("PIXELS", "input size, where --weights do not say it", _count(MOST_SIZE))
+    preprocessing: str | None = option(
+        "NAME", "plain, torchvision, caffe or 2012; where --weights do not say it", _PREPROCESSING
+    )
+    labels: Path | None = option("FILE", "names of the classes, one per line, where --weights have none", parse_path)
+    batch: int = option("N", "pictures per pass", _count(MOST_BATCH), "32")
+    top: int = option("N", "classes per picture", _count(1000), "5")
+    held_out: bool = flag("only the pictures that `train` holds out, one in five by their names")
+    strict: bool = flag("exit 1 if a file cannot be read")
+    out: Path = option("DIR", "parent of the new folder", parse_path, "results")
+    name: str | None = option("NAME", "suffix of the folder's name; default: predict-VARIANT", parse_name)
+    as_json: bool = _json()
+
+
+@dataclass(frozen=True)
 class CompareRequest:
     """Compare two Run folders: is any case slower in CANDIDATE than in BASE?
 

@@ -12,6 +12,7 @@ from bench.cases.case import Case
 from bench.controller.running_worker import RunningWorker
 from bench.controller.settings import WorkerSettings, build_of
 from bench.controller.worker_process import WorkerDied
+from bench.machine import signals
 from bench.machine.scratch import scratch_folder
 from bench.worker.messages import Request
 from bench.worker.replies import FaultKind
@@ -86,9 +87,19 @@ class WorkerPool:
 
     def ask(self, case: Case, request: Request[R]) -> R:
         """Send a request to the Case's Worker and return the reply. A Worker that raises WorkerDied leaves the pool."""
+        self.send(case, request)
+        return self.receive(case, request)
+
+    def send(self, case: Case, request: Request[R]) -> None:
+        """Send a request whose reply is for ``receive``; raises KeyboardInterrupt if a signal asked to end."""
+        signals.check()
+        self.worker(case).process.send(request)
+
+    def receive(self, case: Case, request: Request[R]) -> R:
+        """Wait for the reply to the last request. A Worker that raises WorkerDied leaves the pool."""
         worker = self.worker(case)
         try:
-            return worker.process.ask(request)
+            return worker.process.receive(request)
         except WorkerDied:
             self.running = {name: other for name, other in self.running.items() if other is not worker}
             raise

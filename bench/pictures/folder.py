@@ -1,6 +1,7 @@
 """A folder of labeled pictures, ``FOLDER/CLASS/PICTURE``, and its split into training and held-out pictures."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +38,12 @@ class Folder:
     @property
     def digest(self) -> str:
         """sha256 of the names of all pictures with their classes."""
-        names = "\n".join(picture.name for picture in self.pictures)
-        return hashlib.sha256(names.encode()).hexdigest()
+        return digest(picture.name for picture in self.pictures)
+
+
+def digest(names: Iterable[str]) -> str:
+    """sha256 of the names of pictures, ``CLASS/FILE``."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def is_held_out(name: str) -> bool:

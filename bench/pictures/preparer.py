@@ -42,18 +42,20 @@ class Prepared:
 def prepare(path: Path, preprocessing: Preprocessing) -> Prepared:
     """Raises PictureError."""
     picture = decode(path)
-    height, width = picture.pixels.shape[:2]
-    return Prepared(square(picture.pixels, preprocessing), width, height, picture.format, picture.mode, picture.notes)
+    width, height = picture.image.size
+    return Prepared(square(picture.image, preprocessing), width, height, picture.format, picture.mode, picture.notes)
 
 
 def prepare_all(
-    paths: Iterable[Path], preprocessing: Preprocessing, threads: int | None = None
-) -> Generator[Prepared | PictureError, None, None]:
+    paths: Iterable[Path], preprocessing: Preprocessing, threads: int | None = None, ahead_of: int | None = None
+) -> Generator[Prepared | PictureError]:
     """Prepare pictures in the order of their paths, a few ahead of what is taken; an error in place of an unreadable.
 
-    ``threads``: by default one per usable core; they end with the generator.
+    ``threads``: by default one per usable core; they end with the generator. ``ahead_of``: how many pictures ahead, by
+    default two per thread.
     """
     count = threads or min(MOST_THREADS, usable_cores())
+    most = ahead_of or 2 * count
     ahead: deque[Future[Prepared | PictureError]] = deque()
 
     def prepared(path: Path) -> Prepared | PictureError:
@@ -66,7 +68,7 @@ def prepare_all(
     try:
         for path in paths:
             ahead.append(pool.submit(prepared, path))
-            if len(ahead) > 2 * count:
+            if len(ahead) > most:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()

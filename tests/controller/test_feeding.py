@@ -88,8 +88,8 @@ def test_a_loader_of_other_pictures_is_refused(source, how, why):
 
 def test_a_resize_without_a_filter_is_refused_and_with_the_default_preset_shown(source, monkeypatch):
 
-    def sampled(pixels, side, box):
-        return np.array(Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST, box=box))
+    def sampled(image, side, box):
+        return np.array(image.resize((side, side), Image.Resampling.NEAREST, box=box))
 
     monkeypatch.setattr("impls.pictures._resized", sampled)
     with pytest.raises(Disagrees, match="its loader is off by up to"):

@@ -1,7 +1,9 @@
-"""Confusion matrix of a training: of each framework's best epoch, how often each class was taken for which."""
+"""Confusion matrix: how often pictures of each class were taken for which, in each framework."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from bench.output.plots import frames, style
@@ -13,19 +15,28 @@ MOST_COUNTED = 15  # classes whose counts fit in the cells
 
 
 def draw(trained: Trained, target: Path) -> None:
-    """UsageError if it cannot be written."""
-    classes = [frames.literal(name, MOST_LETTERS) for name in trained.settings.classes]
+    """Of each framework's best epoch; UsageError if it cannot be written."""
+    epochs = {framework: best.epoch for framework in trained.confusion if (best := trained.best(framework))}
+    heads = {name: f"{name}, epoch {epochs[name]}" if name in epochs else name for name in trained.confusion}
+    draw_counts(trained.settings.classes, {heads[name]: counts for name, counts in trained.confusion.items()}, target)
+
+
+def draw_counts(names: Sequence[str], by_title: Mapping[str, np.ndarray], target: Path) -> None:
+    """A panel per title, which how many are right is added to. UsageError if it cannot be written.
+
+    Parameters
+    ----------
+    by_title : mapping of title to ndarray of shape (classes, classes), int
+        True classes in rows.
+    """
+    classes = [frames.literal(name, MOST_LETTERS) for name in names]
     side = min(7.0, 2.4 + 0.35 * len(classes))
-    with style.figure(side * len(trained.confusion) + 0.8, side + 0.6, target) as figure:
-        panels = figure.subplots(1, len(trained.confusion), squeeze=False)[0]
-        for panel, (framework, counts) in zip(panels, trained.confusion.items(), strict=True):
+    with style.figure(side * len(by_title) + 0.8, side + 0.6, target) as figure:
+        panels = figure.subplots(1, len(by_title), squeeze=False)[0]
+        for panel, (title, counts) in zip(panels, by_title.items(), strict=True):
             shares = counts / counts.sum(1, keepdims=True).clip(1)
             panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-            best = trained.best(framework)
-            right = f"{counts.trace()} of {counts.sum()} right"
-            panel.set_title(
-                f"{framework}, epoch {best.epoch}: {right}" if best else f"{framework}: {right}", fontsize=10
-            )
+            panel.set_title(f"{title}: {counts.trace():,} of {counts.sum():,} right", fontsize=10)
             panel.set_xlabel("predicted")
             for axis in (panel.xaxis, panel.yaxis):
                 if len(classes) <= MOST_NAMED:
