@@ -1,0 +1,62 @@
+"""docs/pictures.md: each command of its walk, in order, on the drawn flowers in all frameworks, with little to do."""
+
+import glob
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from paths import ROOT
+
+pytestmark = pytest.mark.process
+#: Smaller than the page's, by the environment, as a reader may set them.
+SMALL = {
+    "EPOCHS": "1",
+    "SIZE": "67",
+    "BATCH": "8",
+    "ROUNDS": "1",
+    "ITERATIONS": "2",
+    "BURN_IN": "1",
+    "VARIANT": "half_width",
+}
+COMMANDS = {"data": (), "train": ("EPOCHS", "SIZE"), "predict": (), "run": tuple(SMALL)[1:], "report": ()}
+
+
+def walk():
+    text = (ROOT / "docs/pictures.md").read_text().partition("## The walk")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    return [line.partition("  #")[0].strip() for line in block.splitlines()]
+
+
+def test_every_command_of_the_walk_does_what_the_page_says(tmp_path):
+    done = {}
+    for line in walk():
+        program, name, *words = shlex.split(line)
+        assert program == "alexnet-bench"
+        words = [path for word in words for path in sorted(glob.glob(word, root_dir=tmp_path)) or [word]]
+        env = {f"ALEXNET_BENCH_{option}": SMALL[option] for option in COMMANDS[name]}
+        (scratch := tmp_path / "scratch").mkdir(exist_ok=True)
+        run = subprocess.run(
+            [sys.executable, "-m", "bench", name, *words],
+            cwd=tmp_path,
+            env={**os.environ, **env, "PYTHONPATH": str(ROOT), "TMPDIR": str(scratch)},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        assert run.returncode == 0, (line, run.stderr)
+        done[name] = run
+    assert list(done) == list(COMMANDS)
+    results = tmp_path / "results"
+    assert (results / "data-flowers.png").exists()
+    assert "600" in done["data"].stdout
+    assert {path.parent.name for path in results.glob("*-walk/*/best.safetensors")} == {"torch", "tensorflow", "jax"}
+    (record,) = results.glob("*/record.csv")
+    rows = record.read_text().splitlines()
+    assert len(rows) == 1 + 3 * 115  # held-out pictures, in three frameworks
+    assert "Largest difference of logits" in done["predict"].stdout
+    assert "What loaders deliver" in done["run"].stdout
+    (page,) = results.glob("*/report.html")
+    assert "What loaders deliver" in page.read_text()
