@@ -29,8 +29,8 @@ from impls.text import one_line, quoted
 MOST_PICTURES = 2000
 #: What all loaders decode.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP")
-#: Samples per Turn, and per Case and Round: a multiple of the batches that 2, 4 or 8 workers deliver in a burst.
-TURN, ITERATIONS = 8, 16
+#: Samples per Turn at least; more for more workers, which deliver in bursts of as many batches.
+LEAST_TURN = 4
 
 
 def plan_with_loaders(request: RunRequest, scratch: Path) -> Plan:
@@ -55,9 +55,10 @@ def plan_with_loaders(request: RunRequest, scratch: Path) -> Plan:
             )
         for workers, timed in itertools.product(request.loaders or (), (LOAD, FED)):
             cases.append(dataclasses.replace(step, pass_=timed.name, loader=workers))
-    protocol = dataclasses.replace(plan.protocol, loader_turn=TURN)
+    turn = max(LEAST_TURN, *(request.loaders or ()))
+    protocol = dataclasses.replace(plan.protocol, loader_turn=turn)
     if request.iterations is None:
-        protocol = dataclasses.replace(protocol, iterations=ITERATIONS, least_iterations=None)
+        protocol = dataclasses.replace(protocol, iterations=2 * turn, least_iterations=None)
     return Plan(cases, protocol, dataclasses.replace(plan.settings, source=source), plan.note)
 
 
