@@ -117,6 +117,12 @@ def choose_frameworks(request: WorkerOptions, ab: Ab | None = None, nets: Sequen
     return names
 
 
+def choose_one_framework(request: WorkerOptions) -> list[str]:
+    """The frameworks named, else the first of those installed, for commands that need no second one."""
+    found = choose_frameworks(request)
+    return found if request.framework else found[:1]
+
+
 def name_guests(nets: Iterable[NetFile], frameworks: Sequence[str]) -> dict[str, Guest]:
     """Users' nets by label; UsageError if two have the same one."""
     guests: dict[str, Guest] = {}

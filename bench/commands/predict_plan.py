@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import UsageError
 from bench.cases.case import Case
 from bench.commands.drawn import pictures_of
-from bench.commands.plan import choose_frameworks, plain_cases, worker_settings
+from bench.commands.plan import choose_one_framework, plain_cases, worker_settings
 from bench.commands.requests import PredictRequest
 from bench.controller.prediction import Asked
 from bench.controller.settings import WorkerSettings
@@ -51,9 +51,7 @@ class PredictPlan:
 
 def plan(request: PredictRequest) -> PredictPlan:
     """Raises UsageError."""
-    frameworks = choose_frameworks(request)
-    if request.framework is None:
-        frameworks = frameworks[:1]
+    frameworks = choose_one_framework(request)
     facts = _net_of(request)
     assert facts.variant
     assert facts.size

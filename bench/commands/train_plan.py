@@ -10,7 +10,7 @@ import bench
 from bench import UsageError
 from bench.cases.case import Case, check_size
 from bench.commands.options import refuse_others
-from bench.commands.plan import choose_frameworks, plain_cases, worker_settings
+from bench.commands.plan import choose_one_framework, plain_cases, worker_settings
 from bench.commands.requests import TrainRequest
 from bench.controller.settings import WorkerSettings
 from bench.output.labels import counted
@@ -67,9 +67,7 @@ class TrainPlan:
 
 def plan(request: TrainRequest, source: Folder) -> TrainPlan:
     """Raises UsageError."""
-    frameworks = choose_frameworks(request)
-    if request.framework is None:
-        frameworks = frameworks[:1]
+    frameworks = choose_one_framework(request)
     facts = _net_of(request)
     assert facts.variant
     assert facts.size

@@ -1,7 +1,9 @@
 """Table of loaders: what each delivers alone, and what it costs the training step; for terminal, Markdown and page."""
 
+import dataclasses
 from collections.abc import Iterator
 
+from bench.cases.case import Case
 from bench.cases.passes import STEP
 from bench.output.console import number, percent
 from bench.output.labels import counted, label_of
@@ -14,6 +16,7 @@ from bench.stats.descriptive import Interval
 
 RATES = (
     Column("loader"),
+    Column("workers", numeric=True),
     *(Column(f"{slot} images/s", numeric=True, narrow=True) for slot in ("load", "step", "fed")),
     Column("stall [95 %]", numeric=True),
     Column("hidden [95 %]", numeric=True),
@@ -21,6 +24,7 @@ RATES = (
 )
 COSTS = (
     Column("loader"),
+    Column("workers", numeric=True),
     Column("first batch ms", numeric=True),
     Column("CPU ms per image", numeric=True),
     Column("pixels off by (of 255)", numeric=True),
@@ -33,7 +37,7 @@ def tables(run: Run, rows: Rows) -> list[Table]:
     if not found:
         return []
     rates = [_rates(feeding) for feeding in found]
-    costs = [_costs(rows[feeding.load.id], label_of(feeding.case)) for feeding in found]
+    costs = [_costs(rows[feeding.load.id], feeding.case) for feeding in found]
     return [
         Table("What loaders deliver, and what the step waits for them", RATES, rates),
         Table("What they cost", COSTS, costs),
@@ -44,12 +48,17 @@ def _rates(feeding: Feeding) -> list[Cell]:
     speeds = [1000 * feeding.case.batch / ms for ms in (feeding.load_ms, feeding.step_ms, feeding.fed_ms)]
     hidden = share(feeding.hidden) if feeding.hidden_resolved else Cell("not resolved")
     bound = Cell("step" if feeding.bound == STEP.name else "loader")
-    return [Cell(label_of(feeding.case)), *map(measured, speeds), share(feeding.stall), hidden, bound]
+    return [*_named(feeding.case), *map(measured, speeds), share(feeding.stall), hidden, bound]
 
 
-def _costs(load: Row, label: str) -> list[Cell]:
+def _named(case: Case) -> list[Cell]:
+    """Framework with its settings, and workers."""
+    return [Cell(label_of(dataclasses.replace(case, loader=None))), Cell(str(case.loader), case.loader)]
+
+
+def _costs(load: Row, case: Case) -> list[Cell]:
     """Of the loader alone; its CPU time is that of the slot without a step."""
-    return [Cell(label), *(measured(load[name]) for name in ("first_batch_ms", "cpu_ms_per_image", "pixel_error"))]
+    return [*_named(case), *(measured(load[name]) for name in ("first_batch_ms", "cpu_ms_per_image", "pixel_error"))]
 
 
 def share(value: Interval) -> Cell:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullLocator
 
 from bench import UsageError
 from bench.output.console import number
@@ -108,4 +109,9 @@ def _series(panel: Any, samples: pd.DataFrame, slots: Mapping[str, pd.Series]) -
                 panel.set_xlim(0.5, max(panel.get_xlim()[1] if place > 1 else 0, len(turn) + 1.5))
     panel.axvspan(0.5, lead + 1.5, color=style.SHADE, zorder=0)
     panel.set_yscale("log")
+    low, high = panel.get_ylim()
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 3) if high < 100 * low else (1,), numticks=5))
+    panel.tick_params(axis="y", labelsize=9)
+    panel.yaxis.set_major_formatter(lambda ms, _: number(ms))
+    panel.yaxis.set_minor_locator(NullLocator())
     style.grid(panel)
