@@ -62,7 +62,7 @@ pictures: .venv/ready ## look at the drawn flowers, train, predict and time thei
 	$(BENCH) predict $$walk/flowers --weights $$(ls $$walk/*-train-half_width/*/best.safetensors | head -1) \
 	  --framework $(or $(FRAMEWORK),all) --held-out --out $$walk; \
 	$(BENCH) run --input $$walk/flowers --loaders 0,2 --framework $(or $(FRAMEWORK),all) --out $$walk --name loaders; \
-	$(BENCH) report $$walk/*-loaders --output $$walk/report.html
+	$(BENCH) report $$walk/*-loaders $$walk/*-train-* $$walk/*-predict-* --output $$walk/report.html
 
 peers: .venv/ready ## compare our nets with those of other programs: make peers [PLAN="torchvision tensorflow lrn train"] [ROUNDS=10]
 	$(PY) examples/peers.py $(PLAN) $(call passed,ROUNDS BATCH ITERATIONS)

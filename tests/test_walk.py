@@ -19,7 +19,6 @@ SMALL = {
     "ROUNDS": "1",
     "ITERATIONS": "2",
     "BURN_IN": "1",
-    "VARIANT": "half_width",
 }
 COMMANDS = {"data": (), "train": ("EPOCHS", "SIZE"), "predict": (), "run": tuple(SMALL)[1:], "report": ()}
 
@@ -57,6 +56,8 @@ def test_every_command_of_the_walk_does_what_the_page_says(tmp_path):
     rows = record.read_text().splitlines()
     assert len(rows) == 1 + 3 * 115  # held-out pictures, in three frameworks
     assert "Largest difference of logits" in done["predict"].stdout
-    assert "What loaders deliver" in done["run"].stdout
-    (page,) = results.glob("*/report.html")
-    assert "What loaders deliver" in page.read_text()
+    assert "What the step waits for them" in done["run"].stdout
+    page = (tmp_path / "report.html").read_text()
+    assert "What the step waits for them" in page
+    for plate in ("A batch.", "Curves.", "Confusion.", "Worst mistakes."):
+        assert f"<strong>{plate}</strong>" in page

@@ -30,7 +30,6 @@ from bench.record.csvfile import Growing
 from bench.record.prediction import RECORD, Settings
 from bench.record.tally import met
 
-MISTAKES, CONFUSION = "mistakes.png", "confusion.png"
 MOST_DRAWN = 2000  # classes of a confusion matrix, which has fewer pixels
 
 
@@ -137,9 +136,9 @@ class Session:
             if any(tally.total for tally in tallies.values()):
                 prediction.write_counts(self.folder, found.classes.shown, tallies)
         if any(tally.total for tally in tallies.values()):
-            self._draw(CONFUSION, self._draw_confusion)
+            self._draw(prediction.MATRIX, self._draw_confusion)
         if found.mistakes:
-            self._draw(MISTAKES, self._draw_mistakes)
+            self._draw(prediction.MISTAKES, self._draw_mistakes)
 
     def _draw(self, name: str, draw: Callable[[Path], None]) -> None:
         try:

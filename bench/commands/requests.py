@@ -456,7 +456,8 @@ class PlotRequest:
 class ReportRequest:
     """Write one self-contained HTML page of a Run: verdict, tables, plots, conditions, raw data.
 
-    Default: the newest Run. Several Runs share one page. It needs no network and no other file.
+    Default: the newest Run. Several Runs share one page, with folders of `train` and `predict`. It needs no network
+    and no other file.
     """
 
     runs: tuple[Path, ...] = argument("[RUN...]", repeated=True)

@@ -8,13 +8,15 @@ import dataclasses
 import shlex
 from pathlib import Path
 
+import numpy as np
+
 from bench import UsageError
 from bench.cases.case import Case
 from bench.commands.drawn import pictures_of
 from bench.commands.requests import TrainRequest
 from bench.commands.train_plan import TrainPlan, plan, plan_resumed
 from bench.controller.pool import WorkerPool, preflight
-from bench.controller.training import Diverged, Training
+from bench.controller.training import Diverged, Training, colors_of, order
 from bench.controller.worker_process import WorkerDied
 from bench.machine import signals
 from bench.machine.lock import lock_devices
@@ -22,14 +24,17 @@ from bench.machine.scratch import scratch_folder
 from bench.output import console, training_table
 from bench.output.labels import counted
 from bench.output.plots import confusion as confusion_plot
-from bench.output.plots import curves
+from bench.output.plots import contact_sheet, curves
+from bench.output.plots.contact_sheet import Tile
 from bench.output.training_progress import TrainingProgress, describe_pictures
-from bench.pictures import flowers, folder, preparer
-from bench.pictures.listing import SUFFIXES
+from bench.pictures import flowers, folder, preparer, sample
+from bench.pictures.listing import SUFFIXES, escaped
 from bench.record import journal, training
 from bench.record.training import BEST, LAST, Checkpoint, Epoch, Trained
 from bench.worker.pixels import Stored, map_stored
 from impls.weights import WeightsError
+
+MOST_DRAWN = 32  # pictures of a batch
 
 
 def main(request: TrainRequest) -> int:
@@ -43,6 +48,7 @@ def main(request: TrainRequest) -> int:
         with TrainingProgress(planned.settings.epochs) as progress:
             stored = store(source, planned, scratch / "pictures", progress)
             target = request.resume or new_folder(request, planned)
+            draw_batch(planned, stored, target)
             session = Session(planned, target, scratch / "pictures", stored, progress, resume_command(request, target))
             interrupted = session.run()
     return show(training.read(target), session, as_json=request.as_json, interrupted=interrupted)
@@ -70,6 +76,27 @@ def store(source: folder.Folder, planned: TrainPlan, target: Path, progress: Tra
         found = f"{training_count} of a batch of {batch}"
         raise UsageError(f"expected at least one batch of pictures to train on, found {found}; pass a smaller --batch")
     return stored
+
+
+def draw_batch(planned: TrainPlan, stored: Stored, target: Path) -> None:
+    """Draw the first batch of epoch 1 as the net sees it; a training goes on without."""
+    settings = planned.settings
+    rows = order(np.flatnonzero(~stored.held_out), settings.seed, 1)[: min(settings.batch, MOST_DRAWN)]
+    colors, how = colors_of(stored, settings.preprocessing), settings.preprocessing
+    tiles = [
+        Tile(
+            sample.seen_in_training(stored.pictures[row], how, colors, settings.seed, row),
+            escaped(settings.classes[stored.labels[row]]),
+        )
+        for row in rows
+    ]
+    title = (
+        f"{settings.variant} at {how.size} px, {how.name}: {len(rows)} pictures of the first batch as the net sees them"
+    )
+    try:
+        contact_sheet.draw(tiles, title, target / training.BATCH)
+    except UsageError as error:
+        console.tell(f"no {training.BATCH}: {error}")
 
 
 def resume_command(request: TrainRequest, target: Path) -> str:
@@ -198,7 +225,7 @@ class Session:
 def show(trained: Trained, session: Session, *, as_json: bool, interrupted: bool) -> int:
     """Draw the plots and print the results; the exit code: 0, 1 if a training failed, 130 if interrupted."""
     if trained.epochs:
-        for plot, name in ((curves, "curves.png"), (confusion_plot, "confusion.png")):
+        for plot, name in ((curves, training.CURVES), (confusion_plot, training.MATRIX)):
             try:
                 plot.draw(trained, trained.folder / name)
             except UsageError as error:

@@ -86,16 +86,9 @@ class Training:
         build = BuildNet(self.case.variant, self.case.size, str(folder), built, classes=self.variant.classes)
         pool.ask(self.case, build)
         velocity = str(folder / "velocity") if self.start.velocity else None
-        how = self.sgd, self.case.seed, velocity, self._colors()
+        colors = colors_of(self.stored, self.preprocessing)
+        how = self.sgd, self.case.seed, velocity, [] if colors is None else colors.tolist()
         pool.ask(self.case, StartTraining(str(self.pictures), self.preprocessing, *how))
-
-    def _colors(self) -> list[list[float]]:
-        """Principal colors of the pictures to train on; none where nothing is varied by them."""
-        if not self.preprocessing.color_noise:
-            return []
-        rows = np.flatnonzero(~self.stored.held_out)
-        found: list[list[float]] = principal_colors(self.stored.pictures[row] for row in rows).tolist()
-        return found
 
     def _train(self, pool: WorkerPool, epoch: int, watcher: Watcher) -> tuple[float, float]:
         """Train for an epoch; the mean loss, and images per second."""
@@ -150,6 +143,13 @@ class Training:
 
 def _copied(arrays: Weights) -> Weights:
     return {layer: {name: np.array(array) for name, array in its.items()} for layer, its in arrays.items()}
+
+
+def colors_of(stored: Stored, preprocessing: Preprocessing) -> np.ndarray | None:
+    """Principal colors of the pictures to train on, (3, 3); None where nothing is varied by them."""
+    if not preprocessing.color_noise:
+        return None
+    return principal_colors(stored.pictures[row] for row in np.flatnonzero(~stored.held_out))
 
 
 def order(rows: np.ndarray, seed: int, epoch: int) -> list[int]:

@@ -8,7 +8,7 @@ from bench.cases.passes import STEP
 from bench.output.console import number, percent
 from bench.output.labels import counted, label_of
 from bench.output.tables import Cell, Column, Table, measured
-from bench.record.columns import Row, Rows
+from bench.record.columns import Rows
 from bench.record.events import Pictures
 from bench.record.feeding import Feeding, feedings
 from bench.record.run import Run
@@ -17,48 +17,48 @@ from bench.stats.descriptive import Interval
 RATES = (
     Column("loader"),
     Column("workers", numeric=True),
-    *(Column(f"{slot} images/s", numeric=True, narrow=True) for slot in ("load", "step", "fed")),
-    Column("stall [95 %]", numeric=True),
-    Column("hidden [95 %]", numeric=True),
-    Column("limited by"),
+    *(Column(f"{slot} images/s", numeric=True) for slot in ("load", "step", "fed")),
+    Column("pixels off by (of 255)", numeric=True),
 )
 COSTS = (
     Column("loader"),
-    Column("workers", numeric=True),
-    Column("first batch ms", numeric=True),
-    Column("CPU ms per image", numeric=True),
-    Column("pixels off by (of 255)", numeric=True),
+    Column("workers", numeric=True, narrow=True),
+    Column("stall [95 %]", numeric=True),
+    Column("hidden [95 %]", numeric=True),
+    Column("limited by", narrow=True),
+    Column("first batch ms", numeric=True, narrow=True),
+    Column("CPU ms/image", numeric=True, narrow=True),
 )
 
 
 def tables(run: Run, rows: Rows) -> list[Table]:
-    """One row per loader; none for a Run without."""
+    """Speeds and costs, one row per loader; none for a Run without."""
     found = feedings(run)
     if not found:
         return []
-    rates = [_rates(feeding) for feeding in found]
-    costs = [_costs(rows[feeding.load.id], feeding.case) for feeding in found]
     return [
-        Table("What loaders deliver, and what the step waits for them", RATES, rates),
-        Table("What they cost", COSTS, costs),
+        Table("Loaders: alone, the step on a resident batch, and both", RATES, [_rates(each, rows) for each in found]),
+        Table("What the step waits for them, and what they cost", COSTS, [_costs(each, rows) for each in found]),
     ]
 
 
-def _rates(feeding: Feeding) -> list[Cell]:
+def _rates(feeding: Feeding, rows: Rows) -> list[Cell]:
     speeds = [1000 * feeding.case.batch / ms for ms in (feeding.load_ms, feeding.step_ms, feeding.fed_ms)]
+    return [*_named(feeding.case), *map(measured, [*speeds, rows[feeding.load.id]["pixel_error"]])]
+
+
+def _costs(feeding: Feeding, rows: Rows) -> list[Cell]:
+    """Of the loader alone is its CPU time."""
     hidden = share(feeding.hidden) if feeding.hidden_resolved else Cell("not resolved")
     bound = Cell("step" if feeding.bound == STEP.name else "loader")
-    return [*_named(feeding.case), *map(measured, speeds), share(feeding.stall), hidden, bound]
+    alone = rows[feeding.load.id]
+    costs = (measured(alone[name]) for name in ("first_batch_ms", "cpu_ms_per_image"))
+    return [*_named(feeding.case), share(feeding.stall), hidden, bound, *costs]
 
 
 def _named(case: Case) -> list[Cell]:
     """Framework with its settings, and workers."""
     return [Cell(label_of(dataclasses.replace(case, loader=None))), Cell(str(case.loader), case.loader)]
-
-
-def _costs(load: Row, case: Case) -> list[Cell]:
-    """Of the loader alone; its CPU time is that of the slot without a step."""
-    return [*_named(case), *(measured(load[name]) for name in ("first_batch_ms", "cpu_ms_per_image", "pixel_error"))]
 
 
 def share(value: Interval) -> Cell:

@@ -1,15 +1,16 @@
 """What pictures were taken for: of a few files their classes with bars, of many the accuracy and where it fails."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from msgspec import to_builtins
 
 from bench.controller.predicted import FEW, Predicted, Shown
-from bench.output import console
+from bench.output import console, run_table
 from bench.output.labels import counted
+from bench.output.tables import Cell, Column, Table
 from bench.record.differences import Differences
-from bench.record.prediction import Outcome, Rate, Settings
+from bench.record.prediction import Accuracy, Outcome, Rate, Settings
 from bench.record.tally import TOP
 from bench.stats.binomial import Share
 from impls.text import one_line
@@ -71,17 +72,25 @@ def interval(rate: Rate | Share | None) -> str:
 
 
 def print_accuracy(found: Predicted) -> None:
-    with_top5 = len(found.classes) > TOP
-    names = ("framework", "pictures", "top-1 [95 %]", *(["top-5 [95 %]"] if with_top5 else []))
-    table = console.new_table("Accuracy")
-    for number, name in enumerate(names):
-        table.add_column(name, justify="right" if number else "left")
-    for framework, each in found.accuracy.items():
-        cells = [f"{each.pictures:,}", interval(each.top1), interval(each.top5)]
-        table.add_row(framework, *cells[: len(names) - 1])
-    console.console().print(table)
-    if not with_top5:
+    run_table.print_table(accuracy_table(found.accuracy))
+    if len(found.classes) <= TOP:
         console.say(f"No top-5: of {len(found.classes)} classes the first {TOP} are always right")
+
+
+def accuracy_table(accuracy: Mapping[str, Accuracy]) -> Table:
+    """One row per framework; top-5 where it says something."""
+    with_top5 = any(each.top5 for each in accuracy.values())
+    columns = [Column("framework"), Column("pictures", numeric=True), Column("top-1 [95 %]", numeric=True)]
+    columns += [Column("top-5 [95 %]", numeric=True)] if with_top5 else []
+    rows = []
+    for framework, each in accuracy.items():
+        cells = [Cell(framework), Cell(f"{each.pictures:,}", each.pictures), _rate(each.top1), _rate(each.top5)]
+        rows.append(cells[: len(columns)])
+    return Table("Accuracy", columns, rows)
+
+
+def _rate(rate: Rate | None) -> Cell:
+    return Cell(interval(rate), rate.value if rate else None)
 
 
 def print_by_class(found: Predicted) -> None:

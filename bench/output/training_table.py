@@ -5,36 +5,47 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from bench.output import console
+from bench.output import console, run_table
 from bench.output.console import percent
+from bench.output.tables import Cell, Column, Table
 from bench.record.training import BEST, Trained
 
-COLUMNS = ("framework", "best held-out accuracy [95 %]", "epoch", "last", "images/s", "s per epoch")
+COLUMNS = (
+    Column("framework"),
+    *(Column(name, numeric=True) for name in ("best held-out accuracy [95 %]", "epoch", "last", "images/s")),
+    Column("s per epoch", numeric=True),
+)
 
 
 def print_table(trained: Trained) -> None:
-    settings = trained.settings
-    named = f"{settings.variant} at {settings.size} px, {len(settings.classes)} classes, batch {settings.batch}"
-    table = console.new_table(f"{named}, rate {settings.lr:g}, seed {settings.seed}")
-    for number, name in enumerate(COLUMNS):
-        table.add_column(name, justify="right" if number else "left")
-    for framework in settings.frameworks:
-        epochs, best = trained.of(framework), trained.best(framework)
-        if best is None:
-            table.add_row(framework, "no epoch")
-            continue
-        right, n = best.accuracy, len(epochs)
-        table.add_row(
-            framework,
-            f"{right.value:.3f} [{right.low:.3f}, {right.high:.3f}]",
-            f"{best.epoch} of {epochs[-1].epoch}",
-            f"{epochs[-1].held_out_accuracy:.3f}",
-            f"{n / sum(1 / epoch.images_per_s for epoch in epochs):.0f}",
-            f"{sum(epoch.seconds for epoch in epochs) / n:.1f}",
-        )
-    console.console().print(table)
+    run_table.print_table(table(trained))
     for line in remarks(trained):
         console.say(line)
+
+
+def table(trained: Trained) -> Table:
+    """One row per framework."""
+    settings = trained.settings
+    named = f"{settings.variant} at {settings.size} px, {len(settings.classes)} classes, batch {settings.batch}"
+    rows = [_row(trained, framework) for framework in settings.frameworks]
+    return Table(f"{named}, rate {settings.lr:g}, seed {settings.seed}", COLUMNS, rows)
+
+
+def _row(trained: Trained, framework: str) -> list[Cell]:
+    epochs, best = trained.of(framework), trained.best(framework)
+    if best is None:
+        return [Cell(framework), Cell("no epoch"), *[Cell("")] * (len(COLUMNS) - 2)]
+    right, n = best.accuracy, len(epochs)
+    last, rate = epochs[-1].held_out_accuracy, n / sum(1 / epoch.images_per_s for epoch in epochs)
+    seconds = sum(epoch.seconds for epoch in epochs) / n
+    return [
+        Cell(framework),
+        Cell(f"{right.value:.3f} [{right.low:.3f}, {right.high:.3f}]", right.value),
+        Cell(f"{best.epoch} of {epochs[-1].epoch}", best.epoch),
+        Cell(f"{last:.3f}", last),
+        Cell(f"{rate:.0f}", rate),
+        Cell(f"{seconds:.1f}", seconds),
+    ]
 
 
 def remarks(trained: Trained) -> Iterator[str]:

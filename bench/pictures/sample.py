@@ -41,23 +41,26 @@ def shown(survey: Survey, count: int, seed: int, train: bool) -> Iterator[tuple[
         if isinstance(picture, PictureError):  # changed since it was read
             continue
         if train:
-            yield entry, _augmented(picture.square, survey, seed, _row_of(survey, place))
+            colors = survey.colors.principal if survey.preprocessing.color_noise else None
+            row = _row_of(survey, place)
+            yield entry, seen_in_training(picture.square, survey.preprocessing, colors, seed, row)
         else:
-            yield entry, _there_and_back(central(picture.square, survey.preprocessing.size), survey.preprocessing)
+            yield entry, seen(central(picture.square, survey.preprocessing.size), survey.preprocessing)
 
 
-def _augmented(square: np.ndarray, survey: Survey, seed: int, row: int) -> np.ndarray:
-    preprocessing, shift = survey.preprocessing, None
-    crop = augmented(square, preprocessing.size, seed, 1, row)
-    if noise := preprocessing.color_noise:
-        shift = color_shift(survey.colors.principal, noise, seed, 1, row)
-    return _there_and_back(crop, preprocessing, shift)
-
-
-def _there_and_back(crop: np.ndarray, preprocessing: Preprocessing, shift: np.ndarray | None = None) -> np.ndarray:
+def seen(crop: np.ndarray, preprocessing: Preprocessing, shift: np.ndarray | None = None) -> np.ndarray:
+    """What a net is given of a crop, turned back to pixels: (size, size, 3), uint8, RGB."""
     values = preprocessing.normalized(crop[None], None if shift is None else shift[None])
     pixels: np.ndarray = preprocessing.shown(values)[0]
     return pixels
+
+
+def seen_in_training(
+    square: np.ndarray, preprocessing: Preprocessing, colors: np.ndarray | None, seed: int, row: int
+) -> np.ndarray:
+    """The same of a square in epoch 1 of a training: its crop, flip, and with principal ``colors`` its shift."""
+    crop, noise = augmented(square, preprocessing.size, seed, 1, row), preprocessing.color_noise
+    return seen(crop, preprocessing, None if colors is None else color_shift(colors, noise, seed, 1, row))
 
 
 def _row_of(survey: Survey, place: int) -> int:

@@ -11,14 +11,18 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bench import UsageError
 from bench.record import csvfile
 from bench.record.events import WeightsFile
 from bench.record.tally import Tally
 from bench.stats.binomial import Share
 from impls.files import open_whole
 from impls.preprocessing import Preprocessing
+from impls.text import one_line
 
 SETTINGS, RECORD, PER_CLASS, CONFUSION = "predict.json", "record.csv", "per_class.csv", "confusion.csv"
+#: Plots: the confusion matrix, and the worst mistakes as a contact sheet.
+MATRIX, MISTAKES = "confusion.png", "mistakes.png"
 SCHEMA = 1
 
 
@@ -107,9 +111,28 @@ def columns(top: int) -> list[str]:
     return ["file", "framework", "truth", *guesses, "note", "error"]
 
 
+class Whole(Struct, frozen=True):
+    """What predict.json holds; no ``outcome`` before the end."""
+
+    settings: Settings
+    outcome: Outcome | None
+
+
+def read(folder: Path) -> Whole:
+    """Read predict.json of a folder; UsageError if it is none of `predict`, or of another version."""
+    try:
+        found = msgspec.json.decode((folder / SETTINGS).read_bytes(), type=Whole)
+    except (OSError, msgspec.MsgspecError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(one_line(f"{folder}: cannot read what `predict` wrote: {why}", 300)) from error
+    if found.settings.schema != SCHEMA:
+        raise UsageError(f"{folder}: its {SETTINGS} is of schema {found.settings.schema}, expected {SCHEMA}")
+    return found
+
+
 def write_settings(folder: Path, settings: Settings, outcome: Outcome | None = None) -> None:
     """What was run and, at its end, what came out."""
-    whole = {"settings": settings, "outcome": outcome}
+    whole = Whole(settings, outcome)
     with open_whole(folder / SETTINGS) as file:
         file.write(msgspec.json.format(msgspec.json.encode(whole), indent=1) + b"\n")
 

@@ -30,6 +30,8 @@ SETTINGS, HISTORY, CONFUSION, BEST, LAST = (
     *("train.json", "history.csv", "confusion.csv"),
     *("best.safetensors", "last.safetensors"),
 )
+#: Plots: a batch as the net sees it, loss and accuracy by epoch, the confusion matrix.
+BATCH, CURVES, MATRIX = "batch.png", "curves.png", "confusion.png"
 SCHEMA = 2
 
 

@@ -59,7 +59,7 @@ def test_each_loader_has_a_slot_alone_and_one_in_front_of_the_step(ran):
 
 
 def test_tables_and_plot_show_what_each_loader_costs(ran):
-    assert "What loaders deliver, and what the step waits for them" in ran.out
+    assert "Loaders: alone, the step on a resident batch, and both" in ran.out
     assert "null noop 2 workers" in ran.out
     assert "from the page cache, not from a cold disk" in ran.out
     assert (ran.folder / "loaders.png").read_bytes().startswith(b"\x89PNG")
@@ -92,7 +92,7 @@ def test_a_report_has_them(ran, module_command):
     done = module_command("report", str(ran.folder))
     assert done.code == 0, done.err
     page = (ran.folder / "report.html").read_text()
-    assert "What loaders deliver" in page
+    assert "What the step waits for them" in page
     assert 'id="run1-loaders-figure"' in page
     assert "PATH/few" in page
 

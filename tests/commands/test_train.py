@@ -69,7 +69,7 @@ def test_writes_history_curves_confusion_and_checkpoints(ran):
     assert "24 pictures to train on, 6 held out, 5 classes: daisy, dandelion" in ran.err
     assert "best held-out accuracy [95 %]" in ran.out
     assert {path.name for path in ran.folder.iterdir()} == {
-        *("train.json", "history.csv", "curves.png", "confusion.csv", "confusion.png", "torch"),
+        *("train.json", "history.csv", "batch.png", "curves.png", "confusion.csv", "confusion.png", "torch"),
     }
     (row,) = history(ran.folder)
     assert (row["framework"], row["epoch"], row["held_out"]) == ("torch", "1", "6")

@@ -7,11 +7,13 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import bench
 from bench.output import feeding_table, reproduce, run_notes, verdicts
-from bench.output.labels import describe
+from bench.output.labels import counted, describe
 from bench.output.page import (
+    album,
     figures,
     findings,
     table,
@@ -34,16 +36,18 @@ from bench.stats.ratio import MARGIN
 OF_A_FILE = ("--ab", "--net", "--python", "--weights")
 
 
-def render_page(runs: Sequence[Run], margin: float = MARGIN) -> str:
-    """Return the HTML page of these Runs.
+def render_page(runs: Sequence[Run], margin: float = MARGIN, folders: Sequence[Path] = ()) -> str:
+    """Return the HTML page of these Runs, and of ``folders`` of `train` and `predict`.
 
     ``margin`` must be the one given to `compare`, or verdicts may differ. The text depends only on the Runs and on the
     A/A Runs next to their folders, from which margins are estimated.
     """
     chapters = [_chapter(run, f"run{number}", margin) for number, run in enumerate(runs, 1)]
-    names = [chapter.name for chapter in chapters]
-    title = names[0] if len(names) == 1 else f"{len(names)} Runs"
-    return template.render(chapters=list(_make_unique(chapters)), title=title, version=bench.__version__)
+    albums = [album.album_of(folder, f"album{number}") for number, folder in enumerate(folders, 1)]
+    names = [*(chapter.name for chapter in chapters), *(each.name for each in albums)]
+    kinds = [counted(len(some), kind) for some, kind in ((chapters, "Run"), (albums, "folder")) if some]
+    title = names[0] if len(names) == 1 else " and ".join(kinds)
+    return template.render(chapters=list(_make_unique(chapters)), albums=albums, title=title, version=bench.__version__)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class TestCommand:
         (tmp_path / "empty").mkdir()
         result = CliRunner().invoke(main, ["report", str(tmp_path / name)])
         assert result.exit_code == 2
-        said = f"report needs a Run folder, found {found}; `alexnet-bench plot` draws CSVs\n"
+        said = f"report needs a folder of `run`, `train` or `predict`, found {found}; `alexnet-bench plot` draws CSVs\n"
         assert result.stderr == f"alexnet-bench: {tmp_path / name}: {said}"
 
     def test_without_any_run_the_message_says_how_to_begin(self, tmp_path, monkeypatch):
