@@ -18,9 +18,11 @@ from bench.commands.options import convert
 from bench.commands.requests import NetOptions, ProfileRequest, RunRequest, VerifyRequest, WorkerOptions
 from bench.controller.settings import GivenWeights, WorkerSettings
 from bench.machine import host
+from bench.pictures import flowers
 from bench.worker.guest import Guest
 from bench.worker.net_file import NetFile, read_nets
 from impls import FRAMEWORKS, PEERS
+from impls.text import quoted
 from impls.variants import VARIANTS
 from impls.weights import WeightsError, load_all
 
@@ -151,7 +153,11 @@ def inputs_of(request: RunRequest, guests: Sequence[Guest], ab: Ab | None) -> di
 def refuse_input(request: RunRequest | VerifyRequest, guests: Sequence[Guest]) -> None:
     """UsageError for an --input that is not for every one of these users' nets, or for none."""
     if request.input:  # of `run` it may be a folder
-        parse_input("--input" if request.input[:1].isdigit() else "--input without --loaders", request.input)
+        if flowers.meant(Path(request.input)) or Path(request.input).is_dir():
+            raise UsageError(
+                f"--input: pictures, as of {quoted(request.input)}, are for loaders: pass --loaders 0,2 too"
+            )
+        parse_input("--input", request.input)
     if request.input and not guests:
         raise UsageError("--input: our nets take the images of --variant; expected a model, --net FILE.py:NAME")
     if request.input and request.size:

@@ -75,7 +75,7 @@ def _parse_batches(what: str, text: str) -> tuple[int, ...]:
 
 def _parse_shape_or_folder(what: str, text: str) -> str:
     """A shape as ``parse_input`` writes it; other text, which may be a folder, unchanged."""
-    return parse_input(what, text) if re.fullmatch(r"[0-9xX]+", text) else str(parse_path(what, text))
+    return parse_input(what, text) if re.fullmatch(r"[0-9xX]*", text) else str(parse_path(what, text))
 
 
 def _parse_workers(what: str, text: str) -> tuple[int, ...]:

@@ -120,7 +120,7 @@ def test_the_run_goes_on_with_the_same_pictures_only(ran, pictures, module_comma
     [
         (("--loaders", "x"), "--loaders: expected a whole number from 0 to 256, found 'x'"),
         (("--loaders", "2", "--input", "none"), "expected a folder at 'none', found nothing; check the path"),
-        (("--input", "flowers"), "--input without --loaders: expected sizes joined by x"),
+        (("--input", "flowers"), "--input: pictures, as of 'flowers', are for loaders: pass --loaders 0,2 too"),
         (("--loaders", "2", "--net", "a.py:f"), "--net: loaders feed our nets in alternating turns; leave it or"),
         (("--loaders", "2", "--protocol", "classic"), "--protocol classic: loaders feed our nets"),
         (("--loaders", "2", "--ab", "slowdown=0,5"), "--ab slowdown: a loader is not slowed down; expected 0,0"),
