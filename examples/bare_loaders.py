@@ -20,7 +20,7 @@ import impls
 from bench.pictures import flowers
 from bench.pictures.listing import listed
 from bench.stats.descriptive import Interval
-from bench.worker.feeding import Feeding
+from bench.worker.loaders import Loaders
 from bench.worker.messages import MeasureLoader
 from impls.loader import Feed
 from impls.net import Settings
@@ -46,7 +46,7 @@ def main(framework: str, folder: Path | None, workers: int, batch: int, turns: i
         paths = [str(entry.path.absolute()) for entry in entries]
         listing.write_text(json.dumps({"paths": paths, "labels": [0] * len(paths)}))
         feed = Feed(str(listing), PREPROCESSINGS["torchvision"], batch, workers)
-        logs = compare(Feeding(framework), feed, turns, batches)
+        logs = compare(Loaders(framework), feed, turns, batches)
     ratio = Interval.of_logs(logs)
     text = (
         f"{ratio.center:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]" if ratio.low and ratio.high else f"{ratio.center:.3f}"
@@ -55,7 +55,7 @@ def main(framework: str, folder: Path | None, workers: int, batch: int, turns: i
     sys.exit(ratio.center < LEAST)
 
 
-def compare(feeding: Feeding, feed: Feed, turns: int, batches: int) -> list[float]:
+def compare(loaders: Loaders, feed: Feed, turns: int, batches: int) -> list[float]:
     """ln(time of the bare loop / time of the slot) of each pair of turns."""
     request, logs = MeasureLoader(feed, batches), []
     for turn in range(turns):
@@ -63,17 +63,17 @@ def compare(feeding: Feeding, feed: Feed, turns: int, batches: int) -> list[floa
         seconds = {}
         for which in order:
             if which == "ours":
-                measured = feeding.measure(request, None)  # type: ignore[arg-type]
+                measured = loaders.measure(request, None)  # type: ignore[arg-type]
                 seconds[which] = sum(measured.ns[measured.lead :]) / 1e9
             else:
-                seconds[which] = bare(feeding, feed, batches)
+                seconds[which] = bare(loaders, feed, batches)
         logs.append(math.log(seconds["bare"] / seconds["ours"]))
     return logs
 
 
-def bare(feeding: Feeding, feed: Feed, batches: int) -> float:
+def bare(loaders: Loaders, feed: Feed, batches: int) -> float:
     """Seconds of a loop without the harness, after the same lead."""
-    iterator = iter(feeding.loader(feed).batches)  # type: ignore[attr-defined]
+    iterator = iter(loaders.loader(feed).batches)  # type: ignore[attr-defined]
     for _ in itertools.islice(iterator, feed.lead + 1):
         pass
     began = time.perf_counter()

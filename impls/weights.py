@@ -77,9 +77,7 @@ def load_all(
     default this one, reads .pth and .pt. ``any_classes``: the output layer may have another width than the variant's.
     """
     if path.suffix not in SUFFIXES:
-        raise WeightsError(
-            f"{path.name}: expected a .npy file in Caffe's layout, a .safetensors file, or torchvision's .pth"
-        )
+        raise WeightsError(not_weights(path))
     try:
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -91,6 +89,11 @@ def load_all(
         raise WeightsError(f"{path.name}: {error}") from error
     (weights, *_) = [check(arrays, variant, path.name) for variant, arrays in found]
     return weights, sha256
+
+
+def not_weights(path: Path) -> str:
+    """What is said of a file of another kind."""
+    return f"{path.name}: expected a .npy file in Caffe's layout, a .safetensors file, or torchvision's .pth"
 
 
 def _read(

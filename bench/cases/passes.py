@@ -9,7 +9,7 @@ from typing import Protocol
 
 OUTSIDE = "input copies, optimizer step, fetching results, burn-in, the first call"
 OUTSIDE_A_STEP = "input copies, fetching results, setting the weights back, burn-in, the first call"
-OUTSIDE_A_LOADER = "its start, its first batches until it is in its stride, its end"
+OUTSIDE_A_LOADER = "its start, its first batches, its end"
 
 
 class Counted(Protocol):

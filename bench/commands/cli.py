@@ -85,12 +85,13 @@ def parameter(field: str, declared: Declaration) -> click.Parameter:
         nargs = -1 if declared.repeated else 1
         return click.Argument([field], type=parse, nargs=nargs, metavar=metavar, required=required)
     variable = "ALEXNET_BENCH_" + name[2:].upper().replace("-", "_") if declared.environment else None
-    settings = {"is_flag": True} if declared.flag else {"type": parse, "metavar": metavar}
+    settings: dict[str, Any] = {"is_flag": True} if declared.flag else {"type": parse, "metavar": metavar}
+    if not required:  # click takes None as given
+        settings["default"] = False if declared.flag else declared.default
     return click.Option(
         [name, field],
         **settings,
         multiple=declared.repeated,
-        default=False if declared.flag else declared.default,
         show_default=declared.default is not None,
         required=required,
         help=declared.help,

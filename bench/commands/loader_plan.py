@@ -13,8 +13,9 @@ from bench.cases.passes import DEFAULT_PASSES, FED, LOAD, STEP
 from bench.commands.drawn import pictures_of
 from bench.commands.plan import Plan, plan_run
 from bench.commands.requests import RunRequest
-from bench.controller.feeding import Source
+from bench.controller.source import Source
 from bench.output import console
+from bench.output.feeding_table import describe_pictures
 from bench.output.labels import counted
 from bench.pictures import flowers
 from bench.pictures.listing import Entry, listed
@@ -56,10 +57,11 @@ def plan_with_loaders(request: RunRequest, scratch: Path) -> Plan:
         for workers, timed in itertools.product(request.loaders or (), (LOAD, FED)):
             cases.append(dataclasses.replace(step, pass_=timed.name, loader=workers))
     turn = max(LEAST_TURN, *(request.loaders or ()))
-    protocol = dataclasses.replace(plan.protocol, loader_turn=turn)
-    if request.iterations is None:
-        protocol = dataclasses.replace(protocol, iterations=2 * turn, least_iterations=None)
-    return Plan(cases, protocol, dataclasses.replace(plan.settings, source=source), plan.note)
+    iterations = max(request.iterations or 0, 2 * turn)
+    protocol = dataclasses.replace(plan.protocol, loader_turn=turn, iterations=iterations, least_iterations=None)
+    more = request.iterations is not None and request.iterations < iterations
+    note = f"--iterations: {iterations}, two turns, which have as many samples as workers and at least {LEAST_TURN}"
+    return Plan(cases, protocol, dataclasses.replace(plan.settings, source=source), note if more else plan.note)
 
 
 def source_of(folder: Path, preprocessing: Preprocessing, scratch: Path) -> Source:
@@ -68,13 +70,18 @@ def source_of(folder: Path, preprocessing: Preprocessing, scratch: Path) -> Sour
     Those with a note are left out, such as an EXIF orientation, which frameworks' decoders do not obey. UsageError if
     none is left.
     """
-    listing = listed(pictures_of(folder, scratch))
-    entries = listing.entries[:: -(-len(listing.entries) // MOST_PICTURES) or 1]
+    try:
+        listing = listed(pictures_of(folder, scratch))
+    except UsageError as error:
+        raise UsageError(f"--input: {error}") from error
+    every = len(listing.entries)
+    count = min(every, MOST_PICTURES)
+    entries = [listing.entries[place * every // count] for place in range(count)]
     left_out, kept, sizes = Counter[str](), list[Entry](), list[tuple[int, int]]()
     found = prepare_all((entry.path for entry in entries), preprocessing)
     for entry, picture in zip(entries, found, strict=True):
         if isinstance(picture, PictureError):
-            left_out["cannot be decoded"] += 1
+            left_out["not readable"] += 1
         elif picture.format not in FORMATS:
             left_out[f"{picture.format}, which not every loader reads"] += 1
         elif picture.notes:
@@ -82,10 +89,10 @@ def source_of(folder: Path, preprocessing: Preprocessing, scratch: Path) -> Sour
         else:
             kept.append(entry)
             sizes.append((picture.width, picture.height))
-    if len(listing.entries) > len(entries):
-        left_out["beyond the first few thousand"] = len(listing.entries) - len(entries)
+    if every > count:
+        left_out[f"{count:,}, evenly spread, are enough"] = every - count
     if not kept:
-        reasons = "; ".join(f"{count} {why}" for why, count in left_out.items()) or "no pictures"
+        reasons = "; ".join(f"{counted(count, 'file')} ({why})" for why, count in left_out.items()) or "none"
         raise UsageError(one_line(f"--input: expected pictures in {quoted(str(folder))}, found {reasons}"))
     classes = sorted({entry.truth or "" for entry in kept})
     widths, heights = zip(*sizes, strict=True)
@@ -100,13 +107,6 @@ def source_of(folder: Path, preprocessing: Preprocessing, scratch: Path) -> Sour
         height=statistics.median(heights),
         file_bytes=statistics.fmean(entry.path.stat().st_size for entry in kept),
     )
-    tell(facts)
+    console.tell(describe_pictures(facts))
     labels = tuple(classes.index(entry.truth or "") for entry in kept)
     return Source(tuple(str(entry.path.absolute()) for entry in kept), labels, facts, scratch)
-
-
-def tell(facts: Pictures) -> None:
-    about = f"median {facts.width:.0f} x {facts.height:.0f} pixels, {facts.file_bytes / 1000:.0f} kB per file"
-    console.tell(f"loaders deliver {counted(facts.count, 'picture')}, {about}, read once before: from the page cache")
-    for why, count in facts.left_out.items():
-        console.tell(f"left out: {counted(count, 'picture')}: {why}")

@@ -176,7 +176,7 @@ class Session:
         for line in found.problems[: console.MOST_PROBLEMS]:
             console.tell(line)
         if found.unreadable:
-            console.tell(f"{found.unreadable:,} of {counted(found.files, 'file')} cannot be read and are left out")
+            console.tell(f"left out: {found.unreadable:,} of {counted(found.files, 'file')}, which cannot be read")
         if self.request.as_json:
             outcome = found.outcome(len(self.files.problems), done=self.done)
             made = prediction_table.as_json(self.settings, found, outcome, str(self.folder))

@@ -9,9 +9,9 @@ from bench.commands import profile, results
 from bench.commands.loader_plan import source_of
 from bench.commands.plan import name_guests, read_weights, refuse_with_ab
 from bench.commands.requests import RunRequest
-from bench.controller.feeding import Source
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
+from bench.controller.source import Source
 from bench.controller.worker_process import WorkerDied
 from bench.machine import host
 from bench.machine.lock import lock_devices

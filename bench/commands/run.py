@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from bench import UsageError
 from bench.cases.case import groups
 from bench.commands import resume
 from bench.commands.loader_plan import plan_with_loaders
@@ -20,6 +21,8 @@ def main(request: RunRequest) -> int:
     if request.resume is not None:
         refuse_others(resume.OPTIONS, "--resume: the Run has its own settings")
         return resume.main(request.resume, request)
+    if request.loaders is None and request.preprocessing:
+        raise UsageError("--preprocessing: pictures are for loaders: pass --loaders 0,2 too")
     if request.loaders is None:
         return measured(plan_run(request), request)
     with scratch_folder() as scratch:
@@ -38,6 +41,8 @@ def measured(plan: Plan, request: RunRequest) -> int:
 
 
 def dry_run(plan: Plan, as_json: bool) -> int:
+    if plan.settings.source:
+        console.tell("the expected time is without that of the loaders")
     unknown = [case for case in plan.cases if plan.settings.of_unknown_cost(case)]
     expected = estimate.expect(plan.cases, plan.protocol, unknown)
     names = sorted({case.guest for case in unknown if case.guest})

@@ -60,6 +60,8 @@ class Predicted:
     notes: Counter[str] = field(default_factory=Counter)
     not_finite: Counter[str] = field(default_factory=Counter)
     shown: list[Shown] = field(default_factory=list)
+    taken: Counter[str] = field(default_factory=Counter)
+    """How many files each class is the most probable of, in the first framework."""
     differences: Differences = field(default_factory=Differences)
 
     def __post_init__(self) -> None:
@@ -92,6 +94,8 @@ class Predicted:
             if framework in shares:
                 share, error = shares[framework], ""
                 order = np.argsort(-share, kind="stable")[: max(self.top, TOP)].tolist()
+                if framework == self.frameworks[0]:
+                    self.taken[self.classes.shown[order[0]]] += 1
                 guesses = [Guess(self.classes.shown[each], float(share[each])) for each in order[: self.top]]
                 if place is not None:
                     self.tallies[framework].add(place, order)

@@ -9,9 +9,9 @@ from pathlib import Path
 from bench.cases.arm import Ab
 from bench.cases.case import PRESETS, Case
 from bench.cases.passes import PASSES, methods_called
-from bench.controller.feeding import Source
 from bench.controller.launch import Launch
 from bench.controller.running_worker import RunningWorker
+from bench.controller.source import Source
 from bench.controller.worker_process import WorkerProcess
 from bench.worker.guest import Guest
 from bench.worker.messages import BuildNet

@@ -74,19 +74,20 @@ def notes(run: Run) -> Iterator[str]:
     if not found or not run.head.pictures:
         return
     yield (
-        "Stall: the share of a fed step in which it waits for its loader, 1 - step / fed. Hidden: how much of the "
-        "shorter of load and step costs nothing, 0 % if one follows the other. All from mean times per batch."
+        "Stall: the share of a fed step in which it waits for its loader, 1 - step / fed; below 0 % fed was faster. "
+        "Hidden: how much of the shorter of load and step costs nothing, 0 % if one follows the other; not resolved where "
+        "its interval is wider than 100 %. A turn of a loader counts as one sample, the mean of its batches."
     )
     if any(feeding.case.device == "cpu" for feeding in found):
         yield "On a CPU loader and step share the cores, so little can be hidden; the CPU time per image is the cost."
-    yield pictures(run.head.pictures)
+    yield describe_pictures(run.head.pictures)
 
 
-def pictures(facts: Pictures) -> str:
+def describe_pictures(facts: Pictures) -> str:
     """What the loaders delivered."""
     where = f"of {facts.folder}" if facts.folder else "of drawn flowers"
     how = facts.preprocessing
-    left_out = "".join(f"; left out: {count} {why}" for why, count in facts.left_out.items())
+    left_out = "".join(f"; left out: {counted(count, 'picture')} ({why})" for why, count in facts.left_out.items())
     return (
         f"Loaded: {counted(facts.count, 'picture')} {where}, median {number(facts.width)} x {number(facts.height)} "
         f"pixels, {number(facts.file_bytes / 1000)} kB per file, {how.name} preprocessing, the middle crop; from the "

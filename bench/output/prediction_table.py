@@ -33,8 +33,20 @@ def print_predicted(settings: Settings, found: Predicted) -> None:
             for mistake in found.mistakes[:MOST_MISTAKES]:
                 taken = f"taken for {mistake.predicted} ({mistake.probability:.3f})"
                 console.say(f"worst mistake: {mistake.name}: {mistake.truth}, {taken}")
+    elif found.files > FEW:
+        run_table.print_table(taken_table(found))
     for line in remarks(found):
         console.say(line)
+
+
+def taken_table(found: Predicted) -> Table:
+    """How many pictures each class is the most probable of, of many classes the most frequent."""
+    most = found.taken.most_common(MOST_CLASSES)
+    columns = [Column("most probable class"), Column("pictures", numeric=True), Column("")]
+    total = sum(found.taken.values())
+    rows = [[Cell(name), Cell(f"{count:,}", count), Cell(bar(count / total))] for name, count in most]
+    more = f": the {len(most)} most frequent of {len(found.taken)} classes" if len(found.taken) > len(most) else ""
+    return Table(f"{found.frameworks[0]}, {counted(total, 'picture')}{more}", columns, rows)
 
 
 def describe_classes(settings: Settings) -> str:

@@ -123,9 +123,9 @@ class _Walk:
                     if item.is_dir():
                         folders.append(item.path)
                     elif not item.is_file():
-                        link = item.is_symlink()
+                        nowhere = item.is_symlink() and not os.path.exists(item.path)
                         problems.append(
-                            (entry.name, "a link that leads nowhere" if link else "expected a regular file")
+                            (entry.name, "a link that leads nowhere" if nowhere else "expected a regular file")
                         )
                     elif os.path.splitext(item.name)[1].lower() in SUFFIXES:
                         entries.append(entry)

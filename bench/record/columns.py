@@ -97,7 +97,11 @@ def _difference_columns(name: str, about: str) -> Iterator[Column]:
     yield Column(f"{name}_ci95_high_ms", float, about, _difference_ms(name, lambda each: each.high_ns))
 
 
-def _feeding_columns(name: str, about: str, value: Callable[[Feeding], Interval]) -> Iterator[Column]:
+def _feeding_columns(
+    name: str, about: str, value: Callable[[Feeding], Interval], resolved: Callable[[Feeding], bool] = lambda fed: True
+) -> Iterator[Column]:
+    """A share of a fed step with its interval; the center is empty unless ``resolved``."""
+
     def figure(end: Callable[[Interval], float | None]) -> Callable[[CaseFacts], Any]:
         def cell(facts: CaseFacts) -> Any:
             found = feeding.feeding_of(facts.run, facts.case)
@@ -105,7 +109,11 @@ def _feeding_columns(name: str, about: str, value: Callable[[Feeding], Interval]
 
         return cell
 
-    yield Column(name, float, about, figure(lambda each: each.center), name)
+    def center(facts: CaseFacts) -> Any:
+        found = feeding.feeding_of(facts.run, facts.case)
+        return value(found).center if found and resolved(found) else None
+
+    yield Column(name, float, about, center, name)
     yield Column(f"{name}_ci95_low", float, about, figure(lambda each: each.low))
     yield Column(f"{name}_ci95_high", float, about, figure(lambda each: each.high))
 
@@ -167,12 +175,12 @@ LOADER = (
     "median time from its start to its first batch; CPU time per image of its samples, worker processes included"
 )
 STALL = (
-    "in rows of fed: share of the time in which the step waits for its loader, 1 - train_step / fed, mean over Rounds "
-    "and its interval"
+    "in rows of fed: share of the time in which the step waits for its loader, 1 - train_step / fed, and its interval "
+    "over Rounds; below 0 where fed was faster"
 )
 HIDDEN = (
     "in rows of fed: (load + train_step - fed) / the shorter of the two, 0 if one follows the other, 1 if the shorter "
-    "costs nothing; mean over Rounds and its interval"
+    "costs nothing, and its interval over Rounds; empty if that is wider than from 0 to 1"
 )
 VALID = "True, or False and why"
 
@@ -239,7 +247,7 @@ COLUMNS: Sequence[Column] = (
     ),
     Column(*("cpu_ms_per_image", float, LOADER), lambda facts: feeding.cpu_ms_per_image(facts.run, facts.case), "CPU"),
     *_feeding_columns("stall", STALL, lambda fed: fed.stall),
-    *_feeding_columns("hidden", HIDDEN, lambda fed: fed.hidden),
+    *_feeding_columns("hidden", HIDDEN, lambda fed: fed.hidden, lambda fed: fed.hidden_resolved),
     Column("flags", str, FLAGS, lambda facts: " ".join(flags_of(facts)), "flags"),
     Column("steal_pct", float, NOISE, lambda facts: facts.noise.get("steal_pct"), "stolen"),
     Column("foreign_cpu_pct", float, NOISE, lambda facts: facts.noise.get("foreign_cpu_pct"), "used by others"),

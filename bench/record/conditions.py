@@ -45,10 +45,11 @@ class CaseConditions:
     guest: str | None
 
 
-#: The fields that --allow may name; ``clock`` is that of another program's benchmark.
+#: The fields that --allow may name; ``clock`` is that of another program's benchmark, ``pictures`` what was loaded.
 COMPARABLE = (
     *(field.name for field in fields(CaseConditions)),
     "clock",
+    "pictures",
     *(f"protocol {name}" for name in SAMPLE_FIELDS),
 )
 
@@ -101,7 +102,8 @@ def _comparable(run: Recording, case: Case) -> dict[str, Any]:
     clock = run.head.ingested.clocks.get(case.id) if run.head.ingested else None
     if case.foreign:  # pytest-benchmark calibrates how many iterations a session has
         del protocol["iterations"]
-    held = asdict(conditions_of(run, case)) | {"clock": clock}
+    pictures = run.head.pictures.names if case.loader is not None and run.head.pictures else None
+    held = asdict(conditions_of(run, case)) | {"clock": clock, "pictures": pictures}
     return held | {f"protocol {name}": value for name, value in protocol.items()}
 
 

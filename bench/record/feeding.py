@@ -1,11 +1,12 @@
 """Feeding: what a loader costs a training step, from the slots ``load``, ``train_step`` and ``fed`` of one Worker.
 
-Means are compared, not medians: workers deliver in bursts, and what counts is how long all batches take.
+All from the centers of the three rows over their common Rounds; a sample of a loader is the mean of a turn.
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import median
 
 from bench.cases.case import Case
 from bench.cases.passes import FED, LOAD, STEP
@@ -16,9 +17,9 @@ from bench.stats.descriptive import Interval
 
 @dataclass(frozen=True)
 class Feeding:
-    """Mean ms per batch of the three slots, and over Rounds with 95 % intervals:
+    """ms per batch of the three slots, and what follows, with 95 % intervals over Rounds:
 
-    stall : 1 - step / fed, the share of the time in which the step waits for its loader
+    stall : 1 - step / fed, the share of the time in which the step waits for its loader; below 0 where fed is faster
     hidden : (load + step - fed) / min(load, step), 0 if one follows the other, 1 if the shorter costs nothing
     """
 
@@ -47,22 +48,36 @@ def feeding_of(run: Recording, case: Case) -> Feeding | None:
     """Of a fed Case; None for others, and unless all three slots are valid in a common Round."""
     if case.pass_ != FED.name:
         return None
-    trio = dataclasses.replace(case, pass_=LOAD.name), dataclasses.replace(case, pass_=STEP.name, loader=None), case
+    trio = (
+        dataclasses.replace(case, pass_=LOAD.name),
+        dataclasses.replace(case, pass_=STEP.name, loader=None),
+        case,
+    )
     if any(each not in run.cases or validity.invalid_reason(run, each) for each in trio):
         return None
-    means = [{number: fmean(ns) for number, ns in run.samples_by_round(each).items()} for each in trio]
-    rounds = sorted(set.intersection(*(set(each) for each in means)))
+    medians = [run.round_medians_ns(each) for each in trio]
+    rounds = sorted(set.intersection(*(set(each) for each in medians)))
     if not rounds:
         return None
-    triples = [(means[0][number], means[1][number], means[2][number]) for number in rounds]
-    load, step, fed = (fmean(each) / 1e6 for each in zip(*triples, strict=True))
+    loads, steps, feds = ([each[number] for number in rounds] for each in medians)
+    load, step, fed = (Interval.of_logs(list(map(math.log, each))).center for each in (loads, steps, feds))
+    step_over_fed = Interval.of_logs([math.log(step_ / fed_) for step_, fed_ in zip(steps, feds, strict=True)])
+    shares = [(load_ + step_ - fed_) / min(load_, step_) for load_, step_, fed_ in zip(loads, steps, feds, strict=True)]
+    hidden, spread = (load + step - fed) / min(load, step), Interval.of_values(shares)
+    half = None if spread.high is None else spread.high - spread.center
     return Feeding(
         case,
         trio[0],
-        *(load, step, fed),
-        stall=Interval.of_values([1 - step / fed for _, step, fed in triples]),
-        hidden=Interval.of_values([(load + step - fed) / min(load, step) for load, step, fed in triples]),
+        load / 1e6,
+        step / 1e6,
+        fed / 1e6,
+        stall=Interval(1 - step_over_fed.center, _less(1, step_over_fed.high), _less(1, step_over_fed.low)),
+        hidden=Interval(hidden, _less(hidden, half), None if half is None else hidden + half),
     )
+
+
+def _less(value: float, less: float | None) -> float | None:
+    return None if less is None else value - less
 
 
 def feedings(run: Recording) -> list[Feeding]:
@@ -86,5 +101,5 @@ def cpu_ms_per_image(run: Recording, case: Case) -> float | None:
 
 def first_batch_ms(run: Recording, case: Case) -> float | None:
     """Median time from a loader's start to its first batch."""
-    known = sorted(turn.first_batch_ns for turn in run.turns_of(case) if turn.first_batch_ns is not None)
-    return known[len(known) // 2] / 1e6 if known else None
+    known = [turn.first_batch_ns for turn in run.turns_of(case) if turn.first_batch_ns is not None]
+    return median(known) / 1e6 if known else None

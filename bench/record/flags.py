@@ -5,7 +5,8 @@ from typing import Any
 
 from bench.cases.protocol import digest
 from bench.machine import noise
-from bench.record import ceiling
+from bench.pictures import judge
+from bench.record import ceiling, feeding
 from bench.record.case_facts import CaseFacts
 from bench.record.events import Block, Parity, Worker
 from bench.record.reasons import BlockStop, BurnInStop
@@ -46,6 +47,7 @@ FLAGS = {
     "bf16_emulated": "The device does not compute bf16 natively; an emulation was timed.",
     "unknown_precision": "The probe cannot tell in which precision it computes.",
     "other_frameworks": "Another framework was loaded in the same process.",
+    "other_pixels": "Its loader’s pixels differ from float64 by more than rounding: it does less work.",
     "outside_libraries": "A library was loaded from outside its environment.",
 }
 
@@ -105,6 +107,8 @@ def flags_of(facts: CaseFacts) -> Iterator[str]:
         yield "unknown_precision"
     if any(worker.conditions.other_frameworks for worker in workers):
         yield "other_frameworks"
+    if (feeding.pixel_error(run, case) or 0) > judge.MOST:
+        yield "other_pixels"
     if not all(library.inside for worker in workers for library in worker.conditions.libraries):
         yield "outside_libraries"
 

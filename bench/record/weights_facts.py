@@ -63,6 +63,8 @@ def _agree(what: str, known: object, asked: object) -> None:
 
 def read_facts(path: Path) -> WeightsFacts:
     """Raises UsageError for a file that cannot be read, or that says what cannot be."""
+    if path.suffix not in weights.SUFFIXES:
+        raise UsageError(f"--weights: {weights.not_weights(path)}")
     try:
         facts = weights.metadata(path)
         foreign = weights.is_torchvisions(path)

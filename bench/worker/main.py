@@ -24,7 +24,7 @@ import numpy as np
 import impls
 from bench.worker import evaluator, guest, messages, ownership, part, port, probe, replies, steps, wire
 from bench.worker.batches import compose
-from bench.worker.feeding import Feeding
+from bench.worker.loaders import Loaders
 from bench.worker.messages import Request
 from bench.worker.pixels import map_pictures
 from bench.worker.prover import METHODS, Prover
@@ -53,7 +53,7 @@ class Worker:
         self.trainer: Trainer | None = None
         self.modules: part.Modules | None = None
         self.imported: int | None = None
-        self.feeding = Feeding(framework)
+        self.loaders = Loaders(framework)
         self.answers: dict[type[Request[Any]], Callable[[Any], object]] = {
             messages.Configure: self.configure,
             messages.BuildNet: self.build,
@@ -70,7 +70,7 @@ class Worker:
             messages.CheckSync: self.sync,
             messages.Measure: self.measure,
             messages.MeasureOverhead: self.overhead,
-            messages.ProveLoader: self.feeding.prove,
+            messages.ProveLoader: self.loaders.prove,
             messages.MeasureLoader: self.measure_loader,
             messages.ReadParameters: self.read_parameters,
             messages.WriteParameters: self.write_parameters,
@@ -298,7 +298,7 @@ class Worker:
 
     def measure_loader(self, request: messages.MeasureLoader) -> replies.MeasuredLoader:
         """Time a Turn of a loader. If it feeds the Net, weights and resident batches are set back at the end."""
-        measured = self.feeding.measure(request, self.net)
+        measured = self.loaders.measure(request, self.net)
         if request.fed:
             self.net.restart(steps.TIMED)
             self.prover.load(self.how.seed, labeled=self.labeled)

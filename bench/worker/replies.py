@@ -219,7 +219,7 @@ class LoaderEpoch:
 
 @dataclass(frozen=True)
 class MeasuredLoader:
-    """A Turn of a loader: ``lead`` iterations until it was in its stride, then samples.
+    """A Turn of a loader: ``lead`` iterations that are no samples, then samples.
 
     ``first_batch_ns`` is from its start to its first batch. ``sample_cpu_s`` is the CPU time of the samples, ``cpu_s``
     that of the whole turn, worker processes included. ``aside_ns`` is the time outside of all iterations. Peaks are in

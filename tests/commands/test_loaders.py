@@ -66,11 +66,11 @@ def test_tables_and_plot_show_what_each_loader_costs(ran):
 
 
 def test_pictures_that_not_every_loader_reads_alike_are_left_out_and_counted(ran):
-    assert "loaders deliver 20 pictures, median" in ran.err
+    assert "Loaded: 20 pictures of few, median" in ran.err
     for why in (
-        "1 picture: cannot be decoded",
-        "1 picture: turned as its EXIF orientation says",
-        "1 picture: WEBP, which not every loader reads",
+        "1 picture (not readable)",
+        "1 picture (turned as its EXIF orientation says)",
+        "1 picture (WEBP, which not every loader reads)",
     ):
         assert f"left out: {why}" in ran.err
     (header,) = ran.of("run")
@@ -119,7 +119,8 @@ def test_the_run_goes_on_with_the_same_pictures_only(ran, pictures, module_comma
     ("words", "message"),
     [
         (("--loaders", "x"), "--loaders: expected a whole number from 0 to 256, found 'x'"),
-        (("--loaders", "2", "--input", "none"), "expected a folder at 'none', found nothing; check the path"),
+        (("--loaders", "2", "--input", "none"), "--input: expected a folder at 'none', found nothing; check the path"),
+        (("--preprocessing", "caffe"), "--preprocessing: pictures are for loaders: pass --loaders 0,2 too"),
         (("--input", "flowers"), "--input: pictures, as of 'flowers', are for loaders: pass --loaders 0,2 too"),
         (("--loaders", "2", "--net", "a.py:f"), "--net: loaders feed our nets in alternating turns; leave it or"),
         (("--loaders", "2", "--protocol", "classic"), "--protocol classic: loaders feed our nets"),
@@ -138,10 +139,10 @@ def test_a_folder_without_pictures_says_what_was_found(module_command, tmp_path)
     done = module_command("run", *LOADERS, "--input", str(tmp_path), "--loaders", "0")
     assert done.code == 2
     assert "--input: expected pictures in" in done.err
-    assert "found no pictures" in done.err
+    assert "found none" in done.err
     (tmp_path / "a" / "a.jpg").write_text("text")
     done = module_command("run", *LOADERS, "--input", str(tmp_path), "--loaders", "0")
-    assert "found 1 cannot be decoded" in done.err
+    assert "found 1 file (not readable)" in done.err
 
 
 def test_two_equal_sides_with_loaders_agree(module_command, pictures):

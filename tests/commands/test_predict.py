@@ -335,3 +335,16 @@ class TestWeights:
 def test_a_batch_is_no_larger_than_the_pictures_fill(weights):
     made = plan(PredictRequest(pictures=(), weights=weights, framework="torch"))
     assert [made.at_most(count).cases[0].batch for count in (0, 1, 5, 1000)] == [1, 1, 5, 32]
+
+
+def test_weights_are_required(inline):
+    done = inline("predict", "a.jpg")
+    assert done.code == 2
+    assert "Missing option '--weights'" in done.err
+
+
+def test_another_kind_of_file_is_no_weights(inline, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    done = inline("predict", str(tmp_path / "a.jpg"), "--weights", str(tmp_path / "a.jpg"))
+    assert done.code == 2
+    assert "--weights: a.jpg: expected a .npy file in Caffe's layout" in done.err

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.controller import feeding
+from bench.controller import source
 from bench.pictures import flowers, judge
-from bench.worker.feeding import Feeding
+from bench.worker.loaders import Loaders
 from bench.worker.messages import ProveLoader
 from impls import loader as loaders
 from impls.loader import Feed
@@ -41,7 +41,7 @@ def listing(tmp_path_factory) -> str:
 
 def proven(framework, feed, folder):
     """Images, places and labels of an epoch."""
-    epoch = Feeding(framework).prove(ProveLoader(feed, str(folder / "images.npy")))
+    epoch = Loaders(framework).prove(ProveLoader(feed, str(folder / "images.npy")))
     return np.load(folder / "images.npy"), epoch.rows, epoch.labels
 
 
@@ -49,7 +49,7 @@ def errors(images, rows, feed):
     paths, _ = feed.files
     wanted = np.stack([judge.square(decode(Path(paths[row])).pixels, feed.preprocessing) for row in rows])
     crops = np.stack([central(each, feed.preprocessing.size) for each in wanted])
-    return feeding.pixel_errors(images, crops, feed.preprocessing)
+    return source.pixel_errors(images, crops, feed.preprocessing)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -88,7 +88,7 @@ def test_a_default_that_is_right_is_the_same_loader(framework, listing, tmp_path
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_epochs_differ_in_order_and_each_has_all_pictures(framework, listing):
     feed = Feed(listing, WAYS["torchvision"], 8, 1)
-    made = Feeding(framework).loader(feed)
+    made = Loaders(framework).loader(feed)
     made.start()
     epochs = [[int(row) for _ in range(3) for row in made.arrays(made.next())[2]] for _ in range(3)]
     made.stop()
@@ -98,7 +98,7 @@ def test_epochs_differ_in_order_and_each_has_all_pictures(framework, listing):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_nothing_of_a_loader_runs_after_its_stop_and_it_starts_again(framework, listing):
-    made = Feeding(framework).loader(Feed(listing, WAYS["torchvision"], 4, 2))
+    made = Loaders(framework).loader(Feed(listing, WAYS["torchvision"], 4, 2))
     for _ in range(2):
         made.start()
         made.next()
@@ -140,10 +140,10 @@ def test_the_crop_of_a_loader_is_the_middle_of_the_square(shape, tmp_path):
 
 
 def test_a_framework_without_a_loader_says_so(listing):
-    from bench.worker import feeding as worker_feeding
+    from bench.worker import loaders as worker_loaders
 
-    none = {"null": dataclasses.replace(worker_feeding.FRAMEWORKS["null"], loader="")}
+    none = {"null": dataclasses.replace(worker_loaders.FRAMEWORKS["null"], loader="")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker_feeding, "FRAMEWORKS", none)
-        with pytest.raises(worker_feeding.NoLoader, match="null has no loader"):
-            Feeding("null").loader(Feed(listing, WAYS["plain"], 4, 0))
+        patch.setattr(worker_loaders, "FRAMEWORKS", none)
+        with pytest.raises(worker_loaders.NoLoader, match="null has no loader"):
+            Loaders("null").loader(Feed(listing, WAYS["plain"], 4, 0))

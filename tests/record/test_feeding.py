@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import runs
 
+from bench.output.page import chapter
 from bench.record import events, feeding
 from bench.record.feeding import feeding_of, feedings
 from impls.preprocessing import PREPROCESSINGS
@@ -46,6 +47,28 @@ def test_an_interval_wider_than_all_that_can_be_hidden_is_not_resolved(tmp_path)
     assert not found.hidden_resolved
 
 
+def test_stall_is_that_of_the_rates_that_are_shown_and_below_100_percent(tmp_path):
+    run = made(tmp_path, 0.5, 1.2, noise_sd=0.6, rounds=3)
+    (found,) = feedings(run)
+    assert found.stall.center == pytest.approx(1 - found.step_ms / found.fed_ms)
+    assert found.stall.low < found.stall.center < found.stall.high < 1
+    shorter = min(found.load_ms, found.step_ms)
+    assert found.hidden.center == pytest.approx((found.load_ms + found.step_ms - found.fed_ms) / shorter)
+    rows = {row["case_id"]: row for row in run.rows()}
+    for case, ms in ((LOAD, found.load_ms), (STEP, found.step_ms), (FED, found.fed_ms)):
+        assert rows[case.id]["center_ms"] == pytest.approx(ms)
+    assert rows[FED.id]["stall"] == found.stall.center
+    assert (rows[FED.id]["hidden"] is None) == (not found.hidden_resolved)
+
+
+def test_a_loader_of_other_pixels_has_a_flag(tmp_path):
+    proof = {"case_id": LOAD.id, "pictures": 32, "error": 67.4, "mean_error": 0.3, "picture": "a/b.jpg"}
+    run = runs.changed(made(tmp_path, 0.5, 1.2), {"event": "loader_proof", **PLACE, **proof})
+    flagged = {row["pass"] for row in run.rows() if "other_pixels" in row["flags"].split()}
+    assert flagged == {"load", "fed"}
+    assert "Other pixels: those of torch eager 2 workers are off by up to 67.4 of 255" in chapter.render_page([run])
+
+
 def test_two_rounds_have_no_interval(tmp_path):
     (found,) = feedings(made(tmp_path, 0.5, 1.2, rounds=2))
     assert (found.stall.low, found.hidden_resolved) == (None, False)
@@ -69,6 +92,8 @@ def test_a_turn_of_a_loader_is_one_sample_its_mean_since_workers_deliver_in_burs
     assert loaded.samples(LOAD)[0][-1] == 25
     assert len(loaded.samples(LOAD)[0]) == len(plain.samples(LOAD)[0]) + 1
     assert feeding.first_batch_ms(loaded, LOAD) == 5.0
+    more = runs.changed(loaded, burst(cycle=2, first_batch_ns=9_000_000, sample_cpu_s=0.4))
+    assert feeding.first_batch_ms(more, LOAD) == 7.0
     assert feeding.cpu_ms_per_image(loaded, LOAD) == pytest.approx(1000 * 0.4 / (4 * LOAD.batch))
     others = runs.changed(runs.make(tmp_path / "others", [LOAD], rounds=1), burst(cycle=1))
     assert others.samples(LOAD)[0][-4:] == [1, 1, 1, 97]

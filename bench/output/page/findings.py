@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.cases.case import LABELS, Case
-from bench.cases.passes import PASSES
+from bench.cases.passes import LOAD, PASSES
 from bench.machine.noise import NOISY
 from bench.output import run_notes, verdicts
 from bench.output.console import number, problem_lines
@@ -130,7 +130,23 @@ def _times(run: Run, rows: Rows, cases: Sequence[Case]) -> Iterator[Finding]:
 
 def cautions(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[str]:
     """List what limits the verdict: interruptions, failures, noise, unproven nets, unreadable lines."""
-    return [*_unfinished(run, rows), *_failed(run, rows), *_noise(rows), *_unproven(rows), *_left_out(run)]
+    parts = (
+        _unfinished(run, rows),
+        _failed(run, rows),
+        _noise(rows),
+        _unproven(rows),
+        _pixels(run, rows),
+        _left_out(run),
+    )
+    return [text for part in parts for text in part]
+
+
+def _pixels(run: Run, rows: Rows) -> Iterator[str]:
+    """Loaders that deliver other pixels, and so do less."""
+    for case in run.cases:
+        if case.pass_ == LOAD.name and "other_pixels" in rows[case.id]["flags"].split():
+            error = number(rows[case.id]["pixel_error"])
+            yield f"Other pixels: those of {label_of(case)} are off by up to {error} of 255; it does less work."
 
 
 def _unfinished(run: Run, rows: Rows) -> Iterator[str]:

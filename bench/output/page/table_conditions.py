@@ -1,5 +1,6 @@
 """Tables of conditions: settings of each Worker and whether they are equal, the machine, the Protocol."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,12 @@ def table(run: Run, rows: Rows) -> Table:
     """Table of conditions: one line per condition, one column per Worker with different conditions."""
     workers: dict[tuple[str, ...], Case] = {}
     for case in run.cases:
-        key = (label_of(case), case.device, case.precision, rows[case.id]["conditions_hash"])
+        key = (
+            label_of(dataclasses.replace(case, loader=None)),
+            case.device,
+            case.precision,
+            rows[case.id]["conditions_hash"],
+        )
         workers.setdefault(key, case)
     apart = len({key[1:3] for key in workers}) > 1
     columns = [Column("condition"), Column("equal")]

@@ -6,12 +6,14 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
 from bench import UsageError
 from bench.output.console import number
 from bench.output.plots import frames, style
+from bench.pictures import judge
 
 MOST = 16  # loaders in one plot
 TURNS = 6  # of each slot in the series
@@ -20,6 +22,11 @@ SLOTS: Mapping[str, Mapping[str, Any]] = {
     "load": {"alpha": 0.45},
     "train_step": {"fill": False, "hatch": "///"},
     "fed": {},
+}
+#: Looks of the series.
+LINES: Mapping[str, Mapping[str, Any]] = {
+    "load": {"alpha": 0.45, "marker": "o"},
+    "fed": {"alpha": 0.9, "marker": "s"},
 }
 SAME = "run_id variant framework mode device precision layout lrn preset batch size threads arm".split()
 
@@ -38,7 +45,8 @@ def draw(rows: pd.DataFrame, samples: pd.DataFrame, target: Path) -> Figure:
         raise UsageError("loaders: expected a Run with loaders, found none; see `alexnet-bench run --loaders`")
     if len(fed) > MOST:
         raise UsageError(f"loaders: expected at most {MOST} loaders in one plot, found {len(fed)}; {style.FEWER}")
-    names = style.label_series(fed)
+    others = style.label_series(fed, [name for name in style.SERIES_COLUMNS if name != "loader"])
+    names = others + " " + fed["loader"].map(lambda workers: style.describe_value("loader", workers))
     slots = [slots_of(rows, row) for _, row in fed.iterrows()]
     fastest = max(row["images_per_s"] for each in slots for row in each.values())
     with style.figure(10.0, 1.3 + 1.25 * len(fed), target) as figure:
@@ -49,15 +57,20 @@ def draw(rows: pd.DataFrame, samples: pd.DataFrame, target: Path) -> Figure:
             left.set_title(name, loc="left", fontsize=10)
             right.set_title("ms per batch, a line per turn", loc="left", fontsize=9, color=style.FAINT)
         last = max(panel.get_xlim()[1] for panel in panels[:, 1])
+        ends = [panel.get_ylim() for panel in panels[:, 1]]
         for panel in panels[:, 1]:
             panel.set_xlim(0.5, last)
+            panel.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
         for panel in panels[:-1].flatten():
             panel.tick_params(labelbottom=False)
         panels[-1, 0].set_xlabel("images/s (more is faster)")
         panels[-1, 1].set_xlabel("batch since the start of the loader (gray: lead)")
-        handles = [Patch(facecolor=style.OTHER, edgecolor=style.OTHER, **look) for look in SLOTS.values()]
-        style.legend(figure, handles, ["load: the loader alone", "step: on a resident batch", "fed: both together"])
-        figure.suptitle(style.title(rows, "summary"), fontsize=12)
+        handles: list[Any] = [Patch(facecolor=style.OTHER, edgecolor=style.OTHER, **look) for look in SLOTS.values()]
+        handles += [Line2D([], [], color=style.OTHER, markersize=4, **LINES[name]) for name in LINES]
+        legend = ["load: the loader alone", "step: on a resident batch", "fed: both together", "load", "fed"]
+        style.legend(figure, handles, legend)
+        columns = ("variant", "size", "batch", "device_name", "threads")
+        figure.suptitle(style.title(rows, "summary", columns), fontsize=12)
     return figure
 
 
@@ -81,6 +94,8 @@ def _bars(panel: Any, slots: Mapping[str, pd.Series], fastest: float) -> None:
         color, rate = style.COLORS.get(row["framework"], style.OTHER), row["images_per_s"]
         panel.barh(place, rate, 0.75, facecolor=color, edgecolor=color, **SLOTS[name])
         text = number(rate) + ("  limits" if name == bound else "")
+        if name == "load" and row.get("pixel_error", 0) > judge.MOST:
+            text += f"  pixels off by {row['pixel_error']:.0f}"
         if name == "fed" and pd.notna(row.get("stall")):
             text += f"  stall {row['stall']:.0%}"
         panel.text(rate + 0.01 * fastest, place, text, va="center", fontsize=9)
@@ -100,11 +115,10 @@ def _series(panel: Any, samples: pd.DataFrame, slots: Mapping[str, pd.Series]) -
         own = samples[(samples["case_id"] == row["case_id"]) & samples["phase"].isin(["lead", "sample"])]
         turns = (own["phase"].eq("lead") & ~own["phase"].shift(fill_value="").eq("lead")).cumsum()
         color = style.COLORS.get(row["framework"], style.OTHER)
-        look = {"alpha": 0.45, "marker": "o"} if name == "load" else {"alpha": 0.9, "marker": "s"}
         for place, turn in own.groupby(turns):
             if place <= TURNS:
                 batch = range(2, len(turn) + 2)  # the first is not among them
-                panel.plot(batch, turn["duration_ns"] / 1e6, color=color, linewidth=0.7, markersize=2.5, **look)
+                panel.plot(batch, turn["duration_ns"] / 1e6, color=color, linewidth=0.7, markersize=2.5, **LINES[name])
                 lead = max(lead, int(turn["phase"].eq("lead").sum()))
                 panel.set_xlim(0.5, max(panel.get_xlim()[1] if place > 1 else 0, len(turn) + 1.5))
     panel.axvspan(0.5, lead + 1.5, color=style.SHADE, zorder=0)

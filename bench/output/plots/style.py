@@ -27,9 +27,9 @@ OTHER = "#7F7F7F"
 OTHERS = (OTHER, "#CC79A7", "#E69F00", "#56B4E9")
 #: Columns added to a series label when they vary, and how to format them.
 SERIES_COLUMNS = ("net", "layout", "lrn", "preset", "loader", "arm")
+COUNTS = {"threads": "thread", "loader": "worker"}
 FORMATS = {
     "lrn": "{} LRN",
-    "loader": "{} workers",
     "preset": "{} preset",
     "size": "{} px",
     "input": "input {}",
@@ -149,8 +149,8 @@ def format_value(value: Any) -> str:
 def describe_value(column: str, value: Any) -> str:
     """Return a cell in words, empty for NaN or None: 1 thread, batch 8, 224 px."""
     text = format_value(value)
-    if column == "threads" and text:
-        return counted(float(text), "thread")
+    if column in COUNTS and text:
+        return counted(float(text), COUNTS[column])
     return FORMATS.get(column, "{}").format(text) if text else ""
 
 

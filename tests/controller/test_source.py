@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from bench.cases.case import Case
-from bench.controller.feeding import Source, epoch_fault
 from bench.controller.gate import Disagrees
+from bench.controller.source import Source, epoch_fault
 from bench.pictures import judge
 from bench.record import events
 from bench.record.events import Place
-from bench.worker.feeding import Feeding
+from bench.worker.loaders import Loaders
 from impls import null_loader
 from impls.loader import Batch
 from impls.preprocessing import PREPROCESSINGS
@@ -36,7 +36,7 @@ def source(tmp_path) -> Source:
 
 def prove(source, loader=null_loader.Loader, case=CASE):
     """The proof with this class of loader, in this process."""
-    made = Feeding("null")
+    made = Loaders("null")
     made.loader = lambda feed: made.loaders.setdefault(feed, loader(feed))
     process = SimpleNamespace(ask=lambda request: made.prove(request))
     return source.prove(SimpleNamespace(process=process), case, Place(0, 0, 0))

@@ -1,4 +1,4 @@
-"""Feeding: a framework's loader, proven on some pictures and timed alone or in front of the training step.
+"""Loaders: a framework's loader, proven on some pictures and timed alone or in front of the training step.
 
 A loader starts with its turn and stops at its end, so that nothing of it runs in another's turn.
 """
@@ -27,7 +27,7 @@ class NoLoader(LookupError):
     """The framework has no module of a loader."""
 
 
-class Feeding:
+class Loaders:
     """The loaders of one framework, each made once."""
 
     def __init__(self, framework: str):
