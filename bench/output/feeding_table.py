@@ -75,8 +75,8 @@ def notes(run: Run) -> Iterator[str]:
         return
     yield (
         "Stall: the share of a fed step in which it waits for its loader, 1 - step / fed; below 0 % fed was faster. "
-        "Hidden: how much of the shorter of load and step costs nothing, 0 % if one follows the other; not resolved where "
-        "its interval is wider than 100 %. A turn of a loader counts as one sample, the mean of its batches."
+        "Hidden: how much of the shorter of load and step costs nothing, 0 % if one follows the other; not resolved "
+        "where its interval is wider than 100 %. A turn of a loader counts as one sample, the mean of its batches."
     )
     if any(feeding.case.device == "cpu" for feeding in found):
         yield "On a CPU loader and step share the cores, so little can be hidden; the CPU time per image is the cost."
