@@ -50,7 +50,7 @@ def tell(planned: PredictPlan, files: Files) -> None:
     for line in (*planned.notes, *files.problems[: console.MOST_PROBLEMS], *files.notes):
         console.tell(line)
     if (more := len(files.problems) - console.MOST_PROBLEMS) > 0:
-        console.tell(f"and {counted(more, 'more problem')} with what was named")
+        console.tell(f"and {more:,} more that cannot be read")
     if line := unknown_truths(files, planned.classes):
         console.tell(line)
 
@@ -175,8 +175,9 @@ class Session:
         found = self.found
         for line in found.problems[: console.MOST_PROBLEMS]:
             console.tell(line)
-        if found.unreadable:
-            console.tell(f"left out: {found.unreadable:,} of {counted(found.files, 'file')}, which cannot be read")
+        others = len(self.files.problems)  # links that lead nowhere, pipes, folders
+        if left := found.unreadable + others:
+            console.tell(f"left out: {left:,} of {counted(found.files + others, 'file')}, which cannot be read")
         if self.request.as_json:
             outcome = found.outcome(len(self.files.problems), done=self.done)
             made = prediction_table.as_json(self.settings, found, outcome, str(self.folder))

@@ -143,7 +143,7 @@ def _remarks(listing: Listing, path: Path, held_out: bool, trained_on: str | Non
     if listing.deeper:
         yield f"{where}: {counted(listing.deeper, 'folder')} within class folders left out"
     for names in listing.alike:
-        yield f"{where}: classes whose names differ in case only are different classes: {names}"
+        yield f"{where}: classes whose names differ in case only, which some file systems take for one: {names}"
     labeled = [entry for entry in listing.entries if entry.truth is not None]
     if trained_on and labeled and folder.digest(entry.name for entry in labeled) == trained_on and not held_out:
         known = sum(not folder.is_held_out(entry.file) for entry in labeled)

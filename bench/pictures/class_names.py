@@ -56,7 +56,7 @@ def ilsvrc2012() -> ClassNames:
 
 
 def numbered(count: int) -> ClassNames:
-    return ClassNames(tuple(f"class {place}" for place in range(count)), "numbers, as nothing names them")
+    return ClassNames(tuple(f"class {place}" for place in range(count)), "number")
 
 
 def read_labels(path: Path) -> ClassNames:

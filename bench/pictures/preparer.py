@@ -49,7 +49,8 @@ def prepare(path: Path, preprocessing: Preprocessing) -> Prepared:
 def prepare_all(
     paths: Iterable[Path], preprocessing: Preprocessing, threads: int | None = None, ahead_of: int | None = None
 ) -> Generator[Prepared | PictureError]:
-    """Prepare pictures in the order of their paths, a few ahead of what is taken; an error in place of an unreadable.
+    """Prepare pictures in the order of their paths, decoded a few ahead. Of an unreadable picture the
+    error is yielded.
 
     ``threads``: by default one per usable core; they end with the generator. ``ahead_of``: how many pictures ahead, by
     default two per thread.

@@ -13,7 +13,7 @@ TOP = 5  # of the second accuracy of ILSVRC
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts of pictures whose class is one of the weights'; its memory grows with the classes met, not with them.
+    """Counts of pictures whose class is one of the weights'. Memory grows with the classes that occur, not with all.
 
     counts : by true and predicted class
     among : by true class, how often it was among the first TOP predicted ones

@@ -152,13 +152,13 @@ class TestBroken:
         assert ran.code == 0, ran.err
         for line in (
             "pipe.jpg: expected a regular file",
-            f"{folder}: classes whose names differ in case only are different classes: Roses, roses",
+            f"{folder}: classes whose names differ in case only, which some file systems take for one: Roses, roses",
             "no class of the weights: 'Roses' (6 pictures); 'weeds' (1 picture); they are in record.csv",
             rf"{folder}/roses/two\nlines.jpg: expected a picture",
             f"{folder}/roses/empty.png: expected a picture",
             f"{folder}/roses/cut.jpg: cannot be decoded",
             "gone.jpg: cannot be decoded: No such file or directory",
-            "4 of 19 files cannot be read and are left out",
+            "left out: 6 of 21 files, which cannot be read",
         ):
             assert line in ran.err
         assert "Traceback" not in ran.err
