@@ -61,7 +61,8 @@ pictures: .venv/ready ## look at the drawn flowers, train, predict and time thei
 	$(BENCH) train $$walk/flowers --framework $(or $(FRAMEWORK),all) --epochs $(or $(EPOCHS),5) --out $$walk; \
 	$(BENCH) predict $$walk/flowers --weights $$(ls $$walk/*-train-half_width/*/best.safetensors | head -1) \
 	  --framework $(or $(FRAMEWORK),all) --held-out --out $$walk; \
-	$(BENCH) run --input $$walk/flowers --loaders 0,2 --framework $(or $(FRAMEWORK),all) --out $$walk --name loaders; \
+	$(BENCH) run --input $$walk/flowers --loaders 0,2 --framework $(or $(FRAMEWORK),all) \
+	  --variant half_width --size 99 --out $$walk --name loaders; \
 	$(BENCH) report $$walk/*-loaders $$walk/*-train-* $$walk/*-predict-* --output $$walk/report.html
 
 peers: .venv/ready ## compare our nets with those of other programs: make peers [PLAN="torchvision tensorflow lrn train"] [ROUNDS=10]

@@ -49,7 +49,8 @@ def test_the_notes_say_what_was_loaded_and_what_was_not(run):
     *_, loaded = feeding_table.notes(run)
     assert loaded == (
         "Loaded: 20 pictures of drawn flowers, median 90 x 80 pixels, 4.8 kB per file, caffe preprocessing, the middle "
-        "crop; from the page cache, not from a cold disk; left out: 1 picture (not readable); left out: 3 pictures (WEBP)."
+        "crop; from the page cache, not from a cold disk; left out: 1 picture (not readable); left out: 3 pictures "
+        "(WEBP)."
     )
 
 
