@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nets import configured
 from PIL import Image
 
 from bench.controller import source
@@ -39,9 +40,15 @@ def listing(tmp_path_factory) -> str:
     return str(file)
 
 
+def loaders_of(framework):
+    """Those of a Worker, whose framework is configured before it computes."""
+    configured(framework)
+    return Loaders(framework)
+
+
 def proven(framework, feed, folder):
     """Images, places and labels of an epoch."""
-    epoch = Loaders(framework).prove(ProveLoader(feed, str(folder / "images.npy")))
+    epoch = loaders_of(framework).prove(ProveLoader(feed, str(folder / "images.npy")))
     return np.load(folder / "images.npy"), epoch.rows, epoch.labels
 
 
@@ -88,7 +95,7 @@ def test_a_default_that_is_right_is_the_same_loader(framework, listing, tmp_path
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_epochs_differ_in_order_and_each_has_all_pictures(framework, listing):
     feed = Feed(listing, WAYS["torchvision"], 8, 1)
-    made = Loaders(framework).loader(feed)
+    made = loaders_of(framework).loader(feed)
     made.start()
     epochs = [[int(row) for _ in range(3) for row in made.arrays(made.next())[2]] for _ in range(3)]
     made.stop()
@@ -98,7 +105,7 @@ def test_epochs_differ_in_order_and_each_has_all_pictures(framework, listing):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_nothing_of_a_loader_runs_after_its_stop_and_it_starts_again(framework, listing):
-    made = Loaders(framework).loader(Feed(listing, WAYS["torchvision"], 4, 2))
+    made = loaders_of(framework).loader(Feed(listing, WAYS["torchvision"], 4, 2))
     for _ in range(2):
         made.start()
         made.next()
