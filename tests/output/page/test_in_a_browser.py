@@ -4,6 +4,7 @@ import base64
 import gzip
 import re
 
+import albums as albums_of
 import pytest
 from browser import Browser, browser  # noqa: F401 (a fixture)
 from hostile import HOSTILE, run_with_text
@@ -26,9 +27,12 @@ def plain() -> str:
 
 @pytest.fixture(scope="session")
 def pages(browser: Browser, plain: str, tmp_path_factory) -> dict:  # noqa: F811
-    """A real Run; and two, with few plots, that have hostile text wherever a file can have one."""
+    """A real Run; two, with few plots, that have hostile text wherever a file can have one; a training and a
+    prediction."""
     folder = tmp_path_factory.mktemp("pages")
-    found = {name: folder / f"{name}.html" for name in ("plain", "hostile")}
+    found = {name: folder / f"{name}.html" for name in ("plain", "hostile", "albums")}
+    albums = [albums_of.trained(folder), albums_of.predicted(folder)]
+    found["albums"].write_text(chapter.render_page([], folders=albums), encoding="utf-8")
     found["plain"].write_text(plain, encoding="utf-8")
     runs = [run_with_text(folder / f"r{number}", text) for number, text in enumerate(HOSTILE[:2])]
     with pytest.MonkeyPatch.context() as patch:
@@ -41,10 +45,16 @@ def test_every_plot_is_there_or_says_why_it_is_not(plain):
     kinds = re.findall(r'<figure id="run1-(\w+)-figure">', plain)
     assert kinds == ["times", "distribution", "series", "roofline", "history"]
     left = re.findall(r'<p class="note">(\w[\w ]*) not drawn: ([^;]*);', plain)
-    assert left == [("Throughput", "there is one batch"), ("Layers by time", "this Run is not a profile")]
+    assert left == [
+        ("Throughput", "there is one batch"),
+        ("Layers by time", "this Run is not a profile"),
+        ("Loaders", "this Run has no loaders"),
+    ]
 
 
-@pytest.mark.parametrize(("name", "scheme"), [("plain", "light"), ("plain", "dark"), ("hostile", "dark")])
+@pytest.mark.parametrize(
+    ("name", "scheme"), [("plain", "light"), ("plain", "dark"), ("hostile", "dark"), ("albums", "light")]
+)
 def test_the_page_loads_without_browser_errors(browser, pages, name, scheme):  # noqa: F811
     browser.open(pages[name], scheme=scheme)
     assert browser.log() == []
