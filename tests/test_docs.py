@@ -14,8 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import albums
 import column_help
 import pytest
+import runs as synthetic
 from click.testing import CliRunner
 from paths import ROOT
 
@@ -41,13 +43,14 @@ REFERENCE = ROOT / "results/reference"
 #: How a line of shell is tested, by pattern: one that starts no Worker is run, a `run` is planned (--dry-run).
 EXECUTED = {
     "run": r"alexnet-bench (data|compare|plot|report|export|ingest) |alexnet-bench layers (?!.*--framework)",
-    "planned": r"alexnet-bench run (?!.*--(resume|weights) )",
+    "planned": r"alexnet-bench run (?!.*--(resume|weights|input results) ?)",
 }
 #: Lines that are not executed, and why; those of alexnet-bench are parsed.
 NOT_EXECUTED = {
     r"alexnet-bench (env|verify|profile|selftest|train|predict)\b": "they start Workers; tests/commands runs each",
     r"alexnet-bench layers .*--framework ": "starts Workers",
     r"alexnet-bench run .*--(resume|weights) ": "needs a Run that was cut off, or Caffe's file",
+    r"alexnet-bench run .*--input results/": "needs the drawn flowers; tests/test_walk.py runs it",
     r"make [a-z-]+( |$)": "target and variables are looked up in the Makefile",
     r"git (clone|worktree) ": "a repository of the reader's own",
     r"\(cd \w+ && pytest ": "a suite of the reader's own; tests/commands/test_ingest.py tests files like its own",
@@ -109,8 +112,8 @@ def run_in_child(codes):
 
 
 def reader(here, runs=("cpu-2-cores", "cpu-2-cores")):
-    """A reader's folder: a checkout with the reference Runs, Runs A and B, A with a profile, two revisions with
-    interpreters, a net, and files of pytest-benchmark."""
+    """A reader's folder: a checkout with the reference Runs, Runs A and B, A with a profile, a Run with loaders, a
+    training and a prediction, two revisions with interpreters, a net, and files of pytest-benchmark."""
     shutil.copytree(REFERENCE, here / "results/reference")
     for name, source in zip("AB", runs, strict=True):
         shutil.copytree(REFERENCE / source, here / "results" / name)
@@ -118,6 +121,12 @@ def reader(here, runs=("cpu-2-cores", "cpu-2-cores")):
     columns = "variant,layer,kind,height,framework,mode,pass,center_ms,intensity,gflop_per_s"
     rows = [columns, row.format("conv1", "conv", 4, 50), row.format("fc6", "fc", 1, 2)]
     (here / "results/A/profile.csv").write_text("\n".join(rows))
+    step = dataclasses.replace(synthetic.A, pass_="train_step")
+    slots = [dataclasses.replace(step, pass_=name, loader=2) for name in ("load", "fed")]
+    for name in ("loaders", "0-half_width"):
+        synthetic.make(here / "results" / name, [step, *slots]).write()
+    albums.trained(here / "results").rename(here / "results/0-walk")
+    albums.predicted(here / "results").rename(here / "results/0-predict-half_width")
     (here / "floor").symlink_to(here / "results/reference")
     (here / "examples").symlink_to(ROOT / "examples")
     for side in (here, here / "old", here / "new", here.parent / "base"):

@@ -250,7 +250,7 @@ def uncounted(rows: pd.DataFrame) -> pd.Series:
 def _typed(cells: pd.DataFrame) -> pd.DataFrame:
     """Convert columns of numbers, NaN for anything else or not finite, and ``valid`` to bool."""
     typed = {name: column if name in TEXT else _numbers(column, name in NUMBERS) for name, column in cells.items()}
-    return pd.DataFrame(typed | {"valid": _valid(cells)}, cells.index)
+    return pd.DataFrame(typed | {"valid": _valid(cells)}, cells.index).copy()  # in few blocks, for later `assign`
 
 
 def _numbers(column: pd.Series, sure: bool) -> pd.Series:
@@ -303,7 +303,7 @@ def _concatenate(
         _tell(note)
     rows = pd.concat(full, ignore_index=True)
     texts = rows.select_dtypes(exclude=["number", "bool"])
-    return rows.assign(**{str(name): _drawable(column) for name, column in texts.items()})
+    return rows.assign(**{str(name): _drawable(column) for name, column in texts.items()}).copy()
 
 
 @functools.cache
