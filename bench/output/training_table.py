@@ -53,7 +53,7 @@ def remarks(trained: Trained) -> Iterator[str]:
         "Held out: about one picture in five, by a hash of its name. The accuracy of the best of several epochs is "
         "optimistic: it was chosen on the same pictures."
     )
-    yield "images/s is progress, crops included; `run --pass train_step` measures."
+    yield "images/s is progress, crops included; `alexnet-bench run --pass train_step` measures."
     for framework in trained.settings.frameworks:
         if (best := trained.best(framework)) and best.accuracy.low <= (chance := chance_of(trained, framework)):
             yield (

@@ -73,7 +73,8 @@ def _trained(folder: Path, id_: str) -> Album:
     )
     done = max((epoch.epoch for epoch in trained.epochs), default=0)
     lead = f"A training of {done} of {settings.epochs} epochs; nothing in it is timed."
-    return Album(id_, folder.resolve().name, lead, facts, table, list(training_table.remarks(trained)), plates)
+    notes = [note for note in training_table.remarks(trained) if str(folder) not in note]  # no path of this machine
+    return Album(id_, folder.resolve().name, lead, facts, table, notes, plates)
 
 
 def _predicted(folder: Path, id_: str) -> Album:

@@ -39,6 +39,7 @@ def test_a_training_has_its_table_and_its_plots_and_what_it_lacks_is_left_out(tr
     assert html.count("<img ") == 1
     assert base64.b64encode(albums.PNG).decode() in html
     assert "<i>cat" not in html
+    assert str(trained.parent) not in html
 
 
 def test_a_prediction_has_its_accuracy_and_its_plots(predicted):
