@@ -56,7 +56,7 @@ predict: .venv/ready ## name what is in pictures: make predict FILES=photos WEIG
 
 # in a folder of its own, so that nothing of earlier walks is in the way
 pictures: .venv/ready ## look at the drawn flowers, train, predict and time their loaders in all frameworks: make pictures [EPOCHS=5]
-	set -e; walk=results/pictures-$$(date -u +%Y%m%dT%H%M%SZ); \
+	set -e; walk=results/pictures-$$(date -u +%Y%m%dT%H%M%SZ); mkdir -p $$walk; \
 	$(BENCH) data flowers --save $$walk/flowers --output $$walk/flowers.png; \
 	$(BENCH) train $$walk/flowers --framework $(or $(FRAMEWORK),all) --epochs $(or $(EPOCHS),5) --out $$walk; \
 	$(BENCH) predict $$walk/flowers --weights $$(ls $$walk/*-train-half_width/*/best.safetensors | head -1) \
