@@ -1,5 +1,6 @@
 """FeedSlot: a Case that takes its batches from a loader, in one Round."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,10 +49,14 @@ class FeedSlot(Slot):
         """Nothing is read."""
 
     def turn(self, n: int, *, lead: int, cycle: int, last: bool = False) -> float:
-        """Time n batches, or as many as a turn of a loader has at least, after those of its start, whatever ``lead``;
-        return the seconds of all of them."""
+        """Time n batches after those of the loader's start, whatever ``lead``; return the seconds of all of them.
+
+        They are as many as a turn of a loader has at least, in whole bursts: a batch of each of its workers.
+        """
+        workers = max(1, self.case.loader or 0)
+        bursts = math.ceil(max(n, self.session.protocol.loader_turn or 1) / workers)
         before = noise.snapshot(self.case.device)
-        measured = self._measure(max(n, self.session.protocol.loader_turn or 1))
+        measured = self._measure(bursts * workers)
         around = noise.between(before, noise.snapshot(self.case.device), measured.cpu_s)
         self.noise.append(around)
         self.session.journal.add(

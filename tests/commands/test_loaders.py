@@ -145,6 +145,31 @@ def test_a_folder_without_pictures_says_what_was_found(module_command, tmp_path)
     assert "found 1 file (not readable)" in done.err
 
 
+def test_a_loader_of_other_pixels_is_not_timed_and_the_step_is(module_command, pictures):
+    how = "--input", str(pictures), "--loaders", "0", "--rounds", "1", "--env", "NULL_NET=pixels=3"
+    refused = module_command("run", *LOADERS, *how)
+    assert refused.code == 1
+    rows = rows_of(refused)
+    assert {key: row["valid"] for key, row in rows.items()} == {
+        ("train_step", ""): "True",
+        ("load", "0"): "False",
+        ("fed", "0"): "False",
+    }
+    assert "its loader is off by up to 3." in rows["load", "0"]["invalid_reason"]
+    assert rows["fed", "0"]["invalid_reason"] == rows["load", "0"]["invalid_reason"]
+    shown = module_command("run", *LOADERS, *how, "--preset", "default")
+    assert shown.code == 0, shown.err
+    row = rows_of(shown)["load", "0"]
+    assert 2.5 < float(row["pixel_error"]) < 4
+    assert "other_pixels" in row["flags"].split()
+
+
+def test_turns_are_whole_bursts_of_all_workers(module_command, pictures):
+    done = module_command("run", *LOADERS, "--input", str(pictures), "--loaders", "3", "--rounds", "1")
+    turns = [turn for turn in done.of("turn") if "-load-loader3" in turn["case_id"]]
+    assert {len(turn["ns"]) - turn["lead"] for turn in turns} == {6}  # at least 4 samples
+
+
 def test_two_equal_sides_with_loaders_agree(module_command, pictures):
     done = module_command("run", *LOADERS, "--input", str(pictures), "--loaders", "1", "--ab", "slowdown=0,0", "--json")
     ratios = {each["case_id"]: each for each in json.loads(done.out)["ratios"]}
