@@ -18,6 +18,25 @@ class DeviceMissing(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
+class Rank:
+    """A process's place in a Team of processes that compute one pass together.
+
+    ``addresses`` are those of all ranks, HOST:PORT, by number; rank 0 waits for the others at its own. ``timeout_s`` is
+    how long the framework waits for another rank. It is far longer than a Worker may take to answer, so that only the
+    controller's clock decides when a rank is lost.
+    """
+
+    number: int
+    addresses: tuple[str, ...]
+    timeout_s: float
+
+    @property
+    def world(self) -> int:
+        """How many ranks there are."""
+        return len(self.addresses)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of a process, applied by ``configure`` before anything else."""
 
@@ -25,6 +44,7 @@ class Settings:
     threads: int | None  # None: the framework's own choice
     precision: str  # fp32, tf32 or bf16; only tf32 applies to the process, bf16 to a Net
     preset: str = "equal"  # equal: everything pinned, the same in every framework; default: only the device is set
+    rank: Rank | None = None  # of a Team; configure returns when all its ranks have met
 
     @property
     def exact_device(self) -> str:
@@ -46,6 +66,7 @@ class Build:
     lrn: str = "native"  # native: the framework's own operation where it has one; fast: an equal one of faster parts
     preset: str = "equal"  # equal: the fastest update with the right formula; default: the framework's own optimizer
     frozen: tuple[str, ...] = ()  # layers that no training pass changes: no gradient, no update, statistics as they are
+    team: bool = False  # build returns a TeamNet, of the Team that the process was configured for
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +188,36 @@ class Net(Protocol):
         """Peak bytes of the device's allocator since the last call; None if unknown."""
 
 
+class TeamNet(Net, Protocol):
+    """A Net on every rank of a Team, each with batches of its own, through the framework's data parallelism.
+
+    All ranks call the same methods in the same order. ``forward`` computes each rank's batch alone. The gradients of
+    ``forward_backward`` are sums over the batches of all ranks; ``train_step`` updates by the gradient of the mean loss
+    of all batches. The loss of both is that of the rank's own batch. ``gradients`` and ``trained`` give what the
+    framework has on this rank, after the factor of its convention (DistributedDataParallel averages). Moving statistics
+    are those of the rank's own batches: the framework's BatchNorm as it is, never one synchronized over ranks.
+    """
+
+    def apart(self) -> Any:
+        """``forward_backward`` by the same operations, all ranks at once, without the reduction."""
+
+    def own_gradients(self, handles: Any) -> tuple[float, Gradients]:
+        """As ``gradients``, of ``apart``: those of the rank's own batch."""
+
+    def fill(self) -> None:
+        """Set the values that ``all_reduce`` sums on this rank to ``pattern``; ``load`` does it too."""
+
+    def all_reduce(self) -> Any:
+        """Enqueue the sum over all ranks of as many float32 values as there are parameters, which nothing precedes or
+        follows; return device handles."""
+
+    def reduced(self, handles: Any) -> np.ndarray:
+        """The result of ``all_reduce`` on this rank, flat, float32: the sum of all ranks' ``pattern``.
+
+        A framework that sums in place multiplies the values by the number of ranks every time, and divides here.
+        """
+
+
 class Adapter(Protocol):
     """The module of one framework, which imports no other. Its functions are called in this order."""
 
@@ -200,6 +251,13 @@ def resident_labels(build: Build, classes: int) -> list[np.ndarray]:
     """Labels of the two resident batches, the same for every framework."""
     rng = np.random.Generator(np.random.PCG64([build.seed, 2]))
     return [rng.integers(classes, size=build.batch, dtype=np.int32) for _ in range(2)]
+
+
+def pattern(rank: int, indices: np.ndarray) -> np.ndarray:
+    """Values that a rank gives to ``all_reduce``, by their indices: multiples of 2**-10 in [1, 2), float32, of which
+    sums over up to 2**13 ranks are exact."""
+    mixed = (indices.astype(np.uint32) + np.uint32(rank)) * np.uint32(2654435761)  # Knuth's multiplicative hash
+    return (1 + (mixed >> np.uint32(22)).astype(np.float32) / 1024).astype(np.float32)
 
 
 def loss_of(handles: Any) -> float:
