@@ -8,6 +8,7 @@ probes; ``async=MS`` a device that is done so long after the call, and ``unsynce
 
 import functools
 import hashlib
+import importlib
 import os
 import time
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from impls.weights import Weights
 def configure(settings: Settings) -> None:
     if settings.exact_device not in devices():
         raise DeviceMissing(f"the null Net has {', '.join(devices())}")
+    if settings.rank:
+        null_team().join(settings)
 
 
 def devices() -> list[str]:
@@ -40,7 +43,12 @@ def conditions() -> dict[str, Any]:
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
-    return Net(variant, weights, how)
+    return null_team().TeamNet(variant, weights, how) if how.team else Net(variant, weights, how)
+
+
+def null_team() -> Any:
+    """The module of Teams, which imports this one."""
+    return importlib.import_module("impls.null_team")
 
 
 class Results(NamedTuple):
@@ -108,6 +116,7 @@ class Net:
     def trained(self, handles: Any) -> Trained:
         """The steps since the restart, with the gradients that the weights had there; a training pass each."""
         results = [self.train(self.batches[turn], self.labels[turn]) for turn in self.steps]
+        reduced = [self.reduced_gradients(turn, each, True) for turn, each in zip(self.steps, results, strict=True)]
         for each in results:
             self.move(each)
         parameters: Gradients = {}
@@ -117,8 +126,8 @@ class Net:
             for name in placed.layer.trainable(placed.input):
                 weight = self.weights[layer][name]
                 velocity = self.velocity.get(layer, {}).get(name, np.zeros_like(weight))
-                for each in results:
-                    weight, velocity = reference.update(weight, velocity, each.gradients[layer][name], self.sgd)
+                for each in reduced:
+                    weight, velocity = reference.update(weight, velocity, each[layer][name], self.sgd)
                 parameters.setdefault(layer, {})[name] = weight.astype(np.float32)
                 velocities.setdefault(layer, {})[name] = velocity.astype(np.float32)
         first = next(iter(velocities.values()))
@@ -167,8 +176,16 @@ class Net:
         self.first[handles] = float(logits[0, 0])
         return logits
 
+    def reduced_gradients(self, turn: int, own: Results, labeled: bool) -> Gradients:
+        """The gradients of a pass; of a Team those of all ranks."""
+        return own.gradients
+
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
         trained = self.train(self.batches[handles % 2])
+        return self.named(handles, trained._replace(gradients=self.reduced_gradients(handles % 2, trained, False)))
+
+    def named(self, handles: Any, trained: Results) -> tuple[float, Gradients]:
+        """Loss and gradients of a pass, as NULL_NET has them."""
         self.move(trained)
         gradients = {layer: dict(arrays) for layer, arrays in trained.gradients.items()}
         if self.part in ("wrong", "nan"):

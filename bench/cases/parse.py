@@ -17,6 +17,7 @@ from impls.text import quoted
 #: The largest counts. A larger number is a slip, and its bytes or its time would fit no machine.
 MOST_BATCH, MOST_SIZE, MOST_THREADS = 2**16, 2**11, 2**12
 MOST_WORKERS = 256  # of a loader
+MOST_RANKS = 2**10  # of a Team
 MOST_VALUES = 2**28  # of one input: 1 GiB
 YEAR_S = 31_536_000
 LONGEST_NAME = 200  # bytes; a file system allows 255, of which a Run's time takes 17

@@ -15,6 +15,7 @@ from typing import Any
 from bench import UsageError
 from bench.cases.parse import (
     MOST_BATCH,
+    MOST_RANKS,
     MOST_SIZE,
     MOST_THREADS,
     MOST_WORKERS,
@@ -33,7 +34,7 @@ from bench.cases.parse import (
     resolve_interpreter,
     split_list,
 )
-from bench.cases.passes import DEFAULT_PASSES, resident_passes
+from bench.cases.passes import DEFAULT_PASSES, offered_passes
 from bench.commands.options import Parser, argument, flag, option
 from bench.output.plots.kinds import KINDS
 from impls import FRAMEWORKS, PEERS
@@ -82,6 +83,10 @@ def _parse_workers(what: str, text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(parse_count(what, word, MOST_WORKERS, least=0) for word in split_list(text)))
 
 
+def _parse_ranks(what: str, text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(parse_count(what, word, MOST_RANKS) for word in split_list(text)))
+
+
 def _parse_interpreter(what: str, text: str) -> tuple[str, str]:
     """(framework, absolute path)"""
     framework, equals, path = text.partition("=")
@@ -109,7 +114,7 @@ _INIT = _one_imported("init", _imported("impls.inits", "INITS"))
 _VARIANTS = _some_of("variant", _imported("impls.variants", "VARIANTS"))
 _VARIANT_HELP = "variants, comma-separated, or all"
 _IN_DEFAULT_RUN = ", ".join(name for name, framework in PEERS.items() if framework.in_default_run)
-_TRAINING = " and ".join(each.name for each in resident_passes().values() if each.training)
+_TRAINING = " and ".join(each.name for each in offered_passes().values() if each.training)
 _MODES = "; ".join(f"{name}: {', '.join(framework.modes)}" for name, framework in PEERS.items())
 _LAYOUTS = "; ".join(f"{name}: {', '.join(framework.layouts)}" for name, framework in PEERS.items())
 _KINDS = "; ".join(f"{kind.name}: {kind.help}" for kind in KINDS.values())
@@ -203,10 +208,20 @@ class RunRequest(ModelOptions):
     preprocessing: str | None = option(
         "NAME", "with --loaders: torchvision, caffe, 2012 or plain; default torchvision", _PREPROCESSING
     )
+    devices: tuple[int, ...] | None = option(
+        "LIST", "so many devices compute one pass together: 1,2,4; on a CPU equal slices of its cores", _parse_ranks
+    )
+    scaling: str = option(
+        "NAME",
+        "with --devices: weak (--batch is per device) or strong (of all devices)",
+        _one_of("scaling", ("weak", "strong")),
+        "weak",
+    )
+    oversubscribe: bool = flag("with --devices: allow more than there are cores; gives no efficiency")
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)
     pass_: tuple[str, ...] = option(
-        "LIST", f"{', '.join(resident_passes())}, or all", _some_of("pass", resident_passes), ",".join(DEFAULT_PASSES)
+        "LIST", f"{', '.join(offered_passes())}, or all", _some_of("pass", offered_passes), ",".join(DEFAULT_PASSES)
     )
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 5", _ROUNDS)
     burn_in: int | None = option(
@@ -304,7 +319,7 @@ class ProfileRequest(ModelOptions):
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 32 on a CPU, 128 on a GPU", _parse_batches)
     pass_: tuple[str, ...] = option(
-        "LIST", f"{', '.join(resident_passes())}, or all", _some_of("pass", resident_passes), ",".join(DEFAULT_PASSES)
+        "LIST", f"{', '.join(offered_passes())}, or all", _some_of("pass", offered_passes), ",".join(DEFAULT_PASSES)
     )
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 3", _ROUNDS)
     burn_in: int | None = option("N", "default 3", _ITERATIONS)
@@ -428,7 +443,7 @@ class SelftestRequest(SeedOption, SizeOption, WorkerOptions, VariantOption):
     variant: tuple[str, ...] = option("LIST", "for --aa and --power", _VARIANTS, "half_width")
     batch: tuple[int, ...] = option("LIST", "for --aa and --power", _parse_batches, "4")
     pass_: tuple[str, ...] = option(
-        "LIST", "for --aa and --power", _some_of("pass", resident_passes), ",".join(DEFAULT_PASSES)
+        "LIST", "for --aa and --power", _some_of("pass", offered_passes), ",".join(DEFAULT_PASSES)
     )
     rounds: int = option("N", "for --aa and --power", _ROUNDS, "10")
     iterations: int | None = option("N", "for --aa and --power", _ITERATIONS)

@@ -94,7 +94,8 @@ def settings_as_before(run: Run, request: RunRequest) -> WorkerSettings:
         wanted = head.weights.file if head.weights else "no file"
         raise UsageError(f"--resume: the Run was made with weights from {wanted}; expected the same with --weights")
     limit_s = request.worker_limit_s or run.protocol.worker_limit_s
-    return WorkerSettings(head.threads, limit_s, pythons, head.env, weights, ab, guests)
+    slices = [tuple(cores) for cores in head.slices]
+    return WorkerSettings(head.threads, limit_s, pythons, head.env, weights, ab, guests, slices=slices)
 
 
 def pictures_as_before(run: Run, request: RunRequest, scratch: Path) -> Source | None:

@@ -10,6 +10,7 @@ from bench.commands.options import refuse_others
 from bench.commands.plan import Plan, plan_run
 from bench.commands.requests import RunRequest
 from bench.commands.results import measure, show
+from bench.commands.team_plan import plan_with_devices
 from bench.controller import estimate
 from bench.controller.pool import preflight
 from bench.machine.scratch import scratch_folder
@@ -23,6 +24,8 @@ def main(request: RunRequest) -> int:
         return resume.main(request.resume, request)
     if request.loaders is None and request.preprocessing:
         raise UsageError("--preprocessing: pictures are for loaders: pass --loaders 0,2 too")
+    if request.devices is not None:
+        return measured(plan_with_devices(request), request)
     if request.loaders is None:
         return measured(plan_run(request), request)
     with scratch_folder() as scratch:

@@ -16,13 +16,16 @@ BOOTSTRAP = f"""
 import sys
 if sys.version_info[:2] < {OLDEST}:
     sys.exit("Python %d.%d: a Worker needs {OLDEST[0]}.{OLDEST[1]} or newer" % tuple(sys.version_info[:2]))
+if sys.argv[4]:
+    import os
+    os.sched_setaffinity(0, map(int, sys.argv[4].split(",")))
 import importlib.util
 for name, path in (("impls", sys.argv[1]), ("bench", sys.argv[2])):
     spec = importlib.util.spec_from_file_location(name, path)
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
 from bench.worker.main import main
-main(sys.argv[3], *map(int, sys.argv[4:7]))
+main(sys.argv[3], *map(int, sys.argv[5:8]))
 """
 #: Variables from which libraries that several frameworks share read their number of threads.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -35,6 +38,7 @@ class Launch:
 
     ``cache`` is the folder for compiled code, ``logs`` the one for its stdout and stderr. ``env`` is passed in addition
     to the whitelist; None removes a variable. ``package`` is the folder of an ``impls`` other than this process's.
+    ``cores`` are those that the process may use; empty for all that this one may.
     """
 
     name: str
@@ -46,12 +50,14 @@ class Launch:
     python: str
     env: Mapping[str, str | None]
     package: Path | None
+    cores: tuple[int, ...] = ()
 
     @property
     def command(self) -> list[str]:
         """The command line without the ends of the two pipes."""
         package = self.package / "__init__.py" if self.package else impls.__file__
-        return [self.python, "-c", BOOTSTRAP, str(package), bench.__file__, self.framework]
+        cores = ",".join(map(str, self.cores))
+        return [self.python, "-c", BOOTSTRAP, str(package), bench.__file__, self.framework, cores]
 
 
 def environment(settings: Settings, extra: Mapping[str, str | None], cache: Path) -> dict[str, str]:

@@ -92,6 +92,7 @@ class Rounds:
                 fingerprint=host.fingerprint(),
                 selftest=selftest,
                 pictures=self.settings.source.facts if self.settings.source else None,
+                slices=[list(cores) for cores in self.settings.slices],
             )
         )
 
@@ -165,7 +166,14 @@ class Rounds:
         weights = given.arrays if given else None
         labeled = any(PASSES[case.pass_].updates for case in cases)
         try:
-            made = parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights, labeled=labeled)
+            made = parity.prepare(
+                *(case.net, folder),
+                batch=next((case.batch for case in cases if case.batch % 2), case.batch),
+                seed=case.seed,
+                weights=weights,
+                labeled=labeled,
+                units=parity.TEAM_UNITS if any(case.world > 1 for case in cases) else parity.UNITS,
+            )
         except OSError as error:
             why = error.strerror or error  # numpy's error has the number of bytes and no reason
             raise UsageError(f"cannot write the weights to {scratch}: {why}; make room there, or set TMPDIR") from error

@@ -105,8 +105,19 @@ class WorkerProcess:
 
     def receive(self, request: Request[R]) -> R:
         """Return the reply to the last request. Raises WorkerDied if none comes, or for a Failure."""
+        deadline = time.monotonic() + self.limit_s
+        while (line := self.next_line(request)) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self.kill()
+                raise self.hung(request)
+            select.select([self.replies], [], [], min(left, LOOK_S))
+        return self.read(request, line)
+
+    def read(self, request: Request[R], line: bytes) -> R:
+        """Decode the reply to ``request``. Raises WorkerDied for a Failure, with the process killed."""
         try:
-            reply = messages.read_reply(request, self._line(request.do))
+            reply = messages.read_reply(request, line)
         except Malformed as error:
             self.kill()
             raise WorkerDied(self.name, FaultKind.ERROR, str(error), self.tail()) from error
@@ -130,7 +141,7 @@ class WorkerProcess:
         try:
             return self.receive(self.configure)
         except WorkerDied as died:
-            if mistake := self._mistake(died):
+            if mistake := self.mistake(died):
                 raise UsageError(mistake) from died
             raise
         except BaseException:
@@ -138,12 +149,16 @@ class WorkerProcess:
             raise
 
     def end(self) -> None:
-        """Close the pipe of requests, which tells the Worker to exit; kill it if it does not."""
+        """Have the Worker exit; kill it if it does not."""
+        self.close()
+        self._wait(END_S)
+        self.kill()
+
+    def close(self) -> None:
+        """Close the pipe of requests, which tells the Worker to exit."""
         if self.requests >= 0:
             os.close(self.requests)
             self.requests = -1
-        self._wait(END_S)
-        self.kill()
 
     def kill(self) -> None:
         """Kill the process and all that it started; wait until it has ended."""
@@ -166,25 +181,34 @@ class WorkerProcess:
         except OSError:
             return ""
 
-    def _line(self, do: str) -> bytes:
-        deadline = time.monotonic() + self.limit_s
+    def stopped(self) -> bool:
+        """Whether the process is stopped, as by SIGSTOP; False without Linux's /proc."""
+        try:
+            state = Path(f"/proc/{self.process.pid}/stat").read_text(errors="replace").rpartition(")")[2]
+        except OSError:
+            return False
+        return state.split()[0] in ("T", "t")
+
+    def hung(self, request: Request[Any]) -> WorkerDied:
+        """The error of a process that has not replied in time."""
+        how = "stopped" if self.stopped() else "hung"
+        why = f"{how}: no answer to {request.do} within {self.limit_s:g} s (--worker-limit)"
+        return WorkerDied(self.name, FaultKind.HUNG, why, self.tail())
+
+    def next_line(self, request: Request[Any]) -> bytes | None:
+        """The next line of replies, None if it is not there yet. Raises WorkerDied if the process has ended."""
         while b"\n" not in self.buffer[-READ_BYTES:]:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                self.kill()
-                why = f"hung: no answer to {do} within {self.limit_s:g} s (--worker-limit)"
-                raise WorkerDied(self.name, FaultKind.HUNG, why, self.tail())
-            if not select.select([self.replies], [], [], min(left, LOOK_S))[0]:
+            if not select.select([self.replies], [], [], 0)[0]:
                 if self._exited():  # a process that it started holds the pipe open
                     raise self._died()
-                continue
+                return None
             received = os.read(self.replies, READ_BYTES)
             if not received:
                 raise self._died()
             self.buffer += received
             if len(self.buffer) > LONGEST_REPLY:
                 self.kill()
-                why = f"wrote {LONGEST_REPLY >> 20} MiB without a line break in reply to {do}"
+                why = f"wrote {LONGEST_REPLY >> 20} MiB without a line break in reply to {request.do}"
                 raise WorkerDied(self.name, FaultKind.ERROR, why, self.tail())
         line, _, rest = bytes(self.buffer).partition(b"\n")
         self.buffer = bytearray(rest)
@@ -217,7 +241,7 @@ class WorkerProcess:
             reason = f"ended by itself with exit code {code}"
         return WorkerDied(self.name, FaultKind.DIED, reason, self.tail())
 
-    def _mistake(self, died: WorkerDied) -> str:
+    def mistake(self, died: WorkerDied) -> str:
         """What the user can correct if it could not be configured; empty if that is a fault."""
         framework, python, device = self.launch.framework, self.launch.python, self.launch.settings.device
         where = "" if python == sys.executable else f" for {python}"

@@ -46,6 +46,12 @@ def usable_cores() -> int:
     return max(1, int(cores))
 
 
+def core_numbers() -> list[int]:
+    """The numbers of so many of the cores that this process may use."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    return cores[: usable_cores()]
+
+
 def cpu_quota() -> float | None:
     """Cores that this process's cgroup and those above it allow, the least of all; None without a limit."""
     quotas = []

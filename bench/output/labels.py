@@ -22,6 +22,7 @@ def label_of(case: Case) -> str:
             *(part for part in parts[2:] if part != case.guest),
         ]
     parts += [counted(case.loader, "worker")] if case.loader is not None else []
+    parts += [counted(case.world, "device")] if case.world > 1 else []
     return " ".join(parts).replace("lrn_", "LRN ").replace("preset_", "preset ")
 
 

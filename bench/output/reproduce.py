@@ -8,8 +8,10 @@ from typing import Any
 from bench.cases.axes import Axes
 from bench.cases.case import LABELS, OWN_INPUT, Case
 from bench.cases.parse import option_name, parse_layouts, parse_modes
-from bench.cases.passes import FED, LOAD, STEP, resident_passes
+from bench.cases.passes import FED, LOAD, STEP, offered_passes
 from bench.cases.protocol import Protocol
+from bench.cases.teams import spread
+from bench.record import scaling
 from bench.record.run import Run
 from bench.stats.ratio import MIN_ROUNDS
 from impls import FRAMEWORKS
@@ -19,7 +21,7 @@ PATH = "PATH"  # placeholder for a folder, which a Run does not store
 #: Axes whose options are always written; others only if they are not at their default.
 REQUIRED_AXES = ("variant", "framework", "batch", "pass")
 #: Fields of a Case without an option of that name.
-NO_OPTION = ("pass_", "weights", "arm", "guest", "part", "loader", "foreign")
+NO_OPTION = ("pass_", "weights", "arm", "guest", "part", "loader", "world", "strong", "foreign")
 OPTIONAL_AXES = [field.name for field in dataclasses.fields(Case) if field.name not in (*REQUIRED_AXES, *NO_OPTION)]
 AXES = (*REQUIRED_AXES, *OPTIONAL_AXES)
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Case)} | {"device": "cpu", "precision": "fp32"}
@@ -70,7 +72,8 @@ def command_for(run: Run, cases: Sequence[Case]) -> str:
     if run.protocol.shared_workers:
         words = [*_axes(run, cases), *_nets(run, cases), *_surroundings(run)]
         return shlex.join(["alexnet-bench", "profile", *words, *_protocol(run)])
-    words = [*_axes(run, cases), *_loaders(run, cases), *_sides(run, cases), *_surroundings(run)]
+    words = [*_axes(run, cases), *_loaders(run, cases), *_devices(run, cases)]
+    words += [*_sides(run, cases), *_surroundings(run)]
     return shlex.join(["alexnet-bench", "run", *words, *_protocol(run)])
 
 
@@ -82,9 +85,11 @@ def _axes(run: Run, cases: Sequence[Case]) -> list[str]:
     for axis in AXES:
         values = list(dict.fromkeys(_value(case, axis) for case in cases))
         if axis == "pass" and any(case.loader is not None for case in cases):
-            values = [name for name in values if name in resident_passes() and name != STEP.name]
+            values = [name for name in values if name in offered_passes() and name != STEP.name]
             if not values:
                 continue
+        if axis == "pass":
+            values = [name for name in values if name in offered_passes()]
         if axis in implied or (axis in OPTIONAL_AXES and _all_default(cases, axis)):
             continue
         words += ["--dropout"] if axis == "dropout" else [f"--{axis}", ",".join(map(str, values))]
@@ -105,9 +110,21 @@ def _loaders(run: Run, cases: Sequence[Case]) -> list[str]:
     return words + ([] if facts.preprocessing.name == PREPROCESSING else ["--preprocessing", facts.preprocessing.name])
 
 
+def _devices(run: Run, cases: Sequence[Case]) -> list[str]:
+    """Options of Teams; none without slices of cores and with one device."""
+    worlds = dict.fromkeys(case.world for case in cases)
+    if not run.head.slices and set(worlds) == {1}:
+        return []
+    words = ["--devices", ",".join(map(str, worlds))]
+    words += ["--scaling", "strong"] if any(case.strong for case in cases) else []
+    return words + (["--oversubscribe"] if scaling.shares_cores(run) else [])
+
+
 def _value(case: Case, axis: str) -> Any:
     """The value of an axis as its option gives it; for a layer alone, its net."""
     value = getattr(case, "pass_" if axis == "pass" else axis)
+    if axis == "batch" and case.strong:
+        return case.images
     return value.partition(".")[0] if axis == "variant" else value
 
 
@@ -175,6 +192,8 @@ def _grid(cases: Sequence[Case]) -> list[Case]:
     names = axes["framework"]
     if any(case.loader is not None for case in cases):  # with all slots of each
         return list(cases) if _whole_loaders(cases) else []
+    if any(case.world > 1 for case in cases):
+        return list(cases) if _whole_teams(cases) else []
     words = {axis: None if _all_default(cases, axis) else ",".join(axes[axis]) for axis in ("mode", "layout")}
     return Axes(
         variant=axes["variant"],
@@ -189,6 +208,14 @@ def _grid(cases: Sequence[Case]) -> list[Case]:
         weights=cases[0].weights,
         **single,
     ).cases()
+
+
+def _whole_teams(cases: Sequence[Case]) -> bool:
+    """Whether every Case is there on each number of devices, with the witnesses of its Teams."""
+    counts = sorted({case.world for case in cases})
+    alone = [dataclasses.replace(case, world=1, batch=case.images if case.strong else case.batch) for case in cases]
+    offered = dict.fromkeys(case for case in alone if case.pass_ in offered_passes())
+    return set(spread(offered, counts, any(case.strong for case in cases))) == set(cases)
 
 
 def _whole_loaders(cases: Sequence[Case]) -> bool:

@@ -157,6 +157,8 @@ class Header(Event, frozen=True, tag="run", omit_defaults=True):
     selftest: dict[str, SelfTest] = {}
     ingested: Ingested | None = None
     pictures: Pictures | None = None
+    slices: list[list[int]] = []
+    """Cores of each device, where the Run counts devices."""
 
 
 class Parity(Event, frozen=True, tag="parity"):
@@ -286,6 +288,8 @@ class Turn(Iterations, frozen=True, tag="turn"):
     Of a loader ``first_batch_ns`` is the time from its start to its first batch and ``sample_cpu_s`` the CPU time of
     the samples; ``cpu_s`` is that of the whole turn. Its samples count as one, their mean, since its workers deliver in
     bursts.
+
+    Of a Team ``rank_ns`` are the durations of each rank, of which ``ns`` are the means.
     """
 
     cycle: int
@@ -300,11 +304,14 @@ class Turn(Iterations, frozen=True, tag="turn"):
     unrounded_ns: list[Annotated[float, msgspec.Meta(gt=0)]] = []
     first_batch_ns: Count | None = None
     sample_cpu_s: float | None = None
+    rank_ns: list[list[Count]] = []
 
     def __post_init__(self) -> None:
         Iterations.__post_init__(self)
         if self.unrounded_ns and list(map(math.ceil, self.unrounded_ns)) != self.ns:
             raise ValueError("unrounded_ns are other durations than ns")
+        if any(len(each) != len(self.ns) for each in self.rank_ns):
+            raise ValueError("rank_ns are of another number of iterations than ns")
 
     @property
     def durations_ns(self) -> Sequence[float]:

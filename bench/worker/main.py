@@ -23,7 +23,7 @@ import numpy as np
 
 import impls
 from bench.worker import evaluator, guest, messages, ownership, part, port, probe, replies, steps, wire
-from bench.worker.batches import compose
+from bench.worker.batches import ParityBatch, compose, compose_team
 from bench.worker.loaders import Loaders
 from bench.worker.messages import Request
 from bench.worker.pixels import map_pictures
@@ -31,7 +31,7 @@ from bench.worker.prover import METHODS, Prover
 from bench.worker.replies import Output
 from bench.worker.timing import measure, no_garbage_collection, spin, sync_lag
 from bench.worker.trainer import Trainer
-from impls.net import DeviceMissing, resident_batches, resident_labels
+from impls.net import DeviceMissing, Rank, Settings, resident_batches, resident_labels
 from impls.port import Parameter
 from impls.variants import variant_named
 from impls.weights import map_shared
@@ -39,6 +39,7 @@ from impls.weights import map_shared
 R = TypeVar("R")
 PR_SET_PDEATHSIG = 1
 RELOADS = 8  # attempts at a first pass on new images that is not slow
+TEAM_RELOADS = 2  # the same, of every rank of a Team
 
 
 class Worker:
@@ -53,6 +54,7 @@ class Worker:
         self.trainer: Trainer | None = None
         self.modules: part.Modules | None = None
         self.imported: int | None = None
+        self.settings: Settings | None = None
         self.loaders = Loaders(framework)
         self.answers: dict[type[Request[Any]], Callable[[Any], object]] = {
             messages.Configure: self.configure,
@@ -88,7 +90,7 @@ class Worker:
 
     def configure(self, request: messages.Configure) -> replies.Ready:
         probe.block_other_frameworks(self.framework)
-        self.adapter = impls.load(self.framework)
+        self.adapter, self.settings = impls.load(self.framework), request.settings
         self.adapter.configure(request.settings)
         self.imported = probe.high_water()
         facts = {
@@ -102,6 +104,8 @@ class Worker:
         """Build our net, or the user's own."""
         self.release()
         self.variant, self.how = variant_named(request.variant, request.size, request.classes), request.how
+        if self.rank:
+            self.how = dataclasses.replace(self.how, device=self.settings.device)  # each rank has its own
         self.folder, net = Path(request.folder), request.guest
         self.own_input, self.guest = request.own_input, request.guest
         weights = self.weights = {} if self.own_input else map_shared(self.folder / "weights")
@@ -122,6 +126,11 @@ class Worker:
         gc.freeze()
         return replies.Identity(self.variant.hash, self.variant.params, self.variant.macs)
 
+    @property
+    def rank(self) -> Rank | None:
+        """This process's place in its Team; None of a lone one."""
+        return self.settings.rank if self.settings else None
+
     def list_lacking(self, request: messages.ListLacking) -> list[str]:
         return self.lacking
 
@@ -134,7 +143,8 @@ class Worker:
     def probe(self, request: messages.ProbePrecision) -> dict[str, replies.PrecisionProbe]:
         """Probe the effective precision of a matmul and a convolution."""
         self.release()
-        return probe.precision(self.adapter.build, lambda batch: dataclasses.replace(request.how, batch=batch))
+        alone = dataclasses.replace(request.how, team=False)
+        return probe.precision(self.adapter.build, lambda batch: dataclasses.replace(alone, batch=batch))
 
     def ceiling(self, request: messages.MeasureCeiling) -> replies.CeilingRates:
         """Measure the best rates of the device, next to the current Net; no rates if memory does not hold both."""
@@ -216,7 +226,10 @@ class Worker:
 
     def load(self, target: str) -> None:
         """Load the parity set's batches, without a parity set random ones, or have a model make its own."""
-        composed = functools.partial(compose, self.variant, self.weights, self.folder, target, self.how.batch)
+        composer: Callable[..., list[ParityBatch]] = compose
+        if self.rank:
+            composer = functools.partial(compose_team, rank=self.rank.number, world=self.rank.world)
+        composed = functools.partial(composer, self.variant, self.weights, self.folder, target, self.how.batch)
         self.prover = Prover(self.net, self.weights, (lambda seed: []) if self.own_input else composed)
         if self.own_input or (self.folder / target).is_dir():
             self.prover.load(self.how.seed, labeled=self.labeled)
@@ -241,7 +254,8 @@ class Worker:
         """Test ``wait`` on the pass that is timed."""
         with no_garbage_collection(), self.restored(request.method):
             run = getattr(self.net, request.method)
-            return sync_lag(run, self.net.wait, self.net.fetch, request.iteration_ns, attempts=request.attempts)
+            how = {"attempts": request.attempts, "together": self.rank is not None}
+            return sync_lag(run, self.net.wait, self.net.fetch, request.iteration_ns, **how)
 
     def measure(self, request: messages.Measure) -> replies.Measured:
         """Time a Turn; memory peaks are those of its passes."""
@@ -282,17 +296,18 @@ class Worker:
     def _reload(self, run: Callable[[], Any], reload: messages.Reload) -> tuple[int, int | None]:
         """Time a first pass on new images; if it takes long, also a later pass on them, which noise slows as often.
 
-        Of several attempts the one is returned in which the first pass took the least, relative to the later.
+        Of several attempts the one is returned in which the first pass took the least, relative to the later. Ranks of
+        a Team make the same number of passes, whatever they take.
         """
         attempts: list[tuple[int, int]] = []
-        for attempt in range(RELOADS):
+        for attempt in range(TEAM_RELOADS if self.rank else RELOADS):
             self.prover.load(reload.seed + attempt, labeled=self.labeled)
             _, (first_ns,) = measure(run, self.net.wait, 1)
-            if not attempt and first_ns <= reload.allowed_ns:
+            if not attempt and first_ns <= reload.allowed_ns and not self.rank:
                 return first_ns, None
             _, (_, again_ns) = measure(run, self.net.wait, 2)  # the other batch, and the same once more
             attempts.append((first_ns, again_ns))
-            if first_ns <= messages.slowest_first(again_ns):
+            if first_ns <= messages.slowest_first(again_ns) and not self.rank:
                 break
         return min(attempts, key=lambda pair: pair[0] / pair[1])
 

@@ -1,6 +1,6 @@
 """Replies of a Worker to the requests in messages.py, and the records in them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bench.worker.ownership import OwnedTwice
@@ -194,7 +194,8 @@ class Measured:
 
     ``process_peak`` is above what the process held after importing its framework. ``reload_ns`` is the duration of
     a first pass on images that the Net had not seen, ``again_ns`` that of a later pass on them; None if not measured.
-    ``aside_ns`` is the time of all readings and reloads, ``aside_cpu_s`` the CPU time outside the samples.
+    ``aside_ns`` is the time of all readings and reloads, ``aside_cpu_s`` the CPU time outside the samples. ``rank_ns``
+    are the samples of each rank of a Team, of which ``ns`` are the means; empty of a lone Worker.
     """
 
     start_ns: list[int]
@@ -207,6 +208,7 @@ class Measured:
     again_ns: int | None
     aside_ns: int
     aside_cpu_s: float
+    rank_ns: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
