@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from paths import ROOT
 
 AXE = ROOT / ".venv/browser/node_modules/axe-core/axe.min.js"
+LOAD_S = 60
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
     "--disable-sync --no-first-run --hide-scrollbars"
@@ -46,7 +48,12 @@ class Browser:
         self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.media(scheme)
         self.driver.get_log("browser")
-        self.driver.get(page.resolve().as_uri())
+        address = page.resolve().as_uri()
+        self.driver.get(address)
+        for _ in range(LOAD_S * 10 if scripts else 0):  # on a busy machine `get` has returned before the page was read to its end
+            if self.run("return document.readyState") == "complete" and self.driver.current_url == address:
+                break
+            time.sleep(0.1)
 
     def media(self, scheme: str, kind: str = "") -> None:
         self.cdp("Emulation.setEmulatedMedia", media=kind, features=[{"name": "prefers-color-scheme", "value": scheme}])

@@ -34,6 +34,7 @@ from bench.record.journal import Journal
 from bench.record.reasons import StopReason
 from bench.record.run import Run
 from bench.record.selftest_store import SelfTest
+from bench.worker.batches import TEAM_UNITS, UNITS
 
 #: A Run ends for the first of these that is the reason of a group.
 PRECEDENCE = (StopReason.TIME_CAP, StopReason.MAX_ROUNDS, StopReason.TARGET, StopReason.PLANNED, StopReason.FAILED)
@@ -172,7 +173,7 @@ class Rounds:
                 seed=case.seed,
                 weights=weights,
                 labeled=labeled,
-                units=parity.TEAM_UNITS if any(case.world > 1 for case in cases) else parity.UNITS,
+                units=TEAM_UNITS if any(case.world > 1 for case in cases) else UNITS,
             )
         except OSError as error:
             why = error.strerror or error  # numpy's error has the number of bytes and no reason

@@ -105,7 +105,7 @@ class WorkerSettings:
             package=self.package(case),
             cores=self.slices[0] if self.slices else (),
         )
-        return WorkerProcess(alone) if case.world == 1 else Team(self._launches(alone, case.world), name)
+        return WorkerProcess(alone) if case.world == 1 else Team(list(self._launches(alone, case.world)), name)
 
     def _launches(self, alone: Launch, world: int) -> Iterator[Launch]:
         """How the ranks of a Team are started, each on its slice of the cores or its GPU."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from bench.cases.passes import APART, PASSES
+from bench.cases.passes import ALL_REDUCE, APART, PASSES
 from bench.cases.protocol import digest
 from bench.record import ceiling, feeding, scaling
 from bench.record.case_facts import CaseFacts
@@ -145,6 +145,10 @@ def _scaling_columns(
     yield Column(name, float, about, center, name.removesuffix("_ms").replace("_", " "))
     yield Column(f"{stem}_ci95_low{unit}", float, about, figure(lambda each: each.low))
     yield Column(f"{stem}_ci95_high{unit}", float, about, figure(lambda each: each.high))
+
+
+def _images_per_s(facts: CaseFacts) -> float | None:
+    return None if facts.case.pass_ == ALL_REDUCE.name else facts.per_ns(facts.case.images, 1e9)
 
 
 def _slowest(facts: CaseFacts) -> Slowest | None:
@@ -320,7 +324,7 @@ COLUMNS: Sequence[Column] = (
     Column("work_hash", str, HASHES, lambda facts: digest(work(facts.case))),
     Column("conditions_hash", str, HASHES, lambda facts: digest(asdict(conditions_of(facts.run, facts.case)))),
     Column("protocol_hash", str, HASHES, lambda facts: facts.run.protocol.hash),
-    Column("images_per_s", float, SPEEDS, lambda facts: facts.per_ns(facts.case.images, 1e9)),
+    Column("images_per_s", float, SPEEDS, _images_per_s),
     Column(
         "gflop_per_s",
         float,

@@ -222,7 +222,7 @@ class Worker:
             with self.restored(METHODS[output]):
                 compared, gradients = self.prover.prove(output, request.thorough, request.keep and Path(request.keep))
             checks, count = checks + compared, gradients or count
-        return replies.Verified(checks, count)
+        return replies.Verified(checks, count, dict(self.prover.digests))
 
     def load(self, target: str) -> None:
         """Load the parity set's batches, without a parity set random ones, or have a model make its own."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import caffe_pickles
 import numpy as np
 import pytest
+from nets import configured
 from PIL import Image
 
 from bench.commands.predict_plan import plan
@@ -291,6 +292,7 @@ class TestWeights:
 
     def test_torchvisions_names_are_owt_with_torchvisions_preprocessing(self, tmp_path, inline, pictures):
         torch = pytest.importorskip("torch")
+        configured("torch")  # before it computes
         save_file = pytest.importorskip("safetensors.numpy").save_file
         net = VARIANTS["owt"].with_classes(1001)
         rng = np.random.default_rng(0)
