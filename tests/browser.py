@@ -50,7 +50,8 @@ class Browser:
         self.driver.get_log("browser")
         address = page.resolve().as_uri()
         self.driver.get(address)
-        for _ in range(LOAD_S * 10 if scripts else 0):  # on a busy machine `get` has returned before the page was read to its end
+        # on a busy machine `get` has returned before the page was read to its end
+        for _ in range(LOAD_S * 10 if scripts else 0):
             if self.run("return document.readyState") == "complete" and self.driver.current_url == address:
                 break
             time.sleep(0.1)

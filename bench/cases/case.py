@@ -38,8 +38,8 @@ class Case:
     ours. ``input``: what a user's model takes instead of the Variant's images: random values of a shape, such as
     ``3x300x300``, or OWN_INPUT. ``part``: the module of a user's model that is timed alone. ``loader``: workers of the
     loader that it takes batches from, None for resident ones. ``world``: ranks of the Team that computes it, each with
-    ``batch`` images; with ``strong`` scaling the images of all ranks are as many for every ``world``. ``foreign``: name of another program's benchmark, whose
-    net is unknown.
+    ``batch`` images; with ``strong`` scaling the images of all ranks are as many for every ``world``. ``foreign``: name
+    of another program's benchmark, whose net is unknown.
     """
 
     variant: str

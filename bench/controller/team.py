@@ -87,7 +87,7 @@ class Team:
             raise
 
     def _replies(self, request: Request[R], *, mistakes: bool = False) -> list[R]:
-        """The replies of all ranks. Raises WorkerDied, or if ``mistakes`` a UsageError where the user can correct it."""
+        """The replies of all ranks. Raises WorkerDied, or if ``mistakes`` a UsageError for what a user can correct."""
         deadline = time.monotonic() + self.limit_s
         replies: dict[int, R] = {}
         deaths: dict[int, WorkerDied] = {}
@@ -107,9 +107,8 @@ class Team:
         if len(replies) == len(self.ranks):
             return [replies[number] for number in sorted(replies)]
         silent = [number for number in range(len(self.ranks)) if number not in replies | deaths]
-        for number in silent:
-            if self.ranks[number].stopped() or not deaths:
-                deaths[number] = self.ranks[number].hung(request)
+        stopped = [number for number in silent if self.ranks[number].stopped()]  # the others wait for these
+        deaths |= {number: self.ranks[number].hung(request) for number in stopped or ([] if deaths else silent)}
         number = min(deaths, key=lambda each: rank_of_cause(deaths[each]))
         if mistakes and (mistake := self.ranks[number].mistake(deaths[number])):
             raise UsageError(mistake)
