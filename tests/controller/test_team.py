@@ -17,7 +17,7 @@ from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.team import Team, free_addresses
 from bench.controller.worker_process import WorkerDied, started_by
 from bench.worker.batches import TEAM_UNITS
-from bench.worker.messages import CallFirst, Measure, Verify
+from bench.worker.messages import Measure, Verify
 from bench.worker.replies import FaultKind, Output
 
 pytestmark = pytest.mark.process
