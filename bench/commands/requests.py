@@ -87,6 +87,18 @@ def _parse_ranks(what: str, text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(parse_count(what, word, MOST_RANKS) for word in split_list(text)))
 
 
+def _parse_nodes(what: str, text: str) -> tuple[tuple[str, str], ...]:
+    """(name, address) of each; the address is the name without one."""
+    named = [word.partition("=") for word in split_list(text)]
+    if not all(
+        re.fullmatch(NODE, name) and (not equals or re.fullmatch(NODE, address)) for name, equals, address in named
+    ):
+        raise UsageError(f"{what}: expected NAME or NAME=ADDRESS, comma-separated, found {quoted(text)}")
+    if len({name for name, _, _ in named}) < len(named):
+        raise UsageError(f"{what}: expected each node once, found {quoted(text)}")
+    return tuple((name, address or name) for name, _, address in named)
+
+
 def _parse_interpreter(what: str, text: str) -> tuple[str, str]:
     """(framework, absolute path)"""
     framework, equals, path = text.partition("=")
@@ -106,6 +118,7 @@ def _parse_variable(what: str, text: str) -> tuple[str, str]:
     return name, value if equals else os.environ[name]
 
 
+NODE = r"[A-Za-z0-9][A-Za-z0-9_.:@-]*"  # no option of a launch prefix
 _parse_seed = _count(2**63 - 1, least=0)
 _ROUNDS, _ITERATIONS = _count(10**4), _count(10**6)
 _VARIANT = _one_imported("variant", _imported("impls.variants", "VARIANTS"))
@@ -217,6 +230,10 @@ class RunRequest(ModelOptions):
         _one_of("scaling", ("weak", "strong")),
         "weak",
     )
+    nodes: tuple[tuple[str, str], ...] | None = option(
+        "LIST", "with --devices: machines that they are on, NAME or NAME=ADDRESS: n1,n2", _parse_nodes
+    )
+    launch: str | None = option("PREFIX", "with --nodes: what starts a program on one; default 'ssh {node}'")
     oversubscribe: bool = flag("with --devices: allow more than there are cores; gives no efficiency")
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)

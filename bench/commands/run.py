@@ -22,6 +22,13 @@ def main(request: RunRequest) -> int:
     if request.resume is not None:
         refuse_others(resume.OPTIONS, "--resume: the Run has its own settings")
         return resume.main(request.resume, request)
+    for option, given in {
+        "--nodes": request.nodes,
+        "--launch": request.launch,
+        "--oversubscribe": request.oversubscribe,
+    }.items():
+        if given and request.devices is None:
+            raise UsageError(f"{option}: nodes and cores are of devices: pass --devices 1,2 too")
     if request.loaders is None and request.preprocessing:
         raise UsageError("--preprocessing: pictures are for loaders: pass --loaders 0,2 too")
     if request.devices is not None:

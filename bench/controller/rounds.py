@@ -93,7 +93,7 @@ class Rounds:
                 fingerprint=host.fingerprint(),
                 selftest=selftest,
                 pictures=self.settings.source.facts if self.settings.source else None,
-                slices=[list(cores) for cores in self.settings.slices],
+                devices=[device.recorded() for device in self.settings.devices],
             )
         )
 

@@ -56,7 +56,7 @@ def against_itself(run: Run) -> str:
     if ab and ab.key not in ("impls", "python", "slowdown"):  # side B against itself
         key, side = ab.key, _net(ab.values[1]) if ab.key == "net" else ab.values[1]
     words = ["alexnet-bench", "run", "--ab", f"{key}={side},{side}"]
-    words += [*_axes(run, cases), *_loaders(run, cases), *_surroundings(run)]
+    words += [*_axes(run, cases), *_loaders(run, cases), *_devices(run, cases), *_surroundings(run)]
     words += ["--rounds", str(max(protocol.rounds, MIN_ROUNDS))]
     words += ["--iterations", str(protocol.iterations)] if protocol.least_iterations is None else []
     words += ["--burn-in", str(protocol.burn_in)] if protocol.burn_in_later is None else []
@@ -113,9 +113,11 @@ def _loaders(run: Run, cases: Sequence[Case]) -> list[str]:
 def _devices(run: Run, cases: Sequence[Case]) -> list[str]:
     """Options of Teams; none without slices of cores and with one device."""
     worlds = dict.fromkeys(case.world for case in cases)
-    if not run.head.slices and set(worlds) == {1}:
+    if not run.head.devices:
         return []
     words = ["--devices", ",".join(map(str, worlds))]
+    nodes = dict.fromkeys(device.node for device in run.head.devices if device.node)
+    words += ["--nodes", ",".join(nodes), "--launch", f"{PATH} {{node}}"] if nodes else []
     words += ["--scaling", "strong"] if any(case.strong for case in cases) else []
     return words + (["--oversubscribe"] if scaling.shares_cores(run) else [])
 
