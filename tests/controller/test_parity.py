@@ -21,6 +21,7 @@ REST = (Relu("relu"), Pool("pool", 3, stride=2), Flatten("flatten"), Fc("fc", 3)
 TINY = Variant("tiny", input_size=7, source="", note="", layers=(CONV, *REST))
 TINY_BN = Variant("tiny_bn", input_size=7, source="", note="", layers=(CONV, BN, *REST))
 STRICT = {"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "change": 1e-4, "velocity": 1e-4, "state": 1e-5}
+STRICT |= {"reduced": 1e-6}
 LOOSE = STRICT | dict.fromkeys(("gradient", "change", "velocity"), 5e-2) | {"norm": 5e-3}
 ON_FILE = json.loads(Path(parity.__file__).with_name("tie_free.json").read_text())
 
@@ -122,7 +123,7 @@ class TestShipped:
         assert shipped.digest(TINY, weights, images, labels[::-1]) != digest
 
     def test_images_on_file_that_are_not_tie_free_are_stale(self, prepared, monkeypatch):
-        monkeypatch.setattr(parity, "accepted", lambda *args, most: [0, 1])
+        monkeypatch.setattr(parity, "accepted", lambda *args, **options: [0, 1])
         assert prepared(whole=True)[0].stale == ("images",)
 
     def test_values_that_are_not_those_computed_are_named(self):
