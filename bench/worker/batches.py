@@ -197,16 +197,16 @@ class ParityBatch:
 class TeamBatch(ParityBatch):
     """The batch of one rank of a Team, by whose passes gradients are summed, or averaged, over the images of all ranks.
 
-    Loss, logits and moving statistics are those of the rank's own images. ``orders`` are those of all ranks, of shape
-    (world, batch), one of which is ``order``.
+    Loss, logits and moving statistics are those of the rank's own images. ``everyone`` are the numbers of the images of
+    all ranks, sorted by rank but not by place: (world, batch).
     """
 
-    orders: np.ndarray
+    everyone: np.ndarray
 
     @functools.cached_property
     def gradient_shares(self) -> np.ndarray:
         """How often each unit of images occurs in the batches of all ranks."""
-        return self._shares(self.orders.ravel())
+        return self._shares(self.everyone.ravel())
 
     @functools.cached_property
     def apart(self) -> ParityBatch:
@@ -219,7 +219,7 @@ class TeamBatch(ParityBatch):
         if fault := malformed(found, (size,)):
             return [Check(kind, what + fault, None)]
         places = np.arange(size) if thorough else sampled_places(size)
-        return [check(kind, what, found[places], pattern_sum(len(self.orders), places))]
+        return [check(kind, what, found[places], pattern_sum(len(self.everyone), places))]
 
 
 def pattern_sum(world: int, places: np.ndarray) -> np.ndarray:
@@ -271,19 +271,16 @@ def compose_team(
     majorities = (np.arange(world) + rng.integers(2)) % 2  # of the first batch; the second has each one's next unit
     if world > TEAM_UNITS:  # of fewer ranks no part has the mean of all anyway
         majorities[rng.integers(world)] = 2
+    together = has_batch_statistics(variant)
+    fewer = [[0 if together else _fewer(batch, majority, rng) for majority in majorities] for _ in range(2)]
+    own = np.random.Generator(np.random.PCG64([seed, batch, world, rank]))
     batches = []
-    for later in (0, 1):
-        orders = []
-        for majority in majorities:
-            if has_batch_statistics(variant):
-                unit = names[(majority + later) % TEAM_UNITS]
-                orders.append(unit * each + shuffle(np.arange(batch) % each, rng))
-                continue
-            fewer, other = _fewer(batch, majority, rng), 1 if majority == 0 else 0
-            pair = names[(np.array([majority, other]) + later) % TEAM_UNITS]
-            orders.append(pair[shuffle((np.arange(batch) < fewer).astype(int), rng)])
-        batches.append(np.stack(orders))
-    return [TeamBatch(variant, weights, folder, target, orders[rank], orders) for orders in batches]
+    for later, counts in enumerate(fewer):
+        few = np.arange(batch) < np.array(counts)[:, None]
+        numbers = np.where(few, majorities[:, None] == 0, majorities[:, None]) + later
+        everyone = names[numbers % TEAM_UNITS] * each + np.arange(batch) % each
+        batches.append(TeamBatch(variant, weights, folder, target, shuffle(everyone[rank], own), everyone))
+    return batches
 
 
 def _fewer(batch: int, majority: int, rng: np.random.Generator) -> int:

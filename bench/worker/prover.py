@@ -84,7 +84,7 @@ class Values:
             named = [("", self.reduced)]
         crc = int(before or "0", 16)
         for name, array in sorted(named, key=lambda pair: pair[0]):  # stable: parameters come before velocities
-            crc = zlib.crc32(np.ascontiguousarray(array), zlib.crc32(name.encode(), crc))
+            crc = zlib.crc32(np.ascontiguousarray(array).data, zlib.crc32(name.encode(), crc))
         return f"{crc:08x}"
 
 
@@ -270,7 +270,7 @@ class Prover:
         """
         if not self._fetches:
             return ""
-        worlds = {len(batch.orders) for batch in self.team} if output == Output.GRADIENTS else set()
+        worlds = {len(batch.everyone) for batch in self.team} if output == Output.GRADIENTS else set()
         factors = [1, *worlds]
         if isinstance(copied, float):
             if output == Output.REDUCED and copied and np.isfinite(copied):
