@@ -29,6 +29,7 @@ from bench.cases.parse import (
     parse_percent,
     parse_rate,
     parse_seconds,
+    parse_shard,
     refuse_visible,
     resolve_interpreter,
     split_list,
@@ -232,6 +233,11 @@ class RunRequest(ModelOptions):
     weights: Path | None = option(*_WEIGHTS)
     out: Path = option(*_OUT)
     name: str | None = option("NAME", "suffix of the Run folder's name; default: the variants", parse_name)
+    shard: tuple[int, int] | None = option(
+        "I/N",
+        "only shard I of N of the grid, counted from 0: 0/8 to 7/8; `merge` puts their Runs together",
+        parse_shard,
+    )
     resume: Path | None = option(
         "FOLDER", "continue an interrupted Run with its own settings", parse_path, environment=False
     )
