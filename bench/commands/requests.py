@@ -419,6 +419,19 @@ class CompareRequest:
 
 
 @dataclass(frozen=True)
+class MergeRequest:
+    """Put the Runs of one grid next to each other, by machine: an index, one CSV, and a table with machines as columns.
+
+    Nothing is pooled, and no verdict compares two machines. A missing shard is named; exit 1 with --strict if any is.
+    """
+
+    runs: tuple[Path, ...] = argument("RUN...", repeated=True, required=True)
+    out: Path = option("FOLDER", "folder of index.json and merged.csv", parse_path, "results/merged", environment=False)
+    strict: bool = flag("exit 1 if a shard is missing or a Run was cut off")
+    as_json: bool = _json()
+
+
+@dataclass(frozen=True)
 class SelftestRequest(SeedOption, SizeOption, WorkerOptions, VariantOption):
     """Test the harness itself: clock, known durations, a missing wait, overhead, and statistics by simulation.
 
