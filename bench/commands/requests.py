@@ -30,6 +30,7 @@ from bench.cases.parse import (
     parse_percent,
     parse_rate,
     parse_seconds,
+    parse_shard,
     refuse_visible,
     resolve_interpreter,
     split_list,
@@ -264,6 +265,11 @@ class RunRequest(ModelOptions):
     weights: Path | None = option(*_WEIGHTS)
     out: Path = option(*_OUT)
     name: str | None = option("NAME", "suffix of the Run folder's name; default: the variants", parse_name)
+    shard: tuple[int, int] | None = option(
+        "I/N",
+        "only shard I of N of the grid, counted from 0: 0/8 to 7/8; `merge` puts their Runs together",
+        parse_shard,
+    )
     resume: Path | None = option(
         "FOLDER", "continue an interrupted Run with its own settings", parse_path, environment=False
     )
@@ -442,6 +448,19 @@ class CompareRequest:
     strict: bool = flag("exit 3 if a case is inconclusive")
     as_json: bool = _json()
     markdown: bool = flag("print a Markdown table for a pull request", environment=False)
+
+
+@dataclass(frozen=True)
+class MergeRequest:
+    """Put the Runs of one grid next to each other, by machine: an index, one CSV, and a table with machines as columns.
+
+    Nothing is pooled, and no verdict compares two machines. A missing shard is named; exit 1 with --strict if any is.
+    """
+
+    runs: tuple[Path, ...] = argument("RUN...", repeated=True, required=True)
+    out: Path = option("FOLDER", "folder of index.json and merged.csv", parse_path, "results/merged", environment=False)
+    strict: bool = flag("exit 1 if a shard is missing or a Run was cut off")
+    as_json: bool = _json()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from msgspec import Struct
 from bench.cases.arm import Sides
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
+from bench.cases.shard import Shard
 from bench.machine.host import Fingerprint
 from bench.machine.noise import Noise
 from bench.record.ingested import Ingested
@@ -165,6 +166,7 @@ class Header(Event, frozen=True, tag="run", omit_defaults=True):
     selftest: dict[str, SelfTest] = {}
     ingested: Ingested | None = None
     pictures: Pictures | None = None
+    shard: Shard | None = None
     devices: list[Device] = []
     """Where the Run counts devices."""
 

@@ -244,8 +244,9 @@ class Prover:
         copied = self.net.fetch(handles) if self._fetches else values.first
         fault = self._fetch_fault(values, copied, output)
         repeatable = batch is not None and values.trained is None
-        if following and repeatable and not fault and self._repeats(batch, copied, output, following):
-            fault = SAME_BATCH
+        ready = repeatable and (self.team or not fault)  # ranks of a Team must make the same passes
+        if following and ready and self._repeats(batch, copied, output, following):
+            fault = fault or SAME_BATCH
         return Reading(iteration, batch, checks, fault, read_ns, _copy_ns(size), settings, digest)
 
     def _repeats(self, batch: int | None, first: float, output: Output, run: Callable[[], Any]) -> bool:

@@ -31,7 +31,13 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 
 def required(name):
     """Words for what a command must be told."""
-    words = {"data": ["photos"], "compare": ["A"], "export": ["A", "--format", "trace"], "ingest": ["a.json"]}
+    words = {
+        "data": ["photos"],
+        "compare": ["A"],
+        "export": ["A", "--format", "trace"],
+        "ingest": ["a.json"],
+        "merge": ["A"],
+    }
     return (words | {"predict": ["a.jpg", "--weights", "w.npy"]}).get(name, [])
 
 
