@@ -54,7 +54,7 @@ class TeamNet(torch_alexnet.Net):
         for parameter in self.parameters:
             parameter.grad = None
         end.backward()
-        return end.detach(), *(parameter.grad for parameter in self.parameters)  # type: ignore[misc]
+        return end.detach(), *(parameter.grad for parameter in self.parameters)
 
     def apart(self) -> Any:
         with self.parallel.no_sync():

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -108,7 +108,7 @@ class Worker:
         """Build our net, or the user's own."""
         self.release()
         self.variant, self.how = variant_named(request.variant, request.size, request.classes), request.how
-        if self.rank:
+        if self.settings and self.rank:
             self.how = dataclasses.replace(self.how, device=self.settings.device)  # each rank has its own
         self.folder, net = Path(request.folder), request.guest
         self.own_input, self.guest = request.own_input, request.guest
@@ -230,7 +230,7 @@ class Worker:
 
     def load(self, target: str) -> None:
         """Load the parity set's batches, without a parity set random ones, or have a model make its own."""
-        composer: Callable[..., list[ParityBatch]] = compose
+        composer: Callable[..., Sequence[ParityBatch]] = compose
         if self.rank:
             composer = functools.partial(compose_team, rank=self.rank.number, world=self.rank.world)
         composed = functools.partial(composer, self.variant, self.weights, self.folder, target, self.how.batch)
@@ -258,8 +258,8 @@ class Worker:
         """Test ``wait`` on the pass that is timed."""
         with no_garbage_collection(), self.restored(request.method):
             run = getattr(self.net, request.method)
-            how = {"attempts": request.attempts, "together": self.rank is not None}
-            return sync_lag(run, self.net.wait, self.net.fetch, request.iteration_ns, **how)
+            steps_of = (run, self.net.wait, self.net.fetch, request.iteration_ns)
+            return sync_lag(*steps_of, attempts=request.attempts, together=self.rank is not None)
 
     def measure(self, request: messages.Measure) -> replies.Measured:
         """Time a Turn; memory peaks are those of its passes."""
