@@ -26,6 +26,7 @@ METHODS = {
     Output.REDUCED: "all_reduce",
 }
 COPIED = 2**24  # bytes, of which the time of a copy is measured
+LEFT = "its gradients are of one batch and its loss is of the other: they are left from the pass before"
 SAME_BATCH = "two passes in a row computed the same batch: a Net alternates the two that it is given"
 
 
@@ -142,6 +143,11 @@ class Prover:
         number, checks = min(enumerate(by_batch), key=lambda each: distance(each[1]))
         if thorough and values.logits is None:
             checks = batches[number].gradient_checks(values.loss, values.gradients, True, values.infinite)
+        if self.team and values.gradients and not values.apart:
+            first, second = self.team if number == 0 else reversed(self.team)
+            stale = LEFT if second.has_loss(values.loss) and not first.has_loss(values.loss) else ""
+            if why := first.misreduced(values.gradients, second) or stale:
+                checks = [*checks, Check(CheckKind.FAULT, why, None)]
         return number, checks
 
     @property
