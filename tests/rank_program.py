@@ -16,7 +16,7 @@ from training import NET, WITH_BN
 import impls
 from bench.worker.checks import flat
 from impls.net import Build, Rank, Settings, Sgd
-from impls.variants import VARIANTS, Variant, variant_named
+from impls.variants import Variant, variant_named
 from impls.weights import initial
 
 
@@ -47,7 +47,7 @@ class Program:
 
 def named(name: str, size: int | None) -> Variant:
     small = {variant.name: variant for variant in (NET, WITH_BN)}
-    return small[name] if name in small else VARIANTS and variant_named(name, size)
+    return small[name].resized(size) if name in small else variant_named(name, size)
 
 
 def answer(net: Any, call: str, lr: float) -> dict[str, Any]:
