@@ -70,7 +70,9 @@ def reducing(shape: Sequence[int]) -> Any:
     def replica(x: tf.Tensor) -> tf.Tensor:  # an argument has no device by which the strategy could reduce it
         return tf.distribute.get_replica_context().all_reduce(SUM, tf.identity(x))
 
-    return tf.function(lambda x: _strategy.run(replica, (x,)), input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
+    return tf.function(
+        lambda x: _strategy.run(replica, (x,)), input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False
+    )
 
 
 class TeamNet(tf_alexnet.Net):

@@ -34,7 +34,12 @@ NETS: tuple[tuple[str, int | None, dict[str, str]], ...] = (
     ("small_bn", None, {"preset": "default"}),
     ("small", None, {"precision": "bf16"}),
 )
-TEAMS = [("tensorflow", "graph"), pytest.param("tensorflow", "xla", marks=pytest.mark.slow), ("jax", "jit")]
+TEAMS = [
+    ("torch", "eager"),
+    ("tensorflow", "graph"),
+    pytest.param("tensorflow", "xla", marks=pytest.mark.slow),
+    ("jax", "jit"),
+]
 
 
 def draws(variant: Variant, weights: Weights) -> np.ndarray:
@@ -121,7 +126,9 @@ class Expected:
     def state(self) -> dict[str, Any]:
         names = [layer.name for layer in self.variant.layers if isinstance(layer, BatchNorm)]
         moving = self.weights[self.rank]
-        return {f"{layer}.{name}": moving[layer][name] for layer in names for name in ("moving_mean", "moving_variance")}
+        return {
+            f"{layer}.{name}": moving[layer][name] for layer in names for name in ("moving_mean", "moving_variance")
+        }
 
     def all_reduce(self) -> dict[str, Any]:
         indices = np.arange(self.variant.params, dtype=np.uint32)
