@@ -331,9 +331,9 @@ class RankNet:
 
     def fetch(self, handles):
         if isinstance(handles, tuple):
-            factor = 0.5 if self.fault != "fetch" and handles[2] else 1.5 if self.fault == "fetch" else 1.0
+            factor = 1.5 if self.fault == "fetch" else 1.0
             return float(next(iter(next(iter(handles[1].values())).values())).flat[0]) * factor
-        return 2.0**-100 * float(handles[0])
+        return float(handles[0])
 
     def _next(self):
         self.passes += self.fault != "repeats"
@@ -471,7 +471,7 @@ class TestProver:
         run = getattr(prover.net, METHODS[output])
         assert prover.reading(0, run(), output, SETTINGS, following=run).fault == SAME_BATCH
 
-    def test_fetch_copies_what_is_read_but_for_the_factor_of_the_framework(self, prover_of):
+    def test_fetch_copies_the_number_that_is_read(self, prover_of):
         prover = prover_of("fetch")
         for output in (Output.GRADIENTS, Output.OWN):
             assert (
