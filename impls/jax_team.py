@@ -5,7 +5,7 @@ what is a rank's own (images, moving statistics, loss) is its part of an array t
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,6 +68,16 @@ def reducing(mesh: Mesh) -> Any:
     return jax.jit(jax.shard_map(lambda x: lax.psum(x, AXIS), mesh=mesh, in_specs=OWN, out_specs=ALIKE))
 
 
+def with_axis(step: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+    """The same with an axis for the loss, along which those of all ranks are put together."""
+
+    def stepped(*arguments: Any) -> tuple[Any, ...]:
+        first, *others = step(*arguments)
+        return first[None], *others
+
+    return stepped
+
+
 class TeamNet(jax_alexnet.Net):
     """Implements impls.net.TeamNet."""
 
@@ -79,13 +89,14 @@ class TeamNet(jax_alexnet.Net):
         # with check_vma the gradient of what all ranks have alike would be summed over ranks by itself, always
         mapped = partial(jax.shard_map, mesh=self.mesh, check_vma=False)
         inputs, outputs = (ALIKE, OWN, ALIKE, OWN), (OWN, ALIKE, OWN, ALIKE)
-        self.step = jax.jit(mapped(self._step, in_specs=inputs, out_specs=outputs))
-        self.step_apart = jax.jit(mapped(self._step_apart, in_specs=inputs, out_specs=(OWN, OWN, OWN, ALIKE)))
+        self.step = jax.jit(mapped(with_axis(self._step), in_specs=inputs, out_specs=outputs))
+        apart = mapped(with_axis(self._step_apart), in_specs=inputs, out_specs=(OWN, OWN, OWN, ALIKE))
+        self.step_apart = jax.jit(apart)
         self.reduce = reducing(self.mesh)
 
         def train(*arguments: Any, optimizer: Any) -> Any:
             inputs, outputs = (ALIKE, ALIKE, OWN, ALIKE, OWN, OWN, ALIKE), (OWN, ALIKE, ALIKE, OWN, ALIKE)
-            step = partial(self._train, optimizer=optimizer)
+            step = with_axis(partial(self._train, optimizer=optimizer))
             return mapped(step, in_specs=inputs, out_specs=outputs)(*arguments)
 
         self.train = jax.jit(train, donate_argnums=(0, 1), static_argnames="optimizer")
@@ -121,18 +132,9 @@ class TeamNet(jax_alexnet.Net):
     def reduced(self, handles: Any) -> np.ndarray:
         return np.asarray(self.own(handles))
 
-    def _step(self, *arguments: Any) -> tuple[Any, ...]:
-        first, *others = super()._step(*arguments)
-        return first[None], *others
-
-    def _step_apart(self, *arguments: Any) -> tuple[Any, ...]:
+    def _step_apart(self, parameters: Any, moving: Any, key: Any, x: jax.Array) -> tuple[Any, ...]:
         self.traced["apart"] += 1
-        first, *others = self._squares(*arguments)
-        return first[None], *others
-
-    def _train(self, *arguments: Any, optimizer: Any) -> tuple[Any, ...]:
-        first, *others = super()._train(*arguments, optimizer=optimizer)
-        return first[None], *others
+        return self._squares(parameters, moving, key, x)
 
     def put(self, array: np.ndarray) -> jax.Array:
         alike = super().put(array)

@@ -35,9 +35,8 @@ def join(rank: Rank, device: str) -> None:
         cluster, task_type="worker", task_id=rank.number, num_accelerators={"GPU": len(gpus)}, rpc_layer="grpc"
     )
     kinds = tf.distribute.experimental.CommunicationImplementation
-    options = tf.distribute.experimental.CommunicationOptions(
-        implementation=kinds.NCCL if gpus else kinds.RING, timeout_seconds=rank.timeout_s
-    )
+    # no timeout_seconds: for each reduction a thread would sleep as long, 16,000 of them after a minute of small ones
+    options = tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if gpus else kinds.RING)
     _strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
     _rank = rank
     total = float(reducing((1,))(tf.ones(1))[0])
@@ -70,7 +69,9 @@ def reducing(shape: Sequence[int]) -> Any:
     def replica(x: tf.Tensor) -> tf.Tensor:  # an argument has no device by which the strategy could reduce it
         return tf.distribute.get_replica_context().all_reduce(SUM, tf.identity(x))
 
-    return tf.function(lambda x: _strategy.run(replica, (x,)), input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)
+    return tf.function(
+        lambda x: _strategy.run(replica, (x,)), input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False
+    )
 
 
 class TeamNet(tf_alexnet.Net):

@@ -121,7 +121,9 @@ class Expected:
     def state(self) -> dict[str, Any]:
         names = [layer.name for layer in self.variant.layers if isinstance(layer, BatchNorm)]
         moving = self.weights[self.rank]
-        return {f"{layer}.{name}": moving[layer][name] for layer in names for name in ("moving_mean", "moving_variance")}
+        return {
+            f"{layer}.{name}": moving[layer][name] for layer in names for name in ("moving_mean", "moving_variance")
+        }
 
     def all_reduce(self) -> dict[str, Any]:
         indices = np.arange(self.variant.params, dtype=np.uint32)
@@ -250,6 +252,17 @@ def test_a_ranks_facts_are_those_of_a_lone_net(ran, framework, mode):
                 for placed in variant.placed()
             ]
             assert [{name: row[name] for name in shapes[0]} for row in layers] == shapes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["tensorflow", "jax"])
+def test_a_rank_that_is_stopped_for_20_seconds_is_waited_for(tmp_path, framework):
+    """TensorFlow left to itself gives it up after 10."""
+    pytest.importorskip(impls.FRAMEWORKS[framework].package)
+    np.save(tmp_path / "images.npy", np.zeros((1, BATCH, 19, 19, 3), np.float32))
+    script = Script("small", None, str(tmp_path / "images.npy"), [[0] * BATCH], ["all_reduce"] * 3000)
+    saved = run_ranks(framework, [[script]] * WORLD, tmp_path, stopped_s=20)
+    assert all(np.array_equal(saved[0][name], saved[1][name]) for name in saved[0])
 
 
 def test_what_a_team_does_not_compute_is_refused_by_name():
