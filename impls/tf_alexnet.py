@@ -47,7 +47,7 @@ def configure(settings: Settings) -> None:
     if settings.rank is not None:
         from impls import tf_team
 
-        tf_team.join(settings.rank, settings.exact_device)
+        tf_team.join(settings)
 
 
 def devices() -> list[str]:
