@@ -30,6 +30,7 @@ REQUESTS: dict[str, type] = {
     "data": requests.DataRequest,
     "predict": requests.PredictRequest,
     "compare": requests.CompareRequest,
+    "scale": requests.ScaleRequest,
     "selftest": requests.SelftestRequest,
     "env": requests.EnvRequest,
     "plot": requests.PlotRequest,
