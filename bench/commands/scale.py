@@ -13,7 +13,7 @@ from bench.output.run_table import print_line, print_table
 from bench.record import projection as record
 from bench.record.run import Run
 from bench.stats import projection
-from bench.stats.links import Link, published
+from bench.stats.links import PUBLISHED, Link
 
 GIVEN = "given"
 
@@ -75,14 +75,14 @@ def choose(run: Run, request: ScaleRequest) -> Case:
 
 def links_of(own: Link | None, request: ScaleRequest) -> Sequence[Link]:
     """The links to project over: that of --bandwidth, those of --link, or the Run's own and all published ones."""
-    links = [published()[name] for name in request.link or ()]
+    links = [PUBLISHED[name] for name in request.link or ()]
     if request.bandwidth is not None:
         if len(links) > 1:
             raise UsageError(f"--bandwidth: expected one --link whose bandwidth it replaces, found {len(links)}")
         base = links[0] if links else Link(GIVEN, request.bandwidth)
         links = [dataclasses.replace(base, gb_per_s=request.bandwidth, known="given", what="", source="")]
     elif not links:
-        links = [*([own] if own else []), *published().values()]
+        links = [*([own] if own else []), *PUBLISHED.values()]
     if request.latency is None:
         return links
     return [dataclasses.replace(link, latency_us=request.latency) for link in links]

@@ -1,7 +1,6 @@
 """Links between devices: how long an all-reduce over one takes, and published ones."""
 
 import csv
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,16 +40,18 @@ class Link:
         return 1e-6 * 2 * (world - 1) / world * size / self.gb_per_s + self.wait_ms(world)
 
 
-@functools.cache
-def published() -> Mapping[str, Link]:
+def read_published() -> Mapping[str, Link]:
     """The links of the file, by name. Raises ValueError for one that is not as declared."""
-    with resources.files("bench.stats").joinpath(FILE).open(encoding="utf-8", newline="") as file:
+    with resources.files("bench.stats").joinpath(FILE).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     links = {}
     for number, row in enumerate(rows, 1):
-        row |= {"gb_per_s": float(row["gb_per_s"]), "latency_us": float(row["latency_us"])}
-        link = Link(**row)
+        texts = (row[name] for name in ("hops", "known", "what", "source"))
+        link = Link(row["name"], float(row["gb_per_s"]), float(row["latency_us"]), *texts)
         if link.hops not in HOPS or link.known not in ("published", "assumed") or not (link.what and link.source):
             raise ValueError(f"{FILE}, row {number}: expected hops, what is known, what it is and its source: {row}")
         links[link.name] = link
     return links
+
+
+PUBLISHED = read_published()

@@ -26,6 +26,10 @@ SERIES_COLUMNS = (
     *(name for name in style.SERIES_COLUMNS if name not in ("loader", "world")),
 )
 SAME = ("run_id", "framework", "mode", *SERIES_COLUMNS)
+NUMBERS = (
+    *("efficiency", "efficiency_ci95_low", "efficiency_ci95_high"),
+    *("center_ms", "ci95_low_ms", "ci95_high_ms", "bus_gb_per_s"),
+)
 BEYOND = 8  # how many times as many devices as were measured are projected, at least LEAST
 LEAST = 16
 IDEAL: Mapping[str, Any] = {"linestyle": ":", "linewidth": 1.2}
@@ -46,6 +50,7 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
     and the all-reduce that was measured on most devices, where the net is ours and scaling weak. Raises UsageError
     without a pass on several devices that has an efficiency.
     """
+    rows = _whole(rows)
     points = _points(rows)
     names = style.label_series(points, SERIES_COLUMNS) + points["extent"].map(
         lambda text: f" {text}" if points["extent"].nunique() > 1 else ""
@@ -79,16 +84,10 @@ def draw(rows: pd.DataFrame, target: Path) -> Figure:
 
 
 def _points(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the passes that are drawn, of lines that have several devices and an efficiency, with
-
-    ``base`` (the batch on one device), ``extent`` (that in words), ``speed`` and its ends, images/s of all devices.
-    """
+    """The rows of the passes that are drawn, with ``base`` (the batch on one device), ``extent`` (that in words),
+    ``strong``, and ``speed`` with its ends, images/s of all devices. Raises UsageError as ``draw`` does."""
     if "world" not in rows or not (rows["world"] > 1).any():
         raise UsageError("scaling: expected a Run on several devices, found none; see `alexnet-bench run --devices`")
-    needed = ("run_id", "efficiency", "efficiency_ci95_low", "efficiency_ci95_high", "center_ms", "bus_gb_per_s")
-    rows = rows.assign(**{name: None for name in (*needed, *SAME) if name not in rows})
-    known = {name: pd.to_numeric(rows[name], errors="coerce") for name in needed[1:]}
-    rows = rows.assign(**known)
     chosen = rows[rows["pass"].isin(PASSES) & rows["world"].notna()]
     if not chosen["efficiency"].notna().any():
         raise UsageError(
@@ -99,7 +98,6 @@ def _points(rows: pd.DataFrame) -> pd.DataFrame:
     whole = chosen["batch"] * chosen["world"]
     base = chosen["batch"].where(~chosen["run_id"].astype(str).isin(strong), whole)
     images = whole * 1e3
-    low, high = (pd.to_numeric(chosen.get(name), errors="coerce") for name in ("ci95_low_ms", "ci95_high_ms"))
     texts = [
         f"batch {size:g} {'of all devices' if run in strong else 'per device'}"
         for size, run in zip(base, chosen["run_id"].astype(str), strict=True)
@@ -109,9 +107,16 @@ def _points(rows: pd.DataFrame) -> pd.DataFrame:
         extent=texts,
         strong=chosen["run_id"].astype(str).isin(strong),
         speed=images / chosen["center_ms"].fillna(chosen["mean_ms"]),
-        speed_low=images / high,
-        speed_high=images / low,
+        speed_low=images / chosen["ci95_high_ms"],
+        speed_high=images / chosen["ci95_low_ms"],
     )
+
+
+def _whole(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with every column that is needed here, empty where they lack it."""
+    lacking = {name: None for name in SAME if name not in rows}
+    numbers = {name: pd.to_numeric(rows[name], errors="coerce") if name in rows else math.nan for name in NUMBERS}
+    return rows.assign(**lacking, **numbers)
 
 
 def _strong_runs(chosen: pd.DataFrame, alone: pd.DataFrame) -> set[str]:
@@ -154,13 +159,14 @@ def _projection(rows: pd.DataFrame, line: pd.DataFrame) -> list[Projected]:
     if alone.empty or first["strong"]:
         return []
     same = pd.Series(True, rows.index)
-    for column in (column for column in SAME if column in rows):
+    for column in SAME:
         same &= rows[column].isna() if pd.isna(first[column]) else rows[column] == first[column]
     sums = rows[same & (rows["pass"] == ALL_REDUCE.name)]
-    rates = pd.to_numeric(sums.get("bus_gb_per_s"), errors="coerce") if len(sums) else None
-    if rates is None or rates.isna().all() or ("net" in rows and pd.notna(first["net"])):
+    sums = sums[sums["bus_gb_per_s"].notna()]
+    if sums.empty or pd.notna(first["net"]):
         return []
-    link = Link("", float(rates[sums["world"][rates.notna()].idxmax()]))
+    _, rate = max(zip(sums["world"], sums["bus_gb_per_s"], strict=True))
+    link = Link("", float(rate))
     one = rows[same & (rows["world"] == 1) & (rows["batch"] == first["batch"])]
     centers = {name: float(part["center_ms"].iloc[0]) for name, part in one.groupby("pass")}
     try:
