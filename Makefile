@@ -10,7 +10,7 @@ BIN := .venv/bin
 # (only from make's own command line: a shell may hold a NAME or a PASS of its own)
 passed = $(foreach name,$(1),$(if $(filter command,$(origin $(name))),--$(subst _,-,$(shell echo $(name) | tr A-Z a-z)) $($(name))))
 SHAPING := $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET NET INPUT LOADERS PREPROCESSING BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS \
-  SEED WEIGHTS MAX_TIME TARGET_CI AB)
+  SEED WEIGHTS MAX_TIME TARGET_CI AB SHARD)
 PASSED = $(SHAPING) $(call passed,OUT NAME)
 # GPU builds of torch and tensorflow own the same cuDNN files, so each has an environment of its own
 # (that of a framework outside the default run, where it is asked for: make setup DEVICE=cuda FRAMEWORK=jax)

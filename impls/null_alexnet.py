@@ -126,8 +126,8 @@ class Net:
             for name in placed.layer.trainable(placed.input):
                 weight = self.weights[layer][name]
                 velocity = self.velocity.get(layer, {}).get(name, np.zeros_like(weight))
-                for each in reduced:
-                    weight, velocity = reference.update(weight, velocity, each[layer][name], self.sgd)
+                for gradients in reduced:
+                    weight, velocity = reference.update(weight, velocity, gradients[layer][name], self.sgd)
                 parameters.setdefault(layer, {})[name] = weight.astype(np.float32)
                 velocities.setdefault(layer, {})[name] = velocity.astype(np.float32)
         first = next(iter(velocities.values()))

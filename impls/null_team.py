@@ -29,7 +29,7 @@ def join(settings: Settings) -> None:
     key = ",".join(settings.rank.addresses).encode()
     if _number == 0:
         with Listener((host, int(port)), authkey=key) as listener:
-            by_number = {}
+            by_number: dict[int, Connection] = {}
             while len(by_number) < _world - 1:
                 link = listener.accept()
                 by_number[link.recv()] = link
@@ -100,7 +100,7 @@ class TeamNet(null_alexnet.Net):
         ]
         share = np.float32(1 / _world if labeled else 1)
         return {
-            layer: {name: share * sum(each[layer][name] for each in ranks) for name in arrays}
+            layer: {name: share * np.sum([each[layer][name] for each in ranks], axis=0) for name in arrays}
             for layer, arrays in own.gradients.items()
         }
 

@@ -1,7 +1,6 @@
 """A Net of PyTorch on every rank of a Team: DistributedDataParallel, over gloo on CPUs and NCCL on GPUs."""
 
 import datetime
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,10 +22,7 @@ def join(settings: Settings) -> None:
     """Wait until all ranks of the Team have met."""
     rank = settings.rank
     assert rank is not None
-    host = rank.addresses[0].rpartition(":")[0]
     on_gpu = settings.device != "cpu"
-    if not on_gpu and (device := interface(rank.addresses[rank.number].rpartition(":")[0], host)):
-        os.environ["GLOO_SOCKET_IFNAME"] = device  # else gloo takes what the host's name resolves to
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         init_method=f"tcp://{rank.addresses[0]}",
@@ -58,7 +54,7 @@ class TeamNet(torch_alexnet.Net):
         for parameter in self.parameters:
             parameter.grad = None
         end.backward()
-        return end.detach(), *(parameter.grad for parameter in self.parameters)  # type: ignore[misc]
+        return end.detach(), *(parameter.grad for parameter in self.parameters)
 
     def apart(self) -> Any:
         with self.parallel.no_sync():
@@ -85,14 +81,3 @@ class TeamNet(torch_alexnet.Net):
     def reduced(self, handles: Any) -> np.ndarray:
         before = SMALL * float(self.world) ** (self.summed - 1)  # the factor of all sums but the last
         return (handles.double() / before).float().cpu().numpy()
-
-
-def interface(address: str, other: str) -> str:
-    """Name of the network interface with this address, empty if there is none by that address or it is a loopback's
-    alias of ``other``."""
-    import psutil
-
-    for name, entries in psutil.net_if_addrs().items():
-        if any(entry.address == address for entry in entries):
-            return name
-    return ""

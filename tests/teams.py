@@ -15,6 +15,8 @@ PASSES = ("forward", "forward_backward", "train_step")
 #: Time of each pass over that of forward, on one device, and on more of them.
 ALONE = {"forward": 1.0, "forward_backward": 3.0, "train_step": 3.5}
 TEAM = {"forward": 1.0, "forward_backward": 4.0, "train_step": 5.0, "apart": 3.2, "all_reduce": 2.0}
+#: Two devices on one core.
+SHARED = [{"cores": [0]}] * 2
 
 
 def make(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import albums
 import column_help
+import fleets
 import pytest
 import runs as synthetic
 from click.testing import CliRunner
@@ -42,7 +43,7 @@ README, MEASUREMENT, EQUIVALENCE = (TEXT[name] for name in ("README.md", "docs/m
 REFERENCE = ROOT / "results/reference"
 #: How a line of shell is tested, by pattern: one that starts no Worker is run, a `run` is planned (--dry-run).
 EXECUTED = {
-    "run": r"alexnet-bench (data|compare|plot|report|export|ingest) |alexnet-bench layers (?!.*--framework)",
+    "run": r"alexnet-bench (data|compare|merge|plot|report|export|ingest) |alexnet-bench layers (?!.*--framework)",
     "planned": r"alexnet-bench run (?!.*--(resume|weights|input results) ?)",
 }
 #: Lines that are not executed, and why; those of alexnet-bench are parsed.
@@ -54,6 +55,7 @@ NOT_EXECUTED = {
     r"make [a-z-]+( |$)": "target and variables are looked up in the Makefile",
     r"git (clone|worktree) ": "a repository of the reader's own",
     r"\(cd \w+ && pytest ": "a suite of the reader's own; tests/commands/test_ingest.py tests files like its own",
+    r"(sbatch|kubectl) ": "needs a cluster; tests/test_recipes.py tests what is given to it",
     r"bencher run ": "needs an account",
     r"export PIP_EXTRA_INDEX_URL=": "is for the reader's shell",
 }
@@ -113,7 +115,7 @@ def run_in_child(codes):
 
 def reader(here, runs=("cpu-2-cores", "cpu-2-cores")):
     """A reader's folder: a checkout with the reference Runs, Runs A and B, A with a profile, a Run with loaders, a
-    training and a prediction, two revisions with interpreters, a net, and files of pytest-benchmark."""
+    grid in shards, a training and a prediction, two revisions with interpreters, a net, files of pytest-benchmark."""
     shutil.copytree(REFERENCE, here / "results/reference")
     for name, source in zip("AB", runs, strict=True):
         shutil.copytree(REFERENCE / source, here / "results" / name)
@@ -125,6 +127,7 @@ def reader(here, runs=("cpu-2-cores", "cpu-2-cores")):
     slots = [dataclasses.replace(step, pass_=name, loader=2) for name in ("load", "fed")]
     for name in ("loaders", "0-half_width"):
         synthetic.make(here / "results" / name, [step, *slots]).write()
+    fleets.shards(here / "results/grid", 8)
     albums.trained(here / "results").rename(here / "results/0-walk")
     albums.predicted(here / "results").rename(here / "results/0-predict-half_width")
     (here / "floor").symlink_to(here / "results/reference")

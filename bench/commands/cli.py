@@ -31,6 +31,7 @@ REQUESTS: dict[str, type] = {
     "predict": requests.PredictRequest,
     "compare": requests.CompareRequest,
     "scale": requests.ScaleRequest,
+    "merge": requests.MergeRequest,
     "selftest": requests.SelftestRequest,
     "env": requests.EnvRequest,
     "plot": requests.PlotRequest,

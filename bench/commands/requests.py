@@ -32,6 +32,7 @@ from bench.cases.parse import (
     parse_percent,
     parse_rate,
     parse_seconds,
+    parse_shard,
     refuse_visible,
     resolve_interpreter,
     split_list,
@@ -99,6 +100,18 @@ def _parse_latency(what: str, text: str) -> float:
     return number
 
 
+def _parse_nodes(what: str, text: str) -> tuple[tuple[str, str], ...]:
+    """(name, address) of each; the address is the name without one."""
+    named = [word.partition("=") for word in split_list(text)]
+    if not all(
+        re.fullmatch(NODE, name) and (not equals or re.fullmatch(NODE, address)) for name, equals, address in named
+    ):
+        raise UsageError(f"{what}: expected NAME or NAME=ADDRESS, comma-separated, found {quoted(text)}")
+    if len({name for name, _, _ in named}) < len(named):
+        raise UsageError(f"{what}: expected each node once, found {quoted(text)}")
+    return tuple((name, address or name) for name, _, address in named)
+
+
 def _parse_interpreter(what: str, text: str) -> tuple[str, str]:
     """(framework, absolute path)"""
     framework, equals, path = text.partition("=")
@@ -118,6 +131,7 @@ def _parse_variable(what: str, text: str) -> tuple[str, str]:
     return name, value if equals else os.environ[name]
 
 
+NODE = r"[A-Za-z0-9][A-Za-z0-9_.:@-]*"  # no option of a launch prefix
 _parse_seed = _count(2**63 - 1, least=0)
 _MOST_WORLD = 2**17  # devices of a projection
 _ROUNDS, _ITERATIONS = _count(10**4), _count(10**6)
@@ -232,6 +246,10 @@ class RunRequest(ModelOptions):
         _one_of("scaling", ("weak", "strong")),
         "weak",
     )
+    nodes: tuple[tuple[str, str], ...] | None = option(
+        "LIST", "with --devices: machines that they are on, NAME or NAME=ADDRESS: n1,n2", _parse_nodes
+    )
+    launch: str | None = option("PREFIX", "with --nodes: what starts a program on one; default 'ssh {node}'")
     oversubscribe: bool = flag("with --devices: allow more than there are cores; gives no efficiency")
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)
@@ -262,6 +280,11 @@ class RunRequest(ModelOptions):
     weights: Path | None = option(*_WEIGHTS)
     out: Path = option(*_OUT)
     name: str | None = option("NAME", "suffix of the Run folder's name; default: the variants", parse_name)
+    shard: tuple[int, int] | None = option(
+        "I/N",
+        "only shard I of N of the grid, counted from 0: 0/8 to 7/8; `merge` puts their Runs together",
+        parse_shard,
+    )
     resume: Path | None = option(
         "FOLDER", "continue an interrupted Run with its own settings", parse_path, environment=False
     )
@@ -471,6 +494,19 @@ class ScaleRequest:
     pass_: str | None = option(
         "NAME", "train_step or forward_backward; default: the former, if it is there", _REDUCING, environment=False
     )
+    as_json: bool = _json()
+
+
+@dataclass(frozen=True)
+class MergeRequest:
+    """Put the Runs of one grid next to each other, by machine: an index, one CSV, and a table with machines as columns.
+
+    Nothing is pooled, and no verdict compares two machines. A missing shard is named; exit 1 with --strict if any is.
+    """
+
+    runs: tuple[Path, ...] = argument("RUN...", repeated=True, required=True)
+    out: Path = option("FOLDER", "folder of index.json and merged.csv", parse_path, "results/merged", environment=False)
+    strict: bool = flag("exit 1 if a shard is missing or a Run was cut off")
     as_json: bool = _json()
 
 

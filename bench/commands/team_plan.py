@@ -1,13 +1,20 @@
-"""The plan of a Run over several devices: its Cases on one and on Teams of more, and the cores of each device."""
+"""The plan of a Run over several devices: its Cases on one and on Teams of more, and where each device is."""
 
 import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 
 from bench import UsageError
+from bench.cases.case import Case
 from bench.cases.teams import spread
 from bench.commands.plan import Plan, plan_run
 from bench.commands.requests import RunRequest
-from bench.machine import host
+from bench.controller import nodes
+from bench.machine.node import Node
 from impls import FRAMEWORKS
+
+LAUNCH = "ssh {node}"
 
 
 def plan_with_devices(request: RunRequest) -> Plan:
@@ -16,45 +23,51 @@ def plan_with_devices(request: RunRequest) -> Plan:
     Raises UsageError.
     """
     refuse(request)
-    counts = sorted(request.devices or ())
+    counts, on_gpu = sorted(request.devices or ()), request.device[0] != "cpu"
     plan = plan_run(request)
-    for case in plan.cases:
-        modes = FRAMEWORKS[case.framework].teams
-        if case.mode not in modes and counts[-1] > 1:
-            raise UsageError(
-                f"--devices: {case.framework} computes on several in mode {', '.join(modes)}, found {case.mode}"
-            )
-    slices = slices_of(counts[-1], request.oversubscribe) if "cpu" in request.device else ()
-    threads = len(slices[0]) if slices else plan.settings.threads
-    if slices and request.threads not in (None, threads):
+    cases = list(spread(plan.cases, counts, request.scaling == "strong"))
+    if counts[-1] > 1:
+        refuse_cases(plan.cases, plan.settings.ab.key if plan.settings.ab else "")
+    if request.nodes:
+        found = reached_nodes(request)
+        nodes.refuse_loopback_names(found, [case.framework for case in cases])
+        devices = nodes.devices_on(found, counts[-1], on_gpu, request.oversubscribe)
+    else:
+        devices = nodes.devices_here(counts[-1], on_gpu, request.oversubscribe)
+    threads = plan.settings.threads if on_gpu else min(len(device.cores) for device in devices)
+    if not on_gpu and request.threads not in (None, threads):
         raise UsageError(f"--threads: each of {counts[-1]} devices has {threads}; leave it out")
-    settings = dataclasses.replace(plan.settings, threads=threads, slices=slices)
-    return Plan(list(spread(plan.cases, counts, request.scaling == "strong")), plan.protocol, settings, plan.note)
+    return Plan(cases, plan.protocol, dataclasses.replace(plan.settings, threads=threads, devices=devices), plan.note)
 
 
-def slices_of(count: int, oversubscribe: bool = False) -> tuple[tuple[int, ...], ...]:
-    """Equal slices of the cores that this process may use, a device each; if ``oversubscribe``, a core for several."""
-    cores = host.core_numbers()
-    if count > len(cores):
-        if not oversubscribe:
+def reached_nodes(request: RunRequest) -> list[Node]:
+    """The nodes of --nodes, each described. Raises UsageError."""
+    with tempfile.NamedTemporaryFile(prefix="alexnet-bench-") as seen:  # where the weights of the proof will be
+        python = dict(request.python).get(request.framework or "") or nodes.PYTHON
+        return nodes.reached(request.nodes or (), request.launch or LAUNCH, python, Path(seen.name))
+
+
+def refuse_cases(cases: Sequence[Case], ab: str) -> None:
+    """UsageError for a Case that no Team can compute."""
+    for case in cases:
+        if case.mode not in (modes := FRAMEWORKS[case.framework].teams):
             raise UsageError(
-                f"--devices: expected at most {len(cores)}, a core for each, found {count}; with --oversubscribe they "
-                "share cores, and give no efficiency"
+                f"--devices: {case.framework} computes on several in mode {', '.join(modes) or 'none'}, found "
+                f"{case.mode}; choose another --mode or --framework"
             )
-        return tuple((cores[number % len(cores)],) for number in range(count))
-    each = len(cores) // count
-    return tuple(tuple(cores[number * each : (number + 1) * each]) for number in range(count))
+    if ab == "threads":
+        raise UsageError("--ab threads: each device has its own cores; leave it or --devices out")
 
 
 def refuse(request: RunRequest) -> None:
     """UsageError for an option that cannot be combined with --devices."""
     for option, given in {
         "--net": request.net,
-        "--ab": request.ab,
         "--loaders": request.loaders,
         "--dropout": request.dropout,
         "--protocol classic": request.protocol == "classic",
-        "--device": len(request.device) > 1,
     }.items():
         if given:
             raise UsageError(f"{option}: --devices times our nets in alternating turns; leave it or --devices out")
+    if len(request.device) > 1 or ":" in request.device[0]:
+        raise UsageError(f"--device: expected cpu or cuda with --devices, found {', '.join(request.device)}")

@@ -19,6 +19,7 @@ from bench import UsageError
 from bench.cases.case import Case, groups
 from bench.cases.passes import PASSES
 from bench.cases.protocol import Protocol
+from bench.cases.shard import Shard
 from bench.controller import estimate, parity
 from bench.controller.budget import Budget
 from bench.controller.proof import Reference
@@ -74,7 +75,7 @@ class Rounds:
         self.kept: Kept = {}
         """Workers for the next group of their device and precision, if the Protocol shares Workers."""
 
-    def write_header(self, run_id: str, name: str, selftest: dict[str, SelfTest]) -> None:
+    def write_header(self, run_id: str, name: str, selftest: dict[str, SelfTest], shard: Shard | None = None) -> None:
         """Record the header."""
         given, ab = self.settings.given, self.settings.ab
         self.journal.add(
@@ -93,7 +94,8 @@ class Rounds:
                 fingerprint=host.fingerprint(),
                 selftest=selftest,
                 pictures=self.settings.source.facts if self.settings.source else None,
-                slices=[list(cores) for cores in self.settings.slices],
+                devices=[device.recorded() for device in self.settings.devices],
+                shard=shard,
             )
         )
 

@@ -10,16 +10,20 @@ from bench.cases.arm import Ab
 from bench.cases.case import PRESETS, Case
 from bench.cases.passes import PASSES, methods_called
 from bench.controller.launch import Launch
+from bench.controller.nodes import Device
 from bench.controller.running_worker import RunningWorker
 from bench.controller.source import Source
-from bench.controller.team import Team, free_addresses
+from bench.controller.team import LOOPBACK, Team, addresses_on, free_addresses
 from bench.controller.worker_process import WorkerProcess
+from bench.machine.node import interface_of
 from bench.worker.guest import Guest
 from bench.worker.messages import BuildNet
 from bench.worker.replies import ModelParts
 from impls.net import Build, Rank, Settings
 from impls.weights import Weights
 
+#: Variables that name the network interface of a Team's traffic.
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 RANK_PATIENCE = 10  # a framework waits for another rank so many times as long as the controller for a reply
 
 
@@ -50,8 +54,8 @@ class WorkerSettings:
     """Pictures of the Cases with loaders."""
     cache: Path | None = None
     """Folder in which compiled code is kept for later Workers."""
-    slices: Sequence[tuple[int, ...]] = ()
-    """Cores of each device, if the Run counts devices: rank r of a Team has slice r, a lone Worker the first."""
+    devices: Sequence[Device] = ()
+    """Where the Run counts devices: rank r of a Team has device r, a lone Worker the first."""
 
     def guest(self, case: Case) -> Guest | None:
         """The user's net that a Case times; None for ours."""
@@ -103,22 +107,28 @@ class WorkerSettings:
             python=self.python(case) or sys.executable,
             env=self.environment(case),
             package=self.package(case),
-            cores=self.slices[0] if self.slices else (),
+            cores=self.devices[0].cores if self.devices else (),
+            node=self.devices[0].node if self.devices else None,
         )
         return WorkerProcess(alone) if case.world == 1 else Team(list(self._launches(alone, case.world)), name)
 
     def _launches(self, alone: Launch, world: int) -> Iterator[Launch]:
         """How the ranks of a Team are started, each on its slice of the cores or its GPU."""
-        addresses = free_addresses(world)
-        for number in range(world):
+        nodes = [device.node for device in self.devices[:world] if device.node]
+        addresses = addresses_on(nodes) if nodes else free_addresses(world)
+        for number, device in enumerate(self.devices[:world]):
+            interface = device.node.machine.interface if device.node else interface_of(LOOPBACK)
+            name = alone.settings.device if alone.settings.device == "cpu" else f"cuda:{device.index}"
             rank = Rank(number, addresses, self.limit_s * RANK_PATIENCE)
-            device = alone.settings.device if alone.settings.device == "cpu" else f"cuda:{number}"
             yield dataclasses.replace(
                 alone,
                 name=f"{alone.name}-rank{number}",
-                settings=dataclasses.replace(alone.settings, device=device, rank=rank),
+                settings=dataclasses.replace(alone.settings, device=name, rank=rank),
                 cache=alone.cache / f"rank{number}",
-                cores=self.slices[number % len(self.slices)] if self.slices else (),
+                # else gloo takes the interface that the host's name resolves to
+                env={**(dict.fromkeys(INTERFACES, interface) if interface else {}), **alone.env},
+                cores=device.cores,
+                node=device.node,
             )
 
     def start(self, name: str, case: Case, logs: Path) -> RunningWorker:

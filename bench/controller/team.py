@@ -1,6 +1,7 @@
 """Team: the processes of several ranks, asked together and answering as one Worker."""
 
 import contextlib
+import random
 import select
 import socket
 import time
@@ -12,12 +13,14 @@ from bench.controller.launch import Launch
 from bench.controller.team_reply import joined
 from bench.controller.worker_process import LOOK_S, WorkerDied, WorkerProcess
 from bench.machine import signals
+from bench.machine.node import Node
 from bench.worker.messages import Request
 from bench.worker.replies import FaultKind, Ready
 
 R = TypeVar("R")
 
 LOOPBACK = "127.0.0.1"
+PORTS = range(20_000, 32_000)
 #: Seconds after the first failure of a rank in which another's may be its cause: a rank that is killed breaks the
 #: connections of the others, which may say so before its end is seen.
 GRACE_S = 1.0
@@ -120,7 +123,9 @@ class Team:
         others = [
             f"rank {other}: {died.last_words or died.reason}" for other, died in deaths.items() if other != number
         ]
-        return WorkerDied(self.name, cause.kind, f"rank {number}: {cause.reason}", "\n".join([cause.tail, *others]))
+        node = self.ranks[number].launch.node
+        where = f"rank {number} on {node.name}" if node else f"rank {number}"
+        return WorkerDied(self.name, cause.kind, f"{where}: {cause.reason}", "\n".join([cause.tail, *others]))
 
 
 def rank_of_cause(died: WorkerDied) -> int:
@@ -128,6 +133,15 @@ def rank_of_cause(died: WorkerDied) -> int:
     if died.reason.startswith(ABORTED) or died.kind not in CAUSES:
         return len(CAUSES)
     return CAUSES.index(died.kind)
+
+
+def addresses_on(nodes: Sequence[Node]) -> tuple[str, ...]:
+    """An address on each of these nodes, with random ports below those that systems give out themselves.
+
+    If something listens on one, the rank says so, and the Round is repeated with others.
+    """
+    ports = random.sample(PORTS, len(nodes))
+    return tuple(f"{node.machine.address}:{port}" for node, port in zip(nodes, ports, strict=True))
 
 
 def free_addresses(count: int, host: str = LOOPBACK) -> tuple[str, ...]:

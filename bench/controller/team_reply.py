@@ -5,6 +5,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from bench.worker.batches import EVERY_RANK
 from bench.worker.replies import (
     Check,
     CheckKind,
@@ -57,6 +58,7 @@ def _(first: FrameworkConditions, replies: Sequence[FrameworkConditions]) -> Fra
 @_join.register
 def _(first: Verified, replies: Sequence[Verified]) -> Verified:
     checks = _worst([check for reply in replies for check in reply.checks])
+    checks.sort(key=lambda check: EVERY_RANK not in check.what)  # a rank with another's batch knows more than that one
     faults = [_unequal([reply.digests.get(what, "") for reply in replies], what) for what in first.digests]
     checks += [Check(CheckKind.FAULT, fault, None) for fault in faults if fault]
     return dataclasses.replace(first, checks=checks)

@@ -1,6 +1,7 @@
 """Worker processes: start one, send requests, read replies, end it."""
 
 import contextlib
+import json
 import os
 import secrets
 import select
@@ -66,20 +67,19 @@ class WorkerProcess:
         self.stderr = logs / f"{self.name}.stderr"
         try:
             logs.mkdir(parents=True, exist_ok=True)
-            out, err = (logs / f"{self.name}.stdout").open("wb"), self.stderr.open("wb")
+            err = self.stderr.open("wb")
         except OSError as error:
             raise UsageError(f"cannot write to {logs}: {error.strerror}; nothing more is measured") from error
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
         try:
-            with out, err:
+            with err:
                 self.process = subprocess.Popen(
-                    [*launch.command, str(theirs_in), str(theirs_out), str(os.getpid())],
-                    env=env,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
+                    launch.command,
+                    env=None if launch.node else env,  # that of a prefix is the user's
+                    stdin=theirs_in,
+                    stdout=theirs_out,
                     stderr=err,
-                    pass_fds=(theirs_in, theirs_out),
                     cwd=logs,
                     start_new_session=True,  # Ctrl-C is the controller's to handle
                 )
@@ -90,6 +90,10 @@ class WorkerProcess:
             os.close(theirs_out)
         self.replies, self.requests = ours_in, ours_out
         self.buffer = bytearray()
+        self.begun, self.banner = False, list[bytes]()
+        if launch.node:
+            order = {"framework": framework, "cores": launch.cores, "env": env}
+            os.write(self.requests, json.dumps(order).encode() + b"\n")
         self.configure = Configure(launch.settings)
         self.send(self.configure)
 
@@ -196,7 +200,18 @@ class WorkerProcess:
         return WorkerDied(self.name, FaultKind.HUNG, why, self.tail())
 
     def next_line(self, request: Request[Any]) -> bytes | None:
-        """The next line of replies, None if it is not there yet. Raises WorkerDied if the process has ended."""
+        """The next line of replies, None if it is not there yet. Raises WorkerDied if the process has ended.
+
+        Lines before the first reply, which a launch prefix or an interpreter may print, are put to ``banner``.
+        """
+        while (line := self._next_line(request)) is not None and not self.begun:
+            if self.begun or line.startswith(b'{"'):
+                self.begun = True
+                break
+            self.banner.append(line)
+        return line
+
+    def _next_line(self, request: Request[Any]) -> bytes | None:
         while b"\n" not in self.buffer[-READ_BYTES:]:
             if not select.select([self.replies], [], [], 0)[0]:
                 if self._exited():  # a process that it started holds the pipe open

@@ -30,12 +30,16 @@ NET_AXES = ("framework", "mode", "layout", "lrn")
 
 
 def whole(run: Run) -> str:
-    """The command that measures all of a Run, ratios included; empty if no single command does."""
-    cases = [dataclasses.replace(case, arm=None) for case in run.cases if case.arm in (None, LABELS[0])]
+    """The command that measures all of a Run, ratios included; empty if no single command does. Of a shard it is that
+    of its grid, with --shard."""
+    every = run.head.shard.cases if run.head.shard else run.cases
+    cases = [dataclasses.replace(case, arm=None) for case in every if case.arm in (None, LABELS[0])]
     if run.protocol.shared_workers:  # a profile adds the layers itself
         cases = [case for case in cases if case.whole]
     beyond = any(case.foreign or case.guest for case in cases)
-    return command_for(run, cases) if cases and not beyond and set(_grid(cases)) == set(cases) else ""
+    if not cases or beyond or set(_grid(cases)) != set(cases):
+        return ""
+    return command_for(run, cases) + (f" --shard {run.head.shard.number}" if run.head.shard else "")
 
 
 def against_itself(run: Run) -> str:
@@ -46,7 +50,8 @@ def against_itself(run: Run) -> str:
     if run.head.ingested:
         return ""
     ab, protocol = run.head.ab, run.protocol
-    key, side, cases = "slowdown", "0", run.cases
+    shard = run.head.shard if ab or not run.head.guests else None  # without users' nets there may be other groups
+    key, side, cases = "slowdown", "0", shard.cases if shard else run.cases
     if run.head.guests and not ab:
         cases = [case for case in run.cases if not case.guest]
         if not cases:
@@ -56,11 +61,12 @@ def against_itself(run: Run) -> str:
     if ab and ab.key not in ("impls", "python", "slowdown"):  # side B against itself
         key, side = ab.key, _net(ab.values[1]) if ab.key == "net" else ab.values[1]
     words = ["alexnet-bench", "run", "--ab", f"{key}={side},{side}"]
-    words += [*_axes(run, cases), *_loaders(run, cases), *_surroundings(run)]
+    words += [*_axes(run, cases), *_loaders(run, cases), *_devices(run, cases), *_surroundings(run)]
     words += ["--rounds", str(max(protocol.rounds, MIN_ROUNDS))]
     words += ["--iterations", str(protocol.iterations)] if protocol.least_iterations is None else []
     words += ["--burn-in", str(protocol.burn_in)] if protocol.burn_in_later is None else []
     words += [] if protocol.gate else ["--no-gate"]
+    words += ["--shard", shard.number] if shard else []
     return shlex.join([*words, "--out", str(run.folder.parent)])
 
 
@@ -113,9 +119,11 @@ def _loaders(run: Run, cases: Sequence[Case]) -> list[str]:
 def _devices(run: Run, cases: Sequence[Case]) -> list[str]:
     """Options of Teams; none without slices of cores and with one device."""
     worlds = dict.fromkeys(case.world for case in cases)
-    if not run.head.slices and set(worlds) == {1}:
+    if not run.head.devices:
         return []
     words = ["--devices", ",".join(map(str, worlds))]
+    nodes = dict.fromkeys(device.node for device in run.head.devices if device.node)
+    words += ["--nodes", ",".join(nodes), "--launch", f"{PATH} {{node}}"] if nodes else []
     words += ["--scaling", "strong"] if any(case.strong for case in cases) else []
     return words + (["--oversubscribe"] if scaling.shares_cores(run) else [])
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from bench.cases.case import LABELS, PRESETS
 from bench.cases.passes import PASSES, outside_the_clock
 from bench.output.console import number
-from bench.output.labels import counted, label_of, some_of
+from bench.output.labels import counted, describe_shard, label_of, some_of
 from bench.record import ceiling, validity
 from bench.record.columns import Rows
 from bench.record.pairs import Pair, describe_arm_of_run
@@ -22,7 +22,9 @@ def given(run: Run) -> dict[str, str]:
     weights, variables = run.head.weights, run.head.env
     texts = {"weights": f"{weights.file} (sha256 {weights.sha256[:8]})"} if weights else {}
     passed = " ".join(f"{name}={value}" for name, value in variables.items())
-    return texts | ({"environment variables passed to Workers": passed} if passed else {})
+    texts |= {"environment variables passed to Workers": passed} if passed else {}
+    texts |= {"shard": describe_shard(run.head.shard)} if run.head.shard else {}
+    return texts
 
 
 def arms(run: Run) -> dict[str, str]:

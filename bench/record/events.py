@@ -11,6 +11,7 @@ from msgspec import Struct
 from bench.cases.arm import Sides
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
+from bench.cases.shard import Shard
 from bench.machine.host import Fingerprint
 from bench.machine.noise import Noise
 from bench.record.ingested import Ingested
@@ -139,6 +140,14 @@ class OfCase(OfRound, frozen=True):
     case_id: str
 
 
+class Device(Struct, frozen=True):
+    """A device: its cores, none of a GPU; its node, and a hash of that machine, empty if it is this one."""
+
+    cores: list[int]
+    node: str = ""
+    machine: str = ""
+
+
 class Header(Event, frozen=True, tag="run", omit_defaults=True):
     """The first line: the Cases, the Protocol and the machine."""
 
@@ -157,8 +166,9 @@ class Header(Event, frozen=True, tag="run", omit_defaults=True):
     selftest: dict[str, SelfTest] = {}
     ingested: Ingested | None = None
     pictures: Pictures | None = None
-    slices: list[list[int]] = []
-    """Cores of each device, where the Run counts devices."""
+    shard: Shard | None = None
+    devices: list[Device] = []
+    """Where the Run counts devices."""
 
 
 class Parity(Event, frozen=True, tag="parity"):

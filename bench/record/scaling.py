@@ -109,7 +109,7 @@ def alone_of(case: Case) -> Case:
 
 def shares_cores(run: Recording) -> bool:
     """Whether several devices of a Run share a core, so that no efficiency is one."""
-    cores = [core for device in run.head.slices for core in device]
+    cores = [(device.machine, core) for device in run.head.devices for core in device.cores]
     return len(set(cores)) < len(cores)
 
 

@@ -31,6 +31,8 @@ ORDERS = 64  # random orders of a batch, of which the best is taken
 UNITS = 2  # of the parity set, of which the batches of a lone Net are composed
 #: Those of a Team's batches. Two ranks with one unit each have the same sum in both batches if there are only two.
 TEAM_UNITS = 3
+MISREDUCED = 0.1  # relative error above which a gradient is another than the sum, and of what it is instead
+EVERY_RANK = "every rank has it"
 CHUNK = 2**22  # values of a pattern that are made at a time
 
 
@@ -152,16 +154,18 @@ class ParityBatch:
         shape = self.weights[layer][name].shape
         if fault := misshapen(canonical_shape(found.shape, shape), shape) or fault:
             return Check(CheckKind.GRADIENT, what + fault, None)
+        found, stored = self._comparable(key, found, shape, thorough)
+        return check(CheckKind.GRADIENT, what, found, weighted(self.gradient_shares, stored))
+
+    def _comparable(
+        self, key: str, found: np.ndarray, shape: tuple[int, ...], thorough: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The values of a gradient that are compared, and those of each unit; of a large one some, or ``thorough``."""
         stored = self.values(key)
         whole = stored.shape[1:] == shape
         if found.size <= SAMPLED or (whole and thorough):
-            found = found.reshape(shape)
-        else:
-            stored = np.stack([sampled(unit) for unit in stored]) if whole else stored
-            found = sampled(found)
-        shares = zip(self.gradient_shares, stored, strict=True)
-        expected = sum(np.float32(share) * unit for share, unit in shares if share)
-        return check(CheckKind.GRADIENT, what, found, np.asarray(expected))
+            return found.reshape(shape), stored
+        return sampled(found), np.stack([sampled(unit) for unit in stored]) if whole else stored
 
     def _check_input_gradient(self, what: str, found: np.ndarray) -> Check:
         """Compare the gradient of each image; unlike that of a parameter, it is not a sum over images.
@@ -197,16 +201,16 @@ class ParityBatch:
 class TeamBatch(ParityBatch):
     """The batch of one rank of a Team, by whose passes gradients are summed, or averaged, over the images of all ranks.
 
-    Loss, logits and moving statistics are those of the rank's own images. ``orders`` are those of all ranks, of shape
-    (world, batch), one of which is ``order``.
+    Loss, logits and moving statistics are those of the rank's own images. ``everyone`` are the numbers of the images of
+    all ranks, sorted by rank but not by place: (world, batch).
     """
 
-    orders: np.ndarray
+    everyone: np.ndarray
 
     @functools.cached_property
     def gradient_shares(self) -> np.ndarray:
         """How often each unit of images occurs in the batches of all ranks."""
-        return self._shares(self.orders.ravel())
+        return self._shares(self.everyone.ravel())
 
     @functools.cached_property
     def apart(self) -> ParityBatch:
@@ -219,7 +223,55 @@ class TeamBatch(ParityBatch):
         if fault := malformed(found, (size,)):
             return [Check(kind, what + fault, None)]
         places = np.arange(size) if thorough else sampled_places(size)
-        return [check(kind, what, found[places], pattern_sum(len(self.orders), places))]
+        return [check(kind, what, found[places], pattern_sum(len(self.everyone), places))]
+
+    def has_loss(self, loss: float) -> bool:
+        """Whether this is the loss of the rank's own images, within 1 %."""
+        return bool(np.isclose(loss, self.shares @ self.values("loss"), rtol=1e-2))
+
+    def misreduced(self, gradients: Gradients, other: "TeamBatch") -> str:
+        """What gradients are that are not the sums over all ranks; empty if they are, or are nothing that is known.
+
+        ``other`` is the rank's other batch.
+        """
+        found: dict[str, list[str]] = {}
+        for key, array in flat(gradients).items():
+            _, layer, name = key.split(".", 2)
+            shape = self.weights[layer][name].shape
+            if canonical_shape(array.shape, shape) == shape and (what := self._likely(key, array, shape, other)):
+                found.setdefault(what, []).append(f"{layer}/{name}")
+        if not found:
+            return ""
+        what, names = max(found.items(), key=lambda each: len(each[1]))
+        return f"{len(names)} of {len(self.wanted)} gradients, {names[0]} first, are {what}"
+
+    def _likely(self, key: str, array: np.ndarray, shape: tuple[int, ...], other: "TeamBatch") -> str:
+        """What a gradient is that is far from the sum over all ranks and near to something else."""
+        values, stored = self._comparable(key, array, shape, False)
+        error = reference.relative_l2(values, weighted(self.gradient_shares, stored))
+        if not error > MISREDUCED:
+            return ""
+        world = len(self.everyone)
+        known = {
+            "those of this rank alone: nothing reduced them": (self.shares, self.shares * world),
+            "the average over the ranks, not their sum": (self.gradient_shares / world,),
+            "those of the other batch": (other.gradient_shares,),
+            **{
+                f"those of rank {rank}'s batch: {EVERY_RANK}": (self._shares(order) * world,)
+                for rank, order in enumerate(self.everyone)
+            },
+        }
+        errors = {
+            what: min(reference.relative_l2(values, weighted(shares, stored)) for shares in each)
+            for what, each in known.items()
+        }
+        nearest = min(errors, key=errors.__getitem__)
+        return nearest if errors[nearest] < MISREDUCED * error else ""
+
+
+def weighted(shares: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """The sum of the units' values, each times its share, in their precision."""
+    return np.asarray(sum(units.dtype.type(share) * unit for share, unit in zip(shares, units, strict=True) if share))
 
 
 def pattern_sum(world: int, places: np.ndarray) -> np.ndarray:
@@ -271,19 +323,16 @@ def compose_team(
     majorities = (np.arange(world) + rng.integers(2)) % 2  # of the first batch; the second has each one's next unit
     if world > TEAM_UNITS:  # of fewer ranks no part has the mean of all anyway
         majorities[rng.integers(world)] = 2
+    together = has_batch_statistics(variant)
+    fewer = [[0 if together else _fewer(batch, majority, rng) for majority in majorities] for _ in range(2)]
+    own = np.random.Generator(np.random.PCG64([seed, batch, world, rank]))
     batches = []
-    for later in (0, 1):
-        orders = []
-        for majority in majorities:
-            if has_batch_statistics(variant):
-                unit = names[(majority + later) % TEAM_UNITS]
-                orders.append(unit * each + shuffle(np.arange(batch) % each, rng))
-                continue
-            fewer, other = _fewer(batch, majority, rng), 1 if majority == 0 else 0
-            pair = names[(np.array([majority, other]) + later) % TEAM_UNITS]
-            orders.append(pair[shuffle((np.arange(batch) < fewer).astype(int), rng)])
-        batches.append(np.stack(orders))
-    return [TeamBatch(variant, weights, folder, target, orders[rank], orders) for orders in batches]
+    for later, counts in enumerate(fewer):
+        few = np.arange(batch) < np.array(counts)[:, None]
+        numbers = np.where(few, majorities[:, None] == 0, majorities[:, None]) + later
+        everyone = names[numbers % TEAM_UNITS] * each + np.arange(batch) % each
+        batches.append(TeamBatch(variant, weights, folder, target, shuffle(everyone[rank], own), everyone))
+    return batches
 
 
 def _fewer(batch: int, majority: int, rng: np.random.Generator) -> int:

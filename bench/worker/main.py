@@ -1,7 +1,8 @@
 """The Worker: a child process that builds one Net, verifies it, and measures it on request.
 
 It imports the standard library, numpy and impls only, so it runs under any interpreter that has a framework. Requests
-and replies are JSON lines on two dedicated pipes, so a framework may write to stdout and stderr. After a failed request
+and replies are JSON lines on stdin and stdout, so that a prefix such as ``ssh`` can start it on another machine; what a
+framework writes to stdout goes to stderr. After a failed request
 the process replies with a Failure and exits: a framework in an unknown state is not timed.
 """
 
@@ -11,11 +12,13 @@ import dataclasses
 import functools
 import gc
 import os
+import select
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -38,8 +41,9 @@ from impls.weights import map_shared
 
 R = TypeVar("R")
 PR_SET_PDEATHSIG = 1
+HANGUP_S = 2.0  # after which a Worker without a controller is killed
 RELOADS = 8  # attempts at a first pass on new images that is not slow
-TEAM_RELOADS = 2  # the same, of every rank of a Team
+TEAM_RELOADS, LONG_NS = 2, 100_000_000  # of every rank of a Team, if a pass may take so long
 
 
 class Worker:
@@ -104,7 +108,7 @@ class Worker:
         """Build our net, or the user's own."""
         self.release()
         self.variant, self.how = variant_named(request.variant, request.size, request.classes), request.how
-        if self.rank:
+        if self.settings and self.rank:
             self.how = dataclasses.replace(self.how, device=self.settings.device)  # each rank has its own
         self.folder, net = Path(request.folder), request.guest
         self.own_input, self.guest = request.own_input, request.guest
@@ -226,7 +230,7 @@ class Worker:
 
     def load(self, target: str) -> None:
         """Load the parity set's batches, without a parity set random ones, or have a model make its own."""
-        composer: Callable[..., list[ParityBatch]] = compose
+        composer: Callable[..., Sequence[ParityBatch]] = compose
         if self.rank:
             composer = functools.partial(compose_team, rank=self.rank.number, world=self.rank.world)
         composed = functools.partial(composer, self.variant, self.weights, self.folder, target, self.how.batch)
@@ -254,8 +258,8 @@ class Worker:
         """Test ``wait`` on the pass that is timed."""
         with no_garbage_collection(), self.restored(request.method):
             run = getattr(self.net, request.method)
-            how = {"attempts": request.attempts, "together": self.rank is not None}
-            return sync_lag(run, self.net.wait, self.net.fetch, request.iteration_ns, **how)
+            steps_of = (run, self.net.wait, self.net.fetch, request.iteration_ns)
+            return sync_lag(*steps_of, attempts=request.attempts, together=self.rank is not None)
 
     def measure(self, request: messages.Measure) -> replies.Measured:
         """Time a Turn; memory peaks are those of its passes."""
@@ -300,7 +304,8 @@ class Worker:
         a Team make the same number of passes, whatever they take.
         """
         attempts: list[tuple[int, int]] = []
-        for attempt in range(TEAM_RELOADS if self.rank else RELOADS):
+        few = self.rank is not None and reload.allowed_ns > LONG_NS
+        for attempt in range(TEAM_RELOADS if few else RELOADS):
             self.prover.load(reload.seed + attempt, labeled=self.labeled)
             _, (first_ns,) = measure(run, self.net.wait, 1)
             if not attempt and first_ns <= reload.allowed_ns and not self.rank:
@@ -404,9 +409,39 @@ def end_with(controller: int) -> None:
         os._exit(1)
 
 
-def main(framework: str, request_pipe: int, reply_pipe: int, controller: int) -> None:
-    """Answer requests until the controller closes its end of the pipe; tracebacks go to stderr."""
-    end_with(controller)
+def own_pipes() -> tuple[int, int]:
+    """Stdin and stdout for requests and replies alone: what else writes to stdout writes to stderr."""
+    request_pipe, reply_pipe = os.dup(0), os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    return request_pipe, reply_pipe
+
+
+def end_at_hangup(pipe: int) -> None:
+    """End this process and what it started when the pipe of requests is closed, even during a pass.
+
+    In a thread that waits in the kernel, so that it takes no time from what is timed.
+    """
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(pipe, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
+        poll.poll()
+        time.sleep(HANGUP_S)  # between two requests the Worker exits by itself
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(framework: str, controller: int) -> None:
+    """Answer requests on stdin until the controller closes it; tracebacks go to stderr.
+
+    ``controller`` is the number of its process, 0 if it is on another machine.
+    """
+    request_pipe, reply_pipe = own_pipes()
+    if controller:
+        end_with(controller)
+    end_at_hangup(request_pipe)
     worker = Worker(framework)
     with open(request_pipe) as requests, open(reply_pipe, "wb") as answers:
         for line in requests:

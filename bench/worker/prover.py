@@ -26,6 +26,7 @@ METHODS = {
     Output.REDUCED: "all_reduce",
 }
 COPIED = 2**24  # bytes, of which the time of a copy is measured
+LEFT = "its gradients are of one batch and its loss is of the other: they are left from the pass before"
 SAME_BATCH = "two passes in a row computed the same batch: a Net alternates the two that it is given"
 
 
@@ -84,7 +85,7 @@ class Values:
             named = [("", self.reduced)]
         crc = int(before or "0", 16)
         for name, array in sorted(named, key=lambda pair: pair[0]):  # stable: parameters come before velocities
-            crc = zlib.crc32(np.ascontiguousarray(array), zlib.crc32(name.encode(), crc))
+            crc = zlib.crc32(np.ascontiguousarray(array).data, zlib.crc32(name.encode(), crc))
         return f"{crc:08x}"
 
 
@@ -142,6 +143,11 @@ class Prover:
         number, checks = min(enumerate(by_batch), key=lambda each: distance(each[1]))
         if thorough and values.logits is None:
             checks = batches[number].gradient_checks(values.loss, values.gradients, True, values.infinite)
+        if self.team and values.gradients and not values.apart:
+            first, second = self.team if number == 0 else reversed(self.team)
+            stale = LEFT if second.has_loss(values.loss) and not first.has_loss(values.loss) else ""
+            if why := first.misreduced(values.gradients, second) or stale:
+                checks = [*checks, Check(CheckKind.FAULT, why, None)]
         return number, checks
 
     @property
@@ -244,8 +250,9 @@ class Prover:
         copied = self.net.fetch(handles) if self._fetches else values.first
         fault = self._fetch_fault(values, copied, output)
         repeatable = batch is not None and values.trained is None
-        if following and repeatable and not fault and self._repeats(batch, copied, output, following):
-            fault = SAME_BATCH
+        ready = repeatable and (self.team or not fault)  # ranks of a Team must make the same passes
+        if following and ready and self._repeats(batch, copied, output, following):
+            fault = fault or SAME_BATCH
         return Reading(iteration, batch, checks, fault, read_ns, _copy_ns(size), settings, digest)
 
     def _repeats(self, batch: int | None, first: float, output: Output, run: Callable[[], Any]) -> bool:
@@ -270,7 +277,7 @@ class Prover:
         """
         if not self._fetches:
             return ""
-        worlds = {len(batch.orders) for batch in self.team} if output == Output.GRADIENTS else set()
+        worlds = {len(batch.everyone) for batch in self.team} if output == Output.GRADIENTS else set()
         factors = [1, *worlds]
         if isinstance(copied, float):
             if output == Output.REDUCED and copied and np.isfinite(copied):

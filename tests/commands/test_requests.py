@@ -31,8 +31,14 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 
 def required(name):
     """Words for what a command must be told."""
-    words = {"data": ["photos"], "compare": ["A"], "export": ["A", "--format", "trace"], "ingest": ["a.json"]}
-    words["scale"] = ["--model", "A"]
+    words = {
+        "data": ["photos"],
+        "compare": ["A"],
+        "export": ["A", "--format", "trace"],
+        "ingest": ["a.json"],
+        "merge": ["A"],
+        "scale": ["--model", "A"],
+    }
     return (words | {"predict": ["a.jpg", "--weights", "w.npy"]}).get(name, [])
 
 

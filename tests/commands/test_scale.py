@@ -93,7 +93,7 @@ class TestProjection:
         assert all(row["measured_efficiency"] is None for row in found["rows"])
 
     def test_devices_that_share_a_core_have_no_link(self, tmp_path):
-        run = teams.make(tmp_path / "run", slices=[[0], [0]])
+        run = teams.make(tmp_path / "run", devices=teams.SHARED)
         assert {row["link"] for row in as_json(run.folder, "--devices", "2")["rows"]} == set(PUBLISHED)
 
     def test_the_output_says_why_the_net_is_hard_where_links_are_from_and_what_is_left_out(self, run):

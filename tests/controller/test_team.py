@@ -13,6 +13,7 @@ from bench import UsageError
 from bench.cases.case import Case
 from bench.cases.teams import spread
 from bench.controller import parity
+from bench.controller.nodes import Device
 from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.team import Team, free_addresses
 from bench.controller.worker_process import WorkerDied, started_by
@@ -33,7 +34,7 @@ def parity_folder(tmp_path_factory):
 
 
 def team(folder, logs, case: Case = CASE, limit_s: float = 60.0, part: str = "") -> Team:
-    settings = WorkerSettings(1, limit_s, env={"NULL_NET": part}, slices=((0,), (0,)))
+    settings = WorkerSettings(1, limit_s, env={"NULL_NET": part}, devices=[Device((0,)), Device((0,))])
     case = dataclasses.replace(case, mode="part") if part else case
     made = settings.launch("team", case, logs)
     assert isinstance(made, Team)
@@ -109,7 +110,7 @@ class TestFaults:
         assert ended(made)
 
     def test_a_rank_that_never_joins_is_a_fault_of_the_start(self, tmp_path):
-        settings = WorkerSettings(1, 3.0)
+        settings = WorkerSettings(1, 3.0, devices=[Device((0,))] * 2)
         made = settings.launch("team", CASE, tmp_path)
         os.kill(made.ranks[1].process.pid, signal.SIGSTOP)
         with pytest.raises(WorkerDied, match="rank 1: stopped: no answer to configure within 3 s"):
@@ -117,7 +118,9 @@ class TestFaults:
         assert ended(made)
 
     def test_a_missing_device_is_the_users_mistake(self, tmp_path):
-        made = WorkerSettings(1, 30.0).launch("team", dataclasses.replace(CASE, device="cuda"), tmp_path)
+        made = WorkerSettings(1, 30.0, devices=[Device((0,))] * 2).launch(
+            "team", dataclasses.replace(CASE, device="cuda"), tmp_path
+        )
         with pytest.raises(UsageError, match="device 'cuda:0' asked for, the null Net has cpu only"):
             made.wait_until_configured()
         assert ended(made)
@@ -125,9 +128,11 @@ class TestFaults:
 
 class TestRuns:
     @pytest.fixture(scope="class")
-    def run(self, tmp_path_factory):
+    @classmethod
+    def run(cls, tmp_path_factory):
         cases = [dataclasses.replace(NULL_CASE, pass_=name) for name in ("forward", "forward_backward", "train_step")]
-        return run_cases(tmp_path_factory.mktemp("run"), list(spread(cases, [1, 2], False)), rounds=3)
+        two = [Device((0,)), Device((1,))]
+        return run_cases(tmp_path_factory.mktemp("run"), list(spread(cases, [1, 2], False)), devices=two, rounds=3)
 
     def test_one_device_and_two_take_turns_in_one_group(self, run):
         assert {(case.world, case.pass_) for case in run.cases} == {

@@ -113,7 +113,7 @@ def test_a_run_without_several_devices_says_what_makes_one(tmp_path):
     ("settings", "words"),
     [
         ({"worlds": (1,)}, "this Run has one device; `alexnet-bench run --devices 1,2` times several"),
-        ({"slices": [[0], [0]]}, "its devices share cores, so they have no efficiency"),
+        ({"devices": teams.SHARED}, "its devices share cores, so they have no efficiency"),
         ({"worlds": (2,)}, "no pass that reduces gradients has an efficiency"),
         ({"passes": ("forward",)}, "no pass that reduces gradients has an efficiency"),
         ({}, ""),
