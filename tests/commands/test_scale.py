@@ -12,6 +12,7 @@ from null_runs import NULL_CASE, run_cases
 from bench.cases.arm import Ab
 from bench.cases.teams import spread
 from bench.commands.cli import main
+from bench.controller.nodes import Device
 from bench.stats.links import PUBLISHED, Link
 from bench.stats.projection import Step, project
 from impls.variants import VARIANTS
@@ -161,7 +162,7 @@ class TestRefused:
 @pytest.mark.process
 def test_a_run_of_the_null_net_is_projected(tmp_path):
     cases = [dataclasses.replace(NULL_CASE, pass_=name) for name in ("forward", "forward_backward")]
-    run = run_cases(tmp_path, list(spread(cases, [1, 2], False)), rounds=3)
+    run = run_cases(tmp_path, list(spread(cases, [1, 2], False)), devices=[Device((0,)), Device((1,))], rounds=3)
     assert [run.invalid_reason(case) for case in run.cases] == [""] * len(run.cases)
     rows = as_json(run.folder, "--devices", "4")["rows"]
     own = [row for row in rows if row["link"] == "this Run"]
