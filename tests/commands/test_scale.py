@@ -59,13 +59,20 @@ class TestProjection:
         assert {row["link"] for row in found["rows"]} == {"this Run", *PUBLISHED}
 
     def test_what_was_measured_is_next_to_what_is_projected(self, run):
-        found = as_json(run, "--devices", "8")["rows"]
+        found = as_json(run, "--devices", "2,8")["rows"]
         by_place = {(row["link"], row["devices"]): row["measured_efficiency"] for row in found}
         assert by_place.pop(("this Run", 2))["center"] == pytest.approx(0.7, rel=1e-6)
         assert set(by_place.values()) == {None}
         out = invoke(run, "--devices", "8").output
         assert "measured [95 %]" in out
         assert "70% [70, 70]" in out
+
+    def test_the_link_of_a_run_is_that_of_most_devices(self, tmp_path):
+        run = teams.make(tmp_path / "run", worlds=(1, 2, 4))
+        found = as_json(run.folder, "--devices", "8")
+        assert found["links"][0]["what"] == "the all-reduce alone, on 4 devices"
+        assert found["links"][0]["gb_per_s"] == pytest.approx(1.5 * OWT.params * 4 / 20e6, rel=1e-6)
+        assert [row["devices"] for row in found["rows"] if row["link"] == "this Run"] == [2, 4, 8]
 
     def test_the_pass_can_be_chosen(self, run):
         found = as_json(run, "--pass", "forward_backward", "--devices", "2", "--link", "port_100g")

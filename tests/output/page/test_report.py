@@ -148,7 +148,7 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
     def test_the_tables_of_scaling_and_their_notes_are_below_the_results(self, tmp_path):
         found = page_of(teams.make(tmp_path / "r"))
         assert "Scaling" in found.text("h4")
-        captions = found.text("caption")
+        captions = found.text("span")
         assert "Where forward_backward spends it, with 95 % intervals" in captions
         assert "75% [75, 75]" in found.text("td")
         assert "Each reduction sums 244.4 MB of gradients over all devices." in found.text("p")
