@@ -32,6 +32,8 @@ def make(
     grid = [dataclasses.replace(case, pass_=name) for case in cases or (runs.A,) for name in passes]
     spread_ = list(spread(grid, list(worlds), strong))
     factors = {each.id: (slower if each.world > 1 else ALONE)[each.pass_] for each in spread_}
-    run = runs.make(folder, spread_, slower=factors, **{"base_ns": 10**7, "rounds": 3} | settings)
+    devices = [{"cores": [number]} for number in range(max(worlds))]
+    like = {"base_ns": 10**7, "rounds": 3, "devices": devices}
+    run = runs.make(folder, spread_, slower=factors, **like | settings)
     run.write()
     return run

@@ -209,6 +209,8 @@ def _row_by_row(run: Run) -> str:
     alone = "a time alone, since a ratio needs both sides in one Run"
     if run.head.ab:
         return "Row by row, each with its other side, so with its ratio:"
+    if run.head.devices:
+        return "Row by row, each on every number of devices, so with its efficiency:"
     if run.protocol.shared_workers:
         return f"Net by net, each with all of its rows, in every pass; {alone}:"
     if any(case.guest for case in run.cases):
