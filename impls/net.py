@@ -302,3 +302,16 @@ def gradients_of(net: Net, images: np.ndarray) -> tuple[float, Gradients]:
     handles = net.forward_backward()
     net.wait(handles)
     return net.gradients(handles)
+
+
+def refuse_for_team(variant: Variant, how: Build) -> None:
+    """Raise ValueError for what a TeamNet does not compute."""
+    asked = {
+        "a part of a net": variant.part,
+        "a gradient for the images": variant.input_gradient,
+        "dropout": how.dropout,
+        "frozen layers": bool(how.frozen),
+    }
+    found = [name for name, is_asked in asked.items() if is_asked]
+    if found:
+        raise ValueError(f"expected a whole net without dropout for a Team, found {', '.join(found)}")

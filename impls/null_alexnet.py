@@ -8,7 +8,6 @@ probes; ``async=MS`` a device that is done so long after the call, and ``unsynce
 
 import functools
 import hashlib
-import importlib
 import os
 import time
 from collections.abc import Sequence
@@ -26,8 +25,10 @@ from impls.weights import Weights
 def configure(settings: Settings) -> None:
     if settings.exact_device not in devices():
         raise DeviceMissing(f"the null Net has {', '.join(devices())}")
-    if settings.rank:
-        null_team().join(settings)
+    if settings.rank is not None:
+        from impls import null_team
+
+        null_team.join(settings.rank)
 
 
 def devices() -> list[str]:
@@ -43,12 +44,11 @@ def conditions() -> dict[str, Any]:
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
-    return null_team().TeamNet(variant, weights, how) if how.team else Net(variant, weights, how)
+    if how.team:
+        from impls import null_team
 
-
-def null_team() -> Any:
-    """The module of Teams, which imports this one."""
-    return importlib.import_module("impls.null_team")
+        return null_team.TeamNet(variant, weights, how)
+    return Net(variant, weights, how)
 
 
 class Results(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from impls import null_alexnet
-from impls.net import Build, Gradients, Settings, pattern
+from impls.net import Build, Gradients, Rank, pattern
 from impls.null_alexnet import Results
 from impls.variants import Variant
 from impls.weights import Weights
@@ -20,13 +20,12 @@ _links: list[Connection] = []  # of rank 0 to each other rank, of these to rank 
 _number, _world = 0, 1
 
 
-def join(settings: Settings) -> None:
+def join(rank: Rank) -> None:
     """Wait until all ranks of the Team have met."""
     global _number, _world
-    assert settings.rank is not None
-    _number, _world = settings.rank.number, settings.rank.world
-    host, _, port = settings.rank.addresses[0].rpartition(":")
-    key = ",".join(settings.rank.addresses).encode()
+    _number, _world = rank.number, rank.world
+    host, _, port = rank.addresses[0].rpartition(":")
+    key = ",".join(rank.addresses).encode()
     if _number == 0:
         with Listener((host, int(port)), authkey=key) as listener:
             by_number: dict[int, Connection] = {}

@@ -47,8 +47,10 @@ def configure(settings: Settings) -> None:
         raise DeviceMissing(f"torch {torch.__version__} sees {', '.join(devices())}")
     if settings.device != "cpu":
         torch.cuda.set_device(settings.exact_device)
-    if settings.rank:
-        torch_team().join(settings)
+    if settings.rank is not None:
+        from impls import torch_team
+
+        torch_team.join(settings.rank, settings.exact_device)
 
 
 def devices() -> list[str]:
@@ -80,12 +82,11 @@ def conditions() -> dict[str, Any]:
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
-    return torch_team().TeamNet(variant, weights, how) if how.team else Net(variant, weights, how)
+    if how.team:
+        from impls import torch_team
 
-
-def torch_team() -> Any:
-    """The module of Teams, which imports this one."""
-    return importlib.import_module("impls.torch_team")
+        return torch_team.TeamNet(variant, weights, how)
+    return Net(variant, weights, how)
 
 
 class BuiltLayer(nn.Module):

@@ -1,4 +1,7 @@
-"""A Net of PyTorch on every rank of a Team: DistributedDataParallel, over gloo on CPUs and NCCL on GPUs."""
+"""A Net of PyTorch on every rank of a Team: DistributedDataParallel, over gloo on CPUs and NCCL on GPUs.
+
+Mirrors the other teams: join, TeamNet.
+"""
 
 import datetime
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from impls import torch_alexnet
-from impls.net import Build, Gradients, Settings, pattern
+from impls.net import Build, Gradients, Rank, pattern, refuse_for_team
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -18,13 +21,10 @@ from impls.weights import Weights
 SMALL = 2.0**-100
 
 
-def join(settings: Settings) -> None:
+def join(rank: Rank, device: str) -> None:
     """Wait until all ranks of the Team have met."""
-    rank = settings.rank
-    assert rank is not None
-    on_gpu = settings.device != "cpu"
     dist.init_process_group(
-        "nccl" if on_gpu else "gloo",
+        "gloo" if device == "cpu" else "nccl",
         init_method=f"tcp://{rank.addresses[0]}",
         rank=rank.number,
         world_size=rank.world,
@@ -32,10 +32,15 @@ def join(settings: Settings) -> None:
     )
 
 
+class Apart(tuple[torch.Tensor, ...]):
+    """Handles of a pass without reduction."""
+
+
 class TeamNet(torch_alexnet.Net):
     """Implements impls.net.TeamNet."""
 
     def __init__(self, variant: Variant, weights: Weights, how: Build):
+        refuse_for_team(variant, how)
         super().__init__(variant, weights, how)
         self.world, self.rank = dist.get_world_size(), dist.get_rank()
         ids = None if self.target.type == "cpu" else [self.target]
@@ -58,7 +63,14 @@ class TeamNet(torch_alexnet.Net):
 
     def apart(self) -> Any:
         with self.parallel.no_sync():
-            return self.forward_backward()
+            return Apart(super().forward_backward())
+
+    def fetch(self, handles: Any) -> float:
+        copied = super().fetch(handles)
+        if handles is self.values:
+            return copied / self.before
+        is_sum = isinstance(handles, tuple) and not isinstance(handles, Apart | torch_alexnet.Step)
+        return copied * self.world if is_sum else copied
 
     def gradient_views(self, handles: Any) -> tuple[float, Gradients]:
         """The sums over all ranks: DistributedDataParallel averages."""
@@ -78,6 +90,10 @@ class TeamNet(torch_alexnet.Net):
         self.summed += 1
         return self.values
 
+    @property
+    def before(self) -> float:
+        """The factor of all sums but the last."""
+        return SMALL * float(self.world) ** (self.summed - 1)
+
     def reduced(self, handles: Any) -> np.ndarray:
-        before = SMALL * float(self.world) ** (self.summed - 1)  # the factor of all sums but the last
-        return (handles.double() / before).float().cpu().numpy()
+        return (handles.double() / self.before).float().cpu().numpy()

@@ -19,7 +19,7 @@ from impls.text import one_line, quoted
 
 PYTHON = sys.executable  # on every node at the same path
 ANSWER_S = 60.0  # for a prefix to start a program and that to describe its machine
-SHOWN = 100  # characters of what a prefix printed
+SHOWN = 200  # characters of what a prefix printed
 PLACE = "{node}"
 
 

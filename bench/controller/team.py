@@ -115,17 +115,23 @@ class Team:
         number = min(deaths, key=lambda each: rank_of_cause(deaths[each]))
         if mistakes and (mistake := self.ranks[number].mistake(deaths[number])):
             raise UsageError(mistake)
-        raise self._fault(number, deaths)
+        raise self._fault(silent if number in silent and not stopped else [number], deaths)
 
-    def _fault(self, number: int, deaths: Mapping[int, WorkerDied]) -> WorkerDied:
-        """The error of the Team for the fault of a rank, whose stderr comes first."""
-        cause = deaths[number]
+    def _fault(self, numbers: Sequence[int], deaths: Mapping[int, WorkerDied]) -> WorkerDied:
+        """The error of the Team for the fault of a rank, whose stderr comes first, or of several that none can tell
+        apart."""
+        cause = deaths[numbers[0]]
         others = [
-            f"rank {other}: {died.last_words or died.reason}" for other, died in deaths.items() if other != number
+            f"{self._named(other)}: {died.last_words or died.reason}"
+            for other, died in deaths.items()
+            if other != numbers[0]
         ]
-        node = self.ranks[number].launch.node
-        where = f"rank {number} on {node.name}" if node else f"rank {number}"
+        where = " and ".join(map(self._named, numbers))
         return WorkerDied(self.name, cause.kind, f"{where}: {cause.reason}", "\n".join([cause.tail, *others]))
+
+    def _named(self, number: int) -> str:
+        node = self.ranks[number].launch.node
+        return f"rank {number} on {node.name}" if node else f"rank {number}"
 
 
 def rank_of_cause(died: WorkerDied) -> int:

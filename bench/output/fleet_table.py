@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ def show(fleet: Fleet) -> None:
             for run in (member.run for member in members if member.run.folder not in results):
                 results[run.folder] = results_of(run, within(run))
             columns = {member.machine: results[member.run.folder] for member in members}
-            print_table(table(group, members[0].groups[number], columns))
+            drawn = table(group, members[0].groups[number], columns)
+            print_line(drawn.caption)  # a table of one machine is narrower, and would wrap it
+            print_table(replace(drawn, caption=""))
             for machine, result in columns.items():
                 for case in group:
                     for remark in result.cases[case.id].remarks if case.id in result.cases else ():

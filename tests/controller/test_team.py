@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 
+import psutil
 import pytest
 from null_runs import NULL_CASE, run_cases
 
@@ -16,7 +17,9 @@ from bench.controller import parity
 from bench.controller.nodes import Device
 from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.team import Team, free_addresses
-from bench.controller.worker_process import WorkerDied, started_by
+from bench.controller.watcher import Watcher
+from bench.controller.worker_process import MARK, WorkerDied, started_by
+from bench.record.events import Turn, Void
 from bench.worker.batches import TEAM_UNITS
 from bench.worker.messages import Measure, Verify
 from bench.worker.replies import FaultKind, Output
@@ -97,7 +100,7 @@ class TestFaults:
 
     def test_a_rank_that_fails_comes_first_in_the_stderr(self, parity_folder, tmp_path):
         made = team(parity_folder, tmp_path, part="memory=3")
-        with pytest.raises(WorkerDied, match="rank 0: ran out of memory") as caught:
+        with pytest.raises(WorkerDied, match="rank [01]: ran out of memory") as caught:
             made.ask(Measure("forward_backward", n=5))
         assert caught.value.kind == FaultKind.MEMORY
         assert "the null Net was told to run out of memory" in caught.value.tail
@@ -105,7 +108,7 @@ class TestFaults:
 
     def test_all_ranks_that_hang_are_one_fault(self, parity_folder, tmp_path):
         made = team(parity_folder, tmp_path, part="hang=2", limit_s=3)
-        with pytest.raises(WorkerDied, match="rank 0: hung: no answer to measure within 3 s"):
+        with pytest.raises(WorkerDied, match="rank 0 and rank 1: hung: no answer to measure within 3 s"):
             made.ask(Measure("forward_backward", n=5))
         assert ended(made)
 
@@ -159,6 +162,36 @@ class TestRuns:
         assert rows["all_reduce", 2]["images_per_s"] is None
         assert rows["all_reduce", 2]["bus_gb_per_s"] > 0
         assert rows["apart", 2]["slowest_rank"] in (0, 1)
+
+
+class Killer(Watcher):
+    """Kills rank 1 of a Team after some of its turns."""
+
+    def __init__(self, after: int):
+        self.left, self.faults = after, list[str]()
+
+    def on_turn(self, case, place, ns):
+        self.left -= case.world > 1
+        if case.world > 1 and self.left == 0:
+            mine = psutil.Process().children()
+            (victim,) = (child for child in mine if "-rank1-" in child.environ().get(MARK, ""))
+            victim.kill()
+
+    def on_fault(self, name, place, reason, tail, again):
+        self.faults.append(f"{name} {reason} {again}")
+
+
+def test_a_round_in_which_a_rank_died_is_repeated_once_and_nothing_is_lost(tmp_path):
+    cases = list(spread([dataclasses.replace(NULL_CASE, pass_="forward_backward")], [1, 2], False))
+    watcher = Killer(after=3)
+    run = run_cases(tmp_path, cases, devices=[Device((0,)), Device((1,))], watcher=watcher, rounds=2)
+    assert watcher.faults == ["null-noop-x2 rank 1: killed by SIGKILL; the kernel does that when memory runs out True"]
+    assert [run.invalid_reason(case) for case in cases] == [""] * 4
+    (void,) = run.events_of(Void)
+    assert (void.round, void.attempt) == (0, 0)
+    voided = [turn for case in cases for turn in run.events_of(Turn) if turn.case_id == case.id and not turn.attempt]
+    assert len([turn for turn in voided if turn.round == 0]) >= 3  # they stay on record
+    assert not psutil.Process().children()
 
 
 class TestAddresses:

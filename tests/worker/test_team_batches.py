@@ -331,9 +331,9 @@ class RankNet:
 
     def fetch(self, handles):
         if isinstance(handles, tuple):
-            factor = 0.5 if self.fault != "fetch" and handles[2] else 1.5 if self.fault == "fetch" else 1.0
+            factor = 1.5 if self.fault == "fetch" else 1.0
             return float(next(iter(next(iter(handles[1].values())).values())).flat[0]) * factor
-        return 2.0**-100 * float(handles[0])
+        return float(handles[0])
 
     def _next(self):
         self.passes += self.fault != "repeats"
@@ -351,6 +351,19 @@ class RankNet:
         if self.fault == "reduces":
             gradients = combined([gradients_of(self.variant, both[number], False)[1] for both in self.team], [1.0, 1.0])
         return loss, gradients, False
+
+    def restart(self, sgd):
+        self.sgd, self.order = sgd, []
+
+    def train_step(self):
+        self.order.append(self._next())
+        world = len(self.team)
+        factors = [world * float(rank == self.rank) if self.fault == "own" else 1.0 for rank in range(world)]
+        _, parameters, velocity = stepped(self.variant, self.team, self.order, self.sgd, factors)
+        return gradients_of(self.variant, self.team[self.rank][self.order[-1]], True)[0], velocity, False, parameters
+
+    def trained(self, handles):
+        return Trained(handles[0], handles[3], handles[1])
 
     def all_reduce(self):
         places = np.arange(self.variant.params)
@@ -416,6 +429,23 @@ class TestProver:
         assert digests.keys() == {Output.GRADIENTS, Output.REDUCED}
         assert [bool(each) for each in readings] == [True, False, True]
 
+    def test_steps_of_all_ranks_pass_and_have_one_digest(self, prover_of):
+        found = []
+        for rank in (0, 1):
+            prover = prover_of(rank=rank)
+            assert wrong(prover.prove(Output.TRAINED, False, None)[0]) == []
+            prover.net.restart(steps.TIMED)
+            prover.net.train_step()
+            reading = prover.reading(1, prover.net.train_step(), Output.TRAINED, SETTINGS)
+            assert (wrong(reading.checks), reading.fault) == ([], "")
+            found.append((prover.digests, reading.digest))
+        assert found[0] == found[1]
+        assert found[0][0].keys() == {Output.TRAINED}
+        assert found[0][1]
+        prover = prover_of("own")
+        assert len(wrong(prover.prove(Output.TRAINED, False, None)[0])) >= 6
+        assert prover.digests[Output.TRAINED] != found[0][0][Output.TRAINED]
+
     def test_a_lone_net_has_no_digest(self, prover_of, folder_of):
         prover = prover_of()
         lone = compose(NET, initial(NET), folder_of(NET, 1, False), "reference", 2, 0)
@@ -441,7 +471,7 @@ class TestProver:
         run = getattr(prover.net, METHODS[output])
         assert prover.reading(0, run(), output, SETTINGS, following=run).fault == SAME_BATCH
 
-    def test_fetch_copies_what_is_read_but_for_the_factor_of_the_framework(self, prover_of):
+    def test_fetch_copies_the_number_that_is_read(self, prover_of):
         prover = prover_of("fetch")
         for output in (Output.GRADIENTS, Output.OWN):
             assert (
