@@ -24,9 +24,9 @@ GAINS = (
 COSTS = (
     Column("framework"),
     Column("devices", numeric=True, narrow=True),
-    Column("interference [95 %]", numeric=True),
-    Column("communication [95 %]", numeric=True),
-    Column("exposed ms [95 %]", numeric=True),
+    Column("interference", numeric=True),
+    Column("communication", numeric=True),
+    Column("exposed ms", numeric=True),
     Column("all-reduce ms", numeric=True, narrow=True),
     Column("bus GB/s", numeric=True, narrow=True),
     Column("hidden", numeric=True, narrow=True),
@@ -42,7 +42,7 @@ def tables(run: Run, rows: Rows) -> list[Table]:
         return []
     made = [Table("Scaling", GAINS, [_gain(each, rows) for each in found], heads=1, grouped=True)]
     if split := [each for each in found if each.communication]:
-        title = "Where forward_backward spends it: efficiency = interference x communication"
+        title = "Where forward_backward spends it, with 95 % intervals: efficiency = interference x communication"
         made.append(Table(title, COSTS, [_cost(each) for each in split]))
     return made
 
@@ -63,7 +63,7 @@ def _cost(scaling: Scaling) -> list[Cell]:
         shown if scaling.exposed_resolved else UNRESOLVED,
         measured(scaling.all_reduce_ms),
         measured(scaling.bus_gb_per_s),
-        _center(hidden) if hidden and scaling.hidden_resolved else UNRESOLVED,
+        _center(hidden) if hidden and scaling.hidden_resolved else Cell(""),
     ]
 
 
@@ -90,7 +90,8 @@ def notes(run: Run) -> Iterator[str]:
         yield (
             "Interference: one device over all at once without reduction (apart). Communication: apart over the pass "
             "with it. Exposed: the pass less apart. Hidden: 1 - exposed / all-reduce alone, below 0 % where reducing "
-            "costs more inside the pass. Bus: 2 (W - 1) / W times the bytes over the time, as nccl-tests has it."
+            "costs more inside the pass, empty where not resolved. Bus: 2 (W - 1) / W times the bytes over the "
+            "time, as nccl-tests has it."
         )
     for each in found:
         if (slow := each.slowest) and slow.behind > SLOW:

@@ -37,6 +37,7 @@ def required(name):
         "export": ["A", "--format", "trace"],
         "ingest": ["a.json"],
         "merge": ["A"],
+        "scale": ["--model", "A"],
     }
     return (words | {"predict": ["a.jpg", "--weights", "w.npy"]}).get(name, [])
 
