@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from impls import torch_alexnet
-from impls.net import Build, Gradients, Rank, pattern, refuse_for_team
+from impls.net import Build, Gradients, Settings, pattern, refuse_for_team
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -21,10 +21,12 @@ from impls.weights import Weights
 SMALL = 2.0**-100
 
 
-def join(rank: Rank, device: str) -> None:
-    """Wait until all ranks of the Team have met."""
+def join(settings: Settings) -> None:
+    """Connect this process to the others; returns when all have met."""
+    rank = settings.rank
+    assert rank is not None
     dist.init_process_group(
-        "gloo" if device == "cpu" else "nccl",
+        "gloo" if settings.device == "cpu" else "nccl",
         init_method=f"tcp://{rank.addresses[0]}",
         rank=rank.number,
         world_size=rank.world,

@@ -10,8 +10,9 @@ from bench.output.labels import label_of
 from bench.output.tables import Cell, Column, Table, measured, with_interval
 from bench.record.columns import Rows
 from bench.record.run import Run
-from bench.record.scaling import VALUE_BYTES, Scaling, alone_of, scalings, shares_cores
+from bench.record.scaling import Scaling, alone_of, scalings, shares_cores
 from bench.stats.descriptive import Interval
+from bench.stats.projection import VALUE_BYTES
 
 GAINS = (
     Column("pass"),

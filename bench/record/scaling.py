@@ -16,8 +16,7 @@ from bench.record import validity
 from bench.record.cycles import ratio_of
 from bench.record.recording import Recording, cached_per_case
 from bench.stats.descriptive import Interval
-
-VALUE_BYTES = 4  # of a float32 gradient
+from bench.stats.projection import VALUE_BYTES
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class TestMakefile:
     SHAPES_NOTHING = frozenset({"--out", "--name", "--resume", "--dry-run", "--json"})
     #: Given otherwise, or not by make.
     OTHERWISE = frozenset({"--device", "--variant", "--python", "--protocol", "--env", "--worker-limit"})
-    FLAGS = frozenset({"--no-gate", "--dropout"})
+    FLAGS = frozenset({"--no-gate", "--dropout", "--oversubscribe"})
 
     def variables(self, name):
         (words,) = re.findall(rf"^{name} := ((?:.*\\\n)*.*)", MAKEFILE, flags=re.MULTILINE)

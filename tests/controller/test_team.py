@@ -100,7 +100,7 @@ class TestFaults:
 
     def test_a_rank_that_fails_comes_first_in_the_stderr(self, parity_folder, tmp_path):
         made = team(parity_folder, tmp_path, part="memory=3")
-        with pytest.raises(WorkerDied, match="rank [01]: ran out of memory") as caught:
+        with pytest.raises(WorkerDied, match=r"rank [01]: ran out of memory") as caught:
             made.ask(Measure("forward_backward", n=5))
         assert caught.value.kind == FaultKind.MEMORY
         assert "the null Net was told to run out of memory" in caught.value.tail
