@@ -49,13 +49,14 @@ REFERENCE = ROOT / "results/reference"
 EXECUTED = {
     "run": r"alexnet-bench (data|compare|merge|plot|report|export|ingest|scale) |"
     r"alexnet-bench layers (?!.*--framework)",
-    "planned": r"alexnet-bench run (?!.*--(resume|weights|input results) ?)",
+    "planned": r"alexnet-bench run (?!.*--(resume|weights|nodes|input results) ?)",
 }
 #: Lines that are not executed, and why; those of alexnet-bench are parsed.
 NOT_EXECUTED = {
     r"alexnet-bench (env|verify|profile|selftest|train|predict)\b": "they start Workers; tests/commands runs each",
     r"alexnet-bench layers .*--framework ": "starts Workers",
     r"alexnet-bench run .*--(resume|weights) ": "needs a Run that was cut off, or Caffe's file",
+    r"alexnet-bench run .*--nodes ": "needs other machines; tests/controller/test_nodes.py has Workers behind a prefix",
     r"alexnet-bench run .*--input results/": "needs the drawn flowers; tests/test_walk.py runs it",
     r"make [a-z-]+( |$)": "target and variables are looked up in the Makefile",
     r"git (clone|worktree) ": "a repository of the reader's own",
