@@ -93,9 +93,6 @@ class TeamNet(tf_alexnet.Net):
         self.train = tf.function(self._train, input_signature=[images, labels, *[number] * 3], autograph=False)
         self.reduce = reducing((variant.params,))
 
-    def place(self, how: Build) -> str:
-        return f"/job:worker/replica:0/task:{_rank.number}/device:{'CPU' if how.device == 'cpu' else 'GPU'}:0"
-
     def load(self, batches: Sequence[np.ndarray]) -> None:
         super().load(batches)
         self.fill()

@@ -33,7 +33,6 @@ COSTS = (
     Column("hidden", numeric=True, narrow=True),
 )
 SLOW = 0.02  # a rank above the mean by less is not named
-UNRESOLVED = Cell("not resolved")
 
 
 def tables(run: Run, rows: Rows) -> list[Table]:
@@ -60,12 +59,19 @@ def _cost(scaling: Scaling) -> list[Cell]:
     shown = with_interval(exposed.center, exposed.low, exposed.high) if exposed else Cell("")
     return [
         *_named(scaling.case),
-        *(Cell("") if each is None else share(each) for each in (scaling.interference, scaling.communication)),
-        shown if scaling.exposed_resolved else UNRESOLVED,
+        *map(_share, (scaling.interference, scaling.communication)),
+        shown if scaling.exposed_resolved else Cell(""),
         measured(scaling.all_reduce_ms),
         measured(scaling.bus_gb_per_s),
         _center(hidden) if hidden and scaling.hidden_resolved else Cell(""),
     ]
+
+
+def _share(value: Interval | None) -> Cell:
+    """With its interval where there is one: there are too few Rounds for all of them or for none."""
+    if value is None:
+        return Cell("")
+    return _center(value) if value.low is None else share(value)
 
 
 def _center(value: Interval) -> Cell:
