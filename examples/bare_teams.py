@@ -27,7 +27,7 @@ from bench.controller import parity
 from bench.controller.launch import environment
 from bench.controller.nodes import devices_here
 from bench.controller.settings import WorkerSettings, build_request
-from bench.controller.team import Team, free_addresses
+from bench.controller.team import LOOPBACK, Team, addresses_of
 from bench.stats.descriptive import Interval
 from bench.worker.batches import TEAM_UNITS
 from bench.worker.messages import CallFirst, Measure
@@ -55,7 +55,9 @@ def main(framework: str, batch: int, turns: int, iterations: int, rank: str | No
     with tempfile.TemporaryDirectory() as scratch:
         team = ours(framework, batch, Path(scratch))
         script = [
-            start(framework, batch, number, addresses) for addresses in [free_addresses(WORLD)] for number in (0, 1)
+            start(framework, batch, number, addresses)
+            for addresses in [addresses_of([LOOPBACK] * WORLD)]
+            for number in (0, 1)
         ]
         try:
             logs = compare(team, script, turns, iterations)

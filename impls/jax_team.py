@@ -109,10 +109,6 @@ class TeamNet(jax_alexnet.Net):
 
         self.train = jax.jit(train, donate_argnums=(0, 1), static_argnames="optimizer")
 
-    def load(self, batches: Sequence[np.ndarray]) -> None:
-        super().load(batches)
-        self.fill()
-
     def feed(self, images: np.ndarray, labels: np.ndarray) -> None:
         self.batches, self.labels = ([split(self.mesh, jax.device_put(it, self.on))] for it in (images, labels))
 
@@ -138,13 +134,12 @@ class TeamNet(jax_alexnet.Net):
         return self.gradients(handles)
 
     def fill(self) -> None:
-        self.values = None  # made when they are asked for: as many bytes as all parameters
-
-    def all_reduce(self) -> Any:
-        if self.values is None:
+        if self.values is None:  # a sum does not change them
             count = sum(value.size for value in jax.tree.leaves(self.parameters))
             filled = pattern(jax.process_index(), np.arange(count, dtype=np.uint32))
             self.values = self.put_own(filled)
+
+    def all_reduce(self) -> Any:
         return self.reduce(self.values)
 
     def reduced(self, handles: Any) -> np.ndarray:

@@ -93,10 +93,6 @@ class TeamNet(tf_alexnet.Net):
         self.train = tf.function(self._train, input_signature=[images, labels, *[number] * 3], autograph=False)
         self.reduce = reducing((variant.params,))
 
-    def load(self, batches: Sequence[np.ndarray]) -> None:
-        super().load(batches)
-        self.fill()
-
     def apart(self) -> Any:
         return self.step_apart(self.next_batch())
 
@@ -104,13 +100,12 @@ class TeamNet(tf_alexnet.Net):
         return self.gradients(handles)
 
     def fill(self) -> None:
-        self.values = None  # made when they are asked for: as many bytes as all parameters
-
-    def all_reduce(self) -> Any:
-        if self.values is None:
+        if self.values is None:  # a sum does not change them
             filled = pattern(_rank.number, np.arange(self.reduce.input_signature[0].shape[0], dtype=np.uint32))
             with tf.device(self.on):
                 self.values = tf.identity(tf.constant(filled))
+
+    def all_reduce(self) -> Any:
         return self.reduce(self.values)
 
     def reduced(self, handles: Any) -> np.ndarray:

@@ -4,7 +4,6 @@ Mirrors the other teams: join, TeamNet.
 """
 
 import datetime
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,10 +50,6 @@ class TeamNet(torch_alexnet.Net):
         self.trainee = self.parallel
         self.summed = 0
         self.values = torch.zeros(0)
-
-    def load(self, batches: Sequence[np.ndarray]) -> None:
-        super().load(batches)
-        self.fill()
 
     def differentiate(self, end: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The loss and its gradients by ``backward``: autograd.grad would not call the hooks that reduce them."""

@@ -8,7 +8,7 @@ from typing import Any
 import runs
 
 from bench.cases.case import Case
-from bench.cases.teams import spread
+from bench.cases.teams import teams_of
 from bench.record.run import Run
 
 PASSES = ("forward", "forward_backward", "train_step")
@@ -30,7 +30,7 @@ def make(
 ) -> Run:
     """A Run of these Cases on one device and on several: forward takes 10 ms."""
     grid = [dataclasses.replace(case, pass_=name) for case in cases or (runs.A,) for name in passes]
-    spread_ = list(spread(grid, list(worlds), strong))
+    spread_ = list(teams_of(grid, list(worlds), strong))
     factors = {each.id: (slower if each.world > 1 else ALONE)[each.pass_] for each in spread_}
     devices = [{"cores": [number]} for number in range(max(worlds))]
     like = {"base_ns": 10**7, "rounds": 3, "devices": devices}

@@ -10,7 +10,7 @@ from bench.cases.case import LABELS, OWN_INPUT, SPLITS, Case
 from bench.cases.parse import option_name, parse_layouts, parse_modes
 from bench.cases.passes import FED, LOAD, PASSES, STEP, offered_passes
 from bench.cases.protocol import Protocol
-from bench.cases.teams import spread
+from bench.cases.teams import teams_of
 from bench.record import scaling
 from bench.record.run import Run
 from bench.stats.ratio import MIN_ROUNDS
@@ -222,9 +222,9 @@ def _grid(cases: Sequence[Case]) -> list[Case]:
 def _whole_teams(cases: Sequence[Case]) -> bool:
     """Whether every Case is there on each number of devices, with the witnesses of its Teams."""
     counts = sorted({case.world for case in cases})
-    alone = [dataclasses.replace(case, world=1, batch=case.images if case.strong else case.batch) for case in cases]
+    alone = [dataclasses.replace(case, world=1, batch=case.asked_batch) for case in cases]
     offered = dict.fromkeys(case for case in alone if case.pass_ in offered_passes())
-    return set(spread(offered, counts, any(case.strong for case in cases))) == set(cases)
+    return set(teams_of(offered, counts, any(case.strong for case in cases))) == set(cases)
 
 
 def _whole_loaders(cases: Sequence[Case]) -> bool:

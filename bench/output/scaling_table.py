@@ -50,7 +50,7 @@ def tables(run: Run, rows: Rows) -> list[Table]:
 def _gain(scaling: Scaling, rows: Rows) -> list[Cell]:
     case = scaling.case
     speeds = (rows[each.id]["images_per_s"] for each in (case, alone_of(case)))
-    efficiency = Cell("shared core") if scaling.efficiency is None else share(scaling.efficiency)
+    efficiency = Cell("") if scaling.efficiency is None else share(scaling.efficiency)
     return [Cell(case.pass_), *_named(case), *map(measured, speeds), efficiency]
 
 

@@ -88,7 +88,7 @@ class TestMakefile:
 
     SHAPES_NOTHING = frozenset({"--out", "--name", "--resume", "--dry-run", "--json"})
     #: Given otherwise, or not by make.
-    OTHERWISE = frozenset({"--device", "--variant", "--python", "--protocol", "--env", "--worker-limit"})
+    OTHERWISE = frozenset({"--device", "--variant", "--python", "--protocol", "--env", "--worker-limit", "--launch"})
     FLAGS = frozenset({"--no-gate", "--dropout", "--oversubscribe"})
 
     def variables(self, name):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from null_runs import NULL_CASE, run_cases
 
 from bench.cases.arm import Ab
-from bench.cases.teams import spread
+from bench.cases.teams import teams_of
 from bench.commands.cli import main
 from bench.controller.nodes import Device
 from bench.stats.links import PUBLISHED, Link
@@ -153,7 +153,7 @@ class TestRefused:
         step = dataclasses.replace(runs.A, pass_="train_step")
         cases = {
             "forward alone": [runs.A],
-            "teams alone": list(spread([step], [2], False)),
+            "teams alone": list(teams_of([step], [2], False)),
             "arms": runs.arms(step, ab=Ab("mode", ("eager", "eager"))),
             "a failed step": [step],
         }
@@ -169,7 +169,7 @@ class TestRefused:
 @pytest.mark.process
 def test_a_run_of_the_null_net_is_projected(tmp_path):
     cases = [dataclasses.replace(NULL_CASE, pass_=name) for name in ("forward", "forward_backward")]
-    run = run_cases(tmp_path, list(spread(cases, [1, 2], False)), devices=[Device((0,)), Device((1,))], rounds=3)
+    run = run_cases(tmp_path, list(teams_of(cases, [1, 2], False)), devices=[Device((0,)), Device((1,))], rounds=3)
     assert [run.invalid_reason(case) for case in run.cases] == [""] * len(run.cases)
     rows = as_json(run.folder, "--devices", "4")["rows"]
     own = [row for row in rows if row["link"] == "this Run"]

@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
 
 WORLD, BATCH, LR = 2, 2, 0.001
 #: Every call twice at least, in an order where one that left something behind would show in the next.
-CALLS = """forward forward_backward apart state all_reduce all_reduce forward forward_backward fill all_reduce state
+CALLS = """fill forward forward_backward apart state all_reduce all_reduce forward forward_backward fill all_reduce
+    state
     restart forward train_step train_step state forward all_reduce restart state forward_backward apart
     facts""".split()
 PASSES = ("forward", "forward_backward", "apart", "train_step")  # each takes the next of two batches, the second first
