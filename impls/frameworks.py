@@ -45,6 +45,8 @@ class Framework:
         Names under which a package index ships it; the first one that is installed gives the version.
     modes, layouts
         The first of each is the default.
+    teams
+        Modes in which the ranks of a Team compute one pass together.
     compiled, gpu_only
         Modes that compile, which are compared with each other and not with the rest; modes that a CPU does not have.
     in_default_run
@@ -70,6 +72,7 @@ class Framework:
     distributions: tuple[str, ...]
     modes: tuple[str, ...]
     layouts: tuple[str, ...]
+    teams: tuple[str, ...] = ()
     compiled: tuple[str, ...] = ()
     gpu_only: tuple[str, ...] = ()
     in_default_run: bool = False
@@ -95,6 +98,7 @@ TORCH = Framework(
     distributions=("torch",),
     modes=("eager", "compile", "cudagraphs"),
     layouts=("nchw", "channels_last"),
+    teams=("eager",),
     compiled=("compile", "cudagraphs"),
     gpu_only=("cudagraphs",),
     in_default_run=True,
@@ -122,6 +126,7 @@ TENSORFLOW = Framework(
     distributions=("tensorflow", "tensorflow-cpu"),
     modes=("graph", "xla"),
     layouts=("nhwc",),
+    teams=("graph", "xla"),
     compiled=("xla",),
     in_default_run=True,
     also=("keras",),
@@ -152,6 +157,7 @@ JAX = Framework(
     distributions=("jax",),
     modes=("jit",),
     layouts=("nhwc",),
+    teams=("jit",),
     compiled=("jit",),
     also=("flax",),
     environment=(
@@ -181,6 +187,7 @@ NULL = Framework(
     distributions=("numpy",),
     modes=("noop", "part"),
     layouts=("nhwc",),
+    teams=("noop", "part"),
     peer=False,
     loader="impls.null_loader",
 )

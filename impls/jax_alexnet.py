@@ -45,20 +45,34 @@ def configure(settings: Settings) -> None:
         if settings.threads is not None:
             os.environ["PJRT_NPROC"] = str(settings.threads)  # read when the first device is made; no call sets it
         jax.config.update("jax_default_matmul_precision", MATMUL_PRECISION[settings.precision])  # convolutions too
-    if settings.exact_device not in devices():
-        raise DeviceMissing(f"jax {jax.__version__} sees {', '.join(devices())}")
-    _gpu = int(settings.exact_device.partition(":")[2] or 0)
+    if settings.rank is not None:
+        from impls import jax_team
+
+        jax_team.join(settings)
+    found = devices()
+    if settings.exact_device not in found:
+        raise DeviceMissing(f"jax {jax.__version__} sees {', '.join(found)}")
+    _gpu = 0 if settings.device == "cpu" else found.index(settings.exact_device) - 1
+    if settings.rank is not None:
+        jax_team.meet(settings.rank)
 
 
 def devices() -> list[str]:
-    try:
-        return ["cpu", *(f"cuda:{i}" for i, _ in enumerate(jax.devices("cuda")))]
+    try:  # a rank of a Team sees one GPU, whose number need not be 0
+        return ["cpu", *(f"cuda:{gpu.local_hardware_id}" for gpu in jax.local_devices(backend="cuda"))]
     except (RuntimeError, AssertionError):  # no such backend here; where there is none at all, JAX 0.10 asserts
         return ["cpu"]
 
 
+def device_of(how: Build) -> Any:
+    """The device of this process on which a Net is built; the other ranks of a Team have theirs."""
+    if how.device == "cpu":
+        return jax.local_devices(backend="cpu")[0]
+    return jax.local_devices(backend="cuda")[devices().index(f"cuda:{how.device[5:] or 0}") - 1]
+
+
 def versions() -> dict[str, Any]:
-    device = jax.devices()[_gpu]
+    device = jax.local_devices()[_gpu]
     on_gpu = device.platform == "gpu"
     return {
         "jax": jax.__version__,
@@ -80,11 +94,15 @@ def conditions() -> dict[str, Any]:
 
 def native_bf16() -> bool | None:
     """Whether the GPU multiplies bfloat16 by itself (compute capability 8.0 on); None on a CPU."""
-    device = jax.devices()[_gpu]
+    device = jax.local_devices()[_gpu]
     return float(device.compute_capability) >= 8 if device.platform == "gpu" else None
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
+    if how.team:
+        from impls import jax_team
+
+        return jax_team.TeamNet(variant, weights, how)
     return Net(variant, weights, how)
 
 
@@ -119,7 +137,7 @@ class Net:
     """Implements impls.net.Net."""
 
     def __init__(self, variant: Variant, weights: Weights, how: Build):
-        self.on = jax.devices("cpu")[0] if how.device == "cpu" else jax.devices("cuda")[int(how.device[5:] or 0)]
+        self.on = device_of(how)
         self.variant, self.how, self.traced = variant, how, Counter[str]()
         self.input = (how.batch, variant.input_size, variant.input_size, variant.channels)
         # a part of a net from its first dense layer on has the input that it has there: (n, c)
@@ -140,19 +158,20 @@ class Net:
         self.train = jax.jit(self._train, donate_argnums=(0, 1), static_argnames="optimizer")
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
-        self.batches = [self.put(images.reshape(self.shape)) for images in batches]
+        self.batches = [self.put_own(images.reshape(self.shape)) for images in batches]
 
     def put_weights(self) -> None:
         self.parameters: dict[str, dict[str, jax.Array]] = {}
         self.moving: dict[str, dict[str, jax.Array]] = {}  # with the parameters of frozen layers
         for layer, shape, _ in self.variant.placed():
             trained = self.moving if layer.name in self.how.frozen else self.parameters
-            for names, arrays in ((layer.trainable(shape), trained), (layer.moving(shape), self.moving)):
-                for name in names:
-                    arrays.setdefault(layer.name, {})[name] = self.put(self.weights[layer.name][name])
+            for name in layer.trainable(shape):
+                trained.setdefault(layer.name, {})[name] = self.put(self.weights[layer.name][name])
+            for name in layer.moving(shape):
+                self.moving.setdefault(layer.name, {})[name] = self.put_own(self.weights[layer.name][name])
 
     def label(self, labels: Sequence[np.ndarray]) -> None:
-        self.labels = [self.put(each) for each in labels]
+        self.labels = [self.put_own(each) for each in labels]
 
     def feed(self, images: np.ndarray, labels: np.ndarray) -> None:
         self.batches, self.labels = [jax.device_put(images, self.on)], [jax.device_put(labels, self.on)]
@@ -192,7 +211,7 @@ class Net:
 
     def fetch(self, handles: Any) -> float:
         step = isinstance(handles, Step)
-        value = handles.velocity[0] if step else last_value(handles)
+        value = self.own(handles.velocity[0] if step else last_value(handles))
         return float(value[(0,) * value.ndim]) * (self.scale if step else 1)
 
     def logits(self, handles: Any) -> np.ndarray:
@@ -203,14 +222,18 @@ class Net:
         gradients: Gradients = {}
         names = [*self.names, ("input", "images")] if self.variant.input_gradient else self.names
         for (layer, name), value in zip(names, values, strict=True):
-            gradients.setdefault(layer, {})[name] = np.asarray(value)
+            gradients.setdefault(layer, {})[name] = np.asarray(self.own(value))
         if self.variant.input_gradient:
             gradients["input"]["images"] = gradients["input"]["images"].reshape(self.input)
-        return half_square(np.asarray(first)) if self.variant.part else float(first), gradients
+        return self.loss(first), gradients
 
     def trained(self, handles: Any) -> Trained:
-        loss = half_square(np.asarray(handles.loss)) if self.variant.part else float(handles.loss)
-        return Trained(loss, self.copies(self.parameters, 1), self.copies(self.velocity, self.scale))
+        parameters, velocity = self.copies(self.parameters, 1), self.copies(self.velocity, self.scale)
+        return Trained(self.loss(handles.loss), parameters, velocity)
+
+    def loss(self, first: jax.Array) -> float:
+        value = np.asarray(self.own(first))
+        return half_square(value) if self.variant.part else value.item()
 
     @property
     def scale(self) -> float:
@@ -221,12 +244,13 @@ class Net:
         """Scaled copies: the next step writes over what a view would show."""
         found: Gradients = {}
         for layer, name in self.names:
-            found.setdefault(layer, {})[name] = np.asarray(arrays[layer][name]) * np.float32(scale)
+            found.setdefault(layer, {})[name] = np.asarray(self.own(arrays[layer][name])) * np.float32(scale)
         return found
 
     def state(self) -> Gradients:
         names = "moving_mean", "moving_variance"
-        return {layer: {name: np.asarray(self.moving[layer][name]) for name in names} for layer in self.moving_layers}
+        own = self.own(self.moving)
+        return {layer: {name: np.asarray(own[layer][name]) for name in names} for layer in self.moving_layers}
 
     def layers(self) -> list[LayerReport]:
         reports: list[LayerReport] = []
@@ -239,11 +263,11 @@ class Net:
                 reports.append(layer_report(built.layer, (1, 1, *x.shape[1:])[-3:], params, state))
             return x
 
-        jax.eval_shape(walk, self.parameters, self.moving, self.batches[0])
+        jax.eval_shape(walk, *self.own((self.parameters, self.moving, self.batches[0])))
         return reports
 
     def device(self) -> str:
-        (device,) = self.infer(self.parameters, self.moving, self.batches[0]).devices()
+        (device,) = self.infer(*self.own((self.parameters, self.moving, self.batches[0]))).devices()
         return f"{device.platform}:{device.id}"
 
     def layout(self) -> str:
@@ -264,6 +288,10 @@ class Net:
 
     def _step(self, parameters: Any, moving: Any, key: Any, x: jax.Array) -> tuple[Any, ...]:
         self.traced["forward_backward"] += 1
+        first, (gradients, *images), moved, next_key = self._squares(parameters, moving, key, x)
+        return first, (self.summed(gradients), *images), moved, next_key
+
+    def _squares(self, parameters: Any, moving: Any, key: Any, x: jax.Array) -> tuple[Any, ...]:
         return self._differentiate(parameters, moving, key, x, lambda y: 0.5 * jnp.sum(jnp.square(y)))
 
     def _train(
@@ -284,6 +312,7 @@ class Net:
             return -jnp.mean(jnp.take_along_axis(log_softmax, labels[:, None], 1))
 
         first, (gradients, *_), moved, next_key = self._differentiate(parameters, moving, key, x, entropy)
+        gradients = self.averaged(gradients)
         if optimizer is not None:
             return first, *optimizer(parameters, velocity, gradients), moved, next_key
         lr, momentum, decay = rates
@@ -333,6 +362,23 @@ class Net:
 
     def put(self, array: np.ndarray) -> jax.Array:
         return jax.device_put(np.array(array), self.on)  # a copy: JAX would go on reading a mapped file
+
+    # a Team overrides these
+
+    def put_own(self, array: np.ndarray) -> jax.Array:
+        """``put`` of what each rank of a Team has of its own: images, labels, moving statistics."""
+        return self.put(array)
+
+    def own(self, arrays: Any) -> Any:
+        """A tree of arrays as they are on this rank."""
+        return arrays
+
+    def summed(self, gradients: Any) -> Any:
+        """Over ranks, while a pass is traced."""
+        return gradients
+
+    def averaged(self, gradients: Any) -> Any:
+        return gradients
 
 
 @functools.cache

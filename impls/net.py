@@ -188,6 +188,9 @@ class Net(Protocol):
         """Peak bytes of the device's allocator since the last call; None if unknown."""
 
 
+SUMS = 32  # of up to 2**6 ranks that sum values in place; float32 has room for a factor of 2**227
+
+
 class TeamNet(Net, Protocol):
     """A Net on every rank of a Team, each with batches of its own, through the framework's data parallelism.
 
@@ -205,7 +208,8 @@ class TeamNet(Net, Protocol):
         """As ``gradients``, of ``apart``: those of the rank's own batch."""
 
     def fill(self) -> None:
-        """Set the values that ``all_reduce`` sums on this rank to ``pattern``; ``load`` does it too."""
+        """Set the values that ``all_reduce`` sums on this rank to ``pattern``: before the first, and at least every
+        SUMS times, since a framework that sums in place has larger values every time."""
 
     def all_reduce(self) -> Any:
         """Enqueue the sum over all ranks of as many float32 values as there are parameters, which nothing precedes or
@@ -302,3 +306,16 @@ def gradients_of(net: Net, images: np.ndarray) -> tuple[float, Gradients]:
     handles = net.forward_backward()
     net.wait(handles)
     return net.gradients(handles)
+
+
+def refuse_for_team(variant: Variant, how: Build) -> None:
+    """Raise ValueError for what a TeamNet does not compute."""
+    asked = {
+        "a part of a net": variant.part,
+        "a gradient for the images": variant.input_gradient,
+        "dropout": how.dropout,
+        "frozen layers": bool(how.frozen),
+    }
+    found = [name for name, is_asked in asked.items() if is_asked]
+    if found:
+        raise ValueError(f"expected a whole net without dropout for a Team, found {', '.join(found)}")

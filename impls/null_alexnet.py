@@ -25,6 +25,10 @@ from impls.weights import Weights
 def configure(settings: Settings) -> None:
     if settings.exact_device not in devices():
         raise DeviceMissing(f"the null Net has {', '.join(devices())}")
+    if settings.rank is not None:
+        from impls import null_team
+
+        null_team.join(settings)
 
 
 def devices() -> list[str]:
@@ -40,6 +44,10 @@ def conditions() -> dict[str, Any]:
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
+    if how.team:
+        from impls import null_team
+
+        return null_team.TeamNet(variant, weights, how)
     return Net(variant, weights, how)
 
 
@@ -108,6 +116,7 @@ class Net:
     def trained(self, handles: Any) -> Trained:
         """The steps since the restart, with the gradients that the weights had there; a training pass each."""
         results = [self.train(self.batches[turn], self.labels[turn]) for turn in self.steps]
+        reduced = [self.reduced_gradients(turn, each, True) for turn, each in zip(self.steps, results, strict=True)]
         for each in results:
             self.move(each)
         parameters: Gradients = {}
@@ -117,8 +126,8 @@ class Net:
             for name in placed.layer.trainable(placed.input):
                 weight = self.weights[layer][name]
                 velocity = self.velocity.get(layer, {}).get(name, np.zeros_like(weight))
-                for each in results:
-                    weight, velocity = reference.update(weight, velocity, each.gradients[layer][name], self.sgd)
+                for gradients in reduced:
+                    weight, velocity = reference.update(weight, velocity, gradients[layer][name], self.sgd)
                 parameters.setdefault(layer, {})[name] = weight.astype(np.float32)
                 velocities.setdefault(layer, {})[name] = velocity.astype(np.float32)
         first = next(iter(velocities.values()))
@@ -167,8 +176,16 @@ class Net:
         self.first[handles] = float(logits[0, 0])
         return logits
 
+    def reduced_gradients(self, turn: int, own: Results, labeled: bool) -> Gradients:
+        """The gradients of a pass; of a Team those of all ranks."""
+        return own.gradients
+
     def gradients(self, handles: Any) -> tuple[float, Gradients]:
         trained = self.train(self.batches[handles % 2])
+        return self.named(handles, trained._replace(gradients=self.reduced_gradients(handles % 2, trained, False)))
+
+    def named(self, handles: Any, trained: Results) -> tuple[float, Gradients]:
+        """Loss and gradients of a pass, as NULL_NET has them."""
         self.move(trained)
         gradients = {layer: dict(arrays) for layer, arrays in trained.gradients.items()}
         if self.part in ("wrong", "nan"):

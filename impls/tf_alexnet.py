@@ -29,10 +29,11 @@ from impls.variants import Variant
 from impls.weights import Weights
 
 _gpu = 0  # index of the GPU that configure chose
+_task = ""  # of a rank of a Team the beginning of its devices' names: without it they would be those of all ranks
 
 
 def configure(settings: Settings) -> None:
-    global _gpu
+    global _gpu, _task
     if settings.preset == "equal":
         if settings.threads is not None:
             tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
@@ -44,6 +45,11 @@ def configure(settings: Settings) -> None:
     if settings.exact_device not in devices():
         raise DeviceMissing(f"tensorflow {tf.__version__} sees {', '.join(devices())}")
     _gpu = int(settings.exact_device.partition(":")[2] or 0)
+    if settings.rank is not None:
+        from impls import tf_team
+
+        tf_team.join(settings)
+        _task = f"/job:worker/replica:0/task:{settings.rank.number}"
 
 
 def devices() -> list[str]:
@@ -89,6 +95,10 @@ def onednn() -> bool | None:
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
+    if how.team:
+        from impls import tf_team
+
+        return tf_team.TeamNet(variant, weights, how)
     return Net(variant, weights, how)
 
 
@@ -123,7 +133,7 @@ class Net:
     """Implements impls.net.Net."""
 
     def __init__(self, variant: Variant, weights: Weights, how: Build):
-        self.on = "/CPU:0" if how.device == "cpu" else f"/GPU:{how.device.partition(':')[2] or 0}"
+        self.on = self.place(how)
         self.part, self.input_gradient = variant.part, variant.input_gradient
         self.weights, self.preset = weights, how.preset
         self.input = (how.batch, variant.input_size, variant.input_size, variant.channels)
@@ -150,6 +160,12 @@ class Net:
             self.infer = tf.function(self._infer, input_signature=[images], **traced)
             self.step = tf.function(self._step, input_signature=[images], **traced)
             self.train = tf.function(self._train, input_signature=[images, labels, *[number] * 3], **traced)
+
+    def place(self, how: Build) -> str:
+        """The device of this process on which a Net is built; the other ranks of a Team have theirs."""
+        if _task:  # a rank sees one GPU
+            return f"{_task}/device:{'CPU' if how.device == 'cpu' else 'GPU'}:0"
+        return "/CPU:0" if how.device == "cpu" else f"/GPU:{how.device.partition(':')[2] or 0}"
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
         self.batches = [self.put(images) for images in batches]
@@ -248,9 +264,12 @@ class Net:
         return "nhwc"  # on a GPU Grappler may choose another inside; what goes in and out is this
 
     def traces(self) -> dict[str, int]:
-        passes = {"forward": self.infer, "forward_backward": self.step, "train_step": self.train}
-        counts = {name: function.experimental_get_tracing_count() for name, function in passes.items()}
+        counts = {name: function.experimental_get_tracing_count() for name, function in self.passes().items()}
         return {name: count for name, count in counts.items() if count}
+
+    def passes(self) -> dict[str, Any]:
+        """The function of each."""
+        return {"forward": self.infer, "forward_backward": self.step, "train_step": self.train}
 
     def peak_memory(self) -> int | None:
         if "GPU" not in self.on:
@@ -264,7 +283,15 @@ class Net:
             return self.module(x, training=False)
 
     def _step(self, x: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return self._differentiate(x, tf.nn.l2_loss)
+        return self._summed(x, tf.nn.l2_loss)
+
+    # a Team overrides these two: over its ranks
+
+    def _summed(self, x: tf.Tensor, loss_of: Callable[[tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        return self._differentiate(x, loss_of)
+
+    def _averaged(self, x: tf.Tensor, loss_of: Callable[[tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        return self._differentiate(x, loss_of)
 
     def _differentiate(self, x: tf.Tensor, loss_of: Callable[[tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """The loss, or of a part its output, and its gradients."""
@@ -283,7 +310,7 @@ class Net:
         def entropy(logits: tf.Tensor) -> tf.Tensor:
             return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
-        loss, *gradients = self._differentiate(x, entropy)
+        loss, *gradients = self._averaged(x, entropy)
         gradients = gradients[: len(self.parameters)]
         # an update waits for every gradient: while another operation reads a variable, writing it takes a copy
         with tf.device(self.on), tf.control_dependencies(gradients):

@@ -47,6 +47,10 @@ def configure(settings: Settings) -> None:
         raise DeviceMissing(f"torch {torch.__version__} sees {', '.join(devices())}")
     if settings.device != "cpu":
         torch.cuda.set_device(settings.exact_device)
+    if settings.rank is not None:
+        from impls import torch_team
+
+        torch_team.join(settings)
 
 
 def devices() -> list[str]:
@@ -78,6 +82,10 @@ def conditions() -> dict[str, Any]:
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
+    if how.team:
+        from impls import torch_team
+
+        return torch_team.TeamNet(variant, weights, how)
     return Net(variant, weights, how)
 
 
@@ -132,6 +140,7 @@ class Net:
                 flat = placed.input if isinstance(layer, Flatten) and how.layout == "nchw" else None
         self.flat = flat
         self.training = nn.Sequential(modules).to(self.target, memory_format=FORMATS[how.layout]).train()
+        self.trainee: nn.Module = self.training  # what training passes call; of a Team what reduces its gradients too
         self.inference = shared_view(self.training).eval()
         for name in how.frozen:
             modules[name].eval()  # moving statistics stay
@@ -309,12 +318,12 @@ class Net:
 
     def train_eagerly(self, x: torch.Tensor) -> torch.Tensor:
         with self.autocast():
-            output = self.training(x)
+            output = self.trainee(x)
             return output if self.variant.part else 0.5 * output.float().square().sum()
 
     def entropy_eagerly(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with self.autocast():
-            output = self.training(x)
+            output = self.trainee(x)
             return output if self.variant.part else F.cross_entropy(output.float(), labels)
 
     def compiled(self, pass_: str, run: Pass) -> Pass:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.record import layer_times, run
+from bench.record import fleet, layer_times, run
 from bench.record.columns import COLUMNS, CsvColumn
 from bench.record.flags import FLAGS
 
@@ -26,6 +26,7 @@ TABLES: dict[str, tuple[str, Mapping[str, str]]] = {
     "## samples.csv": ("column", by_help(run.SAMPLE_COLUMNS)),
     "## layers.csv": ("column", by_help(run.LAYER_COLUMNS)),
     "## profile.csv": ("column", by_help(layer_times.COLUMNS)),
+    "## merged.csv": ("column", by_help(fleet.MERGED_COLUMNS[: -len(COLUMNS)])),
 }
 
 

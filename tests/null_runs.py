@@ -8,8 +8,10 @@ from typing import Any
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
+from bench.controller.nodes import Device
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
+from bench.controller.watcher import Watcher
 from bench.record.run import Run
 from bench.worker.guest import Guest
 
@@ -27,7 +29,14 @@ def build(variant, weights, how):
 """
 
 
-def run_cases(folder: Path, cases: Sequence[Case], net: str | None = None, **rules: Any) -> Run:
+def run_cases(
+    folder: Path,
+    cases: Sequence[Case],
+    net: str | None = None,
+    devices: Sequence[Device] = (),
+    watcher: Watcher | None = None,
+    **rules: Any,
+) -> Run:
     """A Run of these Cases, of a user's net if ``net`` is its code; ``rules`` are fields of Protocol."""
     guests = {}
     if net:
@@ -36,7 +45,7 @@ def run_cases(folder: Path, cases: Sequence[Case], net: str | None = None, **rul
         cases = [dataclasses.replace(case, guest="net") for case in cases]
     (folder / "run").mkdir()
     protocol = Protocol(**{"rounds": 2, "burn_in": 1, "gate": False, "iterations": 2, "noise_repeats": 0} | rules)
-    run = Rounds(cases, protocol, WorkerSettings(1, 60, guests=guests), folder / "run")
+    run = Rounds(cases, protocol, WorkerSettings(1, 60, guests=guests, devices=devices), folder / "run", watcher)
     run.write_header("r", "", {})
     run.run()
     return Run(folder / "run")

@@ -5,7 +5,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench import UsageError
-from bench.cases.parse import MOST_BATCH, MOST_SIZE, MOST_WORKERS, parse_choice, parse_count, parse_device, parse_input
+from bench.cases.parse import (
+    MOST_BATCH,
+    MOST_RANKS,
+    MOST_SIZE,
+    MOST_WORKERS,
+    parse_choice,
+    parse_count,
+    parse_device,
+    parse_input,
+)
 from bench.cases.passes import PASSES
 from impls import FRAMEWORKS
 from impls.text import quoted
@@ -16,6 +25,7 @@ LRNS = ("native", "fast")
 #: equal: every condition pinned, the same in all frameworks; default: the framework's own defaults.
 PRESETS = ("equal", "default")
 LABELS = ("A", "B")  # of the two Arms of an --ab
+SPLITS = "forward_backward"  # the pass whose time the witnesses split
 OWN_INPUT = "own"  # made by the function ``inputs`` next to a user's model
 
 
@@ -27,8 +37,9 @@ class Case:
     their file, None if initialized from the seed. ``arm``: side of an --ab. ``guest``: label of a user's net, None for
     ours. ``input``: what a user's model takes instead of the Variant's images: random values of a shape, such as
     ``3x300x300``, or OWN_INPUT. ``part``: the module of a user's model that is timed alone. ``loader``: workers of the
-    loader that it takes batches from, None for resident ones. ``foreign``: name of another program's benchmark, whose
-    net is unknown.
+    loader that it takes batches from, None for resident ones. ``world``: ranks of the Team that computes it, each with
+    ``batch`` images; with ``strong`` scaling the images of all ranks are as many for every ``world``. ``foreign``: name
+    of another program's benchmark, whose net is unknown.
     """
 
     variant: str
@@ -51,6 +62,8 @@ class Case:
     input: str | None = None
     part: str | None = None
     loader: int | None = None
+    world: int = 1
+    strong: bool = False
     foreign: str | None = None
 
     @property
@@ -62,6 +75,8 @@ class Case:
         parts += [*self.settings, *([self.part] if self.part else [])]
         if self.loader is not None:
             parts.append(f"loader{self.loader}")
+        if self.world > 1:
+            parts.append(f"x{self.world}")
         if self.threads is not None:
             parts.append(f"t{self.threads}")
         if self.size is not None:
@@ -83,7 +98,8 @@ class Case:
         """Id of its Worker within its group."""
         if self.foreign:
             return self.foreign
-        return "-".join([self.framework, self.mode, *self.settings, *([self.arm] if self.arm else [])])
+        team = [f"x{self.world}"] if self.world > 1 else []
+        return "-".join([self.framework, self.mode, *self.settings, *team, *([self.arm] if self.arm else [])])
 
     @property
     def settings(self) -> list[str]:
@@ -103,9 +119,10 @@ class Case:
     @property
     def rivals(self) -> tuple[object, ...]:
         """Grouping key: Cases with equal keys are compared, so their Turns are scheduled next to each other."""
+        pass_ = SPLITS if PASSES[self.pass_].witness else self.pass_
         if self.arm:  # two guests may have two frameworks
-            return (self.pass_, self.loader, None if self.guest else self.framework)
-        return (self.pass_, self.loader, self.compiled)
+            return (pass_, self.loader, None if self.guest else self.framework)
+        return (pass_, self.loader, self.compiled)
 
     @property
     def process_precision(self) -> str:
@@ -116,8 +133,18 @@ class Case:
     def group(self) -> tuple[object, ...]:
         """Grouping key: Workers of Cases with equal keys take turns. It lacks pass, arm, framework, mode, settings."""
         size = self.net.input_size
-        axes = (self.variant, self.device, self.precision, self.batch, size, self.dropout, self.seed)
+        axes = (self.variant, self.device, self.precision, self.asked_batch, size, self.dropout, self.seed)
         return (*axes, self.weights or "", self.input or "", self.part or "")
+
+    @property
+    def images(self) -> int:
+        """Images that one iteration computes, on all ranks."""
+        return self.batch * self.world
+
+    @property
+    def asked_batch(self) -> int:
+        """The batch as --batch gives it: of a device, with strong scaling that of all."""
+        return self.images if self.strong else self.batch
 
     @property
     def users_net(self) -> str | None:
@@ -161,6 +188,9 @@ def check_cases(cases: list[Case]) -> list[Case]:
         if PASSES[case.pass_].loaded != (case.loader is not None):
             raise UsageError(f"pass {case.pass_}: expected {'a' if case.loader is None else 'no'} loader")
         parse_count("loader", case.loader or 0, MOST_WORKERS, least=0)
+        parse_count("world", case.world, MOST_RANKS)
+        if PASSES[case.pass_].witness and case.world == 1:
+            raise UsageError(f"pass {case.pass_}: expected a world of several ranks, found 1")
         parse_choice("arm", case.arm or LABELS[0], LABELS)
         parse_device(case.device)
         for what in ("mode", "layout", "weights", "guest", "part"):

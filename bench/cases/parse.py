@@ -17,6 +17,8 @@ from impls.text import quoted
 #: The largest counts. A larger number is a slip, and its bytes or its time would fit no machine.
 MOST_BATCH, MOST_SIZE, MOST_THREADS = 2**16, 2**11, 2**12
 MOST_WORKERS = 256  # of a loader
+MOST_RANKS = 2**10  # of a Team
+MOST_SHARDS = 10**5
 MOST_VALUES = 2**28  # of one input: 1 GiB
 YEAR_S = 31_536_000
 LONGEST_NAME = 200  # bytes; a file system allows 255, of which a Run's time takes 17
@@ -129,6 +131,17 @@ def _choices_per_framework(
         if not chosen[name]:
             raise UsageError(f"{name} has no {what} {quoted(text)}: choose {join_or(own)}, or leave {name} out")
     return chosen
+
+
+def parse_shard(what: str, text: str) -> tuple[int, int]:
+    """``I/N``: shard I of N, counted from 0."""
+    index, _, count = text.partition("/")
+    if not re.fullmatch("[0-9]{1,9}/[0-9]{1,9}", text) or not int(index) < int(count) <= MOST_SHARDS:
+        raise UsageError(
+            f"{what}: expected I/N with N from 1 to {MOST_SHARDS:,} and I from 0 to N - 1, such as 0/8 for the first "
+            f"of 8 (SLURM_ARRAY_TASK_ID of --array=0-7, JOB_COMPLETION_INDEX), found {quoted(text)}"
+        )
+    return int(index), int(count)
 
 
 def parse_input(what: str, text: str) -> str:

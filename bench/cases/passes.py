@@ -10,6 +10,7 @@ from typing import Protocol
 OUTSIDE = "input copies, optimizer step, fetching results, burn-in, the first call"
 OUTSIDE_A_STEP = "input copies, fetching results, setting the weights back, burn-in, the first call"
 OUTSIDE_A_LOADER = "its start, its first batches, its end"
+OUTSIDE_A_SUM = "filling the values, fetching results, burn-in, the first call"
 
 
 class Counted(Protocol):
@@ -80,6 +81,8 @@ class Pass(Timed):
     loaded: bool = False
     """It takes its batches from the framework's loader, and is timed with --loaders only. With stages it is a pass of
     the Net too, that of the same method."""
+    witness: bool = False
+    """Of a Team of several ranks only, timed with --devices: it tells what another pass of the Team is made of."""
 
 
 BACKWARD = Difference(
@@ -164,9 +167,35 @@ PASSES = {
             in_default_run=False,
             loaded=True,
         ),
+        Pass(
+            name="apart",
+            title="apart",
+            phrase="the forward and backward passes without reduction",
+            stages=("forward", "backward"),
+            method="apart",
+            proof="own_gradients",
+            inside="forward_backward of all ranks at once, without the reduction of the gradients",
+            training=True,
+            in_default_run=False,
+            witness=True,
+        ),
+        Pass(
+            name="all_reduce",
+            title="all-reduce",
+            phrase="the all-reduce",
+            stages=(),
+            method="all_reduce",
+            proof="reduced",
+            inside="the sum over all ranks of as many float32 values as there are parameters, and nothing else",
+            outside=OUTSIDE_A_SUM,
+            training=False,
+            in_default_run=False,
+            witness=True,
+        ),
     )
 }
 STEP, LOAD, FED = PASSES["train_step"], PASSES["load"], PASSES["fed"]
+APART, ALL_REDUCE = PASSES["apart"], PASSES["all_reduce"]
 DEFAULT_PASSES = tuple(each.name for each in PASSES.values() if each.in_default_run)
 
 
@@ -200,6 +229,11 @@ def proven_with(names: Iterable[str]) -> list[Pass]:
 def resident_passes() -> dict[str, Pass]:
     """The passes of a Net on its resident batches, by name."""
     return {each.name: each for each in PASSES.values() if not each.loaded}
+
+
+def offered_passes() -> dict[str, Pass]:
+    """The passes that can be asked for, by name."""
+    return {name: each for name, each in resident_passes().items() if not each.witness}
 
 
 def resident_in(names: Iterable[str]) -> list[str]:

@@ -30,6 +30,8 @@ REQUESTS: dict[str, type] = {
     "data": requests.DataRequest,
     "predict": requests.PredictRequest,
     "compare": requests.CompareRequest,
+    "scale": requests.ScaleRequest,
+    "merge": requests.MergeRequest,
     "selftest": requests.SelftestRequest,
     "env": requests.EnvRequest,
     "plot": requests.PlotRequest,

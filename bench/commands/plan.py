@@ -14,11 +14,13 @@ from bench.cases.case import OWN_INPUT, PRECISIONS, Case, check_size
 from bench.cases.parse import parse_choices, parse_input, parse_layouts, parse_modes
 from bench.cases.passes import PASSES
 from bench.cases.protocol import CLASSIC, Protocol
+from bench.cases.shard import Shard
 from bench.commands.options import convert
 from bench.commands.requests import NetOptions, ProfileRequest, RunRequest, VerifyRequest, WorkerOptions
 from bench.controller.settings import GivenWeights, WorkerSettings
 from bench.machine import host
 from bench.pictures import flowers
+from bench.record import grid
 from bench.worker.guest import Guest
 from bench.worker.net_file import NetFile, read_nets
 from impls import FRAMEWORKS, PEERS
@@ -34,12 +36,16 @@ LEAST_ITERATIONS = 4  # of two mirrored cycles, if a turn has one iteration
 
 @dataclass(frozen=True)
 class Plan:
-    """Cases to measure, how, and the settings of their Workers; ``note`` says what a user may not expect of them."""
+    """Cases to measure, how, and the settings of their Workers; ``note`` says what a user may not expect of them.
+
+    With ``shard`` they are those of one shard of a grid, and may be none.
+    """
 
     cases: list[Case]
     protocol: Protocol
     settings: WorkerSettings
     note: str = ""
+    shard: Shard | None = None
 
 
 def plan_run(request: RunRequest) -> Plan:
@@ -63,6 +69,12 @@ def plan_run(request: RunRequest) -> Plan:
     if weights:
         cases = [dataclasses.replace(case, weights=weights.sha256[:8]) for case in cases]
     return Plan(cases, protocol, worker_settings(request, weights, ab, guests), ALONE if alone else "")
+
+
+def one_shard(plan: Plan, index: int, count: int) -> Plan:
+    """The plan of one shard of the grid that is planned."""
+    shard = Shard(index, count, grid.digest_of(plan.cases, plan.protocol), plan.cases)
+    return dataclasses.replace(plan, cases=shard.own, shard=shard)
 
 
 def run_protocol(request: RunRequest) -> Protocol:

@@ -5,6 +5,7 @@ creates a record with keyword arguments. ``plan`` checks options against each ot
 """
 
 import importlib
+import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -15,6 +16,7 @@ from typing import Any
 from bench import UsageError
 from bench.cases.parse import (
     MOST_BATCH,
+    MOST_RANKS,
     MOST_SIZE,
     MOST_THREADS,
     MOST_WORKERS,
@@ -25,15 +27,17 @@ from bench.cases.parse import (
     parse_device,
     parse_input,
     parse_name,
+    parse_number,
     parse_path,
     parse_percent,
     parse_rate,
     parse_seconds,
+    parse_shard,
     refuse_visible,
     resolve_interpreter,
     split_list,
 )
-from bench.cases.passes import DEFAULT_PASSES, resident_passes
+from bench.cases.passes import DEFAULT_PASSES, offered_passes
 from bench.commands.options import Parser, argument, flag, option
 from bench.output.plots.kinds import KINDS
 from impls import FRAMEWORKS, PEERS
@@ -82,6 +86,32 @@ def _parse_workers(what: str, text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(parse_count(what, word, MOST_WORKERS, least=0) for word in split_list(text)))
 
 
+def _parse_ranks(what: str, text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(parse_count(what, word, MOST_RANKS) for word in split_list(text)))
+
+
+def _parse_worlds(what: str, text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(parse_count(what, word, _MOST_WORLD, least=2) for word in split_list(text)))
+
+
+def _parse_latency(what: str, text: str) -> float:
+    if not 0 <= (number := parse_number(text)) < math.inf:
+        raise UsageError(f"{what}: expected microseconds, 0 or above, found {quoted(text)}")
+    return number
+
+
+def _parse_nodes(what: str, text: str) -> tuple[tuple[str, str], ...]:
+    """(name, address) of each; the address is the name without one."""
+    named = [word.partition("=") for word in split_list(text)]
+    if not all(
+        re.fullmatch(NODE, name) and (not equals or re.fullmatch(NODE, address)) for name, equals, address in named
+    ):
+        raise UsageError(f"{what}: expected NAME or NAME=ADDRESS, comma-separated, found {quoted(text)}")
+    if len({name for name, _, _ in named}) < len(named):
+        raise UsageError(f"{what}: expected each node once, found {quoted(text)}")
+    return tuple((name, address or name) for name, _, address in named)
+
+
 def _parse_interpreter(what: str, text: str) -> tuple[str, str]:
     """(framework, absolute path)"""
     framework, equals, path = text.partition("=")
@@ -101,15 +131,19 @@ def _parse_variable(what: str, text: str) -> tuple[str, str]:
     return name, value if equals else os.environ[name]
 
 
+NODE = r"[A-Za-z0-9][A-Za-z0-9_.:@-]*"  # no option of a launch prefix
 _parse_seed = _count(2**63 - 1, least=0)
+_MOST_WORLD = 2**17  # devices of a projection
 _ROUNDS, _ITERATIONS = _count(10**4), _count(10**6)
 _VARIANT = _one_imported("variant", _imported("impls.variants", "VARIANTS"))
 _PREPROCESSING = _one_imported("preprocessing", _imported("impls.preprocessing", "PREPROCESSINGS"))
 _INIT = _one_imported("init", _imported("impls.inits", "INITS"))
 _VARIANTS = _some_of("variant", _imported("impls.variants", "VARIANTS"))
+_LINKS = _some_of("link", _imported("bench.stats.links", "PUBLISHED"))
+_REDUCING = _one_imported("pass", _imported("bench.record.projection", "REDUCING"))
 _VARIANT_HELP = "variants, comma-separated, or all"
 _IN_DEFAULT_RUN = ", ".join(name for name, framework in PEERS.items() if framework.in_default_run)
-_TRAINING = " and ".join(each.name for each in resident_passes().values() if each.training)
+_TRAINING = " and ".join(each.name for each in offered_passes().values() if each.training)
 _MODES = "; ".join(f"{name}: {', '.join(framework.modes)}" for name, framework in PEERS.items())
 _LAYOUTS = "; ".join(f"{name}: {', '.join(framework.layouts)}" for name, framework in PEERS.items())
 _KINDS = "; ".join(f"{kind.name}: {kind.help}" for kind in KINDS.values())
@@ -203,10 +237,24 @@ class RunRequest(ModelOptions):
     preprocessing: str | None = option(
         "NAME", "with --loaders: torchvision, caffe, 2012 or plain; default torchvision", _PREPROCESSING
     )
+    devices: tuple[int, ...] | None = option(
+        "LIST", "so many devices compute one pass together: 1,2,4; on a CPU equal slices of its cores", _parse_ranks
+    )
+    scaling: str = option(
+        "NAME",
+        "with --devices: weak (--batch is per device) or strong (of all devices)",
+        _one_of("scaling", ("weak", "strong")),
+        "weak",
+    )
+    nodes: tuple[tuple[str, str], ...] | None = option(
+        "LIST", "with --devices: machines that they are on, NAME or NAME=ADDRESS: n1,n2", _parse_nodes
+    )
+    launch: str | None = option("PREFIX", "with --nodes: what starts a program on one; default 'ssh {node}'")
+    oversubscribe: bool = flag("with --devices: allow more than there are cores; gives no efficiency")
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)
     pass_: tuple[str, ...] = option(
-        "LIST", f"{', '.join(resident_passes())}, or all", _some_of("pass", resident_passes), ",".join(DEFAULT_PASSES)
+        "LIST", f"{', '.join(offered_passes())}, or all", _some_of("pass", offered_passes), ",".join(DEFAULT_PASSES)
     )
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 5", _ROUNDS)
     burn_in: int | None = option(
@@ -232,6 +280,11 @@ class RunRequest(ModelOptions):
     weights: Path | None = option(*_WEIGHTS)
     out: Path = option(*_OUT)
     name: str | None = option("NAME", "suffix of the Run folder's name; default: the variants", parse_name)
+    shard: tuple[int, int] | None = option(
+        "I/N",
+        "only shard I of N of the grid, counted from 0: 0/8 to 7/8; `merge` puts their Runs together",
+        parse_shard,
+    )
     resume: Path | None = option(
         "FOLDER", "continue an interrupted Run with its own settings", parse_path, environment=False
     )
@@ -304,7 +357,7 @@ class ProfileRequest(ModelOptions):
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 32 on a CPU, 128 on a GPU", _parse_batches)
     pass_: tuple[str, ...] = option(
-        "LIST", f"{', '.join(resident_passes())}, or all", _some_of("pass", resident_passes), ",".join(DEFAULT_PASSES)
+        "LIST", f"{', '.join(offered_passes())}, or all", _some_of("pass", offered_passes), ",".join(DEFAULT_PASSES)
     )
     rounds: int | None = option("N", "Rounds, each with fresh Workers; default 3", _ROUNDS)
     burn_in: int | None = option("N", "default 3", _ITERATIONS)
@@ -413,6 +466,51 @@ class CompareRequest:
 
 
 @dataclass(frozen=True)
+class ScaleRequest:
+    """Project a pass on more devices from its time on one: images/s and efficiency, by link. Nothing is timed.
+
+    Every device has the batch of that one. Without --bandwidth and --link: over the link that the Run measured, if it
+    has several devices, and over published ones.
+    """
+
+    model: Path = option(
+        "RUN", "folder of a Run with train_step or forward_backward on one device", parse_path, required=True
+    )
+    devices: tuple[int, ...] = option(
+        "LIST", "how many devices: 8,64,256", _parse_worlds, "8,64,256", environment=False
+    )
+    bandwidth: float | None = option(
+        "GB/S", "bus bandwidth of an all-reduce, as nccl-tests has it", parse_rate, environment=False
+    )
+    latency: float | None = option(
+        "US", "of one hop, in microseconds; default: that of the link, else 0", _parse_latency, environment=False
+    )
+    link: tuple[str, ...] | None = option("LIST", "published links by name, or all", _LINKS, environment=False)
+    framework: str | None = option("LIST", "which case, if the Run has several", environment=False)
+    mode: str | None = option("LIST", "which case", environment=False)
+    variant: tuple[str, ...] | None = option("LIST", "which case", _VARIANTS, environment=False)
+    precision: str | None = option("LIST", "which case", environment=False)
+    batch: int | None = option("N", "which case", _count(MOST_BATCH), environment=False)
+    pass_: str | None = option(
+        "NAME", "train_step or forward_backward; default: the former, if it is there", _REDUCING, environment=False
+    )
+    as_json: bool = _json()
+
+
+@dataclass(frozen=True)
+class MergeRequest:
+    """Put the Runs of one grid next to each other, by machine: an index, one CSV, and a table with machines as columns.
+
+    Nothing is pooled, and no verdict compares two machines. A missing shard is named; exit 1 with --strict if any is.
+    """
+
+    runs: tuple[Path, ...] = argument("RUN...", repeated=True, required=True)
+    out: Path = option("FOLDER", "folder of index.json and merged.csv", parse_path, "results/merged", environment=False)
+    strict: bool = flag("exit 1 if a shard is missing or a Run was cut off")
+    as_json: bool = _json()
+
+
+@dataclass(frozen=True)
 class SelftestRequest(SeedOption, SizeOption, WorkerOptions, VariantOption):
     """Test the harness itself: clock, known durations, a missing wait, overhead, and statistics by simulation.
 
@@ -428,7 +526,7 @@ class SelftestRequest(SeedOption, SizeOption, WorkerOptions, VariantOption):
     variant: tuple[str, ...] = option("LIST", "for --aa and --power", _VARIANTS, "half_width")
     batch: tuple[int, ...] = option("LIST", "for --aa and --power", _parse_batches, "4")
     pass_: tuple[str, ...] = option(
-        "LIST", "for --aa and --power", _some_of("pass", resident_passes), ",".join(DEFAULT_PASSES)
+        "LIST", "for --aa and --power", _some_of("pass", offered_passes), ",".join(DEFAULT_PASSES)
     )
     rounds: int = option("N", "for --aa and --power", _ROUNDS, "10")
     iterations: int | None = option("N", "for --aa and --power", _ITERATIONS)

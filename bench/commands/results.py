@@ -21,7 +21,14 @@ def measure(plan: Plan, out: Path, name: str) -> tuple[Path, StopReason]:
     """Make a Run and show its progress; return its folder and why it ended."""
     with progress_of(plan.cases, plan.protocol) as progress:
         return session.measure(
-            plan.cases, plan.protocol, plan.settings, out, name, watcher=progress, waiting=console.tell
+            plan.cases,
+            plan.protocol,
+            plan.settings,
+            out,
+            name,
+            shard=plan.shard,
+            watcher=progress,
+            waiting=console.tell,
         )
 
 

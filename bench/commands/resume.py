@@ -1,6 +1,7 @@
 """`run --resume`: continue an interrupted Run with its own settings."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import UsageError
@@ -9,6 +10,8 @@ from bench.commands import profile, results
 from bench.commands.loader_plan import source_of
 from bench.commands.plan import name_guests, read_weights, refuse_with_ab
 from bench.commands.requests import RunRequest
+from bench.commands.team_plan import reached_nodes
+from bench.controller.nodes import Device, devices_on
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.controller.source import Source
@@ -26,7 +29,19 @@ from bench.record.run import Run
 from bench.worker.net_file import read_nets
 
 #: Options of `run` that can be given again: paths that a Run does not store, and options that change no sample.
-OPTIONS = {"resume", "python", "net", "weights", "ab", "input", "max_time_s", "worker_limit_s", "as_json"}
+OPTIONS = {
+    "resume",
+    "python",
+    "net",
+    "weights",
+    "ab",
+    "input",
+    "max_time_s",
+    "worker_limit_s",
+    "as_json",
+    "nodes",
+    "launch",
+}
 
 
 def main(folder: Path, request: RunRequest) -> int:
@@ -94,7 +109,22 @@ def settings_as_before(run: Run, request: RunRequest) -> WorkerSettings:
         wanted = head.weights.file if head.weights else "no file"
         raise UsageError(f"--resume: the Run was made with weights from {wanted}; expected the same with --weights")
     limit_s = request.worker_limit_s or run.protocol.worker_limit_s
-    return WorkerSettings(head.threads, limit_s, pythons, head.env, weights, ab, guests)
+    devices = devices_as_before(run, request)
+    return WorkerSettings(head.threads, limit_s, pythons, head.env, weights, ab, guests, devices=devices)
+
+
+def devices_as_before(run: Run, request: RunRequest) -> Sequence[Device]:
+    """The devices of a Run, of which those on nodes are reached again; UsageError unless they are the same."""
+    then = run.head.devices
+    nodes = list(dict.fromkeys(device.node for device in then if device.node))
+    if not nodes:
+        return [Device(tuple(device.cores), index) for index, device in enumerate(then)]
+    if not request.nodes or [name for name, _ in request.nodes] != nodes:
+        raise UsageError(f"--resume: the Run was made with --nodes {','.join(nodes)}; expected the same, and --launch")
+    found = devices_on(reached_nodes(request), len(then), not then[0].cores, oversubscribe=True)
+    if [device.recorded() for device in found] != then:
+        raise UsageError("--resume: the nodes have other cores, or were started anew: start a new Run")
+    return found
 
 
 def pictures_as_before(run: Run, request: RunRequest, scratch: Path) -> Source | None:

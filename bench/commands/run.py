@@ -7,13 +7,15 @@ from bench.cases.case import groups
 from bench.commands import resume
 from bench.commands.loader_plan import plan_with_loaders
 from bench.commands.options import refuse_others
-from bench.commands.plan import Plan, plan_run
+from bench.commands.plan import Plan, one_shard, plan_run
 from bench.commands.requests import RunRequest
 from bench.commands.results import measure, show
+from bench.commands.team_plan import plan_with_devices
 from bench.controller import estimate
 from bench.controller.pool import preflight
 from bench.machine.scratch import scratch_folder
 from bench.output import console, run_table
+from bench.output.labels import describe_shard
 from bench.record.run import Run
 
 
@@ -21,8 +23,17 @@ def main(request: RunRequest) -> int:
     if request.resume is not None:
         refuse_others(resume.OPTIONS, "--resume: the Run has its own settings")
         return resume.main(request.resume, request)
+    for option, given in {
+        "--nodes": request.nodes,
+        "--launch": request.launch,
+        "--oversubscribe": request.oversubscribe,
+    }.items():
+        if given and request.devices is None:
+            raise UsageError(f"{option}: nodes and cores are of devices: pass --devices 1,2 too")
     if request.loaders is None and request.preprocessing:
         raise UsageError("--preprocessing: pictures are for loaders: pass --loaders 0,2 too")
+    if request.devices is not None:
+        return measured(plan_with_devices(request), request)
     if request.loaders is None:
         return measured(plan_run(request), request)
     with scratch_folder() as scratch:
@@ -32,16 +43,27 @@ def main(request: RunRequest) -> int:
 def measured(plan: Plan, request: RunRequest) -> int:
     if plan.note:
         console.tell(plan.note)
+    if request.shard:
+        plan = one_shard(plan, *request.shard)
+        assert plan.shard
+        console.tell(f"--shard {describe_shard(plan.shard)}")
     if request.dry_run:
         return dry_run(plan, request.as_json)
+    if not plan.cases:
+        if request.as_json:
+            console.print_json({"run": None, "cases": [], "ratios": []})
+        return 0
     preflight(plan.cases, plan.settings)
     variants = "-".join(request.variant)
-    folder, reason = measure(plan, request.out, request.name or (variants if len(variants) < 60 else "grid"))
+    name = request.name or (variants if len(variants) < 60 else "grid")
+    if request.shard:  # machines that begin in the same second make Runs of different names
+        name += "-shard-{}-of-{}".format(*request.shard)
+    folder, reason = measure(plan, request.out, name)
     return show(Run(folder), reason, request.as_json)
 
 
 def dry_run(plan: Plan, as_json: bool) -> int:
-    if plan.settings.source:
+    if plan.settings.source and plan.cases:
         console.tell("the expected time is without that of the loaders")
     unknown = [case for case in plan.cases if plan.settings.of_unknown_cost(case)]
     expected = estimate.expect(plan.cases, plan.protocol, unknown)
@@ -54,8 +76,11 @@ def dry_run(plan: Plan, as_json: bool) -> int:
                 "groups": [each._asdict() for each in expected],
                 "expected_s": sum(known) if len(known) == len(expected) else None,
                 "unknown": names,
+                "shard": plan.shard and {"shard": plan.shard.number, "grid": plan.shard.grid},
             }
         )
+        return 0
+    if not plan.cases:
         return 0
     others_s = None
     if unknown and (others := [case for case in plan.cases if case not in unknown]):

@@ -13,7 +13,7 @@ import numpy as np
 
 from bench import UsageError
 from bench.cases.case import Case, check_size
-from bench.cases.passes import proven_with, resident_passes
+from bench.cases.passes import offered_passes, proven_with
 from bench.commands import port
 from bench.commands.plan import (
     choose_frameworks,
@@ -179,7 +179,7 @@ class Verification:
     def _values(self, case: Case, pool: WorkerPool, folder: Path, target: str) -> list[Check]:
         keep = folder / "values"
         keep.mkdir(exist_ok=True)
-        passes = [name for name, each in resident_passes().items() if not (self.against and each.updates)]
+        passes = [name for name, each in offered_passes().items() if not (self.against and each.updates)]
         pool.ask(case, build_request(case, folder, passes=passes))
         kept = str(keep) if self.target else None
         outputs = [Output(each.proof) for each in proven_with(passes)]

@@ -7,23 +7,11 @@ from pathlib import Path
 
 import bench
 import impls
+from bench.machine import node
+from bench.machine.node import Node
+from bench.worker import bootstrap
 from impls.net import Settings
 
-OLDEST = (3, 11)  # of a Worker: enum.StrEnum
-# Loads the two packages from the given paths without adding those to sys.path: another interpreter must import its own
-# framework and numpy. Python 2.7 compiles it too, to say that it is too old.
-BOOTSTRAP = f"""
-import sys
-if sys.version_info[:2] < {OLDEST}:
-    sys.exit("Python %d.%d: a Worker needs {OLDEST[0]}.{OLDEST[1]} or newer" % tuple(sys.version_info[:2]))
-import importlib.util
-for name, path in (("impls", sys.argv[1]), ("bench", sys.argv[2])):
-    spec = importlib.util.spec_from_file_location(name, path)
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-from bench.worker.main import main
-main(sys.argv[3], *map(int, sys.argv[4:7]))
-"""
 #: Variables from which libraries that several frameworks share read their number of threads.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 KEPT = ("PATH", "HOME", "TMPDIR", "SYSTEMROOT")
@@ -35,6 +23,8 @@ class Launch:
 
     ``cache`` is the folder for compiled code, ``logs`` the one for its stdout and stderr. ``env`` is passed in addition
     to the whitelist; None removes a variable. ``package`` is the folder of an ``impls`` other than this process's.
+    ``cores`` are those that the process may use; empty for all that this one may. ``node`` is the one that it runs on,
+    None for this machine.
     """
 
     name: str
@@ -46,12 +36,17 @@ class Launch:
     python: str
     env: Mapping[str, str | None]
     package: Path | None
+    cores: tuple[int, ...] = ()
+    node: Node | None = None
 
     @property
     def command(self) -> list[str]:
-        """The command line without the ends of the two pipes."""
+        """The command line, on a node that which starts a Worker there."""
+        if self.node:
+            return [*self.node.prefix, self.python, "-m", node.__name__]
         package = self.package / "__init__.py" if self.package else impls.__file__
-        return [self.python, "-c", BOOTSTRAP, str(package), bench.__file__, self.framework]
+        packages = str(package), bench.__file__
+        return bootstrap.command(self.python, packages, self.framework, self.cores, os.getpid())
 
 
 def environment(settings: Settings, extra: Mapping[str, str | None], cache: Path) -> dict[str, str]:

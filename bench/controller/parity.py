@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.controller import dump, shipped
-from bench.worker.batches import has_batch_statistics
+from bench.worker.batches import UNITS, has_batch_statistics
 from bench.worker.checks import INPUT_GRADIENT, flat, sampled
 from bench.worker.replies import Check, CheckKind
 from impls import reference
@@ -25,12 +25,12 @@ from impls.weights import Weights, initial, write_shared
 TIE = 3e-6  # fraction of a layer's RMS; float32 rounding moves a pre-activation by up to about 1e-6 of it
 FEW = 40  # draws of which those farthest from a tie are taken; oneDNN has flipped values at 3.3e-6, XLA at 3.1e-6
 DRAWS = 200  # how many images are tried if no accepted draws are on file
-UNITS = 2
 
 
-def _with_steps(limits: dict[str, float]) -> dict[str, float]:
-    """A step is a sum of gradients and weights, so its change and velocity are off by as much as a gradient."""
-    return limits | dict.fromkeys(("change", "velocity"), limits["gradient"])
+def _derived(limits: dict[str, float]) -> dict[str, float]:
+    """A step is a sum of gradients and weights, so its change and velocity are off by as much as a gradient. What ranks
+    sum to compare it has few bits, so the sum is exact in float32."""
+    return limits | dict.fromkeys(("change", "velocity"), limits["gradient"]) | {"reduced": 1e-6}
 
 
 #: Relative L2 against float64. fp32: measured worst logits 2.2e-6, loss 1.2e-6, gradient 3.3e-6, statistics 1e-7.
@@ -38,12 +38,12 @@ def _with_steps(limits: dict[str, float]) -> dict[str, float]:
 #: dense layer are rounded to that precision (`python -m bench.controller.parity`; docs/decisions/0004). There
 #: rounding flips ReLUs and pools whatever the images, so the norm of a gradient has a limit too.
 LIMITS = {
-    "fp32": _with_steps({"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "state": 1e-5}),
-    "tf32": _with_steps({"logits": 6e-3, "loss": 2e-3, "gradient": 0.3, "norm": 9e-2, "state": 6e-4}),
-    "bf16": _with_steps({"logits": 4e-2, "loss": 6e-2, "gradient": 0.7, "norm": 0.2, "state": 5e-3}),
+    "fp32": _derived({"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "state": 1e-5}),
+    "tf32": _derived({"logits": 6e-3, "loss": 2e-3, "gradient": 0.3, "norm": 9e-2, "state": 6e-4}),
+    "bf16": _derived({"logits": 4e-2, "loss": 6e-2, "gradient": 0.7, "norm": 0.2, "state": 5e-3}),
 }
 #: Without tie-free images rounding in float32 flips them too: a gradient moves by up to 2e-2.
-LOOSE = _with_steps(LIMITS["fp32"] | {"gradient": 5e-2, "norm": 5e-3})
+LOOSE = _derived(LIMITS["fp32"] | {"gradient": 5e-2, "norm": 5e-3})
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class ParitySet:
-    """Values that Workers are verified against, for two units of images of which batches of any size are composed.
+    """Values that Workers are verified against, for units of images of which batches of any size are composed.
 
     A unit is one image or, if BatchNorm makes images depend on each other, the images of one draw. ``folder`` has the
     weights, images.npy and the folder of expected values, whose arrays have a first axis of units. ``base`` is the
@@ -145,33 +145,44 @@ def draw_labels(variant: Variant, seed: int, count: int) -> np.ndarray:
 
 
 def accepted(
-    variant: Variant, weights: Weights, together: int, seed: int, draws: Sequence[int], most: int, few: int = FEW
+    variant: Variant,
+    weights: Weights,
+    together: int,
+    seed: int,
+    draws: Sequence[int],
+    most: int,
+    units: int = UNITS,
+    few: int = FEW,
 ) -> list[int]:
-    """Tie-free draws of ``together`` images, one per unit.
+    """Tie-free draws of ``together`` images, one per unit. With more ``units`` the first ones are the same.
 
     ``draws`` are tried first, then the first ``few`` of the stream, of which those farthest from a tie are taken, then
     the others. At most ``most`` draws are tried, so fewer may be returned.
     """
     candidates = [*draws, *(draw for draw in range(most) if draw not in draws)][:most]
     first = 0 if draws else few
-    clear = farthest(variant, weights, together, seed, candidates[:first])
+    clear = farthest(variant, weights, together, seed, candidates[:first], units)
     for draw in candidates[first:]:
-        if len(clear) == UNITS:
+        if len(clear) == units:
             break
         if _is_clear(variant, weights, seed, draw, together, TIE):
             clear.append(draw)
     return clear
 
 
-def farthest(variant: Variant, weights: Weights, together: int, seed: int, draws: Iterable[int]) -> list[int]:
-    """Of these draws the tie-free ones farthest from a tie, at most one per unit, in order."""
+def farthest(
+    variant: Variant, weights: Weights, together: int, seed: int, draws: Iterable[int], units: int = UNITS
+) -> list[int]:
+    """Of these draws the tie-free ones farthest from a tie, at most one per unit: the farthest two in order, then the
+    next."""
     best: list[tuple[float, int]] = []
     for draw in draws:
-        tie = best[-1][0] if len(best) == UNITS else TIE
+        tie = best[-1][0] if len(best) == units else TIE
         if _is_clear(variant, weights, seed, draw, together, tie):
             trace = reference.forward(variant, weights, images(variant, seed, draw, together), training=True)
-            best = sorted([*best, (reference.margin(variant, trace), draw)], reverse=True)[:UNITS]
-    return sorted(draw for _, draw in best)
+            best = sorted([*best, (reference.margin(variant, trace), draw)], reverse=True)[:units]
+    found = [draw for _, draw in best]
+    return sorted(found[:UNITS]) + found[UNITS:]
 
 
 def _is_clear(variant: Variant, weights: Weights, seed: int, draw: int, together: int, tie: float) -> bool:
@@ -187,38 +198,56 @@ def prepare(
     weights: Weights | None = None,
     whole: bool = False,
     labeled: bool = False,
+    units: int = UNITS,
 ) -> ParitySet:
-    """Write the parity set of a variant to ``folder``, from which Workers map it.
+    """Write the parity set of a variant to ``folder``, from which Workers map it: two ``units``, or TEAM_UNITS if a
+    Team is among them. The first two are the same.
 
     Values shipped with the project are taken, else computed. If ``whole``, all are computed, and of large gradients
     not only those that a Run compares are written. Those of a training step are written if ``labeled``. Without
     ``weights`` they are initialized from the seed.
     """
     together = images_per_unit(variant, batch)
-    known = on_file(variant, seed, together) if weights is None else []
+    known = on_file(variant, seed, together)[:units] if weights is None else []
     weights = weights or initial(variant, seed)
     write_shared(weights, folder / "weights")
     base = together if has_batch_statistics(variant) else min(2, batch)
-    units = [images(variant, seed, draw, together) for draw in known]
-    labels = draw_labels(variant, seed, UNITS * together)
-    wanted = shipped.digest(variant, weights, np.concatenate(units), labels) if known else ""
-    ready = shipped.load(variant.name, together, wanted) if known else None
+    drawn = [images(variant, seed, draw, together) for draw in known]
+    labels = draw_labels(variant, seed, units * together)
+    ready = shipped_values(variant, weights, drawn, labels) if known else None
     if ready and not whole:
-        _write(folder, units, ready, labels)
+        _write(folder, drawn, ready, labels)
         return ParitySet(folder, True, tuple(known), base)
     weights = reference.float64(weights)
-    draws = accepted(variant, weights, together, seed, known, most=max(DRAWS, len(known)))
-    tie_free = len(draws) == UNITS
+    draws = accepted(variant, weights, together, seed, known, most=max(DRAWS * units // UNITS, len(known)), units=units)
+    tie_free = len(draws) == units
     if not tie_free:
-        draws = list(range(UNITS))
-    units = [images(variant, seed, draw, together) for draw in draws]
-    _, values = compute(variant, weights, units, whole, labels if labeled else None)
-    _write(folder, units, values, labels)
+        draws = list(range(units))
+    drawn = [images(variant, seed, draw, together) for draw in draws]
+    _, values = compute(variant, weights, drawn, whole, labels if labeled else None)
+    _write(folder, drawn, values, labels)
     stale = [] if draws == known or not known else ["images"]
     if ready and not stale:
         stale = shipped.differences(ready, _compared(values))
     unshipped = bool(known) and not ready and together == images_per_unit(variant, 2)
     return ParitySet(folder, tie_free, tuple(draws), base, stale=tuple(stale), unshipped=unshipped)
+
+
+def shipped_values(
+    variant: Variant, weights: Weights, drawn: Sequence[np.ndarray], labels: np.ndarray
+) -> dict[str, np.ndarray] | None:
+    """Shipped values of the units of these images; None unless there are those of every one."""
+    together, found = len(drawn[0]), list[dict[str, np.ndarray]]()
+    for part, units in shipped.PARTS.items():
+        if not drawn[units]:
+            continue
+        own = labels[units.start * together : units.stop * together]
+        wanted = shipped.digest(variant, weights, np.concatenate(drawn[units]), own)
+        values = shipped.load(variant.name, together, wanted, part)
+        if values is None:
+            return None
+        found.append(values)
+    return {key: np.concatenate([values[key] for values in found]) for key in found[0]}
 
 
 def images_per_unit(variant: Variant, batch: int) -> int:

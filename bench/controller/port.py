@@ -27,6 +27,7 @@ from bench.controller.agreement import (
 from bench.controller.comparison import Comparison, LayerPoint
 from bench.controller.pairing import Pair
 from bench.controller.settings import WorkerSettings, build_request
+from bench.controller.team import Team
 from bench.controller.worker_process import WorkerDied, WorkerProcess
 from bench.machine.scratch import scratch_folder
 from bench.worker import messages
@@ -57,7 +58,7 @@ class Model:
         self.side, self.folder = side, scratch / name
         for kind in ("parameters", "given", "trace", "training"):
             (self.folder / kind).mkdir(parents=True)
-        self.process: WorkerProcess = settings.launch(name, side.case, scratch / "workers")
+        self.process: WorkerProcess | Team = settings.launch(name, side.case, scratch / "workers")
 
     def ask(self, request: Request[R]) -> R:
         try:

@@ -14,6 +14,7 @@ from bench.cases.passes import PASSES, proven_with, resident_in
 from bench.controller import gate, parity
 from bench.controller.running_worker import RunningWorker
 from bench.controller.settings import WorkerSettings, build_of, build_request
+from bench.controller.team import Team
 from bench.controller.worker_process import WorkerProcess
 from bench.record import events
 from bench.record.events import Place
@@ -139,7 +140,10 @@ def prove(
 
 
 def _able(
-    process: WorkerProcess, guest: Guest | None, cases: list[Case], unable: dict[str, events.Failed | events.Absent]
+    process: WorkerProcess | Team,
+    guest: Guest | None,
+    cases: list[Case],
+    unable: dict[str, events.Failed | events.Absent],
 ) -> tuple[list[Case], list[str]]:
     """Of these Cases those that the Net has the methods for, with their passes; to ``unable`` the others are added."""
     if guest and (names := process.ask(ListLacking())):
@@ -163,7 +167,9 @@ def judged_by_numpy(case: Case) -> bool:
 
 
 @contextmanager
-def prover_for(process: WorkerProcess, case: Case, settings: WorkerSettings, logs: Path) -> Iterator[WorkerProcess]:
+def prover_for(
+    process: WorkerProcess | Team, case: Case, settings: WorkerSettings, logs: Path
+) -> Iterator[WorkerProcess | Team]:
     """Yield the Worker that verifies: the Worker itself, or for the fp32 proof of tf32, which is set per process, a new
     one."""
     if case.process_precision == process.launch.settings.precision:

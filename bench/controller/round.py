@@ -291,6 +291,7 @@ class Round:
             order = shuffle(slots, self.random)
             for slot in order + order[::-1]:
                 lead = 0 if slot is before else self.protocol.lead(length, fastest[slot.case.rivals])
+                lead = max(lead, 1) if slot.case.world > 1 else lead  # its ranks begin one after another
                 spent += self._turn(slot, slots, turn, lead=lead, cycle=cycle)
                 before = slot
         self.journal.add(events.Control(*self.place, **noise.control()._asdict()))
@@ -326,7 +327,12 @@ class Round:
             self.journal.add(events.Block(*self.place, case_id=slot.case.id, changed=changed, stop=slot.stop))
         case = slots[0].case
         known = worker.ceiling_known and not self.place.attempt  # that of a void attempt does not count
-        if name in self.newly_proven and not known and (FRAMEWORKS[case.framework].peer or case.guest):
+        if (
+            case.world == 1
+            and name in self.newly_proven
+            and not known
+            and (FRAMEWORKS[case.framework].peer or case.guest)
+        ):
             self._ceiling(name, case)  # after the samples, since it takes a second
         if self._shared(name) not in self.kept:
             worker.process.end()

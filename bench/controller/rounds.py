@@ -19,6 +19,7 @@ from bench import UsageError
 from bench.cases.case import Case, groups
 from bench.cases.passes import PASSES
 from bench.cases.protocol import Protocol
+from bench.cases.shard import Shard
 from bench.controller import estimate, parity
 from bench.controller.budget import Budget
 from bench.controller.proof import Reference
@@ -34,6 +35,7 @@ from bench.record.journal import Journal
 from bench.record.reasons import StopReason
 from bench.record.run import Run
 from bench.record.selftest_store import SelfTest
+from bench.worker.batches import TEAM_UNITS, UNITS
 
 #: A Run ends for the first of these that is the reason of a group.
 PRECEDENCE = (StopReason.TIME_CAP, StopReason.MAX_ROUNDS, StopReason.TARGET, StopReason.PLANNED, StopReason.FAILED)
@@ -73,7 +75,7 @@ class Rounds:
         self.kept: Kept = {}
         """Workers for the next group of their device and precision, if the Protocol shares Workers."""
 
-    def write_header(self, run_id: str, name: str, selftest: dict[str, SelfTest]) -> None:
+    def write_header(self, run_id: str, name: str, selftest: dict[str, SelfTest], shard: Shard | None = None) -> None:
         """Record the header."""
         given, ab = self.settings.given, self.settings.ab
         self.journal.add(
@@ -92,6 +94,8 @@ class Rounds:
                 fingerprint=host.fingerprint(),
                 selftest=selftest,
                 pictures=self.settings.source.facts if self.settings.source else None,
+                devices=[device.recorded() for device in self.settings.devices],
+                shard=shard,
             )
         )
 
@@ -165,7 +169,14 @@ class Rounds:
         weights = given.arrays if given else None
         labeled = any(PASSES[case.pass_].updates for case in cases)
         try:
-            made = parity.prepare(case.net, folder, batch=case.batch, seed=case.seed, weights=weights, labeled=labeled)
+            made = parity.prepare(
+                *(case.net, folder),
+                batch=next((case.batch for case in cases if case.batch % 2), case.batch),
+                seed=case.seed,
+                weights=weights,
+                labeled=labeled,
+                units=TEAM_UNITS if any(case.world > 1 for case in cases) else UNITS,
+            )
         except OSError as error:
             why = error.strerror or error  # numpy's error has the number of bytes and no reason
             raise UsageError(f"cannot write the weights to {scratch}: {why}; make room there, or set TMPDIR") from error

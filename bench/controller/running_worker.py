@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from bench.controller.team import Team
 from bench.controller.worker_process import WorkerProcess
 from bench.worker.messages import MeasureNumpyRate, ProbePrecision
 from bench.worker.replies import PrecisionProbe, Ready
@@ -15,7 +16,7 @@ class RunningWorker:
     ``compile_cache`` is ``cold`` or ``warm`` at the start, None if its mode does not compile.
     """
 
-    process: WorkerProcess
+    process: WorkerProcess | Team
     compile_cache: str | None = None
     ceiling_known: bool = False
     _ready: Ready | None = None

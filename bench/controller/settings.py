@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,14 +10,21 @@ from bench.cases.arm import Ab
 from bench.cases.case import PRESETS, Case
 from bench.cases.passes import PASSES, methods_called
 from bench.controller.launch import Launch
+from bench.controller.nodes import Device
 from bench.controller.running_worker import RunningWorker
 from bench.controller.source import Source
+from bench.controller.team import LOOPBACK, Team, addresses_of
 from bench.controller.worker_process import WorkerProcess
+from bench.machine.node import interface_of
 from bench.worker.guest import Guest
 from bench.worker.messages import BuildNet
 from bench.worker.replies import ModelParts
-from impls.net import Build, Settings
+from impls.net import Build, Rank, Settings
 from impls.weights import Weights
+
+#: Variables that name the network interface of a Team's traffic.
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+RANK_PATIENCE = 10  # a framework waits for another rank so many times as long as the controller for a reply
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class WorkerSettings:
     """Pictures of the Cases with loaders."""
     cache: Path | None = None
     """Folder in which compiled code is kept for later Workers."""
+    devices: Sequence[Device] = ()
+    """Where the Run counts devices: rank r of a Team has device r, a lone Worker the first."""
 
     def guest(self, case: Case) -> Guest | None:
         """The user's net that a Case times; None for ours."""
@@ -85,21 +94,42 @@ class WorkerSettings:
         """Number of threads that a Case's Worker is given; None if the framework chooses."""
         return case.threads or (self.threads if case.preset == PRESETS[0] else None)
 
-    def launch(self, name: str, case: Case, logs: Path, cache: str = "") -> WorkerProcess:
+    def launch(self, name: str, case: Case, logs: Path, cache: str = "") -> WorkerProcess | Team:
         """Start the Case's Worker and return while it configures itself. ``cache`` names its compile cache."""
-        return WorkerProcess(
-            Launch(
-                name,
-                case.framework,
-                Settings(case.device, self.pinned_threads(case), case.process_precision, case.preset),
-                cache=(self.cache or logs / "compile_cache") / (cache or name),
-                logs=logs,
-                limit_s=self.limit_s,
-                python=self.python(case) or sys.executable,
-                env=self.environment(case),
-                package=self.package(case),
-            )
+        settings = Settings(case.device, self.pinned_threads(case), case.process_precision, case.preset)
+        alone = Launch(
+            name,
+            case.framework,
+            settings,
+            cache=(self.cache or logs / "compile_cache") / (cache or name),
+            logs=logs,
+            limit_s=self.limit_s,
+            python=self.python(case) or sys.executable,
+            env=self.environment(case),
+            package=self.package(case),
+            cores=self.devices[0].cores if self.devices else (),
+            node=self.devices[0].node if self.devices else None,
         )
+        return WorkerProcess(alone) if case.world == 1 else Team(list(self._launches(alone, case.world)), name)
+
+    def _launches(self, alone: Launch, world: int) -> Iterator[Launch]:
+        """How the ranks of a Team are started, each on its slice of the cores or its GPU."""
+        nodes = [device.node for device in self.devices[:world] if device.node]
+        addresses = addresses_of([node.machine.address for node in nodes] or [LOOPBACK] * world)
+        for number, device in enumerate(self.devices[:world]):
+            interface = device.node.machine.interface if device.node else interface_of(LOOPBACK)
+            name = alone.settings.device if alone.settings.device == "cpu" else f"cuda:{device.index}"
+            rank = Rank(number, addresses, self.limit_s * RANK_PATIENCE)
+            yield dataclasses.replace(
+                alone,
+                name=f"{alone.name}-rank{number}",
+                settings=dataclasses.replace(alone.settings, device=name, rank=rank),
+                cache=alone.cache / f"rank{number}",
+                # else gloo takes the interface that the host's name resolves to
+                env={**(dict.fromkeys(INTERFACES, interface) if interface else {}), **alone.env},
+                cores=device.cores,
+                node=device.node,
+            )
 
     def start(self, name: str, case: Case, logs: Path) -> RunningWorker:
         """Start the Case's Worker and wait until it is configured."""
@@ -115,6 +145,7 @@ def build_of(case: Case) -> Build:
         seed=case.seed,
         lrn=case.lrn,
         preset=case.preset,
+        team=case.world > 1,
     )
 
 

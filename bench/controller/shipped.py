@@ -1,7 +1,7 @@
 """Float64 reference values of the default weights, sizes and images, shipped so that a Run need not compute them.
 
-One .npz per variant and number of images per unit. ``python -m bench.controller.tie_free values`` writes them, `verify`
-computes them again and compares.
+Two .npz per variant and number of images per unit: of the first two units, and of the third, which only a Team needs.
+``python -m bench.controller.tie_free values`` writes them, `verify` computes the first again and compares.
 """
 
 import hashlib
@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.worker.batches import TEAM_UNITS, UNITS
 from impls import reference
 from impls.variants import Variant
 from impls.weights import Weights
 
 FOLDER = Path(__file__).with_name("reference")
 DIGEST = "digest"
+#: The units in each file, by the end of its name.
+PARTS = {"": slice(0, UNITS), "-third": slice(UNITS, TEAM_UNITS)}
 TOLERANCE = 1e-6  # values are float32; sums of another BLAS differ by 1e-15
 
 
@@ -32,12 +35,12 @@ def digest(variant: Variant, weights: Weights, images: np.ndarray, labels: np.nd
     return sha256.hexdigest()
 
 
-def load(variant: str, together: int, wanted: str) -> dict[str, np.ndarray] | None:
+def load(variant: str, together: int, wanted: str, part: str = "") -> dict[str, np.ndarray] | None:
     """Values by the names of their files, with a first axis of units or images; None unless their digest is ``wanted``.
 
     Of large gradients only the values that a Run compares.
     """
-    path = _path(variant, together)
+    path = _path(variant, together, part)
     try:
         with np.load(path) as file:
             values = dict(file)
@@ -46,9 +49,9 @@ def load(variant: str, together: int, wanted: str) -> dict[str, np.ndarray] | No
     return values if str(values.pop(DIGEST, "")) == wanted else None
 
 
-def save(variant: str, together: int, known: str, values: Mapping[str, np.ndarray]) -> None:
+def save(variant: str, together: int, known: str, values: Mapping[str, np.ndarray], part: str = "") -> None:
     FOLDER.mkdir(exist_ok=True)
-    np.savez_compressed(_path(variant, together), **{DIGEST: np.array(known)}, **values)  # type: ignore[arg-type]
+    np.savez_compressed(_path(variant, together, part), **{DIGEST: np.array(known)}, **values)  # type: ignore[arg-type]
 
 
 def differences(shipped: Mapping[str, np.ndarray], computed: Mapping[str, np.ndarray]) -> list[str]:
@@ -63,5 +66,5 @@ def differences(shipped: Mapping[str, np.ndarray], computed: Mapping[str, np.nda
     ]
 
 
-def _path(variant: str, together: int) -> Path:
-    return FOLDER / f"{variant}-{together}.npz"
+def _path(variant: str, together: int, part: str) -> Path:
+    return FOLDER / f"{variant}-{together}{part}.npz"

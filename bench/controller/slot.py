@@ -135,7 +135,7 @@ class Slot:
         drawn = lead + plan.iteration if plan and self.turns == plan.turn else None
         final = lead + n - 1 if last or (plan and self.turns == plan.last) else None
         missed = last and plan is not None and self.turns <= plan.turn  # the Round ends before the drawn one
-        unseen = self.new and (drawn is not None or missed)
+        unseen = self.new and bool(pass_.stages) and (drawn is not None or missed)  # a sum has no images
         self.turns += 1
         reads = sorted({iteration for iteration in (drawn, final) if iteration is not None})
         random_values = pass_.training and self.case.dropout
@@ -173,6 +173,7 @@ class Slot:
                 ],
                 reload_ns=measured.reload_ns,
                 again_ns=measured.again_ns,
+                rank_ns=measured.rank_ns,
             )
         )
         compared = (reading for reading in measured.readings if reading.batch is not None)
@@ -188,6 +189,7 @@ class Slot:
     def check_clock(self) -> None:
         """Raise Disagrees if samples cannot be right by the controller's clock, or too many cores were busy."""
         clock, threads = self.clock, self.session.settings.pinned_threads(self.case)
+        threads = threads and threads * self.case.world
         gate.refuse(gate.clock_fault(clock.samples_s, clock.wall_s, clock.turns))
         if self.late_ns and "fetch" in self.conditions.filled:  # else its fetch has shown that the pass was over
             gate.refuse(gate.late_fault(min(self.late_ns), self.iteration_ns))

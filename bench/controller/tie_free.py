@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.controller import parity, shipped
 from bench.controller.parity import images_per_unit
+from bench.worker.batches import TEAM_UNITS
 from impls import reference
 from impls.variants import VARIANTS
 from impls.weights import initial
@@ -25,7 +26,7 @@ def search() -> None:
     for name, variant in VARIANTS.items():
         weights = reference.float64(initial(variant))
         draws[name] = {
-            str(together): parity.farthest(variant, weights, together, 0, range(SEARCHED))
+            str(together): parity.farthest(variant, weights, together, 0, range(SEARCHED), TEAM_UNITS)
             for together in dict.fromkeys(images_per_unit(variant, batch) for batch in (1, 2))
         }
         print(name, draws[name], flush=True)
@@ -36,10 +37,13 @@ def write_values() -> None:
     """Rewrite the shipped reference values, of the draws on file."""
     for name, variant in VARIANTS.items():
         weights, together = initial(variant), images_per_unit(variant, 2)
-        units = [parity.images(variant, 0, draw, together) for draw in parity.on_file(variant, 0, together)]
-        labels = parity.draw_labels(variant, 0, parity.UNITS * together)
-        _, values = parity.compute(variant, reference.float64(weights), units, False, labels)
-        shipped.save(name, together, shipped.digest(variant, weights, np.concatenate(units), labels), values)
+        drawn = [parity.images(variant, 0, draw, together) for draw in parity.on_file(variant, 0, together)]
+        labels = np.split(parity.draw_labels(variant, 0, TEAM_UNITS * together), TEAM_UNITS)
+        for part, units in shipped.PARTS.items():
+            own = np.concatenate(labels[units])
+            _, values = parity.compute(variant, reference.float64(weights), drawn[units], False, own)
+            digest = shipped.digest(variant, weights, np.concatenate(drawn[units]), own)
+            shipped.save(name, together, digest, values, part)
         print(name, flush=True)
 
 

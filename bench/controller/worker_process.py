@@ -1,6 +1,7 @@
 """Worker processes: start one, send requests, read replies, end it."""
 
 import contextlib
+import json
 import os
 import secrets
 import select
@@ -66,20 +67,19 @@ class WorkerProcess:
         self.stderr = logs / f"{self.name}.stderr"
         try:
             logs.mkdir(parents=True, exist_ok=True)
-            out, err = (logs / f"{self.name}.stdout").open("wb"), self.stderr.open("wb")
+            err = self.stderr.open("wb")
         except OSError as error:
             raise UsageError(f"cannot write to {logs}: {error.strerror}; nothing more is measured") from error
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
         try:
-            with out, err:
+            with err:
                 self.process = subprocess.Popen(
-                    [*launch.command, str(theirs_in), str(theirs_out), str(os.getpid())],
-                    env=env,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
+                    launch.command,
+                    env=None if launch.node else env,  # that of a prefix is the user's
+                    stdin=theirs_in,
+                    stdout=theirs_out,
                     stderr=err,
-                    pass_fds=(theirs_in, theirs_out),
                     cwd=logs,
                     start_new_session=True,  # Ctrl-C is the controller's to handle
                 )
@@ -90,6 +90,11 @@ class WorkerProcess:
             os.close(theirs_out)
         self.replies, self.requests = ours_in, ours_out
         self.buffer = bytearray()
+        self.begun, self.banner = False, list[bytes]()
+        if launch.node:
+            order = {"framework": framework, "cores": launch.cores, "env": env}
+            with contextlib.suppress(BrokenPipeError):  # as of a request
+                os.write(self.requests, json.dumps(order).encode() + b"\n")
         self.configure = Configure(launch.settings)
         self.send(self.configure)
 
@@ -105,8 +110,19 @@ class WorkerProcess:
 
     def receive(self, request: Request[R]) -> R:
         """Return the reply to the last request. Raises WorkerDied if none comes, or for a Failure."""
+        deadline = time.monotonic() + self.limit_s
+        while (line := self.next_line(request)) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self.kill()
+                raise self.hung(request)
+            select.select([self.replies], [], [], min(left, LOOK_S))
+        return self.read(request, line)
+
+    def read(self, request: Request[R], line: bytes) -> R:
+        """Decode the reply to ``request``. Raises WorkerDied for a Failure, with the process killed."""
         try:
-            reply = messages.read_reply(request, self._line(request.do))
+            reply = messages.read_reply(request, line)
         except Malformed as error:
             self.kill()
             raise WorkerDied(self.name, FaultKind.ERROR, str(error), self.tail()) from error
@@ -130,7 +146,7 @@ class WorkerProcess:
         try:
             return self.receive(self.configure)
         except WorkerDied as died:
-            if mistake := self._mistake(died):
+            if mistake := self.mistake(died):
                 raise UsageError(mistake) from died
             raise
         except BaseException:
@@ -138,12 +154,16 @@ class WorkerProcess:
             raise
 
     def end(self) -> None:
-        """Close the pipe of requests, which tells the Worker to exit; kill it if it does not."""
+        """Have the Worker exit; kill it if it does not."""
+        self.close()
+        self._wait(END_S)
+        self.kill()
+
+    def close(self) -> None:
+        """Close the pipe of requests, which tells the Worker to exit."""
         if self.requests >= 0:
             os.close(self.requests)
             self.requests = -1
-        self._wait(END_S)
-        self.kill()
 
     def kill(self) -> None:
         """Kill the process and all that it started; wait until it has ended."""
@@ -166,25 +186,45 @@ class WorkerProcess:
         except OSError:
             return ""
 
-    def _line(self, do: str) -> bytes:
-        deadline = time.monotonic() + self.limit_s
+    def stopped(self) -> bool:
+        """Whether the process is stopped, as by SIGSTOP; False without Linux's /proc."""
+        try:
+            state = Path(f"/proc/{self.process.pid}/stat").read_text(errors="replace").rpartition(")")[2]
+        except OSError:
+            return False
+        return state.split()[0] in ("T", "t")
+
+    def hung(self, request: Request[Any]) -> WorkerDied:
+        """The error of a process that has not replied in time."""
+        how = "stopped" if self.stopped() else "hung"
+        why = f"{how}: no answer to {request.do} within {self.limit_s:g} s (--worker-limit)"
+        return WorkerDied(self.name, FaultKind.HUNG, why, self.tail())
+
+    def next_line(self, request: Request[Any]) -> bytes | None:
+        """The next line of replies, None if it is not there yet. Raises WorkerDied if the process has ended.
+
+        Lines before the first reply, which a launch prefix or an interpreter may print, are put to ``banner``.
+        """
+        while (line := self._next_line(request)) is not None and not self.begun:
+            if line.startswith(b'{"'):
+                self.begun = True
+                break
+            self.banner.append(line)
+        return line
+
+    def _next_line(self, request: Request[Any]) -> bytes | None:
         while b"\n" not in self.buffer[-READ_BYTES:]:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                self.kill()
-                why = f"hung: no answer to {do} within {self.limit_s:g} s (--worker-limit)"
-                raise WorkerDied(self.name, FaultKind.HUNG, why, self.tail())
-            if not select.select([self.replies], [], [], min(left, LOOK_S))[0]:
+            if not select.select([self.replies], [], [], 0)[0]:
                 if self._exited():  # a process that it started holds the pipe open
                     raise self._died()
-                continue
+                return None
             received = os.read(self.replies, READ_BYTES)
             if not received:
                 raise self._died()
             self.buffer += received
             if len(self.buffer) > LONGEST_REPLY:
                 self.kill()
-                why = f"wrote {LONGEST_REPLY >> 20} MiB without a line break in reply to {do}"
+                why = f"wrote {LONGEST_REPLY >> 20} MiB without a line break in reply to {request.do}"
                 raise WorkerDied(self.name, FaultKind.ERROR, why, self.tail())
         line, _, rest = bytes(self.buffer).partition(b"\n")
         self.buffer = bytearray(rest)
@@ -215,9 +255,11 @@ class WorkerProcess:
             reason = f"killed by {name}{hint}"
         else:
             reason = f"ended by itself with exit code {code}"
+        if self.banner and not self.begun:
+            reason += f" (it printed: {one_line(self.banner[-1].decode(errors='replace'))})"
         return WorkerDied(self.name, FaultKind.DIED, reason, self.tail())
 
-    def _mistake(self, died: WorkerDied) -> str:
+    def mistake(self, died: WorkerDied) -> str:
         """What the user can correct if it could not be configured; empty if that is a fault."""
         framework, python, device = self.launch.framework, self.launch.python, self.launch.settings.device
         where = "" if python == sys.executable else f" for {python}"

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.cases.axes import Axes
-from bench.cases.case import LABELS, OWN_INPUT, Case
+from bench.cases.case import LABELS, OWN_INPUT, SPLITS, Case
 from bench.cases.parse import option_name, parse_layouts, parse_modes
-from bench.cases.passes import FED, LOAD, STEP, resident_passes
+from bench.cases.passes import FED, LOAD, PASSES, STEP, offered_passes
 from bench.cases.protocol import Protocol
+from bench.cases.teams import teams_of
+from bench.record import scaling
 from bench.record.run import Run
 from bench.stats.ratio import MIN_ROUNDS
 from impls import FRAMEWORKS
@@ -19,7 +21,7 @@ PATH = "PATH"  # placeholder for a folder, which a Run does not store
 #: Axes whose options are always written; others only if they are not at their default.
 REQUIRED_AXES = ("variant", "framework", "batch", "pass")
 #: Fields of a Case without an option of that name.
-NO_OPTION = ("pass_", "weights", "arm", "guest", "part", "loader", "foreign")
+NO_OPTION = ("pass_", "weights", "arm", "guest", "part", "loader", "world", "strong", "foreign")
 OPTIONAL_AXES = [field.name for field in dataclasses.fields(Case) if field.name not in (*REQUIRED_AXES, *NO_OPTION)]
 AXES = (*REQUIRED_AXES, *OPTIONAL_AXES)
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Case)} | {"device": "cpu", "precision": "fp32"}
@@ -28,12 +30,16 @@ NET_AXES = ("framework", "mode", "layout", "lrn")
 
 
 def whole(run: Run) -> str:
-    """The command that measures all of a Run, ratios included; empty if no single command does."""
-    cases = [dataclasses.replace(case, arm=None) for case in run.cases if case.arm in (None, LABELS[0])]
+    """The command that measures all of a Run, ratios included; empty if no single command does. Of a shard it is that
+    of its grid, with --shard."""
+    every = run.head.shard.cases if run.head.shard else run.cases
+    cases = [dataclasses.replace(case, arm=None) for case in every if case.arm in (None, LABELS[0])]
     if run.protocol.shared_workers:  # a profile adds the layers itself
         cases = [case for case in cases if case.whole]
     beyond = any(case.foreign or case.guest for case in cases)
-    return command_for(run, cases) if cases and not beyond and set(_grid(cases)) == set(cases) else ""
+    if not cases or beyond or set(_grid(cases)) != set(cases):
+        return ""
+    return command_for(run, cases) + (f" --shard {run.head.shard.number}" if run.head.shard else "")
 
 
 def against_itself(run: Run) -> str:
@@ -44,7 +50,8 @@ def against_itself(run: Run) -> str:
     if run.head.ingested:
         return ""
     ab, protocol = run.head.ab, run.protocol
-    key, side, cases = "slowdown", "0", run.cases
+    shard = run.head.shard if ab or not run.head.guests else None  # without users' nets there may be other groups
+    key, side, cases = "slowdown", "0", shard.cases if shard else run.cases
     if run.head.guests and not ab:
         cases = [case for case in run.cases if not case.guest]
         if not cases:
@@ -54,11 +61,12 @@ def against_itself(run: Run) -> str:
     if ab and ab.key not in ("impls", "python", "slowdown"):  # side B against itself
         key, side = ab.key, _net(ab.values[1]) if ab.key == "net" else ab.values[1]
     words = ["alexnet-bench", "run", "--ab", f"{key}={side},{side}"]
-    words += [*_axes(run, cases), *_loaders(run, cases), *_surroundings(run)]
+    words += [*_axes(run, cases), *_loaders(run, cases), *_devices(run, cases), *_surroundings(run)]
     words += ["--rounds", str(max(protocol.rounds, MIN_ROUNDS))]
     words += ["--iterations", str(protocol.iterations)] if protocol.least_iterations is None else []
     words += ["--burn-in", str(protocol.burn_in)] if protocol.burn_in_later is None else []
     words += [] if protocol.gate else ["--no-gate"]
+    words += ["--shard", shard.number] if shard else []
     return shlex.join([*words, "--out", str(run.folder.parent)])
 
 
@@ -70,7 +78,8 @@ def command_for(run: Run, cases: Sequence[Case]) -> str:
     if run.protocol.shared_workers:
         words = [*_axes(run, cases), *_nets(run, cases), *_surroundings(run)]
         return shlex.join(["alexnet-bench", "profile", *words, *_protocol(run)])
-    words = [*_axes(run, cases), *_loaders(run, cases), *_sides(run, cases), *_surroundings(run)]
+    words = [*_axes(run, cases), *_loaders(run, cases), *_devices(run, cases)]
+    words += [*_sides(run, cases), *_surroundings(run)]
     return shlex.join(["alexnet-bench", "run", *words, *_protocol(run)])
 
 
@@ -82,9 +91,12 @@ def _axes(run: Run, cases: Sequence[Case]) -> list[str]:
     for axis in AXES:
         values = list(dict.fromkeys(_value(case, axis) for case in cases))
         if axis == "pass" and any(case.loader is not None for case in cases):
-            values = [name for name in values if name in resident_passes() and name != STEP.name]
+            values = [name for name in values if name in offered_passes() and name != STEP.name]
             if not values:
                 continue
+        if axis == "pass":
+            values = list(dict.fromkeys(SPLITS if PASSES[name].witness else name for name in values))
+            values = [name for name in values if name in offered_passes()]
         if axis in implied or (axis in OPTIONAL_AXES and _all_default(cases, axis)):
             continue
         words += ["--dropout"] if axis == "dropout" else [f"--{axis}", ",".join(map(str, values))]
@@ -105,9 +117,23 @@ def _loaders(run: Run, cases: Sequence[Case]) -> list[str]:
     return words + ([] if facts.preprocessing.name == PREPROCESSING else ["--preprocessing", facts.preprocessing.name])
 
 
+def _devices(run: Run, cases: Sequence[Case]) -> list[str]:
+    """Options of Teams; none without. They have every number of devices of the Run, by which cores are sliced: a row
+    comes with those that it is compared with."""
+    if not run.head.devices:
+        return []
+    words = ["--devices", ",".join(map(str, sorted({case.world for case in (*run.cases, *cases)})))]
+    nodes = dict.fromkeys(device.node for device in run.head.devices if device.node)
+    words += ["--nodes", ",".join(nodes), "--launch", f"{PATH} {{node}}"] if nodes else []
+    words += ["--scaling", "strong"] if any(case.strong for case in cases) else []
+    return words + (["--oversubscribe"] if scaling.shares_cores(run) else [])
+
+
 def _value(case: Case, axis: str) -> Any:
     """The value of an axis as its option gives it; for a layer alone, its net."""
     value = getattr(case, "pass_" if axis == "pass" else axis)
+    if axis == "batch" and case.strong:
+        return case.images
     return value.partition(".")[0] if axis == "variant" else value
 
 
@@ -175,6 +201,8 @@ def _grid(cases: Sequence[Case]) -> list[Case]:
     names = axes["framework"]
     if any(case.loader is not None for case in cases):  # with all slots of each
         return list(cases) if _whole_loaders(cases) else []
+    if any(case.world > 1 for case in cases):
+        return list(cases) if _whole_teams(cases) else []
     words = {axis: None if _all_default(cases, axis) else ",".join(axes[axis]) for axis in ("mode", "layout")}
     return Axes(
         variant=axes["variant"],
@@ -189,6 +217,14 @@ def _grid(cases: Sequence[Case]) -> list[Case]:
         weights=cases[0].weights,
         **single,
     ).cases()
+
+
+def _whole_teams(cases: Sequence[Case]) -> bool:
+    """Whether every Case is there on each number of devices, with the witnesses of its Teams."""
+    counts = sorted({case.world for case in cases})
+    alone = [dataclasses.replace(case, world=1, batch=case.asked_batch) for case in cases]
+    offered = dict.fromkeys(case for case in alone if case.pass_ in offered_passes())
+    return set(teams_of(offered, counts, any(case.strong for case in cases))) == set(cases)
 
 
 def _whole_loaders(cases: Sequence[Case]) -> bool:

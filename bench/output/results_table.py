@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.cases.case import Case, groups
-from bench.cases.passes import DIFFERENCES
+from bench.cases.passes import DIFFERENCES, PASSES
 from bench.machine.noise import NOISY
 from bench.output import run_notes
 from bench.output.labels import counted, label_of
@@ -156,7 +156,7 @@ def title_of(run: Run, cases: Sequence[Case], rows: Rows, varying: Sequence[str]
         "variant": "" if case.input else case.variant,
         "size": "" if case.input else f"{rows[case.id]['size']} px",
         "input": case.input and f"input {case.input}",
-        "batch": f"batch {case.batch}",
+        "batch": f"batch {case.asked_batch}{_per(cases)}",
         "": device,
         "precision": case.precision,
     }
@@ -169,8 +169,16 @@ def title_of(run: Run, cases: Sequence[Case], rows: Rows, varying: Sequence[str]
     return ", ".join(texts), f"{rounds} after {burn_in} burn-in"
 
 
+def _per(cases: Sequence[Case]) -> str:
+    """Whose batch it is, where Teams are among the Cases."""
+    if all(case.world == 1 for case in cases):
+        return ""
+    return " of all devices" if cases[0].strong else " per device"
+
+
 def _group(run: Run, group: Sequence[Case], rows: Rows, results: Mapping[str, CaseResult]) -> Group:
-    cases = sorted(group, key=lambda case: (case.pass_, case.compiled))
+    order = list(PASSES)
+    cases = sorted(group, key=lambda case: (order.index(case.pass_) if case.pass_ in order else -1, case.compiled))
     where = versions_on_device([rows[case.id] for case in cases])
     return Group(*title_of(run, cases, rows), where, [results[case.id] for case in cases])
 

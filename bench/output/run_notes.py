@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from bench.cases.case import LABELS, PRESETS
 from bench.cases.passes import PASSES, outside_the_clock
 from bench.output.console import number
-from bench.output.labels import counted, label_of, some_of
+from bench.output.labels import counted, describe_shard, label_of, some_of
 from bench.record import ceiling, validity
 from bench.record.columns import Rows
 from bench.record.pairs import Pair, describe_arm_of_run
@@ -22,7 +22,9 @@ def given(run: Run) -> dict[str, str]:
     weights, variables = run.head.weights, run.head.env
     texts = {"weights": f"{weights.file} (sha256 {weights.sha256[:8]})"} if weights else {}
     passed = " ".join(f"{name}={value}" for name, value in variables.items())
-    return texts | ({"environment variables passed to Workers": passed} if passed else {})
+    texts |= {"environment variables passed to Workers": passed} if passed else {}
+    texts |= {"shard": describe_shard(run.head.shard)} if run.head.shard else {}
+    return texts
 
 
 def arms(run: Run) -> dict[str, str]:
@@ -109,7 +111,7 @@ def _turning_batches(run: Run, rows: Rows) -> Iterator[str]:
     """With several batches: from which batch on a net is compute-bound."""
     seen: dict[tuple[Variant, str, str, str], set[int]] = {}
     for case in (case for case in run.cases if not case.input):
-        seen.setdefault((case.net, case.pass_, case.precision, case.device), set()).add(case.batch)
+        seen.setdefault((case.net, case.pass_, case.precision, case.device), set()).add(case.asked_batch)
     for (net, pass_, precision, device), batches in seen.items():
         alike = [case for case in run.cases if (case.net, case.precision, case.device) == (net, precision, device)]
         best, copy = (

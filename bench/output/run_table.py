@@ -7,7 +7,7 @@ from rich.text import Text
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
 from bench.controller.estimate import Expected
-from bench.output import feeding_table
+from bench.output import feeding_table, scaling_table
 from bench.output.console import console, new_table, say
 from bench.output.labels import counted
 from bench.output.results_table import Group, results_of
@@ -27,9 +27,9 @@ def run_table(run: Run, pairs: Sequence[Pair]) -> None:
     for group in results.groups:
         print_table(group.table())
         _print_remarks(group)
-    for table in feeding_table.tables(run, results.rows):
+    for table in (*feeding_table.tables(run, results.rows), *scaling_table.tables(run, results.rows)):
         print_table(table)
-    for note in feeding_table.notes(run):
+    for note in (*feeding_table.notes(run), *scaling_table.notes(run)):
         print_line(note, dim=True)
     print_line("Inside the clock", dim=True)
     for name, text in results.clock:

@@ -79,6 +79,7 @@ def print_checks(checks: Sequence[CaseCheck], against: Against | None = None) ->
         # a norm is judged where a gradient may move far
         norms = {check.kind: check.tolerance or 0.0 for check in here if check.kind == CheckKind.NORM}
         absent = {CheckKind.CHANGE, CheckKind.VELOCITY} - {check.kind for check in here}  # of a file of another program
+        absent.add(CheckKind.REDUCED)  # of a Team only, and there is no room for it
         limits = {kind: limit for kind, limit in (parity.LIMITS[precision] | norms).items() if kind not in absent}
         table = console.new_table(f"{precision}: relative L2 error against {reference}, worst array of its kind")
         kinds = [f"{kind}\n≤ {_short(limit, 0)}" for kind, limit in limits.items()]

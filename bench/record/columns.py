@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from bench.cases.passes import PASSES
+from bench.cases.passes import ALL_REDUCE, APART, PASSES
 from bench.cases.protocol import digest
-from bench.record import ceiling, feeding
+from bench.record import ceiling, feeding, scaling
 from bench.record.case_facts import CaseFacts
 from bench.record.conditions import conditions_of, work
 from bench.record.feeding import Feeding
 from bench.record.flags import flags_of
+from bench.record.scaling import Scaling, Slowest
 from bench.stats.descriptive import Interval, Less, Summary
 from bench.worker.replies import CheckKind
 from impls.variants import Variant
@@ -118,6 +119,42 @@ def _feeding_columns(
     yield Column(f"{name}_ci95_high", float, about, figure(lambda each: each.high))
 
 
+def _scaling_columns(
+    name: str,
+    about: str,
+    value: Callable[[Scaling], Interval | None],
+    resolved: Callable[[Scaling], bool] = lambda each: True,
+) -> Iterator[Column]:
+    """A figure of a Team's pass with its interval; the center is empty unless ``resolved``."""
+
+    def figure(end: Callable[[Interval], float | None]) -> Callable[[CaseFacts], Any]:
+        def cell(facts: CaseFacts) -> Any:
+            found = scaling.scaling_of(facts.run, facts.case)
+            interval = value(found) if found else None
+            return end(interval) if interval else None
+
+        return cell
+
+    def center(facts: CaseFacts) -> Any:
+        found = scaling.scaling_of(facts.run, facts.case)
+        interval = value(found) if found and resolved(found) else None
+        return interval.center if interval else None
+
+    stem = name.removesuffix("_ms")
+    unit = name.removeprefix(stem)
+    yield Column(name, float, about, center, name.removesuffix("_ms").replace("_", " "))
+    yield Column(f"{stem}_ci95_low{unit}", float, about, figure(lambda each: each.low))
+    yield Column(f"{stem}_ci95_high{unit}", float, about, figure(lambda each: each.high))
+
+
+def _images_per_s(facts: CaseFacts) -> float | None:
+    return None if facts.case.pass_ == ALL_REDUCE.name else facts.per_ns(facts.case.images, 1e9)
+
+
+def _slowest(facts: CaseFacts) -> Slowest | None:
+    return scaling.slowest_of(facts.run, facts.case) if facts.case.pass_ == APART.name else None
+
+
 def _net(value: Callable[[Variant], Any]) -> Callable[[CaseFacts], Any]:
     """A fact of the net; None for another program's benchmark, whose net is unknown."""
     return lambda facts: None if facts.case.foreign else value(facts.case.net)
@@ -145,7 +182,7 @@ NOISE = (
 )
 GPU = "at the ends of the Case's own turns: lowest clock, highest temperature, mean power; empty without extra `gpu`"
 HASHES = "equal only for rows with equal work, conditions or protocol"
-SPEEDS = "batch over center_ms; algorithmic FLOP (2 per MAC, counted from the layers) over center_ms"
+SPEEDS = "batch, of all devices, over center_ms; algorithmic FLOP (2 per MAC, counted from the layers) over center_ms"
 CEILINGS = "best rates of the device in this Run, in the row's precision and with its threads"
 FIRST_CALL = "the first call (tracing, compiling, tuning) in the first Round, nothing compiled before; not a sample"
 LATER_CALL = "the same in later Rounds, median, with the compiled code of earlier Rounds"
@@ -182,6 +219,25 @@ HIDDEN = (
     "in rows of fed: (load + train_step - fed) / the shorter of the two, 0 if one follows the other, 1 if the shorter "
     "costs nothing, and its interval over Rounds; empty if that is wider than from 0 to 1"
 )
+WORLD = "devices that compute one iteration together, each a batch of its own"
+EFFICIENCY = (
+    "of a Team: time on one device of this Run over that on all, of the same images, and its interval over Rounds; "
+    "empty where devices share a core"
+)
+SPLIT = (
+    "in rows of forward_backward of a Team: one device over apart (interference), apart over this row (communication); "
+    "their product is the efficiency"
+)
+EXPOSED = (
+    "in rows of forward_backward of a Team: its time less that of apart, and 1 - that / all_reduce, with intervals; "
+    "empty where not resolved; hidden_communication is below 0 where the reduction costs more inside than alone"
+)
+BUS = (
+    "in rows of all_reduce: 2 (world - 1) / world times the bytes of all gradients over center_ms, as nccl-tests has it"
+)
+SLOWEST = (
+    "in rows of apart: the rank that is slowest without reduction, and its mean time over that of all ranks, less 1"
+)
 VALID = "True, or False and why"
 
 COLUMNS: Sequence[Column] = (
@@ -204,6 +260,7 @@ COLUMNS: Sequence[Column] = (
     Column("threads", int, AXES, lambda facts: facts.threads),
     Column("size", int, AXES, lambda facts: None if facts.case.input else facts.case.net.input_size or None),
     Column("input", str, INPUT, lambda facts: facts.case.input),
+    Column("world", int, WORLD, lambda facts: facts.case.world),
     Column("loader", int, LOADER, lambda facts: facts.case.loader),
     Column("rounds", int, DONE, lambda facts: len(facts.run.samples_by_round(facts.case)), "Rounds"),
     Column(
@@ -248,6 +305,14 @@ COLUMNS: Sequence[Column] = (
     Column(*("cpu_ms_per_image", float, LOADER), lambda facts: feeding.cpu_ms_per_image(facts.run, facts.case), "CPU"),
     *_feeding_columns("stall", STALL, lambda fed: fed.stall),
     *_feeding_columns("hidden", HIDDEN, lambda fed: fed.hidden, lambda fed: fed.hidden_resolved),
+    *_scaling_columns("efficiency", EFFICIENCY, lambda each: each.efficiency),
+    *_scaling_columns("interference", SPLIT, lambda each: each.interference),
+    *_scaling_columns("communication", SPLIT, lambda each: each.communication),
+    *_scaling_columns("exposed_ms", EXPOSED, lambda each: each.exposed_ms, lambda each: each.exposed_resolved),
+    *_scaling_columns("hidden_communication", EXPOSED, lambda each: each.hidden, lambda each: each.hidden_resolved),
+    Column("bus_gb_per_s", float, BUS, lambda facts: scaling.bus_gb_per_s(facts.run, facts.case)),
+    Column("slowest_rank", int, SLOWEST, lambda facts: slowest.rank if (slowest := _slowest(facts)) else None),
+    Column("slowest_behind", float, SLOWEST, lambda facts: slowest.behind if (slowest := _slowest(facts)) else None),
     Column("flags", str, FLAGS, lambda facts: " ".join(flags_of(facts)), "flags"),
     Column("steal_pct", float, NOISE, lambda facts: facts.noise.get("steal_pct"), "stolen"),
     Column("foreign_cpu_pct", float, NOISE, lambda facts: facts.noise.get("foreign_cpu_pct"), "used by others"),
@@ -259,12 +324,12 @@ COLUMNS: Sequence[Column] = (
     Column("work_hash", str, HASHES, lambda facts: digest(work(facts.case))),
     Column("conditions_hash", str, HASHES, lambda facts: digest(asdict(conditions_of(facts.run, facts.case)))),
     Column("protocol_hash", str, HASHES, lambda facts: facts.run.protocol.hash),
-    Column("images_per_s", float, SPEEDS, lambda facts: facts.per_ns(facts.case.batch, 1e9)),
+    Column("images_per_s", float, SPEEDS, _images_per_s),
     Column(
         "gflop_per_s",
         float,
         SPEEDS,
-        lambda facts: (facts.macs or None) and facts.per_ns(2 * facts.macs * facts.case.batch),
+        lambda facts: (facts.macs or None) and facts.per_ns(2 * facts.macs * facts.case.images),
     ),
     Column(
         *("peak_fraction", float, PEAK),

@@ -11,6 +11,7 @@ from msgspec import Struct
 from bench.cases.arm import Sides
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
+from bench.cases.shard import Shard
 from bench.machine.host import Fingerprint
 from bench.machine.noise import Noise
 from bench.record.ingested import Ingested
@@ -139,6 +140,14 @@ class OfCase(OfRound, frozen=True):
     case_id: str
 
 
+class Device(Struct, frozen=True):
+    """A device: its cores, none of a GPU; its node, and a hash of that machine, empty if it is this one."""
+
+    cores: list[int]
+    node: str = ""
+    machine: str = ""
+
+
 class Header(Event, frozen=True, tag="run", omit_defaults=True):
     """The first line: the Cases, the Protocol and the machine."""
 
@@ -157,6 +166,9 @@ class Header(Event, frozen=True, tag="run", omit_defaults=True):
     selftest: dict[str, SelfTest] = {}
     ingested: Ingested | None = None
     pictures: Pictures | None = None
+    shard: Shard | None = None
+    devices: list[Device] = []
+    """Where the Run counts devices."""
 
 
 class Parity(Event, frozen=True, tag="parity"):
@@ -286,6 +298,8 @@ class Turn(Iterations, frozen=True, tag="turn"):
     Of a loader ``first_batch_ns`` is the time from its start to its first batch and ``sample_cpu_s`` the CPU time of
     the samples; ``cpu_s`` is that of the whole turn. Its samples count as one, their mean, since its workers deliver in
     bursts.
+
+    Of a Team ``rank_ns`` are the durations of each rank, of which ``ns`` are the means.
     """
 
     cycle: int
@@ -300,11 +314,14 @@ class Turn(Iterations, frozen=True, tag="turn"):
     unrounded_ns: list[Annotated[float, msgspec.Meta(gt=0)]] = []
     first_batch_ns: Count | None = None
     sample_cpu_s: float | None = None
+    rank_ns: list[list[Count]] = []
 
     def __post_init__(self) -> None:
         Iterations.__post_init__(self)
         if self.unrounded_ns and list(map(math.ceil, self.unrounded_ns)) != self.ns:
             raise ValueError("unrounded_ns are other durations than ns")
+        if any(len(each) != len(self.ns) for each in self.rank_ns):
+            raise ValueError("rank_ns are of another number of iterations than ns")
 
     @property
     def durations_ns(self) -> Sequence[float]:

@@ -6,7 +6,7 @@ from typing import Any
 from bench.cases.protocol import digest
 from bench.machine import noise
 from bench.pictures import judge
-from bench.record import ceiling, feeding
+from bench.record import ceiling, feeding, scaling
 from bench.record.case_facts import CaseFacts
 from bench.record.events import Block, Parity, Worker
 from bench.record.reasons import BlockStop, BurnInStop
@@ -48,6 +48,7 @@ FLAGS = {
     "unknown_precision": "The probe cannot tell in which precision it computes.",
     "other_frameworks": "Another framework was loaded in the same process.",
     "other_pixels": "Its loader’s pixels differ from float64 by more than rounding: it does less work.",
+    "shared_core": "Several devices of the Run share a core, so that no efficiency is one.",
     "outside_libraries": "A library was loaded from outside its environment.",
 }
 
@@ -109,6 +110,8 @@ def flags_of(facts: CaseFacts) -> Iterator[str]:
         yield "other_frameworks"
     if (feeding.pixel_error(run, case) or 0) > judge.MOST:
         yield "other_pixels"
+    if scaling.shares_cores(run):
+        yield "shared_core"
     if not all(library.inside for worker in workers for library in worker.conditions.libraries):
         yield "outside_libraries"
 

@@ -14,6 +14,7 @@ from typing import Any
 from bench.cases import arm
 from bench.cases.case import LABELS, PRESETS, Case
 from bench.record import conditions, validity
+from bench.record.cycles import cycles_of
 from bench.record.run import Run
 from bench.record.spread import Spread
 from bench.stats import ratio
@@ -87,7 +88,7 @@ def within(run: Run, spread: Spread | None = None, margin: float = MARGIN) -> li
         pair = Pair(case.id, case.pass_, baseline.id, case.id)
         pairs.append(pair)
         invalid = {side.id: reason for side in (baseline, case) if (reason := run.invalid_reason(side))}
-        cycles = [] if invalid else _cycles(run, baseline, case)
+        cycles = [] if invalid else cycles_of(run, baseline, case)
         if not cycles:
             pair.why = "; ".join(f"{name} is not valid: {reason}" for name, reason in invalid.items())
             pair.why = pair.why or "no Round has a whole cycle of both"
@@ -150,7 +151,7 @@ def _nearest(run: Run) -> list[Callable[[Case], tuple[object, ...]]]:
     """
 
     def same(case: Case) -> tuple[object, ...]:
-        return case.group, case.pass_
+        return case.group, case.pass_, case.world
 
     ab = run.head.ab
     if not ab:
@@ -172,22 +173,6 @@ def _meant(run: Run, *both: Case) -> tuple[str, ...]:
         return ()
     everything = ("python", "net", "env", "slowdown")
     return tuple(validity.ALIKE) if ab.key.partition(":")[0] in everything else (ab.key,)
-
-
-def _cycles(run: Run, baseline: Case, candidate: Case) -> list[list[ratio.Cycle]]:
-    """Whole cycles of each Round that counts for both: the samples of either side, in the order taken."""
-    usable = run.usable(baseline) & run.usable(candidate)
-    cells: dict[tuple[int, int], dict[str, list[list[float]]]] = {}
-    for turn in [*run.turns_of(baseline), *run.turns_of(candidate)]:
-        if turn.round in usable:
-            cell = cells.setdefault((turn.round, turn.cycle), {})
-            cell.setdefault(turn.case_id, []).append(run.valid_ns(turn))
-    rounds: dict[int, list[ratio.Cycle]] = {}
-    for (round_, _), cell in sorted(cells.items()):
-        both = [cell.get(case.id, []) for case in (baseline, candidate)]
-        if all(len(turns) == 2 and all(turns) for turns in both):  # an incomplete cycle is not mirrored
-            rounds.setdefault(round_, []).append((both[0][0] + both[0][1], both[1][0] + both[1][1]))
-    return [rounds[key] for key in sorted(rounds)]
 
 
 def between(base: Run, candidate: Run, spread: Spread, allow: Sequence[str] = (), margin: float = MARGIN) -> list[Pair]:

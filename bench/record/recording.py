@@ -85,6 +85,8 @@ class Recording:
         self.head = heads[0]
         try:
             planned = check_cases(self.head.cases)
+            if self.head.shard and set(planned) != set(planned).intersection(check_cases(self.head.shard.cases)):
+                raise UsageError("a case that is not in the grid of its shard")
         except UsageError as error:
             raise UsageError(f"{folder}: invalid header in run.jsonl: {error}") from error
         self.protocol = self.head.protocol

@@ -8,15 +8,32 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.worker.checks import INFINITE, INPUT_GRADIENT, SAMPLED, canonical_shape, check, flat, misshapen, sampled
+from bench.worker.checks import (
+    INFINITE,
+    INPUT_GRADIENT,
+    SAMPLED,
+    canonical_shape,
+    check,
+    flat,
+    malformed,
+    misshapen,
+    sampled,
+    sampled_places,
+)
 from bench.worker.replies import Check, CheckKind, GradientCount
 from impls import reference
 from impls.layers import BatchNorm
-from impls.net import Gradients
+from impls.net import Gradients, pattern
 from impls.variants import Variant
 from impls.weights import Weights
 
 ORDERS = 64  # random orders of a batch, of which the best is taken
+UNITS = 2  # of the parity set, of which the batches of a lone Net are composed
+#: Those of a Team's batches. Two ranks with one unit each have the same sum in both batches if there are only two.
+TEAM_UNITS = 3
+MISREDUCED = 0.1  # relative error above which a gradient is another than the sum, and of what it is instead
+EVERY_RANK = "every rank has it"
+CHUNK = 2**22  # values of a pattern that are made at a time
 
 
 def has_batch_statistics(variant: Variant) -> bool:
@@ -45,8 +62,16 @@ class ParityBatch:
     @functools.cached_property
     def shares(self) -> np.ndarray:
         """How often each unit of images occurs."""
+        return self._shares(self.order)
+
+    @functools.cached_property
+    def gradient_shares(self) -> np.ndarray:
+        """How often each unit of images occurs in the gradients of parameters."""
+        return self.shares
+
+    def _shares(self, order: np.ndarray) -> np.ndarray:
         units, count = len(self.values("loss")), len(self.values("logits"))
-        shares: np.ndarray = np.bincount(self.order * units // count, minlength=units) * units / count
+        shares: np.ndarray = np.bincount(order * units // count, minlength=units) * units / count
         return shares
 
     def values(self, name: str) -> np.ndarray:
@@ -62,16 +87,10 @@ class ParityBatch:
 
     def entropy_check(self, found: float) -> Check:
         """Compare the mean cross-entropy, relative to the largest logit: it is a difference of logits."""
-        expected = float(self.unit_shares @ self.values("entropy"))
+        expected = float(self.shares / self.shares.sum() @ self.values("entropy"))
         scale = max(expected, float(np.abs(self.values("logits")).max()))
         error = abs(found - expected) / scale if np.isfinite(found) else None
         return Check(CheckKind.LOSS, "cross-entropy", error, error)
-
-    @functools.cached_property
-    def unit_shares(self) -> np.ndarray:
-        """The share of the batch that each unit of images has."""
-        shares: np.ndarray = self.shares / self.shares.sum()
-        return shares
 
     @functools.cached_property
     def parameters(self) -> dict[tuple[str, str], None]:
@@ -84,7 +103,8 @@ class ParityBatch:
         """Expected gradient of the cross-entropy, flat: float32 if ``thorough``, else sampled values in float64."""
         stored = self.values(f"entropy.{layer}.{name}")
         units = [unit.ravel() if thorough else sampled(unit).ravel().astype(np.float64) for unit in stored]
-        parts = (unit.dtype.type(share) * unit for share, unit in zip(self.unit_shares, units, strict=True) if share)
+        shares = self.gradient_shares / self.gradient_shares.sum()
+        parts = (unit.dtype.type(share) * unit for share, unit in zip(shares, units, strict=True) if share)
         return functools.reduce(np.add, parts)
 
     def logits_checks(self, logits: np.ndarray, state: Gradients) -> list[Check]:
@@ -134,15 +154,18 @@ class ParityBatch:
         shape = self.weights[layer][name].shape
         if fault := misshapen(canonical_shape(found.shape, shape), shape) or fault:
             return Check(CheckKind.GRADIENT, what + fault, None)
+        found, stored = self._comparable(key, found, shape, thorough)
+        return check(CheckKind.GRADIENT, what, found, weighted(self.gradient_shares, stored))
+
+    def _comparable(
+        self, key: str, found: np.ndarray, shape: tuple[int, ...], thorough: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The values of a gradient that are compared, and those of each unit; of a large one some, or ``thorough``."""
         stored = self.values(key)
         whole = stored.shape[1:] == shape
         if found.size <= SAMPLED or (whole and thorough):
-            found = found.reshape(shape)
-        else:
-            stored = np.stack([sampled(unit) for unit in stored]) if whole else stored
-            found = sampled(found)
-        expected = sum(np.float32(share) * unit for share, unit in zip(self.shares, stored, strict=True) if share)
-        return check(CheckKind.GRADIENT, what, found, np.asarray(expected))
+            return found.reshape(shape), stored
+        return sampled(found), np.stack([sampled(unit) for unit in stored]) if whole else stored
 
     def _check_input_gradient(self, what: str, found: np.ndarray) -> Check:
         """Compare the gradient of each image; unlike that of a parameter, it is not a sum over images.
@@ -174,18 +197,104 @@ class ParityBatch:
         return checks
 
 
+@dataclass(frozen=True, eq=False)
+class TeamBatch(ParityBatch):
+    """The batch of one rank of a Team, by whose passes gradients are summed, or averaged, over the images of all ranks.
+
+    Loss, logits and moving statistics are those of the rank's own images. ``everyone`` are the numbers of the images of
+    all ranks, sorted by rank but not by place: (world, batch).
+    """
+
+    everyone: np.ndarray
+
+    @functools.cached_property
+    def gradient_shares(self) -> np.ndarray:
+        """How often each unit of images occurs in the batches of all ranks."""
+        return self._shares(self.everyone.ravel())
+
+    @functools.cached_property
+    def apart(self) -> ParityBatch:
+        """The batch of this rank alone, as of a pass without the reduction."""
+        return ParityBatch(self.variant, self.weights, self.folder, self.target, self.order)
+
+    def reduced_checks(self, found: np.ndarray, thorough: bool) -> list[Check]:
+        """Compare the sum of all ranks' ``pattern``, unless ``thorough`` in some values."""
+        kind, what, size = CheckKind.REDUCED, "sum over all ranks", self.variant.params
+        if fault := malformed(found, (size,)):
+            return [Check(kind, what + fault, None)]
+        places = np.arange(size) if thorough else sampled_places(size)
+        return [check(kind, what, found[places], pattern_sum(len(self.everyone), places))]
+
+    def has_loss(self, loss: float) -> bool:
+        """Whether this is the loss of the rank's own images, within 1 %."""
+        return bool(np.isclose(loss, self.shares @ self.values("loss"), rtol=1e-2))
+
+    def misreduced(self, gradients: Gradients, other: "TeamBatch") -> str:
+        """What gradients are that are not the sums over all ranks; empty if they are, or are nothing that is known.
+
+        ``other`` is the rank's other batch.
+        """
+        found: dict[str, list[str]] = {}
+        for key, array in flat(gradients).items():
+            _, layer, name = key.split(".", 2)
+            shape = self.weights[layer][name].shape
+            if canonical_shape(array.shape, shape) == shape and (what := self._likely(key, array, shape, other)):
+                found.setdefault(what, []).append(f"{layer}/{name}")
+        if not found:
+            return ""
+        what, names = max(found.items(), key=lambda each: len(each[1]))
+        return f"{len(names)} of {len(self.wanted)} gradients, {names[0]} first, are {what}"
+
+    def _likely(self, key: str, array: np.ndarray, shape: tuple[int, ...], other: "TeamBatch") -> str:
+        """What a gradient is that is far from the sum over all ranks and near to something else."""
+        values, stored = self._comparable(key, array, shape, False)
+        error = reference.relative_l2(values, weighted(self.gradient_shares, stored))
+        if not error > MISREDUCED:
+            return ""
+        world = len(self.everyone)
+        known = {
+            "those of this rank alone: nothing reduced them": (self.shares, self.shares * world),
+            "the average over the ranks, not their sum": (self.gradient_shares / world,),
+            "those of the other batch": (other.gradient_shares,),
+            **{
+                f"those of rank {rank}'s batch: {EVERY_RANK}": (self._shares(order) * world,)
+                for rank, order in enumerate(self.everyone)
+            },
+        }
+        errors = {
+            what: min(reference.relative_l2(values, weighted(shares, stored)) for shares in each)
+            for what, each in known.items()
+        }
+        nearest = min(errors, key=errors.__getitem__)
+        return nearest if errors[nearest] < MISREDUCED * error else ""
+
+
+def weighted(shares: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """The sum of the units' values, each times its share, in their precision."""
+    return np.asarray(sum(units.dtype.type(share) * unit for share, unit in zip(shares, units, strict=True) if share))
+
+
+def pattern_sum(world: int, places: np.ndarray) -> np.ndarray:
+    """What ``all_reduce`` of so many ranks leaves at these places, float32."""
+    total = np.zeros(len(places), np.float32)
+    for first in range(0, len(places), CHUNK):
+        part = slice(first, first + CHUNK)
+        for rank in range(world):
+            total[part] += pattern(rank, places[part])
+    return total
+
+
 def compose(variant: Variant, weights: Weights, folder: Path, target: str, batch: int, seed: int) -> list[ParityBatch]:
-    """Two batches of different composition; one if the parity set has one unit.
+    """Two batches of different composition, of the first two units of the parity set; one if it has one unit.
 
     Another seed gives batches that a Net has not seen.
     """
-    units, count = (len(np.load(folder / target / f"{name}.npy")) for name in ("loss", "logits"))
+    units, each = _units(folder, target)
     rng = np.random.Generator(np.random.PCG64([seed, batch]))
     if units == 1:
-        orders = [np.arange(count)]
+        orders = [np.arange(each)]
     elif has_batch_statistics(variant):
-        each = count // units
-        orders = [unit * each + shuffle(np.arange(batch) % each, rng) for unit in rng.permutation(units)]
+        orders = [unit * each + shuffle(np.arange(batch) % each, rng) for unit in rng.permutation(UNITS)]
     else:
         fewer = rng.integers(1, max(1, batch // 4), endpoint=True)
         more = 0 if batch == 2 else fewer
@@ -193,6 +302,50 @@ def compose(variant: Variant, weights: Weights, folder: Path, target: str, batch
         if rng.integers(2):
             orders = [1 - order for order in orders]
     return [ParityBatch(variant, weights, folder, target, order) for order in orders]
+
+
+def compose_team(
+    variant: Variant, weights: Weights, folder: Path, target: str, batch: int, seed: int, rank: int, world: int
+) -> list[TeamBatch]:
+    """Two batches of each rank of a Team, ``batch`` images per rank, of which those of ``rank`` are returned.
+
+    A rank's two batches differ, those of neighbors differ, and the sums over all ranks differ. No part of the ranks
+    has the mean composition of all, so a reduction over such a part shows. Another seed gives another assignment.
+    Raises ValueError for fewer than 2 ranks, and for a parity set of fewer than three units.
+    """
+    units, each = _units(folder, target)
+    if world < 2 or not 0 <= rank < world:
+        raise ValueError(f"expected a rank of 2 or more, found rank {rank} of {world}")
+    if units < TEAM_UNITS:
+        raise ValueError(f"{folder}: a Team needs a parity set of {TEAM_UNITS} units, found {units}")
+    rng = np.random.Generator(np.random.PCG64([seed, batch, world]))
+    names = rng.permutation(TEAM_UNITS)
+    majorities = (np.arange(world) + rng.integers(2)) % 2  # of the first batch; the second has each one's next unit
+    if world > TEAM_UNITS:  # of fewer ranks no part has the mean of all anyway
+        majorities[rng.integers(world)] = 2
+    together = has_batch_statistics(variant)
+    fewer = [[0 if together else _fewer(batch, majority, rng) for majority in majorities] for _ in range(2)]
+    own = np.random.Generator(np.random.PCG64([seed, batch, world, rank]))
+    batches = []
+    for later, counts in enumerate(fewer):
+        few = np.arange(batch) < np.array(counts)[:, None]
+        numbers = np.where(few, majorities[:, None] == 0, majorities[:, None]) + later
+        everyone = names[numbers % TEAM_UNITS] * each + np.arange(batch) % each
+        batches.append(TeamBatch(variant, weights, folder, target, shuffle(everyone[rank], own), everyone))
+    return batches
+
+
+def _fewer(batch: int, majority: int, rng: np.random.Generator) -> int:
+    """How many images of a rank's batch are of another unit than its majority."""
+    if batch <= 2:
+        return int(batch == 2 and majority == 1)
+    return int(rng.integers(1, max(1, batch // 4), endpoint=True))
+
+
+def _units(folder: Path, target: str) -> tuple[int, int]:
+    """How many units a parity set has, and of how many images each."""
+    units, count = (len(np.load(folder / target / f"{name}.npy", mmap_mode="r")) for name in ("loss", "logits"))
+    return units, count // units
 
 
 def shuffle(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:

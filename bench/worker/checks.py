@@ -39,9 +39,15 @@ def sampled(array: np.ndarray) -> np.ndarray:
     """SAMPLED random values of a larger array, flat; a smaller one whole."""
     if array.size <= SAMPLED:
         return array
-    picks = np.random.Generator(np.random.PCG64(7)).integers(0, array.size, SAMPLED)
-    values: np.ndarray = array[np.unravel_index(picks, array.shape)]
+    values: np.ndarray = array[np.unravel_index(sampled_places(array.size), array.shape)]
     return values
+
+
+def sampled_places(size: int) -> np.ndarray:
+    """The places, in a flat array of ``size`` values, of those that are sampled."""
+    if size <= SAMPLED:
+        return np.arange(size)
+    return np.random.Generator(np.random.PCG64(7)).integers(0, size, SAMPLED)
 
 
 def picked(array: np.ndarray, count: int) -> np.ndarray:

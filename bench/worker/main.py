@@ -1,7 +1,8 @@
 """The Worker: a child process that builds one Net, verifies it, and measures it on request.
 
 It imports the standard library, numpy and impls only, so it runs under any interpreter that has a framework. Requests
-and replies are JSON lines on two dedicated pipes, so a framework may write to stdout and stderr. After a failed request
+and replies are JSON lines on stdin and stdout, so that a prefix such as ``ssh`` can start it on another machine; what a
+framework writes to stdout goes to stderr. After a failed request
 the process replies with a Failure and exits: a framework in an unknown state is not timed.
 """
 
@@ -11,11 +12,13 @@ import dataclasses
 import functools
 import gc
 import os
+import select
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -23,7 +26,7 @@ import numpy as np
 
 import impls
 from bench.worker import evaluator, guest, messages, ownership, part, port, probe, replies, steps, wire
-from bench.worker.batches import compose
+from bench.worker.batches import ParityBatch, compose, compose_team
 from bench.worker.loaders import Loaders
 from bench.worker.messages import Request
 from bench.worker.pixels import map_pictures
@@ -31,14 +34,16 @@ from bench.worker.prover import METHODS, Prover
 from bench.worker.replies import Output
 from bench.worker.timing import measure, no_garbage_collection, spin, sync_lag
 from bench.worker.trainer import Trainer
-from impls.net import DeviceMissing, resident_batches, resident_labels
+from impls.net import SUMS, Build, DeviceMissing, Rank, Settings, resident_batches, resident_labels
 from impls.port import Parameter
 from impls.variants import variant_named
 from impls.weights import map_shared
 
 R = TypeVar("R")
 PR_SET_PDEATHSIG = 1
+HANGUP_S = 2.0  # after which a Worker without a controller is killed
 RELOADS = 8  # attempts at a first pass on new images that is not slow
+TEAM_RELOADS, LONG_NS = 2, 100_000_000  # of every rank of a Team, if a pass may take so long
 
 
 class Worker:
@@ -53,6 +58,7 @@ class Worker:
         self.trainer: Trainer | None = None
         self.modules: part.Modules | None = None
         self.imported: int | None = None
+        self.settings: Settings | None = None
         self.loaders = Loaders(framework)
         self.answers: dict[type[Request[Any]], Callable[[Any], object]] = {
             messages.Configure: self.configure,
@@ -88,7 +94,7 @@ class Worker:
 
     def configure(self, request: messages.Configure) -> replies.Ready:
         probe.block_other_frameworks(self.framework)
-        self.adapter = impls.load(self.framework)
+        self.adapter, self.settings = impls.load(self.framework), request.settings
         self.adapter.configure(request.settings)
         self.imported = probe.high_water()
         facts = {
@@ -101,7 +107,7 @@ class Worker:
     def build(self, request: messages.BuildNet) -> replies.Identity:
         """Build our net, or the user's own."""
         self.release()
-        self.variant, self.how = variant_named(request.variant, request.size, request.classes), request.how
+        self.variant, self.how = variant_named(request.variant, request.size, request.classes), self.here(request.how)
         self.folder, net = Path(request.folder), request.guest
         self.own_input, self.guest = request.own_input, request.guest
         weights = self.weights = {} if self.own_input else map_shared(self.folder / "weights")
@@ -122,6 +128,15 @@ class Worker:
         gc.freeze()
         return replies.Identity(self.variant.hash, self.variant.params, self.variant.macs)
 
+    def here(self, how: Build) -> Build:
+        """``how``, on the device of this process: each rank of a Team has its own."""
+        return dataclasses.replace(how, device=self.settings.device) if self.settings and self.rank else how
+
+    @property
+    def rank(self) -> Rank | None:
+        """This process's place in its Team; None of a lone one."""
+        return self.settings.rank if self.settings else None
+
     def list_lacking(self, request: messages.ListLacking) -> list[str]:
         return self.lacking
 
@@ -134,7 +149,8 @@ class Worker:
     def probe(self, request: messages.ProbePrecision) -> dict[str, replies.PrecisionProbe]:
         """Probe the effective precision of a matmul and a convolution."""
         self.release()
-        return probe.precision(self.adapter.build, lambda batch: dataclasses.replace(request.how, batch=batch))
+        alone = dataclasses.replace(self.here(request.how), team=False)
+        return probe.precision(self.adapter.build, lambda batch: dataclasses.replace(alone, batch=batch))
 
     def ceiling(self, request: messages.MeasureCeiling) -> replies.CeilingRates:
         """Measure the best rates of the device, next to the current Net; no rates if memory does not hold both."""
@@ -212,11 +228,14 @@ class Worker:
             with self.restored(METHODS[output]):
                 compared, gradients = self.prover.prove(output, request.thorough, request.keep and Path(request.keep))
             checks, count = checks + compared, gradients or count
-        return replies.Verified(checks, count)
+        return replies.Verified(checks, count, dict(self.prover.digests))
 
     def load(self, target: str) -> None:
         """Load the parity set's batches, without a parity set random ones, or have a model make its own."""
-        composed = functools.partial(compose, self.variant, self.weights, self.folder, target, self.how.batch)
+        composer: Callable[..., Sequence[ParityBatch]] = compose
+        if self.rank:
+            composer = functools.partial(compose_team, rank=self.rank.number, world=self.rank.world)
+        composed = functools.partial(composer, self.variant, self.weights, self.folder, target, self.how.batch)
         self.prover = Prover(self.net, self.weights, (lambda seed: []) if self.own_input else composed)
         if self.own_input or (self.folder / target).is_dir():
             self.prover.load(self.how.seed, labeled=self.labeled)
@@ -227,8 +246,14 @@ class Worker:
 
     @contextlib.contextmanager
     def restored(self, method: str) -> Iterator[None]:
-        """If ``method`` updates the parameters: begin with the weights of the build, and set them back at the end."""
-        if method == METHODS[Output.TRAINED]:
+        """If ``method`` updates the parameters: begin with the weights of the build, and set them back at the end.
+
+        If it sums values of its own, set them.
+        """
+        if method == METHODS[Output.REDUCED]:
+            self.net.fill()
+            yield
+        elif method == METHODS[Output.TRAINED]:
             if not self.restarted:
                 self.net.restart(steps.TIMED)
                 self.restarted = True
@@ -241,7 +266,8 @@ class Worker:
         """Test ``wait`` on the pass that is timed."""
         with no_garbage_collection(), self.restored(request.method):
             run = getattr(self.net, request.method)
-            return sync_lag(run, self.net.wait, self.net.fetch, request.iteration_ns, attempts=request.attempts)
+            steps_of = (run, self.net.wait, self.net.fetch, request.iteration_ns)
+            return sync_lag(*steps_of, attempts=request.attempts, together=self.rank is not None)
 
     def measure(self, request: messages.Measure) -> replies.Measured:
         """Time a Turn; memory peaks are those of its passes."""
@@ -256,7 +282,15 @@ class Worker:
             if request.reload and request.method == METHODS[Output.TRAINED]:
                 self.net.restart(steps.TIMED)
             aside_ns += time.perf_counter_ns() - began
-            for stop in dict.fromkeys([*(iteration + 1 for iteration in request.reads), request.n]):
+            sums = request.method == METHODS[Output.REDUCED]
+            ends = {
+                *(iteration + 1 for iteration in request.reads),
+                request.n,
+                *(range(SUMS, request.n, SUMS) if sums else ()),
+            }
+            for stop in sorted(ends):
+                if sums:
+                    self.net.fill()
                 self.net.peak_memory()
                 counted = probe.reset_high_water()
                 before, last = time.process_time(), list[Any]()
@@ -282,17 +316,19 @@ class Worker:
     def _reload(self, run: Callable[[], Any], reload: messages.Reload) -> tuple[int, int | None]:
         """Time a first pass on new images; if it takes long, also a later pass on them, which noise slows as often.
 
-        Of several attempts the one is returned in which the first pass took the least, relative to the later.
+        Of several attempts the one is returned in which the first pass took the least, relative to the later. Ranks of
+        a Team make the same number of passes, whatever they take.
         """
         attempts: list[tuple[int, int]] = []
-        for attempt in range(RELOADS):
+        few = self.rank is not None and reload.allowed_ns > LONG_NS
+        for attempt in range(TEAM_RELOADS if few else RELOADS):
             self.prover.load(reload.seed + attempt, labeled=self.labeled)
             _, (first_ns,) = measure(run, self.net.wait, 1)
-            if not attempt and first_ns <= reload.allowed_ns:
+            if not attempt and first_ns <= reload.allowed_ns and not self.rank:
                 return first_ns, None
             _, (_, again_ns) = measure(run, self.net.wait, 2)  # the other batch, and the same once more
             attempts.append((first_ns, again_ns))
-            if first_ns <= messages.slowest_first(again_ns):
+            if first_ns <= messages.slowest_first(again_ns) and not self.rank:
                 break
         return min(attempts, key=lambda pair: pair[0] / pair[1])
 
@@ -389,9 +425,39 @@ def end_with(controller: int) -> None:
         os._exit(1)
 
 
-def main(framework: str, request_pipe: int, reply_pipe: int, controller: int) -> None:
-    """Answer requests until the controller closes its end of the pipe; tracebacks go to stderr."""
-    end_with(controller)
+def own_pipes() -> tuple[int, int]:
+    """Stdin and stdout for requests and replies alone: what else writes to stdout writes to stderr."""
+    request_pipe, reply_pipe = os.dup(0), os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    return request_pipe, reply_pipe
+
+
+def end_at_hangup(pipe: int) -> None:
+    """End this process and what it started when the pipe of requests is closed, even during a pass.
+
+    In a thread that waits in the kernel, so that it takes no time from what is timed.
+    """
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(pipe, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
+        poll.poll()
+        time.sleep(HANGUP_S)  # between two requests the Worker exits by itself
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(framework: str, controller: int) -> None:
+    """Answer requests on stdin until the controller closes it; tracebacks go to stderr.
+
+    ``controller`` is the number of its process, 0 if it is on another machine.
+    """
+    request_pipe, reply_pipe = own_pipes()
+    if controller:
+        end_with(controller)
+    end_at_hangup(request_pipe)
     worker = Worker(framework)
     with open(request_pipe) as requests, open(reply_pipe, "wb") as answers:
         for line in requests:

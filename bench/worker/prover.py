@@ -2,7 +2,8 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,26 +11,36 @@ from typing import Any
 import numpy as np
 
 from bench.worker import steps
-from bench.worker.batches import ParityBatch
+from bench.worker.batches import ParityBatch, TeamBatch
 from bench.worker.checks import distance, flat, is_finite
 from bench.worker.replies import Check, CheckKind, FrameworkConditions, GradientCount, Output, Reading
 from impls.net import Gradients, Sgd, Trained
 from impls.weights import Weights
 
 #: The method of a Net that computes an output.
-METHODS = {Output.LOGITS: "forward", Output.GRADIENTS: "forward_backward", Output.TRAINED: "train_step"}
+METHODS = {
+    Output.LOGITS: "forward",
+    Output.GRADIENTS: "forward_backward",
+    Output.TRAINED: "train_step",
+    Output.OWN: "apart",
+    Output.REDUCED: "all_reduce",
+}
 COPIED = 2**24  # bytes, of which the time of a copy is measured
+LEFT = "its gradients are of one batch and its loss is of the other: they are left from the pass before"
 SAME_BATCH = "two passes in a row computed the same batch: a Net alternates the two that it is given"
 
 
 @dataclass(frozen=True)
 class Values:
-    """Values read from the handles of a pass: logits, loss and gradients, or what a training step left."""
+    """Values read from the handles of a pass: logits, loss and gradients, what a training step left, or of a rank of a
+    Team the sum over all ranks; ``apart`` are gradients of a rank's own batch."""
 
     logits: np.ndarray | None = None
     loss: float = 0.0
     gradients: Gradients = field(default_factory=dict)
     trained: Trained | None = None
+    reduced: np.ndarray | None = None
+    apart: bool = False
 
     @functools.cached_property
     def infinite(self) -> frozenset[str]:
@@ -39,8 +50,9 @@ class Values:
     @property
     def first(self) -> float:
         """The number that ``fetch`` copies: of the output, or of the gradient that is computed last."""
-        if self.logits is not None:
-            return float(self.logits.flat[0])
+        for array in (self.logits, self.reduced):
+            if array is not None:
+                return float(array.flat[0])
         arrays = self.trained.velocity if self.trained else self.gradients
         layer = next((name for name in arrays if name != "input"), "input")
         return float(next(iter(arrays[layer].values())).flat[0])
@@ -49,6 +61,8 @@ class Values:
         """Arrays by the names of their files."""
         if self.logits is not None:
             return {"logits": self.logits}
+        if self.reduced is not None:
+            return {"reduced": self.reduced}
         return {"loss": np.float32(self.loss), **flat(self.gradients)}
 
     @property
@@ -59,21 +73,37 @@ class Values:
             return sum(array.nbytes for kind in read for arrays in kind.values() for array in arrays.values())
         return sum(np.asarray(array).nbytes for array in self.named().values())
 
+    def digest(self, before: str = "") -> str:
+        """Hash of what a reduction left, which follows one of others: it is the same on every rank of a Team.
+
+        It covers every bit of all gradients, or of all parameters and velocities, or of the sum; no loss, which is that
+        of the rank's own batch.
+        """
+        kinds = (self.trained.parameters, self.trained.velocity) if self.trained else (self.gradients,)
+        named = [(f"{layer}/{name}", kind[layer][name]) for kind in kinds for layer in kind for name in kind[layer]]
+        if self.reduced is not None:
+            named = [("", self.reduced)]
+        crc = int(before or "0", 16)
+        for name, array in sorted(named, key=lambda pair: pair[0]):  # stable: parameters come before velocities
+            crc = zlib.crc32(np.ascontiguousarray(array).data, zlib.crc32(name.encode(), crc))
+        return f"{crc:08x}"
+
 
 class Prover:
     """Proves one Net with two batches of a parity set, which it loads; ``composed`` makes those of a seed.
 
     A model that makes its own inputs has none, and is loaded without. ``weights`` are those that the Net was built
-    with.
+    with. ``digests`` are those of what was proven of a rank of a Team, by output.
     """
 
-    def __init__(self, net: Any, weights: Weights, composed: Callable[[int], list[ParityBatch]]):
+    def __init__(self, net: Any, weights: Weights, composed: Callable[[int], Sequence[ParityBatch]]):
         self.net, self.weights, self.composed = net, weights, composed
         self.batches: list[ParityBatch] = []
+        self.digests: dict[Output, str] = {}
 
     def load(self, seed: int, *, labeled: bool = False) -> None:
         """Load the batches of a seed, with their labels if ``labeled``."""
-        self.batches = self.composed(seed)
+        self.batches = list(self.composed(seed))
         pair = [batch.images() for batch in self.batches]
         self.net.load(pair * 2 if len(pair) == 1 else pair)
         if labeled:
@@ -86,26 +116,49 @@ class Prover:
             return Values(logits=self.net.logits(handles))
         if output == Output.TRAINED:
             return Values(trained=self.net.trained(handles))
+        if output == Output.REDUCED:
+            return Values(reduced=self.net.reduced(handles))
+        if output == Output.OWN:
+            loss, gradients = self.net.own_gradients(handles)
+            return Values(loss=loss, gradients=gradients, apart=True)
         gradients_of = self.net.gradients if whole else getattr(self.net, "gradient_views", self.net.gradients)
         loss, gradients = gradients_of(handles)
         return Values(loss=loss, gradients=gradients)
 
-    def compare(self, values: Values, thorough: bool, made: int = 1) -> tuple[int, list[Check]]:
+    def compare(self, values: Values, thorough: bool, made: int = 1) -> tuple[int | None, list[Check]]:
         """The batch that the values are nearest to, and the checks against that; of a training step, the last of those
-        ``made`` since the restart."""
+        ``made`` since the restart. The sum of patterns is of no batch."""
         if values.trained:
             return steps.checks(values.trained, self.weights, self.batches, made, steps.TIMED)
+        if values.reduced is not None:
+            return None, self.team[0].reduced_checks(values.reduced, thorough)
+        batches = [batch.apart for batch in self.team] if values.apart else self.batches
         state = self.net.state() if values.logits is not None else {}
         by_batch = [
             batch.gradient_checks(values.loss, values.gradients, False, values.infinite)
             if values.logits is None
             else batch.logits_checks(values.logits, state)
-            for batch in self.batches
+            for batch in batches
         ]
         number, checks = min(enumerate(by_batch), key=lambda each: distance(each[1]))
         if thorough and values.logits is None:
-            checks = self.batches[number].gradient_checks(values.loss, values.gradients, True, values.infinite)
+            checks = batches[number].gradient_checks(values.loss, values.gradients, True, values.infinite)
+        if self.team and values.gradients and not values.apart:
+            first, second = self.team if number == 0 else reversed(self.team)
+            stale = LEFT if second.has_loss(values.loss) and not first.has_loss(values.loss) else ""
+            if why := first.misreduced(values.gradients, second) or stale:
+                checks = [*checks, Check(CheckKind.FAULT, why, None)]
         return number, checks
+
+    @property
+    def team(self) -> list[TeamBatch]:
+        """The batches of a rank of a Team; none of a lone Net."""
+        return [batch for batch in self.batches if isinstance(batch, TeamBatch)]
+
+    def digest(self, output: Output, values: Values, before: str = "") -> str:
+        """The digest of what a rank of a Team holds after a reduction; empty without one."""
+        reduced = output in (Output.GRADIENTS, Output.TRAINED, Output.REDUCED)
+        return values.digest(before) if self.team and reduced else ""
 
     def prove(self, output: Output, thorough: bool, keep: Path | None) -> tuple[list[Check], GradientCount | None]:
         """Compare a pass on each batch, one after the other; save the values of the first batch in ``keep``.
@@ -113,9 +166,10 @@ class Prover:
         Returns the worse check of each array, and for a training pass the number of its gradients.
         """
         if output == Output.TRAINED:
+            self.digests.pop(output, None)
             return [*self._prove_step(thorough), *self._prove_velocity(thorough)], None
         worst: dict[str, Check] = {}
-        count = None
+        count, digest = None, ""
         seen: set[int] = set()
         for _ in self.batches:
             before = self.net.state()
@@ -123,13 +177,15 @@ class Prover:
             self.net.wait(handles)
             values = self.read(output, handles, whole=thorough or keep is not None)
             number, checks = self.compare(values, thorough)
-            batch = self.batches[number]
-            if output == Output.GRADIENTS:
+            digest = self.digest(output, values, digest)
+            batch = self.batches[number or 0]
+            if output in (Output.GRADIENTS, Output.OWN):
                 count = batch.count(values.gradients, not values.infinite)
                 checks += batch.state_checks(before, self.net.state())
             if number in seen and distance(checks) < np.inf:
                 checks.append(Check(CheckKind.FAULT, SAME_BATCH, None))
-            seen.add(number)
+            if number is not None:
+                seen.add(number)
             for check in checks:
                 other = worst.setdefault(check.what, check)
                 if other.error is not None and (check.error is None or check.error > other.error):
@@ -137,6 +193,8 @@ class Prover:
             if keep is not None and number == 0:
                 for name, array in (values.named() | {"input": batch.images()}).items():
                     np.save(keep / f"{name}.npy", array)
+        if digest:
+            self.digests[output] = digest
         return list(worst.values()), count
 
     def _prove_step(self, thorough: bool) -> list[Check]:
@@ -162,6 +220,8 @@ class Prover:
             handles = self.net.train_step()
             self.net.wait(handles)
         trained: Trained = self.net.trained(handles)
+        if digest := self.digest(Output.TRAINED, Values(trained=trained), self.digests.get(Output.TRAINED, "")):
+            self.digests[Output.TRAINED] = digest
         return trained
 
     def reading(
@@ -186,13 +246,16 @@ class Prover:
         values = self.read(output, handles)
         read_ns = time.perf_counter_ns() - began
         batch, checks = self.compare(values, False, iteration + 1)
-        size = values.nbytes
-        fault = self._fetch_fault(values, handles)
-        if following and values.trained is None and not fault and self._repeats(batch, values.first, output, following):
-            fault = SAME_BATCH
-        return Reading(iteration, batch, checks, fault, read_ns, _copy_ns(size), settings)
+        size, digest = values.nbytes, self.digest(output, values)
+        copied = self.net.fetch(handles) if self._fetches else values.first
+        fault = self._fetch_fault(values, copied)
+        repeatable = batch is not None and values.trained is None
+        ready = repeatable and (self.team or not fault)  # ranks of a Team must make the same passes
+        if following and ready and self._repeats(batch, copied, output, following):
+            fault = fault or SAME_BATCH
+        return Reading(iteration, batch, checks, fault, read_ns, _copy_ns(size), settings, digest)
 
-    def _repeats(self, batch: int, first: float, output: Output, run: Callable[[], Any]) -> bool:
+    def _repeats(self, batch: int | None, first: float, output: Output, run: Callable[[], Any]) -> bool:
         """Whether a pass computes ``batch`` again, whose number of ``fetch`` is ``first``; all is read if it may."""
         handles = run()
         self.net.wait(handles)
@@ -206,11 +269,10 @@ class Prover:
         """Whether the net has a ``fetch`` of its own."""
         return "fetch" not in getattr(self.net, "filled", ())
 
-    def _fetch_fault(self, values: Values, handles: Any) -> str:
+    def _fetch_fault(self, values: Values, copied: Any) -> str:
         """A ``fetch`` that does not copy the number it has to, so that it proves nothing of ``wait``."""
         if not self._fetches:
             return ""
-        copied = self.net.fetch(handles)
         if isinstance(copied, float) and np.isclose(copied, values.first, rtol=1e-2, equal_nan=True):
             return ""
         return f"its fetch returned {copied!r:.40}, expected the number computed last, {values.first:.6g}"

@@ -1,6 +1,6 @@
 """Replies of a Worker to the requests in messages.py, and the records in them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bench.worker.ownership import OwnedTwice
@@ -26,6 +26,8 @@ class Output(StrEnum):
     LOGITS = "logits"
     GRADIENTS = "gradients"
     TRAINED = "trained"
+    OWN = "own_gradients"  # of a rank's own batch
+    REDUCED = "reduced"  # the sum of all ranks' patterns
 
 
 class CheckKind(StrEnum):
@@ -38,6 +40,7 @@ class CheckKind(StrEnum):
     CHANGE = "change"
     VELOCITY = "velocity"
     STATE = "state"
+    REDUCED = "reduced"
     FAULT = "fault"
     CONDITIONS = "conditions"
 
@@ -157,8 +160,11 @@ class GradientCount:
 
 @dataclass(frozen=True)
 class Verified:
+    """``digests`` are those of what a rank of a Team holds after its reductions, by output: the same on every rank."""
+
     checks: list[Check]
     gradients: GradientCount | None
+    digests: dict[Output, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -174,9 +180,10 @@ class SyncLag:
 class Reading:
     """Values of a timed iteration, read after its clock had stopped.
 
-    ``batch`` is the resident batch that they belong to, None if they were not compared. ``fault`` is what is wrong
-    other than a value in ``checks``; empty if nothing is. ``read_ns`` is the duration of the reading, ``copy_ns`` that
-    of copying as many bytes in memory, and ``settings`` were in force right after the iteration.
+    ``batch`` is the resident batch that they belong to, None if they were not compared or belong to none. ``fault`` is
+    what is wrong other than a value in ``checks``; empty if nothing is. ``read_ns`` is the duration of the reading,
+    ``copy_ns`` that of copying as many bytes in memory, and ``settings`` were in force right after the iteration.
+    ``digest`` is as one of Verified; empty without a reduction.
     """
 
     iteration: int
@@ -186,6 +193,7 @@ class Reading:
     read_ns: int
     copy_ns: int
     settings: FrameworkConditions
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,7 +202,8 @@ class Measured:
 
     ``process_peak`` is above what the process held after importing its framework. ``reload_ns`` is the duration of
     a first pass on images that the Net had not seen, ``again_ns`` that of a later pass on them; None if not measured.
-    ``aside_ns`` is the time of all readings and reloads, ``aside_cpu_s`` the CPU time outside the samples.
+    ``aside_ns`` is the time of all readings and reloads, ``aside_cpu_s`` the CPU time outside the samples. ``rank_ns``
+    are the samples of each rank of a Team, of which ``ns`` are the means; empty of a lone Worker.
     """
 
     start_ns: list[int]
@@ -207,6 +216,7 @@ class Measured:
     again_ns: int | None
     aside_ns: int
     aside_cpu_s: float
+    rank_ns: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

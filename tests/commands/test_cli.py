@@ -28,6 +28,10 @@ RATIO = set(
     "case_id pass baseline candidate ratio ci95_low ci95_high verdict reason rounds paired margin minimum_detectable "
     "rounds_needed differs".split()
 )
+A_SHARD = (
+    "--shard: expected I/N with N from 1 to 100,000 and I from 0 to N - 1, such as 0/8 for the first of 8 "
+    "(SLURM_ARRAY_TASK_ID of --array=0-7, JOB_COMPLETION_INDEX)"
+)
 SPIN = (*NULL, "--mode", "part", "--env", "NULL_NET=spin=5", "--pass", "forward", "--rounds", "6", "--json")
 
 
@@ -73,6 +77,9 @@ def invoke(*args, **env):
         (("run", "--dry-run", "--name", "n" * 201), f"--name: {A_NAME}, found 'nnn"),
         (("ingest", "x.json", "--name", "é" * 101), f"--name: {A_NAME}, found 'ééé"),
         (("run", "--size", "10"), "size 10 is too small: expected for tutorial at least 28 pixels"),
+        *((("run", "--shard", text), f"{A_SHARD}, found '{text}'") for text in ("8/8", "1/0", "-1/8", "3", "1/2/3")),
+        *((("run", "--shard", text), f"{A_SHARD}, found '{text}'") for text in ("", "a/8", "0/100001", "0.5/2", "²/3")),
+        (("merge", "nowhere"), "nowhere: merge needs folders of `run`, found no such folder; leave it out"),
         (("run", "--python", "torch"), "--python: expected FRAMEWORK=PATH, found 'torch'"),
         (
             ("run", "--env", "NOT_SET_ANYWHERE"),

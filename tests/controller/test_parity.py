@@ -21,6 +21,7 @@ REST = (Relu("relu"), Pool("pool", 3, stride=2), Flatten("flatten"), Fc("fc", 3)
 TINY = Variant("tiny", input_size=7, source="", note="", layers=(CONV, *REST))
 TINY_BN = Variant("tiny_bn", input_size=7, source="", note="", layers=(CONV, BN, *REST))
 STRICT = {"logits": 1e-5, "loss": 1e-5, "gradient": 1e-4, "change": 1e-4, "velocity": 1e-4, "state": 1e-5}
+STRICT |= {"reduced": 1e-6}
 LOOSE = STRICT | dict.fromkeys(("gradient", "change", "velocity"), 5e-2) | {"norm": 5e-3}
 ON_FILE = json.loads(Path(parity.__file__).with_name("tie_free.json").read_text())
 
@@ -45,15 +46,16 @@ def tried(monkeypatch):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_accepted_draws_of_two_units_are_on_file(name):
+def test_accepted_draws_of_three_units_are_on_file(name):
     draws = {together: len(set(draws)) for together, draws in ON_FILE[name].items()}
-    assert draws == ({"1": 2, "2": 2} if name == "keras_bn" else {"1": 2})
+    assert draws == ({"1": 3, "2": 3} if name == "keras_bn" else {"1": 3})
 
 
+@pytest.mark.parametrize("units", [2, 3])
 @pytest.mark.parametrize("name", ["half_width", "keras_bn"])
-def test_the_draws_on_file_are_still_tie_free_and_no_other_is_tried(name, folder, tried):
-    found = parity.prepare(VARIANTS[name], folder, batch=8, whole=True, labeled=True)
-    draws = ON_FILE[name]["2" if name == "keras_bn" else "1"]
+def test_the_draws_on_file_are_still_tie_free_and_no_other_is_tried(name, units, folder, tried):
+    found = parity.prepare(VARIANTS[name], folder, batch=8, whole=True, labeled=True, units=units)
+    draws = ON_FILE[name]["2" if name == "keras_bn" else "1"][:units]
     assert (found.tie_free, list(found.draws), found.stale) == (True, draws, ())
     assert tried == draws * 3  # for the digest, to check them, to keep them
     assert found.proofs(8, "fp32") == [Proof(8, "fp32", STRICT)]
@@ -69,7 +71,7 @@ class TestShipped:
         def prepare(**options):
             computed = []
             monkeypatch.setattr(parity, "compute", lambda *args, old=parity.compute: computed.append(1) or old(*args))
-            found = parity.prepare(VARIANTS["half_width"], folder / str(len(options)), batch=8, **options)
+            found = parity.prepare(VARIANTS["half_width"], folder / "-".join(options), batch=8, **options)
             return found, bool(computed)
 
         return prepare
@@ -77,10 +79,45 @@ class TestShipped:
     @pytest.mark.parametrize("name", VARIANTS)
     def test_each_variant_has_values_of_its_layers_weights_and_images(self, name):
         variant, together = VARIANTS[name], max(int(count) for count in ON_FILE[name])
-        units = [parity.images(variant, 0, draw, together) for draw in ON_FILE[name][str(together)]]
-        labels = parity.draw_labels(variant, 0, parity.UNITS * together)
-        wanted = shipped.digest(variant, initial(variant), np.concatenate(units), labels)
-        assert {"logits", "loss", "entropy"} < shipped.load(name, together, wanted).keys()
+        drawn = [parity.images(variant, 0, draw, together) for draw in ON_FILE[name][str(together)]]
+        for units in (2, 3):
+            labels = parity.draw_labels(variant, 0, units * together)
+            found = parity.shipped_values(variant, initial(variant), drawn[:units], labels)
+            assert {"logits", "loss", "entropy"} < found.keys()
+            assert (len(found["loss"]), len(found["logits"])) == (units, units * together)
+
+    def test_the_first_two_units_have_the_digest_of_a_file_of_theirs(self):
+        """Which does not change with a third: old copies of the project have it."""
+        for name, together in (("half_width", 1), ("keras_bn", 2)):
+            variant = VARIANTS[name]
+            drawn = [parity.images(variant, 0, draw, together) for draw in ON_FILE[name][str(together)][:2]]
+            labels = parity.draw_labels(variant, 0, 2 * together)
+            assert shipped.load(
+                name, together, shipped.digest(variant, initial(variant), np.concatenate(drawn), labels)
+            )
+
+    def test_a_team_takes_them_with_those_of_the_third_unit(self, prepared, folder, monkeypatch):
+        two, _ = prepared(labeled=True)
+        found, computed = prepared(labeled=True, units=3)
+        monkeypatch.setattr(shipped, "load", lambda *args: None)
+        again, recomputed = prepared(labeled=True, units=3, seed=0)
+        assert (computed, recomputed) == (False, True)
+        assert found.draws == again.draws == (*two.draws, ON_FILE["half_width"]["1"][2])
+        for path in sorted(two.folder.rglob("*.npy")):
+            name = path.relative_to(two.folder)
+            if name.parts[0] == "weights":
+                continue
+            first, old, new = (np.load(each.folder / name) for each in (two, found, again))
+            assert len(first) == 2
+            assert old.dtype == new.dtype == first.dtype
+            assert np.array_equal(old[:2], first)
+            np.testing.assert_allclose(old, new, rtol=1e-5, atol=1e-9)
+
+    def test_without_those_of_the_third_unit_a_team_computes_all(self, prepared, tmp_path, monkeypatch):
+        name = "half_width-1.npz"
+        (tmp_path / name).write_bytes((shipped.FOLDER / name).read_bytes())
+        monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+        assert [prepared()[1], prepared(units=3)[1]] == [False, True]
 
     def test_a_run_takes_them_and_they_are_those_computed(self, prepared, folder, monkeypatch):
         found, computed = prepared(labeled=True)
@@ -122,7 +159,7 @@ class TestShipped:
         assert shipped.digest(TINY, weights, images, labels[::-1]) != digest
 
     def test_images_on_file_that_are_not_tie_free_are_stale(self, prepared, monkeypatch):
-        monkeypatch.setattr(parity, "accepted", lambda *args, most: [0, 1])
+        monkeypatch.setattr(parity, "accepted", lambda *args, **options: [0, 1])
         assert prepared(whole=True)[0].stale == ("images",)
 
     def test_values_that_are_not_those_computed_are_named(self):
@@ -151,6 +188,18 @@ def test_of_the_first_draws_those_farthest_from_a_tie_are_taken(variant):
     margins = [reference.margin(variant, reference.forward(variant, weights, those, training=True)) for those in images]
     assert found == sorted(np.argsort(margins)[-2:])
     assert found == parity.accepted(variant, weights, together, 0, [], most=parity.DRAWS)
+
+
+@pytest.mark.parametrize("few", [0, 5, parity.FEW])
+@pytest.mark.parametrize("variant", [TINY, TINY_BN], ids=["one by one", "the batch together"])
+def test_a_third_unit_leaves_the_first_two_as_they_are(variant, few, monkeypatch):
+    weights, together = initial(variant), parity.images_per_unit(variant, 2)
+    two, three = (parity.accepted(variant, weights, together, 0, [], parity.DRAWS, units, few=few) for units in (2, 3))
+    assert (three[:2], len(set(three))) == (two, 3)
+    for draw in three:
+        trace = reference.forward(variant, weights, parity.images(variant, 0, draw, together), training=True)
+        assert reference.margin(variant, trace) >= parity.TIE
+    assert parity.accepted(variant, weights, together, 0, two, parity.DRAWS, 3)[:2] == two
 
 
 @pytest.mark.parametrize("name", ["tutorial", "half_width"])
@@ -208,6 +257,9 @@ def test_without_tie_free_images_the_limits_are_loose_and_recorded(monkeypatch, 
     assert found.proofs(2, "fp32") == [Proof(2, "fp32", LOOSE)]
     assert tried == [*range(parity.DRAWS), 0, 1]
     assert np.load(tmp_path / "images.npy").shape == (2, 7, 7, 3)
+    team = parity.prepare(TINY, tmp_path / "team", batch=2, units=3)
+    assert (team.tie_free, team.draws) == (False, (0, 1, 2))
+    assert np.load(tmp_path / "team/images.npy").shape == (3, 7, 7, 3)
 
 
 @pytest.mark.parametrize("variant", [TINY, TINY_BN])
@@ -250,13 +302,14 @@ def test_a_low_precision_limits_the_norm_of_a_gradient_too():
     assert (norm.what, norm.error, norm.ok) == ("norm of gradient fc6/kernel", 0.5, False)
 
 
+@pytest.mark.parametrize("units", [2, 3])
 @pytest.mark.parametrize(
     ("variant", "batch", "together"), [(TINY, 1, 1), (TINY, 8, 1), (TINY_BN, 7, 1), (TINY_BN, 8, 2)]
 )
-def test_two_units_of_images_compose_any_batch(variant, batch, together, tmp_path):
-    parity.prepare(variant, tmp_path, batch=batch)
-    assert len(np.load(tmp_path / "images.npy")) == 2 * together
-    assert {len(np.load(path)) for path in (tmp_path / "reference").glob("gradient.*")} == {2}
+def test_two_units_of_images_or_three_compose_any_batch(variant, batch, together, units, tmp_path):
+    parity.prepare(variant, tmp_path, batch=batch, units=units)
+    assert len(np.load(tmp_path / "images.npy")) == len(np.load(tmp_path / "labels.npy")) == units * together
+    assert {len(np.load(path)) for path in (tmp_path / "reference").glob("gradient.*")} == {units}
 
 
 @pytest.mark.parametrize("seed", [0, 3])

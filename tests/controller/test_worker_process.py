@@ -9,9 +9,10 @@ import pytest
 
 from bench import UsageError
 from bench.cases.case import Case
-from bench.controller.launch import OLDEST, Launch, environment
+from bench.controller.launch import Launch, environment
 from bench.controller.settings import build_request
 from bench.controller.worker_process import MARK, WorkerDied, WorkerProcess
+from bench.worker.bootstrap import OLDEST
 from bench.worker.messages import Measure
 from bench.worker.net_file import read_nets
 from bench.worker.replies import FaultKind
@@ -106,7 +107,7 @@ def test_a_worker_out_of_memory_says_so_and_its_stderr_has_the_rest(tmp_path):
 
 def test_a_reply_that_is_not_as_declared_is_an_error_that_says_what_is_wrong(tmp_path, monkeypatch):
     child, _ = worker(tmp_path)
-    monkeypatch.setattr(child, "_line", lambda do: b'{"reply": {"ns": []}}')
+    monkeypatch.setattr(child, "next_line", lambda request: b'{"reply": {"ns": []}}')
     with pytest.raises(WorkerDied, match="w: reply to measure: Measured lacks start_ns, cpu_s, ") as died:
         child.ask(Measure("forward", n=1))
     assert died.value.kind == FaultKind.ERROR

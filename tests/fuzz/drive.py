@@ -90,6 +90,7 @@ def of_runs(dice: random.Random, folder: Path) -> Iterator[Attempt]:
     often = [("compare", run), ("compare", folder / "base", run), ("compare", run, folder / "base", "--json")]
     often += [("compare", run, "--markdown"), ("export", "--format", "markdown", run)]
     often += [("export", "--format", name, run) for name in ("pytest-benchmark", "bencher", "trace")]
+    often += [("merge", run, folder / "plain", "--out", folder / "merged")]
     rare = [("report", "--output", page, run), ("profile", run)]
     rare += [
         ("plot", "--kind", kind, "--output", picture, run) for kind in ("times", "series", "distribution", "history")

@@ -28,7 +28,8 @@ CHECKS = [
     replies.Check(CheckKind.LOSS, "x", None),
 ]
 SETTINGS = replies.FrameworkConditions(2, None, True, None, {})
-READING = replies.Reading(4, 1, CHECKS, "its fetch returned None", 10**6, 10**5, SETTINGS)
+READING = replies.Reading(4, 1, CHECKS, "its fetch returned None", 10**6, 10**5, SETTINGS, "00ff00ff")
+DIGESTS = {Output.GRADIENTS: "0123abcd"}
 #: Every request with a reply to it, each field other than its default.
 PLAIN = PREPROCESSINGS["plain"]
 FEED = Feed("/pictures.json", PLAIN, 8, 2)
@@ -51,7 +52,7 @@ EXCHANGES = [
     (messages.DescribeLayers(), [replies.LayerReport("conv1", 55, 55, 64, 23296, 0)]),
     (messages.CountParams(), 2_328_296),
     (messages.CallFirst("forward"), 10**9),
-    (messages.Verify([Output.LOGITS], True, "theirs", "/kept"), replies.Verified(CHECKS, None)),
+    (messages.Verify([Output.LOGITS], True, "theirs", "/kept"), replies.Verified(CHECKS, None, DIGESTS)),
     (messages.CheckSync("forward", 10**6, 3), replies.SyncLag(20, 100, 2_000_000)),
     (
         messages.Measure("forward_backward", 5, 9, [1, 4], 1, Output.GRADIENTS, messages.Reload(7, 10**6)),
