@@ -31,6 +31,7 @@ REQUESTS: dict[str, type] = {
     "predict": requests.PredictRequest,
     "compare": requests.CompareRequest,
     "merge": requests.MergeRequest,
+    "sweep": requests.SweepRequest,
     "selftest": requests.SelftestRequest,
     "env": requests.EnvRequest,
     "plot": requests.PlotRequest,
