@@ -66,12 +66,14 @@ class Sweep:
         self.shards = sorted(set(assign(groups(shard.cases), shard.count)))
         self.runs, self.failed, self.interrupted = list[Run](), False, False
         self.noted = set[str]()
-        console.tell(
+        self.described = (
             f"{counted(len(self.shards), 'shard')} of {counted(len(groups(shard.cases)), 'group')}, grid {self.grid}"
         )
 
     def measure_here(self) -> None:
-        """Measure the shards on this machine, one after another. Raises UsageError if a `run` was refused."""
+        """Measure the shards on this machine, one after another, until a `run` is refused; UsageError if it is the
+        first."""
+        console.tell(self.described)
         for index in self.shards:
             found = f"*-shard-{index}-of-{self.count}*/run.jsonl"
             before = set(self.out.glob(found))
@@ -81,18 +83,22 @@ class Sweep:
             finally:
                 for path in sorted(set(self.out.glob(found)) - before):
                     self.keep(path.parent)
-            if code == 2:
-                raise UsageError(f"shard {self.number(index)} was refused, for the reason above")
             if code == 130:
                 raise KeyboardInterrupt
             self.failed |= code != 0
+            if code == 2:
+                why = f"shard {self.number(index)} was refused, for the reason above"
+                if not self.runs:
+                    raise UsageError(why)
+                console.tell(why)
+                return
 
     def measure_on(self, address: str, *, insecure: bool, on_gpu: bool) -> None:
         """Measure the shards on the nodes of a cluster. Raises UsageError."""
         with ray_fleet.connected(address) as cluster:
             nodes = cluster.check(insecure)
             names = some_of(node.name for node in nodes)
-            console.tell(f"{address}: {counted(len(nodes), 'node')} with {ray_fleet.SLOT}: {names}")
+            console.tell(f"{self.described}, on {counted(len(nodes), 'node')} with {ray_fleet.SLOT}: {names}")
             results = cluster.measure(self.words, self.shards, self.count, nodes, on_gpu=on_gpu)
             with contextlib.closing(results):
                 for index, result in results:

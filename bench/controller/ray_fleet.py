@@ -7,12 +7,13 @@ travel; the function of the task is imported on its node, where this program mus
 import contextlib
 import importlib
 import os
+import platform
 import signal
 import socket
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from impls.text import one_line
 #: Of which each node of the fleet has one, so that one shard at a time is there.
 SLOT = "bench_slot"
 REACHED_S = 5.0
+ATTEMPTS, HUNG = 3, "Starting Ray client server failed"
 ANSWER_S = 120.0  # for the first task, whose process Ray starts
 WAIT_S = 5.0  # between two looks at which nodes are left
 GONE_S = 30.0  # without any node that has the slot
@@ -183,7 +185,7 @@ class Cluster:
 
     def measure(
         self, words: Sequence[str], shards: Sequence[int], count: int, nodes: Sequence[Node], *, on_gpu: bool
-    ) -> Iterator[tuple[int, Returned | Lost]]:
+    ) -> Generator[tuple[int, Returned | Lost]]:
         """Measure these shards of ``count``, one at a time on each node, each once more if its node is lost.
 
         Yields them as they end. When it is closed, those that are left are cancelled. Each asks for all CPUs (of the
@@ -251,26 +253,36 @@ def connected(address: str) -> Iterator[Cluster]:
         ) from error
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # each retry
-            ray.init(address, log_to_driver=False, logging_level="error")
-    except ConnectionError as error:
-        raise UsageError(
-            f"--on {address}: no cluster answers within 30 s ({error}): expected Ray's server for clients, and the "
-            "same token here and there"
-        ) from error
-    except Exception as error:  # Ray raises RuntimeError for another version, and more
-        text = str(error)
-        why = one_line(text) if "ersion" in text else _last_line(error)
-        raise UsageError(
-            f"--on {address}: {why}; expected Ray and Python of the versions of the cluster here"
-        ) from error
+        _connect(ray, address)
+    except Exception as error:  # Ray raises RuntimeError for another version, but also where it stumbles over one
+        own = f"Ray {ray.__version__}, Python {platform.python_version()}"
+        if isinstance(error, ConnectionError) and "timeout" in str(error):
+            raise UsageError(
+                f"--on {address}: its server takes no client within 30 s: expected Ray's server for clients, with the "
+                f"token of here and of about the same version ({own})"
+            ) from error
+        why = one_line(str(error)) if "ersion mismatch" in str(error) else _last_line(error)
+        raise UsageError(f"--on {address}: cannot connect with {own}, expected to be the cluster's: {why}") from error
     try:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         yield Cluster(ray, address)
     finally:
         ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Connect, again if the head could not start the process that it starts for each client: it forks beside threads
+    of gRPC, and now and then what is forked hangs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # each of Ray's own attempts
+        for attempt in range(ATTEMPTS):
+            try:
+                ray.init(address, log_to_driver=False, logging_level="critical")
+                return
+            except RuntimeError as error:
+                if HUNG not in str(error) or attempt == ATTEMPTS - 1:
+                    raise
 
 
 def _last_line(error: Exception) -> str:
