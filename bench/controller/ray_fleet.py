@@ -28,7 +28,9 @@ from impls.text import one_line
 #: Of which each node of the fleet has one, so that one shard at a time is there.
 SLOT = "bench_slot"
 REACHED_S = 5.0
-ATTEMPTS, HUNG = 3, "Starting Ray client server failed"
+ATTEMPTS = 3
+#: What the head says if the process that it starts for a client does not begin.
+STILLBORN = ("Starting Ray client server failed", "psutil.ZombieProcess")
 ANSWER_S = 120.0  # for the first task, whose process Ray starts
 WAIT_S = 5.0  # between two looks at which nodes are left
 GONE_S = 30.0  # without any node that has the slot
@@ -280,8 +282,8 @@ def _connect(ray: Any, address: str) -> None:
             try:
                 ray.init(address, log_to_driver=False, logging_level="critical")
                 return
-            except RuntimeError as error:
-                if HUNG not in str(error) or attempt == ATTEMPTS - 1:
+            except ConnectionError as error:
+                if attempt == ATTEMPTS - 1 or not any(each in str(error) for each in STILLBORN):
                     raise
 
 

@@ -270,7 +270,7 @@ class TestHere:
         assert not command.results.exists()
 
     def test_a_later_run_that_is_refused_leaves_the_others(self, monkeypatch, tmp_path, capsys):
-        run = shard(tmp_path / "node/shard-0-of-4", 0, 4)
+        run = shard(tmp_path / "node/grid-shard-0-of-4", 0, 4)
         ours = sweep.Sweep(tmp_path / "out", [], run.head.shard)
 
         def run_shard(words, index, count, out):
