@@ -62,6 +62,7 @@ NOT_EXECUTED = {
     r"git (clone|worktree) ": "a repository of the reader's own",
     r"\(cd \w+ && pytest ": "a suite of the reader's own; tests/commands/test_ingest.py tests files like its own",
     r"(sbatch|kubectl) ": "needs a cluster; tests/test_recipes.py tests what is given to it",
+    r"alexnet-bench sweep .*--on |(RAY_AUTH_MODE=token )?ray ": "needs a cluster; tests/scale/test_ray.py starts one",
     r"bencher run ": "needs an account",
     r"export PIP_EXTRA_INDEX_URL=": "is for the reader's shell",
 }

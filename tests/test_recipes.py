@@ -12,6 +12,9 @@ from click.testing import CliRunner
 from paths import ROOT
 
 from bench.commands.cli import main, parse_words
+from bench.commands.options import convert
+from bench.commands.requests import RunRequest
+from bench.controller import ray_fleet
 
 PAGE = (ROOT / "docs/fleet.md").read_text()
 #: Options of sbatch that the script may have: a misspelt one is refused by Slurm only when the job is submitted.
@@ -150,8 +153,26 @@ class TestSsh:
         assert len(set(nodes)) == len(nodes) == len(machine.commands())
 
 
+class TestRay:
+    def test_the_sweep_of_the_page_is_that_of_its_grid(self):
+        """tests/scale/test_ray.py runs such a one."""
+        (line,) = re.findall(r"^alexnet-bench (sweep .*--on ray://HEAD .*)$", PAGE, flags=re.MULTILINE)
+        (run,) = re.findall(r"^alexnet-bench (run .*) --shard 0/8 --dry-run", PAGE, flags=re.MULTILINE)
+        swept = parse_words("sweep", shlex.split(line)[1:])
+        expected = parse_words("run", shlex.split(run)[1:])
+        assert swept.on == "ray://HEAD:10001"
+        assert convert(swept, RunRequest, out=expected.out) == expected
+
+    def test_every_node_has_the_slot_and_a_token(self):
+        starts = re.findall(r"^(.*ray start .*)$", "\n".join(blocks("sh", "Ray")), flags=re.MULTILINE)
+        assert len(starts) == 2
+        for line in starts:
+            assert line.startswith("RAY_AUTH_MODE=token ray start ")
+            assert f"--resources '{{\"{ray_fleet.SLOT}\": 1}}'" in line
+
+
 def test_each_way_to_run_a_fleet_says_what_is_exclusive():
     table = PAGE.partition("\n## What a machine is kept free by\n")[2].partition("\n## ")[0]
     ways = re.findall(r"^\| (\w+) \|", table, flags=re.MULTILINE)
-    assert ways == ["Slurm", "Kubernetes", "ssh"]
+    assert ways == ["Slurm", "Kubernetes", "ssh", "Ray"]
     assert all(f"\n## {way}\n" in PAGE for way in ways)

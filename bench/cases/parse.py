@@ -19,6 +19,7 @@ MOST_BATCH, MOST_SIZE, MOST_THREADS = 2**16, 2**11, 2**12
 MOST_WORKERS = 256  # of a loader
 MOST_RANKS = 2**10  # of a Team
 MOST_SHARDS = 10**5
+CLIENT_PORT = 10001  # of Ray's server for clients
 MOST_VALUES = 2**28  # of one input: 1 GiB
 YEAR_S = 31_536_000
 LONGEST_NAME = 200  # bytes; a file system allows 255, of which a Run's time takes 17
@@ -142,6 +143,17 @@ def parse_shard(what: str, text: str) -> tuple[int, int]:
             f"of 8 (SLURM_ARRAY_TASK_ID of --array=0-7, JOB_COMPLETION_INDEX), found {quoted(text)}"
         )
     return int(index), int(count)
+
+
+def parse_cluster(what: str, text: str) -> str:
+    """``ray://HOST`` or ``ray://HOST:PORT``, with the port."""
+    found = re.fullmatch(r"ray://([A-Za-z0-9][A-Za-z0-9.-]*)(?::([0-9]{1,5}))?", text)
+    if not found or not 0 < int(found[2] or CLIENT_PORT) < 2**16:
+        raise UsageError(
+            f"{what}: expected ray://HOST or ray://HOST:PORT, the head of a cluster and the port of its server for "
+            f"clients (default {CLIENT_PORT}; 6379 is another server's), found {quoted(text)}"
+        )
+    return f"ray://{found[1]}:{found[2] or CLIENT_PORT}"
 
 
 def parse_input(what: str, text: str) -> str:

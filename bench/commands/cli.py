@@ -32,6 +32,7 @@ REQUESTS: dict[str, type] = {
     "compare": requests.CompareRequest,
     "scale": requests.ScaleRequest,
     "merge": requests.MergeRequest,
+    "sweep": requests.SweepRequest,
     "selftest": requests.SelftestRequest,
     "env": requests.EnvRequest,
     "plot": requests.PlotRequest,

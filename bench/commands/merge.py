@@ -19,19 +19,24 @@ INDEX, ROWS = "index.json", "merged.csv"
 
 
 def main(request: MergeRequest) -> int:
-    fleet = Fleet([open_run(folder) for folder in request.runs])
+    return int(
+        show(Fleet([open_run(folder) for folder in request.runs]), request.out, request.as_json) and request.strict
+    )
+
+
+def show(fleet: Fleet, out: Path, as_json: bool) -> bool:
+    """Write the files and print the result; return whether a shard is missing or a Run was cut off."""
     for member in fleet.members:
         console.tell_problems(member.run)
-    write(fleet, request.out)
-    if request.as_json:
-        index, rows = fleet_table.index(fleet, request.out), fleet_table.rows(fleet, request.out)
-        console.print_json({"index": index, "cases": rows})
+    write(fleet, out)
+    if as_json:
+        console.print_json({"index": fleet_table.index(fleet, out), "cases": fleet_table.rows(fleet, out)})
     else:
         fleet_table.show(fleet)
-        console.say(one_line(f"Index: {request.out / INDEX}; rows of all Runs: {request.out / ROWS}"))
+        console.say(one_line(f"Index: {out / INDEX}; rows of all Runs: {out / ROWS}"))
     for line in (lacking := list(incomplete(fleet))):
         console.tell(line)
-    return int(bool(lacking) and request.strict)
+    return bool(lacking)
 
 
 def open_run(folder: Path) -> Run:

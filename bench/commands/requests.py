@@ -17,12 +17,14 @@ from bench import UsageError
 from bench.cases.parse import (
     MOST_BATCH,
     MOST_RANKS,
+    MOST_SHARDS,
     MOST_SIZE,
     MOST_THREADS,
     MOST_WORKERS,
     is_variable,
     parse_choice,
     parse_choices,
+    parse_cluster,
     parse_count,
     parse_device,
     parse_input,
@@ -217,11 +219,8 @@ class ModelOptions(NetOptions):
 
 
 @dataclass(frozen=True)
-class RunRequest(ModelOptions):
-    """Verify that the nets are equal, time them in alternating turns, and write a Run folder.
-
-    Exit 1 if a case failed; with --ab the exit code is that of `compare`.
-    """
+class GridOptions(ModelOptions):
+    """A grid of Cases, and how each is measured."""
 
     input: str | None = option(
         "SHAPE|FOLDER",
@@ -246,10 +245,6 @@ class RunRequest(ModelOptions):
         _one_of("scaling", ("weak", "strong")),
         "weak",
     )
-    nodes: tuple[tuple[str, str], ...] | None = option(
-        "LIST", "with --devices: machines that they are on, NAME or NAME=ADDRESS: n1,n2", _parse_nodes
-    )
-    launch: str | None = option("PREFIX", "with --nodes: what starts a program on one; default 'ssh {node}'")
     oversubscribe: bool = flag("with --devices: allow more than there are cores; gives no efficiency")
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)
@@ -280,6 +275,19 @@ class RunRequest(ModelOptions):
     weights: Path | None = option(*_WEIGHTS)
     out: Path = option(*_OUT)
     name: str | None = option("NAME", "suffix of the Run folder's name; default: the variants", parse_name)
+
+
+@dataclass(frozen=True)
+class RunRequest(GridOptions):
+    """Verify that the nets are equal, time them in alternating turns, and write a Run folder.
+
+    Exit 1 if a case failed; with --ab the exit code is that of `compare`.
+    """
+
+    nodes: tuple[tuple[str, str], ...] | None = option(
+        "LIST", "with --devices: machines that they are on, NAME or NAME=ADDRESS: n1,n2", _parse_nodes
+    )
+    launch: str | None = option("PREFIX", "with --nodes: what starts a program on one; default 'ssh {node}'")
     shard: tuple[int, int] | None = option(
         "I/N",
         "only shard I of N of the grid, counted from 0: 0/8 to 7/8; `merge` puts their Runs together",
@@ -290,6 +298,23 @@ class RunRequest(ModelOptions):
     )
     dry_run: bool = flag("print the cases and their expected duration", environment=False)
     as_json: bool = _json("print the results as JSON, and nothing else, on stdout")
+
+
+@dataclass(frozen=True)
+class SweepRequest(GridOptions):
+    """Measure a grid shard by shard, here or on the nodes of a Ray cluster, and `merge` their Runs.
+
+    Options are those of `run`, on every node. Exit 1 if a shard is missing or a case failed.
+    """
+
+    shards: int | None = option(
+        "N", "into how many Runs the groups are dealt; default: one per group", _count(MOST_SHARDS)
+    )
+    on: str | None = option(
+        "ADDRESS", "ray://HOST or ray://HOST:PORT, the head of a cluster; default: this machine", parse_cluster
+    )
+    insecure: bool = flag("with --on: a cluster that takes programs from anyone who reaches it", environment=False)
+    as_json: bool = _json("print index and rows as JSON, and nothing else, on stdout")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """`run`: verify, time, write the Run folder and print the results."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 from bench import UsageError
 from bench.cases.case import groups
@@ -30,14 +32,22 @@ def main(request: RunRequest) -> int:
     }.items():
         if given and request.devices is None:
             raise UsageError(f"{option}: nodes and cores are of devices: pass --devices 1,2 too")
+    with planned(request) as plan:
+        return measured(plan, request)
+
+
+@contextlib.contextmanager
+def planned(request: RunRequest) -> Iterator[Plan]:
+    """The plan of a Run; drawn pictures last as long as the context. Raises UsageError."""
     if request.loaders is None and request.preprocessing:
         raise UsageError("--preprocessing: pictures are for loaders: pass --loaders 0,2 too")
     if request.devices is not None:
-        return measured(plan_with_devices(request), request)
-    if request.loaders is None:
-        return measured(plan_run(request), request)
-    with scratch_folder() as scratch:
-        return measured(plan_with_loaders(request, scratch), request)
+        yield plan_with_devices(request)
+    elif request.loaders is None:
+        yield plan_run(request)
+    else:
+        with scratch_folder() as scratch:
+            yield plan_with_loaders(request, scratch)
 
 
 def measured(plan: Plan, request: RunRequest) -> int:
