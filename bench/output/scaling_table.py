@@ -40,7 +40,15 @@ def tables(run: Run, rows: Rows) -> list[Table]:
     found = scalings(run)
     if not found:
         return []
-    made = [Table("Images/s of all devices, and the efficiency", GAINS, [_gain(each, rows) for each in found], heads=1, grouped=True)]
+    made = [
+        Table(
+            "Images/s of all devices, and the efficiency",
+            GAINS,
+            [_gain(each, rows) for each in found],
+            heads=1,
+            grouped=True,
+        )
+    ]
     if split := [each for each in found if each.communication]:
         title = "Where forward_backward spends it, with 95 % intervals: efficiency = interference x communication"
         made.append(Table(title, COSTS, [_cost(each) for each in split]))
