@@ -1,5 +1,6 @@
 """torch's loader: a DataLoader whose worker processes decode and resize with Pillow, as torchvision's folders do."""
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,19 @@ class Pictures(Dataset[tuple[np.ndarray, int, int]]):
 
 class Rows(Sampler[int]):
     def __init__(self, feed: Feed):
+        if feed.workers and len(folder := tempfile.gettempdir()) > LONGEST:  # else batches are lost, and it waits
+            raise ValueError(
+                f"expected a TMPDIR of at most {LONGEST} characters for the sockets of DataLoader's workers, found "
+                f"{len(folder)}: set a shorter one"
+            )
         self.feed = feed
 
     def __iter__(self) -> Iterator[int]:
         return self.feed.rows()
+
+
+#: Characters of a folder for pymp-xxxxxxxx/listener-xxxxxxxx, of the 107 that the path of a socket may have.
+LONGEST = 75
 
 
 class Loader:

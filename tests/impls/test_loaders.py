@@ -154,3 +154,13 @@ def test_a_framework_without_a_loader_says_so(listing):
         patch.setattr(worker_loaders, "FRAMEWORKS", none)
         with pytest.raises(worker_loaders.NoLoader, match="null has no loader"):
             Loaders("null").loader(Feed(listing, WAYS["plain"], 4, 0))
+
+
+def test_a_tmpdir_too_long_for_sockets_is_a_refusal_and_no_endless_wait(listing, tmp_path, monkeypatch):
+    configured("torch")
+    (folder := tmp_path / ("x" * 60)).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    feed = Feed(listing, WAYS["plain"], 8, 2)
+    with pytest.raises(ValueError, match="expected a TMPDIR of at most 75 characters for the sockets of DataLoader's"):
+        Loaders("torch").prove(ProveLoader(feed, str(tmp_path / "images.npy")))
+    assert len(proven("torch", dataclasses.replace(feed, workers=0), tmp_path)[1]) == COUNT
