@@ -9,7 +9,7 @@ BIN := .venv/bin
 # options that are passed on when given: make bench BATCH=32 ROUNDS=3
 # (only from make's own command line: a shell may hold a NAME or a PASS of its own)
 passed = $(foreach name,$(1),$(if $(filter command,$(origin $(name))),--$(subst _,-,$(shell echo $(name) | tr A-Z a-z)) $($(name))))
-SHAPING := $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET NET INPUT LOADERS PREPROCESSING BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS \
+SHAPING := $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET NET INPUT LOADERS PREPROCESSING DEVICES SCALING NODES BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS \
   SEED WEIGHTS MAX_TIME TARGET_CI AB SHARD)
 PASSED = $(SHAPING) $(call passed,OUT NAME)
 # GPU builds of torch and tensorflow own the same cuDNN files, so each has an environment of its own
@@ -114,6 +114,9 @@ test: .venv/ready ## run all tests but the slow ones
 
 test-all: .venv/ready ## run all tests
 	$(TESTS)
+
+test-scale: .venv/ready ## run the tests over several nodes: network namespaces, as root, and Ray where it is installed
+	$(PY) -m pytest tests/scale -q -rs --no-fold-skipped -s
 
 fuzz: .venv/ready ## give thousands of mutated files and odd values to the commands
 	$(PY) -m pytest tests/fuzz -q -m fuzz

@@ -48,7 +48,7 @@ def configure(settings: Settings) -> None:
     if settings.rank is not None:
         from impls import jax_team
 
-        jax_team.join(settings.rank, settings.exact_device)
+        jax_team.join(settings)
     found = devices()
     if settings.exact_device not in found:
         raise DeviceMissing(f"jax {jax.__version__} sees {', '.join(found)}")

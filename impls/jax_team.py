@@ -5,7 +5,8 @@ what is a rank's own (images, moving statistics, loss) is its part of an array t
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from impls import jax_alexnet
-from impls.net import Build, Gradients, Rank, pattern, refuse_for_team
+from impls.net import Build, Gradients, Rank, Settings, pattern, refuse_for_team
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -23,12 +24,14 @@ AXIS = "rank"
 ALIKE, OWN = PartitionSpec(), PartitionSpec(AXIS)
 
 
-def join(rank: Rank, device: str) -> None:
-    """Connect this process to the others, before its first device is made; ``device`` is the only GPU that it sees.
+def join(settings: Settings) -> None:
+    """Connect this process to the others, before its first device is made; it sees no other GPU than its device.
 
     Every limit that JAX has is set to the rank's. Two are not: a rank whose coordinator (rank 0) is gone ends at once,
     and that of gloo's first meeting, 30 s, for which ``meet`` is called when all are here.
     """
+    rank = settings.rank
+    assert rank is not None
     seconds = math.ceil(rank.timeout_s)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_cpu_get_global_topology_timeout_minutes", max(3, math.ceil(seconds / 60)))  # local: 2
@@ -36,7 +39,7 @@ def join(rank: Rank, device: str) -> None:
         rank.addresses[0],
         rank.world,
         rank.number,
-        local_device_ids=[int(device.partition(":")[2] or 0)],
+        local_device_ids=[int(settings.exact_device.partition(":")[2] or 0)],
         initialization_timeout=seconds,
         heartbeat_timeout_seconds=seconds,
         shutdown_timeout_seconds=seconds,
@@ -48,7 +51,7 @@ def meet(rank: Rank) -> None:
     """Sum a value over all ranks. Returns when all have done so, and are connected."""
     mesh = mesh_of(jax.devices())
     one = split(mesh, jax.device_put(np.ones(1, np.float32), jax.local_devices()[0]))
-    total = float(np.asarray(reducing(mesh)(one).addressable_data(0)).item())
+    total = float(np.asarray(reducing(mesh, Counter())(one).addressable_data(0)).item())
     if total != rank.world:
         raise RuntimeError(f"expected a Team of {rank.world} ranks with a device each, found {total:g}")
 
@@ -63,9 +66,24 @@ def split(mesh: Mesh, own: jax.Array) -> jax.Array:
     return jax.make_array_from_single_device_arrays(shape, NamedSharding(mesh, OWN), [own])
 
 
-def reducing(mesh: Mesh) -> Any:
+def reducing(mesh: Mesh, traced: Counter[str]) -> Any:
     """The sum over ranks of their parts, a function to be called by all of them."""
-    return jax.jit(jax.shard_map(lambda x: lax.psum(x, AXIS), mesh=mesh, in_specs=OWN, out_specs=ALIKE))
+
+    def total(x: jax.Array) -> jax.Array:
+        traced["all_reduce"] += 1
+        return lax.psum(x, AXIS)
+
+    return jax.jit(jax.shard_map(total, mesh=mesh, in_specs=OWN, out_specs=ALIKE))
+
+
+def with_axis(step: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+    """The same with an axis for the loss, along which those of all ranks are put together."""
+
+    def stepped(*arguments: Any) -> tuple[Any, ...]:
+        first, *others = step(*arguments)
+        return first[None], *others
+
+    return stepped
 
 
 class TeamNet(jax_alexnet.Net):
@@ -79,26 +97,33 @@ class TeamNet(jax_alexnet.Net):
         # with check_vma the gradient of what all ranks have alike would be summed over ranks by itself, always
         mapped = partial(jax.shard_map, mesh=self.mesh, check_vma=False)
         inputs, outputs = (ALIKE, OWN, ALIKE, OWN), (OWN, ALIKE, OWN, ALIKE)
-        self.step = jax.jit(mapped(self._step, in_specs=inputs, out_specs=outputs))
-        self.step_apart = jax.jit(mapped(self._step_apart, in_specs=inputs, out_specs=(OWN, OWN, OWN, ALIKE)))
-        self.reduce = reducing(self.mesh)
+        self.step = jax.jit(mapped(with_axis(self._step), in_specs=inputs, out_specs=outputs))
+        apart = mapped(with_axis(self._step_apart), in_specs=inputs, out_specs=(OWN, OWN, OWN, ALIKE))
+        self.step_apart = jax.jit(apart)
+        self.reduce = reducing(self.mesh, self.traced)
 
         def train(*arguments: Any, optimizer: Any) -> Any:
             inputs, outputs = (ALIKE, ALIKE, OWN, ALIKE, OWN, OWN, ALIKE), (OWN, ALIKE, ALIKE, OWN, ALIKE)
-            step = partial(self._train, optimizer=optimizer)
+            step = with_axis(partial(self._train, optimizer=optimizer))
             return mapped(step, in_specs=inputs, out_specs=outputs)(*arguments)
 
         self.train = jax.jit(train, donate_argnums=(0, 1), static_argnames="optimizer")
 
-    def load(self, batches: Sequence[np.ndarray]) -> None:
-        super().load(batches)
-        self.fill()
-
     def feed(self, images: np.ndarray, labels: np.ndarray) -> None:
         self.batches, self.labels = ([split(self.mesh, jax.device_put(it, self.on))] for it in (images, labels))
 
+    def put_weights(self) -> None:
+        super().put_weights()
+        self.own_parameters: Any = None
+
     def forward(self) -> Any:
-        return self.infer(*self.own((self.parameters, self.moving, self.next_batch())))
+        if self.own_parameters is None:  # kept: an iteration is not to pay for it
+            self.own_parameters = self.own(self.parameters)
+        return self.infer(self.own_parameters, *self.own((self.moving, self.next_batch())))
+
+    def train_step(self) -> Any:
+        self.own_parameters = None  # it updates in place what nothing else holds
+        return super().train_step()
 
     def apart(self) -> Any:
         arguments = self.parameters, self.moving, self.key, self.next_batch()
@@ -109,30 +134,20 @@ class TeamNet(jax_alexnet.Net):
         return self.gradients(handles)
 
     def fill(self) -> None:
-        self.values = None  # made when they are asked for: as many bytes as all parameters
-
-    def all_reduce(self) -> Any:
-        if self.values is None:
+        if self.values is None:  # a sum does not change them
             count = sum(value.size for value in jax.tree.leaves(self.parameters))
             filled = pattern(jax.process_index(), np.arange(count, dtype=np.uint32))
             self.values = self.put_own(filled)
+
+    def all_reduce(self) -> Any:
         return self.reduce(self.values)
 
     def reduced(self, handles: Any) -> np.ndarray:
         return np.asarray(self.own(handles))
 
-    def _step(self, *arguments: Any) -> tuple[Any, ...]:
-        first, *others = super()._step(*arguments)
-        return first[None], *others
-
-    def _step_apart(self, *arguments: Any) -> tuple[Any, ...]:
+    def _step_apart(self, parameters: Any, moving: Any, key: Any, x: jax.Array) -> tuple[Any, ...]:
         self.traced["apart"] += 1
-        first, *others = self._squares(*arguments)
-        return first[None], *others
-
-    def _train(self, *arguments: Any, optimizer: Any) -> tuple[Any, ...]:
-        first, *others = super()._train(*arguments, optimizer=optimizer)
-        return first[None], *others
+        return self._squares(parameters, moving, key, x)
 
     def put(self, array: np.ndarray) -> jax.Array:
         alike = super().put(array)

@@ -188,6 +188,9 @@ class Net(Protocol):
         """Peak bytes of the device's allocator since the last call; None if unknown."""
 
 
+SUMS = 32  # of up to 2**6 ranks that sum values in place; float32 has room for a factor of 2**227
+
+
 class TeamNet(Net, Protocol):
     """A Net on every rank of a Team, each with batches of its own, through the framework's data parallelism.
 
@@ -205,7 +208,8 @@ class TeamNet(Net, Protocol):
         """As ``gradients``, of ``apart``: those of the rank's own batch."""
 
     def fill(self) -> None:
-        """Set the values that ``all_reduce`` sums on this rank to ``pattern``; ``load`` does it too."""
+        """Set the values that ``all_reduce`` sums on this rank to ``pattern``: before the first, and at least every
+        SUMS times, since a framework that sums in place has larger values every time."""
 
     def all_reduce(self) -> Any:
         """Enqueue the sum over all ranks of as many float32 values as there are parameters, which nothing precedes or

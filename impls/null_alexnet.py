@@ -28,7 +28,7 @@ def configure(settings: Settings) -> None:
     if settings.rank is not None:
         from impls import null_team
 
-        null_team.join(settings.rank)
+        null_team.join(settings)
 
 
 def devices() -> list[str]:

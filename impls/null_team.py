@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from impls import null_alexnet
-from impls.net import Build, Gradients, Rank, pattern
+from impls.net import Build, Gradients, Settings, pattern
 from impls.null_alexnet import Results
 from impls.variants import Variant
 from impls.weights import Weights
@@ -20,9 +20,11 @@ _links: list[Connection] = []  # of rank 0 to each other rank, of these to rank 
 _number, _world = 0, 1
 
 
-def join(rank: Rank) -> None:
-    """Wait until all ranks of the Team have met."""
+def join(settings: Settings) -> None:
+    """Connect this process to the others; returns when all have met."""
     global _number, _world
+    rank = settings.rank
+    assert rank is not None
     _number, _world = rank.number, rank.world
     host, _, port = rank.addresses[0].rpartition(":")
     key = ",".join(rank.addresses).encode()

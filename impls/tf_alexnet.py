@@ -29,10 +29,11 @@ from impls.variants import Variant
 from impls.weights import Weights
 
 _gpu = 0  # index of the GPU that configure chose
+_task = ""  # of a rank of a Team the beginning of its devices' names: without it they would be those of all ranks
 
 
 def configure(settings: Settings) -> None:
-    global _gpu
+    global _gpu, _task
     if settings.preset == "equal":
         if settings.threads is not None:
             tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
@@ -47,7 +48,8 @@ def configure(settings: Settings) -> None:
     if settings.rank is not None:
         from impls import tf_team
 
-        tf_team.join(settings.rank, settings.exact_device)
+        tf_team.join(settings)
+        _task = f"/job:worker/replica:0/task:{settings.rank.number}"
 
 
 def devices() -> list[str]:
@@ -161,6 +163,8 @@ class Net:
 
     def place(self, how: Build) -> str:
         """The device of this process on which a Net is built; the other ranks of a Team have theirs."""
+        if _task:  # a rank sees one GPU
+            return f"{_task}/device:{'CPU' if how.device == 'cpu' else 'GPU'}:0"
         return "/CPU:0" if how.device == "cpu" else f"/GPU:{how.device.partition(':')[2] or 0}"
 
     def load(self, batches: Sequence[np.ndarray]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from impls import tf_alexnet
-from impls.net import Build, Gradients, Rank, pattern, refuse_for_team
+from impls.net import Build, Gradients, Rank, Settings, pattern, refuse_for_team
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -21,13 +21,15 @@ _strategy: Any = None  # one per process, made by join
 _rank: Rank
 
 
-def join(rank: Rank, device: str) -> None:
-    """Connect this process to the others, before its first operation; ``device`` is the only GPU that it sees.
+def join(settings: Settings) -> None:
+    """Connect this process to the others, before its first operation; it sees no other GPU than its device.
 
     Raises RuntimeError if not all of them are there.
     """
     global _strategy, _rank
-    gpus = [] if device == "cpu" else [tf.config.list_physical_devices("GPU")[int(device.partition(":")[2])]]
+    rank, (kind, _, index) = settings.rank, settings.exact_device.partition(":")
+    assert rank is not None
+    gpus = [] if kind == "cpu" else [tf.config.list_physical_devices("GPU")[int(index)]]
     tf.config.set_visible_devices(gpus, "GPU")
     wait_as_long_as_asked(rank)
     cluster = tf.train.ClusterSpec({"worker": list(rank.addresses)})
@@ -35,9 +37,8 @@ def join(rank: Rank, device: str) -> None:
         cluster, task_type="worker", task_id=rank.number, num_accelerators={"GPU": len(gpus)}, rpc_layer="grpc"
     )
     kinds = tf.distribute.experimental.CommunicationImplementation
-    options = tf.distribute.experimental.CommunicationOptions(
-        implementation=kinds.NCCL if gpus else kinds.RING, timeout_seconds=rank.timeout_s
-    )
+    # no timeout_seconds: for each reduction a thread would sleep as long, 15,000 of them after a minute of small ones
+    options = tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if gpus else kinds.RING)
     _strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
     _rank = rank
     total = float(reducing((1,))(tf.ones(1))[0])
@@ -92,13 +93,6 @@ class TeamNet(tf_alexnet.Net):
         self.train = tf.function(self._train, input_signature=[images, labels, *[number] * 3], autograph=False)
         self.reduce = reducing((variant.params,))
 
-    def place(self, how: Build) -> str:
-        return f"/job:worker/replica:0/task:{_rank.number}/device:{'CPU' if how.device == 'cpu' else 'GPU'}:0"
-
-    def load(self, batches: Sequence[np.ndarray]) -> None:
-        super().load(batches)
-        self.fill()
-
     def apart(self) -> Any:
         return self.step_apart(self.next_batch())
 
@@ -106,13 +100,12 @@ class TeamNet(tf_alexnet.Net):
         return self.gradients(handles)
 
     def fill(self) -> None:
-        self.values = None  # made when they are asked for: as many bytes as all parameters
-
-    def all_reduce(self) -> Any:
-        if self.values is None:
+        if self.values is None:  # a sum does not change them
             filled = pattern(_rank.number, np.arange(self.reduce.input_signature[0].shape[0], dtype=np.uint32))
             with tf.device(self.on):
                 self.values = tf.identity(tf.constant(filled))
+
+    def all_reduce(self) -> Any:
         return self.reduce(self.values)
 
     def reduced(self, handles: Any) -> np.ndarray:

@@ -50,7 +50,7 @@ def configure(settings: Settings) -> None:
     if settings.rank is not None:
         from impls import torch_team
 
-        torch_team.join(settings.rank, settings.exact_device)
+        torch_team.join(settings)
 
 
 def devices() -> list[str]:

@@ -4,7 +4,6 @@ Mirrors the other teams: join, TeamNet.
 """
 
 import datetime
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from impls import torch_alexnet
-from impls.net import Build, Gradients, Rank, pattern, refuse_for_team
+from impls.net import Build, Gradients, Settings, pattern, refuse_for_team
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -21,10 +20,12 @@ from impls.weights import Weights
 SMALL = 2.0**-100
 
 
-def join(rank: Rank, device: str) -> None:
-    """Wait until all ranks of the Team have met."""
+def join(settings: Settings) -> None:
+    """Connect this process to the others; returns when all have met."""
+    rank = settings.rank
+    assert rank is not None
     dist.init_process_group(
-        "gloo" if device == "cpu" else "nccl",
+        "gloo" if settings.device == "cpu" else "nccl",
         init_method=f"tcp://{rank.addresses[0]}",
         rank=rank.number,
         world_size=rank.world,
@@ -49,10 +50,6 @@ class TeamNet(torch_alexnet.Net):
         self.trainee = self.parallel
         self.summed = 0
         self.values = torch.zeros(0)
-
-    def load(self, batches: Sequence[np.ndarray]) -> None:
-        super().load(batches)
-        self.fill()
 
     def differentiate(self, end: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The loss and its gradients by ``backward``: autograd.grad would not call the hooks that reduce them."""

@@ -44,6 +44,11 @@ class Program:
     timeout_s: float = 120
     precision: str = "fp32"
 
+    @property
+    def built(self) -> Path:
+        """There when the first Net is built."""
+        return Path(self.saved).with_suffix(".built")
+
 
 def named(name: str, size: int | None) -> Variant:
     small = {variant.name: variant for variant in (NET, WITH_BN)}
@@ -89,6 +94,7 @@ def main(program: Program) -> None:
         settings = {"mode": record.modes[0], "layout": record.layouts[0], "precision": program.precision} | script.how
         how = Build(images.shape[1], "cpu", team=True, **settings)
         net = adapter.build(variant, initial(variant), how)
+        program.built.touch()
         net.load(list(images))
         net.label([np.array(labels, np.int32) for labels in script.labels])
         for place, call in enumerate(script.calls):

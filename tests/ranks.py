@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -28,10 +29,11 @@ def free_addresses(world: int) -> list[str]:
     return addresses
 
 
-def run_ranks(framework: str, scripts: list[list[Script]], folder: Path, limit_s: float = LIMIT_S) -> list[Saved]:
+def run_ranks(framework: str, scripts: list[list[Script]], folder: Path, stopped_s: float = 0) -> list[Saved]:
     """What each rank saved, by the number and place of the call; ``scripts`` are those of each rank.
 
-    AssertionError with the end of a rank's stderr if it failed; none outlives this call.
+    The last rank is stopped for so long when its first Net is built. AssertionError with the ends of the ranks' stderr
+    if one fails; none outlives this call.
     """
     addresses = free_addresses(len(scripts))
     children, programs = [], []
@@ -45,11 +47,18 @@ def run_ranks(framework: str, scripts: list[list[Script]], folder: Path, limit_s
         with file.with_suffix(".err").open("wb") as stderr:
             children.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=stderr, stderr=stderr))
         programs.append(program)
-    until = time.monotonic() + limit_s
+    until = time.monotonic() + LIMIT_S + stopped_s
     try:
+        if stopped_s:
+            while children[-1].poll() is None and not programs[-1].built.exists():
+                time.sleep(0.01)
+            children[-1].send_signal(signal.SIGSTOP)
+            time.sleep(stopped_s)
+            children[-1].send_signal(signal.SIGCONT)
         while any(child.poll() is None for child in children):
             failed = [number for number, child in enumerate(children) if child.poll()]
-            assert not failed and time.monotonic() < until, told(folder, framework, failed)
+            assert failed == [], told(folder, framework, failed)
+            assert time.monotonic() < until, told(folder, framework, [])
             time.sleep(0.1)
         assert [child.returncode for child in children] == [0] * len(children), told(folder, framework, range(9))
     finally:

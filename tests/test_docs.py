@@ -19,6 +19,7 @@ import column_help
 import fleets
 import pytest
 import runs as synthetic
+import teams
 from click.testing import CliRunner
 from paths import ROOT
 
@@ -30,6 +31,8 @@ from bench.output.plots import kinds
 from bench.record.columns import COLUMNS, names
 from bench.record.pairs import within
 from bench.record.run import Run
+from bench.stats import projection
+from bench.stats.links import PUBLISHED
 from bench.worker.net_file import read_nets
 from impls.variants import VARIANTS
 
@@ -40,17 +43,20 @@ NOTES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/dec
 LINKING = ["CONTRIBUTING.md", "results/README.md", *PAGES, *NOTES]
 TEXT = {name: (ROOT / name).read_text() for name in [*LINKING, "Makefile"]}
 README, MEASUREMENT, EQUIVALENCE = (TEXT[name] for name in ("README.md", "docs/measurement.md", "docs/equivalence.md"))
+SCALING = TEXT["docs/scaling.md"]
 REFERENCE = ROOT / "results/reference"
 #: How a line of shell is tested, by pattern: one that starts no Worker is run, a `run` is planned (--dry-run).
 EXECUTED = {
-    "run": r"alexnet-bench (data|compare|merge|plot|report|export|ingest) |alexnet-bench layers (?!.*--framework)",
-    "planned": r"alexnet-bench run (?!.*--(resume|weights|input results) ?)",
+    "run": r"alexnet-bench (data|compare|merge|plot|report|export|ingest|scale) |"
+    r"alexnet-bench layers (?!.*--framework)",
+    "planned": r"alexnet-bench run (?!.*--(resume|weights|nodes|input results) ?)",
 }
 #: Lines that are not executed, and why; those of alexnet-bench are parsed.
 NOT_EXECUTED = {
     r"alexnet-bench (env|verify|profile|selftest|train|predict)\b": "they start Workers; tests/commands runs each",
     r"alexnet-bench layers .*--framework ": "starts Workers",
     r"alexnet-bench run .*--(resume|weights) ": "needs a Run that was cut off, or Caffe's file",
+    r"alexnet-bench run .*--nodes ": "needs other machines; tests/controller/test_nodes.py has Workers behind a prefix",
     r"alexnet-bench run .*--input results/": "needs the drawn flowers; tests/test_walk.py runs it",
     r"make [a-z-]+( |$)": "target and variables are looked up in the Makefile",
     r"git (clone|worktree) ": "a repository of the reader's own",
@@ -115,8 +121,9 @@ def run_in_child(codes):
 
 
 def reader(here, runs=("cpu-2-cores", "cpu-2-cores")):
-    """A reader's folder: a checkout with the reference Runs, Runs A and B, A with a profile, a Run with loaders, a
-    grid in shards, a training and a prediction, two revisions with interpreters, a net, files of pytest-benchmark."""
+    """A reader's folder: a checkout with the reference Runs, Runs A and B, A with a profile, Runs with loaders and on
+    two devices, a grid in shards, a training and a prediction, two revisions with interpreters, a net, files of
+    pytest-benchmark."""
     shutil.copytree(REFERENCE, here / "results/reference")
     for name, source in zip("AB", runs, strict=True):
         shutil.copytree(REFERENCE / source, here / "results" / name)
@@ -128,6 +135,7 @@ def reader(here, runs=("cpu-2-cores", "cpu-2-cores")):
     slots = [dataclasses.replace(step, pass_=name, loader=2) for name in ("load", "fed")]
     for name in ("loaders", "0-half_width"):
         synthetic.make(here / "results" / name, [step, *slots]).write()
+    teams.make(here / "results/teams")
     fleets.shards(here / "results/grid", 8)
     albums.trained(here / "results").rename(here / "results/0-walk")
     albums.predicted(here / "results").rename(here / "results/0-predict-half_width")
@@ -327,6 +335,18 @@ class TestFigures:
 
     def test_the_tables_of_columns_are_up_to_date(self):
         assert column_help.documented(TEXT["results/README.md"]) == TEXT["results/README.md"], "run `make columns`"
+
+    def test_the_projected_steps_are_those_of_the_projection(self):
+        rows = re.findall(r"^\| (\w+) \| (\d+) \| (.+) ms \| (.+%) \| (.+%) \| (.+%) \|$", SCALING, flags=re.MULTILINE)
+        assert len(rows) == 5
+        net = VARIANTS["owt"]
+        for link, devices, *told in rows:
+            long, short = (
+                projection.project(net, projection.Step.of(net, "train_step", 128, ms), PUBLISHED[link], int(devices))
+                for ms in (4.0, 1.75)
+            )
+            shares = (long.efficiency, short.efficiency, short.plain_efficiency)
+            assert told == [f"{long.reduction_ms:.3g}", *(f"{share:.0%}" for share in shares)]
 
     def test_every_column_of_a_summary_is_explained(self):
         text = TEXT["results/README.md"]

@@ -65,4 +65,4 @@ def test_test_files_import_no_other_and_are_in_a_folder_named_as_their_package()
     assert [path.name for path in files if re.search(r"^(from|import) test_", path.read_text(), re.MULTILINE)] == []
     folders = {path.parent.relative_to(ROOT / "tests").as_posix() for path in files}
     packages = {path.parent.relative_to(ROOT / "bench").as_posix() for path in (ROOT / "bench").rglob("__init__.py")}
-    assert folders - packages == {"fuzz", "impls", "speed"}
+    assert folders - packages == {"fuzz", "impls", "scale", "speed"}

@@ -133,14 +133,18 @@ class Case:
     def group(self) -> tuple[object, ...]:
         """Grouping key: Workers of Cases with equal keys take turns. It lacks pass, arm, framework, mode, settings."""
         size = self.net.input_size
-        batch = self.images if self.strong else self.batch
-        axes = (self.variant, self.device, self.precision, batch, size, self.dropout, self.seed)
+        axes = (self.variant, self.device, self.precision, self.asked_batch, size, self.dropout, self.seed)
         return (*axes, self.weights or "", self.input or "", self.part or "")
 
     @property
     def images(self) -> int:
         """Images that one iteration computes, on all ranks."""
         return self.batch * self.world
+
+    @property
+    def asked_batch(self) -> int:
+        """The batch as --batch gives it: of a device, with strong scaling that of all."""
+        return self.images if self.strong else self.batch
 
     @property
     def users_net(self) -> str | None:

@@ -8,7 +8,7 @@ from bench.cases.case import SPLITS, Case
 from bench.cases.passes import ALL_REDUCE, APART
 
 
-def spread(cases: Iterable[Case], counts: Sequence[int], strong: bool) -> Iterator[Case]:
+def teams_of(cases: Iterable[Case], counts: Sequence[int], strong: bool) -> Iterator[Case]:
     """Each Case on each number of devices; the witnesses follow the pass that they split.
 
     The batch of a Case is per device, or with ``strong`` scaling that of all; UsageError if it cannot be divided.

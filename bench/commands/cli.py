@@ -30,6 +30,7 @@ REQUESTS: dict[str, type] = {
     "data": requests.DataRequest,
     "predict": requests.PredictRequest,
     "compare": requests.CompareRequest,
+    "scale": requests.ScaleRequest,
     "merge": requests.MergeRequest,
     "sweep": requests.SweepRequest,
     "selftest": requests.SelftestRequest,

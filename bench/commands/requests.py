@@ -5,6 +5,7 @@ creates a record with keyword arguments. ``plan`` checks options against each ot
 """
 
 import importlib
+import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -28,6 +29,7 @@ from bench.cases.parse import (
     parse_device,
     parse_input,
     parse_name,
+    parse_number,
     parse_path,
     parse_percent,
     parse_rate,
@@ -90,6 +92,16 @@ def _parse_ranks(what: str, text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(parse_count(what, word, MOST_RANKS) for word in split_list(text)))
 
 
+def _parse_worlds(what: str, text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(parse_count(what, word, _MOST_WORLD, least=2) for word in split_list(text)))
+
+
+def _parse_latency(what: str, text: str) -> float:
+    if not 0 <= (number := parse_number(text)) < math.inf:
+        raise UsageError(f"{what}: expected microseconds, 0 or above, found {quoted(text)}")
+    return number
+
+
 def _parse_nodes(what: str, text: str) -> tuple[tuple[str, str], ...]:
     """(name, address) of each; the address is the name without one."""
     named = [word.partition("=") for word in split_list(text)]
@@ -123,11 +135,14 @@ def _parse_variable(what: str, text: str) -> tuple[str, str]:
 
 NODE = r"[A-Za-z0-9][A-Za-z0-9_.:@-]*"  # no option of a launch prefix
 _parse_seed = _count(2**63 - 1, least=0)
+_MOST_WORLD = 2**17  # devices of a projection
 _ROUNDS, _ITERATIONS = _count(10**4), _count(10**6)
 _VARIANT = _one_imported("variant", _imported("impls.variants", "VARIANTS"))
 _PREPROCESSING = _one_imported("preprocessing", _imported("impls.preprocessing", "PREPROCESSINGS"))
 _INIT = _one_imported("init", _imported("impls.inits", "INITS"))
 _VARIANTS = _some_of("variant", _imported("impls.variants", "VARIANTS"))
+_LINKS = _some_of("link", _imported("bench.stats.links", "PUBLISHED"))
+_REDUCING = _one_imported("pass", _imported("bench.record.projection", "REDUCING"))
 _VARIANT_HELP = "variants, comma-separated, or all"
 _IN_DEFAULT_RUN = ", ".join(name for name, framework in PEERS.items() if framework.in_default_run)
 _TRAINING = " and ".join(each.name for each in offered_passes().values() if each.training)
@@ -473,6 +488,38 @@ class CompareRequest:
     strict: bool = flag("exit 3 if a case is inconclusive")
     as_json: bool = _json()
     markdown: bool = flag("print a Markdown table for a pull request", environment=False)
+
+
+@dataclass(frozen=True)
+class ScaleRequest:
+    """Project a pass on more devices from its time on one: images/s and efficiency, by link. Nothing is timed.
+
+    Every device has the batch of that one. Without --bandwidth and --link: over the link that the Run measured, if it
+    has several devices, and over published ones.
+    """
+
+    model: Path = option(
+        "RUN", "folder of a Run with train_step or forward_backward on one device", parse_path, required=True
+    )
+    devices: tuple[int, ...] = option(
+        "LIST", "how many devices: 8,64,256", _parse_worlds, "8,64,256", environment=False
+    )
+    bandwidth: float | None = option(
+        "GB/S", "bus bandwidth of an all-reduce, as nccl-tests has it", parse_rate, environment=False
+    )
+    latency: float | None = option(
+        "US", "of one hop, in microseconds; default: that of the link, else 0", _parse_latency, environment=False
+    )
+    link: tuple[str, ...] | None = option("LIST", "published links by name, or all", _LINKS, environment=False)
+    framework: str | None = option("LIST", "which case, if the Run has several", environment=False)
+    mode: str | None = option("LIST", "which case", environment=False)
+    variant: tuple[str, ...] | None = option("LIST", "which case", _VARIANTS, environment=False)
+    precision: str | None = option("LIST", "which case", environment=False)
+    batch: int | None = option("N", "which case", _count(MOST_BATCH), environment=False)
+    pass_: str | None = option(
+        "NAME", "train_step or forward_backward; default: the former, if it is there", _REDUCING, environment=False
+    )
+    as_json: bool = _json()
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,19 @@ from bench.record.run import Run
 from bench.worker.net_file import read_nets
 
 #: Options of `run` that can be given again: paths that a Run does not store, and options that change no sample.
-OPTIONS = {"resume", "python", "net", "weights", "ab", "input", "max_time_s", "worker_limit_s", "as_json"}
+OPTIONS = {
+    "resume",
+    "python",
+    "net",
+    "weights",
+    "ab",
+    "input",
+    "max_time_s",
+    "worker_limit_s",
+    "as_json",
+    "nodes",
+    "launch",
+}
 
 
 def main(folder: Path, request: RunRequest) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import UsageError
 from bench.cases.case import Case
-from bench.cases.teams import spread
+from bench.cases.teams import teams_of
 from bench.commands.plan import Plan, plan_run
 from bench.commands.requests import RunRequest
 from bench.controller import nodes
@@ -25,7 +25,7 @@ def plan_with_devices(request: RunRequest) -> Plan:
     refuse(request)
     counts, on_gpu = sorted(request.devices or ()), request.device[0] != "cpu"
     plan = plan_run(request)
-    cases = list(spread(plan.cases, counts, request.scaling == "strong"))
+    cases = list(teams_of(plan.cases, counts, request.scaling == "strong"))
     if counts[-1] > 1:
         refuse_cases(plan.cases, plan.settings.ab.key if plan.settings.ab else "")
     if request.nodes:
@@ -43,8 +43,7 @@ def plan_with_devices(request: RunRequest) -> Plan:
 def reached_nodes(request: RunRequest) -> list[Node]:
     """The nodes of --nodes, each described. Raises UsageError."""
     with tempfile.NamedTemporaryFile(prefix="alexnet-bench-") as seen:  # where the weights of the proof will be
-        python = dict(request.python).get(request.framework or "") or nodes.PYTHON
-        return nodes.reached(request.nodes or (), request.launch or LAUNCH, python, Path(seen.name))
+        return nodes.reached(request.nodes or (), request.launch or LAUNCH, nodes.PYTHON, Path(seen.name))
 
 
 def refuse_cases(cases: Sequence[Case], ab: str) -> None:
@@ -55,8 +54,9 @@ def refuse_cases(cases: Sequence[Case], ab: str) -> None:
                 f"--devices: {case.framework} computes on several in mode {', '.join(modes) or 'none'}, found "
                 f"{case.mode}; choose another --mode or --framework"
             )
-    if ab == "threads":
-        raise UsageError("--ab threads: each device has its own cores; leave it or --devices out")
+    if ab in ("threads", "net"):
+        why = "each device has its own cores" if ab == "threads" else "only our nets are reduced over devices"
+        raise UsageError(f"--ab {ab}: {why}; leave it or --devices out")
 
 
 def refuse(request: RunRequest) -> None:
@@ -69,5 +69,10 @@ def refuse(request: RunRequest) -> None:
     }.items():
         if given:
             raise UsageError(f"{option}: --devices times our nets in alternating turns; leave it or --devices out")
+    others = [option for option, given in (("--python", request.python), ("--ab", request.ab)) if given]
+    if others and request.nodes:
+        raise UsageError(
+            f"{others[0]}: every node has the interpreter and code of this command; leave it or --nodes out"
+        )
     if len(request.device) > 1 or ":" in request.device[0]:
         raise UsageError(f"--device: expected cpu or cuda with --devices, found {', '.join(request.device)}")

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import UsageError
@@ -15,6 +17,7 @@ from bench.machine import code, host, node
 from bench.machine.node import Described, Node
 from bench.record import events
 from bench.worker import wire
+from bench.worker.wire import Malformed
 from impls.text import one_line, quoted
 
 PYTHON = sys.executable  # on every node at the same path
@@ -37,39 +40,45 @@ def reached(given: Sequence[tuple[str, str]], launch: str, python: str, file: Pa
     nodes = []
     for name, address in given:
         prefix = tuple(word.replace(PLACE, name) for word in words)
-        nodes.append(Node(name, prefix, asked(name, prefix, address, python, file)))
+        nodes.append(Node(name, prefix, described(name, prefix, address, python, file)))
     return nodes
 
 
-def asked(name: str, prefix: Sequence[str], address: str, python: str, file: Path) -> Described:
+def described(name: str, prefix: Sequence[str], address: str, python: str, file: Path) -> Described:
     """What a node reports of itself. Raises UsageError if it does not, or cannot take part."""
     order = json.dumps({"describe": address, "file": str(file)}) + "\n"
     shown = shlex.join(prefix)
     try:
-        done = subprocess.run(
+        asked = subprocess.Popen(
             [*prefix, python, "-m", node.__name__],
-            input=order,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=ANSWER_S,
             start_new_session=True,  # no terminal to ask for a password on
         )
-    except subprocess.TimeoutExpired as error:
-        printed = (error.stderr or b"").decode(errors="replace") + (error.stdout or b"").decode(errors="replace")
-        raise UsageError(
-            f"node {name}: {quoted(shown)} started nothing within {ANSWER_S:g} s{_printed(printed)}; it must run a "
-            "program without asking for anything"
-        ) from error
     except OSError as error:
         raise UsageError(f"--launch: cannot run {quoted(shown)}: {error.strerror}") from error
-    line = next((line for line in done.stdout.splitlines() if line.startswith('{"node"')), None)
+    try:
+        out, err = asked.communicate(order, timeout=ANSWER_S)
+    except subprocess.TimeoutExpired as error:
+        os.killpg(asked.pid, signal.SIGKILL)  # what the prefix started too
+        out, err = asked.communicate()
+        raise UsageError(
+            f"node {name}: {quoted(shown)} started nothing within {ANSWER_S:g} s{_printed(err or out)}; it must run a "
+            "program without asking for anything"
+        ) from error
+    line = next((line for line in out.splitlines() if line.startswith('{"node"')), None)
     if line is None:
         raise UsageError(
-            f"node {name}: {quoted(shown)} ended with exit code {done.returncode} and did not describe the machine"
-            f"{_printed(done.stderr or done.stdout)}; expected {python} with alexnet-bench there"
+            f"node {name}: {quoted(shown)} ended with exit code {asked.returncode} and did not describe the machine"
+            f"{_printed(err or out)}; expected {python} with alexnet-bench there"
         )
-    found = wire.read(Described, wire.parse(line, f"node {name}")["node"], f"node {name}")
+    try:
+        found = wire.read(Described, wire.parse(line, f"node {name}")["node"], f"node {name}")
+    except Malformed as error:
+        raise UsageError(f"node {name} has other code ({error}); install the same there") from error
     if (ours := code.digest()) and found.code != ours:
         raise UsageError(f"node {name} has other code: digest {found.code}, here {ours}; install the same there")
     if not found.sees:
@@ -123,7 +132,9 @@ def devices_on(nodes: Sequence[Node], count: int, on_gpu: bool, oversubscribe: b
 
     Raises UsageError as ``devices_here``.
     """
-    each = -(-count // len(nodes))
+    if count % len(nodes):
+        raise UsageError(f"--devices: expected a multiple of the {len(nodes)} nodes, found {count}")
+    each = count // len(nodes)
     places = [nodes[number // each] for number in range(count)]
     crowds = Counter(place.machine.boot for place in places)
     taken = Counter[str]()
@@ -135,7 +146,8 @@ def devices_on(nodes: Sequence[Node], count: int, on_gpu: bool, oversubscribe: b
             cores = slices_of(place.machine.cores, crowds[boot], oversubscribe, where)[taken[boot]]
         devices.append(Device(cores, taken[boot], place))
         taken[boot] += 1
-    return devices
+    size = min(len(device.cores) for device in devices)  # all are equal, on nodes of other sizes too
+    return [replace(device, cores=device.cores[:size]) for device in devices]
 
 
 def slices_of(cores: Sequence[int], count: int, oversubscribe: bool, where: str = "") -> list[tuple[int, ...]]:

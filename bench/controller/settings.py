@@ -13,7 +13,7 @@ from bench.controller.launch import Launch
 from bench.controller.nodes import Device
 from bench.controller.running_worker import RunningWorker
 from bench.controller.source import Source
-from bench.controller.team import LOOPBACK, Team, addresses_on, free_addresses
+from bench.controller.team import LOOPBACK, Team, addresses_of
 from bench.controller.worker_process import WorkerProcess
 from bench.machine.node import interface_of
 from bench.worker.guest import Guest
@@ -115,7 +115,7 @@ class WorkerSettings:
     def _launches(self, alone: Launch, world: int) -> Iterator[Launch]:
         """How the ranks of a Team are started, each on its slice of the cores or its GPU."""
         nodes = [device.node for device in self.devices[:world] if device.node]
-        addresses = addresses_on(nodes) if nodes else free_addresses(world)
+        addresses = addresses_of([node.machine.address for node in nodes] or [LOOPBACK] * world)
         for number, device in enumerate(self.devices[:world]):
             interface = device.node.machine.interface if device.node else interface_of(LOOPBACK)
             name = alone.settings.device if alone.settings.device == "cpu" else f"cuda:{device.index}"

@@ -135,7 +135,7 @@ class Slot:
         drawn = lead + plan.iteration if plan and self.turns == plan.turn else None
         final = lead + n - 1 if last or (plan and self.turns == plan.last) else None
         missed = last and plan is not None and self.turns <= plan.turn  # the Round ends before the drawn one
-        unseen = self.new and (drawn is not None or missed)
+        unseen = self.new and bool(pass_.stages) and (drawn is not None or missed)  # a sum has no images
         self.turns += 1
         reads = sorted({iteration for iteration in (drawn, final) if iteration is not None})
         random_values = pass_.training and self.case.dropout

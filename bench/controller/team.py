@@ -13,7 +13,6 @@ from bench.controller.launch import Launch
 from bench.controller.team_reply import joined
 from bench.controller.worker_process import LOOK_S, WorkerDied, WorkerProcess
 from bench.machine import signals
-from bench.machine.node import Node
 from bench.worker.messages import Request
 from bench.worker.replies import FaultKind, Ready
 
@@ -141,19 +140,21 @@ def rank_of_cause(died: WorkerDied) -> int:
     return CAUSES.index(died.kind)
 
 
-def addresses_on(nodes: Sequence[Node]) -> tuple[str, ...]:
-    """An address on each of these nodes, with random ports below those that systems give out themselves.
+def addresses_of(hosts: Sequence[str]) -> tuple[str, ...]:
+    """An address on each of these hosts, with ports that differ: random ones below those that systems give out.
 
-    If something listens on one, the rank says so, and the Round is repeated with others.
+    Here none is taken on which something listens. If it does elsewhere, the rank says so, and the Round is repeated
+    with others.
     """
-    ports = random.sample(PORTS, len(nodes))
-    return tuple(f"{node.machine.address}:{port}" for node, port in zip(nodes, ports, strict=True))
+    ports = [port for port in random.sample(PORTS, 8 * len(hosts)) if set(hosts) != {LOOPBACK} or is_free(port)]
+    return tuple(f"{host}:{port}" for host, port in zip(hosts, ports, strict=False))
 
 
-def free_addresses(count: int, host: str = LOOPBACK) -> tuple[str, ...]:
-    """Addresses of so many ports that nothing listens on, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((host, 0))
-        return tuple(f"{host}:{each.getsockname()[1]}" for each in sockets)
+def is_free(port: int) -> bool:
+    """Whether nothing listens on a port of this machine."""
+    with socket.socket() as tried:
+        try:
+            tried.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True

@@ -93,7 +93,8 @@ class WorkerProcess:
         self.begun, self.banner = False, list[bytes]()
         if launch.node:
             order = {"framework": framework, "cores": launch.cores, "env": env}
-            os.write(self.requests, json.dumps(order).encode() + b"\n")
+            with contextlib.suppress(BrokenPipeError):  # as of a request
+                os.write(self.requests, json.dumps(order).encode() + b"\n")
         self.configure = Configure(launch.settings)
         self.send(self.configure)
 
@@ -205,7 +206,7 @@ class WorkerProcess:
         Lines before the first reply, which a launch prefix or an interpreter may print, are put to ``banner``.
         """
         while (line := self._next_line(request)) is not None and not self.begun:
-            if self.begun or line.startswith(b'{"'):
+            if line.startswith(b'{"'):
                 self.begun = True
                 break
             self.banner.append(line)
@@ -254,6 +255,8 @@ class WorkerProcess:
             reason = f"killed by {name}{hint}"
         else:
             reason = f"ended by itself with exit code {code}"
+        if self.banner and not self.begun:
+            reason += f" (it printed: {one_line(self.banner[-1].decode(errors='replace'))})"
         return WorkerDied(self.name, FaultKind.DIED, reason, self.tail())
 
     def mistake(self, died: WorkerDied) -> str:

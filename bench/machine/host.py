@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import re
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -47,9 +48,16 @@ def usable_cores() -> int:
 
 
 def core_numbers() -> list[int]:
-    """The numbers of so many of the cores that this process may use."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    return cores[: usable_cores()]
+    """The numbers of so many of the cores that this process may use; threads of one physical core follow each other."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return sorted(cores, key=lambda core: (_first_sibling(core), core))[: usable_cores()]
+
+
+def _first_sibling(core: int) -> int:
+    """The first of the threads that share a physical core; the core itself without Linux's /sys."""
+    threads = read_text(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list") or ""
+    first = re.match(r"\d+", threads)
+    return int(first[0]) if first else core
 
 
 def cpu_quota() -> float | None:

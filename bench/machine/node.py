@@ -91,7 +91,10 @@ def become(order: dict[str, Any]) -> None:
         os.setsid()  # a group of its own, which it can end
     packages = impls.__file__, bench.__file__
     command = bootstrap.command(sys.executable, packages, order["framework"], order["cores"])
-    os.execve(command[0], command, order["env"])
+    env = order["env"] | {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    if env.get("CUDA_VISIBLE_DEVICES") != "" and (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        env["CUDA_VISIBLE_DEVICES"] = visible  # what this node has been given
+    os.execve(command[0], command, env)
 
 
 def read_line() -> bytes:

@@ -15,7 +15,7 @@ from msgspec import structs
 from bench import UsageError
 from bench.cases.case import Case
 from bench.machine.host import Fingerprint
-from bench.output import console, trace, verdicts
+from bench.output import console, scaling_table, trace, verdicts
 from bench.output.labels import counted
 from bench.output.markdown import escape, table
 from bench.output.results_table import results_of
@@ -185,8 +185,11 @@ def markdown(run: Run) -> str:
         lines = [f"{result.case.pass_} {result.label}: {text}" for result in group.cases for text in result.remarks]
         blocks += [f"**{escape(group.subject)}**: {escape(group.extent)}", table(group.table())]
         blocks += ["\n".join(f"- {escape(line)}" for line in [*lines, group.where])]
+    for shown in scaling_table.tables(run, results.rows):
+        blocks += [f"**{escape(shown.caption)}**", table(shown)]
     clock = " ".join(f"{name}: {text}." for name, text in results.clock)
-    notes = filter(None, (f"Inside the clock: {clock}", results.no_ratio, *results.notes))
+    scaling = scaling_table.notes(run)
+    notes = filter(None, (*scaling, f"Inside the clock: {clock}", results.no_ratio, *results.notes))
     return "\n\n".join([*blocks, escape(" ".join(notes)), f"Run {escape(run.head.run_id)}"])
 
 

@@ -29,7 +29,7 @@ def label_of(case: Case) -> str:
 
 def describe(case: Case) -> str:
     """Label, pass, net and batch; of another program's benchmark its own name."""
-    return case.foreign or f"{label_of(case)}, {pass_title(case.pass_)} of {case.variant} at batch {case.batch}"
+    return case.foreign or f"{label_of(case)}, {pass_title(case.pass_)} of {case.variant} at batch {case.asked_batch}"
 
 
 def describe_shard(shard: Shard) -> str:

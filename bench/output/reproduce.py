@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.cases.axes import Axes
-from bench.cases.case import LABELS, OWN_INPUT, Case
+from bench.cases.case import LABELS, OWN_INPUT, SPLITS, Case
 from bench.cases.parse import option_name, parse_layouts, parse_modes
-from bench.cases.passes import FED, LOAD, STEP, offered_passes
+from bench.cases.passes import FED, LOAD, PASSES, STEP, offered_passes
 from bench.cases.protocol import Protocol
-from bench.cases.teams import spread
+from bench.cases.teams import teams_of
 from bench.record import scaling
 from bench.record.run import Run
 from bench.stats.ratio import MIN_ROUNDS
@@ -95,6 +95,7 @@ def _axes(run: Run, cases: Sequence[Case]) -> list[str]:
             if not values:
                 continue
         if axis == "pass":
+            values = list(dict.fromkeys(SPLITS if PASSES[name].witness else name for name in values))
             values = [name for name in values if name in offered_passes()]
         if axis in implied or (axis in OPTIONAL_AXES and _all_default(cases, axis)):
             continue
@@ -117,11 +118,11 @@ def _loaders(run: Run, cases: Sequence[Case]) -> list[str]:
 
 
 def _devices(run: Run, cases: Sequence[Case]) -> list[str]:
-    """Options of Teams; none without slices of cores and with one device."""
-    worlds = dict.fromkeys(case.world for case in cases)
+    """Options of Teams; none without. They have every number of devices of the Run, by which cores are sliced: a row
+    comes with those that it is compared with."""
     if not run.head.devices:
         return []
-    words = ["--devices", ",".join(map(str, worlds))]
+    words = ["--devices", ",".join(map(str, sorted({case.world for case in (*run.cases, *cases)})))]
     nodes = dict.fromkeys(device.node for device in run.head.devices if device.node)
     words += ["--nodes", ",".join(nodes), "--launch", f"{PATH} {{node}}"] if nodes else []
     words += ["--scaling", "strong"] if any(case.strong for case in cases) else []
@@ -221,9 +222,9 @@ def _grid(cases: Sequence[Case]) -> list[Case]:
 def _whole_teams(cases: Sequence[Case]) -> bool:
     """Whether every Case is there on each number of devices, with the witnesses of its Teams."""
     counts = sorted({case.world for case in cases})
-    alone = [dataclasses.replace(case, world=1, batch=case.images if case.strong else case.batch) for case in cases]
+    alone = [dataclasses.replace(case, world=1, batch=case.asked_batch) for case in cases]
     offered = dict.fromkeys(case for case in alone if case.pass_ in offered_passes())
-    return set(spread(offered, counts, any(case.strong for case in cases))) == set(cases)
+    return set(teams_of(offered, counts, any(case.strong for case in cases))) == set(cases)
 
 
 def _whole_loaders(cases: Sequence[Case]) -> bool:

@@ -156,7 +156,7 @@ def title_of(run: Run, cases: Sequence[Case], rows: Rows, varying: Sequence[str]
         "variant": "" if case.input else case.variant,
         "size": "" if case.input else f"{rows[case.id]['size']} px",
         "input": case.input and f"input {case.input}",
-        "batch": f"batch {case.images if case.strong else case.batch}{_per(cases)}",
+        "batch": f"batch {case.asked_batch}{_per(cases)}",
         "": device,
         "precision": case.precision,
     }

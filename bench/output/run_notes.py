@@ -111,7 +111,7 @@ def _turning_batches(run: Run, rows: Rows) -> Iterator[str]:
     """With several batches: from which batch on a net is compute-bound."""
     seen: dict[tuple[Variant, str, str, str], set[int]] = {}
     for case in (case for case in run.cases if not case.input):
-        seen.setdefault((case.net, case.pass_, case.precision, case.device), set()).add(case.batch)
+        seen.setdefault((case.net, case.pass_, case.precision, case.device), set()).add(case.asked_batch)
     for (net, pass_, precision, device), batches in seen.items():
         alike = [case for case in run.cases if (case.net, case.precision, case.device) == (net, precision, device)]
         best, copy = (

@@ -10,8 +10,9 @@ from bench.output.labels import label_of
 from bench.output.tables import Cell, Column, Table, measured, with_interval
 from bench.record.columns import Rows
 from bench.record.run import Run
-from bench.record.scaling import VALUE_BYTES, Scaling, alone_of, scalings, shares_cores
+from bench.record.scaling import Scaling, alone_of, scalings, shares_cores
 from bench.stats.descriptive import Interval
+from bench.stats.projection import VALUE_BYTES
 
 GAINS = (
     Column("pass"),
@@ -24,15 +25,14 @@ GAINS = (
 COSTS = (
     Column("framework"),
     Column("devices", numeric=True, narrow=True),
-    Column("interference [95 %]", numeric=True),
-    Column("communication [95 %]", numeric=True),
-    Column("exposed ms [95 %]", numeric=True),
+    Column("interference", numeric=True),
+    Column("communication", numeric=True),
+    Column("exposed ms", numeric=True),
     Column("all-reduce ms", numeric=True, narrow=True),
     Column("bus GB/s", numeric=True, narrow=True),
     Column("hidden", numeric=True, narrow=True),
 )
 SLOW = 0.02  # a rank above the mean by less is not named
-UNRESOLVED = Cell("not resolved")
 
 
 def tables(run: Run, rows: Rows) -> list[Table]:
@@ -42,7 +42,7 @@ def tables(run: Run, rows: Rows) -> list[Table]:
         return []
     made = [Table("Scaling", GAINS, [_gain(each, rows) for each in found], heads=1, grouped=True)]
     if split := [each for each in found if each.communication]:
-        title = "Where forward_backward spends it: efficiency = interference x communication"
+        title = "Where forward_backward spends it, with 95 % intervals: efficiency = interference x communication"
         made.append(Table(title, COSTS, [_cost(each) for each in split]))
     return made
 
@@ -50,7 +50,7 @@ def tables(run: Run, rows: Rows) -> list[Table]:
 def _gain(scaling: Scaling, rows: Rows) -> list[Cell]:
     case = scaling.case
     speeds = (rows[each.id]["images_per_s"] for each in (case, alone_of(case)))
-    efficiency = Cell("shared core") if scaling.efficiency is None else share(scaling.efficiency)
+    efficiency = Cell("") if scaling.efficiency is None else share(scaling.efficiency)
     return [Cell(case.pass_), *_named(case), *map(measured, speeds), efficiency]
 
 
@@ -59,12 +59,19 @@ def _cost(scaling: Scaling) -> list[Cell]:
     shown = with_interval(exposed.center, exposed.low, exposed.high) if exposed else Cell("")
     return [
         *_named(scaling.case),
-        *(Cell("") if each is None else share(each) for each in (scaling.interference, scaling.communication)),
-        shown if scaling.exposed_resolved else UNRESOLVED,
+        *map(_share, (scaling.interference, scaling.communication)),
+        shown if scaling.exposed_resolved else Cell(""),
         measured(scaling.all_reduce_ms),
         measured(scaling.bus_gb_per_s),
-        _center(hidden) if hidden and scaling.hidden_resolved else UNRESOLVED,
+        _center(hidden) if hidden and scaling.hidden_resolved else Cell(""),
     ]
+
+
+def _share(value: Interval | None) -> Cell:
+    """With its interval where there is one: there are too few Rounds for all of them or for none."""
+    if value is None:
+        return Cell("")
+    return _center(value) if value.low is None else share(value)
 
 
 def _center(value: Interval) -> Cell:
@@ -90,7 +97,8 @@ def notes(run: Run) -> Iterator[str]:
         yield (
             "Interference: one device over all at once without reduction (apart). Communication: apart over the pass "
             "with it. Exposed: the pass less apart. Hidden: 1 - exposed / all-reduce alone, below 0 % where reducing "
-            "costs more inside the pass. Bus: 2 (W - 1) / W times the bytes over the time, as nccl-tests has it."
+            "costs more inside the pass, empty where not resolved. Bus: 2 (W - 1) / W times the bytes over the "
+            "time, as nccl-tests has it."
         )
     for each in found:
         if (slow := each.slowest) and slow.behind > SLOW:

@@ -58,10 +58,10 @@ def work(case: Case) -> dict[str, Any]:
     """What is inside the clock, by field; rows are comparable only if it is equal."""
     net = case.net
     facts = asdict(case) | {"net": net.hash, "params": net.params, "macs": case.macs}
-    for name in "framework mode layout lrn preset guest input device threads variant size arm foreign".split():
+    for name in "framework mode layout lrn preset guest input device threads variant size arm strong foreign".split():
         del facts[name]
-    for name in ("part", "loader"):
-        if getattr(case, name) is None:
+    for name, usual in (("part", None), ("loader", None), ("world", 1)):
+        if getattr(case, name) == usual:
             del facts[name]
     timed = PASSES.get(case.pass_)
     return facts | {"size": case.input or net.input_size, "clock": timed and timed.inside}

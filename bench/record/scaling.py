@@ -16,8 +16,7 @@ from bench.record import validity
 from bench.record.cycles import ratio_of
 from bench.record.recording import Recording, cached_per_case
 from bench.stats.descriptive import Interval
-
-VALUE_BYTES = 4  # of a float32 gradient
+from bench.stats.projection import VALUE_BYTES
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,10 @@ class Scaling:
 
     @property
     def hidden_resolved(self) -> bool:
-        """Whether its interval is narrower than from 0 to 1 and reaches above 0."""
+        """Whether its interval is narrower than from 0 to 1."""
         if self.hidden is None or self.hidden.low is None or self.hidden.high is None:
             return False
-        return self.hidden.high - self.hidden.low <= 1 and self.hidden.high > 0
+        return self.hidden.high - self.hidden.low <= 1
 
 
 @cached_per_case
@@ -103,8 +102,7 @@ def scaling_of(run: Recording, case: Case) -> Scaling | None:
 
 def alone_of(case: Case) -> Case:
     """The Case of one device that a Team's is compared with."""
-    batch = case.images if case.strong else case.batch
-    return dataclasses.replace(case, world=1, batch=batch)
+    return dataclasses.replace(case, world=1, batch=case.asked_batch)
 
 
 def shares_cores(run: Recording) -> bool:

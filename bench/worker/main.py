@@ -34,7 +34,7 @@ from bench.worker.prover import METHODS, Prover
 from bench.worker.replies import Output
 from bench.worker.timing import measure, no_garbage_collection, spin, sync_lag
 from bench.worker.trainer import Trainer
-from impls.net import DeviceMissing, Rank, Settings, resident_batches, resident_labels
+from impls.net import SUMS, Build, DeviceMissing, Rank, Settings, resident_batches, resident_labels
 from impls.port import Parameter
 from impls.variants import variant_named
 from impls.weights import map_shared
@@ -107,9 +107,7 @@ class Worker:
     def build(self, request: messages.BuildNet) -> replies.Identity:
         """Build our net, or the user's own."""
         self.release()
-        self.variant, self.how = variant_named(request.variant, request.size, request.classes), request.how
-        if self.settings and self.rank:
-            self.how = dataclasses.replace(self.how, device=self.settings.device)  # each rank has its own
+        self.variant, self.how = variant_named(request.variant, request.size, request.classes), self.here(request.how)
         self.folder, net = Path(request.folder), request.guest
         self.own_input, self.guest = request.own_input, request.guest
         weights = self.weights = {} if self.own_input else map_shared(self.folder / "weights")
@@ -130,6 +128,10 @@ class Worker:
         gc.freeze()
         return replies.Identity(self.variant.hash, self.variant.params, self.variant.macs)
 
+    def here(self, how: Build) -> Build:
+        """``how``, on the device of this process: each rank of a Team has its own."""
+        return dataclasses.replace(how, device=self.settings.device) if self.settings and self.rank else how
+
     @property
     def rank(self) -> Rank | None:
         """This process's place in its Team; None of a lone one."""
@@ -147,7 +149,7 @@ class Worker:
     def probe(self, request: messages.ProbePrecision) -> dict[str, replies.PrecisionProbe]:
         """Probe the effective precision of a matmul and a convolution."""
         self.release()
-        alone = dataclasses.replace(request.how, team=False)
+        alone = dataclasses.replace(self.here(request.how), team=False)
         return probe.precision(self.adapter.build, lambda batch: dataclasses.replace(alone, batch=batch))
 
     def ceiling(self, request: messages.MeasureCeiling) -> replies.CeilingRates:
@@ -244,8 +246,14 @@ class Worker:
 
     @contextlib.contextmanager
     def restored(self, method: str) -> Iterator[None]:
-        """If ``method`` updates the parameters: begin with the weights of the build, and set them back at the end."""
-        if method == METHODS[Output.TRAINED]:
+        """If ``method`` updates the parameters: begin with the weights of the build, and set them back at the end.
+
+        If it sums values of its own, set them.
+        """
+        if method == METHODS[Output.REDUCED]:
+            self.net.fill()
+            yield
+        elif method == METHODS[Output.TRAINED]:
             if not self.restarted:
                 self.net.restart(steps.TIMED)
                 self.restarted = True
@@ -274,7 +282,15 @@ class Worker:
             if request.reload and request.method == METHODS[Output.TRAINED]:
                 self.net.restart(steps.TIMED)
             aside_ns += time.perf_counter_ns() - began
-            for stop in dict.fromkeys([*(iteration + 1 for iteration in request.reads), request.n]):
+            sums = request.method == METHODS[Output.REDUCED]
+            ends = {
+                *(iteration + 1 for iteration in request.reads),
+                request.n,
+                *(range(SUMS, request.n, SUMS) if sums else ()),
+            }
+            for stop in sorted(ends):
+                if sums:
+                    self.net.fill()
                 self.net.peak_memory()
                 counted = probe.reset_high_water()
                 before, last = time.process_time(), list[Any]()

@@ -130,7 +130,7 @@ class TestChecked:
             ({"framework": "caffe"}, NO_CAFFE),
             (
                 {"pass_": "backward"},
-                "unknown pass 'backward': choose forward, forward_backward, train_step, load or fed",
+                "unknown pass 'backward': choose forward, forward_backward, train_step, load, fed, apart or all_reduce",
             ),
             ({"precision": "fp8"}, "unknown precision 'fp8': choose fp32, tf32 or bf16"),
             ({"device": "a|b"}, "unknown device 'a|b': choose cpu, cuda, or one GPU such as cuda:1"),

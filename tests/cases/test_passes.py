@@ -15,7 +15,7 @@ from runs import make
 from bench import UsageError
 from bench.cases import passes
 from bench.cases.case import Case, check_cases
-from bench.cases.passes import MACS, PASSES, outside_the_clock, pass_title, proven_with, resident_passes
+from bench.cases.passes import MACS, PASSES, offered_passes, outside_the_clock, pass_title, proven_with, resident_passes
 from bench.commands import profile_plan
 from bench.controller import parity
 from bench.controller.settings import build_request
@@ -26,7 +26,7 @@ from bench.worker.main import Worker
 from bench.worker.messages import BuildNet, Verify
 from bench.worker.replies import Output
 from impls import null_alexnet
-from impls.net import Build, Net
+from impls.net import Build, Net, TeamNet
 from impls.variants import variant_named
 
 DRAWN = ("times", "distribution", "series", "history")
@@ -37,16 +37,17 @@ class TestARecord:
     @pytest.mark.parametrize("each", resident_passes().values(), ids=list(resident_passes()))
     def test_pass_record_names_existing_methods_and_stages(self, each):
         assert each.name in PASSES
-        assert callable(getattr(Net, each.method))
-        assert callable(getattr(Net, each.proof))
+        assert callable(getattr(TeamNet, each.method))
+        assert callable(getattr(TeamNet, each.proof))
+        assert hasattr(Net, each.method) != each.witness
         assert set(each.stages) <= MACS.keys()
-        assert roofline.net_work(SMALL, 2, each.name).flop > 0
+        assert roofline.net_work(SMALL, 2, each.name).flop > 0 or not each.stages
         if each.difference:
             assert PASSES[each.difference.less]
             assert {*each.difference.stages} == {*each.stages} - {*PASSES[each.difference.less].stages}
 
     def test_macs_are_those_of_its_stages(self):
-        forward, both, step = (each.macs(SMALL) for each in resident_passes().values())
+        forward, both, step = (each.macs(SMALL) for each in offered_passes().values())
         assert (forward, both) == (SMALL.macs, SMALL.macs + SMALL.backward_macs)
         assert step == both  # an update multiplies parameters, not activations
         assert (passes.BACKWARD.macs(SMALL), passes.UPDATE.macs(SMALL)) == (SMALL.backward_macs, 0)
@@ -72,12 +73,12 @@ class TestProof:
     def test_inference_is_always_proven_and_before_a_pass_that_moves_statistics(self, timed, expected):
         assert [each.name for each in proven_with(timed)] == expected
 
-    @pytest.mark.parametrize("each", resident_passes().values(), ids=list(resident_passes()))
+    @pytest.mark.parametrize("each", offered_passes().values(), ids=list(offered_passes()))
     def test_proven_method_is_the_one_that_is_timed(self, each, tmp_path, monkeypatch):
         parity.prepare(SMALL, tmp_path, batch=2, labeled=True)
         worker, called = Worker("null"), []
         worker.adapter = null_alexnet
-        called_of_it = passes.methods_called(resident_passes(), proven=True)
+        called_of_it = passes.methods_called(offered_passes(), proven=True)
         how = Build(2, "cpu", "fp32", "noop", "nhwc")
         worker.build(BuildNet("half_width", 67, str(tmp_path), how, wanted=called_of_it))
         for name in called_of_it:
@@ -112,7 +113,7 @@ class TestProof:
     def test_fourth_pass_in_training_mode_is_proven_last(self, monkeypatch):
         known = {"fourth_pass": FOURTH} | PASSES
         monkeypatch.setattr(passes, "PASSES", known)
-        assert [each.name for each in proven_with(resident_passes())] == [
+        assert [each.name for each in proven_with(offered_passes())] == [
             "forward",
             "fourth_pass",
             "forward_backward",
@@ -124,7 +125,7 @@ def test_work_outside_the_clock_is_named_once_or_per_pass(monkeypatch):
     assert outside_the_clock(passes.DEFAULT_PASSES) == passes.OUTSIDE
     monkeypatch.setitem(PASSES, "fourth_pass", FOURTH)
     assert outside_the_clock(["fourth_pass"]) == "input copies"
-    assert outside_the_clock(resident_passes()) == (
+    assert outside_the_clock(offered_passes()) == (
         f"forward, forward + backward: {passes.OUTSIDE}; training step: {passes.OUTSIDE_A_STEP}; "
         "fourth pass: input copies"
     )
@@ -146,7 +147,8 @@ class TestAnUnknownPass:
         with pytest.raises(UsageError) as error:
             check_cases([self.CASE])
         assert (
-            str(error.value) == "unknown pass 'fourth_pass': choose forward, forward_backward, train_step, load or fed"
+            str(error.value) == "unknown pass 'fourth_pass': choose forward, forward_backward, train_step, load, fed, "
+            "apart or all_reduce"
         )
 
     def test_an_unknown_pass_on_the_command_line_is_one_line_with_the_choices(self, inline):

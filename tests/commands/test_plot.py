@@ -22,7 +22,7 @@ def test_a_picture_goes_to_a_file_that_says_what_it_is(tmp_path, name, monkeypat
 
 def test_an_unknown_kind_says_which_there_are(tmp_path):
     done = CliRunner().invoke(main, ["plot", str(tmp_path), "--kind", "pie"])
-    kinds = "times, distribution, series, throughput, roofline, layers, loaders or history"
+    kinds = "times, distribution, series, throughput, roofline, layers, loaders, scaling or history"
     assert (done.exit_code, done.stderr) == (2, f"alexnet-bench: unknown kind 'pie': choose {kinds}\n")
 
 

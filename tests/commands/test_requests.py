@@ -37,6 +37,7 @@ def required(name):
         "export": ["A", "--format", "trace"],
         "ingest": ["a.json"],
         "merge": ["A"],
+        "scale": ["--model", "A"],
     }
     return (words | {"predict": ["a.jpg", "--weights", "w.npy"]}).get(name, [])
 
@@ -87,8 +88,8 @@ class TestMakefile:
 
     SHAPES_NOTHING = frozenset({"--out", "--name", "--resume", "--dry-run", "--json"})
     #: Given otherwise, or not by make.
-    OTHERWISE = frozenset({"--device", "--variant", "--python", "--protocol", "--env", "--worker-limit"})
-    FLAGS = frozenset({"--no-gate", "--dropout"})
+    OTHERWISE = frozenset({"--device", "--variant", "--python", "--protocol", "--env", "--worker-limit", "--launch"})
+    FLAGS = frozenset({"--no-gate", "--dropout", "--oversubscribe"})
 
     def variables(self, name):
         (words,) = re.findall(rf"^{name} := ((?:.*\\\n)*.*)", MAKEFILE, flags=re.MULTILINE)

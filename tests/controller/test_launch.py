@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
-from bench.controller.launch import OLDEST, environment
+from bench.controller.launch import environment
+from bench.worker.bootstrap import OLDEST
 from impls import FRAMEWORKS, frameworks
 from impls.net import Settings
 

@@ -8,7 +8,7 @@ import pytest
 from null_runs import NULL_CASE, run_cases
 
 from bench import UsageError
-from bench.cases.teams import spread
+from bench.cases.teams import teams_of
 from bench.controller import nodes
 from bench.controller.nodes import Device
 from bench.machine import code
@@ -138,7 +138,7 @@ def test_a_run_of_workers_behind_a_prefix_with_a_banner(tmp_path, monkeypatch):
     text = f"echo Welcome to $1\n{RUN}"
     found = reached(prefix(tmp_path, text), file, given=[("n1", "127.0.0.1"), ("n2", "127.0.0.1")])
     devices = [Device((0,), 0, found[0]), Device((0,), 1, found[1])]
-    cases = list(spread([dataclasses.replace(NULL_CASE, pass_="forward_backward")], [1, 2], False))
+    cases = list(teams_of([dataclasses.replace(NULL_CASE, pass_="forward_backward")], [1, 2], False))
     run = run_cases(tmp_path, cases, devices=devices, rounds=1)
     assert [run.invalid_reason(case) for case in run.cases] == [""] * 4
     assert [device.node for device in run.head.devices] == ["n1", "n2"]

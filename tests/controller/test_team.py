@@ -12,11 +12,11 @@ from null_runs import NULL_CASE, run_cases
 
 from bench import UsageError
 from bench.cases.case import Case
-from bench.cases.teams import spread
+from bench.cases.teams import teams_of
 from bench.controller import parity
 from bench.controller.nodes import Device
 from bench.controller.settings import WorkerSettings, build_request
-from bench.controller.team import Team, free_addresses
+from bench.controller.team import LOOPBACK, Team, addresses_of
 from bench.controller.watcher import Watcher
 from bench.controller.worker_process import MARK, WorkerDied, started_by
 from bench.record.events import Turn, Void
@@ -100,7 +100,7 @@ class TestFaults:
 
     def test_a_rank_that_fails_comes_first_in_the_stderr(self, parity_folder, tmp_path):
         made = team(parity_folder, tmp_path, part="memory=3")
-        with pytest.raises(WorkerDied, match="rank [01]: ran out of memory") as caught:
+        with pytest.raises(WorkerDied, match=r"rank [01]: ran out of memory") as caught:
             made.ask(Measure("forward_backward", n=5))
         assert caught.value.kind == FaultKind.MEMORY
         assert "the null Net was told to run out of memory" in caught.value.tail
@@ -135,7 +135,7 @@ class TestRuns:
     def run(cls, tmp_path_factory):
         cases = [dataclasses.replace(NULL_CASE, pass_=name) for name in ("forward", "forward_backward", "train_step")]
         two = [Device((0,)), Device((1,))]
-        return run_cases(tmp_path_factory.mktemp("run"), list(spread(cases, [1, 2], False)), devices=two, rounds=3)
+        return run_cases(tmp_path_factory.mktemp("run"), list(teams_of(cases, [1, 2], False)), devices=two, rounds=3)
 
     def test_one_device_and_two_take_turns_in_one_group(self, run):
         assert {(case.world, case.pass_) for case in run.cases} == {
@@ -182,7 +182,7 @@ class Killer(Watcher):
 
 
 def test_a_round_in_which_a_rank_died_is_repeated_once_and_nothing_is_lost(tmp_path):
-    cases = list(spread([dataclasses.replace(NULL_CASE, pass_="forward_backward")], [1, 2], False))
+    cases = list(teams_of([dataclasses.replace(NULL_CASE, pass_="forward_backward")], [1, 2], False))
     watcher = Killer(after=3)
     run = run_cases(tmp_path, cases, devices=[Device((0,)), Device((1,))], watcher=watcher, rounds=2)
     assert watcher.faults == ["null-noop-x2 rank 1: killed by SIGKILL; the kernel does that when memory runs out True"]
@@ -195,10 +195,15 @@ def test_a_round_in_which_a_rank_died_is_repeated_once_and_nothing_is_lost(tmp_p
 
 
 class TestAddresses:
-    def test_the_ports_are_free_and_differ(self):
-        addresses = free_addresses(4)
+    def test_the_ports_are_free_and_differ(self, monkeypatch):
+        with socket.socket() as taken:
+            taken.bind((LOOPBACK, 0))
+            taken.listen()
+            number = taken.getsockname()[1]
+            monkeypatch.setattr("bench.controller.team.PORTS", range(number - 20, number + 20))
+            addresses = addresses_of([LOOPBACK] * 4)
         assert len(set(addresses)) == 4
-        for address in addresses:
-            host, _, port = address.rpartition(":")
-            with socket.socket() as free:
-                free.bind((host, int(port)))
+        assert f"{LOOPBACK}:{number}" not in addresses
+
+    def test_on_nodes_the_hosts_are_theirs(self):
+        assert [each.partition(":")[0] for each in addresses_of(["10.0.0.1", "10.0.0.2"])] == ["10.0.0.1", "10.0.0.2"]

@@ -286,11 +286,12 @@ def test_versions_and_bf16_are_those_of_the_chosen_gpu(framework, monkeypatch):
     monkeypatch.setattr(adapter, "_gpu", 0)
     if framework == "jax":
         client = types.SimpleNamespace(platform_version="cuda 13")
+        facts = {"platform": "gpu", "client": client}
         devices = [
-            types.SimpleNamespace(platform="gpu", device_kind=name, compute_capability=str(version), client=client)
-            for name, version in gpus
+            types.SimpleNamespace(device_kind=name, compute_capability=str(version), local_hardware_id=number, **facts)
+            for number, (name, version) in enumerate(gpus)
         ]
-        monkeypatch.setattr(adapter.jax, "devices", lambda backend=None: devices)
+        monkeypatch.setattr(adapter.jax, "local_devices", lambda backend=None: devices)
         monkeypatch.setattr(adapter.jax.config, "update", lambda name, value: None)
     else:
         config = adapter.tf.config

@@ -101,4 +101,5 @@ def test_nothing_else_prints():
     }
     names, own = ("console", "progress", "training_progress"), "bench/output/stdout.py"
     cleaning = tuple(f"bench/output/{name}.py" for name in names)
-    assert printing == {*cleaning, own, "bench/controller/parity.py", "bench/controller/tie_free.py"}
+    programs = ("bench/controller/parity.py", "bench/controller/tie_free.py", "bench/machine/node.py")
+    assert printing == {*cleaning, own, *programs}

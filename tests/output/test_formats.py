@@ -10,6 +10,7 @@ import sys
 
 import jsonschema
 import pytest
+import teams
 from click.testing import CliRunner
 from export_schemas import BENCHER, SMALLER_IS_BETTER, TRACE
 from markdown_it import MarkdownIt
@@ -289,6 +290,12 @@ class TestMarkdown:
         assert lines[-1] == "Run 20261126T063215Z-reference"
         assert tags(text) <= HARMLESS
         assert {"table", "td", "strong", "li"} <= tags(text)
+
+    def test_markdown_of_several_devices_has_the_efficiency(self, tmp_path):
+        text = formats.markdown(teams.make(tmp_path / "run"))
+        assert "| forward_backward | torch eager | 2 | 400 | 266.7 | 75% [75, 75] |" in text
+        assert "| torch eager | 2 | 94% [94, 94] | 80% [80, 80] |" in text
+        assert "Each reduction sums 244.4 MB of gradients over all devices." in text
 
     def test_markdown_of_an_ab_begins_with_the_verdicts(self):
         text = formats.markdown(Run(ROOT / "results/reference/slowdown-5-percent"))

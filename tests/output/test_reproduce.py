@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import teams
 from click.testing import CliRunner
 from runs import A, B, arms, make
 
@@ -19,6 +20,7 @@ from bench.commands.cli import main, parse_words
 from bench.commands.plan import run_protocol
 from bench.commands.profile_plan import RULES
 from bench.controller import estimate
+from bench.machine import host
 from bench.output import reproduce
 from impls.variants import variant_named
 
@@ -69,6 +71,17 @@ def cases(line: str) -> list[str]:
 def test_command_asks_for_exactly_that_case(tmp_path, case):
     run = make(tmp_path, [case], protocol=Protocol(seed=case.seed), rounds=1)
     assert cases(reproduce.command_for(run, [case])) == [case.id]
+
+
+@pytest.mark.parametrize("strong", [False, True])
+def test_a_row_on_several_devices_comes_with_all_that_it_is_compared_with(tmp_path, monkeypatch, strong):
+    monkeypatch.setattr(host, "core_numbers", lambda: (0, 1))  # slices of the same size
+    run = teams.make(tmp_path / "run", NULL, strong=strong)
+    assert sorted(cases(reproduce.whole(run))) == sorted(case.id for case in run.cases)
+    for case in run.cases:
+        found = cases(reproduce.command_for(run, [case]))
+        assert case.id in found
+        assert {other.id for other in run.cases if other.rivals == case.rivals} == set(found)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=range(len(PROTOCOLS)))

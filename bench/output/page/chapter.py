@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import bench
-from bench.output import feeding_table, reproduce, run_notes, verdicts
+from bench.output import feeding_table, reproduce, run_notes, scaling_table, verdicts
 from bench.output.labels import counted, describe
 from bench.output.page import (
     album,
@@ -64,6 +64,8 @@ class Chapter:
     notes: Sequence[str]
     loaders: Sequence[Table]
     loader_notes: Sequence[str]
+    scaling: Sequence[Table]
+    scaling_notes: Sequence[str]
     memory: Table | None
     figures: Sequence[figures.Figure]
     published: Table | None
@@ -129,6 +131,8 @@ def _chapter(run: Run, id_: str, margin: float) -> Chapter:
         notes=list(_notes(results, margin)),
         loaders=feeding_table.tables(run, rows),
         loader_notes=list(feeding_table.notes(run)),
+        scaling=scaling_table.tables(run, rows),
+        scaling_notes=list(scaling_table.notes(run)),
         memory=table.memory(run, rows),
         figures=plots,
         published=table_published.table()
@@ -205,6 +209,8 @@ def _row_by_row(run: Run) -> str:
     alone = "a time alone, since a ratio needs both sides in one Run"
     if run.head.ab:
         return "Row by row, each with its other side, so with its ratio:"
+    if run.head.devices:
+        return "Row by row, each on every number of devices, so with its efficiency:"
     if run.protocol.shared_workers:
         return f"Net by net, each with all of its rows, in every pass; {alone}:"
     if any(case.guest for case in run.cases):

@@ -101,7 +101,7 @@ def _compare(run: Run, pair: Pair, cases: Mapping[str, Case], first: bool) -> Fi
 
 def _work(run: Run, case: Case) -> str:
     """Describe the timed work, with the axes that vary in the Run."""
-    axes = [f"at batch {case.batch}"]
+    axes = [f"at batch {case.asked_batch}"]
     axes += [f"in {case.precision}"] if len({other.precision for other in run.cases}) > 1 else []
     axes += [f"on {case.device}"] if len({other.device for other in run.cases}) > 1 else []
     phrase = PASSES[case.pass_].phrase if case.pass_ in PASSES else case.pass_

@@ -64,7 +64,8 @@ def draw(rows: pd.DataFrame | None, target: Path, timings: pd.DataFrame) -> Figu
     style.refuse_many(len(new), "rows", 240)
     columns = _halves([_entry(part) for _, part in old.dropna(subset="number").groupby("number")])
     steps = rows is not None and bool((rows["pass"] == "train_step").any())
-    notes = [line for note in _notes(timings, old, new, steps) for line in textwrap.wrap(note, PAGE)]
+    teams = rows is not None and "world" in rows and bool((rows["world"] > 1).any())
+    notes = [line for note in _notes(timings, old, new, steps, teams) for line in textwrap.wrap(note, PAGE)]
     names = {pass_: choose_names(new, pass_) for pass_ in PUBLISHED_PASSES}
     side = 0.2 + 0.071 * max(
         (len(line) for part in names.values() for name in part for line in name.split("\n")), default=-3
@@ -205,8 +206,8 @@ def _halves(entries: Sequence[list[str]]) -> tuple[Sequence[list[str]], Sequence
     return min(splits, key=lambda split: max(map(_count_lines, split)))
 
 
-def _notes(timings: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame, steps: bool) -> Iterator[str]:
-    """Yield the notes on the whole chart; ``steps`` is whether there are rows of train_step."""
+def _notes(timings: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame, steps: bool, teams: bool) -> Iterator[str]:
+    """Yield the notes on the whole chart; ``steps``, ``teams``: whether there are rows of train_step, of Teams."""
     yield RULE
     if len(new):
         yield from _measured(new)
@@ -227,6 +228,8 @@ def _notes(timings: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame, steps: b
     yield "A full training step, with optimizer, is not forward + backward: a gray cross, in no series."
     if steps:
         yield "Not drawn: your rows of train_step, since no published training step with a date is of these nets."
+    if teams:
+        yield "Not drawn: your rows of several devices; the scaling plot has them."
     why_not = reasons_left_out(timings)
     counts = why_not[why_not != ""].value_counts(sort=False)
     omitted = ", ".join(f"{count} {why}" for why, count in counts.items()) or "none"

@@ -41,6 +41,17 @@ def _needs_loaders(rows: Rows) -> str:
     return "" if known else "this Run has no loaders; `alexnet-bench run --input FOLDER --loaders 0,2` times them"
 
 
+def _needs_teams(rows: Rows) -> str:
+    teams = [row for row in rows if row["world"] > 1]
+    if not teams:
+        return "this Run has one device; `alexnet-bench run --devices 1,2` times several"
+    if all("shared_core" in row["flags"] for row in teams):
+        return "its devices share cores, so they have no efficiency"
+    if not any(row["efficiency"] and row["pass"] != "forward" for row in teams):
+        return "no pass that reduces gradients has an efficiency; it takes one device in the same Run"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of plot; ``name`` is also the name of its module."""
@@ -139,6 +150,18 @@ _KINDS = (
         reads=(SUMMARY, SAMPLES),
         in_run_folder=True,
         unfit=_needs_loaders,
+    ),
+    Kind(
+        "scaling",
+        help="images/s and efficiency over devices of a Run with --devices, and beyond",
+        title="Scaling",
+        caption="Images per second of all devices, next to the ideal, that of one device times their number. "
+        "Below, the share of the ideal that is reached. Dashed: projected from the passes on one device and the "
+        "all-reduce alone, without the cores that a reduction takes and without interference, so true figures are "
+        "lower.",
+        reads=(SUMMARY,),
+        in_run_folder=True,
+        unfit=_needs_teams,
     ),
     Kind(
         "history",

@@ -125,8 +125,8 @@ def marks_of_rows(rows: pd.DataFrame | None, edge: float) -> pd.DataFrame:
 
     ``net`` (the Variant's name, with a suffix if the net differs from it), ``guest`` (name of a user's own net),
     ``images_per_s``, ``dated``, ``year`` (decimal; ``edge``, or the latest year if later, for a Run without a date).
-    Leaves out rows of parts of a net, of another pass and those slowed down on purpose; raises UsageError if no row is
-    left.
+    Leaves out rows of parts of a net, of several devices, of another pass and those slowed down on purpose; raises
+    UsageError if no row is left.
     """
     if rows is None or rows.empty:
         return pd.DataFrame(columns=[*WORDS, "pass", "guest", "images_per_s", "year", "dated"])
@@ -136,6 +136,8 @@ def marks_of_rows(rows: pd.DataFrame | None, edge: float) -> pd.DataFrame:
         ms = pd.to_numeric(rows["center_ms"], errors="coerce").fillna(ms)
     rate = pd.to_numeric(rows["batch"], errors="coerce") * 1e3 / ms
     good = rows["pass"].isin(PUBLISHED_PASSES) & (texts["valid"] != "False") & np.isfinite(rate) & (rate > 0)
+    if "world" in rows:  # published ones of several devices are left out too
+        good &= ~(rows["world"] > 1)
     good &= (
         ~frames.uncounted(rows)
         & ~texts["variant"].str.contains(".", regex=False)

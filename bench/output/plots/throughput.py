@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench import UsageError
-from bench.cases.passes import pass_title, timed_by_name
+from bench.cases.passes import ALL_REDUCE, pass_title, timed_by_name
 from bench.output import console
 from bench.output.plots import frames, style
 from bench.stats import roofline
@@ -22,7 +22,8 @@ REACH = 2.0  # longest axis, as a multiple of the fastest speed
 
 
 def draw_files(paths: Sequence[Path], target: Path) -> None:
-    draw(frames.whole_nets(frames.read(paths)), target)
+    rows = frames.whole_nets(frames.read(paths))
+    draw(rows[rows["pass"] != ALL_REDUCE.name], target)  # which computes no images
 
 
 def draw(rows: pd.DataFrame, target: Path) -> Figure:
@@ -100,7 +101,8 @@ def _with_speed(rows: pd.DataFrame) -> pd.DataFrame:
     numbers = {name: pd.to_numeric(column, errors="coerce") for name, column in known.items()}
     none = pd.Series(np.nan, rows.index)
     center = numbers.get("center_ms", none).fillna(rows["mean_ms"])
-    images = rows["batch"] * 1e3
+    worlds = rows["world"].fillna(1) if "world" in rows else 1
+    images = rows["batch"] * worlds * 1e3
     return rows.assign(
         speed=images / center,
         speed_low=images / numbers.get("ci95_high_ms", none),

@@ -49,6 +49,7 @@ def test_every_plot_is_there_or_says_why_it_is_not(plain):
         ("Throughput", "there is one batch"),
         ("Layers by time", "this Run is not a profile"),
         ("Loaders", "this Run has no loaders"),
+        ("Scaling", "this Run has one device"),
     ]
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+import teams
 from hostile import HOSTILE, run_with_text
 from pages import REFERENCE, Page, by_id, foreign_run, page_of
 from paths import ROOT
@@ -143,6 +144,15 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
         monkeypatch.delitem(sys.modules, "jax")
         monkeypatch.setattr(threading, "active_count", lambda: 2)
         assert not figures.may_fork()
+
+    def test_the_tables_of_scaling_and_their_notes_are_below_the_results(self, tmp_path):
+        found = page_of(teams.make(tmp_path / "r"))
+        assert "Scaling" in found.text("h4")
+        captions = found.text("span")
+        assert "Where forward_backward spends it, with 95 % intervals" in captions
+        assert "75% [75, 75]" in found.text("td")
+        assert "Each reduction sums 244.4 MB of gradients over all devices." in found.text("p")
+        assert "Scaling" not in page_of(make(tmp_path / "a")).text("h4")
 
     def test_memory_and_first_calls_are_there_as_far_as_they_are_known(self, tmp_path):
         unlike = {"first_call_ns": {"forward": 5_000_000}, "compile_cache": "cold"}

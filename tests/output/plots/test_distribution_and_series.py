@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import teams
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex
 from runs import A, B, arms, make
@@ -55,6 +56,11 @@ def taken(*cases, rounds=3, ms=(10.0, 11.0, 12.0), burn_in=2, pause_s=0.0):
 def unsaved(monkeypatch):
     """A plot is laid out and not painted, which takes most of its time; both are painted once at the end."""
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda *args, **kwargs: None)
+
+
+def test_one_device_and_several_have_names_of_their_own(tmp_path):
+    names = distribution.prepare(frames.samples([teams.make(tmp_path / "run").folder]))[0]["series"].unique()
+    assert list(names) == ["torch eager 1 device", "torch eager 2 devices"]
 
 
 def dots(panel, color, marker=None):

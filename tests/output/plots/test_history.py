@@ -198,6 +198,13 @@ class TestOurs:
             "history: expected a valid forward or forward_backward of a whole net, found none; time a net"
         )
 
+    def test_several_devices_are_left_out_as_published_ones_are(self, tmp_path):
+        assert list(ours({"world": 1}, {"world": 2})["world"]) == [1]
+        rows = pd.DataFrame([ROW | {"world": 1}, ROW | {"world": 2}])
+        said = words(history.draw(rows, tmp_path / "teams.svg", PUBLISHED))
+        assert "Not drawn: your rows of several devices; the scaling plot has them." in said
+        assert "several devices;" not in words(history.draw(rows[:1], tmp_path / "one.svg", PUBLISHED))
+
     def test_few_columns_are_enough(self):
         few = ("variant", "framework", "mode", "device", "batch", "pass", "mean_ms")
         found = published.marks_of_rows(pd.DataFrame([{name: ROW[name] for name in few}]), 2024.0)

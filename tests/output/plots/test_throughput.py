@@ -1,10 +1,13 @@
 """Throughput plot: lines, peak fractions and the turning batch."""
 
 import pytest
+import teams
 from csvs import csv
 from plot_rows import SERIES, SPEED, words
 
 from bench.output.plots import frames, throughput
+
+draw = throughput.draw
 
 
 @pytest.mark.usefixtures("unsaved")
@@ -32,6 +35,19 @@ class TestSweep:
         ((line, _, (bars,)),) = panel.containers
         assert list(line.get_ydata()) == [100, 400, 3200]
         assert [[low, high] for (_, low), (_, high) in bars.get_segments()] == [[80, 125], [320, 500], [2560, 4000]]
+
+    def test_images_are_those_of_all_devices_and_an_all_reduce_has_none(self, tmp_path):
+        run = teams.make(tmp_path / "run")
+        drawn = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(throughput, "draw", lambda rows, target: drawn.append(draw(rows, target)))
+            throughput.draw_files([run.folder], tmp_path / "teams.png")
+        (figure,) = drawn
+        panels = {panel.get_title(): panel for panel in figure.axes}
+        assert "all-reduce" not in panels
+        speeds = [float(bars[0].get_ydata()[0]) for bars in panels["forward"].containers]
+        assert speeds == pytest.approx([800, 1600], rel=1e-6)
+        assert panels["forward"].get_legend_handles_labels()[1] == ["torch eager 1 device", "torch eager 2 devices"]
 
     def test_the_peak_fraction_stands_below_with_a_line_at_one(self, tmp_path):
         rows = self.rows(tmp_path, peak_fraction=0.4, passes=["forward"])
