@@ -5,9 +5,11 @@ import itertools
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 LAUNCH = "ip netns exec {node}"
 #: Bytes of a TCP segment's data over those of its frame on Ethernet, with preamble and gap.
@@ -87,6 +89,10 @@ def nodes(count: int) -> Iterator[Nodes]:
             ip("-n", switch, "link", "add", f"s{number}", "type", "veth", "peer", "name", "e0", "netns", name)
             ip("-n", switch, "link", "set", f"s{number}", "master", "br0", "up")
             addresses[name] = f"10.{subnet}.0.{number + 1}"
+            own = Path("/etc/netns") / name  # XLA's gloo tells others what a node's own host name is there
+            own.mkdir(parents=True)
+            stack.callback(shutil.rmtree, own)
+            (own / "hosts").write_text(f"127.0.0.1 localhost\n{addresses[name]} {socket.gethostname()}\n")
             ip("-n", name, "addr", "add", f"{addresses[name]}/24", "dev", "e0")
             ip("-n", name, "link", "set", "e0", "up")
             ip("-n", name, "link", "set", "lo", "up")
