@@ -24,13 +24,13 @@ import numpy as np
 
 from bench.cases.case import Case
 from bench.controller import parity
+from bench.controller.devices import devices_here
 from bench.controller.launch import environment
-from bench.controller.nodes import devices_here
 from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.team import LOOPBACK, Team, addresses_of
 from bench.stats.descriptive import Interval
-from bench.worker.batches import TEAM_UNITS
 from bench.worker.messages import CallFirst, Measure
+from bench.worker.team_batches import TEAM_UNITS
 from impls import FRAMEWORKS
 from impls.net import Settings
 

@@ -1,5 +1,6 @@
 """The null Net on every rank of a Team. Ranks send each other their batches, and meet in every pass that reduces."""
 
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
@@ -42,8 +43,6 @@ def join(settings: Settings) -> None:
 
 def connected(address: tuple[str, int], key: bytes) -> Connection:
     """A connection to rank 0, which may not listen yet."""
-    import time
-
     for _ in range(TRIES):
         try:
             return Client(address, authkey=key)

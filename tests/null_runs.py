@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.cases.case import Case
 from bench.cases.protocol import Protocol
-from bench.controller.nodes import Device
+from bench.controller.devices import Device
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.controller.watcher import Watcher

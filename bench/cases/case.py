@@ -143,7 +143,7 @@ class Case:
 
     @property
     def asked_batch(self) -> int:
-        """The batch as --batch gives it: of a device, with strong scaling that of all."""
+        """The batch as --batch gives it: that of each device, with strong scaling that of all."""
         return self.images if self.strong else self.batch
 
     @property

@@ -216,6 +216,11 @@ def pass_title(name: str) -> str:
     return known[name].title if name in known else name
 
 
+def place_of(name: str) -> int:
+    """The place of a pass in tables; other programs' come first."""
+    return list(PASSES).index(name) if name in PASSES else -1
+
+
 def proven_with(names: Iterable[str]) -> list[Pass]:
     """The passes to prove when these are timed, in order.
 

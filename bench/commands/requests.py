@@ -75,25 +75,14 @@ def _count(most: int, least: int = 1) -> Parser:
     return lambda what, text: parse_count(what, text, most, least)
 
 
-def _parse_batches(what: str, text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(parse_count(what, word, MOST_BATCH) for word in split_list(text)))
+def _counts(most: int, least: int = 1) -> Parser:
+    """Whole numbers, comma-separated, each once."""
+    return lambda what, text: tuple(dict.fromkeys(parse_count(what, word, most, least) for word in split_list(text)))
 
 
 def _parse_shape_or_folder(what: str, text: str) -> str:
     """A shape as ``parse_input`` writes it; other text, which may be a folder, unchanged."""
     return parse_input(what, text) if re.fullmatch(r"[0-9xX]*", text) else str(parse_path(what, text))
-
-
-def _parse_workers(what: str, text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(parse_count(what, word, MOST_WORKERS, least=0) for word in split_list(text)))
-
-
-def _parse_ranks(what: str, text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(parse_count(what, word, MOST_RANKS) for word in split_list(text)))
-
-
-def _parse_worlds(what: str, text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(parse_count(what, word, _MOST_WORLD, least=2) for word in split_list(text)))
 
 
 def _parse_latency(what: str, text: str) -> float:
@@ -231,13 +220,15 @@ class GridOptions(ModelOptions):
     loaders: tuple[int, ...] | None = option(
         "LIST",
         "time the loader of each framework with so many workers, alone and in front of the training step: 0,2",
-        _parse_workers,
+        _counts(MOST_WORKERS, least=0),
     )
     preprocessing: str | None = option(
         "NAME", "with --loaders: torchvision, caffe, 2012 or plain; default torchvision", _PREPROCESSING
     )
     devices: tuple[int, ...] | None = option(
-        "LIST", "so many devices compute one pass together: 1,2,4; on a CPU equal slices of its cores", _parse_ranks
+        "LIST",
+        "so many devices compute one pass together: 1,2,4; on a CPU equal slices of its cores",
+        _counts(MOST_RANKS),
     )
     scaling: str = option(
         "NAME",
@@ -247,7 +238,7 @@ class GridOptions(ModelOptions):
     )
     oversubscribe: bool = flag("with --devices: allow more than there are cores; gives no efficiency")
     preset: tuple[str, ...] = option(*_PRESET)
-    batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _parse_batches)
+    batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _counts(MOST_BATCH))
     pass_: tuple[str, ...] = option(
         "LIST", f"{', '.join(offered_passes())}, or all", _some_of("pass", offered_passes), ",".join(DEFAULT_PASSES)
     )
@@ -380,7 +371,7 @@ class ProfileRequest(ModelOptions):
         "SHAPE", "random inputs of this shape for the models of --net: 3x300x300; default: images", parse_input
     )
     preset: tuple[str, ...] = option(*_PRESET)
-    batch: tuple[int, ...] | None = option("LIST", "default: 32 on a CPU, 128 on a GPU", _parse_batches)
+    batch: tuple[int, ...] | None = option("LIST", "default: 32 on a CPU, 128 on a GPU", _counts(MOST_BATCH))
     pass_: tuple[str, ...] = option(
         "LIST", f"{', '.join(offered_passes())}, or all", _some_of("pass", offered_passes), ",".join(DEFAULT_PASSES)
     )
@@ -502,7 +493,7 @@ class ScaleRequest:
         "RUN", "folder of a Run with train_step or forward_backward on one device", parse_path, required=True
     )
     devices: tuple[int, ...] = option(
-        "LIST", "how many devices: 8,64,256", _parse_worlds, "8,64,256", environment=False
+        "LIST", "how many devices: 8,64,256", _counts(_MOST_WORLD, least=2), "8,64,256", environment=False
     )
     bandwidth: float | None = option(
         "GB/S", "bus bandwidth of an all-reduce, as nccl-tests has it", parse_rate, environment=False
@@ -549,7 +540,7 @@ class SelftestRequest(SeedOption, SizeOption, WorkerOptions, VariantOption):
     repeat: int = option("N", "number of Runs with --aa or --power", _count(1000), "1")
     thorough: bool = flag("run the whole grid of simulations, about 2 minutes")
     variant: tuple[str, ...] = option("LIST", "for --aa and --power", _VARIANTS, "half_width")
-    batch: tuple[int, ...] = option("LIST", "for --aa and --power", _parse_batches, "4")
+    batch: tuple[int, ...] = option("LIST", "for --aa and --power", _counts(MOST_BATCH), "4")
     pass_: tuple[str, ...] = option(
         "LIST", "for --aa and --power", _some_of("pass", offered_passes), ",".join(DEFAULT_PASSES)
     )

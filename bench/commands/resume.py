@@ -11,7 +11,7 @@ from bench.commands.loader_plan import source_of
 from bench.commands.plan import name_guests, read_weights, refuse_with_ab
 from bench.commands.requests import RunRequest
 from bench.commands.team_plan import reached_nodes
-from bench.controller.nodes import Device, devices_on
+from bench.controller.devices import Device, devices_on
 from bench.controller.rounds import Rounds
 from bench.controller.settings import WorkerSettings
 from bench.controller.source import Source

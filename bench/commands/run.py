@@ -76,7 +76,7 @@ def dry_run(plan: Plan, as_json: bool) -> int:
     if plan.settings.source and plan.cases:
         console.tell("the expected time is without that of the loaders")
     unknown = [case for case in plan.cases if plan.settings.of_unknown_cost(case)]
-    expected = estimate.expect(plan.cases, plan.protocol, unknown)
+    expected = estimate.expect(plan.cases, plan.protocol, unknown, plan.settings.sharing)
     names = sorted({case.guest for case in unknown if case.guest})
     known = [each.seconds for each in expected if each.seconds is not None]
     if as_json:

@@ -10,11 +10,12 @@ from bench.cases.case import Case
 from bench.cases.teams import teams_of
 from bench.commands.plan import Plan, plan_run
 from bench.commands.requests import RunRequest
-from bench.controller import nodes
+from bench.controller import devices, nodes
 from bench.machine.node import Node
 from impls import FRAMEWORKS
 
 LAUNCH = "ssh {node}"
+NO_EFFICIENCY = "without one device in the same Run there is no efficiency: --devices 1,2 has it"
 
 
 def plan_with_devices(request: RunRequest) -> Plan:
@@ -31,13 +32,14 @@ def plan_with_devices(request: RunRequest) -> Plan:
     if request.nodes:
         found = reached_nodes(request)
         nodes.refuse_loopback_names(found, [case.framework for case in cases])
-        devices = nodes.devices_on(found, counts[-1], on_gpu, request.oversubscribe)
+        found_devices = devices.devices_on(found, counts[-1], on_gpu, request.oversubscribe)
     else:
-        devices = nodes.devices_here(counts[-1], on_gpu, request.oversubscribe)
-    threads = plan.settings.threads if on_gpu else min(len(device.cores) for device in devices)
+        found_devices = devices.devices_here(counts[-1], on_gpu, request.oversubscribe)
+    threads = plan.settings.threads if on_gpu else min(len(device.cores) for device in found_devices)
     if not on_gpu and request.threads not in (None, threads):
         raise UsageError(f"--threads: each of {counts[-1]} devices has {threads}; leave it out")
-    return Plan(cases, plan.protocol, dataclasses.replace(plan.settings, threads=threads, devices=devices), plan.note)
+    note = plan.note or ("" if counts[0] == 1 else NO_EFFICIENCY)
+    return Plan(cases, plan.protocol, dataclasses.replace(plan.settings, threads=threads, devices=found_devices), note)
 
 
 def reached_nodes(request: RunRequest) -> list[Node]:

@@ -29,13 +29,16 @@ class Expected(NamedTuple):
     seconds: float | None
 
 
-def expect(cases: Sequence[Case], protocol: Protocol, unknown: Collection[Case] = ()) -> list[Expected]:
-    """Estimate the plan and wall time of each group, without the extra burn-in of the gate.
+def expect(
+    cases: Sequence[Case], protocol: Protocol, unknown: Collection[Case] = (), devices: int = 1
+) -> list[Expected]:
+    """Estimate the plan and wall time of each group, without the extra burn-in of the gate and without reductions.
 
-    As in a Run, each has its share of --max-time, which first reduces iterations, as far as the Protocol allows, then
-    Rounds. ``unknown`` are Cases of nets that do not compute their Variant.
+    ``devices`` share the cores, so each has that part of the rate. As in a Run, each group has its share of --max-time,
+    which first reduces iterations, as far as the Protocol allows, then Rounds. ``unknown`` are Cases of nets that do
+    not compute their Variant.
     """
-    flops, each = matrix_flops(), groups(cases)
+    flops, each = matrix_flops() / devices, groups(cases)
     known = [not any(case in unknown for case in group) for group in each]
     needs_s = [seconds_of(group, protocol, flops) if it else math.inf for group, it in zip(each, known, strict=True)]
     limits_s = shares(protocol.max_time_s, needs_s) if protocol.max_time_s else [math.inf] * len(each)
@@ -78,7 +81,7 @@ def seconds_of(cases: Sequence[Case], protocol: Protocol, cpu_flops: float) -> f
         turns = protocol.cycles(length) if protocol.paired else []
         leads_s = sum(2 * len(turns) * protocol.lead(length, 1e9 * seconds) * seconds for seconds in per_pass)
         samples = ASIDE + 2 * sum(turns) if turns else protocol.iterations
-        workers = len({case.worker for case in group})
+        workers = sum({case.worker: case.world for case in group}.values())
         for round_ in range(protocol.rounds):
             start_s = workers * (LATER_S if round_ else START_S + CEILING_S)
             total += start_s + leads_s + sum(per_pass) * (protocol.least_burn_in(round_) + samples)

@@ -35,7 +35,8 @@ from bench.record.journal import Journal
 from bench.record.reasons import StopReason
 from bench.record.run import Run
 from bench.record.selftest_store import SelfTest
-from bench.worker.batches import TEAM_UNITS, UNITS
+from bench.worker.batches import UNITS
+from bench.worker.team_batches import TEAM_UNITS
 
 #: A Run ends for the first of these that is the reason of a group.
 PRECEDENCE = (StopReason.TIME_CAP, StopReason.MAX_ROUNDS, StopReason.TARGET, StopReason.PLANNED, StopReason.FAILED)
@@ -200,7 +201,8 @@ class Rounds:
         if rounds and any(map(self.settings.of_unknown_cost, live)):
             return math.inf
         protocol = dataclasses.replace(self.protocol, rounds=rounds, max_time_s=None)
-        return estimate.seconds_of(live, protocol, self.matrix_flops()) if rounds else 0.0
+        flops = self.matrix_flops() / self.settings.sharing
+        return estimate.seconds_of(live, protocol, flops) if rounds else 0.0
 
     def _measure(self, together: list[Group], budget: Budget) -> list[StopReason]:
         """Run the Rounds of groups, one Round of each at a time, and return why each stopped."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from bench.cases.arm import Ab
 from bench.cases.case import PRESETS, Case
 from bench.cases.passes import PASSES, methods_called
+from bench.controller.devices import Device
 from bench.controller.launch import Launch
-from bench.controller.nodes import Device
 from bench.controller.running_worker import RunningWorker
 from bench.controller.source import Source
 from bench.controller.team import LOOPBACK, Team, addresses_of
@@ -56,6 +56,11 @@ class WorkerSettings:
     """Folder in which compiled code is kept for later Workers."""
     devices: Sequence[Device] = ()
     """Where the Run counts devices: rank r of a Team has device r, a lone Worker the first."""
+
+    @property
+    def sharing(self) -> int:
+        """How many devices share the cores of this machine."""
+        return max(1, len(self.devices))
 
     def guest(self, case: Case) -> Guest | None:
         """The user's net that a Case times; None for ours."""

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.worker.batches import TEAM_UNITS, UNITS
+from bench.worker.batches import UNITS
+from bench.worker.team_batches import TEAM_UNITS
 from impls import reference
 from impls.variants import Variant
 from impls.weights import Weights

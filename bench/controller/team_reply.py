@@ -5,7 +5,6 @@ import functools
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from bench.worker.batches import EVERY_RANK
 from bench.worker.replies import (
     Check,
     CheckKind,
@@ -16,6 +15,7 @@ from bench.worker.replies import (
     SyncLag,
     Verified,
 )
+from bench.worker.team_batches import EVERY_RANK
 
 R = TypeVar("R")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.controller import parity, shipped
 from bench.controller.parity import images_per_unit
-from bench.worker.batches import TEAM_UNITS
+from bench.worker.team_batches import TEAM_UNITS
 from impls import reference
 from impls.variants import VARIANTS
 from impls.weights import initial

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import structs, to_builtins
 
 from bench.cases.case import Case
+from bench.cases.passes import place_of
 from bench.machine.host import Fingerprint
 from bench.output.labels import counted, label_of, some_of
 from bench.output.results_table import Results, results_of, title_of
@@ -79,7 +80,7 @@ def table(group: Sequence[Case], timed: Sequence[Case], columns: Mapping[str, Re
     first = next(iter(columns.values()))
     what, _ = title_of(first.run, timed, first.rows, varying=("threads",))
     rows = []
-    by_pass = sorted(group, key=lambda case: (case.pass_, case.compiled))
+    by_pass = sorted(group, key=lambda case: (place_of(case.pass_), case.compiled))
     for pass_, several in itertools.groupby(by_pass, key=lambda case: case.pass_):
         cases = list(several)
         for heading, cell in ((pass_, _time), ("ratio", _ratio)):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.cases.case import Case, groups
-from bench.cases.passes import DIFFERENCES, PASSES
+from bench.cases.passes import DIFFERENCES, place_of
 from bench.machine.noise import NOISY
 from bench.output import run_notes
 from bench.output.labels import counted, label_of
@@ -177,8 +177,7 @@ def _per(cases: Sequence[Case]) -> str:
 
 
 def _group(run: Run, group: Sequence[Case], rows: Rows, results: Mapping[str, CaseResult]) -> Group:
-    order = list(PASSES)
-    cases = sorted(group, key=lambda case: (order.index(case.pass_) if case.pass_ in order else -1, case.compiled))
+    cases = sorted(group, key=lambda case: (place_of(case.pass_), case.compiled))
     where = versions_on_device([rows[case.id] for case in cases])
     return Group(*title_of(run, cases, rows), where, [results[case.id] for case in cases])
 

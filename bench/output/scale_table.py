@@ -67,7 +67,9 @@ def table(found: Projection) -> Table:
         team = found.team(link, each.world)
         last = [share(team.efficiency) if team and team.efficiency else Cell("")] if with_measured else []
         rows.append([*_cells(link, each), *last])
-    title = f"{label_of(found.case)}, {pass_title(found.case.pass_)} of {found.case.variant}, {_batch(found)} a device"
+    title = (
+        f"{label_of(found.case)}, {pass_title(found.case.pass_)} of {found.case.variant}, {_batch(found)} per device"
+    )
     return Table(f"Projected: {title}", columns, rows, grouped=True)
 
 

@@ -26,12 +26,13 @@ import numpy as np
 
 import impls
 from bench.worker import evaluator, guest, messages, ownership, part, port, probe, replies, steps, wire
-from bench.worker.batches import ParityBatch, compose, compose_team
+from bench.worker.batches import ParityBatch, compose
 from bench.worker.loaders import Loaders
 from bench.worker.messages import Request
 from bench.worker.pixels import map_pictures
 from bench.worker.prover import METHODS, Prover
 from bench.worker.replies import Output
+from bench.worker.team_batches import compose_team
 from bench.worker.timing import measure, no_garbage_collection, spin, sync_lag
 from bench.worker.trainer import Trainer
 from impls.net import SUMS, Build, DeviceMissing, Rank, Settings, resident_batches, resident_labels
@@ -266,8 +267,8 @@ class Worker:
         """Test ``wait`` on the pass that is timed."""
         with no_garbage_collection(), self.restored(request.method):
             run = getattr(self.net, request.method)
-            steps_of = (run, self.net.wait, self.net.fetch, request.iteration_ns)
-            return sync_lag(*steps_of, attempts=request.attempts, together=self.rank is not None)
+            tested = (run, self.net.wait, self.net.fetch, request.iteration_ns)
+            return sync_lag(*tested, attempts=request.attempts, together=self.rank is not None)
 
     def measure(self, request: messages.Measure) -> replies.Measured:
         """Time a Turn; memory peaks are those of its passes."""

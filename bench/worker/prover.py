@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from bench.worker import steps
-from bench.worker.batches import ParityBatch, TeamBatch
+from bench.worker.batches import ParityBatch
 from bench.worker.checks import distance, flat, is_finite
 from bench.worker.replies import Check, CheckKind, FrameworkConditions, GradientCount, Output, Reading
+from bench.worker.team_batches import TeamBatch
 from impls.net import Gradients, Sgd, Trained
 from impls.weights import Weights
 

@@ -33,6 +33,11 @@ class TestPlan:
         words = (*TWO, "--scaling", "strong", "--pass", "forward", "--batch", "8")
         assert [case.split("-")[5] for case in planned(inline, *words)] == ["b8", "b4"]
 
+    def test_without_one_device_it_says_that_there_is_no_efficiency(self, inline):
+        alone, both = (inline("run", *NULL, "--devices", text, "--dry-run") for text in ("2", "1,2"))
+        assert "there is no efficiency: --devices 1,2 has it" in alone.err
+        assert both.err == ""
+
     def test_all_are_in_one_group(self, inline):
         done = inline("run", *NULL, *TWO, "--scaling", "strong", "--batch", "8", "--dry-run", "--json")
         assert len(json.loads(done.out)["groups"]) == 1

@@ -12,7 +12,7 @@ from null_runs import NULL_CASE, run_cases
 from bench.cases.arm import Ab
 from bench.cases.teams import teams_of
 from bench.commands.cli import main
-from bench.controller.nodes import Device
+from bench.controller.devices import Device
 from bench.stats.links import PUBLISHED, Link
 from bench.stats.projection import Step, project
 from impls.variants import VARIANTS

@@ -60,3 +60,12 @@ def test_a_net_of_unknown_cost_has_no_time_and_an_equal_share():
 def test_an_infinite_need_takes_what_others_leave():
     assert estimate.shares(100, [10, math.inf]) == [10, 90]
     assert estimate.shares(100, [math.inf, 80, math.inf]) == [100 / 3] * 3
+
+
+def test_devices_share_the_cores_and_each_rank_has_a_start():
+    step = dataclasses.replace(LARGE, pass_="train_step")
+    alone, team = (dataclasses.replace(step, world=world) for world in (1, 2))
+    (one,), (half,) = (estimate.expect([alone], RULES, devices=devices) for devices in (1, 2))
+    assert half.seconds > 1.5 * one.seconds
+    (both,) = estimate.expect([team], RULES, devices=2)
+    assert both.seconds == pytest.approx(half.seconds + estimate.START_S + estimate.CEILING_S + 4 * estimate.LATER_S)

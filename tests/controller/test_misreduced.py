@@ -11,12 +11,12 @@ from paths import ROOT
 
 from bench.cases.case import Case
 from bench.controller import gate, parity
-from bench.controller.nodes import Device
+from bench.controller.devices import Device
 from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.team import Team
-from bench.worker.batches import TEAM_UNITS
-from bench.worker.messages import CallFirst, Verify
+from bench.worker.messages import CallFirst, Measure, Verify
 from bench.worker.replies import Output
+from bench.worker.team_batches import TEAM_UNITS
 
 pytestmark = pytest.mark.process
 
@@ -117,6 +117,21 @@ def refusal(made: Team, folder, name: str) -> str:
 
 def test_an_honest_net_passes(team):
     assert refusal(*team, "Honest") == ""
+
+
+def test_the_witnesses_are_proven_and_so_is_a_sum_after_hundreds_of_others(team):
+    """Summed in place, values are doubled every time: they are set anew before they are too large."""
+    made, folder = team
+    assert refusal(made, folder, "Honest") == ""
+    checks = made.ask(Verify([Output.OWN, Output.REDUCED], thorough=False, target="reference")).checks
+    assert gate.value_fault(parity.judge(checks, parity.LIMITS["fp32"])) == ""
+    for _ in range(2):
+        measured = made.ask(Measure("all_reduce", 300, reads=[150, 299], output=Output.REDUCED))
+        assert len(measured.ns) == 300
+        for reading in measured.readings:
+            judged = parity.judge(reading.checks, parity.LIMITS["fp32"])
+            assert [check.kind for check in judged] == ["reduced"]
+            assert gate.value_fault(judged) + reading.fault == ""
 
 
 @pytest.mark.parametrize("name", PLANTED)

@@ -1,6 +1,7 @@
 """Nodes: what a launch prefix may do wrong, and Workers behind one."""
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from null_runs import NULL_CASE, run_cases
 from bench import UsageError
 from bench.cases.teams import teams_of
 from bench.controller import nodes
-from bench.controller.nodes import Device
+from bench.controller.devices import Device, devices_on
+from bench.controller.settings import WorkerSettings
 from bench.machine import code
 from bench.machine.node import Described, Node
 
@@ -100,7 +102,7 @@ MACHINE = Described([0, 1, 2, 3], "", "a", "10.0.0.1", "eth0", "10.0.0.1", True)
 class TestDevices:
     def test_nodes_of_their_own_have_all_their_cores(self):
         two = [Node("n1", (), MACHINE), Node("n2", (), dataclasses.replace(MACHINE, boot="b"))]
-        found = nodes.devices_on(two, 4, on_gpu=False)
+        found = devices_on(two, 4, on_gpu=False)
         assert [(each.node.name, each.cores) for each in found] == [
             *(("n1", (0, 1)), ("n1", (2, 3))),
             *(("n2", (0, 1)), ("n2", (2, 3))),
@@ -109,18 +111,18 @@ class TestDevices:
 
     def test_nodes_on_one_machine_share_its_cores(self):
         two = [Node(name, (), MACHINE) for name in ("n1", "n2")]
-        assert [each.cores for each in nodes.devices_on(two, 2, on_gpu=False)] == [(0, 1), (2, 3)]
+        assert [each.cores for each in devices_on(two, 2, on_gpu=False)] == [(0, 1), (2, 3)]
 
     def test_gpus_are_counted_on_each_machine(self):
         two = [Node("n1", (), MACHINE), Node("n2", (), dataclasses.replace(MACHINE, boot="b"))]
-        assert [each.index for each in nodes.devices_on(two, 4, on_gpu=True)] == [0, 1, 0, 1]
+        assert [each.index for each in devices_on(two, 4, on_gpu=True)] == [0, 1, 0, 1]
 
     def test_more_devices_than_cores_are_refused_or_share_them(self):
         with pytest.raises(
             UsageError, match="--devices: expected at most 4 on the machine of node n1, a core for each"
         ):
-            nodes.devices_on([Node("n1", (), MACHINE)], 5, on_gpu=False)
-        found = nodes.devices_on([Node("n1", (), MACHINE)], 5, on_gpu=False, oversubscribe=True)
+            devices_on([Node("n1", (), MACHINE)], 5, on_gpu=False)
+        found = devices_on([Node("n1", (), MACHINE)], 5, on_gpu=False, oversubscribe=True)
         assert [each.cores for each in found] == [(0,), (1,), (2,), (3,), (0,)]
 
     def test_jax_needs_nodes_whose_names_are_their_addresses(self):
@@ -132,8 +134,20 @@ class TestDevices:
         nodes.refuse_loopback_names(two[:1], ["jax"])
 
 
-def test_a_run_of_workers_behind_a_prefix_with_a_banner(tmp_path, monkeypatch):
+def test_a_worker_behind_a_prefix_has_nothing_of_the_users_shell(tmp_path, monkeypatch):
     monkeypatch.setenv("POISON", "of the user's shell")
+    (file := tmp_path / "seen").touch()
+    (found,) = reached(prefix(tmp_path, RUN), file)
+    worker = WorkerSettings(1, 60.0, devices=[Device((0,), 0, found)]).start("w", NULL_CASE, tmp_path)
+    number = worker.process.process.pid
+    words = Path(f"/proc/{number}/environ").read_text().split("\0")
+    assert "OMP_NUM_THREADS=1" in words
+    assert not [word for word in words if word.startswith("POISON")]
+    assert os.sched_getaffinity(number) == {0}
+    worker.process.end()
+
+
+def test_a_run_of_workers_behind_a_prefix_with_a_banner(tmp_path):
     (file := tmp_path / "seen").touch()
     text = f"echo Welcome to $1\n{RUN}"
     found = reached(prefix(tmp_path, text), file, given=[("n1", "127.0.0.1"), ("n2", "127.0.0.1")])

@@ -14,15 +14,15 @@ from bench import UsageError
 from bench.cases.case import Case
 from bench.cases.teams import teams_of
 from bench.controller import parity
-from bench.controller.nodes import Device
+from bench.controller.devices import Device
 from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.team import LOOPBACK, Team, addresses_of
 from bench.controller.watcher import Watcher
 from bench.controller.worker_process import MARK, WorkerDied, started_by
 from bench.record.events import Turn, Void
-from bench.worker.batches import TEAM_UNITS
 from bench.worker.messages import Measure, Verify
 from bench.worker.replies import FaultKind, Output
+from bench.worker.team_batches import TEAM_UNITS
 
 pytestmark = pytest.mark.process
 

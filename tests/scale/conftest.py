@@ -6,7 +6,7 @@ import namespaces
 import pytest
 
 from bench.controller import nodes
-from bench.controller.nodes import Device
+from bench.controller.devices import Device, devices_on
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
@@ -29,4 +29,4 @@ def two_nodes():
 def two_devices(two_nodes, tmp_path) -> list[Device]:
     (seen := tmp_path / "seen").touch()
     reached = nodes.reached(two_nodes.given, namespaces.LAUNCH, nodes.PYTHON, seen)
-    return nodes.devices_on(reached, 2, on_gpu=False, oversubscribe=True)
+    return devices_on(reached, 2, on_gpu=False, oversubscribe=True)

@@ -9,8 +9,8 @@ from bench.cases.case import Case
 from bench.controller import parity
 from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.team import Team
-from bench.worker.batches import TEAM_UNITS
 from bench.worker.messages import Measure
+from bench.worker.team_batches import TEAM_UNITS
 
 CASE = Case("half_width", "torch", "eager", "cpu", "fp32", "nchw", 1, "forward_backward", size=67, world=2)
 PASSES = ("forward_backward", "apart", "all_reduce")

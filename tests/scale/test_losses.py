@@ -11,8 +11,8 @@ from bench.controller import parity
 from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.team import Team
 from bench.controller.worker_process import WorkerDied, started_by
-from bench.worker.batches import TEAM_UNITS
 from bench.worker.messages import CallFirst, Measure
+from bench.worker.team_batches import TEAM_UNITS
 from impls import FRAMEWORKS
 
 LIMIT_S = 8.0

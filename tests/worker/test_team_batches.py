@@ -8,10 +8,11 @@ import pytest
 
 from bench.controller import parity
 from bench.worker import steps
-from bench.worker.batches import TEAM_UNITS, compose, compose_team
+from bench.worker.batches import compose
 from bench.worker.checks import flat, sampled, sampled_places
 from bench.worker.prover import LEFT, METHODS, SAME_BATCH, Prover, Values
 from bench.worker.replies import CheckKind, FrameworkConditions, Output
+from bench.worker.team_batches import TEAM_UNITS, compose_team
 from impls import reference
 from impls.layers import BatchNorm, Conv, Fc, Flatten, Pool, Relu
 from impls.net import Trained, pattern

@@ -8,7 +8,7 @@ from bench.cases.case import LABELS, Case
 from bench.cases.passes import LOAD, PASSES
 from bench.machine.noise import NOISY
 from bench.output import run_notes, verdicts
-from bench.output.console import number, problem_lines
+from bench.output.console import number, percent, problem_lines
 from bench.output.labels import counted, describe, label_of, some_of
 from bench.output.page.table import whole_nets
 from bench.output.results_table import CAUSES, interval_text
@@ -17,6 +17,7 @@ from bench.record.events import End
 from bench.record.flags import FLAGS
 from bench.record.pairs import Pair, describe_arm_of_run
 from bench.record.run import Run
+from bench.record.scaling import scalings
 from bench.stats.descriptive import LEAST_ROUNDS
 from bench.stats.verdict import Word
 
@@ -35,8 +36,19 @@ class Finding:
 
 def list_findings(run: Run, rows: Rows, pairs: Sequence[Pair]) -> list[Finding]:
     """List findings, the most important first; for a Run without comparisons its times, and why there is no ratio."""
-    first, *others = _list_measured(run, rows, pairs)
+    first, *others = [*_scalings(run, rows), *_list_measured(run, rows, pairs)]
     return [first, *find_failures(rows), *others]
+
+
+def _scalings(run: Run, rows: Rows) -> Iterator[Finding]:
+    """Yield the efficiency of each pass of a Team."""
+    for each in scalings(run):
+        if value := each.efficiency:
+            how = f" [{percent(value.low)}, {percent(value.high)}]" if value.low and value.high else ""
+            yield Finding(
+                f"{label_of(each.case)} run {_work(run, each.case)} at {number(rows[each.case.id]['images_per_s'])} "
+                f"images/s, {percent(value.center)}{how} of the ideal, {each.case.world} times one device."
+            )
 
 
 def find_failures(rows: Rows) -> Iterator[Finding]:

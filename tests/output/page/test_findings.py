@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import pytest
+import teams
 from pages import REFERENCE, Page, by_id, cautions_of, findings_of, foreign_run, page_of
 from runs import AA, A, B, aa_runs, arms, changed, make
 
@@ -194,3 +195,14 @@ class TestVerdict:
         assert findings_of(broken)[0].text.startswith("Nothing of this Run can be quoted")
         assert "failed" in page_of(broken).text("td")
         assert "it fell over" in page_of(broken).text("td")
+
+
+def test_of_several_devices_the_efficiency_comes_first(tmp_path):
+    run = teams.make(tmp_path / "run")
+    first, second, *_ = (found.text for found in findings_of(run))
+    case = run.cases[0]
+    work = f"the forward pass of {case.variant} at batch {case.batch}"
+    assert first == (
+        f"torch eager 2 devices run {work} at 1,600 images/s, 100% [100%, 100%] of the ideal, 2 times one device."
+    )
+    assert "75% [75%, 75%] of the ideal" in second
