@@ -50,6 +50,7 @@ class TeamNet(torch_alexnet.Net):
         self.trainee = self.parallel
         self.summed = 0
         self.values = torch.zeros(0)
+        self.given: torch.Tensor | None = None
 
     def differentiate(self, end: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The loss and its gradients by ``backward``: autograd.grad would not call the hooks that reduce them."""
@@ -78,9 +79,13 @@ class TeamNet(torch_alexnet.Net):
         return super().gradient_views(handles)
 
     def fill(self) -> None:
-        count = sum(parameter.numel() for parameter in self.parameters)
-        own = torch.from_numpy(pattern(self.rank, np.arange(count, dtype=np.uint32)))
-        self.values, self.summed = own.to(self.target) * SMALL, 0
+        if self.given is None:  # kept, since it takes longer to make than to copy
+            count = sum(parameter.numel() for parameter in self.parameters)
+            own = torch.from_numpy(pattern(self.rank, np.arange(count, dtype=np.uint32)))
+            self.given = own.mul_(SMALL).to(self.target)
+            self.values = self.given.clone()
+        self.values.copy_(self.given)
+        self.summed = 0
 
     def all_reduce(self) -> Any:
         dist.all_reduce(self.values)

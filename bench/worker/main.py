@@ -291,7 +291,9 @@ class Worker:
             }
             for stop in sorted(ends):
                 if sums:
+                    began = time.perf_counter_ns()
                     self.net.fill()
+                    aside_ns += time.perf_counter_ns() - began
                 self.net.peak_memory()
                 counted = probe.reset_high_water()
                 before, last = time.process_time(), list[Any]()

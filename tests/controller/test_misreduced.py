@@ -23,6 +23,7 @@ pytestmark = pytest.mark.process
 CASE = Case("half_width", "torch", "eager", "cpu", "fp32", "nchw", 2, "forward_backward", size=67, world=2)
 PLANTS = """
 
+import time
 from pathlib import Path
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 
@@ -68,6 +69,11 @@ class Stale(Honest):
         loss, *gradients = super().forward_backward()
         before, self.kept = getattr(self, "kept", gradients), gradients
         return (loss, *before)
+
+class SlowFill(Honest):
+    def fill(self):
+        super().fill()
+        time.sleep(0.2)
 
 def TeamNet(*args):
     return globals()[Path("PLANTED").read_text()](*args)
@@ -132,6 +138,14 @@ def test_the_witnesses_are_proven_and_so_is_a_sum_after_hundreds_of_others(team)
             judged = parity.judge(reading.checks, parity.LIMITS["fp32"])
             assert [check.kind for check in judged] == ["reduced"]
             assert gate.value_fault(judged) + reading.fault == ""
+
+
+def test_setting_the_values_of_a_sum_is_not_a_time_that_samples_must_add_up_to(team):
+    made, folder = team
+    assert refusal(made, folder, "SlowFill") == ""
+    measured = made.ask(Measure("all_reduce", 40))  # set before the first and after 32
+    assert measured.aside_ns > 2 * 0.2e9
+    assert max(measured.ns) < 0.2e9
 
 
 @pytest.mark.parametrize("name", PLANTED)
