@@ -73,7 +73,7 @@ class Stale(Honest):
 class SlowFill(Honest):
     def fill(self):
         super().fill()
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 def TeamNet(*args):
     return globals()[Path("PLANTED").read_text()](*args)
@@ -143,9 +143,9 @@ def test_the_witnesses_are_proven_and_so_is_a_sum_after_hundreds_of_others(team)
 def test_setting_the_values_of_a_sum_is_not_a_time_that_samples_must_add_up_to(team):
     made, folder = team
     assert refusal(made, folder, "SlowFill") == ""
-    measured = made.ask(Measure("all_reduce", 40))  # set before the first and after 32
-    assert measured.aside_ns > 2 * 0.2e9
-    assert max(measured.ns) < 0.2e9
+    measured = made.ask(Measure("all_reduce", 40))  # set at the begin, before the first and after 32
+    assert measured.aside_ns >= 3 * 0.5e9
+    assert max(measured.ns) < 0.5e9
 
 
 @pytest.mark.parametrize("name", PLANTED)
