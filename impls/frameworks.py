@@ -47,6 +47,8 @@ class Framework:
         The first of each is the default.
     teams
         Modes in which the ranks of a Team compute one pass together.
+    splits
+        How they can share a net besides each having the whole of it (impls/splits.py).
     compiled, gpu_only
         Modes that compile, which are compared with each other and not with the rest; modes that a CPU does not have.
     in_default_run
@@ -73,6 +75,7 @@ class Framework:
     modes: tuple[str, ...]
     layouts: tuple[str, ...]
     teams: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
     compiled: tuple[str, ...] = ()
     gpu_only: tuple[str, ...] = ()
     in_default_run: bool = False
@@ -99,6 +102,7 @@ TORCH = Framework(
     modes=("eager", "compile", "cudagraphs"),
     layouts=("nchw", "channels_last"),
     teams=("eager",),
+    splits=("towers", "hybrid"),
     compiled=("compile", "cudagraphs"),
     gpu_only=("cudagraphs",),
     in_default_run=True,
@@ -158,6 +162,7 @@ JAX = Framework(
     modes=("jit",),
     layouts=("nhwc",),
     teams=("jit",),
+    splits=("towers", "hybrid"),
     compiled=("jit",),
     also=("flax",),
     environment=(
@@ -188,6 +193,7 @@ NULL = Framework(
     modes=("noop", "part"),
     layouts=("nhwc",),
     teams=("noop", "part"),
+    splits=("towers", "hybrid"),
     peer=False,
     loader="impls.null_loader",
 )

@@ -31,6 +31,7 @@ from impls.net import (
     last_value,
     layer_report,
 )
+from impls.splits import DATA
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -99,10 +100,14 @@ def native_bf16() -> bool | None:
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
-    if how.team:
+    if how.split == DATA:
         from impls import jax_team
 
         return jax_team.TeamNet(variant, weights, how)
+    if how.split:
+        from impls import jax_split
+
+        return jax_split.SplitNet(variant, weights, how)
     return Net(variant, weights, how)
 
 
@@ -166,7 +171,7 @@ class Net:
         for layer, shape, _ in self.variant.placed():
             trained = self.moving if layer.name in self.how.frozen else self.parameters
             for name in layer.trainable(shape):
-                trained.setdefault(layer.name, {})[name] = self.put(self.weights[layer.name][name])
+                trained.setdefault(layer.name, {})[name] = self.put_part(layer.name, self.weights[layer.name][name])
             for name in layer.moving(shape):
                 self.moving.setdefault(layer.name, {})[name] = self.put_own(self.weights[layer.name][name])
 
@@ -222,7 +227,7 @@ class Net:
         gradients: Gradients = {}
         names = [*self.names, ("input", "images")] if self.variant.input_gradient else self.names
         for (layer, name), value in zip(names, values, strict=True):
-            gradients.setdefault(layer, {})[name] = np.asarray(self.own(value))
+            gradients.setdefault(layer, {})[name] = np.asarray(self.whole(layer, value))
         if self.variant.input_gradient:
             gradients["input"]["images"] = gradients["input"]["images"].reshape(self.input)
         return self.loss(first), gradients
@@ -244,7 +249,7 @@ class Net:
         """Scaled copies: the next step writes over what a view would show."""
         found: Gradients = {}
         for layer, name in self.names:
-            found.setdefault(layer, {})[name] = np.asarray(self.own(arrays[layer][name])) * np.float32(scale)
+            found.setdefault(layer, {})[name] = np.asarray(self.whole(layer, arrays[layer][name])) * np.float32(scale)
         return found
 
     def state(self) -> Gradients:
@@ -263,11 +268,11 @@ class Net:
                 reports.append(layer_report(built.layer, (1, 1, *x.shape[1:])[-3:], params, state))
             return x
 
-        jax.eval_shape(walk, *self.own((self.parameters, self.moving, self.batches[0])))
+        jax.eval_shape(self.over_ranks(walk), *self.on_rank())
         return reports
 
     def device(self) -> str:
-        (device,) = self.infer(*self.own((self.parameters, self.moving, self.batches[0]))).devices()
+        (device,) = self.own(self.infer(*self.on_rank())).devices()
         return f"{device.platform}:{device.id}"
 
     def layout(self) -> str:
@@ -369,9 +374,25 @@ class Net:
         """``put`` of what each rank of a Team has of its own: images, labels, moving statistics."""
         return self.put(array)
 
+    def on_rank(self) -> Any:
+        """Arguments of a forward pass on this rank."""
+        return self.own((self.parameters, self.moving, self.batches[0]))
+
+    def over_ranks(self, forward: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        """A forward pass on this rank as a function of these."""
+        return forward
+
+    def put_part(self, layer: str, array: np.ndarray) -> jax.Array:
+        """``put`` of an array of parameters, of which a rank may have a part."""
+        return self.put(array)
+
     def own(self, arrays: Any) -> Any:
         """A tree of arrays as they are on this rank."""
         return arrays
+
+    def whole(self, layer: str, array: jax.Array) -> jax.Array:
+        """A gradient, parameter or velocity of a layer, of which a rank may have a part, whole."""
+        return self.own(array)
 
     def summed(self, gradients: Any) -> Any:
         """Over ranks, while a pass is traced."""

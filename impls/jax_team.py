@@ -86,12 +86,29 @@ def with_axis(step: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, 
     return stepped
 
 
-class TeamNet(jax_alexnet.Net):
+class RankNet(jax_alexnet.Net):
+    """A Net on every rank of a Team, whose arrays are those of a mesh of all ranks."""
+
+    def __init__(self, variant: Variant, weights: Weights, how: Build):
+        self.mesh = mesh_of(jax.devices())
+        super().__init__(variant, weights, how)
+
+    def put(self, array: np.ndarray) -> jax.Array:
+        alike = super().put(array)
+        return jax.make_array_from_single_device_arrays(alike.shape, NamedSharding(self.mesh, ALIKE), [alike])
+
+    def put_own(self, array: np.ndarray) -> jax.Array:
+        return split(self.mesh, super().put(array))
+
+    def own(self, arrays: Any) -> Any:
+        return jax.tree.map(lambda array: array.addressable_data(0), arrays)
+
+
+class TeamNet(RankNet):
     """Implements impls.net.TeamNet."""
 
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         refuse_for_team(variant, how)
-        self.mesh = mesh_of(jax.devices())
         super().__init__(variant, weights, how)
         self.values: jax.Array | None = None
         # with check_vma the gradient of what all ranks have alike would be summed over ranks by itself, always
@@ -148,16 +165,6 @@ class TeamNet(jax_alexnet.Net):
     def _step_apart(self, parameters: Any, moving: Any, key: Any, x: jax.Array) -> tuple[Any, ...]:
         self.traced["apart"] += 1
         return self._squares(parameters, moving, key, x)
-
-    def put(self, array: np.ndarray) -> jax.Array:
-        alike = super().put(array)
-        return jax.make_array_from_single_device_arrays(alike.shape, NamedSharding(self.mesh, ALIKE), [alike])
-
-    def put_own(self, array: np.ndarray) -> jax.Array:
-        return split(self.mesh, super().put(array))
-
-    def own(self, arrays: Any) -> Any:
-        return jax.tree.map(lambda array: array.addressable_data(0), arrays)
 
     def summed(self, gradients: Any) -> Any:
         return lax.psum(gradients, AXIS)

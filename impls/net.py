@@ -66,7 +66,7 @@ class Build:
     lrn: str = "native"  # native: the framework's own operation where it has one; fast: an equal one of faster parts
     preset: str = "equal"  # equal: the fastest update with the right formula; default: the framework's own optimizer
     frozen: tuple[str, ...] = ()  # layers that no training pass changes: no gradient, no update, statistics as they are
-    team: bool = False  # build returns a TeamNet, of the Team that the process was configured for
+    split: str | None = None  # of the Team that the process was configured for (impls.splits); None: a lone Net
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +220,18 @@ class TeamNet(Net, Protocol):
 
         A framework that sums in place multiplies the values by the number of ranks every time, and divides here.
         """
+
+
+class SplitNet(Net, Protocol):
+    """A Net that the ranks of a Team share, with a part of the arrays on each (``impls.splits``).
+
+    All ranks call the same methods in the same order. Each loads its own batches; ``forward`` gives the logits, and the
+    other passes the loss, of those. ``gradients`` and ``trained`` give the arrays of the whole net, which ranks send
+    each other when they are read: sums, or of ``train_step`` means, over the batches of all ranks.
+    """
+
+    first_filter: int
+    """Where ``fetch`` finds its number, along the last axis of the first layer's kernel."""
 
 
 class Adapter(Protocol):

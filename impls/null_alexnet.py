@@ -44,7 +44,7 @@ def conditions() -> dict[str, Any]:
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
-    if how.team:
+    if how.split:
         from impls import null_team
 
         return null_team.TeamNet(variant, weights, how)

@@ -95,7 +95,7 @@ def onednn() -> bool | None:
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
-    if how.team:
+    if how.split:
         from impls import tf_team
 
         return tf_team.TeamNet(variant, weights, how)

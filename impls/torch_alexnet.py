@@ -21,6 +21,7 @@ from torch import nn
 from impls import net
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Placed, Pool, Relu, Shape
 from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, Sgd, Trained, last_value, layer_report
+from impls.splits import DATA
 from impls.torch_layout import canonical, to_torch, view_from_torch, view_to_torch
 from impls.torch_lrn import band, fast_lrn
 from impls.variants import Variant
@@ -82,10 +83,14 @@ def conditions() -> dict[str, Any]:
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
-    if how.team:
+    if how.split == DATA:
         from impls import torch_team
 
         return torch_team.TeamNet(variant, weights, how)
+    if how.split:
+        from impls import torch_split
+
+        return torch_split.SplitNet(variant, weights, how)
     return Net(variant, weights, how)
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from training import NET, WITH_BN
+from training import SMALL
 
 import impls
 from bench.worker.checks import flat
 from impls.net import Build, Rank, Settings, Sgd
+from impls.splits import DATA
 from impls.variants import Variant, variant_named
 from impls.weights import initial
 
@@ -51,8 +52,7 @@ class Program:
 
 
 def named(name: str, size: int | None) -> Variant:
-    small = {variant.name: variant for variant in (NET, WITH_BN)}
-    return small[name].resized(size) if name in small else variant_named(name, size)
+    return SMALL[name].resized(size) if name in SMALL else variant_named(name, size)
 
 
 def answer(net: Any, call: str, lr: float) -> dict[str, Any]:
@@ -91,8 +91,8 @@ def main(program: Program) -> None:
     saved: dict[str, Any] = {}
     for number, script in enumerate(program.scripts):
         variant, images = named(script.variant, script.size), np.load(script.images)
-        settings = {"mode": record.modes[0], "layout": record.layouts[0], "precision": program.precision} | script.how
-        how = Build(images.shape[1], "cpu", team=True, **settings)
+        usual = {"mode": record.modes[0], "layout": record.layouts[0], "precision": program.precision, "split": DATA}
+        how = Build(images.shape[1], "cpu", **usual | script.how)
         net = adapter.build(variant, initial(variant), how)
         program.built.touch()
         net.load(list(images))

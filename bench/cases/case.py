@@ -17,6 +17,7 @@ from bench.cases.parse import (
 )
 from bench.cases.passes import PASSES
 from impls import FRAMEWORKS
+from impls.splits import DATA, SPLITS
 from impls.text import quoted
 from impls.variants import VARIANTS, Variant, variant_named
 
@@ -25,7 +26,7 @@ LRNS = ("native", "fast")
 #: equal: every condition pinned, the same in all frameworks; default: the framework's own defaults.
 PRESETS = ("equal", "default")
 LABELS = ("A", "B")  # of the two Arms of an --ab
-SPLITS = "forward_backward"  # the pass whose time the witnesses split
+WITNESSED = "forward_backward"  # the pass whose time the witnesses tell the parts of
 OWN_INPUT = "own"  # made by the function ``inputs`` next to a user's model
 
 
@@ -38,8 +39,8 @@ class Case:
     ours. ``input``: what a user's model takes instead of the Variant's images: random values of a shape, such as
     ``3x300x300``, or OWN_INPUT. ``part``: the module of a user's model that is timed alone. ``loader``: workers of the
     loader that it takes batches from, None for resident ones. ``world``: ranks of the Team that computes it, each with
-    ``batch`` images; with ``strong`` scaling the images of all ranks are as many for every ``world``. ``foreign``: name
-    of another program's benchmark, whose net is unknown.
+    ``batch`` images; with ``strong`` scaling the images of all ranks are as many for every ``world``; ``split``: how
+    they share the net (impls.splits). ``foreign``: name of another program's benchmark, whose net is unknown.
     """
 
     variant: str
@@ -64,6 +65,7 @@ class Case:
     loader: int | None = None
     world: int = 1
     strong: bool = False
+    split: str = DATA
     foreign: str | None = None
 
     @property
@@ -103,13 +105,15 @@ class Case:
 
     @property
     def settings(self) -> list[str]:
-        """Settings of its Worker besides framework and mode: guest, layout, LRN and preset, where not the default."""
+        """Settings of its Worker besides framework and mode: guest, layout, LRN, preset and split, where not the
+        default."""
         if self.foreign:
             return []
         layout = [] if self.layout == FRAMEWORKS[self.framework].layouts[0] else [self.layout]
         lrn = [] if self.lrn == LRNS[0] else [f"lrn_{self.lrn}"]
         preset = [] if self.preset == PRESETS[0] else [f"preset_{self.preset}"]
-        return [*([self.guest] if self.guest else []), *layout, *lrn, *preset]
+        split = [] if self.split == DATA else [self.split]
+        return [*([self.guest] if self.guest else []), *layout, *lrn, *preset, *split]
 
     @property
     def compiled(self) -> bool:
@@ -119,7 +123,7 @@ class Case:
     @property
     def rivals(self) -> tuple[object, ...]:
         """Grouping key: Cases with equal keys are compared, so their Turns are scheduled next to each other."""
-        pass_ = SPLITS if PASSES[self.pass_].witness else self.pass_
+        pass_ = WITNESSED if PASSES[self.pass_].witness else self.pass_
         if self.arm:  # two guests may have two frameworks
             return (pass_, self.loader, None if self.guest else self.framework)
         return (pass_, self.loader, self.compiled)
@@ -191,6 +195,11 @@ def check_cases(cases: list[Case]) -> list[Case]:
         parse_count("world", case.world, MOST_RANKS)
         if PASSES[case.pass_].witness and case.world == 1:
             raise UsageError(f"pass {case.pass_}: expected a world of several ranks, found 1")
+        parse_choice("split", case.split, SPLITS)
+        if case.split != DATA and (case.world == 1 or PASSES[case.pass_].witness):
+            raise UsageError(
+                f"split {case.split}: expected a pass of several ranks, found {case.pass_} of {case.world}"
+            )
         parse_choice("arm", case.arm or LABELS[0], LABELS)
         parse_device(case.device)
         for what in ("mode", "layout", "weights", "guest", "part"):

@@ -4,14 +4,18 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench import UsageError
-from bench.cases.case import SPLITS, Case
+from bench.cases.case import WITNESSED, Case
 from bench.cases.passes import ALL_REDUCE, APART
+from impls.splits import DATA, NoSuchSplit, part_of
 
 
-def teams_of(cases: Iterable[Case], counts: Sequence[int], strong: bool) -> Iterator[Case]:
-    """Each Case on each number of devices; the witnesses follow the pass that they split.
+def teams_of(
+    cases: Iterable[Case], counts: Sequence[int], strong: bool, splits: Sequence[str] = (DATA,)
+) -> Iterator[Case]:
+    """Each Case on each number of devices, which share it in each way; the witnesses follow the pass that they are of.
 
-    The batch of a Case is per device, or with ``strong`` scaling that of all; UsageError if it cannot be divided.
+    The batch of a Case is per device, or with ``strong`` scaling that of all. UsageError if it, or the net, cannot be
+    divided so.
     """
     for case in cases:
         for world in counts:
@@ -19,6 +23,17 @@ def teams_of(cases: Iterable[Case], counts: Sequence[int], strong: bool) -> Iter
                 raise UsageError(f"--batch: expected a multiple of the {world} devices, found {case.batch}")
             batch = case.batch // world if strong else case.batch
             team = dataclasses.replace(case, world=world, batch=batch, strong=strong)
-            yield team
-            if world > 1 and case.pass_ == SPLITS:
-                yield from (dataclasses.replace(team, pass_=witness.name) for witness in (APART, ALL_REDUCE))
+            for split in splits if world > 1 else (DATA,):
+                yield dataclasses.replace(team, split=divisible(team, split))
+                if split == DATA and world > 1 and case.pass_ == WITNESSED:
+                    yield from (dataclasses.replace(team, pass_=witness.name) for witness in (APART, ALL_REDUCE))
+
+
+def divisible(team: Case, split: str) -> str:
+    """``split``, if the net of a Team can be shared so."""
+    if split != DATA:
+        try:
+            part_of(team.net, split, team.world)
+        except NoSuchSplit as error:
+            raise UsageError(f"--split {error}") from error
+    return split

@@ -236,6 +236,12 @@ class GridOptions(ModelOptions):
         _one_of("scaling", ("weak", "strong")),
         "weak",
     )
+    split: tuple[str, ...] = option(
+        "LIST",
+        "with --devices: how they share the net: data (gradients are summed), towers (2012) or hybrid (2014)",
+        _some_of("split", _imported("impls.splits", "SPLITS")),
+        "data",
+    )
     oversubscribe: bool = flag("with --devices: allow more than there are cores; gives no efficiency")
     preset: tuple[str, ...] = option(*_PRESET)
     batch: tuple[int, ...] | None = option("LIST", "default: 8 on a CPU, 128 on a GPU", _counts(MOST_BATCH))

@@ -19,6 +19,7 @@ from bench.machine.scratch import scratch_folder
 from bench.output import console, run_table
 from bench.output.labels import describe_shard
 from bench.record.run import Run
+from impls.splits import DATA
 
 
 def main(request: RunRequest) -> int:
@@ -29,9 +30,10 @@ def main(request: RunRequest) -> int:
         "--nodes": request.nodes,
         "--launch": request.launch,
         "--oversubscribe": request.oversubscribe,
+        "--split": request.split != (DATA,),
     }.items():
         if given and request.devices is None:
-            raise UsageError(f"{option}: nodes and cores are of devices: pass --devices 1,2 too")
+            raise UsageError(f"{option}: it is of several devices: pass --devices 1,2 too")
     with planned(request) as plan:
         return measured(plan, request)
 

@@ -13,6 +13,7 @@ from bench.commands.requests import RunRequest
 from bench.controller import devices, nodes
 from bench.machine.node import Node
 from impls import FRAMEWORKS
+from impls.splits import DATA
 
 LAUNCH = "ssh {node}"
 NO_EFFICIENCY = "without one device in the same Run there is no efficiency: --devices 1,2 has it"
@@ -26,9 +27,11 @@ def plan_with_devices(request: RunRequest) -> Plan:
     refuse(request)
     counts, on_gpu = sorted(request.devices or ()), request.device[0] != "cpu"
     plan = plan_run(request)
-    cases = list(teams_of(plan.cases, counts, request.scaling == "strong"))
+    cases = list(teams_of(plan.cases, counts, request.scaling == "strong", request.split))
+    if counts[-1] == 1 and request.split != (DATA,):
+        raise UsageError(f"--split {','.join(request.split)}: expected several --devices, found 1")
     if counts[-1] > 1:
-        refuse_cases(plan.cases, plan.settings.ab.key if plan.settings.ab else "")
+        refuse_cases(plan.cases, request.split, plan.settings.ab.key if plan.settings.ab else "")
     if request.nodes:
         found = reached_nodes(request)
         nodes.refuse_loopback_names(found, [case.framework for case in cases])
@@ -48,7 +51,7 @@ def reached_nodes(request: RunRequest) -> list[Node]:
         return nodes.reached(request.nodes or (), request.launch or LAUNCH, nodes.PYTHON, Path(seen.name))
 
 
-def refuse_cases(cases: Sequence[Case], ab: str) -> None:
+def refuse_cases(cases: Sequence[Case], splits: Sequence[str], ab: str) -> None:
     """UsageError for a Case that no Team can compute."""
     for case in cases:
         if case.mode not in (modes := FRAMEWORKS[case.framework].teams):
@@ -56,6 +59,10 @@ def refuse_cases(cases: Sequence[Case], ab: str) -> None:
                 f"--devices: {case.framework} computes on several in mode {', '.join(modes) or 'none'}, found "
                 f"{case.mode}; choose another --mode or --framework"
             )
+        if missing := set(splits) - {DATA, *FRAMEWORKS[case.framework].splits}:
+            able = [name for name, each in FRAMEWORKS.items() if each.peer and missing <= set(each.splits)]
+            asked, expected = ", ".join(sorted(missing)), " or ".join(able)
+            raise UsageError(f"--split {asked}: expected --framework {expected}, found {case.framework}")
     if ab in ("threads", "net"):
         why = "each device has its own cores" if ab == "threads" else "only our nets are reduced over devices"
         raise UsageError(f"--ab {ab}: {why}; leave it or --devices out")

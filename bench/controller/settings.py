@@ -150,7 +150,7 @@ def build_of(case: Case) -> Build:
         seed=case.seed,
         lrn=case.lrn,
         preset=case.preset,
-        team=case.world > 1,
+        split=case.split if case.world > 1 else None,
     )
 
 

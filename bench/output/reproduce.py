@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.cases.axes import Axes
-from bench.cases.case import LABELS, OWN_INPUT, SPLITS, Case
+from bench.cases.case import LABELS, OWN_INPUT, WITNESSED, Case
 from bench.cases.parse import option_name, parse_layouts, parse_modes
 from bench.cases.passes import FED, LOAD, PASSES, STEP, offered_passes
 from bench.cases.protocol import Protocol
@@ -16,6 +16,7 @@ from bench.record.run import Run
 from bench.stats.ratio import MIN_ROUNDS
 from impls import FRAMEWORKS
 from impls.loader import PREPROCESSING
+from impls.splits import DATA
 
 PATH = "PATH"  # placeholder for a folder, which a Run does not store
 #: Axes whose options are always written; others only if they are not at their default.
@@ -95,7 +96,7 @@ def _axes(run: Run, cases: Sequence[Case]) -> list[str]:
             if not values:
                 continue
         if axis == "pass":
-            values = list(dict.fromkeys(SPLITS if PASSES[name].witness else name for name in values))
+            values = list(dict.fromkeys(WITNESSED if PASSES[name].witness else name for name in values))
             values = [name for name in values if name in offered_passes()]
         if axis in implied or (axis in OPTIONAL_AXES and _all_default(cases, axis)):
             continue
@@ -126,6 +127,7 @@ def _devices(run: Run, cases: Sequence[Case]) -> list[str]:
     nodes = dict.fromkeys(device.node for device in run.head.devices if device.node)
     words += ["--nodes", ",".join(nodes), "--launch", f"{PATH} {{node}}"] if nodes else []
     words += ["--scaling", "strong"] if any(case.strong for case in cases) else []
+    words += [] if (splits := _splits(cases)) == [DATA] else ["--split", ",".join(splits)]
     return words + (["--oversubscribe"] if scaling.shares_cores(run) else [])
 
 
@@ -222,9 +224,14 @@ def _grid(cases: Sequence[Case]) -> list[Case]:
 def _whole_teams(cases: Sequence[Case]) -> bool:
     """Whether every Case is there on each number of devices, with the witnesses of its Teams."""
     counts = sorted({case.world for case in cases})
-    alone = [dataclasses.replace(case, world=1, batch=case.asked_batch) for case in cases]
+    alone = [scaling.alone_of(case) for case in cases]
     offered = dict.fromkeys(case for case in alone if case.pass_ in offered_passes())
-    return set(teams_of(offered, counts, any(case.strong for case in cases))) == set(cases)
+    return set(teams_of(offered, counts, any(case.strong for case in cases), _splits(cases))) == set(cases)
+
+
+def _splits(cases: Sequence[Case]) -> list[str]:
+    """How Teams share the net; data if there are none."""
+    return list(dict.fromkeys(case.split for case in cases if case.world > 1)) or [DATA]
 
 
 def _whole_loaders(cases: Sequence[Case]) -> bool:

@@ -10,9 +10,10 @@ from bench.output.labels import label_of
 from bench.output.tables import Cell, Column, Table, measured, with_interval
 from bench.record.columns import Rows
 from bench.record.run import Run
-from bench.record.scaling import Scaling, alone_of, scalings, shares_cores
+from bench.record.scaling import Scaling, alone_of, scalings, sent_bytes, shares_cores
 from bench.stats.descriptive import Interval
 from bench.stats.projection import VALUE_BYTES
+from impls.splits import DATA, HYBRID, TOWERS
 
 GAINS = (
     Column("pass"),
@@ -21,6 +22,7 @@ GAINS = (
     Column("images/s", numeric=True),
     Column("on one device", numeric=True, narrow=True),
     Column("efficiency [95 %]", numeric=True),
+    Column("MB sent", numeric=True, narrow=True),
 )
 COSTS = (
     Column("framework"),
@@ -32,6 +34,12 @@ COSTS = (
     Column("bus GB/s", numeric=True, narrow=True),
     Column("hidden", numeric=True, narrow=True),
 )
+SHARED = {
+    TOWERS: "each device has a part of the filters and units of every row, for the images of all, and none of its "
+    "passes can be timed without what it exchanges; so there is no interference apart from communication.",
+    HYBRID: "each device has all convolutions, for its own images, and a part of the units of every dense row, for the "
+    "images of all.",
+}
 SLOW = 0.02  # a rank above the mean by less is not named
 
 
@@ -59,7 +67,8 @@ def _gain(scaling: Scaling, rows: Rows) -> list[Cell]:
     case = scaling.case
     speeds = (rows[each.id]["images_per_s"] for each in (case, alone_of(case)))
     efficiency = Cell("") if scaling.efficiency is None else share(scaling.efficiency)
-    return [Cell(case.pass_), *_named(case), *map(measured, speeds), efficiency]
+    sent = Cell(number(size := sent_bytes(case) / 1e6), size)
+    return [Cell(case.pass_), *_named(case), *map(measured, speeds), efficiency, sent]
 
 
 def _cost(scaling: Scaling) -> list[Cell]:
@@ -114,5 +123,10 @@ def notes(run: Run) -> Iterator[str]:
                 f"{label_of(each.case)}: rank {slow.rank} is the slowest without reduction, {percent(slow.behind)} "
                 f"above the mean of all, last in {percent(slow.share)} of the iterations."
             )
-    sizes = sorted({VALUE_BYTES * each.case.net.params / 1e6 for each in found})
-    yield f"Each reduction sums {' or '.join(map(number, sizes))} MB of gradients over all devices."
+    yield "MB sent: by each device per iteration, counted from the layers, with values of float32."
+    sizes = sorted({VALUE_BYTES * each.case.net.params / 1e6 for each in found if each.case.split == DATA})
+    if sizes:
+        yield f"Each reduction sums {' or '.join(map(number, sizes))} MB of gradients over all devices."
+    for split in dict.fromkeys(each.case.split for each in found):
+        if split in SHARED:
+            yield f"{split}: {SHARED[split]}"

@@ -33,6 +33,7 @@ UNITS = {
     "_ns": "ns",
     "_pct": "%",
     "_mib": "MiB",
+    "_mb": "MB",
     "_mhz": "MHz",
     "_temp_c": "°C",
     "_watts": "W",
@@ -151,6 +152,10 @@ def _images_per_s(facts: CaseFacts) -> float | None:
     return None if facts.case.pass_ == ALL_REDUCE.name else facts.per_ns(facts.case.images, 1e9)
 
 
+def _sent_mb(facts: CaseFacts) -> float | None:
+    return scaling.sent_bytes(facts.case) / 1e6 if facts.case.world > 1 else None
+
+
 def _slowest(facts: CaseFacts) -> Slowest | None:
     return scaling.slowest_of(facts.run, facts.case) if facts.case.pass_ == APART.name else None
 
@@ -220,6 +225,8 @@ HIDDEN = (
     "costs nothing, and its interval over Rounds; empty if that is wider than from 0 to 1"
 )
 WORLD = "devices that compute one iteration together, each a batch of its own"
+SHARED = "of a Team: how its devices share the net: data, towers or hybrid (`--split`)"
+SENT = "of a Team: what each device sends per iteration, counted from the layers with values of float32"
 EFFICIENCY = (
     "of a Team: time on one device of this Run over that on all, of the same images, and its interval over Rounds; "
     "empty where devices share a core"
@@ -261,6 +268,7 @@ COLUMNS: Sequence[Column] = (
     Column("size", int, AXES, lambda facts: None if facts.case.input else facts.case.net.input_size or None),
     Column("input", str, INPUT, lambda facts: facts.case.input),
     Column("world", int, WORLD, lambda facts: facts.case.world),
+    Column("split", str, SHARED, lambda facts: facts.case.split if facts.case.world > 1 else None),
     Column("loader", int, LOADER, lambda facts: facts.case.loader),
     Column("rounds", int, DONE, lambda facts: len(facts.run.samples_by_round(facts.case)), "Rounds"),
     Column(
@@ -310,6 +318,7 @@ COLUMNS: Sequence[Column] = (
     *_scaling_columns("communication", SPLIT, lambda each: each.communication),
     *_scaling_columns("exposed_ms", EXPOSED, lambda each: each.exposed_ms, lambda each: each.exposed_resolved),
     *_scaling_columns("hidden_communication", EXPOSED, lambda each: each.hidden, lambda each: each.hidden_resolved),
+    Column("sent_mb", float, SENT, _sent_mb),
     Column("bus_gb_per_s", float, BUS, lambda facts: scaling.bus_gb_per_s(facts.run, facts.case)),
     Column("slowest_rank", int, SLOWEST, lambda facts: slowest.rank if (slowest := _slowest(facts)) else None),
     Column("slowest_behind", float, SLOWEST, lambda facts: slowest.behind if (slowest := _slowest(facts)) else None),

@@ -9,6 +9,7 @@ from bench.cases.passes import PASSES
 from bench.cases.protocol import digest
 from bench.record.recording import Recording
 from bench.worker.replies import Library, Scalar
+from impls.splits import DATA
 
 #: Fields of the fingerprint that may affect the speed of a pass.
 MACHINE = ("host", "cpu", "system", "usable_cores", "affinity", "governor", "gpu_driver")
@@ -60,7 +61,7 @@ def work(case: Case) -> dict[str, Any]:
     facts = asdict(case) | {"net": net.hash, "params": net.params, "macs": case.macs}
     for name in "framework mode layout lrn preset guest input device threads variant size arm strong foreign".split():
         del facts[name]
-    for name, usual in (("part", None), ("loader", None), ("world", 1)):
+    for name, usual in (("part", None), ("loader", None), ("world", 1), ("split", DATA)):
         if getattr(case, name) == usual:
             del facts[name]
     timed = PASSES.get(case.pass_)

@@ -12,6 +12,7 @@ from bench.record.recording import Recording
 from bench.record.scaling import Scaling
 from bench.stats.links import Link
 from bench.stats.projection import Step
+from impls.splits import DATA
 
 #: Passes that reduce gradients, the one that is preferred first.
 REDUCING = (STEP.name, "forward_backward")
@@ -79,7 +80,11 @@ def own_link(run: Recording, case: Case) -> Link | None:
 
 def measured(run: Recording, case: Case) -> Sequence[Scaling]:
     """What the Run measured of a Case of one device on several, each with a whole batch: its efficiency is known."""
-    teams = [team for team in run.cases if team.world > 1 and not team.strong and scaling.alone_of(team) == case]
+    teams = [
+        team
+        for team in run.cases
+        if team.world > 1 and team.split == DATA and not team.strong and scaling.alone_of(team) == case
+    ]
     found = (scaling.scaling_of(run, team) for team in teams)
     return sorted((each for each in found if each and each.efficiency), key=lambda each: each.case.world)
 

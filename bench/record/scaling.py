@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.cases.case import SPLITS, Case
-from bench.cases.passes import ALL_REDUCE, APART
+from bench.cases.case import WITNESSED, Case
+from bench.cases.passes import ALL_REDUCE, APART, PASSES
 from bench.record import validity
 from bench.record.cycles import ratio_of
 from bench.record.recording import Recording, cached_per_case
 from bench.stats.descriptive import Interval
 from bench.stats.projection import VALUE_BYTES
+from impls.splits import DATA, part_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def scaling_of(run: Recording, case: Case) -> Scaling | None:
     factor = 1 / case.world if case.strong else 1.0
     whole = None if shares_cores(run) else _ratio(run, case, alone, factor)
     apart, alone_sum = (dataclasses.replace(case, pass_=witness.name) for witness in (APART, ALL_REDUCE))
-    if case.pass_ != SPLITS or not all(_valid(run, each) for each in (apart, alone_sum)):
+    if case.pass_ != WITNESSED or not all(_valid(run, each) for each in (apart, alone_sum)):
         return Scaling(case, whole)
     team, own, reduction = (run.round_medians_ns(each) for each in (case, apart, alone_sum))
     rounds = sorted(team.keys() & own.keys() & reduction.keys())
@@ -102,7 +103,7 @@ def scaling_of(run: Recording, case: Case) -> Scaling | None:
 
 def alone_of(case: Case) -> Case:
     """The Case of one device that a Team's is compared with."""
-    return dataclasses.replace(case, world=1, batch=case.asked_batch)
+    return dataclasses.replace(case, world=1, batch=case.asked_batch, split=DATA)
 
 
 def shares_cores(run: Recording) -> bool:
@@ -127,8 +128,21 @@ def slowest_of(run: Recording, apart: Case) -> Slowest | None:
 def bus_gb_per_s(run: Recording, case: Case) -> float | None:
     """Bus bandwidth of `all_reduce` as nccl-tests defines it; None for other Cases."""
     summary = run.summary(case) if case.pass_ == ALL_REDUCE.name else None
-    sent = 2 * (case.world - 1) / case.world * VALUE_BYTES * case.net.params
-    return sent / summary.center.center if summary else None  # bytes per ns are GB/s
+    return sent_bytes(case) / summary.center.center if summary else None  # bytes per ns are GB/s
+
+
+def sent_bytes(case: Case) -> float:
+    """Bytes that a rank sends in one iteration, counted from the layers with values of float32: what it sends for other
+    ranks to compute, and 2 (W - 1) / W times the gradients that are summed over ranks."""
+    exchanged, summed = 0, case.net.params
+    if case.split != DATA:
+        part = part_of(case.net, case.split, case.world)
+        exchanged, summed = part.sent * case.images, part.summed
+    if not PASSES[case.pass_].training and case.pass_ != ALL_REDUCE.name:
+        exchanged, summed = exchanged // 2, 0
+    if case.pass_ == APART.name:
+        summed = 0
+    return VALUE_BYTES * (exchanged + 2 * (case.world - 1) / case.world * summed)
 
 
 def scalings(run: Recording) -> list[Scaling]:

@@ -150,7 +150,7 @@ class Worker:
     def probe(self, request: messages.ProbePrecision) -> dict[str, replies.PrecisionProbe]:
         """Probe the effective precision of a matmul and a convolution."""
         self.release()
-        alone = dataclasses.replace(self.here(request.how), team=False)
+        alone = dataclasses.replace(self.here(request.how), split=None)
         return probe.precision(self.adapter.build, lambda batch: dataclasses.replace(alone, batch=batch))
 
     def ceiling(self, request: messages.MeasureCeiling) -> replies.CeilingRates:

@@ -2,39 +2,33 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from rank_program import Script, named
-from ranks import Saved, run_ranks
+from rank_program import Script
+from ranks import run_ranks
+from team_calls import BATCH, PASSES, Built, Ran
 
 import impls
-from bench.controller import parity
-from bench.worker.checks import flat
-from impls import reference
-from impls.layers import BatchNorm
-from impls.net import Build, Sgd, pattern, refuse_for_team
+from impls.net import Build, refuse_for_team
 from impls.reference import relative_l2
-from impls.variants import Variant, variant_named
-from impls.weights import Weights, initial
+from impls.splits import DATA
+from impls.variants import variant_named
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
 
-WORLD, BATCH, LR = 2, 2, 0.001
+WORLD = 2
 #: Every call twice at least, in an order where one that left something behind would show in the next.
 CALLS = """fill forward forward_backward apart state all_reduce all_reduce forward forward_backward fill all_reduce
     state
     restart forward train_step train_step state forward all_reduce restart state forward_backward apart
     facts""".split()
-PASSES = ("forward", "forward_backward", "apart", "train_step")  # each takes the next of two batches, the second first
-#: Of one process, in turn: variant, size and what else is built.
-NETS: tuple[tuple[str, int | None, dict[str, str]], ...] = (
-    ("small_bn", None, {}),
-    ("half_width", 67, {}),
-    ("small_bn", None, {"preset": "default"}),
-    ("small", None, {"precision": "bf16"}),
+#: Of one process, in turn.
+NETS = (
+    Built("small_bn", None, {}),
+    Built("half_width", 67, {}),
+    Built("small_bn", None, {"preset": "default"}),
+    Built("small", None, {"precision": "bf16"}),
 )
 TEAMS = [
     ("torch", "eager"),
@@ -42,153 +36,6 @@ TEAMS = [
     pytest.param("tensorflow", "xla", marks=pytest.mark.slow),
     ("jax", "jit"),
 ]
-
-
-def draws(variant: Variant, weights: Weights) -> np.ndarray:
-    """Tie-free batches of every rank, (WORLD, 2, BATCH, h, w, c)."""
-    found: list[np.ndarray] = []
-    for draw in range(500):
-        images = parity.images(variant, 0, draw, BATCH)
-        if reference.clear_of_ties(variant, weights, images, parity.TIE):
-            found.append(images)
-        if len(found) == 2 * WORLD:
-            return np.stack(found).reshape(WORLD, 2, *images.shape)
-    raise AssertionError("no draws are clear of ties")
-
-
-class Expected:
-    """Float64 values of every call of a script, in turn, on one net of a Team."""
-
-    def __init__(self, variant: Variant, images: np.ndarray, labels: np.ndarray, rank: int):
-        self.variant, self.images, self.labels, self.rank = variant, images, labels, rank
-        self.passes = 0
-        self.restart()
-
-    def restart(self) -> dict[str, Any]:
-        self.weights = [reference.float64(initial(self.variant)) for _ in range(WORLD)]
-        self.velocity = {key: np.zeros_like(array) for key, array in self.trainable(self.weights[0]).items()}
-        return {}
-
-    def trainable(self, weights: Weights) -> dict[tuple[str, str], np.ndarray]:
-        names = {placed.layer.name: placed.layer.trainable(placed.input) for placed in self.variant.placed()}
-        return {(layer, name): weights[layer][name] for layer, its in names.items() for name in its}
-
-    def differentiate(self, entropy: bool) -> tuple[list[float], list[dict[str, dict[str, np.ndarray]]]]:
-        """Losses and gradients of all ranks; moves the moving statistics of each."""
-        losses, gradients = [], []
-        for weights, images, labels in zip(self.weights, self.images, self.labels, strict=True):
-            trace = reference.forward(self.variant, weights, images[self.batch], training=True)
-            loss, start = reference.cross_entropy(trace.logits, labels[self.batch])
-            losses.append(loss if entropy else reference.loss(trace.logits))
-            gradients.append(reference.gradients(self.variant, weights, trace, start=start if entropy else None))
-            for layer in self.variant.layers:
-                if isinstance(layer, BatchNorm):
-                    mean, variance = trace.statistics[layer.name]
-                    values = trace.inputs[self.variant.layers.index(layer)][..., 0].size
-                    new = {"moving_mean": mean, "moving_variance": variance * values / (values - 1)}
-                    for name, array in new.items():
-                        moving = weights[layer.name]
-                        moving[name] = (1 - layer.momentum) * moving[name] + layer.momentum * array
-        return losses, gradients
-
-    @property
-    def batch(self) -> int:
-        return self.passes % 2
-
-    def call(self, name: str) -> dict[str, Any]:
-        if name in PASSES:
-            self.passes += 1
-        return getattr(self, name)()
-
-    def forward(self) -> dict[str, Any]:
-        images = self.images[self.rank][self.batch]
-        return {"logits": reference.forward(self.variant, self.weights[self.rank], images).logits}
-
-    def forward_backward(self) -> dict[str, Any]:
-        losses, gradients = self.differentiate(False)
-        summed = {key: sum(flat(its)[key] for its in gradients) for key in flat(gradients[0])}
-        return {"loss": losses[self.rank]} | summed
-
-    def apart(self) -> dict[str, Any]:
-        losses, gradients = self.differentiate(False)
-        return {"loss": losses[self.rank]} | flat(gradients[self.rank])
-
-    def train_step(self) -> dict[str, Any]:
-        losses, gradients = self.differentiate(True)
-        found: dict[str, Any] = {"loss": losses[self.rank]}
-        for (layer, name), velocity in self.velocity.items():
-            mean = sum(its[layer][name] for its in gradients) / WORLD
-            weight, velocity = reference.update(self.weights[0][layer][name], velocity, mean, Sgd(LR))
-            for weights in self.weights:
-                weights[layer][name] = weight
-            self.velocity[layer, name] = velocity
-            found |= {f"parameter.{layer}.{name}": weight, f"velocity.{layer}.{name}": velocity}
-        return found
-
-    def state(self) -> dict[str, Any]:
-        names = [layer.name for layer in self.variant.layers if isinstance(layer, BatchNorm)]
-        moving = self.weights[self.rank]
-        return {
-            f"{layer}.{name}": moving[layer][name] for layer in names for name in ("moving_mean", "moving_variance")
-        }
-
-    def all_reduce(self) -> dict[str, Any]:
-        indices = np.arange(self.variant.params, dtype=np.uint32)
-        return {"sums": sum(pattern(rank, indices).astype(np.float64) for rank in range(WORLD))}
-
-    def fill(self) -> dict[str, Any]:
-        return {}
-
-
-#: Relative L2 of a value by a word of its name.
-ALLOWED = {
-    precision: {"sums": 0.0, "moving_mean": limits["state"], "moving_variance": limits["state"]}
-    | {"parameter": 1e-5 if precision == "fp32" else 1e-2}
-    | {kind: limits[kind] for kind in ("logits", "loss", "gradient", "velocity")}
-    for precision, limits in parity.LIMITS.items()
-}
-
-
-class Ran:
-    """What the ranks of a framework's Team gave in a mode, and what they should have."""
-
-    def __init__(self, framework: str, mode: str, folder: Path):
-        self.variants = [named(name, size) for name, size, _ in NETS]
-        scripts: list[list[Script]] = [[] for _ in range(WORLD)]
-        self.expected: list[list[Expected]] = []
-        for number, variant in enumerate(self.variants):
-            images = draws(variant, initial(variant))
-            labels = np.random.Generator(np.random.PCG64(number)).integers(variant.classes, size=(WORLD, 2, BATCH))
-            for rank, script in enumerate(scripts):
-                file = folder / f"images.{number}.{rank}.npy"
-                np.save(file, images[rank])
-                name, size, how = NETS[number]
-                script.append(Script(name, size, str(file), labels[rank].tolist(), CALLS, {"mode": mode} | how, LR))
-            self.expected.append([Expected(variant, images, labels, rank) for rank in range(WORLD)])
-        self.saved = run_ranks(framework, scripts, folder)
-
-    def given(self, rank: int, number: int, place: int) -> Saved:
-        """By name, what this rank's call gave."""
-        start = f"{number}.{place}."
-        return {name.removeprefix(start): array for name, array in self.saved[rank].items() if name.startswith(start)}
-
-    def wrong(self) -> list[str]:
-        """Every value that is not float64's."""
-        found = []
-        for number, ranks in enumerate(self.expected):
-            limits = ALLOWED[NETS[number][2].get("precision", "fp32")]
-            for rank, expected in enumerate(ranks):
-                for place, call in enumerate(CALLS):
-                    if call == "facts":
-                        continue
-                    wanted, given = expected.call(call), self.given(rank, number, place)
-                    assert given.keys() - {"first"} == wanted.keys(), call
-                    for name, array in wanted.items():
-                        off = relative_l2(given[name].reshape(np.shape(array)), array)
-                        allowed = next(value for word, value in limits.items() if word in name.split("."))
-                        if not off <= allowed:
-                            found.append(f"net {number}, rank {rank}, call {place}, {call}: {name} is {off:.1e} off")
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +47,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Ran]:
         if framework == "jax":
             pytest.importorskip("optax")
         if (framework, mode) not in made:
-            made[framework, mode] = Ran(framework, mode, tmp_path_factory.mktemp(framework))
+            nets = [net._replace(how=net.how | {"mode": mode}) for net in NETS]
+            made[framework, mode] = Ran(framework, nets, CALLS, tmp_path_factory.mktemp(framework), WORLD)
         return made[framework, mode]
 
     return ran
@@ -273,7 +121,7 @@ def test_a_rank_that_is_stopped_for_20_seconds_is_waited_for(tmp_path, framework
 
 
 def test_what_a_team_does_not_compute_is_refused_by_name():
-    how = Build(2, "cpu", "fp32", "graph", "nhwc", dropout=True, frozen=("conv1",), team=True)
+    how = Build(2, "cpu", "fp32", "graph", "nhwc", dropout=True, frozen=("conv1",), split=DATA)
     with pytest.raises(ValueError, match="found a part of a net, a gradient for the images, dropout, frozen layers"):
         refuse_for_team(variant_named("owt.conv2"), how)
-    refuse_for_team(variant_named("owt"), Build(2, "cpu", "fp32", "graph", "nhwc", team=True))
+    refuse_for_team(variant_named("owt"), Build(2, "cpu", "fp32", "graph", "nhwc", split=DATA))
