@@ -48,7 +48,9 @@ class Framework:
     teams
         Modes in which the ranks of a Team compute one pass together.
     splits
-        How they can share a net besides each having the whole of it (impls/splits.py).
+        How they can share a net besides each having the whole of it (impls/splits.py), in the first of these modes.
+    sends_whole
+        What they send each other then are whole arrays: more than needed, and than is counted.
     compiled, gpu_only
         Modes that compile, which are compared with each other and not with the rest; modes that a CPU does not have.
     in_default_run
@@ -76,6 +78,7 @@ class Framework:
     layouts: tuple[str, ...]
     teams: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
+    sends_whole: bool = False
     compiled: tuple[str, ...] = ()
     gpu_only: tuple[str, ...] = ()
     in_default_run: bool = False
@@ -131,6 +134,8 @@ TENSORFLOW = Framework(
     modes=("graph", "xla"),
     layouts=("nhwc",),
     teams=("graph", "xla"),
+    splits=("towers", "hybrid"),
+    sends_whole=True,
     compiled=("xla",),
     in_default_run=True,
     also=("keras",),

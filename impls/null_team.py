@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from impls import null_alexnet
-from impls.net import Build, Gradients, Settings, pattern
+from impls.net import Build, Gradients, LayerReport, Settings, layer_report, pattern
 from impls.null_alexnet import Results
+from impls.splits import DATA, part_of
 from impls.variants import Variant
 from impls.weights import Weights
 
@@ -103,6 +104,13 @@ class TeamNet(null_alexnet.Net):
             layer: {name: share * np.sum([each[layer][name] for each in ranks], axis=0) for name in arrays}
             for layer, arrays in own.gradients.items()
         }
+
+    def layers(self) -> list[LayerReport]:
+        """Of a net that is shared those of each rank, though every rank computes the whole."""
+        if self.how.split in (None, DATA):
+            return super().layers()
+        rows = part_of(self.variant, self.how.split, _world).variant.placed()
+        return [layer_report(row.layer, row.output, row.params, row.state) for row in rows]
 
     def fill(self) -> None:
         pass

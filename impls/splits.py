@@ -162,7 +162,7 @@ def part_of(variant: Variant, split: str, world: int) -> Part:
     _refuse(variant, split, world)
     rows = list(_towers(variant, world) if split == TOWERS else _hybrid(variant, world))
     divided = frozenset(row.name for row in rows if isinstance(row, Conv | Fc) and row not in variant.layers)
-    return Part(dataclasses.replace(variant, layers=tuple(rows)), divided, world)
+    return Part(dataclasses.replace(variant, name=f"{variant.name}_{split}", layers=tuple(rows)), divided, world)
 
 
 def _refuse(variant: Variant, split: str, world: int) -> None:

@@ -24,6 +24,7 @@ from impls.net import (
     last_value,
     layer_report,
 )
+from impls.splits import DATA
 from impls.tf_lrn import fast_lrn
 from impls.variants import Variant
 from impls.weights import Weights
@@ -95,10 +96,14 @@ def onednn() -> bool | None:
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
-    if how.split:
+    if how.split == DATA:
         from impls import tf_team
 
         return tf_team.TeamNet(variant, weights, how)
+    if how.split:
+        from impls import tf_split
+
+        return tf_split.SplitNet(variant, weights, how)
     return Net(variant, weights, how)
 
 
@@ -249,11 +254,15 @@ class Net:
         }
 
     def layers(self) -> list[LayerReport]:
-        reports, x = [], self.batches[0]
+        return self.walk(self.batches[0])
+
+    def walk(self, x: tf.Tensor) -> list[LayerReport]:
+        """The report of each layer, of a forward pass."""
+        reports = []
         for built in self.module.layers:
             x = built(x, training=False)
             variables = built.trainable_variables, built.non_trainable_variables
-            params, state = (sum(int(tf.size(value)) for value in kind) for kind in variables)
+            params, state = (sum(value.shape.num_elements() for value in kind) for kind in variables)
             reports.append(layer_report(built.layer, (1, 1, *x.shape[1:])[-3:], params, state))
         return reports
 

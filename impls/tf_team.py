@@ -76,6 +76,28 @@ def reducing(shape: Sequence[int]) -> Any:
     )
 
 
+def this_rank() -> Rank:
+    """The rank of this process, which has joined a Team."""
+    return _rank
+
+
+def on_replica(run: Any, *arguments: Any) -> Any:
+    """Call a function on this rank, in which the collectives of a replica may be called."""
+    return _strategy.run(run, arguments)
+
+
+def all_gather(x: tf.Tensor, axis: int) -> tf.Tensor:
+    """The values of all ranks along an axis, on a replica."""
+    shape = [size * _rank.world if at == axis else size for at, size in enumerate(x.shape)]
+    return tf.ensure_shape(tf.distribute.get_replica_context().all_gather(tf.identity(x), axis), shape)
+
+
+@tf.function(autograph=False)
+def gathered(x: tf.Tensor, axis: int) -> tf.Tensor:
+    """The same, a function to be called by all of them."""
+    return on_replica(lambda x: all_gather(x, axis % len(x.shape)), x)
+
+
 class TeamNet(tf_alexnet.Net):
     """Implements impls.net.TeamNet."""
 

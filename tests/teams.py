@@ -10,6 +10,7 @@ import runs
 from bench.cases.case import Case
 from bench.cases.teams import teams_of
 from bench.record.run import Run
+from impls.splits import DATA
 
 PASSES = ("forward", "forward_backward", "train_step")
 #: Time of each pass over that of forward, on one device, and on more of them.
@@ -26,11 +27,12 @@ def make(
     strong: bool = False,
     passes: Sequence[str] = PASSES,
     slower: Mapping[str, float] = TEAM,
+    splits: Sequence[str] = (DATA,),
     **settings: Any,
 ) -> Run:
     """A Run of these Cases on one device and on several: forward takes 10 ms."""
     grid = [dataclasses.replace(case, pass_=name) for case in cases or (runs.A,) for name in passes]
-    spread_ = list(teams_of(grid, list(worlds), strong))
+    spread_ = list(teams_of(grid, list(worlds), strong, splits))
     factors = {each.id: (slower if each.world > 1 else ALONE)[each.pass_] for each in spread_}
     devices = [{"cores": [number]} for number in range(max(worlds))]
     like = {"base_ns": 10**7, "rounds": 3, "devices": devices}

@@ -17,7 +17,7 @@ from bench.cases.parse import (
 )
 from bench.cases.passes import PASSES
 from impls import FRAMEWORKS
-from impls.splits import DATA, SPLITS
+from impls.splits import DATA, SPLITS, part_of
 from impls.text import quoted
 from impls.variants import VARIANTS, Variant, variant_named
 
@@ -165,6 +165,11 @@ class Case:
         if self.foreign:
             return Variant(self.variant, 0, source="another program", note="", layers=())
         return variant_named(self.variant, self.size)
+
+    @property
+    def on_each(self) -> Variant:
+        """The rows that each of its devices computes."""
+        return self.net if self.split == DATA else part_of(self.net, self.split, self.world).variant
 
     @property
     def input_shape(self) -> list[int]:

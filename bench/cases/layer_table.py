@@ -48,10 +48,10 @@ def differences(
 
 
 def reported_rows(case: Case, reported: Sequence[LayerReport]) -> list[dict[str, Any]]:
-    """Rows of a Run's layers.csv: the table next to what the framework reports."""
+    """Rows of a Run's layers.csv: the table, of a shared net for one device, next to what the framework reports."""
     return [
         row | {"framework": case.framework} | {f"reported_{key}": getattr(layer, key) for key in REPORTED}
-        for row, layer in zip(table(case.net), reported, strict=True)
+        for row, layer in zip(table(case.on_each), reported, strict=True)
     ]
 
 

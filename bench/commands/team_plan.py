@@ -63,6 +63,8 @@ def refuse_cases(cases: Sequence[Case], splits: Sequence[str], ab: str) -> None:
             able = [name for name, each in FRAMEWORKS.items() if each.peer and missing <= set(each.splits)]
             asked, expected = ", ".join(sorted(missing)), " or ".join(able)
             raise UsageError(f"--split {asked}: expected --framework {expected}, found {case.framework}")
+        if set(splits) != {DATA} and case.mode != modes[0]:
+            raise UsageError(f"--split: {case.framework} shares a net in mode {modes[0]}, found {case.mode}")
     if ab in ("threads", "net"):
         why = "each device has its own cores" if ab == "threads" else "only our nets are reduced over devices"
         raise UsageError(f"--ab {ab}: {why}; leave it or --devices out")

@@ -112,7 +112,7 @@ def prove(
     conditions = process.ask(ReadConditions())
     gate.refuse(gate.place_fault(case, settings.pinned_threads(case), conditions))
     reported = [] if again else process.ask(DescribeLayers())
-    net = case.net
+    net = case.on_each
     if not again and (guest is None or (reported and proven)):  # a net that is not proven may have other layers
         gate.refuse("; ".join(layer_table.differences(net, layer_table.table(net), {case.framework: reported})[:1]))
     ready = worker.ready()

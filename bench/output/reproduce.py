@@ -119,15 +119,15 @@ def _loaders(run: Run, cases: Sequence[Case]) -> list[str]:
 
 
 def _devices(run: Run, cases: Sequence[Case]) -> list[str]:
-    """Options of Teams; none without. They have every number of devices of the Run, by which cores are sliced: a row
-    comes with those that it is compared with."""
+    """Options of Teams; none without. They have every number of devices of the Run, by which cores are sliced, and all
+    ways in which they share the net: a row comes with those that it is compared with."""
     if not run.head.devices:
         return []
     words = ["--devices", ",".join(map(str, sorted({case.world for case in (*run.cases, *cases)})))]
     nodes = dict.fromkeys(device.node for device in run.head.devices if device.node)
     words += ["--nodes", ",".join(nodes), "--launch", f"{PATH} {{node}}"] if nodes else []
     words += ["--scaling", "strong"] if any(case.strong for case in cases) else []
-    words += [] if (splits := _splits(cases)) == [DATA] else ["--split", ",".join(splits)]
+    words += [] if (splits := _splits((*run.cases, *cases))) == [DATA] else ["--split", ",".join(splits)]
     return words + (["--oversubscribe"] if scaling.shares_cores(run) else [])
 
 

@@ -67,7 +67,8 @@ def _gain(scaling: Scaling, rows: Rows) -> list[Cell]:
     case = scaling.case
     speeds = (rows[each.id]["images_per_s"] for each in (case, alone_of(case)))
     efficiency = Cell("") if scaling.efficiency is None else share(scaling.efficiency)
-    sent = Cell(number(size := sent_bytes(case) / 1e6), size)
+    size = sent_bytes(case)
+    sent = Cell("") if size is None else Cell(number(size / 1e6), size / 1e6)
     return [Cell(case.pass_), *_named(case), *map(measured, speeds), efficiency, sent]
 
 

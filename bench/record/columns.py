@@ -153,7 +153,8 @@ def _images_per_s(facts: CaseFacts) -> float | None:
 
 
 def _sent_mb(facts: CaseFacts) -> float | None:
-    return scaling.sent_bytes(facts.case) / 1e6 if facts.case.world > 1 else None
+    sent = scaling.sent_bytes(facts.case) if facts.case.world > 1 else None
+    return None if sent is None else sent / 1e6
 
 
 def _slowest(facts: CaseFacts) -> Slowest | None:
@@ -226,7 +227,10 @@ HIDDEN = (
 )
 WORLD = "devices that compute one iteration together, each a batch of its own"
 SHARED = "of a Team: how its devices share the net: data, towers or hybrid (`--split`)"
-SENT = "of a Team: what each device sends per iteration, counted from the layers with values of float32"
+SENT = (
+    "of a Team: what each device sends per iteration, counted from the layers with values of float32; empty where "
+    "TensorFlow shares a net, which sends more"
+)
 EFFICIENCY = (
     "of a Team: time on one device of this Run over that on all, of the same images, and its interval over Rounds; "
     "empty where devices share a core"

@@ -17,6 +17,7 @@ from bench.record.cycles import ratio_of
 from bench.record.recording import Recording, cached_per_case
 from bench.stats.descriptive import Interval
 from bench.stats.projection import VALUE_BYTES
+from impls import FRAMEWORKS
 from impls.splits import DATA, part_of
 
 
@@ -128,12 +129,16 @@ def slowest_of(run: Recording, apart: Case) -> Slowest | None:
 def bus_gb_per_s(run: Recording, case: Case) -> float | None:
     """Bus bandwidth of `all_reduce` as nccl-tests defines it; None for other Cases."""
     summary = run.summary(case) if case.pass_ == ALL_REDUCE.name else None
-    return sent_bytes(case) / summary.center.center if summary else None  # bytes per ns are GB/s
+    sent = sent_bytes(case)
+    return sent / summary.center.center if summary and sent else None  # bytes per ns are GB/s
 
 
-def sent_bytes(case: Case) -> float:
+def sent_bytes(case: Case) -> float | None:
     """Bytes that a rank sends in one iteration, counted from the layers with values of float32: what it sends for other
-    ranks to compute, and 2 (W - 1) / W times the gradients that are summed over ranks."""
+    ranks to compute, and 2 (W - 1) / W times the gradients that are summed over ranks. None where a framework sends
+    more for a shared net."""
+    if case.split != DATA and FRAMEWORKS[case.framework].sends_whole:
+        return None
     exchanged, summed = 0, case.net.params
     if case.split != DATA:
         part = part_of(case.net, case.split, case.world)

@@ -38,6 +38,17 @@ class TestPlan:
         assert "there is no efficiency: --devices 1,2 has it" in alone.err
         assert both.err == ""
 
+    def test_a_net_is_shared_in_each_way_and_only_that_of_data_has_witnesses(self, inline):
+        words = (*TWO, "--variant", "bvlc", "--split", "data,towers,hybrid", "--pass", "forward_backward")
+        stem = "bvlc-null-noop-cpu-fp32-b2"
+        assert planned(inline, *words) == [
+            f"{stem}-{name}-s67"
+            for name in (
+                *("forward_backward", "forward_backward-x2", "apart-x2", "all_reduce-x2"),
+                *("forward_backward-towers-x2", "forward_backward-hybrid-x2"),
+            )
+        ]
+
     def test_all_are_in_one_group(self, inline):
         done = inline("run", *NULL, *TWO, "--scaling", "strong", "--batch", "8", "--dry-run", "--json")
         assert len(json.loads(done.out)["groups"]) == 1
@@ -58,8 +69,13 @@ class TestPlan:
         ((*TWO, "--nodes", "n1", "--launch", "/nowhere {node}"), "--launch: cannot run '/nowhere n1'"),
         ((*TWO, "--nodes", "n1,n2", "--launch", "ssh"), "--launch: expected {node} in it"),
         ((*TWO, "--nodes", "n1", "--python", "null=/usr/bin/env"), "--python: every node has the interpreter"),
-        (("--nodes", "n1"), "--nodes: nodes and cores are of devices: pass --devices 1,2 too"),
-        (("--oversubscribe",), "--oversubscribe: nodes and cores are of devices"),
+        (("--nodes", "n1"), "--nodes: it is of several devices: pass --devices 1,2 too"),
+        (("--split", "towers"), "--split: it is of several devices: pass --devices 1,2 too"),
+        (("--devices", "1", "--split", "hybrid"), "--split hybrid: expected several --devices, found 1"),
+        ((*TWO, "--split", "rows"), "unknown split 'rows': choose data, towers or hybrid"),
+        ((*TWO, "--split", "towers"), "--split towers: expected a net with convolutions in 2 groups"),
+        ((*TWO, "--split", "hybrid"), "--split hybrid: expected widths that 2 devices divide, found 5 of fc9"),
+        (("--oversubscribe",), "--oversubscribe: it is of several devices"),
     ],
 )
 def test_what_devices_cannot_be_combined_with_is_one_line(inline, words, message):
@@ -106,6 +122,18 @@ class TestRuns:
         done = command("run", "--resume", str(tmp_path / "cut"))
         assert done.code == 0, done.err
         assert [row["rounds"] for row in Run(tmp_path / "cut").rows()] == [3] * 4
+
+    def test_a_shared_net_is_proven_recorded_and_planned_again(self, command, inline):
+        words = ("--variant", "bvlc", "--split", "towers", "--pass", "forward", "--batch", "1", "--rounds", "1")
+        done = command("run", *NULL, *words, *TWO)
+        assert done.code in (0, 3), done.err
+        run = Run(done.folder)
+        assert [run.invalid_reason(case) for case in run.cases] == ["", ""]
+        assert [row["split"] for row in run.rows()] == [None, "towers"]
+        layers = (done.folder / "layers.csv").read_text()
+        assert "bvlc_towers,gather_conv3,gather" in layers
+        found = inline("run", *reproduce.whole(run).split()[2:], "--dry-run", "--json")
+        assert json.loads(found.out)["cases"] == [case.id for case in run.cases]
 
     def test_arms_take_turns_on_one_device_and_on_two(self, command):
         words = ("--ab", "slowdown=0,0", "--pass", "forward", "--rounds", "2")

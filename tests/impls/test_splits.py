@@ -21,10 +21,19 @@ CHANNELS_LAST = (
     Built("small_groups2", None, {"split": TOWERS, "layout": "channels_last", "lrn": "fast"}),
     Built("small_groups1", None, {"split": HYBRID, "layout": "channels_last"}),
 )
-NETS = [("torch", (*TWO, *CHANNELS_LAST)), ("torch", THREE), ("jax", TWO), ("jax", THREE)]
+NETS = [
+    ("torch", (*TWO, *CHANNELS_LAST)),
+    ("torch", THREE),
+    ("tensorflow", TWO),
+    ("tensorflow", THREE),
+    ("jax", TWO),
+    ("jax", THREE),
+]
 
 
-@pytest.mark.parametrize(("framework", "nets"), NETS, ids=["torch-2", "torch-3", "jax-2", "jax-3"])
+@pytest.mark.parametrize(
+    ("framework", "nets"), NETS, ids=["torch-2", "torch-3", "tensorflow-2", "tensorflow-3", "jax-2", "jax-3"]
+)
 def test_every_call_gives_float64s_values_of_the_whole_net(framework, nets, tmp_path):
     pytest.importorskip(impls.FRAMEWORKS[framework].package)
     if framework == "jax":

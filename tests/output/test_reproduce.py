@@ -73,10 +73,11 @@ def test_command_asks_for_exactly_that_case(tmp_path, case):
     assert cases(reproduce.command_for(run, [case])) == [case.id]
 
 
-@pytest.mark.parametrize("strong", [False, True])
-def test_a_row_on_several_devices_comes_with_all_that_it_is_compared_with(tmp_path, monkeypatch, strong):
+@pytest.mark.parametrize(("strong", "splits"), [(False, ["data"]), (True, ["data"]), (False, ["data", "towers"])])
+def test_a_row_on_several_devices_comes_with_all_that_it_is_compared_with(tmp_path, monkeypatch, strong, splits):
     monkeypatch.setattr(host, "core_numbers", lambda: (0, 1))  # slices of the same size
-    run = teams.make(tmp_path / "run", NULL, strong=strong)
+    case = dataclasses.replace(NULL, variant="original")
+    run = teams.make(tmp_path / "run", case, strong=strong, splits=splits)
     assert sorted(cases(reproduce.whole(run))) == sorted(case.id for case in run.cases)
     for case in run.cases:
         found = cases(reproduce.command_for(run, [case]))

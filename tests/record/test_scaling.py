@@ -1,6 +1,9 @@
 """Scaling: efficiency, its split and the slowest rank, from synthetic Runs."""
 
+import dataclasses
+
 import pytest
+import runs
 import teams
 
 from bench.record import scaling
@@ -55,3 +58,40 @@ def test_devices_that_share_a_core_have_no_efficiency_but_communication(tmp_path
 def test_the_same_cores_of_other_machines_are_not_shared(tmp_path):
     devices = [{"cores": [0], "node": name, "machine": name} for name in ("a", "b")]
     assert of(teams.make(tmp_path / "run", devices=devices), "forward_backward").efficiency is not None
+
+
+class TestSharedNets:
+    ORIGINAL = dataclasses.replace(runs.A, variant="original")
+
+    def test_the_efficiency_is_against_the_whole_net_on_one_device_and_has_no_parts(self, tmp_path):
+        run = teams.make(tmp_path / "run", self.ORIGINAL, splits=("data", "towers"))
+        (found,) = (each for each in scaling.scalings(run) if each.case.id.endswith("forward_backward-towers-x2"))
+        ideal = teams.ALONE["forward_backward"] / teams.TEAM["forward_backward"]
+        assert found.efficiency.center == pytest.approx(ideal, rel=1e-3)
+        assert (found.interference, found.communication, found.bus_gb_per_s) == (None, None, None)
+
+    @pytest.mark.parametrize(
+        ("split", "pass_", "sent"),
+        [
+            ("data", "forward", 0),
+            ("data", "forward_backward", 4 * 60_965_224),
+            ("data", "apart", 0),
+            ("data", "all_reduce", 4 * 60_965_224),
+            ("towers", "forward", 16 * 304_752 // 2),
+            ("towers", "train_step", 16 * 304_752),
+            ("hybrid", "forward", 16 * 71_632 // 2),
+            ("hybrid", "forward_backward", 16 * 71_632 + 9_336_320),
+        ],
+    )
+    def test_what_two_devices_send_is_counted_from_the_layers(self, split, pass_, sent):
+        case = dataclasses.replace(self.ORIGINAL, world=2, split=split, pass_=pass_)
+        assert scaling.sent_bytes(case) == sent
+
+    def test_of_four_devices_each_sends_more(self):
+        case = dataclasses.replace(self.ORIGINAL, world=4, pass_="train_step")
+        assert scaling.sent_bytes(case) == 1.5 * 4 * 60_965_224
+
+    def test_where_whole_arrays_are_sent_it_is_not_known(self):
+        case = dataclasses.replace(self.ORIGINAL, framework="tensorflow", mode="graph", world=2, split="towers")
+        assert scaling.sent_bytes(case) is None
+        assert scaling.sent_bytes(dataclasses.replace(case, split="data", pass_="train_step")) == 4 * 60_965_224
