@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import secrets
 import shutil
@@ -53,6 +54,12 @@ class Nodes:
         for name in self.addresses:
             ip("netns", "exec", name, "tc", "qdisc", "replace", "dev", "e0", "root", "tbf", "rate", f"{mbit}mbit",
                "burst", burst, "latency", "200ms")  # fmt: skip
+
+    def sent(self, name: str) -> int:
+        """Bytes that a node has sent over its link."""
+        words = ["ip", "-n", name, "-s", "-j", "link", "show", "e0"]
+        shown = subprocess.run(words, check=True, capture_output=True, text=True)
+        return int(json.loads(shown.stdout)[0]["stats64"]["tx"]["bytes"])
 
     def listening(self, name: str) -> set[str]:
         """The ports on which something listens there."""
