@@ -18,6 +18,7 @@ from bench.record.flags import flags_of
 from bench.record.scaling import Scaling, Slowest
 from bench.stats.descriptive import Interval, Less, Summary
 from bench.worker.replies import CheckKind
+from impls.splits import DATA
 from impls.variants import Variant
 
 Row = Mapping[str, Any]
@@ -153,7 +154,7 @@ def _images_per_s(facts: CaseFacts) -> float | None:
 
 
 def _sent_mb(facts: CaseFacts) -> float | None:
-    sent = scaling.sent_bytes(facts.case) if facts.case.world > 1 else None
+    sent = scaling.sent_bytes(facts.case)
     return None if sent is None else sent / 1e6
 
 
@@ -226,7 +227,7 @@ HIDDEN = (
     "costs nothing, and its interval over Rounds; empty if that is wider than from 0 to 1"
 )
 WORLD = "devices that compute one iteration together, each a batch of its own"
-SHARED = "of a Team: how its devices share the net: data, towers or hybrid (`--split`)"
+SHARED = "of a Team whose devices have parts of the net: towers or hybrid (`--split`)"
 SENT = (
     "of a Team: what each device sends per iteration, counted from the layers with values of float32; empty where "
     "TensorFlow shares a net, which sends more"
@@ -272,7 +273,7 @@ COLUMNS: Sequence[Column] = (
     Column("size", int, AXES, lambda facts: None if facts.case.input else facts.case.net.input_size or None),
     Column("input", str, INPUT, lambda facts: facts.case.input),
     Column("world", int, WORLD, lambda facts: facts.case.world),
-    Column("split", str, SHARED, lambda facts: facts.case.split if facts.case.world > 1 else None),
+    Column("split", str, SHARED, lambda facts: None if facts.case.split == DATA else facts.case.split),
     Column("loader", int, LOADER, lambda facts: facts.case.loader),
     Column("rounds", int, DONE, lambda facts: len(facts.run.samples_by_round(facts.case)), "Rounds"),
     Column(

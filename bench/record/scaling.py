@@ -135,8 +135,10 @@ def bus_gb_per_s(run: Recording, case: Case) -> float | None:
 
 def sent_bytes(case: Case) -> float | None:
     """Bytes that a rank sends in one iteration, counted from the layers with values of float32: what it sends for other
-    ranks to compute, and 2 (W - 1) / W times the gradients that are summed over ranks. None where a framework sends
-    more for a shared net."""
+    ranks to compute, and 2 (W - 1) / W times the gradients that are summed over ranks. None for one device, and where a
+    framework sends more for a shared net."""
+    if case.world == 1:
+        return None
     if case.split != DATA and FRAMEWORKS[case.framework].sends_whole:
         return None
     exchanged, summed = 0, case.net.params

@@ -31,7 +31,7 @@ PROFILED = ("variant", "layer", "kind", "framework", "mode", "pass", "center_ms"
 #: Columns of summary.csv that are added to the samples of a Case.
 AXES = (
     *"run_id variant framework mode device device_name precision layout lrn preset net batch pass".split(),
-    *"loader threads size world arm".split(),
+    *"loader threads size world split arm".split(),
 )
 KNOWN = (*COLUMNS, *run.SAMPLE_COLUMNS, *layer_times.COLUMNS)
 #: Known columns that hold text even if it looks like a number; the other known columns hold numbers.

@@ -88,7 +88,7 @@ def _points(rows: pd.DataFrame) -> pd.DataFrame:
     ``strong``, and ``speed`` with its ends, images/s of all devices. Raises UsageError as ``draw`` does."""
     if "world" not in rows or not (rows["world"] > 1).any():
         raise UsageError("scaling: expected a Run on several devices, found none; see `alexnet-bench run --devices`")
-    chosen = rows[rows["pass"].isin(PASSES) & rows["world"].notna()]
+    chosen = _with_own_starts(rows[rows["pass"].isin(PASSES) & rows["world"].notna()])
     if not chosen["efficiency"].notna().any():
         raise UsageError(
             "scaling: expected an efficiency, found none; it takes one device in the same Run, and a core for each"
@@ -110,6 +110,15 @@ def _points(rows: pd.DataFrame) -> pd.DataFrame:
         speed_low=images / chosen["ci95_high_ms"],
         speed_high=images / chosen["ci95_low_ms"],
     )
+
+
+def _with_own_starts(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, with those of one device once more for each way in which Teams of their Run share the net: a line of
+    its own, which begins there too."""
+    starts = [rows]
+    for (run, split), _ in rows[rows["split"].notna()].groupby(["run_id", "split"], sort=False):
+        starts.append(rows[(rows["run_id"] == run) & (rows["world"] == 1)].assign(split=str(split)))
+    return pd.concat(starts, ignore_index=True) if len(starts) > 1 else rows
 
 
 def _whole(rows: pd.DataFrame) -> pd.DataFrame:

@@ -26,7 +26,7 @@ OTHER = "#7F7F7F"
 #: Colors of other frameworks, in the order of their names; any further ones are OTHER.
 OTHERS = (OTHER, "#CC79A7", "#E69F00", "#56B4E9")
 #: Columns added to a series label when they vary, and how to format them.
-SERIES_COLUMNS = ("net", "layout", "lrn", "preset", "loader", "world", "arm")
+SERIES_COLUMNS = ("net", "layout", "lrn", "preset", "loader", "split", "world", "arm")
 COUNTS = {"threads": "thread", "loader": "worker", "world": "device"}
 FORMATS = {
     "lrn": "{} LRN",

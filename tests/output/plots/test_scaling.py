@@ -100,6 +100,16 @@ def test_each_framework_and_batch_is_a_line_with_its_own_ideal(tmp_path):
     ]
 
 
+def test_a_shared_net_is_a_line_of_its_own_from_the_same_device_and_is_not_projected(tmp_path):
+    case = dataclasses.replace(runs.A, variant="original")
+    run = teams.make(tmp_path / "run", case, passes=("forward_backward",), splits=("data", "towers"))
+    panel = drawn(run, tmp_path).axes[0]
+    measured = [bars.lines[0].get_xydata() for bars in panel.containers]
+    assert [len(points) for points in measured] == [2, 2]
+    assert measured[0][0][1] == measured[1][0][1]
+    assert sum(line.get_gid() == "projected" for line in panel.lines) == 1
+
+
 def test_a_run_without_several_devices_says_what_makes_one(tmp_path):
     run = runs.make(tmp_path / "run")
     run.write()
