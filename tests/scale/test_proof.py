@@ -27,6 +27,7 @@ from impls.variants import variant_named
 pytestmark = pytest.mark.timeout(1800)
 
 NETS = ("owt", "half_width", "keras_bn", "tutorial")
+TEAMS = [*((name, mode, 2) for name, record in PEERS.items() for mode in record.teams), ("torch", "eager", 4)]
 LIMIT_S = 600.0
 #: Kinds of values that each pass is compared in, one per parameter; the loss, and moving statistics, are too.
 COMPARED = {"forward_backward": {CheckKind.GRADIENT}, "train_step": {CheckKind.CHANGE, CheckKind.VELOCITY}}
@@ -99,12 +100,13 @@ class Asked:
         framework: str,
         folder: Path,
         patch: pytest.MonkeyPatch,
+        mode: str = "",
         world: int = 2,
         lines: str = "",
     ):
-        pytest.importorskip(FRAMEWORKS[framework].package)
         record = FRAMEWORKS[framework]
-        how = {"framework": framework, "mode": record.teams[0], "layout": record.layouts[0], "world": world}
+        pytest.importorskip(record.package)
+        how = {"framework": framework, "mode": mode or record.teams[0], "layout": record.layouts[0], "world": world}
         case = dataclasses.replace(expected.case, **how)
         impls = planted(folder, framework, lines) if lines else None
 
@@ -171,12 +173,12 @@ def prove(asked: Asked, expected: Expected, world: int) -> None:
 
 
 @pytest.mark.parametrize("expected", NETS, indirect=True)
-@pytest.mark.parametrize(("framework", "world"), [*((name, 2) for name in PEERS), ("torch", 4)], ids=str)
-def test_every_value_on_every_rank_is_that_of_all_images(framework, world, expected, tmp_path, monkeypatch):
-    asked = Asked(expected, framework, tmp_path, monkeypatch, world)
+@pytest.mark.parametrize(("framework", "mode", "world"), TEAMS)
+def test_every_value_on_every_rank_is_that_of_all_images(framework, mode, world, expected, tmp_path, monkeypatch):
+    asked = Asked(expected, framework, tmp_path, monkeypatch, mode, world)
     for pass_, kind, check, rank in asked.worst():
         where = f"{check.what}, rank {rank}"
-        print(f"{framework} x{world} {expected.case.variant} {pass_}: {kind} {check.error or 0:.1e}: {where}")
+        print(f"{framework} {mode} x{world} {expected.case.variant} {pass_}: {kind} {check.error or 0:.1e}: {where}")
     prove(asked, expected, world)
 
 
