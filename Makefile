@@ -115,7 +115,7 @@ test: .venv/ready ## run all tests but the slow ones
 test-all: .venv/ready ## run all tests
 	$(TESTS)
 
-test-scale: .venv/ready ## run the tests over several nodes: network namespaces, as root, and Ray where it is installed
+test-scale: .venv/ready ## run the tests of whole nets on Teams, and over several nodes: network namespaces, as root, and Ray where it is installed
 	$(PY) -m pytest tests/scale -q -rs --no-fold-skipped -s
 
 fuzz: .venv/ready ## give thousands of mutated files and odd values to the commands

@@ -1,4 +1,4 @@
-"""Fixtures of tests over several nodes; all take long, and are run by `make test-scale`."""
+"""Fixtures of tests over several nodes, or of whole nets on Teams; all take long, and are run by `make test-scale`."""
 
 from pathlib import Path
 
