@@ -21,7 +21,7 @@ WITH_BN = Variant("small_bn", 19, "", "", ROWS)
 
 def split_net(groups: int) -> Variant:
     """A net that 2 or 3 ranks can share in every way, with convolutions in so many groups and, without, BatchNorm."""
-    lrn = {"radius": 2, "alpha": 1e-2, "beta": 0.75, "k": 1.0}
+    lrn = {"radius": 2, "alpha": 0.1, "beta": 0.75, "k": 1.0}  # a neighbor's channels count
     early = (BatchNorm("bn1", eps=1e-3, momentum=0.1),) if groups == 1 else (Lrn("lrn1", **lrn),)
     rows = (
         Conv("conv1", 12, 3, stride=2),

@@ -22,6 +22,7 @@ from bench.worker.replies import CheckKind, Output, Verified
 from bench.worker.team_batches import TEAM_UNITS
 from impls import FRAMEWORKS, PEERS
 from impls.layers import BatchNorm
+from impls.splits import DATA, HYBRID, TOWERS
 from impls.variants import variant_named
 
 pytestmark = pytest.mark.timeout(1800)
@@ -103,11 +104,12 @@ class Asked:
         mode: str = "",
         world: int = 2,
         lines: str = "",
+        split: str = DATA,
     ):
         record = FRAMEWORKS[framework]
         pytest.importorskip(record.package)
         how = {"framework": framework, "mode": mode or record.teams[0], "layout": record.layouts[0], "world": world}
-        case = dataclasses.replace(expected.case, **how)
+        case = dataclasses.replace(expected.case, **how, split=split)
         impls = planted(folder, framework, lines) if lines else None
 
         class Copied(WorkerSettings):
@@ -180,6 +182,16 @@ def test_every_value_on_every_rank_is_that_of_all_images(framework, mode, world,
         where = f"{check.what}, rank {rank}"
         print(f"{framework} {mode} x{world} {expected.case.variant} {pass_}: {kind} {check.error or 0:.1e}: {where}")
     prove(asked, expected, world)
+
+
+@pytest.mark.parametrize(("expected", "split"), [("original", TOWERS), ("owt", HYBRID)], indirect=["expected"])
+@pytest.mark.parametrize("framework", PEERS)
+def test_a_shared_net_has_every_value_of_the_whole(framework, split, expected, tmp_path, monkeypatch):
+    asked = Asked(expected, framework, tmp_path, monkeypatch, split=split)
+    for pass_, kind, check, rank in asked.worst():
+        where = f"{check.what}, rank {rank}"
+        print(f"{framework} {split} {expected.case.variant} {pass_}: {kind} {check.error or 0:.1e}: {where}")
+    prove(asked, expected, 2)
 
 
 class TestPlanted:
