@@ -11,7 +11,7 @@ import pytest
 from paths import ROOT
 
 pytestmark = pytest.mark.process
-#: Smaller than the page's, by the environment, as a reader may set them.
+#: Smaller than the page's: in place of the value that its line names, else by the environment.
 SMALL = {
     "EPOCHS": "1",
     "SIZE": "67",
@@ -21,6 +21,16 @@ SMALL = {
     "BURN_IN": "1",
 }
 COMMANDS = {"data": (), "train": ("EPOCHS", "SIZE"), "predict": (), "run": tuple(SMALL)[1:], "report": ()}
+
+
+def small(words, options):
+    """The words of a line, with the small values of these options; and of those that it does not name."""
+    words = list(words)
+    named = {option: f"--{option.lower().replace('_', '-')}" for option in options}
+    for option, word in named.items():
+        if word in words:
+            words[words.index(word) + 1] = SMALL[option]
+    return words, {f"ALEXNET_BENCH_{option}": SMALL[option] for option, word in named.items() if word not in words}
 
 
 def walk():
@@ -36,7 +46,7 @@ def test_every_command_of_the_walk_does_what_the_page_says(tmp_path):
         program, name, *words = shlex.split(line)
         assert program == "alexnet-bench"
         words = [path for word in words for path in sorted(glob.glob(word, root_dir=tmp_path)) or [word]]
-        env = {f"ALEXNET_BENCH_{option}": SMALL[option] for option in COMMANDS[name]}
+        words, env = small(words, COMMANDS[name])
         (scratch := tmp_path / "scratch").mkdir(exist_ok=True)
         run = subprocess.run(
             [sys.executable, "-m", "bench", name, *words],
