@@ -42,17 +42,17 @@ def draws(variant: Variant, weights: Weights, world: int) -> np.ndarray:
 
 
 class Expected:
-    """Float64 values of every call of a script, in turn, on one net of a Team."""
+    """Float64 values of every call of a script, in turn, on one net of a Team: those of each rank."""
 
-    def __init__(self, variant: Variant, images: np.ndarray, labels: np.ndarray, rank: int):
-        self.variant, self.images, self.labels, self.rank = variant, images, labels, rank
+    def __init__(self, variant: Variant, images: np.ndarray, labels: np.ndarray):
+        self.variant, self.images, self.labels = variant, images, labels
         self.passes = 0
         self.restart()
 
-    def restart(self) -> dict[str, Any]:
+    def restart(self) -> list[dict[str, Any]]:
         self.weights = [reference.float64(initial(self.variant)) for _ in self.images]
         self.velocity = {key: np.zeros_like(array) for key, array in self.trainable(self.weights[0]).items()}
-        return {}
+        return [{}] * len(self.images)
 
     def trainable(self, weights: Weights) -> dict[tuple[str, str], np.ndarray]:
         names = {placed.layer.name: placed.layer.trainable(placed.input) for placed in self.variant.placed()}
@@ -80,27 +80,29 @@ class Expected:
     def batch(self) -> int:
         return self.passes % 2
 
-    def call(self, name: str) -> dict[str, Any]:
+    def call(self, name: str) -> list[dict[str, Any]]:
         if name in PASSES:
             self.passes += 1
         return getattr(self, name)()
 
-    def forward(self) -> dict[str, Any]:
-        images = self.images[self.rank][self.batch]
-        return {"logits": reference.forward(self.variant, self.weights[self.rank], images).logits}
+    def forward(self) -> list[dict[str, Any]]:
+        return [
+            {"logits": reference.forward(self.variant, weights, images[self.batch]).logits}
+            for weights, images in zip(self.weights, self.images, strict=True)
+        ]
 
-    def forward_backward(self) -> dict[str, Any]:
+    def forward_backward(self) -> list[dict[str, Any]]:
         losses, gradients = self.differentiate(False)
         summed = {key: sum(flat(its)[key] for its in gradients) for key in flat(gradients[0])}
-        return {"loss": losses[self.rank]} | summed
+        return [{"loss": loss} | summed for loss in losses]
 
-    def apart(self) -> dict[str, Any]:
+    def apart(self) -> list[dict[str, Any]]:
         losses, gradients = self.differentiate(False)
-        return {"loss": losses[self.rank]} | flat(gradients[self.rank])
+        return [{"loss": loss} | flat(its) for loss, its in zip(losses, gradients, strict=True)]
 
-    def train_step(self) -> dict[str, Any]:
+    def train_step(self) -> list[dict[str, Any]]:
         losses, gradients = self.differentiate(True)
-        found: dict[str, Any] = {"loss": losses[self.rank]}
+        found: dict[str, Any] = {}
         for (layer, name), velocity in self.velocity.items():
             mean = sum(its[layer][name] for its in gradients) / len(self.images)
             weight, velocity = reference.update(self.weights[0][layer][name], velocity, mean, Sgd(LR))
@@ -108,21 +110,23 @@ class Expected:
                 weights[layer][name] = weight
             self.velocity[layer, name] = velocity
             found |= {f"parameter.{layer}.{name}": weight, f"velocity.{layer}.{name}": velocity}
-        return found
+        return [{"loss": loss} | found for loss in losses]
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> list[dict[str, Any]]:
         names = [layer.name for layer in self.variant.layers if isinstance(layer, BatchNorm)]
-        moving = self.weights[self.rank]
-        return {
-            f"{layer}.{name}": moving[layer][name] for layer in names for name in ("moving_mean", "moving_variance")
-        }
+        return [
+            {f"{layer}.{name}": its[layer][name] for layer in names for name in ("moving_mean", "moving_variance")}
+            for its in self.weights
+        ]
 
-    def all_reduce(self) -> dict[str, Any]:
+    def all_reduce(self) -> list[dict[str, Any]]:
         indices = np.arange(self.variant.params, dtype=np.uint32)
-        return {"sums": sum(pattern(rank, indices).astype(np.float64) for rank in range(len(self.images)))}
+        return [{"sums": sum(pattern(rank, indices).astype(np.float64) for rank in range(len(self.images)))}] * len(
+            self.images
+        )
 
-    def fill(self) -> dict[str, Any]:
-        return {}
+    def fill(self) -> list[dict[str, Any]]:
+        return [{}] * len(self.images)
 
 
 #: Relative L2 of a value by a word of its name.
@@ -141,7 +145,7 @@ class Ran:
         self.nets, self.calls, self.world = nets, calls, world
         self.variants = [named(net.variant, net.size) for net in nets]
         scripts: list[list[Script]] = [[] for _ in range(world)]
-        self.expected: list[list[Expected]] = []
+        self.expected: list[Expected] = []
         for number, variant in enumerate(self.variants):
             images = draws(variant, initial(variant), world)
             labels = np.random.Generator(np.random.PCG64(number)).integers(variant.classes, size=(world, 2, BATCH))
@@ -150,7 +154,7 @@ class Ran:
                 np.save(file, images[rank])
                 name, size, how = nets[number]
                 script.append(Script(name, size, str(file), labels[rank].tolist(), calls, how, LR))
-            self.expected.append([Expected(variant, images, labels, rank) for rank in range(world)])
+            self.expected.append(Expected(variant, images, labels))
         self.saved = run_ranks(framework, scripts, folder)
 
     def given(self, rank: int, number: int, place: int) -> Saved:
@@ -161,13 +165,13 @@ class Ran:
     def wrong(self) -> list[str]:
         """Every value that is not float64's."""
         found = []
-        for number, ranks in enumerate(self.expected):
+        for number, expected in enumerate(self.expected):
             limits = ALLOWED[self.nets[number].how.get("precision", "fp32")]
-            for rank, expected in enumerate(ranks):
-                for place, call in enumerate(self.calls):
-                    if call == "facts":
-                        continue
-                    wanted, given = expected.call(call), self.given(rank, number, place)
+            for place, call in enumerate(self.calls):
+                if call == "facts":
+                    continue
+                for rank, wanted in enumerate(expected.call(call)):
+                    given = self.given(rank, number, place)
                     assert given.keys() - {"first"} == wanted.keys(), call
                     for name, array in wanted.items():
                         off = relative_l2(given[name].reshape(np.shape(array)), array)

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from command import NULL, Command
+from command import NULL, Inline
 
 from bench.output import reproduce
 from bench.record.run import Run
@@ -92,12 +92,13 @@ def test_a_framework_without_teams_in_a_mode_says_which_modes_have_them(inline):
     assert "--devices: torch computes on several in mode eager, found compile" in done.err
 
 
+@pytest.mark.process
 class TestRuns:
     @pytest.fixture(scope="class")
     @classmethod
     def folder(cls, tmp_path_factory):
-        command = Command(tmp_path_factory.mktemp("devices"))
-        done = command("run", *NULL, *TWO, "--pass", "forward_backward", "--rounds", "3")
+        inline = Inline(tmp_path_factory.mktemp("devices"))
+        done = inline("run", *NULL, *TWO, "--pass", "forward_backward", "--rounds", "3")
         assert done.code == 0, done.err
         assert "Where forward_backward spends it" in done.out
         return done.folder
@@ -114,18 +115,18 @@ class TestRuns:
         done = inline("run", *words, "--dry-run", "--json")
         assert json.loads(done.out)["cases"] == [case.id for case in Run(folder).cases]
 
-    def test_it_is_resumed_on_the_same_devices(self, folder, command, tmp_path):
+    def test_it_is_resumed_on_the_same_devices(self, folder, inline, tmp_path):
         shutil.copytree(folder, tmp_path / "cut")
         lines = (tmp_path / "cut/run.jsonl").read_text().splitlines(keepends=True)
         last = max(number for number, line in enumerate(lines) if '"event":"block"' in line.replace(" ", ""))
         (tmp_path / "cut/run.jsonl").write_text("".join(lines[: last - 1]))
-        done = command("run", "--resume", str(tmp_path / "cut"))
+        done = inline("run", "--resume", str(tmp_path / "cut"))
         assert done.code == 0, done.err
         assert [row["rounds"] for row in Run(tmp_path / "cut").rows()] == [3] * 4
 
-    def test_a_shared_net_is_proven_recorded_and_planned_again(self, command, inline):
+    def test_a_shared_net_is_proven_recorded_and_planned_again(self, inline):
         words = ("--variant", "bvlc", "--split", "towers", "--pass", "forward", "--batch", "1", "--rounds", "1")
-        done = command("run", *NULL, *words, *TWO)
+        done = inline("run", *NULL, *words, *TWO)
         assert done.code in (0, 3), done.err
         run = Run(done.folder)
         assert [run.invalid_reason(case) for case in run.cases] == ["", ""]
@@ -135,9 +136,9 @@ class TestRuns:
         found = inline("run", *reproduce.whole(run).split()[2:], "--dry-run", "--json")
         assert json.loads(found.out)["cases"] == [case.id for case in run.cases]
 
-    def test_arms_take_turns_on_one_device_and_on_two(self, command):
+    def test_arms_take_turns_on_one_device_and_on_two(self, inline):
         words = ("--ab", "slowdown=0,0", "--pass", "forward", "--rounds", "2")
-        done = command("run", *NULL, *TWO, *words)
+        done = inline("run", *NULL, *TWO, *words)
         assert done.code in (0, 3), done.err
         found = Run(done.folder)
         assert {(case.world, case.arm) for case in found.cases} == {(1, "A"), (1, "B"), (2, "A"), (2, "B")}

@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from command import NULL, Command
+from command import NULL, Command, Inline
 from PIL import Image
 
 from bench.pictures import flowers
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture(scope="module")
 def module_command(tmp_path_factory):
-    return lambda *args: Command(tmp_path_factory.mktemp("run"))(*args)
+    return lambda *args: Inline(tmp_path_factory.mktemp("run"))(*args)
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,9 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ran(module_command, pictures):
-    return module_command("run", *LOADERS, "--input", str(pictures), "--loaders", "0,2")
+def ran(tmp_path_factory, pictures):
+    """With its plots, so in a process of its own."""
+    return Command(tmp_path_factory.mktemp("run"))("run", *LOADERS, "--input", str(pictures), "--loaders", "0,2")
 
 
 def rows_of(ran):
