@@ -46,11 +46,25 @@ def configure(settings: Settings) -> None:
     if settings.exact_device not in devices():
         raise DeviceMissing(f"tensorflow {tf.__version__} sees {', '.join(devices())}")
     _gpu = int(settings.exact_device.partition(":")[2] or 0)
+    see_only(settings.device)
     if settings.rank is not None:
         from impls import tf_team
 
         tf_team.join(settings)
         _task = f"/job:worker/replica:0/task:{settings.rank.number}"
+
+
+def see_only(device: str) -> None:
+    """Let the process see no GPU but its own, which then is number 0: values that a function returns are put on the
+    first device that is seen, so that beside others they would be copied there."""
+    chosen = [] if device == "cpu" else [tf.config.list_physical_devices("GPU")[_gpu]]
+    if tf.config.get_visible_devices("GPU") != chosen:
+        tf.config.set_visible_devices(chosen, "GPU")
+
+
+def among_all(name: str) -> str:
+    """A device's name with its number among all that there are."""
+    return name.replace("GPU:0", f"GPU:{_gpu}")
 
 
 def devices() -> list[str]:
@@ -168,9 +182,7 @@ class Net:
 
     def place(self, how: Build) -> str:
         """The device of this process on which a Net is built; the other ranks of a Team have theirs."""
-        if _task:  # a rank sees one GPU
-            return f"{_task}/device:{'CPU' if how.device == 'cpu' else 'GPU'}:0"
-        return "/CPU:0" if how.device == "cpu" else f"/GPU:{how.device.partition(':')[2] or 0}"
+        return f"{_task}/device:{'CPU' if how.device == 'cpu' else 'GPU'}:0"
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
         self.batches = [self.put(images) for images in batches]
@@ -267,7 +279,7 @@ class Net:
         return reports
 
     def device(self) -> str:
-        return self.infer(self.batches[0]).device
+        return among_all(self.infer(self.batches[0]).device)
 
     def layout(self) -> str:
         return "nhwc"  # on a GPU Grappler may choose another inside; what goes in and out is this
@@ -283,8 +295,8 @@ class Net:
     def peak_memory(self) -> int | None:
         if "GPU" not in self.on:
             return None
-        peak = tf.config.experimental.get_memory_info(self.on[1:])["peak"]
-        tf.config.experimental.reset_memory_stats(self.on[1:])
+        peak = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+        tf.config.experimental.reset_memory_stats("GPU:0")
         return peak
 
     def _infer(self, x: tf.Tensor) -> tf.Tensor:

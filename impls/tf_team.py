@@ -22,15 +22,13 @@ _rank: Rank
 
 
 def join(settings: Settings) -> None:
-    """Connect this process to the others, before its first operation; it sees no other GPU than its device.
+    """Connect this process to the others, before its first operation.
 
     Raises RuntimeError if not all of them are there.
     """
     global _strategy, _rank
-    rank, (kind, _, index) = settings.rank, settings.exact_device.partition(":")
+    rank, gpus = settings.rank, tf.config.get_visible_devices("GPU")
     assert rank is not None
-    gpus = [] if kind == "cpu" else [tf.config.list_physical_devices("GPU")[int(index)]]
-    tf.config.set_visible_devices(gpus, "GPU")
     wait_as_long_as_asked(rank)
     cluster = tf.train.ClusterSpec({"worker": list(rank.addresses)})
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
@@ -135,13 +133,6 @@ class TeamNet(tf_alexnet.Net):
 
     def passes(self) -> dict[str, Any]:
         return super().passes() | {"apart": self.step_apart, "all_reduce": self.reduce}
-
-    def peak_memory(self) -> int | None:
-        if "GPU" not in self.on:
-            return None
-        peak = tf.config.experimental.get_memory_info("GPU:0")["peak"]
-        tf.config.experimental.reset_memory_stats("GPU:0")
-        return peak
 
     def _step_apart(self, x: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return _strategy.run(self.gradient, (x, tf.nn.l2_loss))
