@@ -9,7 +9,7 @@ BIN := .venv/bin
 # options that are passed on when given: make bench BATCH=32 ROUNDS=3
 # (only from make's own command line: a shell may hold a NAME or a PASS of its own)
 passed = $(foreach name,$(1),$(if $(filter command,$(origin $(name))),--$(subst _,-,$(shell echo $(name) | tr A-Z a-z)) $($(name))))
-SHAPING := $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET NET INPUT LOADERS PREPROCESSING DEVICES SCALING NODES BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS \
+SHAPING := $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET NET INPUT LOADERS PREPROCESSING DEVICES SCALING SPLIT NODES BATCH PASS ROUNDS ITERATIONS BURN_IN SIZE THREADS \
   SEED WEIGHTS MAX_TIME TARGET_CI AB SHARD)
 PASSED = $(SHAPING) $(call passed,OUT NAME)
 # GPU builds of torch and tensorflow own the same cuDNN files, so each has an environment of its own

@@ -49,8 +49,8 @@ class Framework:
         Modes in which the ranks of a Team compute one pass together.
     splits
         How they can share a net besides each having the whole of it (impls/splits.py), in the first of these modes.
-    sends_whole
-        What they send each other then are whole arrays: more than needed, and than is counted.
+    counted_world
+        Up to how many ranks of a net shared so send what is counted from its rows; None: any number.
     compiled, gpu_only
         Modes that compile, which are compared with each other and not with the rest; modes that a CPU does not have.
     in_default_run
@@ -78,7 +78,7 @@ class Framework:
     layouts: tuple[str, ...]
     teams: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
-    sends_whole: bool = False
+    counted_world: int | None = None
     compiled: tuple[str, ...] = ()
     gpu_only: tuple[str, ...] = ()
     in_default_run: bool = False
@@ -135,7 +135,7 @@ TENSORFLOW = Framework(
     layouts=("nhwc",),
     teams=("graph", "xla"),
     splits=("towers", "hybrid"),
-    sends_whole=True,
+    counted_world=1,
     compiled=("xla",),
     in_default_run=True,
     also=("keras",),
@@ -168,6 +168,7 @@ JAX = Framework(
     layouts=("nhwc",),
     teams=("jit",),
     splits=("towers", "hybrid"),
+    counted_world=2,
     compiled=("jit",),
     also=("flax",),
     environment=(

@@ -226,8 +226,8 @@ class Net:
         first, *values = handles
         gradients: Gradients = {}
         names = [*self.names, ("input", "images")] if self.variant.input_gradient else self.names
-        for (layer, name), value in zip(names, values, strict=True):
-            gradients.setdefault(layer, {})[name] = np.asarray(self.whole(layer, value))
+        for (layer, name), value in zip(names, self.whole(values), strict=True):
+            gradients.setdefault(layer, {})[name] = np.asarray(value)
         if self.variant.input_gradient:
             gradients["input"]["images"] = gradients["input"]["images"].reshape(self.input)
         return self.loss(first), gradients
@@ -248,8 +248,9 @@ class Net:
     def copies(self, arrays: dict[str, dict[str, jax.Array]], scale: float) -> Gradients:
         """Scaled copies: the next step writes over what a view would show."""
         found: Gradients = {}
-        for layer, name in self.names:
-            found.setdefault(layer, {})[name] = np.asarray(self.whole(layer, arrays[layer][name])) * np.float32(scale)
+        values = self.whole([arrays[layer][name] for layer, name in self.names])
+        for (layer, name), value in zip(self.names, values, strict=True):
+            found.setdefault(layer, {})[name] = np.asarray(value) * np.float32(scale)
         return found
 
     def state(self) -> Gradients:
@@ -390,9 +391,9 @@ class Net:
         """A tree of arrays as they are on this rank."""
         return arrays
 
-    def whole(self, layer: str, array: jax.Array) -> jax.Array:
-        """A gradient, parameter or velocity of a layer, of which a rank may have a part, whole."""
-        return self.own(array)
+    def whole(self, values: Sequence[jax.Array]) -> Sequence[jax.Array]:
+        """A value of each parameter, of which a rank may have a part, whole."""
+        return self.own(values)
 
     def summed(self, gradients: Any) -> Any:
         """Over ranks, while a pass is traced."""

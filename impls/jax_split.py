@@ -1,7 +1,7 @@
 """A net of JAX that the ranks of a Team share by ``impls.splits``: what they exchange, which JAX transposes itself.
 
-Mirrors the other splits: SplitNet, one function per kind of exchange. A rank's part of an array is, as what is its own
-in ``jax_team``, its part of one that is split along the first axis.
+Mirrors the other splits: SplitNet, one function per kind of exchange. A rank's part of a kernel or bias is
+put into an array of all ranks along the first axis, as ``jax_team`` does with images.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from jax import numpy as jnp
 
 from impls import jax_alexnet
 from impls.jax_alexnet import BuiltLayer
-from impls.jax_team import ALIKE, AXIS, OWN, RankNet, with_axis
+from impls.jax_team import ALIKE, AXIS, OWN, RankNet, sending_ahead, with_axis
 from impls.net import Build, refuse_for_team
 from impls.splits import Gather, GatherImages, Halo, OwnImages, Trim, part_of
 from impls.variants import Variant
@@ -50,18 +50,17 @@ class SplitNet(RankNet):
             return mapped(step, in_specs=inputs, out_specs=outputs)(*arguments)
 
         self.train = jax.jit(train, donate_argnums=(0, 1), static_argnames="optimizer")
-        self.gathered = [
-            jax.jit(
-                mapped(partial(lax.all_gather, axis_name=AXIS, axis=axis, tiled=True), in_specs=OWN, out_specs=ALIKE)
-            )
-            for axis in (0, -1)
-        ]
+        gather = partial(lax.all_gather, axis_name=AXIS, tiled=True)
+        self.gather_images = jax.jit(mapped(partial(gather, axis=0), in_specs=OWN, out_specs=ALIKE))
+        # all in one program: each has the ranks meet anew before its first collective
+        every = partial(jax.tree.map, partial(gather, axis=-1))
+        self.gather_parts = jax.jit(mapped(every, in_specs=OWN, out_specs=ALIKE))
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
         """Each rank's own batches; where the first row takes the images of all ranks, they are exchanged here."""
         super().load(batches)
         if self.part.all_images:
-            self.batches = [self.gathered[0](batch) for batch in self.batches]
+            self.batches = [self.gather_images(batch) for batch in self.batches]
 
     def forward(self) -> Any:
         return self.own(super().forward())
@@ -76,9 +75,13 @@ class SplitNet(RankNet):
     def put_part(self, layer: str, array: np.ndarray) -> jax.Array:
         return self.put_own(array) if layer in self.part.divided else self.put(array)
 
-    def whole(self, layer: str, array: jax.Array) -> jax.Array:
+    def whole(self, values: Sequence[jax.Array]) -> Sequence[jax.Array]:
         """Of the whole net: filters and units are the last axis."""
-        return self.own(self.gathered[-1](array) if layer in self.part.divided else array)
+        divided = [layer in self.part.divided for layer, _ in self.names]
+        with sending_ahead(for_good=False):  # outside the clock
+            parts = self.gather_parts([value for value, it in zip(values, divided, strict=True) if it])
+            gathered = iter(jax.block_until_ready(parts))
+        return self.own([next(gathered) if it else value for value, it in zip(values, divided, strict=True)])
 
     def summed(self, gradients: Any) -> Any:
         return {

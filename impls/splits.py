@@ -33,7 +33,7 @@ class Exchange(Layer):
 
     world: int
 
-    def sent(self, shape: Shape) -> int:
+    def sent(self, shape: Shape) -> float:
         raise NotImplementedError
 
 
@@ -47,7 +47,7 @@ class Gather(Exchange):
         height, width, channels = shape
         return height, width, channels * self.world
 
-    def sent(self, shape: Shape) -> int:
+    def sent(self, shape: Shape) -> float:
         return (self.world - 1) * math.prod(shape)
 
 
@@ -65,7 +65,7 @@ class Halo(Exchange):
         height, width, channels = shape
         return height, width, channels + 2 * self.radius
 
-    def sent(self, shape: Shape) -> int:
+    def sent(self, shape: Shape) -> float:
         """Of a rank with the most neighbors."""
         height, width, _ = shape
         return min(2, self.world - 1) * self.radius * height * width
@@ -89,8 +89,8 @@ class GatherImages(Exchange):
 
     kind: ClassVar[str] = "gather_images"
 
-    def sent(self, shape: Shape) -> int:
-        return (self.world - 1) * math.prod(shape) // self.world
+    def sent(self, shape: Shape) -> float:
+        return (self.world - 1) * math.prod(shape) / self.world
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ class OwnImages(Exchange):
     def output(self, shape: Shape) -> Shape:
         return 1, 1, shape[2] * self.world
 
-    def sent(self, shape: Shape) -> int:
-        return (self.world - 1) * math.prod(shape) // self.world
+    def sent(self, shape: Shape) -> float:
+        return (self.world - 1) * math.prod(shape) / self.world
 
 
 class NoSuchSplit(ValueError):
@@ -112,8 +112,10 @@ class NoSuchSplit(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What each rank of a split net computes: ``variant`` are its rows, ``divided`` the names of those of which it has
-    a part of the filters or units, one of ``world``."""
+    """What each of ``world`` ranks computes of a net that they share.
+
+    ``variant`` are its rows. In those that are ``divided`` it has the filters or units of its number.
+    """
 
     variant: Variant
     divided: frozenset[str]
@@ -130,7 +132,7 @@ class Part:
         return rank * _width(row) if row.name in self.divided else 0
 
     @property
-    def sent(self) -> int:
+    def sent(self) -> float:
         """Values that a rank sends in one forward_backward, per image of all ranks, besides sums of gradients."""
         return 2 * sum(
             placed.layer.sent(placed.input) for placed in self.variant.placed() if isinstance(placed.layer, Exchange)
@@ -173,6 +175,12 @@ def _refuse(variant: Variant, split: str, world: int) -> None:
             f"towers: expected a net with convolutions in {world} groups, a tower per device"
             f"{': ' + ', '.join(having) if having else ''}; found {variant.name} on {world} devices"
         )
+    for placed in variant.placed() if split == TOWERS else ():
+        if isinstance(placed.layer, Lrn) and not 0 < placed.layer.radius <= placed.input[2] // world:
+            raise NoSuchSplit(
+                f"towers: expected an LRN that reads one neighbor, found radius {placed.layer.radius} of "
+                f"{placed.layer.name} with {placed.input[2] // world} channels per device"
+            )
     dense = variant.layers if split == TOWERS else variant.layers[_first_dense(variant) :]
     if any(isinstance(layer, BatchNorm) for layer in dense):
         raise NoSuchSplit(f"{split}: expected no BatchNorm in a row that is divided, found {variant.name}")

@@ -45,9 +45,11 @@ class SplitNet(tf_alexnet.Net):
 
     def layers(self) -> list[LayerReport]:
         reports: list[LayerReport] = []
-        tf.function(lambda x: tf_team.on_replica(lambda x: reports.extend(self.walk(x)), x)).get_concrete_function(
-            self.batches[0]
-        )
+
+        def traced(x: tf.Tensor) -> None:
+            tf_team.on_replica(lambda x: reports.extend(self.walk(x)), x)
+
+        tf.function(traced, autograph=False).get_concrete_function(self.batches[0])
         return reports
 
     def _infer(self, x: tf.Tensor) -> tf.Tensor:

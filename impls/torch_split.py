@@ -14,7 +14,7 @@ from torch import nn
 from torch.autograd import Function
 from torch.nn.parallel import DistributedDataParallel
 
-from impls import torch_alexnet
+from impls import torch_alexnet, torch_team
 from impls.net import Build, Gradients, refuse_for_team
 from impls.splits import Gather, GatherImages, Halo, OwnImages, Trim, part_of
 from impls.torch_alexnet import BuiltLayer
@@ -32,7 +32,7 @@ class SplitNet(torch_alexnet.Net):
         super().__init__(self.part.variant, self.part.weights(weights, dist.get_rank()), how)
         self.first_filter = self.part.first_filter(dist.get_rank())
         self.begin: torch.Tensor | None = None  # gradient of the loss, 1 by default
-        self.nth = torch.tensor(1 / self.part.world, device=self.target)
+        self.share = torch.tensor(1 / self.part.world, device=self.target)
         if not self.part.all_images:
             rows = list(self.training)
             at = next(number for number, row in enumerate(rows) if isinstance(row.layer, GatherImages))
@@ -48,18 +48,14 @@ class SplitNet(torch_alexnet.Net):
             self.batches = [by_axis(gathered, batch, 0, self.how.layout) for batch in self.batches]
 
     def train_step(self) -> Any:
-        self.begin = self.nth  # the loss that is updated by is the mean over ranks
+        self.begin = self.share  # the loss that is updated by is the mean over ranks
         try:
             return super().train_step()
         finally:
             self.begin = None
 
     def differentiate(self, end: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The loss and its gradients by ``backward``: autograd.grad would not call the hooks that reduce them."""
-        for parameter in self.parameters:
-            parameter.grad = None
-        end.backward(self.begin)
-        return end.detach(), *(parameter.grad for parameter in self.parameters)
+        return torch_team.differentiate(end, self.parameters, self.begin)
 
     def named_views(self, values: Sequence[torch.Tensor]) -> Gradients:
         """Of the whole net: filters and units are torch's first axis."""
@@ -161,7 +157,7 @@ def by_axis(run: Any, x: torch.Tensor, axis: int, layout: str, *arguments: Any) 
     """``run`` along an axis of (n, c, h, w), in the layout that x has."""
     if layout == "nchw" or x.ndim < 4:
         return run(x, axis, *arguments)
-    y = run(x.permute(0, 2, 3, 1), {0: 0, 1: 3}[axis], *arguments)
+    y = run(x.permute(0, 2, 3, 1), 3 if axis == 1 else axis, *arguments)  # as it lies in memory
     return y.permute(0, 3, 1, 2)
 
 

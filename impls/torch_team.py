@@ -4,6 +4,7 @@ Mirrors the other teams: join, TeamNet.
 """
 
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,19 @@ def join(settings: Settings) -> None:
     )
 
 
+def differentiate(
+    end: torch.Tensor, parameters: Sequence[torch.nn.Parameter], begin: torch.Tensor | None = None
+) -> tuple[torch.Tensor, ...]:
+    """The loss and its gradients by ``backward``: autograd.grad would not call the hooks that reduce them.
+
+    ``begin`` is the gradient of the loss, 1 if None.
+    """
+    for parameter in parameters:
+        parameter.grad = None
+    end.backward(begin)
+    return end.detach(), *(parameter.grad for parameter in parameters)
+
+
 class Apart(tuple[torch.Tensor, ...]):
     """Handles of a pass without reduction."""
 
@@ -53,11 +67,7 @@ class TeamNet(torch_alexnet.Net):
         self.given: torch.Tensor | None = None
 
     def differentiate(self, end: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The loss and its gradients by ``backward``: autograd.grad would not call the hooks that reduce them."""
-        for parameter in self.parameters:
-            parameter.grad = None
-        end.backward()
-        return end.detach(), *(parameter.grad for parameter in self.parameters)
+        return differentiate(end, self.parameters)
 
     def apart(self) -> Any:
         with self.parallel.no_sync():

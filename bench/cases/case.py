@@ -17,7 +17,7 @@ from bench.cases.parse import (
 )
 from bench.cases.passes import PASSES
 from impls import FRAMEWORKS
-from impls.splits import DATA, SPLITS, part_of
+from impls.splits import DATA, SPLITS, NoSuchSplit, part_of
 from impls.text import quoted
 from impls.variants import VARIANTS, Variant, variant_named
 
@@ -216,9 +216,19 @@ def check_cases(cases: list[Case]) -> list[Case]:
         parse_count("batch", case.batch, MOST_BATCH)
         parse_count("size", 1 if case.size is None else case.size, MOST_SIZE)
         check_size([case.variant], case.size)
+        check_split(case.net, case.split, case.world)
     if len({case.id for case in cases}) < len(cases):
         raise UsageError("duplicate case")
     return cases
+
+
+def check_split(net: Variant, split: str, world: int) -> None:
+    """Raise UsageError if so many ranks cannot share a net so."""
+    if split != DATA:
+        try:
+            part_of(net, split, world)
+        except NoSuchSplit as error:
+            raise UsageError(f"--split {error}") from error
 
 
 def check_size(variants: Iterable[str], size: int | None) -> None:

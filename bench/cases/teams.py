@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench import UsageError
-from bench.cases.case import WITNESSED, Case
+from bench.cases.case import WITNESSED, Case, check_split
 from bench.cases.passes import ALL_REDUCE, APART
-from impls.splits import DATA, NoSuchSplit, part_of
+from impls.splits import DATA
 
 
 def teams_of(
@@ -24,16 +24,7 @@ def teams_of(
             batch = case.batch // world if strong else case.batch
             team = dataclasses.replace(case, world=world, batch=batch, strong=strong)
             for split in splits if world > 1 else (DATA,):
-                yield dataclasses.replace(team, split=divisible(team, split))
+                check_split(team.net, split, world)
+                yield dataclasses.replace(team, split=split)
                 if split == DATA and world > 1 and case.pass_ == WITNESSED:
                     yield from (dataclasses.replace(team, pass_=witness.name) for witness in (APART, ALL_REDUCE))
-
-
-def divisible(team: Case, split: str) -> str:
-    """``split``, if the net of a Team can be shared so."""
-    if split != DATA:
-        try:
-            part_of(team.net, split, team.world)
-        except NoSuchSplit as error:
-            raise UsageError(f"--split {error}") from error
-    return split

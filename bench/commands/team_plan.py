@@ -59,10 +59,6 @@ def refuse_cases(cases: Sequence[Case], splits: Sequence[str], ab: str) -> None:
                 f"--devices: {case.framework} computes on several in mode {', '.join(modes) or 'none'}, found "
                 f"{case.mode}; choose another --mode or --framework"
             )
-        if missing := set(splits) - {DATA, *FRAMEWORKS[case.framework].splits}:
-            able = [name for name, each in FRAMEWORKS.items() if each.peer and missing <= set(each.splits)]
-            asked, expected = ", ".join(sorted(missing)), " or ".join(able)
-            raise UsageError(f"--split {asked}: expected --framework {expected}, found {case.framework}")
         if set(splits) != {DATA} and case.mode != modes[0]:
             raise UsageError(f"--split: {case.framework} shares a net in mode {modes[0]}, found {case.mode}")
     if ab in ("threads", "net"):

@@ -22,7 +22,7 @@ PATH = "PATH"  # placeholder for a folder, which a Run does not store
 #: Axes whose options are always written; others only if they are not at their default.
 REQUIRED_AXES = ("variant", "framework", "batch", "pass")
 #: Fields of a Case without an option of that name.
-NO_OPTION = ("pass_", "weights", "arm", "guest", "part", "loader", "world", "strong", "foreign")
+NO_OPTION = ("pass_", "weights", "arm", "guest", "part", "loader", "world", "strong", "split", "foreign")
 OPTIONAL_AXES = [field.name for field in dataclasses.fields(Case) if field.name not in (*REQUIRED_AXES, *NO_OPTION)]
 AXES = (*REQUIRED_AXES, *OPTIONAL_AXES)
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Case)} | {"device": "cpu", "precision": "fp32"}

@@ -35,11 +35,11 @@ COSTS = (
     Column("hidden", numeric=True, narrow=True),
 )
 SHARED = {
-    TOWERS: "each device has a part of the filters and units of every row, for the images of all, and none of its "
-    "passes can be timed without what it exchanges; so there is no interference apart from communication.",
+    TOWERS: "each device has a part of the filters and units of every row, for the images of all.",
     HYBRID: "each device has all convolutions, for its own images, and a part of the units of every dense row, for the "
     "images of all.",
 }
+NO_WITNESS = "Without what it exchanges it computes nothing, so interference and communication are not told apart."
 SLOW = 0.02  # a rank above the mean by less is not named
 
 
@@ -127,7 +127,8 @@ def notes(run: Run) -> Iterator[str]:
     yield "MB sent: by each device per iteration, counted from the layers, with values of float32."
     sizes = sorted({VALUE_BYTES * each.case.net.params / 1e6 for each in found if each.case.split == DATA})
     if sizes:
-        yield f"Each reduction sums {' or '.join(map(number, sizes))} MB of gradients over all devices."
+        which = "" if all(each.case.split == DATA for each in found) else " where each has the whole net"
+        yield f"Each reduction sums {' or '.join(map(number, sizes))} MB of gradients over all devices{which}."
     for split in dict.fromkeys(each.case.split for each in found):
         if split in SHARED:
-            yield f"{split}: {SHARED[split]}"
+            yield f"{split}: {SHARED[split]} {NO_WITNESS}"

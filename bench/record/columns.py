@@ -229,8 +229,8 @@ HIDDEN = (
 WORLD = "devices that compute one iteration together, each a batch of its own"
 SHARED = "of a Team whose devices have parts of the net: towers or hybrid (`--split`)"
 SENT = (
-    "of a Team: what each device sends per iteration, counted from the layers with values of float32; empty where "
-    "TensorFlow shares a net, which sends more"
+    "of a Team: what each device sends per iteration, counted from the layers with values of float32; empty for a "
+    "shared net in bf16, in TensorFlow, and in JAX on more than 2, which send more"
 )
 EFFICIENCY = (
     "of a Team: time on one device of this Run over that on all, of the same images, and its interval over Rounds; "

@@ -135,18 +135,19 @@ def bus_gb_per_s(run: Recording, case: Case) -> float | None:
 
 def sent_bytes(case: Case) -> float | None:
     """Bytes that a rank sends in one iteration, counted from the layers with values of float32: what it sends for other
-    ranks to compute, and 2 (W - 1) / W times the gradients that are summed over ranks. None for one device, and where a
-    framework sends more for a shared net."""
+    ranks to compute, and 2 (W - 1) / W times the gradients that are summed over ranks. None for one device, and for a
+    shared net of which a framework sends more, or values of bf16."""
     if case.world == 1:
         return None
-    if case.split != DATA and FRAMEWORKS[case.framework].sends_whole:
+    counted = FRAMEWORKS[case.framework].counted_world or case.world
+    if case.split != DATA and (case.world > counted or case.precision == "bf16"):
         return None
-    exchanged, summed = 0, case.net.params
+    exchanged, summed = 0.0, case.net.params
     if case.split != DATA:
         part = part_of(case.net, case.split, case.world)
         exchanged, summed = part.sent * case.images, part.summed
     if not PASSES[case.pass_].training and case.pass_ != ALL_REDUCE.name:
-        exchanged, summed = exchanged // 2, 0
+        exchanged, summed = exchanged / 2, 0
     if case.pass_ == APART.name:
         summed = 0
     return VALUE_BYTES * (exchanged + 2 * (case.world - 1) / case.world * summed)

@@ -136,6 +136,16 @@ class TestRuns:
         found = inline("run", *reproduce.whole(run).split()[2:], "--dry-run", "--json")
         assert json.loads(found.out)["cases"] == [case.id for case in run.cases]
 
+    @pytest.mark.parametrize("framework", [pytest.param("torch", marks=pytest.mark.slow), "jax"])
+    def test_training_steps_of_a_shared_net_are_read_in_time(self, framework, inline):
+        pytest.importorskip(framework)
+        words = ("--framework", framework, "--variant", "bvlc", "--size", "67", "--devices", "2", "--split", "towers")
+        short = ("--pass", "train_step", "--batch", "1", "--rounds", "1", "--iterations", "2", "--worker-limit", "60")
+        done = inline("run", *words, *short)
+        assert done.code in (0, 3), done.err
+        run = Run(done.folder)
+        assert [run.invalid_reason(case) for case in run.cases] == [""]
+
     def test_arms_take_turns_on_one_device_and_on_two(self, inline):
         words = ("--ab", "slowdown=0,0", "--pass", "forward", "--rounds", "2")
         done = inline("run", *NULL, *TWO, *words)

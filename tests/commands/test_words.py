@@ -29,6 +29,7 @@ GIVEN = {
     "preprocessing": ["--preprocessing", "caffe"],
     "devices": ["--devices", "1,2"],
     "scaling": ["--scaling", "strong"],
+    "split": ["--split", "data,towers"],
     "nodes": ["--nodes", "n1=10.0.0.1,n2"],
     "launch": ["--launch", "srun -N1 -w {node}"],
     "oversubscribe": ["--oversubscribe"],

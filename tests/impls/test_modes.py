@@ -283,6 +283,7 @@ class TestTorch:
 @pytest.mark.parametrize("framework", ["tensorflow", "jax"])
 def test_versions_and_bf16_are_those_of_the_chosen_gpu(framework, monkeypatch):
     adapter, gpus = configured(framework), [("old card", 7.0), ("new card", 9.0)]
+    seen: list[list[int]] = []
     monkeypatch.setattr(adapter, "_gpu", 0)
     if framework == "jax":
         client = types.SimpleNamespace(platform_version="cuda 13")
@@ -297,8 +298,10 @@ def test_versions_and_bf16_are_those_of_the_chosen_gpu(framework, monkeypatch):
         config = adapter.tf.config
         details = [{"device_name": name, "compute_capability": (version, 0)} for name, version in gpus]
         monkeypatch.setattr(config, "list_physical_devices", lambda kind: [0, 1])
+        monkeypatch.setattr(config, "set_visible_devices", lambda gpus, kind: seen.append(gpus))
         monkeypatch.setattr(config.experimental, "set_memory_growth", lambda gpu, grows: None)
         monkeypatch.setattr(config.experimental, "get_device_details", details.__getitem__)
     for device, name, native in (("cuda", "old card", False), ("cuda:1", "new card", True)):
         adapter.configure(Settings(device, None, "fp32", preset="default"))
         assert (adapter.versions()["device_name"], adapter.native_bf16()) == (name, native)
+    assert framework == "jax" or seen == [[0], [1]]

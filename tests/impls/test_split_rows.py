@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from impls.layers import BatchNorm, Conv, Fc
+from impls.layers import BatchNorm, Conv, Fc, Lrn
 from impls.splits import HYBRID, TOWERS, Exchange, NoSuchSplit, OwnImages, part_of
 from impls.variants import VARIANTS
 from impls.weights import initial
@@ -19,7 +19,7 @@ EDGES = 2 * 55 * 55 + 2 * 27 * 27
 
 class TestTowers:
     def test_what_is_sent_is_counted_as_in_the_net_of_2012(self):
-        assert part_of(ORIGINAL, TOWERS, 2).sent == 2 * (HALVES // 2 + EDGES + 1000 // 4)
+        assert part_of(ORIGINAL, TOWERS, 2).sent == 2 * (HALVES / 2 + EDGES + 1000 / 4)
 
     def test_it_is_less_than_gradients_up_to_batches_of_hundreds(self):
         part = part_of(ORIGINAL, TOWERS, 2)
@@ -51,17 +51,24 @@ class TestTowers:
         with pytest.raises(NoSuchSplit, match=f"convolutions in {world} groups.*found {net} on {world} devices"):
             part_of(VARIANTS[net], TOWERS, world)
 
+    def test_an_lrn_that_reads_beyond_the_neighbor_is_refused(self):
+        layers = [dataclasses.replace(row, radius=49) if isinstance(row, Lrn) else row for row in ORIGINAL.layers]
+        with pytest.raises(
+            NoSuchSplit, match="reads one neighbor, found radius 49 of lrn1 with 48 channels per device"
+        ):
+            part_of(dataclasses.replace(ORIGINAL, layers=tuple(layers)), TOWERS, 2)
+
 
 class TestHybrid:
     def test_convolutions_are_summed_and_dense_rows_are_divided(self):
         part = part_of(OWT, HYBRID, 2)
         assert part.divided == {"fc6", "fc7", "fc8"}
         assert part.summed == sum(row.params for row in OWT.placed() if isinstance(row.layer, Conv))
-        assert part.sent == 2 * (9216 // 2 + 2 * 4096 // 2 + 1000 // 4)
+        assert part.sent == 2 * (9216 / 2 + 2 * 4096 / 2 + 1000 / 4)
 
     def test_of_more_ranks_each_sends_to_all_others(self):
         images, units = 9216, 4096
-        assert part_of(OWT, HYBRID, 4).sent == 2 * (3 * images // 4 + 2 * 3 * units // 4 + 3 * 250 // 4)
+        assert part_of(OWT, HYBRID, 4).sent == 2 * (3 * images / 4 + 2 * 3 * units / 4 + 3 * 250 / 4)
 
     def test_widths_that_ranks_do_not_divide_are_refused(self):
         with pytest.raises(NoSuchSplit, match="found 4096 of fc6 in owt"):

@@ -80,6 +80,8 @@ def test_a_row_on_several_devices_comes_with_all_that_it_is_compared_with(tmp_pa
     run = teams.make(tmp_path / "run", case, strong=strong, splits=splits)
     assert sorted(cases(reproduce.whole(run))) == sorted(case.id for case in run.cases)
     for case in run.cases:
+        words = reproduce.command_for(run, [case]).split()
+        assert len({word for word in words if word.startswith("--")}) == sum(word.startswith("--") for word in words)
         found = cases(reproduce.command_for(run, [case]))
         assert case.id in found
         assert {other.id for other in run.cases if other.rivals == case.rivals} == set(found)

@@ -400,6 +400,43 @@ def prover_of(team_of):
     return prover_of
 
 
+class SharedNet(RankNet):
+    """A rank of a shared net: every rank has to read, whatever the number that it fetches."""
+
+    first_filter = 4
+
+    def fetch(self, handles):
+        kernel = next(iter(next(iter(handles[1].values())).values()))
+        return float(kernel.flat[0 if self.fault == "fetch" else self.first_filter])
+
+    def gradients(self, handles):
+        self.reads = getattr(self, "reads", 0) + 1
+        return super().gradients(handles)
+
+
+@pytest.mark.parametrize("variant", [NET], indirect=True)
+class TestSharedNet:
+    @pytest.fixture
+    def prover(self, team_of, request):
+        team = team_of(2, 2)
+        prover = Prover(SharedNet(NET, team, 1, getattr(request, "param", "")), initial(NET), lambda seed: team[1])
+        prover.load(0, labeled=True)
+        return prover
+
+    def test_the_number_of_a_rank_is_that_of_its_first_filter(self, prover):
+        assert prover.reading(0, prover.net.forward_backward(), Output.GRADIENTS, SETTINGS).fault == ""
+
+    @pytest.mark.parametrize("prover", ["fetch"], indirect=True)
+    def test_the_first_number_of_another_rank_is_refused(self, prover):
+        reading = prover.reading(0, prover.net.forward_backward(), Output.GRADIENTS, SETTINGS)
+        assert "its fetch returned" in reading.fault
+
+    def test_a_pass_that_follows_is_read_by_all_ranks_or_none(self, prover):
+        run = prover.net.forward_backward
+        assert prover.reading(0, run(), Output.GRADIENTS, SETTINGS, following=run).fault == ""
+        assert prover.net.reads == 2
+
+
 @pytest.mark.parametrize("variant", [NET], indirect=True)
 class TestProver:
     @pytest.mark.parametrize("output", [Output.GRADIENTS, Output.OWN, Output.REDUCED])

@@ -115,7 +115,8 @@ def _points(rows: pd.DataFrame) -> pd.DataFrame:
 def _with_own_starts(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows, with those of one device once more for each way in which Teams of their Run share the net: a line of
     its own, which begins there too."""
-    starts = [rows]
+    whole = set(rows["run_id"][(rows["world"] > 1) & rows["split"].isna()])
+    starts = [rows[(rows["world"] > 1) | rows["run_id"].isin(whole)]]
     for (run, split), _ in rows[rows["split"].notna()].groupby(["run_id", "split"], sort=False):
         starts.append(rows[(rows["run_id"] == run) & (rows["world"] == 1)].assign(split=str(split)))
     return pd.concat(starts, ignore_index=True) if len(starts) > 1 else rows

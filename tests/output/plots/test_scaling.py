@@ -110,6 +110,13 @@ def test_a_shared_net_is_a_line_of_its_own_from_the_same_device_and_is_not_proje
     assert sum(line.get_gid() == "projected" for line in panel.lines) == 1
 
 
+def test_without_a_team_that_has_the_whole_net_there_is_no_line_of_one_point(tmp_path):
+    case = dataclasses.replace(runs.A, variant="original")
+    run = teams.make(tmp_path / "run", case, passes=("forward_backward",), splits=("towers", "hybrid"))
+    panel = drawn(run, tmp_path).axes[0]
+    assert [len(bars.lines[0].get_xydata()) for bars in panel.containers] == [2, 2]
+
+
 def test_a_run_without_several_devices_says_what_makes_one(tmp_path):
     run = runs.make(tmp_path / "run")
     run.write()
