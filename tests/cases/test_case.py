@@ -143,6 +143,9 @@ class TestChecked:
             ({"size": 0}, "size: expected a whole number from 1 to 2,048, found 0"),
             ({"size": 1}, "size 1 is too small: expected for owt at least "),
             ({"size": 1, "variant": "owt.fc8"}, "size 1 is too small: expected for owt.fc8 at least "),
+            ({"split": "rows"}, "unknown split 'rows': choose data, towers or hybrid"),
+            ({"split": "hybrid"}, "split hybrid: expected a pass of several ranks, found forward of 1"),
+            ({"split": "towers", "world": 2}, "--split towers: expected a net with convolutions in 2 groups"),
         ],
     )
     def test_invalid_case_read_back_is_refused(self, changes, message):
