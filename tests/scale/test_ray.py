@@ -28,6 +28,16 @@ pytestmark = pytest.mark.timeout(900)
 
 PAGE = (ROOT / "docs/fleet.md").read_text()
 EIGHT = ("--batch", "1,2,3,4,5,6,7,8")
+#: Of a node that lacks the program, wherever it is installed.
+HIDDEN = """import sys
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "bench":
+            raise ModuleNotFoundError("No module named 'bench'", name="bench")
+
+sys.meta_path.insert(0, Finder)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +266,9 @@ def test_a_cluster_that_asks_for_no_token_is_refused():
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
         made.stop()
-        made.start(made.names[0], PYTHONPATH="")
+        (hidden := made.folder / "hidden").mkdir()
+        (hidden / "sitecustomize.py").write_text(HIDDEN)
+        made.start(made.names[0], PYTHONPATH=str(hidden))
         line = refused(made, "--insecure")
         assert line.startswith("a task cannot run this program: No module named 'bench'; expected alexnet-bench to be ")
 
