@@ -52,7 +52,7 @@ class SplitNet(RankNet):
         self.train = jax.jit(train, donate_argnums=(0, 1), static_argnames="optimizer")
         gather = partial(lax.all_gather, axis_name=AXIS, tiled=True)
         self.gather_images = jax.jit(mapped(partial(gather, axis=0), in_specs=OWN, out_specs=ALIKE))
-        # all in one program: each has the ranks meet anew before its first collective
+        # all in one program, which is compiled once: alone there would be one for each shape
         every = partial(jax.tree.map, partial(gather, axis=-1))
         self.gather_parts = jax.jit(mapped(every, in_specs=OWN, out_specs=ALIKE))
 

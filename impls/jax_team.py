@@ -66,7 +66,7 @@ def sending_ahead(for_good: bool) -> Iterator[None]:
     """Let TCP connections of this process send more than one segment before it is acknowledged.
 
     XLA's gloo sends from buffers of 32 KiB; torch's gloo and TensorFlow's gRPC leave their size to the system. As soon
-    as small messages went both ways Linux acknowledges a lone segment 40 ms late: 33 MB took 22 s in place of 0.2.
+    as small messages went both ways Linux acknowledges a lone segment 40 ms late, so that they send 1.6 MB/s.
     """
     option = socket.SOL_SOCKET, socket.SO_SNDBUF
     with contextlib.ExitStack() as stack:

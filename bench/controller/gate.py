@@ -117,9 +117,12 @@ def reload_fault(reload_ns: int, again_ns: int) -> str:
     )
 
 
-def clock_fault(samples_s: float, wall_s: float, turns: int) -> str:
-    """Samples whose sum is far from the time that the controller waited for them."""
-    if samples_s >= LEAST_SHARE * wall_s - turns * TURN_S:
+def clock_fault(samples_s: float, wall_s: float, turns: int, ranks: int = 1) -> str:
+    """Samples whose sum is far from the time that the controller waited for them.
+
+    Each of the ``ranks`` of a Team has a request, a reply and a collection of garbage, and all wait for the last.
+    """
+    if samples_s >= LEAST_SHARE * wall_s - turns * ranks * TURN_S:
         return ""
     return (
         f"its samples add up to {samples_s:.2f} s of the {wall_s:.2f} s that they took: its clock is not the machine's"

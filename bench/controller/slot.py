@@ -190,8 +190,7 @@ class Slot:
         """Raise Disagrees if samples cannot be right by the controller's clock, or too many cores were busy."""
         clock, threads = self.clock, self.session.settings.pinned_threads(self.case)
         threads = threads and threads * self.case.world
-        # each rank has a request, a reply and a collection of garbage, and all of them wait for the last
-        gate.refuse(gate.clock_fault(clock.samples_s, clock.wall_s, clock.turns * self.case.world))
+        gate.refuse(gate.clock_fault(clock.samples_s, clock.wall_s, clock.turns, self.case.world))
         if self.late_ns and "fetch" in self.conditions.filled:  # else its fetch has shown that the pass was over
             gate.refuse(gate.late_fault(min(self.late_ns), self.iteration_ns))
         gate.refuse(gate.cores_fault(clock.cpu_s, clock.samples_s, threads))

@@ -221,6 +221,7 @@ MS = 1_000_000
         (gate.reload_fault, (2 * MS, 0), (3 * MS, 0), "and 0.0 ms on them again: it keeps results"),
         (gate.clock_fault, (0.5, 1.0, 0), (0.4, 1.0, 0), "its samples add up to 0.40 s of the 1.00 s that they took"),
         (gate.clock_fault, (0.0, 0.9, 9), (0.0, 1.1, 9), "its clock is not the machine's"),
+        (gate.clock_fault, (0.0, 1.7, 9, 2), (0.0, 1.9, 9, 2), "its clock is not the machine's"),
         (gate.late_fault, (15 * MS, 10 * MS), (16 * MS, 10 * MS), "takes 16.0 ms more than copying them"),
         (gate.late_fault, (5 * MS, 0), (6 * MS, 0), "work is left to the reading"),
         (gate.cores_fault, (1.5, 1.0, 1), (1.6, 1.0, 1), "asked for --threads 1, 1.6 cores were busy"),
