@@ -181,10 +181,10 @@ def _refuse(variant: Variant, split: str, world: int) -> None:
                 f"towers: expected an LRN that reads one neighbor, found radius {placed.layer.radius} of "
                 f"{placed.layer.name} with {placed.input[2] // world} channels per device"
             )
-    dense = variant.layers if split == TOWERS else variant.layers[_first_dense(variant) :]
-    if any(isinstance(layer, BatchNorm) for layer in dense):
+    rows = variant.layers if split == TOWERS else variant.layers[_first_dense(variant) :]
+    if any(isinstance(layer, BatchNorm) for layer in rows):
         raise NoSuchSplit(f"{split}: expected no BatchNorm in a row that is divided, found {variant.name}")
-    for layer in dense:
+    for layer in rows:
         if isinstance(layer, Conv | Fc) and _width(layer) % world:
             raise NoSuchSplit(
                 f"{split}: expected widths that {world} devices divide, found {_width(layer)} of {layer.name} "
