@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from impls import net
+from impls import net, torch_events
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Placed, Pool, Relu, Shape
 from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, Sgd, Trained, last_value, layer_report
 from impls.splits import DATA
@@ -64,6 +64,7 @@ def versions() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
         "device_name": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        **({"l2_mib": torch_events.l2_mib()} if torch.cuda.is_available() else {}),
     }
 
 
@@ -80,6 +81,10 @@ def conditions() -> dict[str, Any]:
         "matmul_precision": torch.get_float32_matmul_precision(),
         "reorder_for_peak_memory": inductor and inductor.reorder_for_peak_memory,
     }
+
+
+def timer(device: str) -> net.Timer | None:
+    return torch_events.timer(device)
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
