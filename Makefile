@@ -13,9 +13,8 @@ SHAPING := $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET NET INPUT LO
   SEED WEIGHTS MAX_TIME TARGET_CI AB SHARD)
 PASSED = $(SHAPING) $(call passed,OUT NAME)
 # GPU builds of torch and tensorflow own the same cuDNN files, so each has an environment of its own
-# (that of a framework outside the default run, where it is asked for: make setup DEVICE=cuda FRAMEWORK=jax)
-GPU_NAMES := $(if $(findstring cuda,$(DEVICE)),$(shell $(PYTHON) -c "from impls import PEERS; \
-  print(*(it.name for it in PEERS.values() if it.gpu_build and (it.in_default_run or it.name in '$(FRAMEWORK)')))"))
+# (of the frameworks of the default run, or of those asked for: make setup DEVICE=cuda FRAMEWORK=all)
+GPU_NAMES := $(if $(findstring cuda,$(DEVICE)),$(shell $(PYTHON) -c "import impls; print(*impls.gpu_builds('$(FRAMEWORK)'))"))
 GPU_PYTHONS := $(foreach name,$(GPU_NAMES),\
   $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python))
 
@@ -140,10 +139,10 @@ setup: .venv/ready $(GPU_NAMES:%=.venvs/%/ready) ## make .venv (DEVICE=cuda: GPU
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]"
 	@touch $@
 
-.venvs/%/ready: pyproject.toml
+.venvs/%/ready: pyproject.toml constraints-gpu-%.txt
 	$(PYTHON) -m venv .venvs/$*
-	.venvs/$*/bin/pip install --quiet --disable-pip-version-check numpy \
-	  "$$($(PYTHON) -c 'from impls import PEERS; print(PEERS["$*"].gpu_build)')"
+	.venvs/$*/bin/pip install --quiet --disable-pip-version-check -c constraints-gpu-$*.txt \
+	  $$($(PYTHON) -c 'import impls; print(*impls.gpu_requirements("$*"))')
 	@touch $@
 
 clean: ## remove environments and caches; results stay

@@ -3,6 +3,30 @@
 Nothing here imports a framework until ``load`` is asked for one.
 """
 
-from impls.frameworks import FRAMEWORKS, PEERS, Framework, Variable, available, environment, load, requirement, version
+from impls.frameworks import (
+    FRAMEWORKS,
+    PEERS,
+    Framework,
+    Variable,
+    available,
+    environment,
+    gpu_builds,
+    gpu_requirements,
+    load,
+    requirement,
+    version,
+)
 
-__all__ = ["FRAMEWORKS", "PEERS", "Framework", "Variable", "available", "environment", "load", "requirement", "version"]
+__all__ = [
+    "FRAMEWORKS",
+    "PEERS",
+    "Framework",
+    "Variable",
+    "available",
+    "environment",
+    "gpu_builds",
+    "gpu_requirements",
+    "load",
+    "requirement",
+    "version",
+]

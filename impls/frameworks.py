@@ -65,7 +65,8 @@ class Framework:
     libraries
         Its own shared libraries, after ``lib``, as regular expressions: their copy or version decides its speed.
     cpu_build, gpu_build
-        What pip installs for a CPU alone, where that is not the usual build, and for a GPU.
+        What pip installs for a CPU alone, where that is not the usual build, and for a GPU (requirements, with spaces
+        between them).
     color
         In plots and reports.
     """
@@ -184,7 +185,7 @@ JAX = Framework(
     prefixes=("JAX", "XLA"),
     switches=("JAX_(DISABLE_JIT|DEBUG_NANS|DEBUG_INFS|ENABLE_CHECKS|LOG_COMPILES)", "XLA_FLAGS"),
     libraries=("jax_common",),
-    gpu_build="jax[cuda13]>=0.7",
+    gpu_build="jax[cuda13]>=0.7 optax>=0.2.3",  # optax: for a training step under the preset default
     color="#009E73",
     models="impls.jax_model",
     ports="impls.jax_port",
@@ -239,6 +240,22 @@ def requirement(*names: str) -> str:
     """pip requirements of these frameworks (default: those of the default run), quoted for a shell."""
     extras = [name for name, peer in PEERS.items() if (name in names if names else peer.in_default_run)]
     return f"'alexnet-bench[{','.join(extras)}]'" if extras else "alexnet-bench"
+
+
+def gpu_builds(asked: str = "") -> list[str]:
+    """Names of the frameworks that have a GPU environment, among those asked for: a list with commas, or ``all``; by
+    default those of the default run."""
+    named = asked.replace(" ", "").split(",")
+    return [
+        name
+        for name, peer in PEERS.items()
+        if peer.gpu_build and ("all" in named or name in named or (peer.in_default_run and not asked))
+    ]
+
+
+def gpu_requirements(name: str) -> list[str]:
+    """What pip installs in the GPU environment of a framework: its GPU build, and what a Worker needs besides."""
+    return ["numpy>=1.26", "pillow>=10", *PEERS[name].gpu_build.split()]
 
 
 def environment(device: str, threads: int | None, preset: str, cache: str) -> dict[str, str]:
