@@ -15,33 +15,37 @@ PASSED = $(SHAPING) $(call passed,OUT NAME)
 # GPU builds of torch and tensorflow own the same cuDNN files, so each has an environment of its own
 # (of the frameworks of the default run, or of those asked for: make setup DEVICE=cuda FRAMEWORK=all)
 GPU_NAMES := $(if $(findstring cuda,$(DEVICE)),$(shell $(PYTHON) -c "import impls; print(*impls.gpu_builds('$(FRAMEWORK)'))"))
-GPU_PYTHONS := $(foreach name,$(GPU_NAMES),\
-  $(if $(wildcard .venvs/$(name)/bin/python),--python $(name)=.venvs/$(name)/bin/python))
+# those that are there when a recipe runs: wildcard would not see one that was made in the meantime
+GPU_PYTHONS = $(foreach name,$(GPU_NAMES),\
+  $(if $(shell ls .venvs/$(name)/bin/python 2> /dev/null),--python $(name)=.venvs/$(name)/bin/python))
+GPU_READY := $(GPU_NAMES:%=.venvs/%/ready)
+# what computes on a GPU: a machine without one is refused before anything is installed for it
+READY := $(if $(GPU_READY),gpu-found) .venv/ready $(GPU_READY)
 
 .PHONY: bench classic layers verify compare selftest env profile peers train data predict pictures plot report export ci-bench ingest browser check \
-  test test-all cheats fuzz columns lint setup clean help
+  test test-all cheats fuzz columns lint setup gpu-found clean help
 
 # the plain `make bench` answers within 5 minutes: on a machine too noisy for that it stops after fewer Rounds
 GUARD := $(if $(strip $(SHAPING) $(filter-out tutorial,$(VARIANT)) $(filter-out cpu,$(DEVICE))),,--max-time 290)
 
-bench: .venv/ready ## time every case: make bench [DEVICE=cuda] [VARIANT=owt] [FRAMEWORK=torch] [BATCH=32]
+bench: $(READY) ## time every case: make bench [DEVICE=cuda] [VARIANT=owt] [FRAMEWORK=torch] [BATCH=32]
 	$(BENCH) run --device $(DEVICE) --variant $(VARIANT) $(GPU_PYTHONS) $(PASSED) $(GUARD)
 
-classic: .venv/ready ## the article's protocol: batch 32, 10 burn-in, 100 iterations: make classic [ITERATIONS=20]
+classic: $(READY) ## the article's protocol: batch 32, 10 burn-in, 100 iterations: make classic [ITERATIONS=20]
 	$(BENCH) run --protocol classic --device $(DEVICE) --variant $(VARIANT) $(GPU_PYTHONS) $(PASSED)
 
 layers: .venv/ready ## shape, params and MACs of every layer, and what the frameworks report
 	$(BENCH) layers $(call passed,VARIANT) --framework $(or $(FRAMEWORK),all)
 
-verify: .venv/ready ## verify that all variants are equal in every framework: make verify [VARIANT=owt] [BATCH=8] [FRAMEWORK=all]
+verify: $(READY) ## verify that all variants are equal in every framework: make verify [VARIANT=owt] [BATCH=8] [FRAMEWORK=all]
 	$(BENCH) verify --device $(DEVICE) --variant $(if $(filter command,$(origin VARIANT)),$(VARIANT),all) $(GPU_PYTHONS) \
 	  $(call passed,FRAMEWORK BATCH SIZE PRECISION WEIGHTS DUMP AGAINST)
 
-profile: .venv/ready ## time each layer of a net: make profile [VARIANT=owt] [FRAMEWORK=torch] [BATCH=32] [NET=FILE.py:NAME]
+profile: $(READY) ## time each layer of a net: make profile [VARIANT=owt] [FRAMEWORK=torch] [BATCH=32] [NET=FILE.py:NAME]
 	$(BENCH) profile --device $(DEVICE) --variant $(VARIANT) $(GPU_PYTHONS) \
 	  $(call passed,FRAMEWORK MODE PRECISION LAYOUT LRN PRESET NET INPUT BATCH PASS ROUNDS ITERATIONS SIZE THREADS)
 
-train: .venv/ready ## train on labeled pictures: make train [DATA=photos] [FRAMEWORK=all] [EPOCHS=20]; without DATA drawn flowers
+train: $(READY) ## train on labeled pictures: make train [DATA=photos] [FRAMEWORK=all] [EPOCHS=20]; without DATA drawn flowers
 	$(BENCH) train $(if $(filter command,$(origin DATA)),$(DATA)) --device $(DEVICE) $(GPU_PYTHONS) \
 	  $(call passed,FRAMEWORK VARIANT SIZE PREPROCESSING EPOCHS LR BATCH SEED INIT WEIGHTS FREEZE CLASSES RESUME OUT NAME)
 
@@ -49,7 +53,7 @@ data: .venv/ready ## look at pictures: counts, sizes, copies, a contact sheet: m
 	$(BENCH) data $(if $(filter command,$(origin DATA)),$(DATA),flowers) \
 	  $(call passed,PREPROCESSING SIZE BATCH SEED OUTPUT SAVE)
 
-predict: .venv/ready ## name what is in pictures: make predict FILES=photos WEIGHTS=best.safetensors [FRAMEWORK=all] [TOP=5]
+predict: $(READY) ## name what is in pictures: make predict FILES=photos WEIGHTS=best.safetensors [FRAMEWORK=all] [TOP=5]
 	$(BENCH) predict $(FILES) --device $(DEVICE) $(GPU_PYTHONS) \
 	  $(call passed,WEIGHTS FRAMEWORK VARIANT SIZE PREPROCESSING LABELS BATCH TOP OUT NAME)
 
@@ -132,7 +136,10 @@ lint: .venv/ready ## check format, lint, types and imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-setup: .venv/ready $(GPU_NAMES:%=.venvs/%/ready) ## make .venv (DEVICE=cuda: GPU environments too)
+setup: .venv/ready $(GPU_READY) ## make .venv; DEVICE=cuda: GPU environments too, on any machine: make setup DEVICE=cuda [FRAMEWORK=all]
+
+gpu-found:
+	@$(PYTHON) -m bench.machine.gpu_cause $(DEVICE)
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -140,6 +147,7 @@ setup: .venv/ready $(GPU_NAMES:%=.venvs/%/ready) ## make .venv (DEVICE=cuda: GPU
 	@touch $@
 
 .venvs/%/ready: pyproject.toml constraints-gpu-%.txt
+	@echo "The GPU build of $*, several GB, is installed in .venvs/$*; this takes some minutes"
 	$(PYTHON) -m venv .venvs/$*
 	.venvs/$*/bin/pip install --quiet --disable-pip-version-check -c constraints-gpu-$*.txt \
 	  $$($(PYTHON) -c 'import impls; print(*impls.gpu_requirements("$*"))')

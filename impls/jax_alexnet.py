@@ -4,6 +4,7 @@ Mirrors the other adapters: configure, devices, versions, conditions, build, Net
 """
 
 import functools
+import importlib.util
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -73,14 +74,18 @@ def device_of(how: Build) -> Any:
 
 
 def versions() -> dict[str, Any]:
-    device = jax.local_devices()[_gpu]
-    on_gpu = device.platform == "gpu"
+    device = jax.local_devices()[_gpu] if len(devices()) > 1 else None
     return {
         "jax": jax.__version__,
         "jaxlib": jaxlib.__version__,
-        "cuda": device.client.platform_version if on_gpu else None,
-        "device_name": device.device_kind if on_gpu else None,
+        "cuda": device.client.platform_version if device else built_for(),
+        "device_name": device.device_kind if device else None,
     }
+
+
+def built_for() -> str | None:
+    """CUDA's major version that the installed plugin is built for; None without one."""
+    return next((major for major in ("13", "12") if importlib.util.find_spec(f"jax_cuda{major}_plugin")), None)
 
 
 def conditions() -> dict[str, Any]:

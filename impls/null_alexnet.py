@@ -6,7 +6,7 @@ plays the parts that NULL_NET in the environment names, for tests of the harness
 ``nan`` gradients; ``retrace`` in every pass; ``low`` precision, or ``tf32``, in the probes; ``async=MS`` a device that
 is done so long after the call, and ``unsynced=MS`` one whose wait does not wait. With ``gpus=N`` it has such devices,
 null_device.py; there are also ``launch=MS``, what the host takes to enqueue a pass, ``elsewhere``, outputs on another
-device, and ``timer=FACTOR``, an event timer that runs so much too fast.
+device, and ``timer=FACTOR``, an event timer that runs so much too fast. ``cuda=VERSION`` is a build for that CUDA.
 """
 
 import functools
@@ -52,7 +52,8 @@ def timer(device: str) -> net.Timer | None:
 
 def versions() -> dict[str, Any]:
     of_gpu = {"device_name": "null device", "l2_mib": 50.0} if len(devices()) > 1 else {"device_name": None}
-    return {"null": np.__version__, **of_gpu}
+    built_for = {"cuda": str(parts()["cuda"])} if "cuda" in parts() else {}
+    return {"null": np.__version__, **built_for, **of_gpu}
 
 
 def conditions() -> dict[str, Any]:

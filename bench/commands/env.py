@@ -101,6 +101,9 @@ def ask(case: Case, settings: WorkerSettings) -> FrameworkFacts:
             if isinstance(error, WorkerDied):
                 failed = error.reason + (f" (it wrote: {last})" if last and last not in error.reason else "")
             facts = replace(facts, failed=failed)
+            if isinstance(died, WorkerDied) and died.search and case.device != "cpu":
+                without_gpu = ask(replace(case, device="cpu"), settings)  # what else there is to know of its build
+                facts = replace(without_gpu, failed=failed)
         finally:
             worker.kill()
     return facts

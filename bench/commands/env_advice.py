@@ -70,7 +70,7 @@ def _gpu_advice(gpus: Gpus, device: str) -> Iterator[str]:
 def _framework_advice(name: str, facts: FrameworkFacts, report: EnvReport) -> Iterator[str]:
     """Advice from the facts that its Worker reported before it failed, if it did."""
     apart = f"give it an environment of its own, --python {name}=PATH"
-    if facts.versions.get("cuda") and not report.gpu.present:
+    if facts.versions.get("cuda") and not report.gpu.present and report.device == "cpu":
         how = f": {facts.pip} install {build}" if (build := FRAMEWORKS[name].cpu_build) else ""
         yield f"{name} {facts.version} is a CUDA build on a machine without a GPU; the CPU build is smaller{how}"
     files: dict[tuple[str, ...], list[str]] = {}

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 import select
 import signal
@@ -17,10 +18,11 @@ import impls
 from bench import UsageError
 from bench.controller import unpassed
 from bench.controller.launch import Launch, environment
-from bench.machine import signals
+from bench.machine import gpu_cause, gpu_facts, signals
+from bench.machine.gpu_cause import Search
 from bench.worker import messages
 from bench.worker.messages import Configure, Request
-from bench.worker.replies import Failure, FaultKind, Ready
+from bench.worker.replies import Failure, FaultKind, GpuSearch, Ready
 from bench.worker.wire import Malformed
 from impls.text import one_line
 
@@ -38,11 +40,14 @@ END_S = 10.0  # for a Worker to exit by itself
 
 
 class WorkerDied(Exception):
-    """A Worker ended, hung or failed; ``reason`` is one line, ``tail`` the end of its stderr."""
+    """A Worker ended, hung or failed; ``reason`` is one line, ``tail`` the end of its stderr.
 
-    def __init__(self, worker: str, kind: FaultKind, reason: str, tail: str):
+    ``search`` is what it reported of a GPU that it could not be configured for.
+    """
+
+    def __init__(self, worker: str, kind: FaultKind, reason: str, tail: str, search: GpuSearch | None = None):
         super().__init__(f"{worker}: {reason}")
-        self.kind, self.reason, self.tail = kind, reason, tail
+        self.kind, self.reason, self.tail, self.search = kind, reason, tail, search
 
     @property
     def last_words(self) -> str:
@@ -56,6 +61,14 @@ def started_by(mark: str) -> Iterator[int]:
         with contextlib.suppress(OSError):
             if f"{MARK}={mark}".encode() in path.read_bytes().split(b"\0"):
                 yield int(path.parent.name)
+
+
+def said(tail: str) -> str:
+    """What to do about a GPU that is not found for no known cause, with what the framework wrote of it, if anything."""
+    lines = [line for line in tail.splitlines() if re.search("cuda|gpu|nvidia", line, re.IGNORECASE)]
+    lines = [line for line in lines if not line.startswith(" ") and "DeviceMissing" not in line]
+    wrote = f" (it wrote: {one_line(lines[-1])})" if lines else ""
+    return f"check `nvidia-smi`, or pass --device cpu{wrote}"
 
 
 class WorkerProcess:
@@ -138,7 +151,9 @@ class WorkerProcess:
             reason += f"; {RECOVER}"
         if reply.kind == FaultKind.NET and (way := unpassed.way_to_missing(reason, self.launch.env)):
             reason += f"; {way}"
-        died = WorkerDied(self.name, reply.kind, reason, self.tail())
+        if reply.kind == FaultKind.MEMORY and (shared := self.shared_memory()):
+            reason += f"; {shared}"
+        died = WorkerDied(self.name, reply.kind, reason, self.tail(), reply.search)
         self.kill()
         raise died
 
@@ -263,6 +278,22 @@ class WorkerProcess:
             reason += f" (it printed: {one_line(self.banner[-1].decode(errors='replace'))})"
         return WorkerDied(self.name, FaultKind.DIED, reason, self.tail())
 
+    def gpu_cause(self, died: WorkerDied) -> str:
+        """Why the framework could not be configured for the GPU; empty if that is not known from here."""
+        if died.search is None or self.launch.node:
+            return ""
+        device, visible = self.launch.settings.device, os.environ.get("CUDA_VISIBLE_DEVICES")
+        search = Search(self.launch.framework, device, died.search.seen, died.search.built_for, visible)
+        return gpu_cause.cause(search, gpu_facts.read(gpu_cause.ROOT))
+
+    def shared_memory(self) -> str:
+        """Which other processes hold memory of the GPU; empty on a CPU."""
+        device = self.launch.settings.device
+        if device == "cpu" or self.launch.node:
+            return ""
+        facts = gpu_facts.read(gpu_cause.ROOT)
+        return gpu_cause.shared_memory(device, os.environ.get("CUDA_VISIBLE_DEVICES"), facts)
+
     def mistake(self, died: WorkerDied) -> str:
         """What the user can correct if it could not be configured; empty if that is a fault."""
         framework, python, device = self.launch.framework, self.launch.python, self.launch.settings.device
@@ -279,12 +310,11 @@ class WorkerProcess:
             what = "is not installed" if lacks else "cannot be imported"
             mend = hidden or f"pip install {impls.requirement(framework)}"
             return f"framework {framework!r} {what}{where}: {mend} ({last})"
+        cause = self.gpu_cause(died)
         if died.kind == FaultKind.DEVICE:
-            seen = died.reason.split(": ", 2)[-1]
-            return (
-                f"device {device!r} asked for, {seen} only: pass --device cpu, or a GPU build "
-                f"(make setup DEVICE=cuda, or --python {framework}=PATH)"
-            )
+            return f"device {device!r} asked for, {died.reason.split(': ', 2)[-1]} only: {cause or said(died.tail)}"
+        if died.kind == FaultKind.ERROR and cause:
+            return f"device {device!r} asked for, which {framework} cannot use: {cause}"
         if died.kind == FaultKind.DIED and (where or hidden):
             wrote = f" (it wrote: {last})" if last else ""
             return f"{python} cannot run a Worker for {framework}: {died.reason}{wrote}; {hidden or 'check --python'}"

@@ -66,6 +66,7 @@ class Worker:
         self.trainer: Trainer | None = None
         self.modules: part.Modules | None = None
         self.imported: int | None = None
+        self.configured = False
         self.settings: Settings | None = None
         self.loaders = Loaders(framework)
         self.answers: dict[type[Request[Any]], Callable[[Any], object]] = {
@@ -111,7 +112,19 @@ class Worker:
             "devices": self.adapter.devices(),
             "python": sys.version.split()[0],
         }
+        self.configured = True
         return wire.read(replies.Ready, facts, self.framework)
+
+    def search(self) -> replies.GpuSearch | None:
+        """What it found of the GPU that it could not be configured for; None once it is, and on a CPU."""
+        if self.configured or self.settings is None or self.settings.device == "cpu":
+            return None
+        built_for, seen = None, 0
+        with contextlib.suppress(Exception):
+            built_for = str(self.adapter.versions().get("cuda") or "")
+        with contextlib.suppress(Exception):
+            seen = len(self.adapter.devices()) - 1  # without the CPU
+        return replies.GpuSearch(built_for, seen)
 
     def build(self, request: messages.BuildNet) -> replies.Identity:
         """Build our net, or the user's own."""
@@ -487,7 +500,8 @@ def main(framework: str, controller: int) -> None:
             except BaseException as error:
                 traceback.print_exc()
                 why = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-                answers.write(messages.write_reply(replies.Failure(fault_kind(error), why.removesuffix(": "))))
+                failure = replies.Failure(fault_kind(error), why.removesuffix(": "), worker.search())
+                answers.write(messages.write_reply(failure))
                 answers.flush()
                 os._exit(1)  # the framework's threads could keep the process alive
             answers.write(reply)

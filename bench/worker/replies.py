@@ -328,8 +328,20 @@ class ModelParts:
 
 
 @dataclass(frozen=True)
+class GpuSearch:
+    """What a framework that could not be configured for a GPU was built for, and how many GPUs it saw.
+
+    ``built_for`` is a CUDA version, empty if it is not built for CUDA and None if unknown.
+    """
+
+    built_for: str | None
+    seen: int
+
+
+@dataclass(frozen=True)
 class Failure:
-    """A failed request; ``why`` is one line."""
+    """A failed request; ``why`` is one line. ``search`` only of a Worker that could not be configured for a GPU."""
 
     kind: FaultKind
     why: str
+    search: GpuSearch | None = None

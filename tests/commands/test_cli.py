@@ -158,12 +158,13 @@ def test_no_framework_at_all_is_a_mistake(monkeypatch):
     assert "no framework is installed: pip install 'alexnet-bench[torch,tensorflow]'" in result.stderr
 
 
-def test_a_missing_gpu_is_exit_2_and_never_the_cpu(inline):
+def test_a_missing_gpu_is_exit_2_and_never_the_cpu(inline, monkeypatch, tmp_path):
+    monkeypatch.setattr("bench.machine.gpu_cause.ROOT", tmp_path)  # a machine without a GPU
     run = inline("run", "--framework", "null", "--device", "cuda")
     assert run.code == 2
     assert run.err == (
-        "alexnet-bench: device 'cuda' asked for, the null Net has cpu only: pass --device cpu, or a "
-        "GPU build (make setup DEVICE=cuda, or --python null=PATH)\n"
+        "alexnet-bench: device 'cuda' asked for, the null Net has cpu only: it is not built for CUDA, and this machine "
+        "has no NVIDIA GPU on its PCI bus; pass --device cpu\n"
     )
     assert not run.results.exists()
 
@@ -173,7 +174,8 @@ def test_a_framework_that_sees_no_gpu_is_exit_2_in_one_line(command):
     assert run.code == 2
     (line,) = run.err.splitlines()
     assert line.startswith("alexnet-bench: device 'cuda' asked for, jax ")
-    assert "sees cpu only: pass --device cpu, or a GPU build" in line
+    assert "sees cpu only: it is not built for CUDA" in line
+    assert "pass --device cpu" in line
     assert not run.results.exists()
 
 

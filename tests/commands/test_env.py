@@ -280,10 +280,15 @@ class TestCommand:
         failed = json.loads(capsys.readouterr().out)["frameworks"]["jax"]["failed"]
         assert failed == "ended by itself with exit code 3 (it wrote: no AVX2 here)"
 
-    def test_a_device_that_is_not_there_is_shown_not_refused(self, capsys):
-        assert run_env("--framework", "null", "--device", "cuda") == 1
+    def test_a_device_that_is_not_there_is_shown_not_refused(self, capsys, monkeypatch, tmp_path):
+        monkeypatch.setattr("bench.machine.gpu_cause.ROOT", tmp_path)  # a machine without a GPU
+        assert run_env("--framework", "null", "--device", "cuda", "--env", "NULL_NET=cuda=13.0") == 1
         found = json.loads(capsys.readouterr().out)
-        assert found["frameworks"]["null"]["failed"].startswith("device 'cuda' asked for, the null Net has cpu only")
+        null = found["frameworks"]["null"]
+        assert null["failed"].startswith("device 'cuda' asked for, the null Net has cpu only: this machine has no ")
+        assert [line for line in found["advice"] if "null" in line] == [f"null cannot start: {null['failed']}"]
+        # what else there is to know of it, from a Worker on the CPU
+        assert (null["versions"]["cuda"], null["devices"], null["owned_twice"]) == ("13.0", ["cpu"], [])
 
     @pytest.mark.parametrize(
         ("words", "message"),

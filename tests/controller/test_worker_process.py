@@ -1,21 +1,25 @@
 """Worker processes with the null Net: start, environment, replies, every way to fail."""
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 
+import gpus
 import pytest
+from paths import ROOT
 
 from bench import UsageError
 from bench.cases.case import Case
 from bench.controller.launch import Launch, environment
 from bench.controller.settings import build_request
-from bench.controller.worker_process import MARK, WorkerDied, WorkerProcess
+from bench.controller.worker_process import MARK, WorkerDied, WorkerProcess, said
+from bench.machine import gpu_cause
 from bench.worker.bootstrap import OLDEST
 from bench.worker.messages import Measure
 from bench.worker.net_file import read_nets
-from bench.worker.replies import FaultKind
+from bench.worker.replies import FaultKind, GpuSearch
 from impls import weights
 from impls.net import Settings
 
@@ -103,6 +107,85 @@ def test_a_worker_out_of_memory_says_so_and_its_stderr_has_the_rest(tmp_path):
         child.ask(Measure("forward", n=1))
     assert died.value.kind == FaultKind.MEMORY
     assert "Traceback" in died.value.tail
+
+
+class TestGpus:
+    """Of a build for CUDA 13 on a machine whose NVML is a stand-in; no device is used."""
+
+    @pytest.fixture
+    def cards(self, monkeypatch, tmp_path):
+        def put(*cards, **state):
+            monkeypatch.setenv("NVML_STAND_IN", gpus.with_cards(tmp_path, *cards, **state)["NVML_STAND_IN"])
+            monkeypatch.syspath_prepend(str(ROOT / "tests/stand_ins"))
+            monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+            monkeypatch.setattr(gpu_cause, "ROOT", tmp_path)
+
+        yield put
+        sys.modules.pop("pynvml", None)
+
+    def on_gpu(self, child):
+        child.launch = dataclasses.replace(child.launch, settings=Settings("cuda", 1, "fp32"))
+
+    def test_a_worker_out_of_memory_names_the_process_that_holds_it(self, tmp_path, cards):
+        cards(gpus.card(pids=[7], held=100 << 30))
+        child, _ = worker(tmp_path, "memory=1")
+        self.on_gpu(child)
+        with pytest.raises(WorkerDied) as died:
+            child.ask(Measure("forward", n=1))
+        assert died.value.reason.startswith("ran out of memory: MemoryError")
+        assert died.value.reason.endswith(
+            "; GPU 0 of 139.0 GiB is shared with process 7 (100.0 GiB); end it, or choose another GPU"
+        )
+
+    def test_on_a_cpu_it_names_no_process_of_a_gpu(self, tmp_path, cards):
+        cards(gpus.card(pids=[7], held=100 << 30))
+        child, _ = worker(tmp_path, "memory=1")
+        with pytest.raises(WorkerDied) as died:
+            child.ask(Measure("forward", n=1))
+        assert "GPU" not in died.value.reason
+
+    @pytest.mark.parametrize(
+        ("kind", "message"),
+        [
+            (
+                FaultKind.DEVICE,
+                "device 'cuda' asked for, torch sees cpu only: driver 550.54 supports CUDA up to 12.4, ",
+            ),
+            (
+                FaultKind.ERROR,
+                "device 'cuda' asked for, which null cannot use: driver 550.54 supports CUDA up to 12.4, ",
+            ),
+        ],
+    )
+    def test_a_gpu_that_cannot_be_used_is_a_mistake_that_names_its_cause(self, tmp_path, cards, kind, message):
+        cards(driver="550.54.15", cuda=12040)
+        (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
+        (tmp_path / "proc/driver/nvidia/version").write_text("Kernel Module  550.54  Tue\n")
+        child, _ = worker(tmp_path)
+        self.on_gpu(child)
+        reason = "failed in configure: DeviceMissing: torch sees cpu"
+        assert child.mistake(WorkerDied("w", kind, reason, "", GpuSearch("13.0", 0))).startswith(message)
+        assert child.mistake(WorkerDied("w", FaultKind.ERROR, reason, "")) == "", "it was not the GPU that failed"
+        child.kill()
+
+    def test_an_error_for_no_known_cause_is_a_fault(self, tmp_path, cards):
+        cards()
+        child, _ = worker(tmp_path)
+        self.on_gpu(child)
+        assert child.mistake(WorkerDied("w", FaultKind.ERROR, "failed", "", GpuSearch("13.0", 1))) == ""
+        child.kill()
+
+    def test_for_no_known_cause_it_says_what_the_framework_wrote(self):
+        tail = (
+            "W0000 cuda_executor.cc:1228] failed call to cuInit: CUDA_ERROR_UNKNOWN\n"
+            "Traceback (most recent call last):\n  in cuda\nimpls.net.DeviceMissing: no cuda"
+        )
+        assert said(tail) == (
+            "check `nvidia-smi`, or pass --device cpu (it wrote: W0000 cuda_executor.cc:1228] failed call to cuInit: "
+            "CUDA_ERROR_UNKNOWN)"
+        )
+        assert said("nothing of it") == "check `nvidia-smi`, or pass --device cpu"
 
 
 def test_a_reply_that_is_not_as_declared_is_an_error_that_says_what_is_wrong(tmp_path, monkeypatch):

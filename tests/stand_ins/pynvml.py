@@ -3,9 +3,9 @@
 First on PYTHONPATH, it is what bench/machine/gpu.py imports. Keys of the file: ``driver``, ``cuda`` (as NVML writes it,
 13000), ``init`` and ``lost`` (the error code of nvmlInit, and after how many readings of clocks a card is lost), and
 ``cards``. Keys of a card: ``uuid``, ``name``, ``sm_mhz``, ``watts``, ``temp_c``, ``reasons``, ``pids`` (``own`` for the
-processes that this one started), ``held``, ``memory`` (bytes), ``mig``, ``mode`` (of computing), ``ecc`` (uncorrected
-errors). A list is what successive readings return, over and over; what a card lacks is not supported by it. Its energy
-is that of its watts since the system's start.
+processes that this one started), ``held``, ``memory`` (bytes), ``mig``, ``slices`` (UUIDs of MIG devices), ``mode``
+(of computing), ``ecc`` (uncorrected errors). A list is what successive readings return, over and over; what a card
+lacks is not supported by it. Its energy is that of its watts since the system's start.
 """
 
 import json
@@ -19,6 +19,7 @@ import psutil
 NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
 NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC = 1, 0
 NVML_ERROR_UNINITIALIZED, NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION, NVML_ERROR_DRIVER_NOT_LOADED = 1, 3, 4, 9
+NVML_ERROR_NOT_FOUND = 6
 NVML_ERROR_LIBRARY_NOT_FOUND, NVML_ERROR_GPU_IS_LOST, NVML_ERROR_LIB_RM_VERSION_MISMATCH = 12, 15, 18
 
 
@@ -126,3 +127,13 @@ def nvmlDeviceGetComputeMode(card):
 
 def nvmlDeviceGetTotalEccErrors(card, kind, counter):
     return card.read("ecc")
+
+
+def nvmlDeviceGetMaxMigDeviceCount(card):
+    return 7
+
+
+def nvmlDeviceGetMigDeviceHandleByIndex(card, index):
+    if index >= len(card.facts.get("slices", ())):
+        raise NVMLError(NVML_ERROR_NOT_FOUND)
+    return _Card({"uuid": card.facts["slices"][index]})

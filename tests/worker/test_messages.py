@@ -9,7 +9,7 @@ from bench.worker import messages, replies, wire
 from bench.worker.guest import Guest
 from bench.worker.main import Worker
 from bench.worker.ownership import OwnedTwice
-from bench.worker.replies import CheckKind, Failure, FaultKind, Output
+from bench.worker.replies import CheckKind, Failure, FaultKind, GpuSearch, Output
 from bench.worker.wire import Malformed
 from impls.loader import Feed
 from impls.net import Build, Settings, Sgd
@@ -105,7 +105,7 @@ def test_a_request_and_its_reply_go_there_and_back(request_, reply):
 
 @pytest.mark.parametrize(("request_", "reply"), EXCHANGES, ids=IDS)
 def test_a_failure_is_one_in_reply_to_any_request(request_, reply):
-    failure = Failure(FaultKind.MEMORY, "MemoryError: no room")
+    failure = Failure(FaultKind.MEMORY, "MemoryError: no room", GpuSearch("13.0", 2))
     assert messages.read_reply(request_, messages.write_reply(failure)) == failure
 
 
