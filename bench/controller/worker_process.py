@@ -280,16 +280,16 @@ class WorkerProcess:
 
     def gpu_cause(self, died: WorkerDied) -> str:
         """Why the framework could not be configured for the GPU; empty if that is not known from here."""
-        if died.search is None or self.launch.node:
-            return ""
         device, visible = self.launch.settings.device, os.environ.get("CUDA_VISIBLE_DEVICES")
+        if died.search is None or self.launch.node or not device.startswith("cuda"):
+            return ""
         search = Search(self.launch.framework, device, died.search.seen, died.search.built_for, visible)
         return gpu_cause.cause(search, gpu_facts.read(gpu_cause.ROOT))
 
     def shared_memory(self) -> str:
-        """Which other processes hold memory of the GPU; empty on a CPU."""
+        """Which other processes hold memory of the GPU; empty if none is known to."""
         device = self.launch.settings.device
-        if device == "cpu" or self.launch.node:
+        if self.launch.node or not device.startswith("cuda"):
             return ""
         facts = gpu_facts.read(gpu_cause.ROOT)
         return gpu_cause.shared_memory(device, os.environ.get("CUDA_VISIBLE_DEVICES"), facts)
@@ -313,8 +313,9 @@ class WorkerProcess:
         cause = self.gpu_cause(died)
         if died.kind == FaultKind.DEVICE:
             return f"device {device!r} asked for, {died.reason.split(': ', 2)[-1]} only: {cause or said(died.tail)}"
-        if died.kind == FaultKind.ERROR and cause:
-            return f"device {device!r} asked for, which {framework} cannot use: {cause}"
+        if died.kind == FaultKind.ERROR and cause and died.search and died.search.built_for:
+            why = died.reason.removeprefix("failed in configure: ")
+            return f"device {device!r} asked for, which {framework} cannot use ({one_line(why)}): {cause}"
         if died.kind == FaultKind.DIED and (where or hidden):
             wrote = f" (it wrote: {last})" if last else ""
             return f"{python} cannot run a Worker for {framework}: {died.reason}{wrote}; {hidden or 'check --python'}"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.machine import gpu
 from bench.machine.gpu_facts import Card, Facts, Holder, read
+from impls.text import one_line
 
 #: Where files of the machine are read; tests plant another one.
 ROOT = Path("/")
@@ -266,7 +267,7 @@ def main(devices: str) -> int:
     """Exit code 2, and the line on stderr, for devices that no framework could find here."""
     line = refuse(devices.split(","), read(ROOT), os.environ.get("CUDA_VISIBLE_DEVICES"))
     if line:
-        print(f"alexnet-bench: {line}", file=sys.stderr)
+        print(f"alexnet-bench: {one_line(line)}", file=sys.stderr)
     return 2 if line else 0
 
 

@@ -154,7 +154,7 @@ class TestGpus:
             ),
             (
                 FaultKind.ERROR,
-                "device 'cuda' asked for, which null cannot use: driver 550.54 supports CUDA up to 12.4, ",
+                "device 'cuda' asked for, which null cannot use (DeviceMissing: torch sees cpu): driver 550.54 ",
             ),
         ],
     )
@@ -167,6 +167,8 @@ class TestGpus:
         reason = "failed in configure: DeviceMissing: torch sees cpu"
         assert child.mistake(WorkerDied("w", kind, reason, "", GpuSearch("13.0", 0))).startswith(message)
         assert child.mistake(WorkerDied("w", FaultKind.ERROR, reason, "")) == "", "it was not the GPU that failed"
+        another = WorkerDied("w", FaultKind.ERROR, reason, "", GpuSearch("", 1))
+        assert child.mistake(another) == "", "a build for another kind of GPU"
         child.kill()
 
     def test_an_error_for_no_known_cause_is_a_fault(self, tmp_path, cards):

@@ -301,6 +301,11 @@ def test_a_cause_is_a_line_that_ends_in_what_to_do(asked, facts, line):
     assert cause(asked, facts) == line
 
 
+def test_where_a_gpu_of_another_kind_is_the_bus_says_nothing_of_it():
+    asked, _, line = CAUSES["not built for CUDA"]
+    assert cause(asked, Facts(other=True)) == line
+
+
 def test_each_cause_has_a_line_of_its_own():
     own = [line for name, (_, _, line) in CAUSES.items() if not name.startswith("a container with the driver")]
     assert len(set(own)) == len(own)

@@ -101,5 +101,6 @@ def test_nothing_else_prints():
     }
     names, own = ("console", "progress", "training_progress"), "bench/output/stdout.py"
     cleaning = tuple(f"bench/output/{name}.py" for name in names)
-    programs = ("bench/controller/parity.py", "bench/controller/tie_free.py", "bench/machine/node.py")
+    parity = ("bench/controller/parity.py", "bench/controller/tie_free.py")
+    programs = (*parity, "bench/machine/gpu_cause.py", "bench/machine/node.py")
     assert printing == {*cleaning, own, *programs}
