@@ -305,3 +305,12 @@ def test_versions_and_bf16_are_those_of_the_chosen_gpu(framework, monkeypatch):
         adapter.configure(Settings(device, None, "fp32", preset="default"))
         assert (adapter.versions()["device_name"], adapter.native_bf16()) == (name, native)
     assert framework == "jax" or seen == [[0], [1]]
+
+
+@pytest.mark.parametrize(("plugin", "cuda"), [("jax_cuda13_plugin", "13"), ("jax_cuda12_plugin", "12"), ("", None)])
+def test_jax_says_what_cuda_its_plugin_is_for_without_a_gpu(monkeypatch, plugin, cuda):
+    pytest.importorskip("jax")
+    adapter = configured("jax")
+    installed = types.SimpleNamespace(find_spec=lambda name: object() if name == plugin else None)
+    monkeypatch.setattr(adapter, "importlib", types.SimpleNamespace(util=installed))
+    assert adapter.versions()["cuda"] == cuda
