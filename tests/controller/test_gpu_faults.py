@@ -80,13 +80,13 @@ PLANTED = {
 def run_on(inline, tmp_path, monkeypatch):
     """Run the null Net with this fault; returns how it finished, and the rows of summary.csv."""
 
-    def run(planted: Planted, *args: str):
+    def run(planted: Planted, *args: str, base: tuple[str, ...] = NULL):
         env = with_cards(tmp_path, *planted.cards, **planted.state)
         monkeypatch.syspath_prepend(env["PYTHONPATH"].split(":")[0])
         monkeypatch.delitem(sys.modules, "pynvml", raising=False)
         gpu._nvml.cache_clear()
         given = ("--mode", "part", "--device", "cuda", "--env", f"NULL_NET={planted.net}", *planted.args, *args)
-        finished = inline("run", *NULL, *given, env={"NVML_STAND_IN": env["NVML_STAND_IN"]})
+        finished = inline("run", *base, *given, env={"NVML_STAND_IN": env["NVML_STAND_IN"]})
         file = next(finished.results.glob("*/summary.csv"), None)
         return finished, list(csv.DictReader(file.open())) if file else []
 
@@ -133,12 +133,11 @@ class TestFigures:
         of_gpu = ("device_ms", "launch_ms", "joules_per_image", "gpu_mhz", "gpu_mhz_high", "l2")
         assert {row[name] for row in csv.DictReader(file.open()) for name in of_gpu} == {""}
 
-    def test_burn_in_ends_by_time_where_its_iterations_are_short(self, inline, run_on):
+    def test_burn_in_ends_by_time_where_its_iterations_are_short(self, run_on):
         gated = tuple(arg for arg in NULL if arg != "--no-gate")
-        played = ("--mode", "part", "--env", "NULL_NET=gpus=1,async=1")
         iterations = {}
         for device in ("cpu", "cuda"):
-            finished, _ = run_on(Planted("gpus=1,async=1"), *gated, *played, "--device", device, "--pass", "forward")
+            finished, _ = run_on(Planted("gpus=1,async=1"), "--device", device, "--pass", "forward", base=gated)
             newest = max(finished.results.iterdir())
             events = [json.loads(line) for line in (newest / "run.jsonl").read_text().splitlines()]
             (iterations[device], *_) = [len(event["ns"]) for event in events if event["event"] == "burn_in"]
