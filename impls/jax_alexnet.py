@@ -1,6 +1,6 @@
 """AlexNets in JAX: one pure function of parameters and images under jax.jit. Activations are (n, h, w, c).
 
-Mirrors the other adapters: configure, devices, versions, conditions, build, Net, one function per kind of layer.
+Mirrors the other adapters: configure, devices, versions, conditions, timer, build, Net, one function per kind of layer.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """AlexNets in PyTorch: an nn.Module with one child per layer. Activations are (n, c, h, w), laid out as asked.
 
-Mirrors the other adapters: configure, devices, versions, conditions, build, Net, one function per kind of layer.
+Mirrors the other adapters: configure, devices, versions, conditions, timer, build, Net, one function per kind of layer.
 """
 
 import contextlib
