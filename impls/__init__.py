@@ -3,6 +3,20 @@
 Nothing here imports a framework until ``load`` is asked for one.
 """
 
+from impls.accelerators import ACCELERATORS, Accelerator, accelerator_of
 from impls.frameworks import FRAMEWORKS, PEERS, Framework, Variable, available, environment, load, requirement, version
 
-__all__ = ["FRAMEWORKS", "PEERS", "Framework", "Variable", "available", "environment", "load", "requirement", "version"]
+__all__ = [
+    "ACCELERATORS",
+    "FRAMEWORKS",
+    "PEERS",
+    "Accelerator",
+    "Framework",
+    "Variable",
+    "accelerator_of",
+    "available",
+    "environment",
+    "load",
+    "requirement",
+    "version",
+]

@@ -277,6 +277,8 @@ class WorkerProcess:
             return f"framework {framework!r} {what}{where}: {mend} ({last})"
         if died.kind == FaultKind.DEVICE:
             seen = died.reason.split(": ", 2)[-1]
+            if needs := impls.accelerator_of(device).needs:
+                return f"{seen}: no {device} here ({needs} has it)"
             return (
                 f"device {device!r} asked for, {seen} only: pass --device cpu, or a GPU build "
                 f"(make setup DEVICE=cuda, or --python {framework}=PATH)"

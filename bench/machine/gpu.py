@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from impls import accelerator_of
+
 #: Names of the bits of NVML's clock event reasons. Source: NVML API reference, nvmlClocksEventReasons.
 REASONS = {
     0x1: "idle",
@@ -29,12 +31,12 @@ FACTS = ("sm_mhz", "watts", "temp_c", "reasons", "pids")
 
 
 def read(device: str) -> dict[str, Any]:
-    """Current readings of a Worker's ``device`` (cuda, cuda:1); all None for ``cpu``.
+    """Current readings of a Worker's ``device`` (cuda, cuda:1); all None for those that are not NVIDIA's.
 
     ``reasons`` is NVML's bitmask; ``pids`` are all processes that compute on the card, including ours.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return _facts(_handle(select_card(device, visible)) if device != "cpu" else None)
+    return _facts(_handle(select_card(device, visible)) if accelerator_of(device).watched else None)
 
 
 def select_card(device: str, visible: str | None) -> int | str | None:

@@ -92,8 +92,9 @@ def become(order: dict[str, Any]) -> None:
     packages = impls.__file__, bench.__file__
     command = bootstrap.command(sys.executable, packages, order["framework"], order["cores"])
     env = order["env"] | {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    if env.get("CUDA_VISIBLE_DEVICES") != "" and (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        env["CUDA_VISIBLE_DEVICES"] = visible  # what this node has been given
+    for accelerator in impls.ACCELERATORS.values():
+        if env.get(accelerator.hidden_by) != "":  # what this node has been given
+            env |= {name: os.environ[name] for name in accelerator.visible_by if name in os.environ}
     os.execve(command[0], command, env)
 
 

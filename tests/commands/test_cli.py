@@ -49,7 +49,7 @@ def invoke(*args, **env):
         ),
         (("run", "--framework", "caffe"), f"unknown framework 'caffe': choose {', '.join(FIRST)} or {LAST}"),
         (("run", "--framework", "torch", "--mode", "xla"), "torch has no mode 'xla': choose eager or compile"),
-        (("run", "--device", "gpu"), "unknown device 'gpu': choose cpu, cuda, or one GPU such as cuda:1"),
+        (("run", "--device", "gpu"), "unknown device 'gpu': choose cpu, cuda, mps, xpu, or one GPU such as cuda:1"),
         (("run", "--pass", "backward"), "unknown pass 'backward': choose forward, forward_backward or train_step"),
         (("run", "--precision", "fp8"), "unknown precision 'fp8': choose fp32, tf32 or bf16"),
         (("run", "--protocol", "quick"), "unknown protocol 'quick': choose rounds or classic"),
