@@ -3,7 +3,7 @@
 Nothing here imports a framework until ``load`` is asked for one.
 """
 
-from impls.accelerators import ACCELERATORS, Accelerator, accelerator_of
+from impls.accelerators import ACCELERATORS, Accelerator, accelerator_of, has_never_run
 from impls.frameworks import FRAMEWORKS, PEERS, Framework, Variable, available, environment, load, requirement, version
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "accelerator_of",
     "available",
     "environment",
+    "has_never_run",
     "load",
     "requirement",
     "version",

@@ -1,5 +1,6 @@
 """ACCELERATORS: one record per kind of device that ``--device`` names, available without importing a framework."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -25,8 +26,9 @@ class Accelerator:
         Whether it has that precision, and page-locked host memory for copies to it.
     watched
         Whether NVML can read its clocks.
-    never_run
-        Whether nobody has sent a Run of one yet (docs/adding.md): its rows say so.
+    never_run, never_run_with
+        Whether nobody has sent a Run of one yet (docs/adding.md), and libraries, by their names among a Worker's
+        versions, with which nobody has: rows say so.
     needs
         The machine and build that have it, where that is more than a GPU build.
     """
@@ -41,6 +43,7 @@ class Accelerator:
     page_locked: bool = True
     watched: bool = False
     never_run: bool = True
+    never_run_with: tuple[str, ...] = ()
     needs: str = ""
 
 
@@ -54,6 +57,7 @@ CUDA = Accelerator(
     hidden_by="CUDA_VISIBLE_DEVICES",  # ROCm obeys it too
     tf32=True,
     watched=True,
+    never_run_with=("hip",),
 )
 
 MPS = Accelerator(
@@ -80,6 +84,12 @@ ACCELERATORS = {accelerator.kind: accelerator for accelerator in (CPU, CUDA, MPS
 def accelerator_of(device: str) -> Accelerator:
     """The kind of a device such as ``cuda:1``."""
     return ACCELERATORS[device.partition(":")[0]]
+
+
+def has_never_run(device: str, versions: Collection[str] = ()) -> bool:
+    """Whether nobody has sent a Run of this kind of device, driven by libraries of these names."""
+    record = accelerator_of(device)
+    return record.never_run or any(library in versions for library in record.never_run_with)
 
 
 def exact(device: str) -> str:

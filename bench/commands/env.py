@@ -24,7 +24,7 @@ from bench.machine.scratch import scratch_folder
 from bench.output import console
 from bench.output.env_table import EnvReport, FrameworkFacts, Gpus, Machine, NoiseFacts, Shell, show
 from bench.worker.messages import DescribeEnvironment, ProbePrecision
-from impls import FRAMEWORKS, PEERS, accelerator_of
+from impls import FRAMEWORKS, PEERS, has_never_run
 
 #: Variables that change the speed of a framework; a Worker gets them only through --env.
 LIBRARIES = ("OMP", "GOMP", "KMP", "MKL", "OPENBLAS", "ONEDNN", "DNNL", "CUDNN", "NVIDIA", "LD", "MALLOC")
@@ -59,9 +59,10 @@ def inspect(request: EnvRequest) -> EnvReport:
     started = {case.framework: ask(case, settings) for case in {case.framework: case for case in cases}.values()}
     for name in (name for name in names if name not in started):
         started[name] = FrameworkFacts(installed=False, install=f"pip install {impls.requirement(name)}")
+    libraries = [facts.versions for facts in started.values()]
     return EnvReport(
         device=",".join(request.device),
-        never_run=accelerator_of(request.device[0]).never_run,
+        never_run=any(has_never_run(request.device[0], versions) for versions in ({}, *libraries)),
         threads=settings.threads,
         machine=machine,
         shell=Shell(

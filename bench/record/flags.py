@@ -10,7 +10,7 @@ from bench.record import ceiling, feeding, scaling
 from bench.record.case_facts import CaseFacts
 from bench.record.events import Block, Parity, Worker
 from bench.record.reasons import BlockStop, BurnInStop
-from impls import accelerator_of
+from impls import has_never_run
 
 STOLEN, OTHERS, QUOTA = (noise.NOISY[name] for name in ("steal_pct", "foreign_cpu_pct", "quota_pct"))
 FLAGS = {
@@ -36,8 +36,8 @@ FLAGS = {
     "gpu_power_cap": "The GPU lowered its clocks to stay within its power limit.",
     "gpu_not_watched": "The device’s clocks were not monitored: NVML, which reads NVIDIA’s, has no readings of it.",
     "never_run": (
-        "Nobody has sent a Run of this kind of device yet, so what is particular to it is untested: docs/adding.md says "
-        "how to send one."
+        "Nobody has sent a Run of this kind of device yet, so what is particular to it is untested: "
+        "docs/adding.md says how to send one."
     ),
     "loose_parity": "It was proven with images that are not free of ties, so with wider limits.",
     "not_proven": (
@@ -73,7 +73,7 @@ def flags_of(facts: CaseFacts) -> Iterator[str]:
         yield "gpu_power_cap"
     if case.device != "cpu" and not any(reading.sm_mhz for reading in around):
         yield "gpu_not_watched"
-    if accelerator_of(case.device).never_run:
+    if has_never_run(case.device, facts.versions):
         yield "never_run"
     if run.unsteady_machine(case):
         yield "unsteady_machine"

@@ -247,7 +247,7 @@ class TestCommand:
         assert run_env("--framework", "null") == 0
         out = capsys.readouterr().out
         found = json.loads(out)
-        assert set(found) == {"device", "threads", "machine", "shell", "gpu", "frameworks", "noise", "advice"}
+        assert set(found) == {"device", "never_run", *"threads machine shell gpu frameworks noise advice".split()}
         assert {"OMP_NUM_THREADS", "PATH", "TF_CLI_ARGS"} & set(found["shell"]["ignored"]) == {"OMP_NUM_THREADS"}
         assert "secret" not in out
         null = found["frameworks"]["null"]

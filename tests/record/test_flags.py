@@ -21,6 +21,14 @@ def test_rows_on_a_kind_of_device_of_which_nobody_has_sent_a_run_say_so(tmp_path
     assert [flag for flag in ("gpu_not_watched", "never_run") if flag in row["flags"].split()] == flags
 
 
+@pytest.mark.parametrize(("versions", "flagged"), [({"cuda": "13.0"}, False), ({"cuda": None, "hip": "6.2"}, True)])
+def test_a_run_with_cuda_is_none_with_rocm(tmp_path, monkeypatch, versions, flagged):
+    case = dataclasses.replace(B, device="cuda")
+    monkeypatch.setitem(ACCELERATORS, "cuda", dataclasses.replace(ACCELERATORS["cuda"], never_run=False))
+    row = make(tmp_path / "r", [case], unlike={"versions": versions}).row(case)
+    assert ("never_run" in row["flags"].split()) == flagged
+
+
 def test_once_there_is_a_run_of_it_no_row_says_so(tmp_path, monkeypatch):
     case = dataclasses.replace(B, device="xpu")
     monkeypatch.setitem(ACCELERATORS, "xpu", dataclasses.replace(ACCELERATORS["xpu"], never_run=False))
