@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from runs import B, make
+from runs import A, B, make
 
 from impls import ACCELERATORS
 
@@ -23,9 +23,9 @@ def test_rows_on_a_kind_of_device_of_which_nobody_has_sent_a_run_say_so(tmp_path
 
 @pytest.mark.parametrize(("versions", "flagged"), [({"cuda": "13.0"}, False), ({"cuda": None, "hip": "6.2"}, True)])
 def test_a_run_with_cuda_is_none_with_rocm(tmp_path, monkeypatch, versions, flagged):
-    case = dataclasses.replace(B, device="cuda")
+    first, case = (dataclasses.replace(each, device="cuda") for each in (A, B))
     monkeypatch.setitem(ACCELERATORS, "cuda", dataclasses.replace(ACCELERATORS["cuda"], never_run=False))
-    row = make(tmp_path / "r", [case], unlike={"versions": versions}).row(case)
+    row = make(tmp_path / "r", [first, case], unlike={"versions": versions}).row(case)
     assert ("never_run" in row["flags"].split()) == flagged
 
 
