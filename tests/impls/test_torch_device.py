@@ -139,3 +139,13 @@ def test_pytorch_has_a_device_of_each_kind_that_its_record_names():
         assert torch.device(kind).type == kind
         assert torch_device.module_of(torch.device(kind)).device_count() >= 0
         assert hasattr(getattr(torch, kind), "set_device") == ACCELERATORS[kind].indexed
+
+
+def test_ranks_talk_over_the_library_that_pytorch_has_for_their_device():
+    torch_team = pytest.importorskip("impls.torch_team")
+    if not hasattr(torch.distributed, "get_default_backend_for_device"):
+        pytest.skip("this torch does not say")
+    defaults = {kind: torch.distributed.get_default_backend_for_device(kind) for kind in torch_team.BACKENDS}
+    assert defaults == torch_team.BACKENDS
+    indexed = {kind for kind in KINDS if ACCELERATORS[kind].indexed}
+    assert indexed | {"cpu"} == torch_team.BACKENDS.keys()  # of others a machine has one
