@@ -99,6 +99,10 @@ def native_bf16() -> bool | None:
     return float(device.compute_capability) >= 8 if device.platform == "gpu" else None
 
 
+def timer(device: str) -> net.Timer | None:
+    return None  # JAX has a profiler, and no events
+
+
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
     if how.split == DATA:
         from impls import jax_team

@@ -235,6 +235,22 @@ class SplitNet(Net, Protocol):
     """Where ``fetch`` finds its number, along the last axis of the first layer's kernel."""
 
 
+class Timer(Protocol):
+    """The clock of a device, read by events that it passes in the order in which they and its kernels are enqueued."""
+
+    def mark(self) -> Any:
+        """Enqueue an event."""
+
+    def wait(self, mark: Any) -> None:
+        """Return when the device has passed the event."""
+
+    def between_ns(self, first: Any, last: Any) -> int:
+        """Nanoseconds between two events that the device has passed."""
+
+    def block(self, ns: int) -> None:
+        """Enqueue a kernel that keeps the device busy for about so long."""
+
+
 class Adapter(Protocol):
     """The module of one framework, which imports no other. Its functions are called in this order."""
 
@@ -253,6 +269,9 @@ class Adapter(Protocol):
 
     def build(self, variant: Variant, weights: Weights, how: Build) -> Net:
         """Build a Variant with these canonical weights. Raises for an unknown kind of layer."""
+
+    def timer(self, device: str) -> Timer | None:
+        """The device's event timer; None on a CPU, and of a framework that offers none."""
 
 
 def resident_batches(build: Build, size: int, channels: int = 3) -> list[np.ndarray]:

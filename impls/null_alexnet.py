@@ -1,9 +1,12 @@
 """The null Net, whose passes do nothing, to time the overhead of the harness.
 
 Logits and gradients come from the float64 reference, so it passes the same gate as every other Net. In mode ``part`` it
-plays the part that NULL_NET in the environment names, for tests of the harness: ``spin=MS``; ``hang=N``, ``die=N`` or
-``memory=N`` in its Nth iteration; ``wrong`` or ``nan`` gradients; ``retrace`` in every pass; ``low`` precision in the
-probes; ``async=MS`` a device that is done so long after the call, and ``unsynced=MS`` one whose wait does not wait.
+plays the parts that NULL_NET in the environment names, for tests of the harness, joined by commas: ``spin=MS``;
+``hang=N``, ``die=N``, ``memory=N``, or an error of a GPU, ``lost=N`` or ``ecc=N``, in its Nth iteration; ``wrong`` or
+``nan`` gradients; ``retrace`` in every pass; ``low`` precision, or ``tf32``, in the probes; ``async=MS`` a device that
+is done so long after the call, and ``unsynced=MS`` one whose wait does not wait. With ``gpus=N`` it has such devices,
+null_device.py; there are also ``launch=MS``, what the host takes to enqueue a pass, ``elsewhere``, outputs on another
+device, and ``timer=FACTOR``, an event timer that runs so much too fast.
 """
 
 import functools
@@ -11,11 +14,12 @@ import hashlib
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from impls import net, reference
+from impls import net, null_device, reference
 from impls.layers import BatchNorm
 from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, Sgd, Trained, layer_report
 from impls.variants import VARIANTS, Variant
@@ -32,11 +36,23 @@ def configure(settings: Settings) -> None:
 
 
 def devices() -> list[str]:
-    return ["cpu"]
+    gpus = 0 if Path(LOST).exists() else int(parts().get("gpus", 0))
+    return ["cpu", *(f"cuda:{number}" for number in range(gpus))]
+
+
+def parts() -> dict[str, float]:
+    """What NULL_NET says, by name; 1 for a part without a value."""
+    words = (word.partition("=") for word in os.environ.get("NULL_NET", "").split(",") if word)
+    return {name: float(value or 1) for name, _, value in words}
+
+
+def timer(device: str) -> net.Timer | None:
+    return None if device == "cpu" else null_device.Timer(DEVICE, parts().get("timer", 1))
 
 
 def versions() -> dict[str, Any]:
-    return {"null": np.__version__, "device_name": None}
+    of_gpu = {"device_name": "null device", "l2_mib": 50.0} if len(devices()) > 1 else {"device_name": None}
+    return {"null": np.__version__, **of_gpu}
 
 
 def conditions() -> dict[str, Any]:
@@ -51,12 +67,27 @@ def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
     return Net(variant, weights, how)
 
 
+DEVICE = null_device.Device()
+LOST = "lost-null-device"  # a file in the folder of the Workers: what is lost stays so
+#: What PyTorch raises of a device.
+ERRORS = {
+    "memory": "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 139.72 GiB of which 1.00 GiB is free",
+    "lost": "CUDA error: GPU is lost",
+    "ecc": "CUDA error: uncorrectable ECC error encountered",
+}
+
+
 class Results(NamedTuple):
     """Results of a training pass; ``moved`` are the batch's mean and unbiased variance."""
 
     loss: float
     gradients: Gradients
     moved: dict[BatchNorm, tuple[np.ndarray, np.ndarray]]
+
+
+#: Parts of the passes, and those that end them in an iteration.
+BREAKS = ("hang", "die", "memory", "lost", "ecc")
+PLAYED = {*BREAKS, "spin", "retrace", "async", "unsynced", "launch"}
 
 
 class Step(int):
@@ -72,12 +103,11 @@ class Net:
             layer: {name: np.array(array, np.float64) for name, array in arrays.items()}
             for layer, arrays in weights.items()
         }
-        played = os.environ.get("NULL_NET", "") if how.mode == "part" else ""
-        part, _, value = played.partition("=")
-        self.part, self.value, self.iteration = part, float(value or 0), 0
+        self.parts, self.iteration, self.turn = parts() if how.mode == "part" else {}, 0, 0
         probe = variant.name.partition(".")[0] not in VARIANTS  # a part of a net is none
-        self.precision = "bf16" if part == "low" and probe else how.precision if how.precision != "fp32" else None
-        self.done_ns, self.turn = 0, 0
+        wrong = next((kind for kind in ("low", "tf32") if kind in self.parts and probe), None)
+        precision = {"low": "bf16", "tf32": "tf32", None: how.precision}[wrong]
+        self.precision = None if precision == "fp32" else precision
         self.batches: list[np.ndarray] = []
         self.first: dict[int, float] = {}
         self.known: dict[bytes, np.ndarray] = {}
@@ -85,7 +115,7 @@ class Net:
         self.labels: list[np.ndarray] = []
         self.steps: list[int] = []
         self.velocity: Gradients = {}
-        if part in ("spin", "hang", "die", "memory", "retrace", "async", "unsynced") and not probe:
+        if self.parts.keys() & PLAYED and not probe:
             self.forward = functools.partial(self.play, 0)  # type: ignore[method-assign]
             self.forward_backward = functools.partial(self.play, 2)  # type: ignore[method-assign]
             self.train_step = functools.partial(self.play, 4)  # type: ignore[method-assign]
@@ -137,31 +167,27 @@ class Net:
     def play(self, first: int) -> Any:
         self.iteration += 1
         self.turn = 1 - self.turn
-        if self.part == "spin":
-            until = time.perf_counter_ns() + int(self.value * 1e6)
-            while time.perf_counter_ns() < until:
-                pass
-        elif self.part in ("async", "unsynced"):
-            self.done_ns = time.perf_counter_ns() + int(self.value * 1e6)
-        elif self.iteration == self.value:
-            if self.part == "memory":
+        null_device.spin(self.parts.get("spin", self.parts.get("launch", 0)))
+        DEVICE.enqueue(self.parts.get("async", self.parts.get("unsynced", 0)))
+        for part in (part for part in BREAKS if self.parts.get(part) == self.iteration):
+            if part == "memory" and self.how.device == "cpu":
                 raise MemoryError("the null Net was told to run out of memory")
-            if self.part == "die":
+            if part == "lost":
+                Path(LOST).touch()
+            if part in ERRORS:
+                raise RuntimeError(ERRORS[part])
+            if part == "die":
                 os._exit(9)
             time.sleep(3600)
         return first + self.turn
 
     def wait(self, handles: Any) -> None:
-        if self.part == "async":
-            self.finish()
+        if "async" in self.parts:
+            DEVICE.finish()
 
     def fetch(self, handles: Any) -> float:
-        self.finish()
+        DEVICE.finish()
         return self.first.get(handles, 0.0)
-
-    def finish(self) -> None:
-        if (left_ns := self.done_ns - time.perf_counter_ns()) > 0:
-            time.sleep(left_ns / 1e9)
 
     def load(self, batches: Sequence[np.ndarray]) -> None:
         self.batches, self.first = list(batches), {}
@@ -188,9 +214,9 @@ class Net:
         """Loss and gradients of a pass, as NULL_NET has them."""
         self.move(trained)
         gradients = {layer: dict(arrays) for layer, arrays in trained.gradients.items()}
-        if self.part in ("wrong", "nan"):
+        if self.parts.keys() & {"wrong", "nan"}:
             bias = gradients["conv1"]["bias"].copy()
-            bias[0] = np.nan if self.part == "nan" else bias[0] + 1e-3 * np.abs(bias).max()
+            bias[0] = np.nan if "nan" in self.parts else bias[0] + 1e-3 * np.abs(bias).max()
             gradients["conv1"]["bias"] = bias
         kernel = next((arrays for layer, arrays in gradients.items() if layer != "input"), gradients.get("input"))
         self.first[handles] = float(next(iter((kernel or {}).values())).flat[0])
@@ -242,13 +268,13 @@ class Net:
         ]
 
     def device(self) -> str:
-        return "cpu"
+        return "cuda:1" if "elsewhere" in self.parts else self.how.device
 
     def layout(self) -> str:
         return "nhwc"
 
     def traces(self) -> dict[str, int]:
-        return {"forward": self.iteration} if self.part == "retrace" else {}
+        return {"forward": self.iteration} if "retrace" in self.parts else {}
 
     def peak_memory(self) -> int | None:
         return None

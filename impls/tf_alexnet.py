@@ -109,6 +109,10 @@ def onednn() -> bool | None:
     return _pywrap_util_port.IsMklEnabled()
 
 
+def timer(device: str) -> net.Timer | None:
+    return None  # TensorFlow has a profiler, and no events
+
+
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:
     if how.split == DATA:
         from impls import tf_team

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from impls import net, torch_device
+from impls import net, torch_device, torch_events
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Placed, Pool, Relu, Shape
 from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, Sgd, Trained, last_value, layer_report
 from impls.splits import DATA
@@ -58,7 +58,8 @@ def devices() -> list[str]:
 
 
 def versions() -> dict[str, Any]:
-    return {"torch": torch.__version__} | torch_device.described()
+    cache = {"l2_mib": torch_events.l2_mib()} if torch_device.chosen().type == "cuda" else {}
+    return {"torch": torch.__version__} | torch_device.described() | cache
 
 
 def conditions() -> dict[str, Any]:
@@ -74,6 +75,10 @@ def conditions() -> dict[str, Any]:
         "matmul_precision": torch.get_float32_matmul_precision(),
         "reorder_for_peak_memory": inductor and inductor.reorder_for_peak_memory,
     }
+
+
+def timer(device: str) -> net.Timer | None:
+    return torch_events.timer(device)
 
 
 def build(variant: Variant, weights: Weights, how: Build) -> net.Net:

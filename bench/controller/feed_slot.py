@@ -55,9 +55,9 @@ class FeedSlot(Slot):
         """
         workers = max(1, self.case.loader or 0)
         bursts = math.ceil(max(n, self.session.protocol.loader_turn or 1) / workers)
-        before = noise.snapshot(self.case.device)
-        measured = self._measure(bursts * workers)
-        around = noise.between(before, noise.snapshot(self.case.device), measured.cpu_s)
+        with noise.Observation(self.case.device) as seen:
+            measured = self._measure(bursts * workers)
+        around = seen.noise(measured.cpu_s)
         self.noise.append(around)
         self.session.journal.add(
             events.Turn(

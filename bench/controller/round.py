@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from bench import UsageError
 from bench.cases import layer_table
 from bench.cases.case import Case
 from bench.cases.passes import LOAD
@@ -18,7 +19,7 @@ from bench.controller.proof import Reference, prove
 from bench.controller.running_worker import RunningWorker
 from bench.controller.settings import build_of
 from bench.controller.slot import Session, Slot, shuffle
-from bench.controller.worker_process import WorkerDied
+from bench.controller.worker_process import RECOVER, WorkerDied
 from bench.machine import noise
 from bench.record import events
 from bench.record.events import Place
@@ -140,8 +141,8 @@ class Round:
             self.journal.add(
                 events.Fault(*self.place, worker=name, kind=died.kind, reason=died.reason, stderr_tail=died.tail)
             )
-            # memory will be exhausted again, and the user's net will fail again
-            again = self.spare and died.kind not in (FaultKind.MEMORY, FaultKind.NET)
+            # memory will be exhausted again, the device stays lost, and the user's net will fail again
+            again = self.spare and died.kind not in (FaultKind.MEMORY, FaultKind.LOST, FaultKind.NET)
             tail = died.tail if died.kind != FaultKind.NET else ""
             self.watcher.on_fault(name, self.place, died.reason, tail, again)
             self.dead.add(name)
@@ -186,7 +187,7 @@ class Round:
         self.proof()
         for name in crew:
             with self._faults(name, cases_of[name]):
-                self.workers[name].ready()
+                self._reach(name, cases_of[name][0])
                 if self.protocol.shared_workers:
                     self.kept[self._shared(name)] = self.workers[name]
                 elif self.place.round:
@@ -202,6 +203,17 @@ class Round:
         self.budget.end_start()
         alive = (case for name in crew if name not in self.dead for case in cases_of[name])
         return [self._slot(case) for case in alive if case.id not in self.failed]
+
+    def _reach(self, name: str, case: Case) -> None:
+        """Wait until a Worker is configured. What an earlier one had is a fault, no mistake of the user."""
+        try:
+            self.workers[name].ready()
+        except UsageError as error:
+            died = error.__cause__
+            if (case.framework, case.device) not in self.session.reached or not isinstance(died, WorkerDied):
+                raise
+            raise WorkerDied(name, FaultKind.LOST, f"its device is gone: {died.reason}; {RECOVER}", died.tail) from None
+        self.session.reached.add((case.framework, case.device))
 
     def _prove_loader(self, case: Case, cases: list[Case]) -> None:
         """Prove what a loader of a new Worker delivers; if it is refused, the Worker goes on without it."""

@@ -20,7 +20,7 @@ from bench.record import events
 from bench.record.events import Place
 from bench.record.journal import Journal
 from bench.record.reasons import BlockStop, BurnInStop
-from bench.worker.messages import CheckSync, Measure, Reload, slowest_first
+from bench.worker.messages import CheckSync, Measure, MeasureDeviceTime, Reload, slowest_first
 from bench.worker.replies import Conditions, Output
 from bench.worker.timing import steady
 
@@ -36,6 +36,8 @@ class Session:
     folder: Path
     journal: Journal
     watcher: Watcher
+    reached: set[tuple[str, str]] = field(default_factory=set)
+    """Framework and device of each Worker that has been configured: what is missing later was lost."""
 
 
 @dataclass(eq=False)
@@ -73,7 +75,7 @@ class Slot:
     def burn_in(self) -> None:
         """Run at least ``burn_in`` iterations, then more until their times are steady; recorded apart from samples.
 
-        Then check that the device is done when ``wait`` returns.
+        Then check that the device is done when ``wait`` returns, and on a GPU time passes by the device's own timer.
         """
         rules, ask, began = self.session.protocol, self.worker.process.ask, time.monotonic()
         self.session.watcher.on_burn_in(self.case, self.place)
@@ -117,6 +119,22 @@ class Slot:
             )
         )
         gate.refuse(gate.sync_fault(lag))
+        if self.case.device != "cpu" and self.case.world == 1:  # a Team would need as many passes on every rank
+            self._time_device()
+
+    def _time_device(self) -> None:
+        """Record what the device takes for the pass by its own timer, where it has one."""
+        if measured := self.worker.process.ask(MeasureDeviceTime(self.method)):
+            self.session.journal.add(
+                events.DeviceTime(
+                    *self.place,
+                    case_id=self.case.id,
+                    device_ns=measured.device_ns,
+                    launch_ns=measured.launch_ns,
+                    timer=measured.timer,
+                    enqueued=measured.enqueued,
+                )
+            )
 
     def plan_readings(self, lengths: Sequence[int]) -> None:
         """Draw the iteration of these turns that is read, besides the last."""
@@ -148,9 +166,9 @@ class Slot:
             None if self.limits is None or random_values else Output(pass_.proof),
             Reload(plan.seed, slowest_first(self.iteration_ns)) if plan and unseen else None,
         )
-        before = noise.snapshot(self.case.device)
-        measured = self.worker.process.ask(request)
-        around = noise.between(before, noise.snapshot(self.case.device), measured.cpu_s + measured.aside_cpu_s)
+        with noise.Observation(self.case.device) as seen:
+            measured = self.worker.process.ask(request)
+        around = seen.noise(measured.cpu_s + measured.aside_cpu_s)
         self.noise.append(around)
         judged = [parity.judge(reading.checks, self.limits or {}) for reading in measured.readings]
         self.session.journal.add(

@@ -24,7 +24,15 @@ PORTS = range(20_000, 32_000)
 #: connections of the others, which may say so before its end is seen.
 GRACE_S = 1.0
 #: Kinds of faults that others follow from, most telling first; of the same kind the first is the cause.
-CAUSES = (FaultKind.DIED, FaultKind.MEMORY, FaultKind.DEVICE, FaultKind.MISSING, FaultKind.NET, FaultKind.HUNG)
+CAUSES = (
+    FaultKind.DIED,
+    FaultKind.LOST,
+    FaultKind.MEMORY,
+    FaultKind.DEVICE,
+    FaultKind.MISSING,
+    FaultKind.NET,
+    FaultKind.HUNG,
+)
 ABORTED = "killed by SIGABRT"  # what JAX's agent does to a process when another rank is lost
 
 

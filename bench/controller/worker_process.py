@@ -27,6 +27,8 @@ from impls.text import one_line
 R = TypeVar("R")
 
 TAIL_LINES = 20
+WHAT = {FaultKind.MEMORY: "ran out of memory", FaultKind.LOST: "lost its device"}
+RECOVER = "`nvidia-smi -q` and `dmesg` tell why; reset or restart the machine"
 #: Variable by which the processes that a Worker starts are recognized.
 MARK = "ALEXNET_BENCH_WORKER_MARK"
 READ_BYTES = 1 << 20
@@ -128,10 +130,12 @@ class WorkerProcess:
             raise WorkerDied(self.name, FaultKind.ERROR, str(error), self.tail()) from error
         if not isinstance(reply, Failure):
             return reply
-        what = "ran out of memory" if reply.kind == FaultKind.MEMORY else f"failed in {request.do}"
+        what = WHAT.get(reply.kind, f"failed in {request.do}")
         # of a user's net the message alone, without the name of the exception
         own = reply.why.partition(": ")[2] or "its function raised an error without a message"
         reason = own if reply.kind == FaultKind.NET else f"{what}: {reply.why}"
+        if reply.kind == FaultKind.LOST:
+            reason += f"; {RECOVER}"
         if reply.kind == FaultKind.NET and (way := unpassed.way_to_missing(reason, self.launch.env)):
             reason += f"; {way}"
         died = WorkerDied(self.name, reply.kind, reason, self.tail())

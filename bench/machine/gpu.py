@@ -1,4 +1,4 @@
-"""GPU readings from NVML: clocks and throttle reasons, power, temperature, computing processes.
+"""GPU readings from NVML: clocks and throttle reasons, power and energy, temperature, errors, computing processes.
 
 Readings are None if unavailable: no nvidia-ml-py, no driver, or not supported by the card. A Worker is started with
 CUDA_DEVICE_ORDER=PCI_BUS_ID and the caller's CUDA_VISIBLE_DEVICES; NVML counts in PCI order too, so indices agree.
@@ -8,6 +8,9 @@ import functools
 import importlib
 import os
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +30,41 @@ REASONS = {
 }
 POWER_CAP = 0x4  # usual on a busy card: noisy, not invalid
 SLOWDOWN = 0x8 | 0x20 | 0x40 | 0x80
-FACTS = ("sm_mhz", "watts", "temp_c", "reasons", "pids")
+#: What changes within a Turn: cheap to read, and without an allocation on the card.
+SAMPLED = ("sm_mhz", "watts", "temp_c", "reasons")
+FACTS = (*SAMPLED, "joules", "ecc_errors", "pids")
+SAMPLE_S = 0.05  # between two readings during a Turn
 
 
 def read(device: str) -> dict[str, Any]:
     """Current readings of a Worker's ``device`` (cuda, cuda:1); all None for those that are not NVIDIA's.
 
-    ``reasons`` is NVML's bitmask; ``pids`` are all processes that compute on the card, including ours.
+    ``reasons`` is NVML's bitmask; ``joules`` is counted since the driver was loaded, ``ecc_errors``, those that memory
+    could not correct, since the last reset; ``pids`` are all processes that compute on the card, including ours.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return _facts(_handle(select_card(device, visible)) if accelerator_of(device).watched else None)
+    return _facts(_handle_of(device))
+
+
+@contextmanager
+def sampling(device: str) -> Iterator[list[dict[str, Any]]]:
+    """Read what changes every SAMPLE_S, in a thread, into the list; nothing for ``cpu`` or without NVML."""
+    samples: list[dict[str, Any]] = []
+    handle, over = _handle_of(device), threading.Event()
+    if handle is None:
+        yield samples
+        return
+
+    def sample() -> None:
+        while not over.wait(SAMPLE_S):
+            samples.append(_sampled(handle))
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        over.set()
+        thread.join()
 
 
 def select_card(device: str, visible: str | None) -> int | str | None:
@@ -111,6 +139,12 @@ def _ask(call: Any, *args: Any) -> Any:
         return None
 
 
+def _handle_of(device: str) -> Any:
+    if not accelerator_of(device).watched:
+        return None
+    return _handle(select_card(device, os.environ.get("CUDA_VISIBLE_DEVICES")))
+
+
 def _handle(card: int | str | None) -> Any:
     nvml = _nvml()
     if nvml is None or card is None:
@@ -128,8 +162,23 @@ def _facts(handle: Any) -> dict[str, Any]:
     if handle is None:
         return dict.fromkeys(FACTS)
     nvml = _nvml()
-    milliwatts = _ask(nvml.nvmlDeviceGetPowerUsage, handle)
+    millijoules = _ask(getattr(nvml, "nvmlDeviceGetTotalEnergyConsumption", None), handle)
     processes = _ask(nvml.nvmlDeviceGetComputeRunningProcesses, handle)
+    uncorrected, since_reset = _ECC
+    return {
+        **_sampled(handle),
+        "joules": None if millijoules is None else millijoules / 1000,
+        "ecc_errors": _ask(getattr(nvml, "nvmlDeviceGetTotalEccErrors", None), handle, uncorrected, since_reset),
+        "pids": None if processes is None else sorted({process.pid for process in processes}),
+    }
+
+
+_ECC = 1, 0  # NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC
+
+
+def _sampled(handle: Any) -> dict[str, Any]:
+    nvml = _nvml()
+    milliwatts = _ask(nvml.nvmlDeviceGetPowerUsage, handle)
     newer, older = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
     reasons = _ask(getattr(nvml, newer, None), handle)
     if reasons is None:  # older drivers and bindings have the older name only
@@ -139,5 +188,4 @@ def _facts(handle: Any) -> dict[str, Any]:
         "watts": None if milliwatts is None else milliwatts / 1000,
         "temp_c": _ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
         "reasons": reasons,
-        "pids": None if processes is None else sorted({process.pid for process in processes}),
     }

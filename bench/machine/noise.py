@@ -10,7 +10,7 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +41,8 @@ class Noise(Struct, frozen=True):
     ``throttled`` is how often a CPU quota stopped the process, ``throttled_s`` for how long, summed over cores, and
     ``quota`` how many cores it allows.
     ``steal_s`` and ``foreign_s`` are of the ``cores`` that this process may use; None, in older Runs: of all.
+    ``sm_mhz`` and ``sm_mhz_high`` are the GPU's lowest and highest clock, ``joules`` what it used, and ``ecc_errors``
+    those that its memory could not correct.
     """
 
     wall_s: float
@@ -57,6 +59,9 @@ class Noise(Struct, frozen=True):
     cores: int | None = None
     throttled_s: float | None = None
     quota: float | None = None
+    sm_mhz_high: float | None = None
+    joules: float | None = None
+    ecc_errors: int | None = None
 
 
 class Control(NamedTuple):
@@ -86,6 +91,8 @@ class Snapshot(NamedTuple):
     cores: int | None = None
     throttled_s: float | None = None
     quota: float | None = None
+    joules: float | None = None
+    ecc_errors: int | None = None
 
 
 def snapshot(device: str) -> Snapshot:
@@ -106,6 +113,26 @@ def snapshot(device: str) -> Snapshot:
         cores=len(cores) or None,
         quota=cpu_quota(),
     )
+
+
+class Observation:
+    """Snapshots at both ends of a Turn, and readings of its GPU in between: ``with Observation(device) as seen``."""
+
+    def __init__(self, device: str):
+        self.device, self.during = device, contextlib.ExitStack()
+
+    def __enter__(self) -> "Observation":
+        self.before = snapshot(self.device)
+        self.samples = self.during.enter_context(gpu.sampling(self.device))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.during.close()
+        self.after = snapshot(self.device)
+
+    def noise(self, own_s: float) -> Noise:
+        """The noise between the ends; the Worker itself used ``own_s`` CPU seconds."""
+        return between(self.before, self.after, own_s, self.samples)
 
 
 def cores_times() -> list[Any]:
@@ -131,11 +158,11 @@ def count_others(pids: Sequence[int] | None) -> int | None:
     return None if pids is None or (pids and not ours) else len(pids) - len(ours)
 
 
-def between(before: Snapshot, after: Snapshot, own_s: float) -> Noise:
+def between(before: Snapshot, after: Snapshot, own_s: float, samples: Sequence[Mapping[str, Any]] = ()) -> Noise:
     """Noise between two snapshots; the Worker itself used ``own_s`` CPU seconds.
 
-    For a GPU, over both ends: all throttle reasons, lowest clock, highest temperature, mean power, and the largest
-    number of other processes.
+    For a GPU, over both ends and the ``samples`` between them (gpu.sampling): all throttle reasons, lowest and highest
+    clock, highest temperature and mean power; over both ends the largest number of other processes.
     """
 
     def growth(name: str) -> float | None:
@@ -143,8 +170,11 @@ def between(before: Snapshot, after: Snapshot, own_s: float) -> Noise:
         return None if first is None or last is None else last - first
 
     def fold_known(name: str, fold: Callable[[list[Any]], Any]) -> Any:
-        known = [value for end in (before, after) if (value := getattr(end, name)) is not None]
+        readings = [*(sample.get(name) for sample in samples), *(getattr(end, name) for end in (before, after))]
+        known = [value for value in readings if value is not None]
         return fold(known) if known else None
+
+    mhz = [sample["sm_mhz"] for sample in samples if sample["sm_mhz"] is not None]
 
     return Noise(
         wall_s=after.wall_s - before.wall_s,
@@ -154,13 +184,17 @@ def between(before: Snapshot, after: Snapshot, own_s: float) -> Noise:
         throttled=growth("throttled"),
         suspended_s=growth("suspended_s"),
         reasons=fold_known("reasons", lambda bits: functools.reduce(int.__or__, bits)),
-        sm_mhz=fold_known("sm_mhz", min),
+        # the ends are idle: the clock of a card at rest says nothing of the Turn where there are samples
+        sm_mhz=min(mhz) if mhz else fold_known("sm_mhz", min),
+        sm_mhz_high=max(mhz) if mhz else fold_known("sm_mhz", max),
         temp_c=fold_known("temp_c", max),
         watts=fold_known("watts", statistics.fmean),
         others=fold_known("others", max),
         cores=before.cores,
         throttled_s=growth("throttled_s"),
         quota=before.quota,
+        joules=growth("joules"),
+        ecc_errors=None if (errors := growth("ecc_errors")) is None else int(errors),
     )
 
 
@@ -204,6 +238,8 @@ def invalid_reason(turns: Sequence[Noise]) -> str:
         why.append(f"the GPU slowed down: {', '.join(gpu.reason_names(held))} ({held:#x})")
     if others := max(_known(turns, "others"), default=0):
         why.append(f"{others} other process{'es' if others > 1 else ''} computed on the GPU")
+    if errors := sum(_known(turns, "ecc_errors")):
+        why.append(f"the GPU’s memory had {errors} error{'s' if errors > 1 else ''} that ECC could not correct")
     return "; ".join(why)
 
 

@@ -8,8 +8,9 @@ from statistics import median
 from bench.cases.case import Case
 from bench.cases.passes import PASSES
 from bench.machine import noise
-from bench.record import validity
+from bench.record import device_time, validity
 from bench.record.ceiling import ceiling_of, counted_macs
+from bench.record.device_time import OnDevice
 from bench.record.events import BurnIn, Worker
 from bench.record.reasons import StopReason
 from bench.record.recording import Recording
@@ -103,6 +104,30 @@ class CaseFacts:
         """Fold the readings ``name`` of the GPU over the turns."""
         known = [value for turn in self.turns if (value := getattr(turn.noise, name)) is not None]
         return fold(known) if known else None
+
+    @cached_property
+    def on_device(self) -> OnDevice | None:
+        return device_time.on_device(self.run, self.case)
+
+    @property
+    def joules_per_image(self) -> float | None:
+        """Of the turns in which nothing but passes ran: no iteration was read, and no images were loaded."""
+        used = [
+            (turn.noise.joules, len(turn.ns)) for turn in self.turns if not turn.readings and turn.reload_ns is None
+        ]
+        known = [(joules, iterations) for joules, iterations in used if joules is not None]
+        iterations = sum(count for _, count in known) * self.case.images
+        return sum(joules for joules, _ in known) / iterations if iterations else None
+
+    @property
+    def l2(self) -> str | None:
+        """Whether an iteration finds its images and the parameters in the L2 cache of a device that tells its size."""
+        size, params = self.versions.get("l2_mib"), self.params
+        if not isinstance(size, float) or self.case.input or params is None:
+            return None
+        side = self.case.net.input_size
+        values = 2 * self.case.batch * side * side * self.case.net.channels + params
+        return "warm" if 4 * values <= size * 2**20 else "cold"
 
     def most_mib(self, name: str) -> float | None:
         known = (value for turn in self.turns if (value := getattr(turn, name)) is not None)

@@ -38,6 +38,7 @@ UNITS = {
     "_mhz": "MHz",
     "_temp_c": "°C",
     "_watts": "W",
+    "joules_per_image": "J",
 }
 
 
@@ -187,7 +188,23 @@ FLAGS = "what else a reader must know; the flags are explained below"
 NOISE = (
     "CPU time stolen by the hypervisor, used by others, lost to a CPU quota, under pressure during the Case's own turns"
 )
-GPU = "at the ends of the Case's own turns: lowest clock, highest temperature, mean power; empty without extra `gpu`"
+GPU = (
+    "in the Case's own turns, sampled every 50 ms and at their ends: lowest and highest clock, highest temperature, "
+    "mean power; empty without extra `gpu`"
+)
+ENERGY = (
+    "by NVML's counter over the Case's own turns in which nothing but passes ran, idle power included; the card "
+    "updates it every 0.1 s, so that a few short turns give a rough figure"
+)
+ON_DEVICE = (
+    "after burn-in, by the device's event timer, each pass enqueued before the device begins it: what the device "
+    "takes, and what the host takes to enqueue it; medians. Empty on a CPU, in JAX and TensorFlow, which have no such "
+    "timer, of a Team, and of a pass that waits for the device itself"
+)
+L2 = (
+    "warm if both resident batches and the parameters fit in the device's L2 cache, where an iteration then finds "
+    "them, else cold; empty where its size is not known"
+)
 HASHES = "equal only for rows with equal work, conditions or protocol"
 SPEEDS = "batch, of all devices, over center_ms; algorithmic FLOP (2 per MAC, counted from the layers) over center_ms"
 CEILINGS = "best rates of the device in this Run, in the row's precision and with its threads"
@@ -251,6 +268,11 @@ SLOWEST = (
     "in rows of apart: the rank that is slowest without reduction, and its mean time over that of all ranks, less 1"
 )
 VALID = "True, or False and why"
+
+
+def _on_device(name: str) -> Callable[[CaseFacts], float | None]:
+    return lambda facts: getattr(facts.on_device, name) / 1e6 if facts.on_device else None
+
 
 COLUMNS: Sequence[Column] = (
     Column("run_id", str, IDS, lambda facts: facts.run.head.run_id),
@@ -333,8 +355,13 @@ COLUMNS: Sequence[Column] = (
     Column("quota_pct", float, NOISE, lambda facts: facts.noise.get("quota_pct"), "lost to the quota"),
     Column("psi_some_pct", float, NOISE, lambda facts: facts.noise.get("psi_some_pct"), "under pressure"),
     Column("gpu_mhz", float, GPU, lambda facts: facts.gpu("sm_mhz", min), "lowest GPU clock"),
+    Column("gpu_mhz_high", float, GPU, lambda facts: facts.gpu("sm_mhz_high", max), "highest GPU clock"),
     Column("gpu_temp_c", float, GPU, lambda facts: facts.gpu("temp_c", max), "highest GPU temperature"),
     Column("gpu_watts", float, GPU, lambda facts: facts.gpu("watts", fmean), "mean GPU power"),
+    Column("joules_per_image", float, ENERGY, lambda facts: facts.joules_per_image, "energy per image"),
+    Column("device_ms", float, ON_DEVICE, _on_device("device_ns"), "on the device"),
+    Column("launch_ms", float, ON_DEVICE, _on_device("launch_ns"), "to enqueue"),
+    Column("l2", str, L2, lambda facts: facts.l2, "L2 cache"),
     Column("work_hash", str, HASHES, lambda facts: digest(work(facts.case))),
     Column("conditions_hash", str, HASHES, lambda facts: digest(asdict(conditions_of(facts.run, facts.case)))),
     Column("protocol_hash", str, HASHES, lambda facts: facts.run.protocol.hash),

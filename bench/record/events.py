@@ -27,6 +27,7 @@ from bench.worker.replies import (
     PrecisionProbe,
     Scalar,
     SyncLag,
+    TimerCheck,
 )
 from impls.preprocessing import Preprocessing
 
@@ -264,6 +265,19 @@ class BurnIn(Iterations, frozen=True, tag="burn_in"):
     spin_ns: int
 
 
+class DeviceTime(OfCase, frozen=True, tag="device_time"):
+    """Passes on the device by its own timer, and what the host took to enqueue each, after burn-in.
+
+    ``enqueued`` is whether each was enqueued as a whole before the device began it; ``timer`` compares two events of
+    the idle device with the host's clock.
+    """
+
+    device_ns: Annotated[list[Count], msgspec.Meta(min_length=1)]
+    launch_ns: Annotated[list[Count], msgspec.Meta(min_length=1)]
+    timer: TimerCheck
+    enqueued: bool
+
+
 class Control(OfRound, frozen=True, tag="control"):
     """The control computation (noise.control) before or after the cycles of a Round."""
 
@@ -391,10 +405,10 @@ class End(Event, frozen=True, tag="end"):
 
 
 AnyEvent = (
-    Header | Parity | Worker | LoaderProof | Ceiling | Layers | BurnIn | Plan | Control | Turn | Block | Void | RoundEnd
-    | Fault | Failed | Absent | Stop | Resume | End
+    Header | Parity | Worker | LoaderProof | Ceiling | Layers | BurnIn | DeviceTime | Plan | Control | Turn | Block
+    | Void | RoundEnd | Fault | Failed | Absent | Stop | Resume | End
 )  # fmt: skip
 #: By the value of the field ``event``.
 EVENTS: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in AnyEvent.__args__}
 #: Events that show that a Round was begun.
-OF_A_ROUND = (Worker, LoaderProof, Ceiling, BurnIn, Plan, Control, Turn, Block, Fault)
+OF_A_ROUND = (Worker, LoaderProof, Ceiling, BurnIn, DeviceTime, Plan, Control, Turn, Block, Fault)

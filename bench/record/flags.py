@@ -6,13 +6,14 @@ from typing import Any
 from bench.cases.protocol import digest
 from bench.machine import noise
 from bench.pictures import judge
-from bench.record import ceiling, feeding, scaling
+from bench.record import ceiling, device_time, feeding, scaling
 from bench.record.case_facts import CaseFacts
 from bench.record.events import Block, Parity, Worker
 from bench.record.reasons import BlockStop, BurnInStop
 from impls import has_never_run
 
 STOLEN, OTHERS, QUOTA = (noise.NOISY[name] for name in ("steal_pct", "foreign_cpu_pct", "quota_pct"))
+CLOCK_VARIED = 1.1  # highest over lowest; a card that boosts stays within a few percent
 FLAGS = {
     "noisy": (
         f"More than {STOLEN:g} % of the CPU was stolen by other virtual machines, {OTHERS:g} % used by others, or "
@@ -34,11 +35,19 @@ FLAGS = {
     "cut_off": "Its only Round was cut off; nothing is decided from it.",
     "mixed_conditions": "Versions, settings or precision differ between its Rounds.",
     "gpu_power_cap": "The GPU lowered its clocks to stay within its power limit.",
-    "gpu_not_watched": "The device’s clocks were not monitored: NVML, which reads NVIDIA’s, has no readings of it.",
+    "gpu_not_watched": (
+        "The device’s clocks were not monitored in all its turns: NVML, which reads NVIDIA’s only, is not available, "
+        "or lost the card."
+    ),
     "never_run": (
         "Nobody has sent a Run of this kind of device yet, so what is particular to it is untested: "
         "docs/adding.md says how to send one."
     ),
+    "gpu_clock_varied": f"The GPU’s clock varied by more than {100 * CLOCK_VARIED - 100:.0f} % in its turns.",
+    "launch_bound": (
+        "The host takes longer to enqueue the pass than the device to compute it: on a faster GPU it takes as long."
+    ),
+    "device_timer_off": "The device’s event timer disagrees with the host’s clock; its times are left out.",
     "loose_parity": "It was proven with images that are not free of ties, so with wider limits.",
     "not_proven": (
         "A user’s net that does not take our weights, or another program’s benchmark: it may compute something else."
@@ -71,10 +80,17 @@ def flags_of(facts: CaseFacts) -> Iterator[str]:
     yield from ("noisy",) if set(noise.noise_flags(around)) & set(noise.NOISY) else ()
     if "gpu_power_cap" in noise.noise_flags(around):
         yield "gpu_power_cap"
-    if case.device != "cpu" and not any(reading.sm_mhz for reading in around):
+    if case.device != "cpu" and around and not all(reading.sm_mhz for reading in around):
         yield "gpu_not_watched"
     if has_never_run(case.device, facts.versions):
         yield "never_run"
+    slowest, fastest = facts.gpu("sm_mhz", min), facts.gpu("sm_mhz_high", max)
+    if slowest and fastest and fastest > CLOCK_VARIED * slowest:
+        yield "gpu_clock_varied"
+    if facts.on_device and facts.on_device.launch_bound:
+        yield "launch_bound"
+    if device_time.timer_off(run, case):
+        yield "device_timer_off"
     if run.unsteady_machine(case):
         yield "unsteady_machine"
     if run.disturbed_share(case) == 1:

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import gc
 import os
+import re
 import select
 import signal
 import sys
@@ -27,6 +28,7 @@ import numpy as np
 import impls
 from bench.worker import evaluator, guest, messages, ownership, part, port, probe, replies, steps, wire
 from bench.worker.batches import ParityBatch, compose
+from bench.worker.device_time import device_time
 from bench.worker.loaders import Loaders
 from bench.worker.messages import Request
 from bench.worker.pixels import map_pictures
@@ -41,6 +43,11 @@ from impls.variants import variant_named
 from impls.weights import map_shared
 
 R = TypeVar("R")
+#: What frameworks say of a GPU that has stopped working. Source: texts of cudaGetErrorString, names of CUresult.
+LOST = re.compile(
+    "GPU is lost|fallen off the bus|uncorrectable (ECC|NVLink) error|ECC_UNCORRECTABLE|hardware stack error",
+    re.IGNORECASE,
+)
 PR_SET_PDEATHSIG = 1
 HANGUP_S = 2.0  # after which a Worker without a controller is killed
 RELOADS = 8  # attempts at a first pass on new images that is not slow
@@ -75,6 +82,7 @@ class Worker:
             messages.CallFirst: self.first_call,
             messages.Verify: self.verify,
             messages.CheckSync: self.sync,
+            messages.MeasureDeviceTime: self.device_time,
             messages.Measure: self.measure,
             messages.MeasureOverhead: self.overhead,
             messages.ProveLoader: self.loaders.prove,
@@ -270,6 +278,14 @@ class Worker:
             tested = (run, self.net.wait, self.net.fetch, request.iteration_ns)
             return sync_lag(*tested, attempts=request.attempts, together=self.rank is not None)
 
+    def device_time(self, request: messages.MeasureDeviceTime) -> replies.DeviceTime | None:
+        timer_of = getattr(self.adapter, "timer", None)  # an adapter of an earlier revision has none
+        timer = timer_of and timer_of(self.how.device)
+        if timer is None:
+            return None
+        with no_garbage_collection(), self.restored(request.method):
+            return device_time(getattr(self.net, request.method), self.net.wait, timer)
+
     def measure(self, request: messages.Measure) -> replies.Measured:
         """Time a Turn; memory peaks are those of its passes."""
         run, wait, spin_ns = getattr(self.net, request.method), self.net.wait, request.spin_ns
@@ -412,7 +428,9 @@ def fault_kind(error: BaseException) -> replies.FaultKind:
         return replies.FaultKind.DEVICE
     if isinstance(error, ImportError):
         return replies.FaultKind.MISSING
-    return replies.FaultKind.MEMORY if guest.ran_out_of_memory(error) else replies.FaultKind.ERROR
+    if guest.ran_out_of_memory(error):
+        return replies.FaultKind.MEMORY
+    return replies.FaultKind.LOST if LOST.search(str(error)) else replies.FaultKind.ERROR
 
 
 def end_with(controller: int) -> None:

@@ -14,6 +14,7 @@ from bench.worker.guest import Guest
 from bench.worker.replies import (
     CeilingRates,
     Conditions,
+    DeviceTime,
     Differentiated,
     Environment,
     Failure,
@@ -154,6 +155,13 @@ class CheckSync(Request[SyncLag], do="sync"):
     method: str
     iteration_ns: int
     attempts: int
+
+
+@dataclass(frozen=True)
+class MeasureDeviceTime(Request[DeviceTime | None], do="device_time"):
+    """Time passes on the device by its own timer; None if it has none."""
+
+    method: str
 
 
 def slowest_first(iteration_ns: int) -> int:

@@ -14,6 +14,7 @@ class FaultKind(StrEnum):
     DEVICE = "device"  # the requested device does not exist
     MISSING = "missing"  # the framework, or a package it imports, is not installed
     MEMORY = "memory"
+    LOST = "lost"  # the device has stopped working
     NET = "net"  # a user's own net that is not a Net
     ERROR = "error"
     HUNG = "hung"  # no reply within the limit
@@ -174,6 +175,28 @@ class SyncLag:
     iterations: int
     copy_ns: int
     allowed_ns: int
+
+
+@dataclass(frozen=True)
+class TimerCheck:
+    """The time between two events of an idle device, and the least and the most that the host's clock leaves for it."""
+
+    device_ns: int
+    least_ns: int
+    most_ns: int
+
+
+@dataclass(frozen=True)
+class DeviceTime:
+    """What the device took for passes by its event timer, and the host to enqueue each.
+
+    ``enqueued`` is whether each was enqueued as a whole before the device began it: else gaps are in ``device_ns``.
+    """
+
+    device_ns: list[int]
+    launch_ns: list[int]
+    timer: TimerCheck
+    enqueued: bool
 
 
 @dataclass(frozen=True)

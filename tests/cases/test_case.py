@@ -12,6 +12,7 @@ from impls import FRAMEWORKS
 from impls.variants import VARIANTS
 
 *FIRST, LAST = FRAMEWORKS
+UNKNOWN_DEVICE = "unknown device '{}': choose cpu, cuda, mps, xpu, or one GPU such as cuda:1"
 NO_CAFFE = f"unknown framework 'caffe': choose {', '.join(FIRST)} or {LAST}"
 DEFAULTS = {
     "variant": ["tutorial"],
@@ -96,17 +97,9 @@ def test_modes_go_to_the_framework_that_has_them():
             lambda: parse_modes(["torch", "tensorflow"], "graph"),
             "torch has no mode 'graph': choose eager or compile, or leave torch out",
         ),
-        (lambda: parse_device("gpu"), "unknown device 'gpu': choose cpu, cuda, mps, xpu, or one GPU such as cuda:1"),
         *(
-            (
-                lambda device=device: parse_device(device),
-                f"unknown device '{device}': choose cpu, cuda, mps, xpu, or one",
-            )
-            for device in ("cpu:0", "mps:0", "xpu:", "xpu:x", "cuda:1:1", "rocm")
-        ),
-        (
-            lambda: parse_device("cuda:x"),
-            "unknown device 'cuda:x': choose cpu, cuda, mps, xpu, or one GPU such as cuda:1",
+            (lambda device=device: parse_device(device), UNKNOWN_DEVICE.format(device))
+            for device in ("gpu", "cuda:x", "cpu:0", "mps:0", "xpu:", "xpu:x", "cuda:1:1", "rocm")
         ),
         (
             lambda: parse_choice("pass", "backward", ("forward", "forward_backward")),

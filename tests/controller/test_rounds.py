@@ -188,9 +188,9 @@ class TestNoise:
     def test_readings_are_not_the_cpu_time_of_others(self, tmp_path, monkeypatch):
         real, own_s = noise.between, []
 
-        def between(before, after, own):
+        def between(before, after, own, samples):
             own_s.append(own)
-            return real(before, after, own)
+            return real(before, after, own, samples)
 
         monkeypatch.setattr(noise, "between", between)
         _, run = measured(tmp_path, "spin=2")

@@ -1,6 +1,8 @@
 """What NVML says of a GPU, on a stand-in for its binding: no GPU is needed here."""
 
+import itertools
 import sys
+import time
 import types
 
 import pytest
@@ -39,6 +41,8 @@ def binding(**changes):
         nvmlDeviceGetTemperature=lambda handle, sensor: 41 + handle,
         nvmlDeviceGetPowerUsage=lambda handle: 312_345,
         nvmlDeviceGetCurrentClocksEventReasons=lambda handle: 0x4,
+        nvmlDeviceGetTotalEnergyConsumption=lambda handle: 5250,
+        nvmlDeviceGetTotalEccErrors=lambda handle, *kind: {(1, 0): 1}[kind],
         nvmlDeviceGetComputeRunningProcesses=lambda handle: [types.SimpleNamespace(pid=pid) for pid in (20, 10, 20)],
         NVML_CLOCK_SM=1,
         NVML_TEMPERATURE_GPU=0,
@@ -73,6 +77,7 @@ class TestReading:
     def test_a_card_is_read_in_mhz_watts_and_degrees(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pynvml", binding())
         read = {"sm_mhz": 1980, "watts": 312.345, "temp_c": 42, "reasons": 4, "pids": [10, 20]}
+        read |= {"joules": 5.25, "ecc_errors": 1}
         assert gpu.read("cuda:1") == read
         assert gpu.cards()[1] == {"index": 1, "name": "NVIDIA H100", **read}
         assert (gpu.driver(), gpu.has_gpu(), gpu.nvml_available()) == ("570.86.15", True, True)
@@ -105,6 +110,29 @@ class TestReading:
             it.nvmlDeviceGetCurrentClocksEventReasons = it.unsupported
         monkeypatch.setitem(sys.modules, "pynvml", it)
         assert gpu.read("cuda")["reasons"] == 0x40
+
+
+class TestSampling:
+    def test_readings_are_taken_until_the_end(self, monkeypatch):
+        clocks = itertools.count(100)
+        monkeypatch.setitem(sys.modules, "pynvml", binding(nvmlDeviceGetClockInfo=lambda *args: next(clocks)))
+        monkeypatch.setattr(gpu, "SAMPLE_S", 0.001)
+        with gpu.sampling("cuda") as samples:
+            while len(samples) < 3:
+                time.sleep(0.001)
+        taken = len(samples)
+        time.sleep(0.01)
+        assert len(samples) == taken
+        assert [sample["sm_mhz"] for sample in samples[:3]] == [100, 101, 102]
+        assert set(samples[0]) == set(gpu.SAMPLED)
+
+    def test_a_cpu_and_a_card_without_nvml_have_none(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pynvml", None)
+        monkeypatch.setattr(gpu, "SAMPLE_S", 0.0)
+        for device in ("cpu", "cuda"):
+            with gpu.sampling(device) as samples:
+                time.sleep(0.01)
+            assert samples == []
 
 
 class TestJudging:

@@ -80,6 +80,20 @@ class TestDifference:
             assert (found.sm_mhz, found.watts, found.temp_c) == (1200, 250.0, 70)
             assert (found.reasons, found.others) == (0x25, 2)
 
+    def test_a_gpu_is_judged_by_what_is_read_in_between_too(self):
+        ends = STILL._replace(sm_mhz=345, watts=90.0, temp_c=40, reasons=0x1)
+        busy = {"sm_mhz": 1980, "watts": 390.0, "temp_c": 60, "reasons": 0}
+        found = noise.between(ends, ends, 0.0, [busy, busy | {"sm_mhz": 1500, "reasons": 0x40}])
+        assert (found.sm_mhz, found.sm_mhz_high) == (1500, 1980)  # the clock at rest is not that of the Turn
+        assert (found.watts, found.temp_c, found.reasons) == (240.0, 60, 0x41)
+
+    def test_energy_and_memory_errors_are_what_the_counters_grew_by(self):
+        first, last = STILL._replace(joules=100.0, ecc_errors=2), STILL._replace(joules=140.5, ecc_errors=3)
+        found = noise.between(first, last, 0.0)
+        assert (found.joules, found.ecc_errors) == (40.5, 1)
+        assert "1 error that ECC could not correct" in noise.invalid_reason([found])
+        assert noise.between(STILL, last, 0.0).joules is None
+
     def test_gpu_reading_of_one_end_is_used_if_the_other_is_none(self):
         found = noise.between(STILL._replace(reasons=0x8), STILL, 0.0)
         assert (found.reasons, found.sm_mhz) == (0x8, None)

@@ -55,6 +55,10 @@ EXCHANGES = [
     (messages.Verify([Output.LOGITS], True, "theirs", "/kept"), replies.Verified(CHECKS, None, DIGESTS)),
     (messages.CheckSync("forward", 10**6, 3), replies.SyncLag(20, 100, 2_000_000)),
     (
+        messages.MeasureDeviceTime("forward"),
+        replies.DeviceTime([900, 901], [30, 31], replies.TimerCheck(20_001, 20_000, 20_010), True),
+    ),
+    (
         messages.Measure("forward_backward", 5, 9, [1, 4], 1, Output.GRADIENTS, messages.Reload(7, 10**6)),
         replies.Measured([1, 3], [2, 2], 0.5, None, 2**40, [READING], 900, 800, 7000, 0.25),
     ),

@@ -15,7 +15,7 @@ from bench.record.run import Run
 
 #: Columns of summary.csv in the tables of memory and noise; those without a value are left out.
 MEMORY = "peak_memory_mib peak_rss_mib first_call_ms first_call_warm_ms cores_used overhead_us compile_cache".split()
-OF_A_GPU = ("gpu_mhz", "gpu_temp_c", "gpu_watts")
+OF_A_GPU = ("gpu_mhz", "gpu_mhz_high", "gpu_temp_c", "gpu_watts", "joules_per_image", "device_ms", "launch_ms")
 #: Columns of noise in percent, and of variation as fractions.
 EVIDENCE = ("steal_pct", "foreign_cpu_pct", "quota_pct", "psi_some_pct")
 VARIATION = ("cv_within", "cv_between")
