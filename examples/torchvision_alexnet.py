@@ -157,8 +157,8 @@ class Net:
         return {"loss": loss.detach()}
 
     def wait(self, handles):
-        if self.place.type == "cuda":
-            torch.cuda.synchronize(self.place)
+        if self.place.type != "cpu":
+            torch.accelerator.synchronize(self.place)
 
     def fetch(self, handles):  # conv1's gradient, or velocity, is computed last
         if isinstance(handles, dict):

@@ -3,6 +3,7 @@
 Nothing here imports a framework until ``load`` is asked for one.
 """
 
+from impls.accelerators import ACCELERATORS, Accelerator, accelerator_of, has_never_run
 from impls.frameworks import (
     FRAMEWORKS,
     PEERS,
@@ -18,14 +19,18 @@ from impls.frameworks import (
 )
 
 __all__ = [
+    "ACCELERATORS",
     "FRAMEWORKS",
     "PEERS",
+    "Accelerator",
     "Framework",
     "Variable",
+    "accelerator_of",
     "available",
     "environment",
     "gpu_builds",
     "gpu_requirements",
+    "has_never_run",
     "load",
     "requirement",
     "version",

@@ -5,6 +5,8 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from impls.accelerators import accelerator_of
+
 if TYPE_CHECKING:  # it imports numpy, which the command line does not need
     from impls.net import Adapter
 
@@ -14,7 +16,7 @@ class Variable:
     """An environment variable that a framework or a library of its own reads.
 
     In ``value``, ``{threads}`` is replaced by the number of threads (the variable is left out if there is none), and
-    ``{cache}`` by the folder of compiled code. ``device`` (cpu or cuda) and ``preset`` limit the variable to those.
+    ``{cache}`` by the folder of compiled code. ``device`` (cpu, cuda ...) and ``preset`` limit the variable to those.
     """
 
     name: str
@@ -51,8 +53,10 @@ class Framework:
         How they can share a net besides each having the whole of it (impls/splits.py), in the first of these modes.
     counted_world
         Up to how many ranks of a net shared so send what is counted from its rows; None: any number.
-    compiled, gpu_only
-        Modes that compile, which are compared with each other and not with the rest; modes that a CPU does not have.
+    accelerators
+        Kinds of device that it computes on besides the CPU (impls/accelerators.py).
+    compiled, cuda_only
+        Modes that compile, which are compared with each other and not with the rest; modes that only cuda has.
     in_default_run
         Takes part where no framework is named.
     peer
@@ -80,8 +84,9 @@ class Framework:
     teams: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     counted_world: int | None = None
+    accelerators: tuple[str, ...] = ()
     compiled: tuple[str, ...] = ()
-    gpu_only: tuple[str, ...] = ()
+    cuda_only: tuple[str, ...] = ()
     in_default_run: bool = False
     peer: bool = True
     also: tuple[str, ...] = ()
@@ -107,8 +112,9 @@ TORCH = Framework(
     layouts=("nchw", "channels_last"),
     teams=("eager",),
     splits=("towers", "hybrid"),
+    accelerators=("cuda", "mps", "xpu"),
     compiled=("compile", "cudagraphs"),
-    gpu_only=("cudagraphs",),
+    cuda_only=("cudagraphs",),
     in_default_run=True,
     also=("torchvision",),
     environment=(
@@ -137,6 +143,7 @@ TENSORFLOW = Framework(
     teams=("graph", "xla"),
     splits=("towers", "hybrid"),
     counted_world=1,
+    accelerators=("cuda",),
     compiled=("xla",),
     in_default_run=True,
     also=("keras",),
@@ -170,6 +177,7 @@ JAX = Framework(
     teams=("jit",),
     splits=("towers", "hybrid"),
     counted_world=2,
+    accelerators=("cuda",),
     compiled=("jit",),
     also=("flax",),
     environment=(
@@ -201,6 +209,7 @@ NULL = Framework(
     layouts=("nhwc",),
     teams=("noop", "part"),
     splits=("towers", "hybrid"),
+    accelerators=("cuda",),
     peer=False,
     loader="impls.null_loader",
 )
@@ -260,7 +269,7 @@ def gpu_requirements(name: str) -> list[str]:
 
 def environment(device: str, threads: int | None, preset: str, cache: str) -> dict[str, str]:
     """Environment variables of every framework: a Worker gets them all, since one library may read another's."""
-    kind = "cpu" if device == "cpu" else "cuda"
+    kind = accelerator_of(device).kind
     return {
         variable.name: variable.value.format(threads=threads, cache=cache)
         for framework in FRAMEWORKS.values()

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 
+from impls.accelerators import exact
 from impls.layers import Layer
 from impls.variants import Variant
 from impls.weights import Weights
@@ -40,7 +41,7 @@ class Rank:
 class Settings:
     """Settings of a process, applied by ``configure`` before anything else."""
 
-    device: str  # cpu, cuda or cuda:1
+    device: str  # cpu, cuda, cuda:1, mps ...
     threads: int | None  # None: the framework's own choice
     precision: str  # fp32, tf32 or bf16; only tf32 applies to the process, bf16 to a Net
     preset: str = "equal"  # equal: everything pinned, the same in every framework; default: only the device is set
@@ -49,7 +50,7 @@ class Settings:
     @property
     def exact_device(self) -> str:
         """``cuda`` means the first GPU."""
-        return "cuda:0" if self.device == "cuda" else self.device
+        return exact(self.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +258,7 @@ class Adapter(Protocol):
         """Set up the process before any computation. Raises DeviceMissing."""
 
     def devices(self) -> list[str]:
-        """Devices visible to the framework: ``cpu``, ``cuda:0`` ..."""
+        """Devices visible to the framework: ``cpu``, ``cuda:0``, ``mps`` ..."""
 
     def versions(self) -> dict[str, Any]:
         """Versions of the framework, by its name, and of its libraries; ``device_name``, None on a CPU."""

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from impls import net, torch_events
+from impls import net, torch_device, torch_events
 from impls.layers import BatchNorm, Conv, Dropout, Fc, Flatten, Lrn, Placed, Pool, Relu, Shape
 from impls.net import Build, DeviceMissing, Gradients, LayerReport, Settings, Sgd, Trained, last_value, layer_report
 from impls.splits import DATA
@@ -46,8 +46,7 @@ def configure(settings: Settings) -> None:
         torch.backends.cudnn.benchmark = True
     if settings.exact_device not in devices():
         raise DeviceMissing(f"torch {torch.__version__} sees {', '.join(devices())}")
-    if settings.device != "cpu":
-        torch.cuda.set_device(settings.exact_device)
+    torch_device.choose(settings.device)
     if settings.rank is not None:
         from impls import torch_team
 
@@ -55,17 +54,12 @@ def configure(settings: Settings) -> None:
 
 
 def devices() -> list[str]:
-    return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    return torch_device.devices()
 
 
 def versions() -> dict[str, Any]:
-    return {
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
-        "device_name": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        **({"l2_mib": torch_events.l2_mib()} if torch.cuda.is_available() else {}),
-    }
+    cache = {"l2_mib": torch_events.l2_mib()} if torch_device.chosen().type == "cuda" else {}
+    return {"torch": torch.__version__} | torch_device.described() | cache
 
 
 def conditions() -> dict[str, Any]:
@@ -75,7 +69,7 @@ def conditions() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
         "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
-        "bf16": torch.cuda.get_device_capability() >= (8, 0) if torch.cuda.is_available() else None,
+        "bf16": torch_device.computes_bf16(torch_device.chosen()),
         "flush_denormal": not tiny.any().item(),
         "default_dtype": str(torch.get_default_dtype()),
         "matmul_precision": torch.get_float32_matmul_precision(),
@@ -137,6 +131,7 @@ class Net:
     def __init__(self, variant: Variant, weights: Weights, how: Build):
         self.variant, self.how, self.target = variant, how, torch.device(how.device)
         self.weights = weights
+        self.synchronize = torch_device.waiter(self.target)
         low = functools.partial(torch.autocast, self.target.type, torch.bfloat16)
         self.autocast = low if how.precision == "bf16" else contextlib.nullcontext
         modules: OrderedDict[str, BuiltLayer] = OrderedDict()
@@ -225,8 +220,7 @@ class Net:
         return Step(loss, self.velocity())
 
     def wait(self, handles: Any) -> None:
-        if self.target.type == "cuda":  # on the CPU a call returns when it is done
-            torch.cuda.synchronize(self.target)
+        self.synchronize()
 
     def fetch(self, handles: Any) -> float:
         step = isinstance(handles, Step)
@@ -249,7 +243,7 @@ class Net:
 
     def gradient_views(self, handles: Any) -> tuple[float, Gradients]:
         end, *values = handles
-        loss = 0.5 * end.double().square().sum() if self.variant.part else end
+        loss = half_square(end) if self.variant.part else end
         images: Gradients = {}
         if self.variant.input_gradient:
             images["input"] = {"images": canonical(values.pop().float()).cpu().numpy()}
@@ -266,7 +260,7 @@ class Net:
 
     def trained(self, handles: Any) -> Trained:
         loss, velocity = handles
-        loss = 0.5 * loss.double().square().sum() if self.variant.part else loss
+        loss = half_square(loss) if self.variant.part else loss
         parameters = self.named_views([parameter.detach() for parameter in self.parameters])
         return Trained(float(loss), parameters, self.named_views([-self.lr * value for value in velocity]))
 
@@ -310,7 +304,7 @@ class Net:
         return {name: count for name, count in self.compilations.items() if count}
 
     def peak_memory(self) -> int | None:
-        return peak_memory(self.target)
+        return torch_device.peak_memory(self.target)
 
     def infer(self, x: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
@@ -376,6 +370,11 @@ def shared_view(module: nn.Sequential) -> nn.Sequential:
     return copy.deepcopy(module, shared)
 
 
+def half_square(output: torch.Tensor) -> torch.Tensor:
+    """The loss of a part, in float64 and so on the CPU: mps has none, nor have some Intel GPUs."""
+    return 0.5 * output.cpu().double().square().sum()
+
+
 def conv(x: torch.Tensor, layer: Conv, built: BuiltLayer) -> torch.Tensor:
     if (before := layer.pad[0]) != (after := layer.pad[1]):
         x, before = F.pad(x, (before, after, before, after)), 0  # torch pads both sides alike
@@ -438,12 +437,3 @@ OPS: dict[type, Any] = {
     Fc: fc,
     Dropout: dropout,
 }
-
-
-def peak_memory(device: torch.device) -> int | None:
-    """Peak bytes of the allocator since the last call; None on a CPU."""
-    if device.type != "cuda":
-        return None
-    peak = torch.cuda.max_memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    return peak

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from impls import torch_device
 from impls.net import Build
 from impls.outputs import arguments, check_outputs, tensors_in
-from impls.torch_alexnet import COMPILED, FORMATS, peak_memory, shared_view
+from impls.torch_alexnet import COMPILED, FORMATS, shared_view
 
 WANTED = "a torch.nn.Module"
 
@@ -38,6 +39,7 @@ class Net:
     def __init__(self, model: Any, loss: Callable[[Any], Any] | None, inputs: Callable[[int], Any] | None, how: Build):
         self.how, self.target = how, torch.device(how.device)
         self.loss, self.inputs = loss or half_square, inputs
+        self.synchronize = torch_device.waiter(self.target)
         low = functools.partial(torch.autocast, self.target.type, torch.bfloat16)
         self.autocast = low if how.precision == "bf16" else contextlib.nullcontext
         self.model = model.to(self.target)
@@ -74,8 +76,7 @@ class Net:
         return loss.detach(), *(each for each in gradients if each is not None)
 
     def wait(self, handles: Any) -> None:
-        if self.target.type == "cuda":  # on the CPU a call returns when it is done
-            torch.cuda.synchronize(self.target)
+        self.synchronize()
 
     def fetch(self, handles: Any) -> float:
         return float(handles[-1 if isinstance(handles, list) else 1].detach().flatten()[0])
@@ -84,7 +85,7 @@ class Net:
         return str(self.forward()[0].device)
 
     def peak_memory(self) -> int | None:
-        return peak_memory(self.target)
+        return torch_device.peak_memory(self.target)
 
     def _infer(self, inputs: Any) -> list[torch.Tensor]:
         with self.autocast():

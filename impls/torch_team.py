@@ -1,4 +1,4 @@
-"""A Net of PyTorch on every rank of a Team: DistributedDataParallel, over gloo on CPUs and NCCL on GPUs.
+"""A Net of PyTorch on every rank of a Team: DistributedDataParallel, over gloo on CPUs and on GPUs the vendor's NCCL.
 
 Mirrors the other teams: join, TeamNet.
 """
@@ -13,12 +13,15 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from impls import torch_alexnet
+from impls.accelerators import accelerator_of
 from impls.net import Build, Gradients, Settings, pattern, refuse_for_team
 from impls.variants import Variant
 from impls.weights import Weights
 
 #: Of the values that all_reduce sums in place: 2 ranks may double them 226 times before they overflow.
 SMALL = 2.0**-100
+#: What the ranks talk over, by kind of device; with ROCm nccl is RCCL, and xccl, Intel's, is in torch from 2.8 on.
+BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
 
 
 def join(settings: Settings) -> None:
@@ -26,7 +29,7 @@ def join(settings: Settings) -> None:
     rank = settings.rank
     assert rank is not None
     dist.init_process_group(
-        "gloo" if settings.device == "cpu" else "nccl",
+        BACKENDS[accelerator_of(settings.device).kind],
         init_method=f"tcp://{rank.addresses[0]}",
         rank=rank.number,
         world_size=rank.world,
@@ -108,4 +111,4 @@ class TeamNet(torch_alexnet.Net):
         return SMALL * float(self.world) ** (self.summed - 1)
 
     def reduced(self, handles: Any) -> np.ndarray:
-        return (handles.double() / self.before).float().cpu().numpy()
+        return (handles.cpu().double() / self.before).float().numpy()

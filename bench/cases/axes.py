@@ -7,6 +7,7 @@ from typing import Any
 
 from bench import UsageError
 from bench.cases.case import LRNS, PRESETS, Case, check_size
+from bench.cases.parse import lacking, refuse_device
 from impls.layers import Lrn
 from impls.variants import variant_named
 
@@ -39,14 +40,16 @@ class Axes:
     def cases(self) -> list[Case]:
         """All Cases, group by group.
 
-        Raises UsageError if a net does not fit the size, or a device or preset lacks tf32.
+        Raises UsageError if a net does not fit the size, a framework lacks a device, or a device or preset tf32.
         """
         if "tf32" in self.precisions and PRESETS[1] in self.preset:
             raise UsageError(
                 "precision 'tf32' with --preset default: only `equal` sets switches; leave one of them out"
             )
-        if "tf32" in self.precisions and "cpu" in self.device:
-            raise UsageError("precision 'tf32' asked for, which only a GPU has: choose fp32 or bf16 on the cpu")
+        if "tf32" in self.precisions and (elsewhere := lacking(self.device, lambda accelerator: accelerator.tf32)):
+            raise UsageError(f"precision 'tf32' asked for, which only cuda has: choose fp32 or bf16 on {elsewhere}")
+        for framework, device in itertools.product(self.modes, self.device):
+            refuse_device(framework, device)
         check_size(self.variant, self.size)
         cases = []
         for variant, device, precision, batch, pass_ in itertools.product(

@@ -7,11 +7,11 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench import UsageError
-from impls import FRAMEWORKS
+from impls import ACCELERATORS, FRAMEWORKS, PEERS, Accelerator, accelerator_of
 from impls.text import quoted
 
 #: The largest counts. A larger number is a slip, and its bytes or its time would fit no machine.
@@ -80,10 +80,28 @@ def parse_rate(what: str, text: str) -> float:
 
 
 def parse_device(text: str) -> str:
-    """cpu, cuda, or cuda with the number of the GPU."""
-    if re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", text):
+    """A kind of device or, where there can be several, with the number of one."""
+    kind, colon, number = text.partition(":")
+    if kind in ACCELERATORS and (not colon or (ACCELERATORS[kind].indexed and re.fullmatch("[0-9]{1,3}", number))):
         return text
-    raise UsageError(f"unknown device {quoted(text)}: choose cpu, cuda, or one GPU such as cuda:1")
+    raise UsageError(f"unknown device {quoted(text)}: choose {', '.join(ACCELERATORS)}, or one GPU such as cuda:1")
+
+
+def lacking(devices: Sequence[str], has: Callable[[Accelerator], bool]) -> str:
+    """The first of these devices whose kind does not have it, as in a sentence; empty if all have it."""
+    return next((kind.title for kind in map(accelerator_of, devices) if not has(kind)), "")
+
+
+def computes_on(framework: str, device: str) -> bool:
+    """Whether the framework has this kind of device."""
+    return accelerator_of(device).kind in ("cpu", *FRAMEWORKS[framework].accelerators)
+
+
+def refuse_device(framework: str, device: str) -> None:
+    """UsageError for a framework that does not have this kind of device, with those that have it."""
+    if not computes_on(framework, device):
+        having = join_or([name for name in PEERS if computes_on(name, device)])
+        raise UsageError(f"{framework} has no {accelerator_of(device).kind}: choose --framework {having}")
 
 
 def parse_modes(frameworks: Sequence[str], text: str | None, devices: Sequence[str] = ("cpu",)) -> dict[str, list[str]]:
@@ -93,14 +111,15 @@ def parse_modes(frameworks: Sequence[str], text: str | None, devices: Sequence[s
     """
     if text is None:
         return {name: [FRAMEWORKS[name].modes[0]] for name in frameworks}
+    elsewhere = lacking(devices, lambda accelerator: accelerator.kind == "cuda")
     choices = {
-        name: [mode for mode in FRAMEWORKS[name].modes if mode not in FRAMEWORKS[name].gpu_only or "cpu" not in devices]
+        name: [mode for mode in FRAMEWORKS[name].modes if mode not in FRAMEWORKS[name].cuda_only or not elsewhere]
         for name in frameworks
     }
     for name, modes in choices.items():
         for word in split_list(text):
-            if word in FRAMEWORKS[name].gpu_only and word not in modes:
-                raise UsageError(f"{name}'s mode {quoted(word)} needs a GPU: choose {join_or(modes)} on the cpu")
+            if word in FRAMEWORKS[name].cuda_only and word not in modes:
+                raise UsageError(f"{name}'s mode {quoted(word)} needs cuda: choose {join_or(modes)} on {elsewhere}")
     return _choices_per_framework("mode", text, choices)
 
 
@@ -202,8 +221,8 @@ def is_variable(name: str) -> bool:
 
 
 def refuse_visible(what: str, name: str) -> None:
-    """UsageError for the variable that selects GPUs: NVML is read in this process, under its own value."""
-    if name == "CUDA_VISIBLE_DEVICES":
+    """UsageError for a variable that selects devices: NVML is read in this process, under its own value."""
+    if any(name in accelerator.visible_by for accelerator in ACCELERATORS.values()):
         raise UsageError(f"{what}: set it for the whole command instead: {name}=1 alexnet-bench ...")
 
 

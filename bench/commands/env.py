@@ -14,7 +14,7 @@ import impls
 from bench import UsageError
 from bench.cases.case import Case
 from bench.commands.env_advice import advice_on
-from bench.commands.plan import choose_frameworks, plain_cases, worker_settings
+from bench.commands.plan import choose_frameworks, having, plain_cases, worker_settings
 from bench.commands.requests import EnvRequest
 from bench.controller.settings import WorkerSettings, build_of
 from bench.controller.worker_process import WorkerDied
@@ -24,7 +24,7 @@ from bench.machine.scratch import scratch_folder
 from bench.output import console
 from bench.output.env_table import EnvReport, FrameworkFacts, Gpus, Machine, NoiseFacts, Shell, show
 from bench.worker.messages import DescribeEnvironment, ProbePrecision
-from impls import FRAMEWORKS, PEERS
+from impls import FRAMEWORKS, PEERS, has_never_run
 
 #: Variables that change the speed of a framework; a Worker gets them only through --env.
 LIBRARIES = ("OMP", "GOMP", "KMP", "MKL", "OPENBLAS", "ONEDNN", "DNNL", "CUDNN", "NVIDIA", "LD", "MALLOC")
@@ -51,7 +51,7 @@ def inspect(request: EnvRequest) -> EnvReport:
     """The facts by machine, shell, gpu, frameworks and noise; None for a source that is absent."""
     settings = worker_settings(request)
     named = choose_frameworks(request) if request.framework else None
-    names = named or list(PEERS)
+    names = named or having(list(PEERS), request.device)
     here = named or [name for name in names if name in settings.pythons or find_spec(FRAMEWORKS[name].package)]
     cases = plain_cases(request, here, ["tutorial"]) if here else []
     machine = Machine(**structs.asdict(host.fingerprint()), quota=host.cpu_quota())  # before Workers add to the load
@@ -59,8 +59,10 @@ def inspect(request: EnvRequest) -> EnvReport:
     started = {case.framework: ask(case, settings) for case in {case.framework: case for case in cases}.values()}
     for name in (name for name in names if name not in started):
         started[name] = FrameworkFacts(installed=False, install=f"pip install {impls.requirement(name)}")
+    libraries = [facts.versions for facts in started.values()]
     return EnvReport(
         device=",".join(request.device),
+        never_run=any(has_never_run(request.device[0], versions) for versions in ({}, *libraries)),
         threads=settings.threads,
         machine=machine,
         shell=Shell(

@@ -11,7 +11,15 @@ from bench import UsageError
 from bench.cases.arm import CASE_FIELDS, Ab, parse_ab
 from bench.cases.axes import Axes, has_lrn
 from bench.cases.case import OWN_INPUT, PRECISIONS, Case, check_size
-from bench.cases.parse import parse_choices, parse_input, parse_layouts, parse_modes
+from bench.cases.parse import (
+    computes_on,
+    lacking,
+    parse_choices,
+    parse_input,
+    parse_layouts,
+    parse_modes,
+    refuse_device,
+)
 from bench.cases.passes import PASSES
 from bench.cases.protocol import CLASSIC, Protocol
 from bench.cases.shard import Shard
@@ -103,16 +111,15 @@ def change_protocol(base: Protocol, request: RunRequest | ProfileRequest) -> Pro
 
 
 def choose_frameworks(request: WorkerOptions, ab: Ab | None = None, nets: Sequence[NetFile] = ()) -> list[str]:
-    """The frameworks named; else those of users' nets, else those installed.
+    """The frameworks named; else those of users' nets, else those installed that have the devices.
 
-    Raises UsageError if one is not installed, naming the extra that installs it.
+    Raises UsageError if one is not installed, naming the extra that installs it, or if none has the devices.
     """
     if ab and ab.guests and request.framework is None:
         return [ab.guests[0].framework]
     if ab and ab.key == "python":  # each side has its own interpreter
-        wanted = request.framework or ",".join(
-            name for name, framework in FRAMEWORKS.items() if framework.in_default_run
-        )
+        default = [name for name, framework in FRAMEWORKS.items() if framework.in_default_run]
+        wanted = request.framework or ",".join(having(default, request.device))
         return parse_choices("framework", wanted, PEERS if wanted == "all" else FRAMEWORKS)
     pythons = dict(request.python)
     if request.framework is None:
@@ -121,14 +128,24 @@ def choose_frameworks(request: WorkerOptions, ab: Ab | None = None, nets: Sequen
             usable = {*impls.available(), *pythons}
             if not usable:
                 raise UsageError(f"no framework is installed: pip install {impls.requirement()}")
-            return [name for name in FRAMEWORKS if name in usable]
+            return having([name for name in FRAMEWORKS if name in usable], request.device)
         names = list(dict.fromkeys(own))
     else:
-        names = parse_choices("framework", request.framework, PEERS if request.framework == "all" else FRAMEWORKS)
+        every = request.framework == "all"
+        names = parse_choices("framework", request.framework, PEERS if every else FRAMEWORKS)
+        names = having(names, request.device) if every else names
     for name in names:
         if name not in pythons and importlib.util.find_spec(FRAMEWORKS[name].package) is None:
             raise UsageError(f"framework {name!r} is not installed: pip install {impls.requirement(name)}")
     return names
+
+
+def having(names: Sequence[str], devices: Sequence[str]) -> list[str]:
+    """Those of these frameworks that compute on all of the devices. Raises UsageError if none does."""
+    found = [name for name in names if all(computes_on(name, device) for device in devices)]
+    for device in devices if not found else ():
+        refuse_device(names[0], device)
+    return found
 
 
 def choose_one_framework(request: WorkerOptions) -> list[str]:
@@ -220,7 +237,8 @@ def axes_of(
 
 def choose_precisions(request: NetOptions) -> list[str]:
     """The precisions named; ``all`` means all that the devices support."""
-    every = [name for name in PRECISIONS if name != "tf32" or "cpu" not in request.device]
+    without = lacking(request.device, lambda accelerator: accelerator.tf32)
+    every = [name for name in PRECISIONS if name != "tf32" or not without]
     return every if request.precision == "all" else parse_choices("precision", request.precision, PRECISIONS)
 
 

@@ -42,7 +42,7 @@ from bench.cases.parse import (
 from bench.cases.passes import DEFAULT_PASSES, offered_passes
 from bench.commands.options import Parser, argument, flag, option
 from bench.output.plots.kinds import KINDS
-from impls import FRAMEWORKS, PEERS
+from impls import ACCELERATORS, FRAMEWORKS, PEERS
 from impls.text import quoted
 
 
@@ -163,7 +163,7 @@ class WorkerOptions:
 
     framework: str | None = option("LIST", f"{', '.join(PEERS)}, or all; default: {_IN_DEFAULT_RUN}, if installed")
     mode: str | None = option("LIST", _MODES)
-    device: tuple[str, ...] = option("DEVICE", "cpu, cuda, or cuda:1", _parse_devices, "cpu")
+    device: tuple[str, ...] = option("DEVICE", f"{', '.join(ACCELERATORS)}, or cuda:1", _parse_devices, "cpu")
     threads: int | None = option("N", "default: all cores this process may use", _count(MOST_THREADS))
     python: tuple[tuple[str, str], ...] = option(
         "FRAMEWORK=PATH", "another interpreter for one framework", _parse_interpreter, repeated=True
@@ -190,7 +190,7 @@ class SeedOption:
 class NetOptions(SeedOption, SizeOption, WorkerOptions, VariantOption):
     """The nets, and their arithmetic."""
 
-    precision: str = option("LIST", "fp32, bf16, or on a GPU tf32", default="fp32")
+    precision: str = option("LIST", "fp32, bf16, or on cuda tf32", default="fp32")
     layout: str | None = option("LIST", _LAYOUTS)
     lrn: tuple[str, ...] = option("LIST", "native (the framework's own) or fast", _LRNS, "native")
 

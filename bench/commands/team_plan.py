@@ -12,7 +12,7 @@ from bench.commands.plan import Plan, plan_run
 from bench.commands.requests import RunRequest
 from bench.controller import devices, nodes
 from bench.machine.node import Node
-from impls import FRAMEWORKS
+from impls import FRAMEWORKS, accelerator_of
 from impls.splits import DATA
 
 LAUNCH = "ssh {node}"
@@ -82,4 +82,8 @@ def refuse(request: RunRequest) -> None:
             f"{others[0]}: every node has the interpreter and code of this command; leave it or --nodes out"
         )
     if len(request.device) > 1 or ":" in request.device[0]:
-        raise UsageError(f"--device: expected cpu or cuda with --devices, found {', '.join(request.device)}")
+        raise UsageError(
+            f"--device: expected one kind, without a number, with --devices, found {', '.join(request.device)}"
+        )
+    if not (accelerator := accelerator_of(request.device[0])).indexed and accelerator.kind != "cpu":
+        raise UsageError(f"--devices: there is one {accelerator.kind} per machine; leave it out")

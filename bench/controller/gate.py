@@ -11,6 +11,7 @@ from bench.cases.case import PRESETS, Case
 from bench.controller.parity import Judged
 from bench.worker.messages import slowest_first
 from bench.worker.replies import CheckKind, Conditions, FrameworkConditions, PrecisionProbe, Reading, SyncLag
+from impls import accelerator_of
 
 LEAST_SHARE = 0.5  # of the time of turns that their samples add up to; honest 0.9 to 1.0
 TURN_S = 0.05  # seconds per turn of any length for a request, its reply and a collection of garbage
@@ -77,11 +78,10 @@ def precision_shown(case: Case, probes: Mapping[str, PrecisionProbe]) -> str | N
 
 def place_fault(case: Case, threads: int | None, conditions: Conditions) -> str:
     """Output on another device, activations in another layout, or another number of threads, than asked for."""
-    match = re.search(r"(cpu|cuda|gpu):?(\d*)$", conditions.device.lower())
-    kind, number = match.groups() if match else ("", "")
-    asked = case.device.partition(":")
-    elsewhere = kind not in (("cpu",) if asked[0] == "cpu" else ("cuda", "gpu"))
-    if elsewhere or (kind != "cpu" and int(number or 0) != int(asked[2] or 0)):
+    match = re.search(r"([a-z]+):?(\d*)$", conditions.device.lower())
+    found, number = match.groups() if match else ("", "")
+    accelerator, asked = accelerator_of(case.device), case.device.partition(":")[2]
+    if found not in accelerator.names or (accelerator.indexed and int(number or 0) != int(asked or 0)):
         return f"asked for {case.device}, the output is on {conditions.device}"
     if conditions.layout != case.layout:
         return f"asked for layout {case.layout}, activations are in {conditions.layout}"

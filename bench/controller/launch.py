@@ -52,14 +52,16 @@ class Launch:
 def environment(settings: Settings, extra: Mapping[str, str | None], cache: Path) -> dict[str, str]:
     """The whole environment of a Worker: no variable of the caller's shell changes what is timed, except those in
     ``extra``, where None removes a variable. Compiled code is kept in ``cache``."""
-    on_gpu, equal = settings.device != "cpu", settings.preset == "equal"
-    visible = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
+    accelerator, equal = impls.accelerator_of(settings.device), settings.preset == "equal"
+    hidden = {other.hidden_by: "" for other in impls.ACCELERATORS.values() if other.hidden_by}
+    visible = {name: os.environ.get(name) for name in accelerator.visible_by}
     inherited: dict[str, str | None] = {
         **{name: os.environ[name] for name in KEPT if name in os.environ},
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",
         "PYTHONNOUSERSITE": "1",
-        **(visible if on_gpu else {"CUDA_VISIBLE_DEVICES": ""}),
+        **hidden,
+        **visible,
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_CACHE_MAXSIZE": "4294967296",
         "CUDA_CACHE_PATH": str(cache / "cuda"),

@@ -19,6 +19,7 @@ from bench.machine.node import interface_of
 from bench.worker.guest import Guest
 from bench.worker.messages import BuildNet
 from bench.worker.replies import ModelParts
+from impls import accelerator_of
 from impls.net import Build, Rank, Settings
 from impls.weights import Weights
 
@@ -123,7 +124,8 @@ class WorkerSettings:
         addresses = addresses_of([node.machine.address for node in nodes] or [LOOPBACK] * world)
         for number, device in enumerate(self.devices[:world]):
             interface = device.node.machine.interface if device.node else interface_of(LOOPBACK)
-            name = alone.settings.device if alone.settings.device == "cpu" else f"cuda:{device.index}"
+            accelerator = accelerator_of(alone.settings.device)
+            name = f"{accelerator.kind}:{device.index}" if accelerator.indexed else accelerator.kind
             rank = Rank(number, addresses, self.limit_s * RANK_PATIENCE)
             yield dataclasses.replace(
                 alone,

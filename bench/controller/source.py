@@ -16,6 +16,7 @@ from bench.pictures.listing import escaped
 from bench.record import events
 from bench.record.events import Place
 from bench.worker.messages import ProveLoader
+from impls import accelerator_of
 from impls.loader import Feed
 from impls.pictures import decode
 from impls.preprocessing import Preprocessing, central
@@ -57,7 +58,7 @@ class Source:
         """What a Case's loader delivers."""
         assert case.loader is not None
         how = self.preprocessing(case), case.batch, case.loader, case.seed, case.preset
-        return Feed(self.listing, *how, pinned=case.device != "cpu")
+        return Feed(self.listing, *how, pinned=accelerator_of(case.device).page_locked)
 
     def preprocessing(self, case: Case) -> Preprocessing:
         own, size = self.facts.preprocessing, case.net.input_size

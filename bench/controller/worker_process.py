@@ -281,7 +281,7 @@ class WorkerProcess:
     def gpu_cause(self, died: WorkerDied) -> str:
         """Why the framework could not be configured for the GPU; empty if that is not known from here."""
         device, visible = self.launch.settings.device, os.environ.get("CUDA_VISIBLE_DEVICES")
-        if died.search is None or self.launch.node or not device.startswith("cuda"):
+        if died.search is None or self.launch.node or not impls.accelerator_of(device).watched:
             return ""
         search = Search(self.launch.framework, device, died.search.seen, died.search.built_for, visible)
         return gpu_cause.cause(search, gpu_facts.read(gpu_cause.ROOT))
@@ -289,7 +289,7 @@ class WorkerProcess:
     def shared_memory(self) -> str:
         """Which other processes hold memory of the GPU; empty if none is known to."""
         device = self.launch.settings.device
-        if self.launch.node or not device.startswith("cuda"):
+        if self.launch.node or not impls.accelerator_of(device).watched:
             return ""
         facts = gpu_facts.read(gpu_cause.ROOT)
         return gpu_cause.shared_memory(device, os.environ.get("CUDA_VISIBLE_DEVICES"), facts)
@@ -312,7 +312,10 @@ class WorkerProcess:
             return f"framework {framework!r} {what}{where}: {mend} ({last})"
         cause = self.gpu_cause(died)
         if died.kind == FaultKind.DEVICE:
-            return f"device {device!r} asked for, {died.reason.split(': ', 2)[-1]} only: {cause or said(died.tail)}"
+            seen = died.reason.split(": ", 2)[-1]
+            if needs := impls.accelerator_of(device).needs:
+                return f"{seen}: no {device} here ({needs} has it)"
+            return f"device {device!r} asked for, {seen} only: {cause or said(died.tail)}"
         if died.kind == FaultKind.ERROR and cause and died.search and died.search.built_for:
             why = died.reason.removeprefix("failed in configure: ")
             return f"device {device!r} asked for, which {framework} cannot use ({one_line(why)}): {cause}"

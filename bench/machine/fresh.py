@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bench
+from impls import ACCELERATORS
 
 PR_SET_PDEATHSIG = 1  # of Linux
 #: Variables that a program needs from its surroundings; no others of a task's reach it.
@@ -28,10 +29,11 @@ def command(words: Sequence[str]) -> list[str]:
 def environment() -> dict[str, str]:
     """The variables of this process that a program needs, among them the GPUs of a task that was given some, and the
     place of this package, which a checkout has in the current folder."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    variables = [name for accelerator in ACCELERATORS.values() for name in accelerator.visible_by]
+    visible = {name: value for name in variables if (value := os.environ.get(name))}
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     path = {"PYTHONPATH": os.pathsep.join(filter(None, (ROOT, kept.get("PYTHONPATH"))))}
-    return kept | path | ({"CUDA_VISIBLE_DEVICES": visible} if visible else {})
+    return kept | path | visible
 
 
 def as_started(nice: int) -> int:

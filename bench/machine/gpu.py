@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from impls import accelerator_of
+
 #: Names of the bits of NVML's clock event reasons. Source: NVML API reference, nvmlClocksEventReasons.
 REASONS = {
     0x1: "idle",
@@ -35,7 +37,7 @@ SAMPLE_S = 0.05  # between two readings during a Turn
 
 
 def read(device: str) -> dict[str, Any]:
-    """Current readings of a Worker's ``device`` (cuda, cuda:1); all None for ``cpu``.
+    """Current readings of a Worker's ``device`` (cuda, cuda:1); all None for those that are not NVIDIA's.
 
     ``reasons`` is NVML's bitmask; ``joules`` is counted since the driver was loaded, ``ecc_errors``, those that memory
     could not correct, since the last reset; ``pids`` are all processes that compute on the card, including ours.
@@ -138,7 +140,7 @@ def _ask(call: Any, *args: Any) -> Any:
 
 
 def _handle_of(device: str) -> Any:
-    if device == "cpu":
+    if not accelerator_of(device).watched:
         return None
     return _handle(select_card(device, os.environ.get("CUDA_VISIBLE_DEVICES")))
 

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,12 @@ def interface_of(address: str) -> str:
     return ""
 
 
+def devices_given(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables by which this node has been given some devices, of kinds that a Worker's ``env`` does not hide."""
+    kinds = [accelerator for accelerator in impls.ACCELERATORS.values() if env.get(accelerator.hidden_by) != ""]
+    return {name: os.environ[name] for kind in kinds for name in kind.visible_by if name in os.environ}
+
+
 def become(order: dict[str, Any]) -> None:
     """Replace this process by a Worker with the environment of the order; the pipes stay."""
     with contextlib.suppress(OSError):
@@ -92,9 +99,7 @@ def become(order: dict[str, Any]) -> None:
     packages = impls.__file__, bench.__file__
     command = bootstrap.command(sys.executable, packages, order["framework"], order["cores"])
     env = order["env"] | {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    if env.get("CUDA_VISIBLE_DEVICES") != "" and (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        env["CUDA_VISIBLE_DEVICES"] = visible  # what this node has been given
-    os.execve(command[0], command, env)
+    os.execve(command[0], command, env | devices_given(env))
 
 
 def read_line() -> bytes:

@@ -72,6 +72,8 @@ class NoiseFacts:
 @dataclass(frozen=True)
 class EnvReport:
     device: str
+    never_run: bool
+    """Whether nobody has sent a Run of this kind of device."""
     threads: int
     machine: Machine
     shell: Shell
@@ -80,6 +82,8 @@ class EnvReport:
     noise: NoiseFacts
 
 
+#: Libraries of devices, by their names among a Worker's versions, with a word for those that the heading does not name.
+LIBRARIES: dict[str, str] = {"hip": "ROCm ", "xpu": "SYCL ", "cuda": "", "cudnn": ""}
 #: Rows of the table of frameworks; a dash for unknown.
 FACTS: dict[str, Callable[[FrameworkFacts], str]] = {
     "version": lambda facts: facts.version or "-",
@@ -87,7 +91,8 @@ FACTS: dict[str, Callable[[FrameworkFacts], str]] = {
     "state": lambda facts: "cannot start" if facts.failed else "computes",
     "devices": lambda facts: ", ".join(facts.devices or "-"),
     "cuda, cudnn": lambda facts: (
-        ", ".join(str(facts.versions[name]) for name in ("cuda", "cudnn") if facts.versions.get(name)) or "-"
+        ", ".join(f"{word}{facts.versions[name]}" for name, word in LIBRARIES.items() if facts.versions.get(name))
+        or "-"
     ),
     "threads": lambda facts: str((facts.settings and facts.settings.threads) or "-"),
     "oneDNN": lambda facts: {True: "on", False: "off", None: "-"}[facts.settings.onednn if facts.settings else None],
@@ -160,7 +165,9 @@ def _machine_rows(report: EnvReport) -> Iterator[tuple[str, str]]:
         [name for name, seen in measured.evidence.items() if seen is is_seen] for is_seen in (True, False)
     )
     yield "evidence", ", ".join(known) + (f"; unknown: {', '.join(unknown)}" if unknown else "")
-    yield "gpu", f"driver {cards.driver}" if cards.present else "none"
+    yield "gpu", f"driver {cards.driver}" if cards.present else "none of NVIDIA’s"
     for card in cards.cards:
         values = [f"{card[key]:.0f} {unit}" for key, unit in UNITS.items() if card[key] is not None]
         yield f"gpu {card['index']}", ", ".join([card["name"] or "?", *values, *gpu.reason_names(card["reasons"])])
+    if report.never_run:
+        yield "never run", f"nobody has sent a Run on {report.device} yet: docs/adding.md says how"

@@ -10,6 +10,7 @@ from bench.record import ceiling, device_time, feeding, scaling
 from bench.record.case_facts import CaseFacts
 from bench.record.events import Block, Parity, Worker
 from bench.record.reasons import BlockStop, BurnInStop
+from impls import has_never_run
 
 STOLEN, OTHERS, QUOTA = (noise.NOISY[name] for name in ("steal_pct", "foreign_cpu_pct", "quota_pct"))
 CLOCK_VARIED = 1.1  # highest over lowest; a card that boosts stays within a few percent
@@ -34,7 +35,14 @@ FLAGS = {
     "cut_off": "Its only Round was cut off; nothing is decided from it.",
     "mixed_conditions": "Versions, settings or precision differ between its Rounds.",
     "gpu_power_cap": "The GPU lowered its clocks to stay within its power limit.",
-    "gpu_not_watched": "The GPU’s clocks were not monitored in all its turns: NVML is not available, or lost the card.",
+    "gpu_not_watched": (
+        "The device’s clocks were not monitored in all its turns: NVML, which reads NVIDIA’s only, is not available, "
+        "or lost the card."
+    ),
+    "never_run": (
+        "Nobody has sent a Run of this kind of device yet, so what is particular to it is untested: "
+        "docs/adding.md says how to send one."
+    ),
     "gpu_clock_varied": f"The GPU’s clock varied by more than {100 * CLOCK_VARIED - 100:.0f} % in its turns.",
     "launch_bound": (
         "The host takes longer to enqueue the pass than the device to compute it: on a faster GPU it takes as long."
@@ -74,6 +82,8 @@ def flags_of(facts: CaseFacts) -> Iterator[str]:
         yield "gpu_power_cap"
     if case.device != "cpu" and around and not all(reading.sm_mhz for reading in around):
         yield "gpu_not_watched"
+    if has_never_run(case.device, facts.versions):
+        yield "never_run"
     slowest, fastest = facts.gpu("sm_mhz", min), facts.gpu("sm_mhz_high", max)
     if slowest and fastest and fastest > CLOCK_VARIED * slowest:
         yield "gpu_clock_varied"

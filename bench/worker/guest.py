@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import impls
 from bench.worker import net_name, source
+from impls.accelerators import exact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -257,7 +258,7 @@ class Filled:
             "fetch": net.wait,
             "state": dict,
             "layers": list,
-            "device": lambda: "cuda:0" if how.device == "cuda" else how.device,
+            "device": lambda: exact(how.device),
             "layout": lambda: how.layout,
             "traces": dict,
             "peak_memory": lambda: None,

@@ -88,7 +88,11 @@ class TestModes:
     def test_mode_that_needs_a_gpu_is_refused_on_the_cpu(self, devices):
         with pytest.raises(UsageError) as error:
             parse_modes(ALL, "jit,xla,cudagraphs", devices)
-        assert str(error.value) == "torch's mode 'cudagraphs' needs a GPU: choose eager or compile on the cpu"
+        assert str(error.value) == "torch's mode 'cudagraphs' needs cuda: choose eager or compile on the cpu"
+
+    @pytest.mark.parametrize("device", ["mps", "xpu"])
+    def test_cuda_graphs_are_on_no_other_gpu_and_compile_is(self, device):
+        assert parse_modes(["torch"], "all", [device]) == {"torch": ["eager", "compile"]}
 
     def test_framework_without_any_chosen_mode_is_a_mistake(self):
         with pytest.raises(UsageError, match="tensorflow has no mode 'compile': choose graph or xla, or leave tensor"):

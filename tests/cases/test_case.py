@@ -12,6 +12,7 @@ from impls import FRAMEWORKS
 from impls.variants import VARIANTS
 
 *FIRST, LAST = FRAMEWORKS
+UNKNOWN_DEVICE = "unknown device '{}': choose cpu, cuda, mps, xpu, or one GPU such as cuda:1"
 NO_CAFFE = f"unknown framework 'caffe': choose {', '.join(FIRST)} or {LAST}"
 DEFAULTS = {
     "variant": ["tutorial"],
@@ -96,8 +97,10 @@ def test_modes_go_to_the_framework_that_has_them():
             lambda: parse_modes(["torch", "tensorflow"], "graph"),
             "torch has no mode 'graph': choose eager or compile, or leave torch out",
         ),
-        (lambda: parse_device("gpu"), "unknown device 'gpu': choose cpu, cuda, or one GPU such as cuda:1"),
-        (lambda: parse_device("cuda:x"), "unknown device 'cuda:x': choose cpu, cuda, or one GPU such as cuda:1"),
+        *(
+            (lambda device=device: parse_device(device), UNKNOWN_DEVICE.format(device))
+            for device in ("gpu", "cuda:x", "cpu:0", "mps:0", "xpu:", "xpu:x", "cuda:1:1", "rocm")
+        ),
         (
             lambda: parse_choice("pass", "backward", ("forward", "forward_backward")),
             "unknown pass 'backward': choose forward or forward_backward",
@@ -133,7 +136,7 @@ class TestChecked:
                 "unknown pass 'backward': choose forward, forward_backward, train_step, load, fed, apart or all_reduce",
             ),
             ({"precision": "fp8"}, "unknown precision 'fp8': choose fp32, tf32 or bf16"),
-            ({"device": "a|b"}, "unknown device 'a|b': choose cpu, cuda, or one GPU such as cuda:1"),
+            ({"device": "a|b"}, "unknown device 'a|b': choose cpu, cuda, mps, xpu, or one GPU such as cuda:1"),
             ({"arm": "C"}, "unknown arm 'C': choose A or B"),
             ({"mode": "a b"}, "mode: expected a word, found 'a b'"),
             ({"layout": "\x1b[2J"}, "layout: expected a word, found '\\x1b[2J'"),

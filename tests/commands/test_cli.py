@@ -49,7 +49,7 @@ def invoke(*args, **env):
         ),
         (("run", "--framework", "caffe"), f"unknown framework 'caffe': choose {', '.join(FIRST)} or {LAST}"),
         (("run", "--framework", "torch", "--mode", "xla"), "torch has no mode 'xla': choose eager or compile"),
-        (("run", "--device", "gpu"), "unknown device 'gpu': choose cpu, cuda, or one GPU such as cuda:1"),
+        (("run", "--device", "gpu"), "unknown device 'gpu': choose cpu, cuda, mps, xpu, or one GPU such as cuda:1"),
         (("run", "--pass", "backward"), "unknown pass 'backward': choose forward, forward_backward or train_step"),
         (("run", "--precision", "fp8"), "unknown precision 'fp8': choose fp32, tf32 or bf16"),
         (("run", "--protocol", "quick"), "unknown protocol 'quick': choose rounds or classic"),
@@ -167,6 +167,57 @@ def test_a_missing_gpu_is_exit_2_and_never_the_cpu(inline, monkeypatch, tmp_path
         "has no NVIDIA GPU on its PCI bus; pass --device cpu\n"
     )
     assert not run.results.exists()
+
+
+class TestOtherAccelerators:
+    """Where there is no such device: on a machine with one these are Runs."""
+
+    @pytest.mark.parametrize(("device", "needs"), [("mps", "macOS on Apple silicon"), ("xpu:1", "an Intel GPU")])
+    def test_the_line_says_which_machine_and_build_has_it(self, inline, device, needs):
+        torch = pytest.importorskip("torch")
+        run = inline("run", "--framework", "torch", "--device", device)
+        assert (run.code, run.err.count("\n")) == (2, 1)
+        seen = f"alexnet-bench: torch {torch.__version__} sees cpu: no {device} here ({needs} with "
+        assert run.err.startswith(seen)
+        assert run.err.endswith(" has it)\n")
+        assert not run.results.exists()
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("run", "--framework", "tensorflow,torch"),
+            ("run", "--framework", "tensorflow", "--ab", "layout=nhwc,nhwc"),
+            ("run", "--framework", "torch", "--net", "examples/keras_alexnet.py:build"),
+            ("verify", "--framework", "tensorflow"),
+            ("train", "--framework", "tensorflow"),
+            ("profile", "--framework", "tensorflow"),
+            ("env", "--framework", "tensorflow"),
+        ],
+    )
+    def test_a_framework_that_lacks_it_is_refused_with_those_that_have_it(self, inline, words):
+        pytest.importorskip("tensorflow")
+        run = inline(*words, "--device", "mps")
+        assert run.code == 2
+        assert run.err.splitlines()[-1] == "alexnet-bench: tensorflow has no mps: choose --framework torch"
+
+    @pytest.mark.parametrize("words", [(), ("--framework", "all")])
+    def test_unless_one_is_named_those_that_have_it_are_taken(self, inline, words):
+        pytest.importorskip("torch")
+        run = inline("run", "--device", "xpu", *words, "--pass", "forward", "--dry-run", "--json")
+        assert json.loads(run.out)["cases"] == ["tutorial-torch-eager-xpu-fp32-b128-forward"]
+
+    def test_if_none_that_is_installed_has_it_the_line_names_one_that_does(self, inline, monkeypatch):
+        found = importlib.util.find_spec
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else found(name))
+        run = inline("run", "--device", "mps")
+        assert (run.code, run.err) == (2, "alexnet-bench: tensorflow has no mps: choose --framework torch\n")
+
+    def test_tf32_is_cudas(self, inline):
+        run = inline("run", "--framework", "torch", "--device", "cuda,mps", "--precision", "tf32")
+        message = "precision 'tf32' asked for, which only cuda has: choose fp32 or bf16 on Apple's GPU"
+        assert (run.code, run.err) == (2, f"alexnet-bench: {message}\n")
+        every = inline("run", "--framework", "torch", "--device", "mps", "--precision", "all", "--dry-run", "--json")
+        assert {name.split("-")[4] for name in json.loads(every.out)["cases"]} == {"fp32", "bf16"}
 
 
 def test_a_framework_that_sees_no_gpu_is_exit_2_in_one_line(command):

@@ -75,6 +75,8 @@ class TestPlan:
         ((*TWO, "--split", "rows"), "unknown split 'rows': choose data, towers or hybrid"),
         ((*TWO, "--split", "towers"), "--split towers: expected a net with convolutions in 2 groups"),
         ((*TWO, "--split", "hybrid"), "--split hybrid: expected widths that 2 devices divide, found 5 of fc9"),
+        ((*TWO, "--device", "cuda:1"), "--device: expected one kind, without a number, with --devices, found cuda:1"),
+        ((*TWO, "--device", "mps"), "--devices: there is one mps per machine; leave it out"),
         (("--oversubscribe",), "--oversubscribe: it is of several devices"),
     ],
 )

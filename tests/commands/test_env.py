@@ -10,7 +10,8 @@ import pytest
 from bench import UsageError
 from bench.commands import env, env_advice
 from bench.commands.cli import parse_words
-from bench.output.env_table import EnvReport
+from bench.output import env_table
+from bench.output.env_table import EnvReport, FrameworkFacts
 from bench.worker.replies import Library
 from impls import FRAMEWORKS
 
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.process
 SETTINGS = {"threads": 2, "onednn": True, "tf32": False, "bf16": None, "switches": {}}
 QUIET = {
     "device": "cpu",
+    "never_run": False,
     "threads": 2,
     "machine": {
         "cpu": "a CPU",
@@ -245,7 +247,7 @@ class TestCommand:
         assert run_env("--framework", "null") == 0
         out = capsys.readouterr().out
         found = json.loads(out)
-        assert set(found) == {"device", "threads", "machine", "shell", "gpu", "frameworks", "noise", "advice"}
+        assert set(found) == {"device", "never_run", *"threads machine shell gpu frameworks noise advice".split()}
         assert {"OMP_NUM_THREADS", "PATH", "TF_CLI_ARGS"} & set(found["shell"]["ignored"]) == {"OMP_NUM_THREADS"}
         assert "secret" not in out
         null = found["frameworks"]["null"]
@@ -289,6 +291,35 @@ class TestCommand:
         assert [line for line in found["advice"] if "null" in line] == [f"null cannot start: {null['failed']}"]
         # what else there is to know of it, from a Worker on the CPU
         assert (null["versions"]["cuda"], null["devices"], null["owned_twice"]) == ("13.0", ["cpu"], [])
+
+    def test_a_kind_of_device_of_which_there_is_no_run_is_marked(self, capsys):
+        marked = {}
+        for device in ("cpu", "cuda"):
+            run_env("--framework", "null", "--device", device)
+            marked[device] = json.loads(capsys.readouterr().out)["never_run"]
+        assert marked == {"cpu": False, "cuda": True}
+        run_env("--framework", "null", "--device", "cuda", as_json=False)
+        assert " nobody has sent a Run on cuda yet: docs/adding.md says how" in capsys.readouterr().out
+
+    def test_frameworks_that_have_the_device_are_inspected(self, capsys):
+        pytest.importorskip("torch")
+        assert run_env("--device", "mps") == 1
+        (name, facts), *others = json.loads(capsys.readouterr().out)["frameworks"].items()
+        assert (name, others) == ("torch", [])
+        assert facts["failed"].endswith(": no mps here (macOS on Apple silicon with PyTorch's usual build has it)")
+
+    def test_libraries_of_other_devices_have_their_names(self):
+        cell = env_table.FACTS["cuda, cudnn"]
+        facts = [
+            FrameworkFacts(installed=True, versions=versions)
+            for versions in (
+                {"cuda": "13.0", "cudnn": 91300, "hip": None},
+                {"cuda": None, "hip": "6.2.4"},
+                {"xpu": "20250101"},
+                {},
+            )
+        ]
+        assert list(map(cell, facts)) == ["13.0, 91300", "ROCm 6.2.4", "SYCL 20250101", "-"]
 
     @pytest.mark.parametrize(
         ("words", "message"),

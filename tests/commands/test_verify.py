@@ -300,7 +300,7 @@ class TestPrecision:
         assert found == {"fp32": "fp32", "bf16": "bf16"}
 
     def test_tf32_on_the_cpu_is_a_mistake(self):
-        words = "precision 'tf32' asked for, which only a GPU has: choose fp32 or bf16 on the cpu"
+        words = "precision 'tf32' asked for, which only cuda has: choose fp32 or bf16 on the cpu"
         assert mistake("verify", *SMALL, "--precision", "tf32") == words
         assert mistake("run", *SMALL, "--precision", "fp32,tf32") == words
 

@@ -14,7 +14,7 @@ from bench.record.pairs import within
 from bench.record.run import Run
 from bench.worker.replies import Check, CheckKind, Conditions, FrameworkConditions, Library, PrecisionProbe, Reading
 
-GPU = dataclasses.replace(A, device="cuda:1")
+GPU, APPLE, INTEL = (dataclasses.replace(A, device=device) for device in ("cuda:1", "mps", "xpu:1"))
 
 
 def check(what, error, tolerance=1e-4, kind="gradient"):
@@ -69,7 +69,14 @@ def test_another_precision_than_was_asked_for_is_refused(case, shown, refused):
         (GPU, "gpu:0", True),
         (GPU, "/job:localhost/replica:0/task:0/device:GPU:1", False),
         (GPU, "cpu", True),
-        (A, "mps", True),  # an unknown device is not the CPU
+        (A, "mps", True),
+        (A, "tpu", True),  # an unknown device is not the CPU
+        (APPLE, "mps:0", False),  # as PyTorch writes it
+        (APPLE, "cpu", True),  # fell back
+        (APPLE, "cuda:0", True),
+        (INTEL, "xpu:1", False),
+        (INTEL, "xpu:0", True),
+        (INTEL, "cuda:1", True),
     ],
 )
 def test_an_output_on_another_device_is_refused(case, device, refused):

@@ -11,7 +11,7 @@ from paths import ROOT
 
 from bench.controller.launch import environment
 from bench.worker.bootstrap import OLDEST
-from impls import FRAMEWORKS, frameworks
+from impls import ACCELERATORS, FRAMEWORKS, frameworks
 from impls.net import Settings
 
 ENVIRONMENTS = json.loads((ROOT / "tests" / "data" / "worker_environment.json").read_text())
@@ -25,6 +25,22 @@ def test_the_environment_of_a_worker_has_these_values(device, threads, precision
     monkeypatch.setattr(os, "environ", ENVIRONMENTS["environ"])
     found = environment(Settings(device, threads, precision, preset), {}, Path("/a/cache"))
     assert found == ENVIRONMENTS["always"] | more
+
+
+@pytest.mark.parametrize(
+    ("device", "seen"),
+    [
+        ("cpu", {"CUDA_VISIBLE_DEVICES": ""}),
+        ("cuda", {"HIP_VISIBLE_DEVICES": "3"}),
+        ("mps", {"CUDA_VISIBLE_DEVICES": ""}),
+        ("xpu:1", {"CUDA_VISIBLE_DEVICES": "", "ZE_AFFINITY_MASK": "0,1"}),
+    ],
+)
+def test_a_worker_sees_the_devices_of_its_own_kind_that_the_command_sees(device, seen, monkeypatch):
+    monkeypatch.setattr(os, "environ", {"ZE_AFFINITY_MASK": "0,1", "HIP_VISIBLE_DEVICES": "3"})
+    found = environment(Settings(device, 1, "fp32"), {}, Path("/a/cache"))
+    variables = [name for kind in ACCELERATORS.values() for name in kind.visible_by]
+    assert {name: found[name] for name in variables if name in found} == seen
 
 
 def test_variables_that_a_user_adds_or_removes_take_precedence():

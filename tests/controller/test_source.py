@@ -53,6 +53,12 @@ def changed(**how):
     return Changed
 
 
+def test_batches_are_page_locked_where_that_speeds_their_copy(source):
+    """Neither where there is none, nor where the device shares the host's memory."""
+    cases = [dataclasses.replace(CASE, device=device) for device in ("cpu", "cuda:1", "mps", "xpu")]
+    assert [source.feed(case).pinned for case in cases] == [False, True, False, True]
+
+
 def test_an_honest_loader_is_off_by_rounding_alone(source):
     proof = prove(source)
     assert (proof.case_id, proof.pictures) == (CASE.id, 32)

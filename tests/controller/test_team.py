@@ -13,7 +13,7 @@ from null_runs import NULL_CASE, run_cases
 from bench import UsageError
 from bench.cases.case import Case
 from bench.cases.teams import teams_of
-from bench.controller import parity
+from bench.controller import parity, settings
 from bench.controller.devices import Device
 from bench.controller.settings import WorkerSettings, build_request
 from bench.controller.team import LOOPBACK, Team, addresses_of
@@ -119,6 +119,16 @@ class TestFaults:
         with pytest.raises(WorkerDied, match="rank 1: stopped: no answer to configure within 3 s"):
             made.wait_until_configured()
         assert ended(made)
+
+    @pytest.mark.parametrize(
+        ("asked", "expected"), [("cpu", ["cpu"] * 2), ("cuda", ["cuda:0", "cuda:1"]), ("xpu", ["xpu:0", "xpu:1"])]
+    )
+    def test_each_rank_has_a_device_of_the_kind_that_was_asked_for(self, asked, expected, monkeypatch, tmp_path):
+        monkeypatch.setattr(settings, "Team", lambda launches, name: launches)
+        devices = [Device((), index) for index in range(2)]
+        case = dataclasses.replace(CASE, device=asked)
+        launches = WorkerSettings(1, 30.0, devices=devices).launch("team", case, tmp_path)
+        assert [launch.settings.device for launch in launches] == expected
 
     def test_a_missing_device_is_the_users_mistake(self, tmp_path):
         made = WorkerSettings(1, 30.0, devices=[Device((0,))] * 2).launch(

@@ -14,7 +14,7 @@ from impls import torch_alexnet, torch_lrn  # noqa: E402
 from impls.layers import Relu  # noqa: E402
 from impls.variants import VARIANTS  # noqa: E402
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")]
 
 GPU_PYTHON = ROOT / ".venvs" / "torch" / "bin" / "python"
 

@@ -58,7 +58,7 @@ def on_cpu(framework: str) -> list[Any]:
     return [
         pytest.param(framework, mode, marks=slow if framework == "torch" and mode in it.compiled else ())
         for mode in it.modes
-        if mode not in it.gpu_only
+        if mode not in it.cuda_only
     ]
 
 

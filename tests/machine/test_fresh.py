@@ -39,9 +39,10 @@ def test_no_variable_of_a_task_reaches_the_program(monkeypatch):
     assert found.keys() <= set(fresh.KEPT)
 
 
-def test_gpus_that_a_task_was_given_are_those_of_the_program(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
-    assert fresh.environment()["CUDA_VISIBLE_DEVICES"] == "1,3"
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"])
+def test_gpus_that_a_task_was_given_are_those_of_the_program(monkeypatch, name):
+    monkeypatch.setenv(name, "1,3")
+    assert fresh.environment()[name] == "1,3"
 
 
 def test_this_package_is_found_from_anywhere(tmp_path, monkeypatch):
