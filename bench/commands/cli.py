@@ -35,6 +35,8 @@ REQUESTS: dict[str, type] = {
     "sweep": requests.SweepRequest,
     "selftest": requests.SelftestRequest,
     "env": requests.EnvRequest,
+    "gpu-check": requests.GpuCheckRequest,
+    "memory": requests.MemoryRequest,
     "plot": requests.PlotRequest,
     "report": requests.ReportRequest,
     "export": requests.ExportRequest,
@@ -125,7 +127,7 @@ def main_of(name: str) -> Callable[[Any], int]:
     """The function from request to exit code in the command's module, imported now."""
     gc.disable()  # imports leave no garbage, and to look for it takes a tenth of their time
     try:
-        return importlib.import_module(f"bench.commands.{name}").main  # type: ignore[no-any-return]
+        return importlib.import_module(f"bench.commands.{name.replace('-', '_')}").main  # type: ignore[no-any-return]
     finally:
         gc.enable()
 

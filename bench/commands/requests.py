@@ -71,6 +71,10 @@ def _parse_devices(what: str, text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(parse_device, split_list(text))))
 
 
+def _parse_one_device(what: str, text: str) -> str:
+    return parse_device(text)
+
+
 def _count(most: int, least: int = 1) -> Parser:
     return lambda what, text: parse_count(what, text, most, least)
 
@@ -560,6 +564,41 @@ class SelftestRequest(SeedOption, SizeOption, WorkerOptions, VariantOption):
 class EnvRequest(WorkerOptions):
     """Inspect this machine: frameworks, devices, libraries, noise; with advice on what to fix."""
 
+    as_json: bool = _json()
+
+
+@dataclass(frozen=True)
+class GpuCheckRequest:
+    """Check all that this suite does on a GPU, within 9 minutes, and write one archive of the results.
+
+    Steps, most telling first: 1 env, 2 verify, 3 run, 4 peers, 5 profile, 6 sweep, 7 train, 8 memory, 9 aa, 10 report.
+    Each has a limit, and none stops another. Exit 0 if all passed, 2 if there is no such device, else 10 and the number
+    of the first step that did not: 12 for verify. --device cpu takes the same steps with small settings.
+    """
+
+    device: str = option("DEVICE", "cuda, one GPU such as cuda:1, or cpu", _parse_one_device, "cuda")
+    framework: str | None = option("LIST", f"{', '.join(PEERS)}, or all; default: those installed that see the device")
+    step: tuple[str, ...] = option(
+        "LIST", "steps to take, or all", _some_of("step", _imported("bench.commands.gpu_check.steps", "NAMES")), "all"
+    )
+    max_time_s: float = option("SECONDS", "limit for all steps together", parse_seconds, "540")
+    python: tuple[tuple[str, str], ...] = option(
+        "FRAMEWORK=PATH", "another interpreter for one framework", _parse_interpreter, repeated=True
+    )
+    env: tuple[tuple[str, str], ...] = option(
+        "NAME[=VALUE]", "pass one more environment variable to the Workers", _parse_variable, repeated=True
+    )
+    out: Path = option("DIR", "parent of the new folder and of the archive", parse_path, "results")
+
+
+@dataclass(frozen=True)
+class MemoryRequest:
+    """Compare the peak of the device's memory in each row of a Run with what its layers need. Nothing is timed.
+
+    Default: the newest Run. Exit 1 if a peak is below what parameters and images alone take.
+    """
+
+    runs: tuple[Path, ...] = argument("[RUN...]", repeated=True)
     as_json: bool = _json()
 
 

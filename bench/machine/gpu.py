@@ -110,6 +110,13 @@ def cards() -> list[dict[str, Any]]:
     return rows
 
 
+def memory_bytes(device: str) -> int | None:
+    """All memory of a Worker's ``device``; None if unknown."""
+    handle = _handle(select_card(device, os.environ.get("CUDA_VISIBLE_DEVICES")))
+    info = _ask(_nvml().nvmlDeviceGetMemoryInfo, handle) if handle is not None else None
+    return info.total if info else None
+
+
 def nvml_available() -> bool:
     """Whether NVML can be used."""
     return _nvml() is not None

@@ -1,0 +1,337 @@
+"""`gpu-check`: its steps, what they are given, how they end, and what is in its archive."""
+
+import dataclasses
+import json
+import signal
+import tarfile
+import time
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from command import ONE_THREAD, Finished
+from runs import A, make
+
+from bench import UsageError
+from bench.commands import gpu_check
+from bench.commands.cli import main, parse_words
+from bench.commands.gpu_check import facts, outcome, steps
+from bench.commands.gpu_check.child import Ended
+from bench.commands.gpu_check.outcome import Result, full_as_expected, judge
+from bench.commands.gpu_check.settings import ACCELERATOR, CPU
+from bench.commands.gpu_check.steps import NAMES, STEPS, Check
+from bench.record.events import Failed
+from bench.record.journal import Journal
+from bench.record.run import Run
+
+NULL = ("gpu-check", "--device", "cpu", "--framework", "null", *ONE_THREAD)
+FULL = "ran out of memory: MemoryError: planted"
+BY_NAME = {step.name: step for step in STEPS}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Settings of a CPU for the quickest nets there are, whose values come with the project."""
+    smaller = dataclasses.replace(CPU, variants=("half_width",), size=67, timed=("fp32",), batches=(1, 2))
+    monkeypatch.setattr(gpu_check, "settings_of", lambda device: smaller)
+    return smaller
+
+
+def check_of(tmp_path, settings=ACCELERATOR, device="cuda", frameworks=("torch", "jax"), passed_on=()):
+    (tmp_path / "runs").mkdir(exist_ok=True)
+    return Check(settings, device, frameworks, passed_on, tmp_path)
+
+
+def commands_of(name, check, seconds=100.0):
+    return list(BY_NAME[name].commands(check, seconds))
+
+
+def checked(tmp_path, *words, **variables):
+    """The command in this process, its steps in others; and its only folder."""
+    out = tmp_path / "out"
+    result = CliRunner(env=variables).invoke(main, [*NULL, "--out", str(out), *words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    folders = [path for path in out.glob("*-gpu-check") if path.is_dir()] if out.exists() else []
+    return Finished(result.exit_code, result.stdout, result.stderr, out), folders
+
+
+def stored(folder):
+    return json.loads((folder / "steps.json").read_text())
+
+
+def names_in(archive):
+    with tarfile.open(archive) as opened:
+        return [member.name.partition("/")[2] for member in opened.getmembers()]
+
+
+class TestSteps:
+    def test_both_kinds_of_device_have_a_limit_for_every_step(self):
+        assert tuple(CPU.limits_s) == tuple(ACCELERATOR.limits_s) == NAMES
+
+    def test_the_help_numbers_every_step(self):
+        text = " ".join(CliRunner().invoke(main, ["gpu-check", "--help"]).stdout.split())
+        assert ", ".join(f"{number} {name}" for number, name in enumerate(NAMES, start=1)) in text
+
+    @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("memory", "report")])
+    @pytest.mark.parametrize(("settings", "device"), [(ACCELERATOR, "cuda"), (CPU, "cpu")])
+    def test_the_commands_of_a_step_parse_and_get_what_is_passed_on(
+        self, tmp_path, monkeypatch, name, settings, device
+    ):
+        monkeypatch.setattr(steps.gpu, "memory_bytes", lambda device: None)
+        monkeypatch.setattr(steps, "MOST_BATCH", 128)
+        passed_on = ("--python=torch=/bin/sh", "--env=A=b")
+        check = check_of(tmp_path, settings, device, passed_on=passed_on)
+        make(tmp_path / "runs/20260101T000000Z-sweep-128", [A])
+        for command, *words in commands_of(name, check):
+            request = parse_words(command, words)
+            assert (request.device, request.python, request.env) == (
+                (device,),
+                (("torch", "/bin/sh"),),
+                (("A", "b"),),
+            )
+            assert set(request.framework.split(",")) <= {"torch", "jax"}
+            if hasattr(request, "out"):
+                assert request.out == tmp_path / "runs"
+                assert request.max_time_s == pytest.approx(85)
+
+    def test_all_variants_are_verified_and_tf32_on_accelerators_only(self, tmp_path):
+        for settings, device in ((ACCELERATOR, "cuda"), (CPU, "cpu")):
+            requests = [
+                parse_words(*split(line)) for line in commands_of("verify", check_of(tmp_path, settings, device))
+            ]
+            assert sorted(name for each in requests for name in each.variant) == sorted(steps.VARIANTS)
+            assert {each.precision for each in requests} == {
+                "fp32,tf32,bf16" if settings is ACCELERATOR else "fp32,bf16"
+            }
+
+    def test_torchvision_is_among_the_peers_where_it_is_installed(self, tmp_path, monkeypatch):
+        for spec, count in ((None, 1), (object(), 2)):
+            monkeypatch.setattr("importlib.util.find_spec", lambda name, spec=spec: spec)
+            ((_, *words),) = commands_of("peers", check_of(tmp_path))
+            assert sum(word.startswith("--net=") for word in words) == count
+
+    def test_the_memory_of_the_runs_of_three_steps_is_counted(self, tmp_path):
+        with pytest.raises(steps.Skipped, match="no Run was made before it, by the steps run, sweep or train"):
+            commands_of("memory", check_of(tmp_path))
+        for name in ("run", "train", "aa", "profile-owt"):
+            make(tmp_path / f"runs/20260101T000000Z-{name}", [A])
+        ((_, *runs),) = commands_of("memory", check_of(tmp_path))
+        assert [run.rpartition("Z-")[2] for run in runs] == ["run", "train"]
+
+
+def split(line):
+    command, *words = line
+    return command, words
+
+
+class TestSweep:
+    def swept(self, tmp_path, monkeypatch, memory, full_at, host=2**50):
+        """The batches that are tried on a device where those from ``full_at`` on are too large."""
+        monkeypatch.setattr(steps.gpu, "memory_bytes", lambda device: memory)
+        monkeypatch.setattr(
+            steps.psutil, "virtual_memory", lambda: dataclasses.make_dataclass("M", ["available"])(host)
+        )
+        tried = []
+        for number, (command, *words) in enumerate(STEPS[5].commands(check_of(tmp_path), 100.0)):
+            (batch,) = parse_words(command, words).batch
+            case = dataclasses.replace(A, batch=batch)
+            lacks = {"failed": {case: FULL}} if batch >= full_at else {}
+            planted_run(tmp_path / f"runs/2026010{number % 10}T{number:06}Z-sweep-{batch}", case, **lacks)
+            tried.append(batch)
+        return tried
+
+    def test_batches_double_until_the_memory_is_full(self, tmp_path, monkeypatch):
+        assert self.swept(tmp_path, monkeypatch, None, 1024) == [128, 256, 512, 1024]
+
+    def test_it_begins_far_below_what_cannot_fit(self, tmp_path, monkeypatch):
+        tried = self.swept(tmp_path, monkeypatch, 139 * 2**30, 16384)
+        net = steps.VARIANTS["tutorial"]
+        need = {
+            times: steps.footprint(net, times * tried[0], "forward_backward", "fp32").total for times in (4, 8)
+        }  # fmt: skip
+        assert tried[-1] == 16384
+        assert need[4] <= 139 * 2**30 < need[8]
+
+    def test_it_ends_where_the_host_has_no_room(self, tmp_path, monkeypatch):
+        image = 4 * 224 * 224 * 3
+        assert self.swept(tmp_path, monkeypatch, None, 10**9, host=4 * 512 * image) == [128, 256, 512]
+
+    @pytest.mark.parametrize(
+        ("rows", "expected"),
+        [
+            ({1: "", 2: "", 4: FULL}, True),
+            ({1: FULL}, False),
+            ({1: "", 2: "", 4: ""}, False),
+            ({1: "", 2: FULL, 4: ""}, False),
+            ({1: "", 2: FULL, 4: "killed by SIGKILL"}, False),
+        ],
+    )
+    def test_full_memory_is_expected_above_batches_that_fit(self, tmp_path, rows, expected):
+        runs = []
+        for batch, reason in rows.items():
+            case = dataclasses.replace(A, batch=batch)
+            runs.append(planted_run(tmp_path / str(batch), case, **({"failed": {case: reason}} if reason else {})))
+        assert full_as_expected(runs) is expected
+        result = judge(BY_NAME["sweep"], 9.0, [Ended([], 1, 1.0)], runs, tmp_path / "none.log").result
+        assert result == (Result.PASSED if expected else Result.FAILED)
+        assert judge(BY_NAME["train"], 9.0, [Ended([], 1, 1.0)], runs, tmp_path / "none.log").result == Result.FAILED
+
+
+def planted_run(folder, case, failed=None):
+    """A Run of one Case, which may have failed for a reason."""
+    run = make(folder, [case])
+    for each, reason in (failed or {}).items():
+        Journal(folder).add(Failed(each.id, reason))
+        run = Run(folder)
+    return run
+
+
+class TestFrameworks:
+    def test_those_that_do_not_see_the_device_are_named_and_left_out(self, monkeypatch, capsys):
+        monkeypatch.setattr(facts, "installed", lambda request: "torch,tensorflow,jax")
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+        monkeypatch.setattr(facts, "preflight", refusing("jax"))
+        assert facts.usable(parse_words("gpu-check", [])) == ["torch", "tensorflow"]
+        assert capsys.readouterr().err == "alexnet-bench: left out: jax sees the CPU only\n"
+
+    def test_one_that_was_asked_for_is_not_left_out(self, monkeypatch):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+        monkeypatch.setattr(facts, "preflight", refusing("jax"))
+        with pytest.raises(UsageError, match="jax sees the CPU only"):
+            facts.usable(parse_words("gpu-check", ["--framework", "torch,jax"]))
+
+    def test_without_any_the_refusal_is_that_of_the_first(self, monkeypatch):
+        monkeypatch.setattr(facts, "installed", lambda request: "torch,jax")
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+        monkeypatch.setattr(facts, "preflight", refusing("torch", "jax"))
+        with pytest.raises(UsageError, match="torch sees the CPU only"):
+            facts.usable(parse_words("gpu-check", []))
+
+
+def refusing(*names):
+    def preflight(cases, settings):
+        if cases[0].framework in names:
+            raise UsageError(f"{cases[0].framework} sees the CPU only")
+
+    return preflight
+
+
+class TestEnds:
+    def test_an_unknown_step_is_a_mistake(self, tmp_path):
+        done, folders = checked(tmp_path, "--step", "env,speed")
+        assert (done.code, folders) == (2, [])
+        assert done.err == f"alexnet-bench: unknown step 'speed': choose {', '.join(NAMES[:-1])} or {NAMES[-1]}\n"
+
+    def test_a_device_that_is_not_there_is_a_mistake_before_any_step(self, tmp_path):
+        pytest.importorskip("torch")
+        done, folders = checked(tmp_path, "--framework", "torch", "--device", "cuda:7")
+        assert (done.code, folders) == (2, [])
+        assert done.err.startswith("alexnet-bench: device 'cuda:7' asked for, ")
+        assert done.err.count("\n") == 1
+
+    def test_steps_without_time_are_named_and_have_not_passed(self, tmp_path):
+        done, (folder,) = checked(tmp_path, "--max-time", "3", "--step", "verify,report")
+        assert done.code == 12
+        assert done.err.splitlines()[-1] == "alexnet-bench: not passed: 2 verify, 10 report"
+        assert [step["result"] for step in stored(folder)["steps"]] == ["no time", "no time"]
+        assert stored(folder)["exit_code"] == 12
+
+    def test_the_code_is_that_of_the_first_step_that_did_not_pass(self):
+        def outcomes(*results):
+            return [outcome.Outcome(step, result, "") for step, result in zip(STEPS, results, strict=False)]
+
+        assert outcome.exit_code(outcomes(Result.PASSED, Result.SKIPPED)) == 0
+        assert outcome.exit_code(outcomes(Result.PASSED, Result.SKIPPED, Result.TIMED_OUT, Result.FAILED)) == 13
+        assert outcome.exit_code(outcomes(*[Result.PASSED] * 9, Result.NO_TIME)) == 20
+
+    def test_time_is_kept_for_the_page(self, monkeypatch):
+        checking = object.__new__(gpu_check.Checking)
+        checking.began, checking.request = time.monotonic() - 460, parse_words("gpu-check", [])
+        checking.check, checking.steps = Check(ACCELERATOR, "cuda", (), (), None), list(STEPS)
+        assert checking.limit_of(BY_NAME["train"]) == pytest.approx(540 - 460 - 6 - 25, abs=1)
+        assert checking.limit_of(BY_NAME["report"]) == 25
+        assert checking.limit_of(BY_NAME["memory"]) == 15
+
+
+@pytest.mark.process
+class TestCommand:
+    def test_its_page_and_its_archive_are_made(self, tmp_path, small):
+        done, (folder,) = checked(tmp_path, "--step", "env,run,sweep,memory,report", ALEXNET_BENCH_BATCH="99")
+        assert done.code == 0, done.err
+        names = names_in(f"{folder}.tar.gz")
+        assert {"steps.json", "report.html", "logs/01-env.log", "logs/03-run.log"} <= set(names)
+        assert sum(name.endswith("run.jsonl") for name in names) == 2
+        assert not any("compile_cache" in name for name in names)
+        assert [(step["name"], step["result"]) for step in stored(folder)["steps"]] == [
+            (name, "passed") for name in ("env", "run", "sweep", "memory", "report")
+        ]
+        assert "fits: batch 2" in done.out
+        assert "The peak of the device's allocator is unknown: a CPU has none" in " ".join(done.out.split())
+        assert {row["batch"] for path in (folder / "runs").iterdir() for row in Run(path).rows()} == {1, 2}
+        for step in stored(folder)["steps"]:
+            (command,) = step["commands"]
+            assert command["argv"][3:5] == ["bench", {"sweep": "run"}.get(step["name"], step["name"])]
+            assert (command["exit_code"], command["wall_s"] > 0) == (0, True)
+
+    def test_a_step_that_fails_stops_nothing_and_is_named(self, tmp_path, small):
+        done, (folder,) = checked(tmp_path, "--env", "NULL_NET=nan", "--step", "run,report")
+        assert done.code == 13
+        assert done.err.splitlines()[-1] == "alexnet-bench: not passed: 3 run"
+        failed, page = stored(folder)["steps"]
+        assert (failed["result"], failed["commands"][0]["exit_code"], page["result"]) == ("failed", 1, "passed")
+        assert "not finite" in failed["told"] or "disagrees" in failed["told"]
+        assert "report.html" in names_in(f"{folder}.tar.gz")
+
+    def test_a_step_beyond_its_limit_is_ended_with_its_workers(self, tmp_path, small, monkeypatch):
+        monkeypatch.setattr(gpu_check, "settings_of", lambda device: dataclasses.replace(
+            small, limits_s=CPU.limits_s | {"run": 12}))  # fmt: skip
+        done, (folder,) = checked(tmp_path, "--env", "NULL_NET=hang=2", "--step", "run,env")
+        assert done.code == 13
+        env, late = stored(folder)["steps"]
+        assert (env["result"], late["result"], late["commands"][0]["exit_code"]) == ("passed", "timed out", None)
+        assert late["told"].startswith("ended at its limit of 12 s")
+        assert_nothing_is_left(folder)
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_an_interruption_ends_all_and_writes_the_archive(self, tmp_path, command, number):
+        words = (*NULL, "--env", "NULL_NET=hang=1", "--step", "run,report", "--out", str(tmp_path / "out"))
+        process = command.start(*words)
+        for line in process.stderr:
+            if line.startswith("alexnet-bench: 3 run:"):
+                break
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("out/*/runs/*/workers/*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(number)
+        done = command.finish(process)
+        (folder,) = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+        assert done.code == 130
+        assert done.err.splitlines()[-1] == "alexnet-bench: interrupted; what was made is in the archive"
+        assert [step["result"] for step in stored(folder)["steps"]] == ["interrupted"]
+        assert any(name.endswith("run.jsonl") for name in names_in(f"{folder}.tar.gz"))
+        assert_nothing_is_left(folder)
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(1800)
+    def test_every_step_passes_on_a_cpu(self, tmp_path):
+        pytest.importorskip("torch")
+        done, (folder,) = checked(tmp_path, "--framework", "torch", "--max-time", "1700")
+        assert done.code == 0, done.err
+        assert {step["result"] for step in stored(folder)["steps"]} == {"passed"}
+        assert (folder.parent / f"{folder.name}.tar.gz").stat().st_size < 16 * 2**20
+
+
+def assert_nothing_is_left(folder):
+    """No process runs in the folder of a check, or has it in its arguments."""
+    deadline = time.monotonic() + 5
+    while (found := left_behind(folder)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert found == []
+
+
+def left_behind(folder):
+    found = []
+    for process in psutil.process_iter(["cwd", "cmdline"]):
+        words = [process.info["cwd"] or "", *(process.info["cmdline"] or [])]
+        found += [words[:9]] if any(str(folder) in word for word in words) else []
+    return found

@@ -1,0 +1,71 @@
+"""`memory`: measured peaks next to what the layers need."""
+
+import dataclasses
+import json
+
+import pytest
+from click.testing import CliRunner
+from runs import A, make
+
+from bench.commands.cli import main
+from bench.record.memory_use import uses_of
+from bench.stats.footprint import footprint
+
+STEP = dataclasses.replace(A, pass_="train_step")
+NEED = footprint(A.net, A.batch, A.pass_, A.precision).total
+#: On a CPU no allocator is asked; every other is planted here.
+UNKNOWN = "The peak of the device's allocator is unknown: a CPU has none; a process took up to 1 MiB."
+
+
+def memory(*words):
+    return CliRunner().invoke(main, ["memory", *map(str, words)])
+
+
+def with_peak(folder, cases, peak):
+    """A Run whose turns have this peak of the allocator, bytes."""
+    make(folder, cases)
+    path = folder / "run.jsonl"
+    path.write_text(path.read_text().replace('"allocator_peak":null', f'"allocator_peak":{peak}'))
+    return folder
+
+
+def test_the_ratio_is_that_of_the_peak_and_the_count(tmp_path):
+    done = memory(with_peak(tmp_path / "a", [A], 3 * NEED))
+    assert done.exit_code == 0, done.output
+    assert "3.00" in done.stdout
+    assert done.stdout.splitlines()[-1] == "The device held 3.00 to 3.00 times what is counted, in 1 rows."
+
+
+def test_less_than_parameters_and_images_is_impossible(tmp_path):
+    done = memory(with_peak(tmp_path / "a", [A], 2**20))
+    assert done.exit_code == 1
+    least = footprint(A.net, A.batch, A.pass_, A.precision).least / 2**20
+    assert f"{A.id}: the allocator reports 1 MiB, expected at least the {least:.4g} MiB of parameters" in done.stderr
+
+
+def test_on_a_cpu_the_peak_is_unknown_and_said(tmp_path):
+    make(tmp_path / "a", [A])
+    done = memory(tmp_path / "a")
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, UNKNOWN)
+
+
+def test_a_worker_of_a_training_step_keeps_velocities_in_every_pass(tmp_path):
+    alone, beside = (
+        next(uses_of(make(tmp_path / str(len(cases)), cases))) for cases in ([A], [A, STEP])
+    )  # fmt: skip
+    assert alone.counted.velocity == 0
+    assert beside.counted.velocity == 4 * A.net.params
+
+
+@pytest.mark.parametrize("changes", [{"guest": "mine"}, {"world": 2}, {"pass_": "load", "loader": 2}])
+def test_other_rows_are_left_out_and_none_is_a_mistake(tmp_path, changes):
+    other = dataclasses.replace(A, **changes)
+    make(tmp_path / "a", [other])
+    done = memory(tmp_path / "a")
+    assert done.exit_code == 2
+    assert "expected valid rows of our nets on one device, of `run`; found none" in done.stderr
+
+
+def test_json_has_the_bytes_of_each_row(tmp_path):
+    (row,) = json.loads(memory(with_peak(tmp_path / "a", [A], NEED), "--json").stdout)
+    assert (row["case_id"], row["ratio"], row["impossible"], row["total_bytes"]) == (A.id, 1.0, False, NEED)
