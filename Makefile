@@ -1,4 +1,7 @@
 # Every target builds what it needs, so each works as the first command in a fresh clone.
+ifneq ($(filter gpu-check,$(MAKECMDGOALS)),)
+DEVICE ?= cuda
+endif
 DEVICE ?= cpu
 VARIANT ?= tutorial
 PYTHON ?= python3
@@ -19,10 +22,13 @@ GPU_NAMES := $(if $(findstring cuda,$(DEVICE)),$(shell $(PYTHON) -c "import impl
 GPU_PYTHONS = $(foreach name,$(GPU_NAMES),\
   $(if $(shell ls .venvs/$(name)/bin/python 2> /dev/null),--python $(name)=.venvs/$(name)/bin/python))
 GPU_READY := $(GPU_NAMES:%=.venvs/%/ready)
+# of every framework that has an environment, for the command that takes all that see the device
+ALL_GPU_PYTHONS = $(if $(findstring cuda,$(DEVICE)),$(foreach python,$(shell ls .venvs/*/bin/python 2> /dev/null),\
+  --python $(word 2,$(subst /, ,$(python)))=$(python)))
 # what computes on a GPU: a machine without one is refused before anything is installed for it
 READY := $(if $(GPU_READY),gpu-found) .venv/ready $(GPU_READY)
 
-.PHONY: bench classic layers verify compare selftest env profile peers train data predict pictures plot report export ci-bench ingest browser check \
+.PHONY: bench classic layers verify compare selftest env gpu-check profile peers train data predict pictures plot report export ci-bench ingest browser check \
   test test-all cheats fuzz columns lint setup gpu-found clean help
 
 # the plain `make bench` answers within 5 minutes: on a machine too noisy for that it stops after fewer Rounds
@@ -79,6 +85,9 @@ selftest: .venv/ready ## test the harness itself
 
 env: .venv/ready ## inspect this machine, with advice
 	$(BENCH) env $(GPU_PYTHONS) $(call passed,FRAMEWORK) --device $(DEVICE)
+
+gpu-check: .venv/ready ## check all that is done on a GPU, in 9 minutes, to one archive: make gpu-check [DEVICE=cpu] [STEP=env,verify]
+	$(BENCH) gpu-check --device $(DEVICE) $(ALL_GPU_PYTHONS) $(call passed,FRAMEWORK STEP MAX_TIME OUT)
 
 plot: .venv/ready ## plot result CSVs: make plot [CSV="results/*/summary.csv"] [KIND=throughput] [OUTPUT=times.png]
 	$(BENCH) plot $(CSV) $(call passed,KIND OUTPUT)

@@ -47,13 +47,13 @@ SCALING = TEXT["docs/scaling.md"]
 REFERENCE = ROOT / "results/reference"
 #: How a line of shell is tested, by pattern: one that starts no Worker is run, a `run` is planned (--dry-run).
 EXECUTED = {
-    "run": r"alexnet-bench (data|compare|merge|plot|report|export|ingest|scale) |"
+    "run": r"alexnet-bench (data|compare|memory|merge|plot|report|export|ingest|scale) |"
     r"alexnet-bench layers (?!.*--framework)",
     "planned": r"alexnet-bench run (?!.*--(resume|weights|nodes|input results) ?)",
 }
 #: Lines that are not executed, and why; those of alexnet-bench are parsed.
 NOT_EXECUTED = {
-    r"alexnet-bench (env|verify|profile|selftest|train|predict)\b": "they start Workers; tests/commands runs each",
+    r"alexnet-bench (env|verify|profile|selftest|train|predict|gpu-check)\b": "they start Workers; see tests/commands",
     r"alexnet-bench layers .*--framework ": "starts Workers",
     r"alexnet-bench run .*--(resume|weights) ": "needs a Run that was cut off, or Caffe's file",
     r"alexnet-bench run .*--nodes ": "needs other machines; tests/controller/test_nodes.py has Workers behind a prefix",

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from bench import UsageError
 from bench.commands.gpu_check import archive, child, facts, outcome
 from bench.commands.gpu_check.outcome import Outcome, Result
 from bench.commands.gpu_check.settings import settings_of
@@ -23,7 +24,12 @@ PAGE = "report"  # the last step, for which time is kept
 
 
 def main(request: GpuCheckRequest) -> int:
-    return Checking(request).run()
+    checking = Checking(request)
+    try:
+        return checking.run()
+    except OSError as error:
+        where = f"cannot write to {checking.check.folder.parent}: {error.strerror or error}"
+        raise UsageError(f"{where}; make room there, or choose another folder with --out") from error
 
 
 class Checking:
@@ -83,19 +89,18 @@ class Checking:
         """Run the commands of a step, until its time is over."""
         log = self.check.folder / f"logs/{number_of(step):02}-{step.name}.log"
         before, began = set(self.check.made()), time.monotonic()
-        done: list[child.Ended] = []
+        done, words = list[child.Ended](), list[str]()
         try:
             for words in step.commands(self.check, limit_s):
-                left_s = limit_s - (time.monotonic() - began)
-                if left_s < LEAST_S and done:
-                    break
-                done.append(child.run(words, log, left_s))
+                done.append(child.run(words, log, limit_s - (time.monotonic() - began)))
                 if done[-1].code is None:
                     break
         except Skipped as skipped:
             return Outcome(step, Result.SKIPPED, str(skipped))
         except KeyboardInterrupt:
-            self.outcomes.append(Outcome(step, Result.INTERRUPTED, "", limit_s, done))
+            spent_s = time.monotonic() - began - sum(ended.wall_s for ended in done)
+            cut = child.Ended(child.argv_of(words), None, spent_s)
+            self.outcomes.append(Outcome(step, Result.INTERRUPTED, "", limit_s, [*done, cut]))
             raise
         runs = [Run(folder) for folder in self.check.made() if folder not in before]
         return outcome.judge(step, limit_s, done, runs, log)

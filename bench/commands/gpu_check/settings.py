@@ -7,14 +7,16 @@ from dataclasses import dataclass
 class Settings:
     """Sizes, precisions and limits of the steps.
 
-    ``verified`` and ``timed`` are precisions; ``variants`` the nets of the Run, the first of which the other steps
-    take. ``size`` and ``verified_size`` are pixels, None for a variant's own. ``peer_batch``, ``peer_mode`` and
+    ``variants`` are the nets of the Run, whose last the other steps take. ``timed`` are its precisions, ``verified``
+    those in which its nets are compared with float64, ``verified_others`` those of all other nets. ``size`` and
+    ``verified_size`` are pixels, None for a variant's own. ``peer_batch``, ``peer_mode`` and
     ``peer_layout`` are of the Run with other programs' nets, which is of owt at its own size, in ``peer_precision``.
     ``batches`` of the sweep; ``until_full``: they double from then on, until the device's memory is full. ``limits_s``
     are by name of the step, seconds.
     """
 
     verified: tuple[str, ...]
+    verified_others: tuple[str, ...]
     verified_size: int | None
     timed: tuple[str, ...]
     variants: tuple[str, ...]
@@ -34,6 +36,7 @@ class Settings:
 #: As much as a GPU needs to show what it can; most of the time is that of compilers.
 ACCELERATOR = Settings(
     verified=("fp32", "tf32", "bf16"),
+    verified_others=("fp32", "tf32", "bf16"),
     verified_size=None,
     timed=("fp32", "bf16"),
     variants=("tutorial", "owt"),
@@ -56,7 +59,7 @@ ACCELERATOR = Settings(
         "sweep": 75,
         "train": 50,
         "memory": 15,
-        "aa": 40,
+        "aa": 60,
         "report": 25,
     },
 )
@@ -64,10 +67,11 @@ ACCELERATOR = Settings(
 #: The same steps, small enough for two cores. A CPU has no tf32.
 CPU = Settings(
     verified=("fp32", "bf16"),
+    verified_others=("fp32",),
     verified_size=99,
     timed=("fp32", "bf16"),
-    variants=("half_width", "owt"),
-    size=99,
+    variants=("half_width",),
+    size=None,  # of its own size the reference values need not be computed
     batch=2,
     rounds=1,
     iterations=4,

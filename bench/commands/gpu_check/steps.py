@@ -88,11 +88,12 @@ def env(check: Check, seconds: float) -> Iterator[list[str]]:
 
 def verify(check: Check, seconds: float) -> Iterator[list[str]]:
     settings = check.settings
-    how = [f"--precision={','.join(settings.verified)}"]
-    how += [f"--size={settings.verified_size}"] if settings.verified_size else []
+    size = [f"--size={settings.verified_size}"] if settings.verified_size else []
     others = [name for name in VARIANTS if name not in settings.variants]
-    for names in (settings.variants, others):  # `verify` says nothing before all are compared
-        yield ["verify", *check.workers(), f"--variant={','.join(names)}", *how]
+    # `verify` says nothing before all that it was asked for is compared
+    for names, precisions in ((settings.variants, settings.verified), (others, settings.verified_others)):
+        how = [f"--variant={','.join(names)}", f"--precision={','.join(precisions)}"]
+        yield ["verify", *check.workers(), *how, *size]
 
 
 def run(check: Check, seconds: float) -> Iterator[list[str]]:
@@ -184,7 +185,8 @@ def memory(check: Check, seconds: float) -> Iterator[list[str]]:
 def against_itself(check: Check, seconds: float) -> Iterator[list[str]]:
     settings = check.settings
     words = [f"--variant={settings.variants[-1]}", f"--batch={settings.batch}", "--ab=slowdown=0,0"]
-    yield ["run", *check.workers(), *words, *check.sized(), *check.timed(seconds, rounds=5), "--name=aa"]
+    one = check.workers(check.frameworks[0])
+    yield ["run", *one, *words, *check.sized(), *check.timed(seconds, rounds=5), "--name=aa"]
 
 
 def report(check: Check, seconds: float) -> Iterator[list[str]]:
@@ -202,7 +204,7 @@ STEPS = (
     Step("sweep", "doubled batches, until the device's memory is full", sweep, figures.largest_batch, ends_full=True),
     Step("train", "the training step", train, figures.fastest),
     Step("memory", "the allocator's peak, and what the layers need", memory),
-    Step("aa", "each framework against itself", against_itself, figures.largest_ratio),
+    Step("aa", "the first framework against itself", against_itself, figures.largest_ratio),
     Step("report", "a page of all Runs", report),
 )
 NAMES = tuple(step.name for step in STEPS)
