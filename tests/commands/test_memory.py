@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 from runs import A, make
 
+from bench.cases.protocol import Protocol
 from bench.commands.cli import main
 from bench.record.memory_use import uses_of
 from bench.stats.footprint import footprint
@@ -50,11 +51,16 @@ def test_on_a_cpu_the_peak_is_unknown_and_said(tmp_path):
 
 
 def test_a_worker_of_a_training_step_keeps_velocities_in_every_pass(tmp_path):
-    alone, beside = (
+    alone, stepping = (
         next(uses_of(make(tmp_path / str(len(cases)), cases))) for cases in ([A], [A, STEP])
     )  # fmt: skip
     assert alone.counted.velocity == 0
-    assert beside.counted.velocity == 4 * A.net.params
+    assert stepping.counted.velocity == 4 * A.net.params
+
+
+def test_a_profile_whose_workers_hold_several_nets_has_no_rows(tmp_path):
+    assert list(uses_of(make(tmp_path / "a", [A]))) != []
+    assert list(uses_of(make(tmp_path / "b", [A], protocol=Protocol(shared_workers=True)))) == []
 
 
 @pytest.mark.parametrize("changes", [{"guest": "mine"}, {"world": 2}, {"pass_": "load", "loader": 2}])

@@ -34,8 +34,8 @@ def test_forward_holds_the_widest_layer_and_no_gradients():
 
 def test_a_training_step_holds_velocities_and_its_worker_keeps_them():
     assert footprint(NET, 5, "train_step", "fp32").velocity == 4 * PARAMS
-    beside = footprint(NET, 5, "forward", "fp32", steps=True)
-    assert (beside.gradients, beside.velocity) == (4 * PARAMS, 4 * PARAMS)
+    stepping = footprint(NET, 5, "forward", "fp32", steps=True)
+    assert (stepping.gradients, stepping.velocity) == (4 * PARAMS, 4 * PARAMS)
 
 
 def test_in_bf16_activations_are_half_and_parameters_are_there_twice():
@@ -43,6 +43,12 @@ def test_in_bf16_activations_are_half_and_parameters_are_there_twice():
     assert bf16.activations == fp32.activations / 2 + 2 * PARAMS
     assert (bf16.params, bf16.gradients, bf16.images) == (fp32.params, fp32.gradients, fp32.images)
     assert footprint(NET, 5, "forward_backward", "tf32") == fp32
+
+
+def test_a_pool_keeps_its_output_also_where_no_layer_reads_it():
+    layers = (Conv("conv1", 4, 3, pad=(1, 1)), Pool("pool1", 2, 2), Relu("relu1"))
+    counted = footprint(Variant("tiny", 8, "none", "none", layers), 1, "forward_backward", "fp32")
+    assert counted.activations == 4 * (256 + 64 + 64)
 
 
 def test_lrn_and_batch_norm_keep_their_inputs_and_statistics_are_params():

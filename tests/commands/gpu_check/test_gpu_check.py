@@ -247,9 +247,9 @@ class TestEnds:
 
     def test_time_is_kept_for_the_page(self, monkeypatch):
         checking = object.__new__(gpu_check.Checking)
-        checking.began, checking.request = time.monotonic() - 460, parse_words("gpu-check", [])
+        checking.began, checking.request = time.monotonic() - 480, parse_words("gpu-check", [])
         checking.check, checking.steps = Check(ACCELERATOR, "cuda", (), (), None), list(STEPS)
-        assert checking.limit_of(BY_NAME["train"]) == pytest.approx(540 - 460 - 6 - 25, abs=1)
+        assert checking.limit_of(BY_NAME["train"]) == pytest.approx(540 - 480 - 6 - 25, abs=1)
         assert checking.limit_of(BY_NAME["report"]) == 25
         assert checking.limit_of(BY_NAME["memory"]) == 15
 
