@@ -141,7 +141,7 @@ class Verification:
         if not parity_set.tie_free and any(case.precision == "fp32" for case in cases):
             why = "its input is not tie-free" if self.against else f"no tie-free images in {parity.DRAWS} draws"
             console.tell(f"{cases[0].variant}: {why}: gradients get the loose limits")
-        proven = True
+        proven, compared = True, set[Case]()  # several precisions have the proof in fp32 in common
         if parity_set.unshipped:
             console.tell(
                 f"{cases[0].variant}: the reference values that come with alexnet-bench are missing, or of other "
@@ -153,6 +153,9 @@ class Verification:
         for case in cases:
             for proof in parity_set.proofs(case.batch, case.precision):
                 proof_case = dataclasses.replace(case, precision=proof.precision, batch=proof.batch)
+                if proof_case in compared:
+                    continue
+                compared.add(proof_case)
                 try:
                     values = self._values(proof_case, pool, parity_set.folder, proof.target)
                     checks = parity.judge(values, proof.limits) + self._condition_faults(proof_case, pool)

@@ -304,6 +304,13 @@ class TestPrecision:
         assert mistake("verify", *SMALL, "--precision", "tf32") == words
         assert mistake("run", *SMALL, "--precision", "fp32,tf32") == words
 
+    def test_what_precisions_have_in_common_is_compared_once(self):
+        args = ["verify", *SMALL, "--precision", "fp32,bf16", "--json"]
+        checks = json.loads(CliRunner().invoke(main, args).stdout)["checks"]
+        keys = [(each["precision"], each["batch"], each["kind"], each["what"]) for each in checks]
+        assert {"fp32", "bf16"} == {precision for precision, *_ in keys}
+        assert len(set(keys)) == len(keys)
+
     def test_a_worker_that_computes_in_another_precision_is_named(self, inline):
         got = inline("verify", *SMALL, "--mode", "part", "--env", "NULL_NET=low")
         assert got.code == 1

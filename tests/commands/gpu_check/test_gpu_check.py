@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import signal
+import subprocess
+import sys
 import tarfile
 import time
 
@@ -10,6 +13,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from command import ONE_THREAD, Finished
+from paths import ROOT
 from runs import A, make
 
 from bench import UsageError
@@ -185,6 +189,27 @@ def planted_run(folder, case, failed=None):
         Journal(folder).add(Failed(each.id, reason))
         run = Run(folder)
     return run
+
+
+class TestMake:
+    @pytest.mark.parametrize(
+        ("words", "device"), [([], "cuda"), (["DEVICE=cpu"], "cpu"), (["DEVICE=cuda:1"], "cuda:1")]
+    )
+    def test_the_device_is_a_gpu_unless_another_is_named(self, words, device):
+        assert f"bench gpu-check --device {device} " in made("gpu-check", *words)
+
+    def test_other_targets_are_of_the_cpu_as_before(self):
+        assert "bench run --device cpu " in made("bench")
+
+    def test_steps_and_time_are_passed_on(self):
+        assert "--step env,run --max-time 60" in made("gpu-check", "STEP=env,run", "MAX_TIME=60")
+
+
+def made(*words):
+    """What make would run."""
+    variables = {name: value for name, value in os.environ.items() if name not in ("DEVICE", "MAKEFLAGS")}
+    lines = ["make", "-n", "-o", ".venv/ready", f"PYTHON={sys.executable}", *words]
+    return subprocess.run(lines, cwd=ROOT, env=variables, capture_output=True, text=True, check=True).stdout
 
 
 class TestFrameworks:
