@@ -23,6 +23,7 @@ class Settings:
     size: int | None
     batch: int
     rounds: int
+    aa_rounds: int
     iterations: int | None
     peer_batch: int
     peer_mode: str
@@ -43,6 +44,7 @@ ACCELERATOR = Settings(
     size=None,
     batch=128,
     rounds=3,
+    aa_rounds=5,
     iterations=None,
     peer_batch=128,
     peer_mode="compile",
@@ -52,8 +54,8 @@ ACCELERATOR = Settings(
     until_full=True,
     limits_s={
         "env": 45,
-        "verify": 100,
-        "run": 190,
+        "verify": 120,
+        "run": 180,
         "peers": 90,
         "profile": 45,
         "sweep": 75,
@@ -74,6 +76,7 @@ CPU = Settings(
     size=None,  # of its own size the reference values need not be computed
     batch=2,
     rounds=1,
+    aa_rounds=3,  # the fewest with an interval
     iterations=4,
     peer_batch=2,
     peer_mode="eager",
@@ -83,8 +86,8 @@ CPU = Settings(
     until_full=False,
     limits_s={
         "env": 90,
-        "verify": 240,
-        "run": 240,
+        "verify": 270,
+        "run": 200,
         "peers": 90,
         "profile": 90,
         "sweep": 90,

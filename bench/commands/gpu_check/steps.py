@@ -186,7 +186,7 @@ def against_itself(check: Check, seconds: float) -> Iterator[list[str]]:
     settings = check.settings
     words = [f"--variant={settings.variants[-1]}", f"--batch={settings.batch}", "--ab=slowdown=0,0"]
     one = check.workers(check.frameworks[0])
-    yield ["run", *one, *words, *check.sized(), *check.timed(seconds, rounds=5), "--name=aa"]
+    yield ["run", *one, *words, *check.sized(), *check.timed(seconds, rounds=settings.aa_rounds), "--name=aa"]
 
 
 def report(check: Check, seconds: float) -> Iterator[list[str]]:
