@@ -198,10 +198,10 @@ def report(check: Check, seconds: float) -> Iterator[list[str]]:
 STEPS = (
     Step("env", "the machine, its driver and its devices", env, figures.device),
     Step("verify", "all variants against float64, in every precision", verify, figures.equal),
-    Step("run", "two nets in every mode, in fp32 and bf16", run, figures.fastest),
-    Step("peers", "torchvision's net, compiled", peers, figures.over_peers),
+    Step("run", "nets in every mode and precision", run, figures.fastest),
+    Step("peers", "next to torchvision's net", peers, figures.over_peers),
     Step("profile", "each layer by itself", profile, figures.share_of_peak),
-    Step("sweep", "doubled batches, until the device's memory is full", sweep, figures.largest_batch, ends_full=True),
+    Step("sweep", "doubled batches, on a GPU until its memory is full", sweep, figures.largest_batch, ends_full=True),
     Step("train", "the training step", train, figures.fastest),
     Step("memory", "the allocator's peak, and what the layers need", memory),
     Step("aa", "the first framework against itself", against_itself, figures.largest_ratio),
