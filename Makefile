@@ -86,7 +86,7 @@ selftest: .venv/ready ## test the harness itself
 env: .venv/ready ## inspect this machine, with advice
 	$(BENCH) env $(GPU_PYTHONS) $(call passed,FRAMEWORK) --device $(DEVICE)
 
-gpu-check: .venv/ready ## check all that is done on a GPU, in 9 minutes, to one archive: make gpu-check [DEVICE=cpu] [STEP=env,verify]
+gpu-check: $(READY) ## check all that is done on a GPU, in 9 minutes, to one archive: make gpu-check [DEVICE=cpu] [STEP=env,verify]
 	$(BENCH) gpu-check --device $(DEVICE) $(ALL_GPU_PYTHONS) $(call passed,FRAMEWORK STEP MAX_TIME OUT)
 
 plot: .venv/ready ## plot result CSVs: make plot [CSV="results/*/summary.csv"] [KIND=throughput] [OUTPUT=times.png]
