@@ -91,6 +91,13 @@ class TestReading:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         assert gpu.read("cuda") == dict.fromkeys(gpu.FACTS)
 
+    def test_the_memory_is_that_of_the_card_or_unknown(self, monkeypatch):
+        info = {"nvmlDeviceGetMemoryInfo": lambda handle: types.SimpleNamespace(total=(80, 139)[handle])}
+        monkeypatch.setitem(sys.modules, "pynvml", binding(**info))
+        assert [gpu.memory_bytes(device) for device in ("cuda", "cuda:1", "cuda:2")] == [80, 139, None]
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+        assert gpu.memory_bytes("cuda") == 139
+
     def test_a_card_that_is_not_there_is_silent(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pynvml", binding())
         assert gpu.read("cuda:7") == dict.fromkeys(gpu.FACTS)

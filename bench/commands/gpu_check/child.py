@@ -17,6 +17,7 @@ from bench.machine import fresh
 POLL_S = 0.2
 GRACE_S = 8.0  # for a command that is asked to end, so that a Run writes its tables
 GRACE_SHARE = 0.25  # of a shorter limit
+GONE_S = 3.0  # for the killed to leave the device
 OPTIONS = "ALEXNET_BENCH_"  # variables that are options of every command
 
 
@@ -79,11 +80,13 @@ def end(child: subprocess.Popen[bytes], grace_s: float) -> None:
         child.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(grace_s)
-    for process in {*known, *started_by(child)}:
+    known |= started_by(child)
+    for process in known:
         with contextlib.suppress(psutil.Error):  # of a process that has its number now, psutil kills nothing
             process.kill()
     child.kill()
     child.wait()
+    psutil.wait_procs(known, timeout=GONE_S)
 
 
 def started_by(child: subprocess.Popen[bytes]) -> set[psutil.Process]:

@@ -1,5 +1,6 @@
 """A command in a process of its own, which may not end, and what it starts."""
 
+import re
 import sys
 import time
 
@@ -24,7 +25,17 @@ def script(monkeypatch):
 
 
 def numbers_in(log):
-    return [int(word) for word in log.read_text().splitlines()[-1].split()]
+    """The numbers of both, once they are written; else none."""
+    found = re.search(r"^(\d+) (\d+)$", log.read_text(), flags=re.MULTILINE)
+    return [int(number) for number in found.groups()] if found else []
+
+
+def running(log):
+    """Those of them that run; a zombie has ended, and waits for whoever is its parent now."""
+    numbers = numbers_in(log)
+    assert len(numbers) == 2
+    found = [psutil.Process(number) for number in numbers if psutil.pid_exists(number)]
+    return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_command_that_ends_has_its_code_and_its_log(tmp_path, script):
@@ -39,12 +50,12 @@ def test_one_that_does_not_end_is_killed_with_what_it_started(tmp_path, script):
     ended = child.run([STUBBORN], tmp_path / "a.log", 6)
     assert ended.code is None
     assert 5 < ended.wall_s < 30
-    assert not any(psutil.pid_exists(number) for number in numbers_in(tmp_path / "a.log"))
+    assert running(tmp_path / "a.log") == []
 
 
 def test_an_interruption_kills_it_too(tmp_path, script, monkeypatch):
     def interrupt(seconds):
-        if len((tmp_path / "a.log").read_text().splitlines()) > 8:
+        if numbers_in(tmp_path / "a.log"):
             raise KeyboardInterrupt
         before(seconds)
 
@@ -53,7 +64,7 @@ def test_an_interruption_kills_it_too(tmp_path, script, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         child.run([STUBBORN], tmp_path / "a.log", 20)
     monkeypatch.undo()
-    assert not any(psutil.pid_exists(number) for number in numbers_in(tmp_path / "a.log"))
+    assert running(tmp_path / "a.log") == []
 
 
 def test_variables_that_are_options_do_not_reach_it(monkeypatch):
