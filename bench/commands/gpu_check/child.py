@@ -78,14 +78,17 @@ def end(child: subprocess.Popen[bytes], grace_s: float) -> None:
     known = started_by(child)
     with contextlib.suppress(ProcessLookupError):
         child.send_signal(signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    try:
         child.wait(grace_s)
-    known |= started_by(child)
-    for process in known:
-        with contextlib.suppress(psutil.Error):  # of a process that has its number now, psutil kills nothing
-            process.kill()
-    child.kill()
-    child.wait()
+    except subprocess.TimeoutExpired:
+        pass
+    finally:  # also where a second Ctrl-C ends the wait
+        known |= started_by(child)
+        for process in known:
+            with contextlib.suppress(psutil.Error):  # of a process that has its number now, psutil kills nothing
+                process.kill()
+        child.kill()
+        child.wait()
     psutil.wait_procs(known, timeout=GONE_S)
 
 

@@ -53,7 +53,7 @@ def test_one_that_does_not_end_is_killed_with_what_it_started(tmp_path, script):
     assert running(tmp_path / "a.log") == []
 
 
-def test_an_interruption_kills_it_too(tmp_path, script, monkeypatch):
+def test_repeated_interruptions_kill_it_too(tmp_path, script, monkeypatch):
     def interrupt(seconds):
         if numbers_in(tmp_path / "a.log"):
             raise KeyboardInterrupt
