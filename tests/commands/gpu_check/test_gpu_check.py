@@ -248,6 +248,7 @@ class TestEnds:
         assert (done.code, folders) == (2, [])
         assert done.err == f"alexnet-bench: unknown step 'speed': choose {', '.join(NAMES[:-1])} or {NAMES[-1]}\n"
 
+    @pytest.mark.process
     def test_a_device_that_is_not_there_is_a_mistake_before_any_step(self, tmp_path):
         pytest.importorskip("torch")
         done, folders = checked(tmp_path, "--framework", "torch", "--device", "cuda:7")
