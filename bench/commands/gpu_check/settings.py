@@ -1,6 +1,8 @@
 """Settings: what of the check depends on the kind of device, one record for CPUs and one for accelerators."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from impls import accelerator_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,4 +102,10 @@ CPU = Settings(
 
 
 def settings_of(device: str) -> Settings:
-    return CPU if device == "cpu" else ACCELERATOR
+    """The settings of a kind of device, without a precision that it lacks."""
+    if device == "cpu":
+        return CPU
+    if accelerator_of(device).tf32:
+        return ACCELERATOR
+    kept = tuple(precision for precision in ACCELERATOR.verified if precision != "tf32")
+    return replace(ACCELERATOR, verified=kept, verified_others=kept)

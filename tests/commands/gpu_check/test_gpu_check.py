@@ -22,7 +22,7 @@ from bench.commands.cli import main, parse_words
 from bench.commands.gpu_check import facts, outcome, steps
 from bench.commands.gpu_check.child import Ended
 from bench.commands.gpu_check.outcome import Result, full_as_expected, judge
-from bench.commands.gpu_check.settings import ACCELERATOR, CPU
+from bench.commands.gpu_check.settings import ACCELERATOR, CPU, settings_of
 from bench.commands.gpu_check.steps import NAMES, STEPS, Check
 from bench.record.events import Failed
 from bench.record.journal import Journal
@@ -72,6 +72,11 @@ def names_in(archive):
 class TestSteps:
     def test_both_kinds_of_device_have_a_limit_for_every_step(self):
         assert tuple(CPU.limits_s) == tuple(ACCELERATOR.limits_s) == NAMES
+
+    def test_tf32_is_left_out_where_there_is_none(self):
+        assert "tf32" in settings_of("cuda:1").verified
+        for device in ("mps", "xpu:1"):
+            assert settings_of(device).verified == settings_of(device).verified_others == ("fp32", "bf16")
 
     def test_the_help_numbers_every_step(self):
         text = " ".join(CliRunner().invoke(main, ["gpu-check", "--help"]).stdout.split())
