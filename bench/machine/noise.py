@@ -161,8 +161,8 @@ def count_others(pids: Sequence[int] | None) -> int | None:
 def between(before: Snapshot, after: Snapshot, own_s: float, samples: Sequence[Mapping[str, Any]] = ()) -> Noise:
     """Noise between two snapshots; the Worker itself used ``own_s`` CPU seconds.
 
-    For a GPU, over both ends and the ``samples`` between them (gpu.sampling): all throttle reasons, lowest and highest
-    clock, highest temperature and mean power; over both ends the largest number of other processes.
+    For a GPU, over both ends and the ``samples`` between them (gpu.sampling): all throttle reasons, highest temperature
+    and mean power; without the first end lowest and highest clock; of both ends the largest number of other processes.
     """
 
     def growth(name: str) -> float | None:
@@ -174,7 +174,8 @@ def between(before: Snapshot, after: Snapshot, own_s: float, samples: Sequence[M
         known = [value for value in readings if value is not None]
         return fold(known) if known else None
 
-    mhz = [sample["sm_mhz"] for sample in samples if sample["sm_mhz"] is not None]
+    # a card may have come from rest at the first end, which says nothing of the Turn's clock
+    mhz = [value for value in (*(sample["sm_mhz"] for sample in samples), after.sm_mhz) if value is not None]
 
     return Noise(
         wall_s=after.wall_s - before.wall_s,
@@ -184,9 +185,8 @@ def between(before: Snapshot, after: Snapshot, own_s: float, samples: Sequence[M
         throttled=growth("throttled"),
         suspended_s=growth("suspended_s"),
         reasons=fold_known("reasons", lambda bits: functools.reduce(int.__or__, bits)),
-        # the ends are idle: the clock of a card at rest says nothing of the Turn where there are samples
-        sm_mhz=min(mhz) if mhz else fold_known("sm_mhz", min),
-        sm_mhz_high=max(mhz) if mhz else fold_known("sm_mhz", max),
+        sm_mhz=min(mhz, default=before.sm_mhz),
+        sm_mhz_high=max(mhz, default=before.sm_mhz),
         temp_c=fold_known("temp_c", max),
         watts=fold_known("watts", statistics.fmean),
         others=fold_known("others", max),

@@ -77,14 +77,21 @@ class TestDifference:
         first = STILL._replace(sm_mhz=1400, watts=300.0, temp_c=60, reasons=0x4, others=0)
         last = STILL._replace(sm_mhz=1200, watts=200.0, temp_c=70, reasons=0x21, others=2)
         for found in (noise.between(first, last, 0.0), noise.between(last, first, 0.0)):
-            assert (found.sm_mhz, found.watts, found.temp_c) == (1200, 250.0, 70)
+            assert (found.watts, found.temp_c) == (250.0, 70)
             assert (found.reasons, found.others) == (0x25, 2)
 
+    def test_a_gpus_clock_is_not_that_from_which_it_comes(self):
+        rest, busy = STILL._replace(sm_mhz=345), STILL._replace(sm_mhz=1980)
+        for first, last, mhz in ((rest, busy, 1980), (busy, rest, 345), (rest, STILL, 345), (STILL, STILL, None)):
+            found = noise.between(first, last, 0.0)
+            assert (found.sm_mhz, found.sm_mhz_high) == (mhz, mhz)
+
     def test_a_gpu_is_judged_by_what_is_read_in_between_too(self):
-        ends = STILL._replace(sm_mhz=345, watts=90.0, temp_c=40, reasons=0x1)
+        rest = STILL._replace(sm_mhz=345, watts=90.0, temp_c=40, reasons=0x1)
+        end = rest._replace(sm_mhz=1700)
         busy = {"sm_mhz": 1980, "watts": 390.0, "temp_c": 60, "reasons": 0}
-        found = noise.between(ends, ends, 0.0, [busy, busy | {"sm_mhz": 1500, "reasons": 0x40}])
-        assert (found.sm_mhz, found.sm_mhz_high) == (1500, 1980)  # the clock at rest is not that of the Turn
+        found = noise.between(rest, end, 0.0, [busy, busy | {"sm_mhz": 1500, "reasons": 0x40}])
+        assert (found.sm_mhz, found.sm_mhz_high) == (1500, 1980)
         assert (found.watts, found.temp_c, found.reasons) == (240.0, 60, 0x41)
 
     def test_energy_and_memory_errors_are_what_the_counters_grew_by(self):
