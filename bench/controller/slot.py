@@ -124,7 +124,7 @@ class Slot:
 
     def _time_device(self) -> None:
         """Record what the device takes for the pass by its own timer, where it has one."""
-        if measured := self.worker.process.ask(MeasureDeviceTime(self.method)):
+        if measured := self.worker.process.ask(MeasureDeviceTime(self.method, self.iteration_ns)):
             self.session.journal.add(
                 events.DeviceTime(
                     *self.place,

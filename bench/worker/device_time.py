@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # impls may be of an earlier revision
     from impls.net import Timer
 
 PASSES = 5
+LONG_NS = 500_000_000  # of all of them, where each takes long
 ATTEMPTS = 3  # at enqueueing a pass before the device begins it
 PAUSE_S = 0.02  # between the two events that are compared with the host's clock
 MOST_BLOCK_NS = 200_000_000
@@ -19,6 +20,7 @@ def device_time(
     run: Callable[[], Any],
     wait: Callable[[Any], None],
     timer: "Timer",
+    iteration_ns: int,
     *,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> DeviceTime:
@@ -33,6 +35,8 @@ def device_time(
         As for ``timing.measure``.
     timer : Timer
         Of the device that ``run`` computes on.
+    iteration_ns : int
+        Duration of a pass, from burn-in: of long ones fewer are timed.
     clock : callable returning int, nanoseconds
     """
     began = clock()
@@ -40,7 +44,7 @@ def device_time(
     block_ns = _longer(clock() - began)
     wait(handles)
     device_ns, launches_ns, whole = list[int](), list[int](), True
-    for _ in range(PASSES):
+    for _ in range(max(1, min(PASSES, LONG_NS // iteration_ns))):
         for _ in range(ATTEMPTS):
             handles = None
             timer.block(block_ns)

@@ -297,7 +297,7 @@ class Worker:
         if timer is None:
             return None
         with no_garbage_collection(), self.restored(request.method):
-            return device_time(getattr(self.net, request.method), self.net.wait, timer)
+            return device_time(getattr(self.net, request.method), self.net.wait, timer, request.iteration_ns)
 
     def measure(self, request: messages.Measure) -> replies.Measured:
         """Time a Turn; memory peaks are those of its passes."""

@@ -162,6 +162,7 @@ class MeasureDeviceTime(Request[DeviceTime | None], do="device_time"):
     """Time passes on the device by its own timer; None if it has none."""
 
     method: str
+    iteration_ns: int
 
 
 def slowest_first(iteration_ns: int) -> int:

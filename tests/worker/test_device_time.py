@@ -36,7 +36,8 @@ def timed(monkeypatch):
                 device.finish()
 
         timer = null_device.Timer(device, factor)
-        return device_time.device_time(run, lambda handles: device.finish(), timer, clock=host)
+        iteration_ns = round(1e6 * (device_ms + launch_ms))
+        return device_time.device_time(run, lambda handles: device.finish(), timer, iteration_ns, clock=host)
 
     return time
 
@@ -48,6 +49,10 @@ class TestPass:
         assert found.device_ns == [5_000_000] * device_time.PASSES
         assert found.launch_ns == [round(launch_ms * 1e6)] * device_time.PASSES
         assert found.enqueued
+
+    @pytest.mark.parametrize(("device_ms", "passes"), [(90, 5), (240, 2), (3000, 1)])
+    def test_of_long_passes_fewer_are_timed(self, timed, device_ms, passes):
+        assert len(timed(device_ms, 1).device_ns) == passes
 
     def test_a_host_that_becomes_slower_is_waited_for_longer(self, timed, monkeypatch):
         too_short = iter([10**5])

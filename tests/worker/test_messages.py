@@ -55,7 +55,7 @@ EXCHANGES = [
     (messages.Verify([Output.LOGITS], True, "theirs", "/kept"), replies.Verified(CHECKS, None, DIGESTS)),
     (messages.CheckSync("forward", 10**6, 3), replies.SyncLag(20, 100, 2_000_000)),
     (
-        messages.MeasureDeviceTime("forward"),
+        messages.MeasureDeviceTime("forward", 10**6),
         replies.DeviceTime([900, 901], [30, 31], replies.TimerCheck(20_001, 20_000, 20_010), True),
     ),
     (
