@@ -44,7 +44,7 @@ def device_time(
     block_ns = _longer(clock() - began)
     wait(handles)
     device_ns, launches_ns, whole = list[int](), list[int](), True
-    for _ in range(max(1, min(PASSES, LONG_NS // iteration_ns))):
+    for _ in range(max(1, min(PASSES, LONG_NS // max(1, iteration_ns)))):
         for _ in range(ATTEMPTS):
             handles = None
             timer.block(block_ns)
