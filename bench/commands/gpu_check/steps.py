@@ -97,17 +97,14 @@ def verify(check: Check, seconds: float) -> Iterator[list[str]]:
 
 
 def run(check: Check, seconds: float) -> Iterator[list[str]]:
+    yield grid_of(check, seconds, check.settings.variants, "--mode=all", "--name=run")
+
+
+def grid_of(check: Check, seconds: float, variants: Sequence[str], *more: str) -> list[str]:
+    """A Run of these nets in every framework and in the precisions that are timed."""
     settings = check.settings
-    grid = [f"--variant={','.join(settings.variants)}", f"--precision={','.join(settings.timed)}", "--mode=all"]
-    yield [
-        "run",
-        *check.workers(),
-        *grid,
-        f"--batch={settings.batch}",
-        *check.sized(),
-        *check.timed(seconds),
-        "--name=run",
-    ]
+    how = [f"--variant={','.join(variants)}", f"--precision={','.join(settings.timed)}", f"--batch={settings.batch}"]
+    return ["run", *check.workers(), *how, *check.sized(), *check.timed(seconds), *more]
 
 
 def peers(check: Check, seconds: float) -> Iterator[list[str]]:
@@ -162,17 +159,7 @@ def doubling(check: Check) -> Iterator[int]:
 
 
 def train(check: Check, seconds: float) -> Iterator[list[str]]:
-    settings = check.settings
-    grid = [f"--variant={settings.variants[-1]}", f"--precision={','.join(settings.timed)}", "--pass=train_step"]
-    yield [
-        "run",
-        *check.workers(),
-        *grid,
-        f"--batch={settings.batch}",
-        *check.sized(),
-        *check.timed(seconds),
-        "--name=train",
-    ]
+    yield grid_of(check, seconds, check.settings.variants[-1:], "--pass=train_step", "--name=train")
 
 
 def memory(check: Check, seconds: float) -> Iterator[list[str]]:
