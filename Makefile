@@ -25,6 +25,8 @@ GPU_READY := $(GPU_NAMES:%=.venvs/%/ready)
 # of every framework that has an environment, for the command that takes all that see the device
 ALL_GPU_PYTHONS = $(if $(findstring cuda,$(DEVICE)),$(foreach python,$(shell ls .venvs/*/bin/python 2> /dev/null),\
   --python $(word 2,$(subst /, ,$(python)))=$(python)))
+# in the order written, also with -j: nothing is installed before gpu-found has answered
+.NOTPARALLEL:
 # what computes on a GPU: a machine without one is refused before anything is installed for it
 READY := $(if $(GPU_READY),gpu-found) .venv/ready $(GPU_READY)
 

@@ -1,12 +1,13 @@
 """The null Net, whose passes do nothing, to time the overhead of the harness.
 
-Logits and gradients come from the float64 reference, so it passes the same gate as every other Net. In mode ``part`` it
-plays the parts that NULL_NET in the environment names, for tests of the harness, joined by commas: ``spin=MS``;
-``hang=N``, ``die=N``, ``memory=N``, or an error of a GPU, ``lost=N`` or ``ecc=N``, in its Nth iteration; ``wrong`` or
-``nan`` gradients; ``retrace`` in every pass; ``low`` precision, or ``tf32``, in the probes; ``async=MS`` a device that
-is done so long after the call, and ``unsynced=MS`` one whose wait does not wait. With ``gpus=N`` it has such devices,
-null_device.py; there are also ``launch=MS``, what the host takes to enqueue a pass, ``elsewhere``, outputs on another
-device, and ``timer=FACTOR``, an event timer that runs so much too fast. ``cuda=VERSION`` is a build for that CUDA.
+Logits and gradients come from the float64 reference, so it passes the same gate as every other Net. In mode ``part``
+it plays the parts that NULL_NET in the environment names, for tests of the harness, joined by commas: ``spin=MS``;
+``hang=N``, ``die=N``, ``memory=N``, or an error of a GPU, ``lost=N``, ``ecc=N`` or ``failed=N``, in its Nth
+iteration; ``wrong`` or ``nan`` gradients; ``retrace`` in every pass; ``low`` precision, or ``tf32``, in the probes;
+``async=MS`` a device that is done so long after the call, and ``unsynced=MS`` one whose wait does not wait. With
+``gpus=N`` it has such devices, null_device.py; there are also ``launch=MS``, what the host takes to enqueue a pass,
+``elsewhere``, outputs on another device, and ``timer=FACTOR``, an event timer that runs so much too fast.
+``cuda=VERSION`` is a build for that CUDA.
 """
 
 import functools
@@ -75,6 +76,7 @@ ERRORS = {
     "memory": "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 139.72 GiB of which 1.00 GiB is free",
     "lost": "CUDA error: GPU is lost",
     "ecc": "CUDA error: uncorrectable ECC error encountered",
+    "failed": "CUDA error: unspecified launch failure",
 }
 
 
@@ -87,7 +89,7 @@ class Results(NamedTuple):
 
 
 #: Parts of the passes, and those that end them in an iteration.
-BREAKS = ("hang", "die", "memory", "lost", "ecc")
+BREAKS = ("hang", "die", "memory", "lost", "ecc", "failed")
 PLAYED = {*BREAKS, "spin", "retrace", "async", "unsynced", "launch"}
 
 

@@ -57,7 +57,7 @@ class FeedSlot(Slot):
         bursts = math.ceil(max(n, self.session.protocol.loader_turn or 1) / workers)
         with noise.Observation(self.case.device) as seen:
             measured = self._measure(bursts * workers)
-        around = seen.noise(measured.cpu_s)
+        around = seen.noise(measured.cpu_s, measured.start_ns, measured.ns)
         self.noise.append(around)
         self.session.journal.add(
             events.Turn(

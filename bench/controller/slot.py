@@ -1,5 +1,6 @@
 """Slot: one Pass of one running Worker, burned in and then timed in turns, each recorded before the next."""
 
+import math
 import random
 import statistics
 import time
@@ -14,7 +15,7 @@ from bench.controller import gate, parity
 from bench.controller.running_worker import RunningWorker
 from bench.controller.settings import WorkerSettings
 from bench.controller.watcher import Watcher
-from bench.machine import noise
+from bench.machine import gpu, noise
 from bench.machine.noise import Noise
 from bench.record import events
 from bench.record.events import Place
@@ -24,6 +25,7 @@ from bench.worker.messages import CheckSync, Measure, MeasureDeviceTime, Reload,
 from bench.worker.replies import Conditions, Output
 from bench.worker.timing import steady
 
+WEIGHED_NS = 1_000_000_000  # ten times what a card's counter of energy needs to be updated
 READS = 4  # copies of each value that a reading may take; of torch's layout of dense weights 3 were seen
 
 
@@ -121,6 +123,8 @@ class Slot:
         gate.refuse(gate.sync_fault(lag))
         if self.case.device != "cpu" and self.case.world == 1:  # a Team would need as many passes on every rank
             self._time_device()
+            if self.new:
+                self._weigh()
 
     def _time_device(self) -> None:
         """Record what the device takes for the pass by its own timer, where it has one."""
@@ -133,6 +137,21 @@ class Slot:
                     launch_ns=measured.launch_ns,
                     timer=measured.timer,
                     enqueued=measured.enqueued,
+                )
+            )
+
+    def _weigh(self) -> None:
+        """Record what the device uses while it computes for a second and nothing else is done, where it counts that."""
+        began, before = time.monotonic(), gpu.joules(self.case.device)
+        if before is None:
+            return
+        iterations = max(2, math.ceil(WEIGHED_NS / max(1, self.iteration_ns)))
+        self.worker.process.ask(Measure(self.method, iterations))
+        after, wall_s = gpu.joules(self.case.device), time.monotonic() - began
+        if after is not None:
+            self.session.journal.add(
+                events.Energy(
+                    *self.place, case_id=self.case.id, joules=after - before, iterations=iterations, wall_s=wall_s
                 )
             )
 
@@ -168,7 +187,7 @@ class Slot:
         )
         with noise.Observation(self.case.device) as seen:
             measured = self.worker.process.ask(request)
-        around = seen.noise(measured.cpu_s + measured.aside_cpu_s)
+        around = seen.noise(measured.cpu_s + measured.aside_cpu_s, measured.start_ns, measured.ns)
         self.noise.append(around)
         judged = [parity.judge(reading.checks, self.limits or {}) for reading in measured.readings]
         self.session.journal.add(

@@ -1,6 +1,7 @@
 """Worker processes: start one, send requests, read replies, end it."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import impls
 from bench import UsageError
 from bench.controller import unpassed
 from bench.controller.launch import Launch, environment
-from bench.machine import gpu_cause, gpu_facts, signals
+from bench.machine import gpu, gpu_cause, gpu_facts, signals
 from bench.machine.gpu_cause import Search
 from bench.worker import messages
 from bench.worker.messages import Configure, Request
@@ -143,6 +144,8 @@ class WorkerProcess:
             raise WorkerDied(self.name, FaultKind.ERROR, str(error), self.tail()) from error
         if not isinstance(reply, Failure):
             return reply
+        if reply.kind == FaultKind.ERROR and gpu.is_lost(self.launch.settings.device):
+            reply = dataclasses.replace(reply, kind=FaultKind.LOST)
         what = WHAT.get(reply.kind, f"failed in {request.do}")
         # of a user's net the message alone, without the name of the exception
         own = reply.why.partition(": ")[2] or "its function raised an error without a message"

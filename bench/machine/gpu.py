@@ -9,6 +9,7 @@ import importlib
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,22 +33,47 @@ POWER_CAP = 0x4  # usual on a busy card: noisy, not invalid
 SLOWDOWN = 0x8 | 0x20 | 0x40 | 0x80
 #: What changes within a Turn: cheap to read, and without an allocation on the card.
 SAMPLED = ("sm_mhz", "watts", "temp_c", "reasons")
-FACTS = (*SAMPLED, "joules", "ecc_errors", "pids")
-SAMPLE_S = 0.05  # between two readings during a Turn
+FACTS = (*SAMPLED, "ecc_errors", "pids")
+SAMPLE_S = 0.005  # between two readings during a Turn, whose passes may take 10 ms in all
+IS_LOST = 15  # NVML_ERROR_GPU_IS_LOST
 
 
 def read(device: str) -> dict[str, Any]:
     """Current readings of a Worker's ``device`` (cuda, cuda:1); all None for those that are not NVIDIA's.
 
-    ``reasons`` is NVML's bitmask; ``joules`` is counted since the driver was loaded, ``ecc_errors``, those that memory
-    could not correct, since the last reset; ``pids`` are all processes that compute on the card, including ours.
+    ``reasons`` is NVML's bitmask; ``ecc_errors``, which memory could not correct, are counted since the last reset;
+    ``pids`` are all processes that compute on the card, including ours.
     """
     return _facts(_handle_of(device))
 
 
+def joules(device: str) -> float | None:
+    """What the card has used since its driver was loaded, updated every 0.1 s or so; None if it does not count."""
+    handle, nvml = _handle_of(device), _nvml()
+    if handle is None:
+        return None
+    millijoules = _ask(getattr(nvml, "nvmlDeviceGetTotalEnergyConsumption", None), handle)
+    return None if millijoules is None else float(millijoules / 1000)
+
+
+def is_lost(device: str) -> bool:
+    """Whether NVML says that the card has stopped working."""
+    handle, nvml = _handle_of(device), _nvml()
+    if handle is None:
+        return False
+    try:
+        nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
+    except Exception as error:  # NVMLError
+        return getattr(error, "value", None) == IS_LOST
+    return False
+
+
 @contextmanager
 def sampling(device: str) -> Iterator[list[dict[str, Any]]]:
-    """Read what changes every SAMPLE_S, in a thread, into the list; nothing for ``cpu`` or without NVML."""
+    """Read what changes every SAMPLE_S, in a thread, into the list; nothing for ``cpu`` or without NVML.
+
+    ``at_ns`` of a reading is when it began, on the clock of the samples.
+    """
     samples: list[dict[str, Any]] = []
     handle, over = _handle_of(device), threading.Event()
     if handle is None:
@@ -55,8 +81,9 @@ def sampling(device: str) -> Iterator[list[dict[str, Any]]]:
         return
 
     def sample() -> None:
-        while not over.wait(SAMPLE_S):
-            samples.append(_sampled(handle))
+        while not over.is_set():
+            samples.append({"at_ns": time.perf_counter_ns(), **_sampled(handle)})
+            over.wait(SAMPLE_S)
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
@@ -169,12 +196,10 @@ def _facts(handle: Any) -> dict[str, Any]:
     if handle is None:
         return dict.fromkeys(FACTS)
     nvml = _nvml()
-    millijoules = _ask(getattr(nvml, "nvmlDeviceGetTotalEnergyConsumption", None), handle)
     processes = _ask(nvml.nvmlDeviceGetComputeRunningProcesses, handle)
     uncorrected, since_reset = _ECC
     return {
         **_sampled(handle),
-        "joules": None if millijoules is None else millijoules / 1000,
         "ecc_errors": _ask(getattr(nvml, "nvmlDeviceGetTotalEccErrors", None), handle, uncorrected, since_reset),
         "pids": None if processes is None else sorted({process.pid for process in processes}),
     }

@@ -4,6 +4,7 @@ All are read outside the clock; an unknown value is None, never 0. Sums are over
 Workers run and would count as noise.
 """
 
+import bisect
 import contextlib
 import functools
 import os
@@ -41,8 +42,8 @@ class Noise(Struct, frozen=True):
     ``throttled`` is how often a CPU quota stopped the process, ``throttled_s`` for how long, summed over cores, and
     ``quota`` how many cores it allows.
     ``steal_s`` and ``foreign_s`` are of the ``cores`` that this process may use; None, in older Runs: of all.
-    ``sm_mhz`` and ``sm_mhz_high`` are the GPU's lowest and highest clock, ``joules`` what it used, and ``ecc_errors``
-    those that its memory could not correct.
+    ``sm_mhz`` and ``sm_mhz_high`` are the GPU's lowest and highest clock, ``ecc_errors`` those that its memory could
+    not correct.
     """
 
     wall_s: float
@@ -60,7 +61,6 @@ class Noise(Struct, frozen=True):
     throttled_s: float | None = None
     quota: float | None = None
     sm_mhz_high: float | None = None
-    joules: float | None = None
     ecc_errors: int | None = None
 
 
@@ -91,7 +91,6 @@ class Snapshot(NamedTuple):
     cores: int | None = None
     throttled_s: float | None = None
     quota: float | None = None
-    joules: float | None = None
     ecc_errors: int | None = None
 
 
@@ -130,9 +129,19 @@ class Observation:
         self.during.close()
         self.after = snapshot(self.device)
 
-    def noise(self, own_s: float) -> Noise:
-        """The noise between the ends; the Worker itself used ``own_s`` CPU seconds."""
-        return between(self.before, self.after, own_s, self.samples)
+    def noise(self, own_s: float, start_ns: Sequence[int], ns: Sequence[int]) -> Noise:
+        """The noise between the ends; the Worker itself used ``own_s`` CPU seconds.
+
+        A GPU is judged by what was read while it computed the iterations that began at ``start_ns`` and took ``ns``:
+        in between values are read and compared on the host, and its clock falls.
+        """
+        busy = [sample for sample in self.samples if _is_within(sample["at_ns"], start_ns, ns)]
+        return between(self.before, self.after, own_s, busy)
+
+
+def _is_within(at_ns: int, start_ns: Sequence[int], ns: Sequence[int]) -> bool:
+    last = bisect.bisect_right(start_ns, at_ns) - 1
+    return last >= 0 and at_ns < start_ns[last] + ns[last]
 
 
 def cores_times() -> list[Any]:
@@ -193,7 +202,6 @@ def between(before: Snapshot, after: Snapshot, own_s: float, samples: Sequence[M
         cores=before.cores,
         throttled_s=growth("throttled_s"),
         quota=before.quota,
-        joules=growth("joules"),
         ecc_errors=None if (errors := growth("ecc_errors")) is None else int(errors),
     )
 

@@ -11,11 +11,12 @@ from bench.machine import noise
 from bench.record import device_time, validity
 from bench.record.ceiling import ceiling_of, counted_macs
 from bench.record.device_time import OnDevice
-from bench.record.events import BurnIn, Worker
+from bench.record.events import BurnIn, Energy, Worker
 from bench.record.reasons import StopReason
 from bench.record.recording import Recording
 from bench.stats import descriptive
 from bench.stats.descriptive import Less
+from bench.stats.footprint import footprint
 from bench.worker.replies import CheckKind
 
 
@@ -111,23 +112,20 @@ class CaseFacts:
 
     @property
     def joules_per_image(self) -> float | None:
-        """Of the turns in which nothing but passes ran: no iteration was read, and no images were loaded."""
-        used = [
-            (turn.noise.joules, len(turn.ns)) for turn in self.turns if not turn.readings and turn.reload_ns is None
-        ]
-        known = [(joules, iterations) for joules, iterations in used if joules is not None]
-        iterations = sum(count for _, count in known) * self.case.images
-        return sum(joules for joules, _ in known) / iterations if iterations else None
+        weighed = self.run.of_case(Energy, self.case)
+        images = sum(event.iterations for event in weighed) * self.case.images
+        return sum(event.joules for event in weighed) / images if images else None
 
     @property
     def l2(self) -> str | None:
-        """Whether an iteration finds its images and the parameters in the L2 cache of a device that tells its size."""
-        size, params = self.versions.get("l2_mib"), self.params
-        if not isinstance(size, float) or self.case.input or params is None:
+        """Whether all that a pass of our own net holds fits in the L2 cache of a device that tells its size."""
+        size, case = self.versions.get("l2_mib"), self.case
+        if not isinstance(size, float) or case.foreign or case.guest or case.input or case.part or case.world > 1:
             return None
-        side = self.case.net.input_size
-        values = 2 * self.case.batch * side * side * self.case.net.channels + params
-        return "warm" if 4 * values <= size * 2**20 else "cold"
+        if case.pass_ not in PASSES or not PASSES[case.pass_].stages:
+            return None
+        held = footprint(case.net, case.batch, case.pass_, case.precision).total
+        return "warm" if held <= size * 2**20 else "cold"
 
     def most_mib(self, name: str) -> float | None:
         known = (value for turn in self.turns if (value := getattr(turn, name)) is not None)

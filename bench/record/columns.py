@@ -189,12 +189,12 @@ NOISE = (
     "CPU time stolen by the hypervisor, used by others, lost to a CPU quota, under pressure during the Case's own turns"
 )
 GPU = (
-    "in the Case's own turns, sampled every 50 ms and at their ends: lowest and highest clock, highest temperature, "
-    "mean power; empty without extra `gpu`"
+    "while the Case's own passes ran, sampled every 5 ms, and at the ends of its turns: lowest and highest clock, "
+    "highest temperature, mean power; empty without extra `gpu`"
 )
 ENERGY = (
-    "by NVML's counter over the Case's own turns in which nothing but passes ran, idle power included; the card "
-    "updates it every 0.1 s, so that a few short turns give a rough figure"
+    "by NVML's counter over a second of the pass alone, after the burn-in of the first Round, idle power included; "
+    "empty of a Team, and where the card does not count"
 )
 ON_DEVICE = (
     "after burn-in, by the device's event timer, each pass enqueued before the device begins it: what the device "
@@ -202,8 +202,8 @@ ON_DEVICE = (
     "timer, of a Team, and of a pass that waits for the device itself"
 )
 L2 = (
-    "warm if both resident batches and the parameters fit in the device's L2 cache, where an iteration then finds "
-    "them, else cold; empty where its size is not known"
+    "warm if all that the pass holds, as counted from the layers, fits in the device's L2 cache, else cold; empty "
+    "where its size is not known, and of a user's net"
 )
 HASHES = "equal only for rows with equal work, conditions or protocol"
 SPEEDS = "batch, of all devices, over center_ms; algorithmic FLOP (2 per MAC, counted from the layers) over center_ms"

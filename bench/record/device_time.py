@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.cases.case import Case
-from bench.record.events import DeviceTime, Turn
+from bench.record.events import BurnIn, DeviceTime, Turn
 from bench.record.recording import Recording
 
 OFF = 0.01  # of the host's time between two events: clocks of crystals differ by less
@@ -38,9 +38,11 @@ def timer_off(run: Recording, case: Case) -> bool:
     checks = [event.timer for event in run.of_case(DeviceTime, case)]
     if any(not (1 - OFF) * check.least_ns <= check.device_ns <= (1 + OFF) * check.most_ns for check in checks):
         return True
+    spin_ns = max((event.spin_ns for event in run.of_case(BurnIn, case)), default=0)  # of an --ab, after the pass
     measured, samples = _measured(run, case), [ns for turn in run.of_case(Turn, case) for ns in turn.ns[turn.lead :]]
     if measured is None or not samples:
         return False
+    samples = [ns - spin_ns for ns in samples]
     contained = SHORTER * (measured.device_ns + measured.launch_ns) + SPARE_NS
     return measured.device_ns > LONGER * median(samples) or min(samples) > contained
 

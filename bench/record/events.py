@@ -278,6 +278,14 @@ class DeviceTime(OfCase, frozen=True, tag="device_time"):
     enqueued: bool
 
 
+class Energy(OfCase, frozen=True, tag="energy"):
+    """What the device used for so many iterations, by its own counter, between two readings ``wall_s`` apart."""
+
+    joules: float
+    iterations: int
+    wall_s: float
+
+
 class Control(OfRound, frozen=True, tag="control"):
     """The control computation (noise.control) before or after the cycles of a Round."""
 
@@ -405,10 +413,10 @@ class End(Event, frozen=True, tag="end"):
 
 
 AnyEvent = (
-    Header | Parity | Worker | LoaderProof | Ceiling | Layers | BurnIn | DeviceTime | Plan | Control | Turn | Block
-    | Void | RoundEnd | Fault | Failed | Absent | Stop | Resume | End
+    Header | Parity | Worker | LoaderProof | Ceiling | Layers | BurnIn | DeviceTime | Energy | Plan | Control | Turn
+    | Block | Void | RoundEnd | Fault | Failed | Absent | Stop | Resume | End
 )  # fmt: skip
 #: By the value of the field ``event``.
 EVENTS: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in AnyEvent.__args__}
 #: Events that show that a Round was begun.
-OF_A_ROUND = (Worker, LoaderProof, Ceiling, BurnIn, DeviceTime, Plan, Control, Turn, Block, Fault)
+OF_A_ROUND = (Worker, LoaderProof, Ceiling, BurnIn, DeviceTime, Energy, Plan, Control, Turn, Block, Fault)

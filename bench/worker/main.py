@@ -43,7 +43,8 @@ from impls.variants import variant_named
 from impls.weights import map_shared
 
 R = TypeVar("R")
-#: What frameworks say of a GPU that has stopped working. Source: texts of cudaGetErrorString, names of CUresult.
+#: What says by itself that a GPU has stopped working; the controller asks NVML about other errors. Source: texts of
+#: cudaGetErrorString, names of CUresult, NVML's and the kernel module's words.
 LOST = re.compile(
     "GPU is lost|fallen off the bus|uncorrectable (ECC|NVLink) error|ECC_UNCORRECTABLE|hardware stack error",
     re.IGNORECASE,

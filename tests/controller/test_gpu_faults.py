@@ -19,8 +19,13 @@ pytestmark = pytest.mark.process
 
 ASYNC = "gpus=1,async=3"
 LOST = "lost its device: RuntimeError: CUDA error: "
+FAILED = "failed in measure: RuntimeError: CUDA error: "
 HURRY = ("--worker-limit", "2")
-THROTTLED = [0, 0, 0x40]  # in the readings during a turn, not at its ends alone
+THROTTLED = [0, 0, 0x40]  # now and then
+
+
+#: A card that does not count its energy, for which no second of passes comes before the iteration of a fault.
+UNWEIGHED = {name: value for name, value in card().items() if name != "watts"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Planted:
     flag: str = ""
     code: int = 0
     says: str = ""
-    cards: list[dict[str, Any]] = field(default_factory=lambda: [card()])
+    cards: list[dict[str, Any]] = field(default_factory=lambda: [UNWEIGHED])
     state: dict[str, Any] = field(default_factory=dict)
     args: tuple[str, ...] = ()
     keeps: bool = False
@@ -45,6 +50,10 @@ PLANTED = {
     "its memory fails, and says so": Planted(f"{ASYNC},ecc=60", code=1, says=LOST + "uncorrectable ECC", keeps=True),
     "its memory fails in silence": Planted(
         ASYNC, "every_round_disturbed", says="that ECC could not correct", cards=[card(ecc=[0, 1, 2, 3])]
+    ),
+    "its kernel fails": Planted(f"{ASYNC},failed=60", code=1, says=FAILED + "unspecified launch failure", keeps=True),
+    "its kernel fails since it is lost, says NVML": Planted(
+        f"{ASYNC},failed=60", code=1, says=LOST + "unspecified launch failure", state={"lost": 2}, keeps=True
     ),
     "it is full before a turn": Planted(f"{ASYNC},memory=60", code=1, says="ran out of memory: ", keeps=True),
     "it is full at the first call": Planted(f"{ASYNC},memory=1", code=1, says="ran out of memory: "),
@@ -72,7 +81,7 @@ PLANTED = {
     "its process dies": Planted(f"{ASYNC},die=60", code=1, says="ended by itself with exit code 9", keeps=True),
     "nothing watches it": Planted(ASYNC, "gpu_not_watched", state={"init": 9}),
     "it is lost to NVML alone": Planted(ASYNC, "gpu_not_watched", state={"lost": 6}),
-    "power is not read": Planted(ASYNC, cards=[{name: value for name, value in card().items() if name != "watts"}]),
+    "power is read": Planted(ASYNC, cards=[card()]),
 }
 
 
@@ -117,15 +126,18 @@ GPU_FLAGS = {
 
 class TestFigures:
     def test_a_row_has_what_the_device_and_the_host_take_and_what_nvml_says(self, run_on):
-        _, rows = run_on(Planted(ASYNC))
+        finished, rows = run_on(Planted(ASYNC, cards=[card()]))
+        assert {row["pass"]: row["l2"] for row in rows} == {"forward": "warm", "forward_backward": "cold"}
         for row in rows:
             assert float(row["device_ms"]) == 3.0  # by the clock of the null device
             assert 0 < float(row["launch_ms"]) < 3
             assert (float(row["gpu_mhz"]), float(row["gpu_mhz_high"]), float(row["gpu_watts"])) == (1980, 1980, 400)
-            assert row["l2"] == "warm"
-        energies = [float(row["joules_per_image"]) for row in rows if row["joules_per_image"]]
-        assert energies
-        assert all(joules > 400 * 3e-3 / 2 for joules in energies)  # watts, seconds and images of a pass
+        weighed = {event["case_id"]: event for event in finished.of("energy")}
+        for row in rows:
+            event = weighed[row["case_id"]]  # of 400 W, as long as between the two readings of the counter
+            assert event["joules"] == pytest.approx(400 * event["wall_s"], rel=0.02)
+            assert event["wall_s"] >= event["iterations"] * 3e-3
+            assert float(row["joules_per_image"]) == pytest.approx(event["joules"] / event["iterations"] / 2)
 
     def test_a_cpu_has_none_of_it(self, inline):
         finished = inline("run", *NULL)

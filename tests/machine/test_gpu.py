@@ -77,7 +77,7 @@ class TestReading:
     def test_a_card_is_read_in_mhz_watts_and_degrees(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pynvml", binding())
         read = {"sm_mhz": 1980, "watts": 312.345, "temp_c": 42, "reasons": 4, "pids": [10, 20]}
-        read |= {"joules": 5.25, "ecc_errors": 1}
+        read |= {"ecc_errors": 1}
         assert gpu.read("cuda:1") == read
         assert gpu.cards()[1] == {"index": 1, "name": "NVIDIA H100", **read}
         assert (gpu.driver(), gpu.has_gpu(), gpu.nvml_available()) == ("570.86.15", True, True)
@@ -119,6 +119,34 @@ class TestReading:
         assert gpu.read("cuda")["reasons"] == 0x40
 
 
+class TestEnergy:
+    def test_the_counter_is_read_in_joules(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pynvml", binding())
+        assert (gpu.joules("cuda:1"), gpu.joules("cpu")) == (5.25, None)
+
+    def test_a_card_that_does_not_count_has_none(self, monkeypatch):
+        none = binding().unsupported
+        monkeypatch.setitem(sys.modules, "pynvml", binding(nvmlDeviceGetTotalEnergyConsumption=none))
+        assert gpu.joules("cuda") is None
+
+
+class TestLost:
+    @pytest.mark.parametrize(("code", "lost"), [(15, True), (3, False)])
+    def test_nvml_says_whether_a_card_is_lost(self, monkeypatch, code, lost):
+        def temperature(*args):
+            error = NVMLError()
+            error.value = code
+            raise error
+
+        monkeypatch.setitem(sys.modules, "pynvml", binding(nvmlDeviceGetTemperature=temperature))
+        assert gpu.is_lost("cuda") == lost
+
+    def test_a_card_that_answers_is_not(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pynvml", binding())
+        assert not gpu.is_lost("cuda")
+        assert not gpu.is_lost("cpu")
+
+
 class TestSampling:
     def test_readings_are_taken_until_the_end(self, monkeypatch):
         clocks = itertools.count(100)
@@ -131,7 +159,8 @@ class TestSampling:
         time.sleep(0.01)
         assert len(samples) == taken
         assert [sample["sm_mhz"] for sample in samples[:3]] == [100, 101, 102]
-        assert set(samples[0]) == set(gpu.SAMPLED)
+        assert set(samples[0]) == {*gpu.SAMPLED, "at_ns"}
+        assert samples[0]["at_ns"] < samples[1]["at_ns"] <= time.perf_counter_ns()
 
     def test_a_cpu_and_a_card_without_nvml_have_none(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pynvml", None)

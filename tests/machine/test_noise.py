@@ -1,5 +1,6 @@
 """Evidence of noise: what is read, how two readings are held together, and what it makes of a Block."""
 
+import contextlib
 import os
 import time
 
@@ -94,12 +95,22 @@ class TestDifference:
         assert (found.sm_mhz, found.sm_mhz_high) == (1500, 1980)
         assert (found.watts, found.temp_c, found.reasons) == (240.0, 60, 0x41)
 
-    def test_energy_and_memory_errors_are_what_the_counters_grew_by(self):
-        first, last = STILL._replace(joules=100.0, ecc_errors=2), STILL._replace(joules=140.5, ecc_errors=3)
+    def test_memory_errors_are_what_the_counter_grew_by(self):
+        first, last = STILL._replace(ecc_errors=2), STILL._replace(ecc_errors=3)
         found = noise.between(first, last, 0.0)
-        assert (found.joules, found.ecc_errors) == (40.5, 1)
+        assert found.ecc_errors == 1
         assert "1 error that ECC could not correct" in noise.invalid_reason([found])
-        assert noise.between(STILL, last, 0.0).joules is None
+        assert noise.between(STILL, last, 0.0).ecc_errors is None
+
+    def test_a_gpu_is_judged_by_what_was_read_while_it_computed(self, monkeypatch):
+        clocks = {5: 100, 12: 1900, 25: 200, 31: 1800, 45: 300}  # at ns; passes from 10 to 20 and from 30 to 40
+        readings = [{"at_ns": at, "sm_mhz": mhz, "reasons": 0} for at, mhz in clocks.items()]
+        monkeypatch.setattr(noise, "snapshot", lambda device: STILL)
+        monkeypatch.setattr(noise.gpu, "sampling", lambda device: contextlib.nullcontext(readings))
+        with noise.Observation("cuda") as seen:
+            pass
+        found = seen.noise(0.0, [10, 30], [10, 10])
+        assert (found.sm_mhz, found.sm_mhz_high) == (1800, 1900)
 
     def test_gpu_reading_of_one_end_is_used_if_the_other_is_none(self):
         found = noise.between(STILL._replace(reasons=0x8), STILL, 0.0)

@@ -1,17 +1,25 @@
 """Whether the times of a device's own timer are believed."""
 
+from typing import NamedTuple
+
 import pytest
 
 from bench.record import device_time
-from bench.record.events import DeviceTime, Turn
+from bench.record.events import BurnIn, DeviceTime, Turn
 from bench.worker.replies import TimerCheck
+
+
+class Spun(NamedTuple):
+    """A burn-in."""
+
+    spin_ns: int
 
 
 class Timed:
     """A Run of one Case: events of each kind."""
 
-    def __init__(self, *events, samples=(5_100_000,) * 4):
-        self.events = {DeviceTime: events, Turn: [self.turn(samples)] if samples else []}
+    def __init__(self, *events, samples=(5_100_000,) * 4, spin_ns=0):
+        self.events = {DeviceTime: events, Turn: [self.turn(samples)] if samples else [], BurnIn: [Spun(spin_ns)]}
 
     def of_case(self, kind, case):
         return self.events[kind]
@@ -68,6 +76,11 @@ class TestOff:
         assert not device_time.timer_off(
             Timed(measured(), samples=(5_100_000, 5_100_000, 90_000_000, 90_000_000)), None
         )
+
+    def test_what_an_ab_adds_to_a_pass_is_not_the_devices(self):
+        samples = (20_100_000,) * 4
+        assert device_time.timer_off(Timed(measured(), samples=samples), None)
+        assert not device_time.timer_off(Timed(measured(), samples=samples, spin_ns=15_000_000), None)
 
     def test_without_samples_only_the_events_tell(self):
         assert not device_time.timer_off(Timed(measured(9.0), samples=()), None)
