@@ -103,7 +103,7 @@ def _machine(facts: Facts) -> str:
             "`wsl --shutdown`"
         )
     if facts.container and (facts.on_bus or facts.driver):
-        return "this container was started without the GPUs of its host; start it with --gpus all"
+        return f"this container was started without the GPUs of its host; {facts.container}"
     if not facts.on_bus and not facts.driver:
         return "this machine has no NVIDIA GPU on its PCI bus; pass --device cpu"
     if not facts.driver:
@@ -191,8 +191,8 @@ def _unusable(search: Search, facts: Facts) -> str:
     """What keeps a process from a card that is there."""
     if facts.nvml == LIBRARY_NOT_FOUND and facts.container:
         return (
-            "the driver's libraries are not in this container; start it with --gpus all and "
-            "NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+            f"the driver's libraries are not in this container; {facts.container}, with "
+            "NVIDIA_DRIVER_CAPABILITIES=compute,utility where that is its runtime's"
         )
     if facts.nvml == LIBRARY_NOT_FOUND:
         return "the driver's libraries are missing (libnvidia-ml.so.1); install all of NVIDIA's driver"

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 NVIDIA, DISPLAY = "0x10de", "0x03"  # PCI vendor; class of display controllers, which all GPUs are
-CONTAINERS = re.compile(r"docker|kubepods|containerd|libpod|lxc")
+#: How a container is given the GPUs of its host, by a file that is in it, the most particular first; of those that have
+#: none of these files, and are known by the control groups of their first process, as the last.
+CONTAINERS = {
+    ".singularity.d": "start it with --nv",
+    "run/secrets/kubernetes.io": "request nvidia.com/gpu for it in the pod",
+    "var/run/secrets/kubernetes.io": "request nvidia.com/gpu for it in the pod",
+    ".dockerenv": "start it with --gpus all",
+    "run/.containerenv": "start it with --device nvidia.com/gpu=all",
+    "": "start it with --gpus all",
+}
+IN_A_CONTAINER = re.compile(r"docker|kubepods|containerd|libpod|lxc|^0::/$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,8 @@ class Facts:
     on_bus: int = 0
     files: int = 0
     driver: str = ""
-    container: bool = False
+    container: str = ""
+    """How this container is given GPUs; empty outside of one."""
     wsl: bool = False
     wsl_driver: bool = False
     """Whether Windows has put NVIDIA's library where WSL's programs find it."""
@@ -84,8 +95,7 @@ def read(root: Path = Path("/")) -> Facts:
         ),
         files=sum(bool(re.fullmatch(r"nvidia\d+", file.name)) for file in (root / "dev").glob("nvidia*")),
         driver=version[0] if version else "",
-        container=any((root / file).exists() for file in (".dockerenv", "run/.containerenv"))
-        or bool(CONTAINERS.search(_text(root / "proc/1/cgroup"))),
+        container=_container(root),
         wsl=(root / "dev/dxg").exists(),
         wsl_driver=(root / "usr/lib/wsl/lib/libcuda.so.1").exists(),
         other=any((root / "dev" / name).exists() for name in ("kfd", "nvgpu", "nvhost-gpu", "nvmap")),
@@ -93,6 +103,12 @@ def read(root: Path = Path("/")) -> Facts:
         cuda=f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else "",
         cards=tuple(_card(nvml, index, root) for index in cards),
     )
+
+
+def _container(root: Path) -> str:
+    named = (way for file, way in CONTAINERS.items() if file and (root / file).exists())
+    grouped = IN_A_CONTAINER.search(_text(root / "proc/1/cgroup"))  # its own are the root of what it sees
+    return next(named, CONTAINERS[""] if grouped else "")
 
 
 def _card(nvml: Any, index: int, root: Path) -> Card:

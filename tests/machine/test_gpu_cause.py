@@ -95,6 +95,21 @@ class TestFacts:
     def test_a_container_is_told_by_its_files(self, tmp_path, files):
         assert gpu_facts.read(plant(tmp_path, WELL | files)).container
 
+    @pytest.mark.parametrize(
+        ("files", "way"),
+        [
+            ({".singularity.d/startscript": ""}, "--nv"),
+            (
+                {"run/secrets/kubernetes.io/serviceaccount/token": "", ".dockerenv": ""},
+                "nvidia.com/gpu for it in the pod",
+            ),
+            ({"run/.containerenv": ""}, "--device nvidia.com/gpu=all"),
+            ({"proc/1/cgroup": "0::/\n"}, "--gpus all"),
+        ],
+    )
+    def test_each_kind_of_container_is_given_gpus_in_its_own_way(self, tmp_path, files, way):
+        assert way in gpu_facts.read(plant(tmp_path, WELL | files)).container
+
     def test_wsl_has_a_device_and_perhaps_the_driver_of_windows(self, tmp_path):
         found = gpu_facts.read(plant(tmp_path, {"dev/dxg": ""}))
         assert (found.wsl, found.wsl_driver) == (True, False)
@@ -139,6 +154,7 @@ def search(device="cuda", built_for="13.0", **facts):
 
 
 #: By name of the cause: the search, the facts, the line.
+GPUS_ALL = "start it with --gpus all"
 CAUSES = {
     "not built for CUDA": (
         search(built_for=""),
@@ -175,19 +191,19 @@ CAUSES = {
     ),
     "a container with the card of its host": (
         search(),
-        Facts(on_bus=1, container=True),
+        Facts(on_bus=1, container=GPUS_ALL),
         "this container was started without the GPUs of its host; start it with --gpus all",
     ),
     "a container with the driver of its host": (
         search(),
-        Facts(driver="580.95.05", container=True),
+        Facts(driver="580.95.05", container=GPUS_ALL),
         "this container was started without the GPUs of its host; start it with --gpus all",
     ),
     "a container without the driver's libraries": (
         search(),
-        Facts(on_bus=1, files=1, driver="580.95.05", container=True, nvml=12),
-        "the driver's libraries are not in this container; start it with --gpus all and "
-        "NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+        Facts(on_bus=1, files=1, driver="580.95.05", container=GPUS_ALL, nvml=12),
+        "the driver's libraries are not in this container; start it with --gpus all, with "
+        "NVIDIA_DRIVER_CAPABILITIES=compute,utility where that is its runtime's",
     ),
     "no libraries": (
         search(),
@@ -344,7 +360,7 @@ class TestSharedMemory:
         assert shared_memory("cuda", None, facts) == ""
 
     def test_in_a_container_numbers_of_processes_may_be_those_of_the_host(self):
-        facts = dataclasses.replace(ONE, cards=(HELD,), container=True)
+        facts = dataclasses.replace(ONE, cards=(HELD,), container=GPUS_ALL)
         assert shared_memory("cuda", None, facts) == ""
 
     def test_of_an_unknown_card_nothing_is_known(self):
