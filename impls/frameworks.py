@@ -125,7 +125,7 @@ TORCH = Framework(
     switches=("TORCH_SHOW_CPP_STACKTRACES", "TORCH_LOGS"),
     libraries=("torch_cpu", "torch_cuda"),
     cpu_build="torch --index-url https://download.pytorch.org/whl/cpu",
-    gpu_build="torch>=2.6",
+    gpu_build="torch>=2.6 torchvision",  # torchvision: its own AlexNet, for gpu-check
     color="#D55E00",
     models="impls.torch_model",
     ports="impls.torch_port",
