@@ -59,7 +59,10 @@ class Plan:
 def plan_run(request: RunRequest) -> Plan:
     """The grid of `run`; with --ab, both Arms of each Case. Raises UsageError."""
     protocol = run_protocol(request)
-    ab, nets = parse_ab(request.ab) if request.ab is not None else None, read_nets(request.net)
+    ab, nets = (
+        parse_ab(request.ab) if request.ab is not None else None,
+        read_nets(request.net, [path for _, path in request.python]),
+    )
     frameworks = choose_frameworks(request, ab, nets)
     guests = name_guests(nets, frameworks)
     if ab:

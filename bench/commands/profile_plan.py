@@ -45,7 +45,7 @@ def plan_models(request: ProfileRequest) -> Plan:
     whole = whole_nets(request)
     for name in (name for name in request.pass_ if PASSES[name].updates):
         raise UsageError(f"--pass {name}: a model has no training step of its own; leave it out")
-    nets = read_nets(request.net)
+    nets = read_nets(request.net, [path for _, path in request.python])
     frameworks = choose_frameworks(request, nets=nets)
     guests = name_guests(nets, frameworks)
     for guest in guests.values():

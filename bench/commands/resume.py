@@ -99,7 +99,7 @@ def settings_as_before(run: Run, request: RunRequest) -> WorkerSettings:
         raise UsageError(f"--resume: the Run was made with {wanted}; expected the same, found {sorted(pythons)}")
     ab = ab_as_before(run, request)
     frameworks = list(dict.fromkeys(case.framework for case in run.cases))
-    guests = name_guests(read_nets(request.net), frameworks)
+    guests = name_guests(read_nets(request.net, [path for _, path in request.python]), frameworks)
     given = [(guest.sha256, guest.call) for guest in (*guests.values(), *(ab.guests if ab else ()))]
     if sorted(given) != sorted((guest.sha256, guest.function) for guest in head.guests):
         files = " ".join(f"--net {guest.file}:{guest.function}" for guest in head.guests) or "no --net"

@@ -94,16 +94,24 @@ class NetFile:
         return "tensorflow"
 
 
-def read_nets(texts: Sequence[str]) -> list[NetFile]:
+def read_nets(texts: Sequence[str], pythons: Sequence[str] = ()) -> list[NetFile]:
     """Parse each ``FILE.py:NAME`` or ``package.module:NAME``, reading each file once.
 
+    A package is looked for first in the virtual environments of the interpreters ``pythons``, whose Workers import it.
     Raises UsageError where one cannot be a net.
     """
+    environments = [Path(python).parents[1] for python in pythons if len(Path(python).parents) > 1]
+    folders = [
+        str(folder)
+        for environment in environments
+        if (environment / "pyvenv.cfg").is_file()
+        for folder in environment.glob("lib/python*/site-packages")
+    ]
     trees: dict[tuple[Path, str], tuple[str, ast.Module]] = {}
     nets = []
     for written in texts:
         file, module, name, arguments = astuple(parse_net_name(written))
-        path = _located(module) if module else Path(os.path.abspath(os.path.expanduser(file)))
+        path = _located(module, folders) if module else Path(os.path.abspath(os.path.expanduser(file)))
         shown = module or path.name
         if (path, module) not in trees:
             try:
@@ -119,11 +127,11 @@ def read_nets(texts: Sequence[str]) -> list[NetFile]:
     return nets
 
 
-def _located(module: str) -> Path:
-    """The file of a module, found without importing its package. Raises UsageError."""
+def _located(module: str, folders: Sequence[str]) -> Path:
+    """The file of a module, found without importing its package, in these folders before others. Raises UsageError."""
     top, *rest = module.split(".")
     here = [os.getcwd()]  # which is not on the path of the installed command
-    spec = importlib.util.find_spec(top) or PathFinder.find_spec(top, here)
+    spec = PathFinder.find_spec(top, list(folders)) or importlib.util.find_spec(top) or PathFinder.find_spec(top, here)
     if spec is None:
         raise UsageError(f"--net: package {top!r} is not installed: install it with pip, or name a FILE.py")
     for part in rest:  # by its last name alone, since the package is not imported

@@ -129,6 +129,17 @@ class TestReading:
         words = reproduce._nets(SimpleNamespace(head=SimpleNamespace(guests=guests)), nets)
         assert words == ["--net", f"{reproduce.PATH}/mine.py:f", "--net", "timm.models:f"]
 
+    def test_a_package_is_found_in_the_environment_of_its_workers_interpreter_first(self, tmp_path):
+        python = tmp_path / "env" / "bin" / "python"
+        package = tmp_path / "env" / "lib" / "python3.12" / "site-packages" / "theirs"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("import torch\ndef small():\n    return torch.nn.Linear(1, 1)\n")
+        with pytest.raises(UsageError, match="package 'theirs' is not installed"):
+            read_nets(["theirs:small"], [str(python)])  # no virtual environment: its folders are not known
+        (tmp_path / "env" / "pyvenv.cfg").touch()
+        (net,) = read_nets(["theirs:small"], [str(python)])
+        assert net.path == str(package / "__init__.py")
+
     def test_a_package_that_is_not_installed_is_one_line(self):
         with pytest.raises(UsageError) as error:
             read_nets(["no_such_nets.models:small"])
