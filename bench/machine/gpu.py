@@ -138,8 +138,8 @@ def cards() -> list[dict[str, Any]]:
 
 
 def memory_bytes(device: str) -> int | None:
-    """All memory of a Worker's ``device``; None if unknown."""
-    handle = _handle(select_card(device, os.environ.get("CUDA_VISIBLE_DEVICES")))
+    """All memory of a Worker's ``device``; None if unknown, as for those that are not NVIDIA's."""
+    handle = _handle_of(device)
     info = _ask(_nvml().nvmlDeviceGetMemoryInfo, handle) if handle is not None else None
     return info.total if info else None
 

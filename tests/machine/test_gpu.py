@@ -97,6 +97,7 @@ class TestReading:
         assert [gpu.memory_bytes(device) for device in ("cuda", "cuda:1", "cuda:2")] == [80, 139, None]
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
         assert gpu.memory_bytes("cuda") == 139
+        assert [gpu.memory_bytes(device) for device in ("xpu", "mps", "cpu")] == [None] * 3
 
     def test_a_card_that_is_not_there_is_silent(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pynvml", binding())
