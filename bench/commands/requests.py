@@ -576,7 +576,7 @@ class GpuCheckRequest:
     of the first step that did not: 12 for verify. --device cpu takes the same steps with small settings.
     """
 
-    device: str = option("DEVICE", "cuda, one GPU such as cuda:1, or cpu", _parse_one_device, "cuda")
+    device: str = option("DEVICE", f"{', '.join(ACCELERATORS)}, or cuda:1", _parse_one_device, "cuda")
     framework: str | None = option("LIST", f"{', '.join(PEERS)}, or all; default: those installed that see the device")
     step: tuple[str, ...] = option(
         "LIST", "steps to take, or all", _some_of("step", _imported("bench.commands.gpu_check.steps", "NAMES")), "all"

@@ -27,6 +27,7 @@ from bench.commands.gpu_check.steps import NAMES, STEPS, Check
 from bench.record.events import Failed
 from bench.record.journal import Journal
 from bench.record.run import Run
+from impls import ACCELERATORS
 
 NULL = ("gpu-check", "--device", "cpu", "--framework", "null", *ONE_THREAD)
 FULL = "ran out of memory: MemoryError: planted"
@@ -78,8 +79,9 @@ class TestSteps:
         for device in ("mps", "xpu:1"):
             assert settings_of(device).verified == settings_of(device).verified_others == ("fp32", "bf16")
 
-    def test_the_help_numbers_every_step(self):
+    def test_the_help_numbers_every_step_and_names_every_kind_of_device(self):
         text = " ".join(CliRunner().invoke(main, ["gpu-check", "--help"]).stdout.split())
+        assert all(f"{kind}," in text.partition("--device")[2].partition("--framework")[0] for kind in ACCELERATORS)
         assert ", ".join(f"{number} {name}" for number, name in enumerate(NAMES, start=1)) in text
 
     @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("memory", "report")])
