@@ -1,6 +1,7 @@
 """`memory`: the memory that a pass took on its device, next to what is counted from the layers. Nothing is timed."""
 
 from bench import UsageError
+from bench.cases.passes import PASSES
 from bench.commands.report import default_folder
 from bench.commands.requests import MemoryRequest
 from bench.output import console, memory_table
@@ -12,8 +13,8 @@ from bench.record.run import Run
 EXPLAINED = (
     "Counted: parameters, gradients and velocities in float32, two batches of images, and each array that the backward "
     "pass reads once (of forward the widest layer); without workspaces of libraries.",
-    "Device: the most that the device's allocator held in the pass, in JAX so far; process: memory of the Worker's "
-    "process, less what importing its framework took.",
+    "Device: the most that the device's allocator held in the pass; JAX cannot reset its peak, so its figure is of the "
+    "process so far. Process: memory of the Worker's process, less what importing its framework took.",
 )
 
 
@@ -22,7 +23,7 @@ def main(request: MemoryRequest) -> int:
     uses = [(run, use) for run in runs for use in uses_of(run)]
     if not uses:
         names = some_of(str(run.folder) for run in runs)
-        raise UsageError(f"{names}: expected valid rows of our nets on one device, of `run`; found none")
+        raise UsageError(f"expected valid rows of our nets on one device, of `run`; found none in {names}")
     if request.as_json:
         console.print_json([{"run": run.head.run_id} | use.as_json() for run, use in uses])
     else:
@@ -32,7 +33,7 @@ def main(request: MemoryRequest) -> int:
         least = console.number(use.counted.least / 2**20)
         console.tell(
             f"{use.case.id}: the allocator reports {console.number(use.device_mib or 0)} MiB, expected at least the "
-            f"{least} MiB of parameters and images"
+            f"{least} MiB of parameters{', velocities' if PASSES[use.case.pass_].updates else ''} and one batch"
         )
     return 1 if wrong else 0
 

@@ -595,7 +595,7 @@ class GpuCheckRequest:
 class MemoryRequest:
     """Compare the peak of the device's memory in each row of a Run with what its layers need. Nothing is timed.
 
-    Default: the newest Run. Exit 1 if a peak is below what parameters and images alone take.
+    Default: the newest Run. Exit 1 if a peak is below what the parameters and one batch of images alone take.
     """
 
     runs: tuple[Path, ...] = argument("[RUN...]", repeated=True)

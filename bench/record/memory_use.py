@@ -27,7 +27,7 @@ class MemoryUse:
 
     @property
     def impossible(self) -> bool:
-        """Whether the allocator reports less than the parameters and images alone take."""
+        """Whether the allocator reports less than what the pass reads."""
         return self.device_mib is not None and self.device_mib * 2**20 < self.counted.least
 
     def as_json(self) -> dict[str, Any]:

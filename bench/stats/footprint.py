@@ -18,22 +18,23 @@ READS_OUTPUT = (Relu, Pool)
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of parameters with their moving statistics, of gradients, of velocities, of activations and of images."""
+    """Bytes of parameters with their moving statistics, of gradients, of velocities, of activations and of images.
+
+    ``least`` are those without which no framework can compute it: what it reads, which are the parameters, of a
+    training step the velocities, and one batch. Gradients need not all be there at once, activations can be fused or
+    computed again, and a Worker of a training step may not have made its velocities yet when it times another pass.
+    """
 
     params: int
     gradients: int
     velocity: int
     activations: int
     images: int
+    least: int
 
     @property
     def total(self) -> int:
         return self.params + self.gradients + self.velocity + self.activations + self.images
-
-    @property
-    def least(self) -> int:
-        """Bytes without which no framework can compute it, however it fuses or computes again what it did not keep."""
-        return self.params + self.gradients + self.velocity + self.images
 
 
 def footprint(net: Variant, batch: int, pass_: str, precision: str, *, steps: bool = False) -> Footprint:
@@ -48,13 +49,15 @@ def footprint(net: Variant, batch: int, pass_: str, precision: str, *, steps: bo
     trainable = sum(each.params for each in placed)
     values = batch * (_kept(placed) if timed.training else _widest(placed))
     values += trainable if width < PARAM_BYTES else 0
-    first = placed[0].input
+    params = PARAM_BYTES * (trainable + sum(each.state for each in placed))
+    images = PARAM_BYTES * batch * math.prod(placed[0].input)
     return Footprint(
-        params=PARAM_BYTES * (trainable + sum(each.state for each in placed)),
+        params=params,
         gradients=PARAM_BYTES * trainable if timed.training or steps else 0,
         velocity=PARAM_BYTES * trainable if timed.updates or steps else 0,
         activations=width * values,
-        images=PARAM_BYTES * BATCHES * batch * math.prod(first),
+        images=BATCHES * images,
+        least=params + images + (PARAM_BYTES * trainable if timed.updates else 0),
     )
 
 
