@@ -4,12 +4,13 @@ import platform
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from bench import UsageError
 from bench.commands.gpu_check import archive, child, facts, outcome
 from bench.commands.gpu_check.outcome import Outcome, Result
 from bench.commands.gpu_check.settings import settings_of
-from bench.commands.gpu_check.steps import STEPS, Check, Skipped, Step, number_of
+from bench.commands.gpu_check.steps import STEPS, Check, Made, Skipped, Step, number_of
 from bench.commands.requests import GpuCheckRequest
 from bench.machine import code, signals
 from bench.output import console
@@ -88,22 +89,33 @@ class Checking:
     def commanded(self, step: Step, limit_s: float) -> Outcome:
         """Run the commands of a step, until its time is over."""
         log = self.check.folder / f"logs/{number_of(step):02}-{step.name}.log"
-        before, began = set(self.check.made()), time.monotonic()
-        done, words = list[child.Ended](), list[str]()
+        began, made, words = time.monotonic(), list[Made](), list[str]()
+        remark = ""
         try:
-            for words in step.commands(self.check, limit_s):
-                done.append(child.run(words, log, limit_s - (time.monotonic() - began)))
-                if done[-1].code is None:
-                    break
+            try:
+                words = next(commands := step.commands(self.check, limit_s))
+                while not made or made[-1].ended.code is not None:
+                    made.append(self.made_by(words, log, limit_s - (time.monotonic() - began)))
+                    words = commands.send(made[-1])
+            except StopIteration as end:
+                remark = end.value or ""
+            runs = [run for each in made for run in each.runs]
+            return outcome.judge(step, limit_s, [each.ended for each in made], runs, log, remark)
         except Skipped as skipped:
             return Outcome(step, Result.SKIPPED, str(skipped))
         except KeyboardInterrupt:
-            spent_s = time.monotonic() - began - sum(ended.wall_s for ended in done)
-            cut = child.Ended(child.argv_of(words), None, spent_s)
+            done = [each.ended for each in made]
+            cut = child.Ended(child.argv_of(words), None, time.monotonic() - began - sum(each.wall_s for each in done))
             self.outcomes.append(Outcome(step, Result.INTERRUPTED, "", limit_s, [*done, cut]))
             raise
-        runs = [Run(folder) for folder in self.check.made() if folder not in before]
-        return outcome.judge(step, limit_s, done, runs, log)
+        except Exception as error:  # whatever it is, the other steps are taken and the archive is written
+            return outcome.broken(step, limit_s, [each.ended for each in made], log, error)
+
+    def made_by(self, words: Sequence[str], log: Path, limit_s: float) -> Made:
+        """Run one command."""
+        before = set(self.check.made())
+        ended = child.run(words, log, limit_s)
+        return Made(ended, [Run(folder) for folder in self.check.made() if folder not in before])
 
     @property
     def code(self) -> int:

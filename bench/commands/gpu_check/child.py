@@ -23,11 +23,12 @@ OPTIONS = "ALEXNET_BENCH_"  # variables that are options of every command
 
 @dataclass(frozen=True)
 class Ended:
-    """``code`` is None for a child that was ended at its limit."""
+    """``code`` is None for a child that was ended at its limit: asked to end ``grace_s`` before it."""
 
     argv: Sequence[str]
     code: int | None
     wall_s: float
+    grace_s: float = 0.0
 
 
 def argv_of(words: Sequence[str]) -> list[str]:
@@ -35,14 +36,19 @@ def argv_of(words: Sequence[str]) -> list[str]:
     return [sys.executable, "-P", "-m", "bench", *words]
 
 
+def grace_of(limit_s: float) -> float:
+    """Seconds of a limit that a command has for its end, once it is asked to."""
+    return min(GRACE_S, GRACE_SHARE * limit_s)
+
+
 def run(words: Sequence[str], log: Path, limit_s: float) -> Ended:
     """Run a command for at most ``limit_s``, appending what it prints to ``log``.
 
-    At its limit, and where this process is interrupted, it is asked to end, and then killed with all that it started;
-    a KeyboardInterrupt is raised again.
+    Shortly before its limit, and where this process is interrupted, it is asked to end, and then killed with all that
+    it started; a KeyboardInterrupt is raised again.
     """
     argv, began = argv_of(words), time.monotonic()
-    grace = min(GRACE_S, GRACE_SHARE * limit_s)
+    grace = grace_of(limit_s)
     with log.open("ab") as out:
         out.write(f"$ alexnet-bench {' '.join(words)}\n".encode())
         out.flush()
@@ -63,7 +69,7 @@ def run(words: Sequence[str], log: Path, limit_s: float) -> Ended:
         except BaseException:
             end(child, grace)
             raise
-    return Ended(argv, None if late else child.returncode, time.monotonic() - began)
+    return Ended(argv, None if late else child.returncode, time.monotonic() - began, grace)
 
 
 def environment() -> dict[str, str]:

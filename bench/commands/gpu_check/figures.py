@@ -19,9 +19,11 @@ def nothing(runs: Sequence[Run], printed: str) -> str:
 
 
 def device(runs: Sequence[Run], printed: str) -> str:
-    """What `env` says of the first GPU and its driver; of the CPU where there is none."""
+    """What `env` says of NVIDIA's first GPU and its driver; of the CPU where there is none, or none is checked."""
     facts = dict(re.findall(r"^(cpu|gpu(?: \d+)?) +(\S.*)$", printed, flags=re.MULTILINE))
-    found = [text.strip() for name, text in facts.items() if name != "cpu" and text.strip() != "none"]
+    on_cpu = re.search(r"^frameworks, each in a Worker of its own for cpu$", printed, flags=re.MULTILINE)
+    there = not on_cpu and not facts.get("gpu", "none").startswith("none")
+    found = [text.strip() for name, text in facts.items() if name != "cpu" and there]
     return ", ".join(found[:2]) or facts.get("cpu", "").strip()
 
 
@@ -74,8 +76,8 @@ def largest_batch(runs: Sequence[Run], printed: str) -> str:
     rows = [row for run in runs for row in run.rows()]
     fits = max((row["batch"] for row in rows if row["valid"]), default=None)
     full = min((row["batch"] for row in rows if not row["valid"] and is_full(row["invalid_reason"])), default=None)
-    texts = [f"fits: batch {fits:,}" if fits else "no batch fits"]
-    return "; ".join([*texts, *([f"out of memory: batch {full:,}"] if full else [])])
+    texts = [f"fits: batch {fits}" if fits else "no batch fits"]
+    return ", ".join([*texts, *([f"batch {full} ran out of memory"] if full else [])])
 
 
 def is_full(reason: str) -> bool:

@@ -1,12 +1,15 @@
 """Outcome: how a step ended, why, and what is kept of it in steps.json."""
 
+import contextlib
 import json
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from bench import UsageError
 from bench.commands.gpu_check import figures
 from bench.commands.gpu_check.child import Ended
 from bench.commands.gpu_check.steps import Step, number_of
@@ -15,6 +18,7 @@ from impls.text import one_line
 
 LONGEST = 110  # characters of a line of a log
 NOTE = "alexnet-bench: "
+REFUSED = 2  # the exit code of a command that did not begin, of which the last line says why
 FIRST_CODE = 10  # a failed step's exit code is this and its number
 
 
@@ -63,17 +67,29 @@ class Outcome:
         }
 
 
-def judge(step: Step, limit_s: float, commands: Sequence[Ended], runs: Sequence[Run], log: Path) -> Outcome:
-    """The outcome of a step whose commands have ended."""
-    told = step.figure(runs, read(log)) or last_line(log)
-    if any(ended.code is None for ended in commands):
-        said = f"ended at its limit of {limit_s:.0f} s" + (f"; {told}" if told else "")
-        return Outcome(step, Result.TIMED_OUT, said, limit_s, commands)
+def judge(
+    step: Step, limit_s: float, commands: Sequence[Ended], runs: Sequence[Run], log: Path, remark: str = ""
+) -> Outcome:
+    """The outcome of a step whose commands have ended; ``remark``: what is told with its figure."""
+    told = "; ".join(filter(None, [step.figure(runs, read(log)) or last_line(log), remark]))
+    cut = next((ended for ended in commands if ended.code is None), None)
+    if cut and not (step.ends_full and len(commands) > 1):  # of several batches, those before it have rows
+        asked = f"asked to end {cut.grace_s:.1g} s before its limit of {limit_s:.0f} s, to write what it has"
+        return Outcome(step, Result.TIMED_OUT, "; ".join(filter(None, [asked, told])), limit_s, commands)
     code = next((ended.code for ended in commands if ended.code), 0)
     if code and not (step.ends_full and full_as_expected(runs)):
-        why = one_line("; ".join(reasons(runs)) or told)[:LONGEST]
+        refused = last_line(log) if code == REFUSED else ""
+        why = one_line("; ".join(reasons(runs)) or refused or told)[:LONGEST]
         return Outcome(step, Result.FAILED, f"exit code {code}: {why}", limit_s, commands)
     return Outcome(step, Result.PASSED, told, limit_s, commands)
+
+
+def broken(step: Step, limit_s: float, commands: Sequence[Ended], log: Path, error: Exception) -> Outcome:
+    """The outcome of a step whose own code raised; the log gets the traceback."""
+    with contextlib.suppress(OSError), log.open("a") as out:
+        out.write("".join(traceback.format_exception(error)))
+    kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
+    return Outcome(step, Result.FAILED, one_line(f"{kind}{error}")[:LONGEST], limit_s, commands)
 
 
 def reasons(runs: Sequence[Run]) -> list[str]:

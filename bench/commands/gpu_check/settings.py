@@ -13,7 +13,7 @@ class Settings:
     those in which its nets are compared with float64, ``verified_others`` those of all other nets. ``size`` and
     ``verified_size`` are pixels, None for a variant's own. ``peer_batch``, ``peer_mode`` and
     ``peer_layout`` are of the Run with other programs' nets, which is of owt at its own size, in ``peer_precision``.
-    ``batches`` of the sweep; ``until_full``: they double from then on, until the device's memory is full. ``limits_s``
+    ``batches`` of the sweep; ``until_full``: they grow from then on, until the device's memory is full. ``limits_s``
     are by name of the step, seconds.
     """
 

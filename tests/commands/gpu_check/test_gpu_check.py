@@ -1,6 +1,7 @@
 """`gpu-check`: its steps, what they are given, how they end, and what is in its archive."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import signal
@@ -13,17 +14,19 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from command import ONE_THREAD, Finished
+from gpus import card, with_cards
 from paths import ROOT
 from runs import A, make
 
 from bench import UsageError
 from bench.commands import gpu_check
 from bench.commands.cli import main, parse_words
-from bench.commands.gpu_check import facts, outcome, steps
+from bench.commands.gpu_check import facts, figures, outcome, steps
 from bench.commands.gpu_check.child import Ended
 from bench.commands.gpu_check.outcome import Result, full_as_expected, judge
 from bench.commands.gpu_check.settings import ACCELERATOR, CPU, settings_of
-from bench.commands.gpu_check.steps import NAMES, STEPS, Check
+from bench.commands.gpu_check.steps import NAMES, STEPS, Check, Made
+from bench.machine import host
 from bench.record.events import Failed
 from bench.record.journal import Journal
 from bench.record.run import Run
@@ -47,8 +50,19 @@ def check_of(tmp_path, settings=ACCELERATOR, device="cuda", frameworks=("torch",
     return Check(settings, device, frameworks, passed_on, tmp_path)
 
 
+def taken(name, check, seconds=100.0, ending=lambda line: Made(Ended(line, 0, 1.0), [])):
+    """The commands of a step, each of which ends so, and the step's remark."""
+    commands, lines, made = BY_NAME[name].commands(check, seconds), [], None
+    try:
+        while True:
+            lines.append(commands.send(made))
+            made = ending(lines[-1])
+    except StopIteration as end:
+        return lines, end.value
+
+
 def commands_of(name, check, seconds=100.0):
-    return list(BY_NAME[name].commands(check, seconds))
+    return taken(name, check, seconds)[0]
 
 
 def checked(tmp_path, *words, **variables):
@@ -89,11 +103,8 @@ class TestSteps:
     def test_the_commands_of_a_step_parse_and_get_what_is_passed_on(
         self, tmp_path, monkeypatch, name, settings, device
     ):
-        monkeypatch.setattr(steps.gpu, "memory_bytes", lambda device: None)
-        monkeypatch.setattr(steps, "MOST_BATCH", 128)
         passed_on = ("--python=torch=/bin/sh", "--env=A=b")
         check = check_of(tmp_path, settings, device, passed_on=passed_on)
-        make(tmp_path / "runs/20260101T000000Z-sweep-128", [A])
         for command, *words in commands_of(name, check):
             request = parse_words(command, words)
             assert (request.device, request.python, request.env) == (
@@ -104,7 +115,7 @@ class TestSteps:
             assert set(request.framework.split(",")) <= {"torch", "jax"}
             if hasattr(request, "out"):
                 assert request.out == tmp_path / "runs"
-                assert request.max_time_s == pytest.approx(85)
+                assert request.max_time_s == pytest.approx(85, abs=0.1)
 
     def test_all_variants_are_verified_and_tf32_on_accelerators_only(self, tmp_path):
         for settings, device in ((ACCELERATOR, "cuda"), (CPU, "cpu")):
@@ -116,11 +127,32 @@ class TestSteps:
                 ["fp32,tf32,bf16"] * 2 if settings is ACCELERATOR else ["fp32,bf16", "fp32"]
             )
 
-    def test_torchvision_is_among_the_peers_where_it_is_installed(self, tmp_path, monkeypatch):
-        for spec, count in ((None, 1), (object(), 2)):
-            monkeypatch.setattr("importlib.util.find_spec", lambda name, spec=spec: spec)
-            ((_, *words),) = commands_of("peers", check_of(tmp_path))
-            assert sum(word.startswith("--net=") for word in words) == count
+    @pytest.mark.parametrize(
+        ("has", "nets", "remark"),
+        [
+            ("exit 0", 2, "torchvision's own module was timed too"),
+            ("exit 3", 1, "only the own net of torchvision's layers: torchvision is not installed"),
+            ("exit 1", 1, "only the own net of torchvision's layers: {} did not say whether it has torchvision"),
+            ("exec sleep 9", 1, "only the own net of torchvision's layers: {} did not say whether it has torchvision"),
+        ],
+    )
+    def test_torchvision_is_among_the_peers_where_the_interpreter_of_torch_has_it(
+        self, tmp_path, monkeypatch, has, nets, remark
+    ):
+        monkeypatch.setattr(steps, "ASK_S", 3.0)
+        (python := tmp_path / "python").write_text(f"#!/bin/sh\n{has}\n")
+        python.chmod(0o755)
+        passed_on = ("--python=jax=/bin/false", f"--python=torch={python}")
+        ((_, *words),), told = taken("peers", check_of(tmp_path, passed_on=passed_on))
+        assert sum(word.startswith("--net=") for word in words) == nets
+        assert told == remark.format(python)
+
+    def test_an_interpreter_is_asked_for_torchvision_and_nothing_is_imported(self, tmp_path, monkeypatch):
+        assert (steps.lacks_torchvision(sys.executable) == "") is (importlib.util.find_spec("torchvision") is not None)
+        monkeypatch.setattr(steps, "HAS_TORCHVISION", steps.HAS_TORCHVISION.replace("torchvision", "json"))
+        assert steps.lacks_torchvision(sys.executable) == ""
+        monkeypatch.setattr(steps, "HAS_TORCHVISION", steps.HAS_TORCHVISION.replace("json", "no_such_module"))
+        assert steps.lacks_torchvision(sys.executable) == "torchvision is not installed"
 
     def test_the_memory_of_the_runs_of_three_steps_is_counted(self, tmp_path):
         with pytest.raises(steps.Skipped, match="no Run was made before it, by the steps run, sweep or train"):
@@ -130,43 +162,116 @@ class TestSteps:
         ((_, *runs),) = commands_of("memory", check_of(tmp_path))
         assert [run.rpartition("Z-")[2] for run in runs] == ["run", "train"]
 
+    def test_the_memory_is_left_out_where_no_row_is_valid(self, tmp_path):
+        planted_run(tmp_path / "runs/20260101T000000Z-run", A, {A: FULL})
+        with pytest.raises(steps.Skipped, match="no Run of the steps run, sweep and train has a valid row of our nets"):
+            commands_of("memory", check_of(tmp_path))
+
 
 def split(line):
     command, *words = line
     return command, words
 
 
+class Clock:
+    """Time that goes on only where a test lets it."""
+
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr(steps.time, "monotonic", lambda: self.now)
+
+
 class TestSweep:
-    def swept(self, tmp_path, monkeypatch, memory, full_at, host=2**50):
-        """The batches that are tried on a device where those from ``full_at`` on are too large."""
+    def swept(self, tmp_path, monkeypatch, memory=None, full_at=10**9, host=2**50, seconds=75.0, takes=None):
+        """The batches that are tried on a device where those from ``full_at`` on are too large, and the remark.
+        ``takes``: seconds of a batch; those that would end later than ``seconds`` are cut."""
         monkeypatch.setattr(steps.gpu, "memory_bytes", lambda device: memory)
         monkeypatch.setattr(
             steps.psutil, "virtual_memory", lambda: dataclasses.make_dataclass("M", ["available"])(host)
         )
-        tried = []
-        for number, (command, *words) in enumerate(STEPS[5].commands(check_of(tmp_path), 100.0)):
-            (batch,) = parse_words(command, words).batch
+        clock, tried, self.limits = Clock(monkeypatch), [], []
+
+        def ending(line):
+            request = parse_words(*split(line))
+            (batch,) = request.batch
             case = dataclasses.replace(A, batch=batch)
-            lacks = {"failed": {case: FULL}} if batch >= full_at else {}
-            planted_run(tmp_path / f"runs/2026010{number % 10}T{number:06}Z-sweep-{batch}", case, **lacks)
             tried.append(batch)
+            self.limits.append(request.max_time_s)
+            wall_s, left_s = (takes or (lambda batch: 1.0))(batch), 1000.0 + seconds - clock.now
+            clock.now += min(wall_s, left_s)
+            if wall_s > left_s:
+                return Made(Ended(line, None, left_s, 8.0), [])
+            lacks = {"failed": {case: FULL}} if batch >= full_at else {}
+            run = planted_run(tmp_path / f"{len(tried):06}", case, **lacks)
+            return Made(Ended(line, 1 if lacks else 0, wall_s), [run])
+
+        _, self.remark = taken("sweep", check_of(tmp_path), seconds, ending)
         return tried
 
     def test_batches_double_until_the_memory_is_full(self, tmp_path, monkeypatch):
-        assert self.swept(tmp_path, monkeypatch, None, 1024) == [128, 256, 512, 1024]
+        assert self.swept(tmp_path, monkeypatch, full_at=1024) == [128, 256, 512, 1024]
+        assert self.remark == ""
 
-    def test_it_begins_far_below_what_cannot_fit(self, tmp_path, monkeypatch):
-        tried = self.swept(tmp_path, monkeypatch, 139 * 2**30, 16384)
-        net = steps.VARIANTS["tutorial"]
-        need = {
-            times: steps.footprint(net, times * tried[0], "forward_backward", "fp32").total for times in (4, 8)
-        }  # fmt: skip
-        assert tried[-1] == 16384
-        assert need[4] <= 139 * 2**30 < need[8]
+    def test_they_grow_faster_while_they_are_far_below_the_memory(self, tmp_path, monkeypatch):
+        memory, net = 139 * 2**30, steps.VARIANTS["tutorial"]
+        tried = self.swept(tmp_path, monkeypatch, memory, full_at=16384)
+        assert tried == [128, 1024, 4096, 8192, 16384]
+        need = {batch: steps.footprint(net, batch, "forward_backward", "fp32").total for batch in (*tried, 2048)}
+        assert need[4096] <= memory / 4 < need[8192]
 
     def test_it_ends_where_the_host_has_no_room(self, tmp_path, monkeypatch):
         image = 4 * 224 * 224 * 3
-        assert self.swept(tmp_path, monkeypatch, None, 10**9, host=4 * 512 * image) == [128, 256, 512]
+        assert self.swept(tmp_path, monkeypatch, host=4 * 512 * image) == [128, 256, 512]
+        assert "the host has no room" in self.remark
+
+    def test_the_first_batch_is_small_whatever_the_memory_and_the_time(self, tmp_path, monkeypatch):
+        assert self.swept(tmp_path, monkeypatch, 2**50, host=1, seconds=9.0, takes=lambda batch: 8.0) == [128]
+
+    def test_the_next_batch_is_begun_only_if_it_fits_the_time_that_is_left(self, tmp_path, monkeypatch):
+        """10 s to start, and 2.4 s per 512 images."""
+        tried = self.swept(tmp_path, monkeypatch, 139 * 2**30, takes=lambda batch: 10 + 2.4 * batch / 512)
+        assert tried == [128, 512, 4096]  # of 128's 10.6 s nobody knows what grows
+        assert self.remark == steps.TIME_OVER
+        (other := tmp_path / "b").mkdir()
+        assert self.swept(other, monkeypatch, takes=lambda batch: batch / 8) == [128, 256]
+        (ending := tmp_path / "c").mkdir()  # 256 would take 48 of 51 s, of which 8 are for its end
+        assert self.swept(ending, monkeypatch, takes=lambda batch: 24 * batch / 128) == [128]
+
+    def test_each_command_is_given_the_time_that_is_left(self, tmp_path, monkeypatch):
+        self.swept(tmp_path, monkeypatch, full_at=512, takes=lambda batch: 20.0)
+        assert self.limits == [pytest.approx(steps.OWN_END * left) for left in (75, 55, 35)]
+
+    def test_a_batch_that_is_cut_is_the_last(self, tmp_path, monkeypatch):
+        tried = self.swept(tmp_path, monkeypatch, takes=lambda batch: 5.0 if batch < 512 else 80.0)
+        assert (tried, self.remark) == ([128, 256, 512], steps.TIME_OVER)
+
+    def test_a_command_that_is_refused_ends_it_whatever_was_made_before(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(steps.gpu, "memory_bytes", lambda device: None)
+        for before in ([], [128]):
+            for batch in before:
+                planted_run(tmp_path / f"runs/20260101T000000Z-sweep-{batch}", dataclasses.replace(A, batch=batch))
+            lines, _ = taken("sweep", check_of(tmp_path), 75.0, lambda line: Made(Ended(line, 2, 1.0), []))
+            assert len(lines) == 1
+
+    @pytest.mark.parametrize(
+        ("ends", "expected"),
+        [
+            ([0, None], (Result.PASSED, "fits: batch 8; its time was over before the memory was full")),
+            ([None], (Result.TIMED_OUT, "asked to end 8 s before its limit of 75 s, to write what it has; fits: ")),
+            ([0, 2], (Result.FAILED, "exit code 2: device 'cuda' asked for, and gone")),
+        ],
+    )
+    def test_it_passes_with_rows_and_says_that_its_time_was_over(self, tmp_path, ends, expected):
+        (log := tmp_path / "a.log").write_text("alexnet-bench: device 'cuda' asked for, and gone\n")
+        commands = [Ended([], code, 1.0, 8.0) for code in ends]
+        remark = steps.TIME_OVER if None in ends else ""
+        found = judge(BY_NAME["sweep"], 75.0, commands, [planted_run(tmp_path / "a", A)], log, remark)
+        assert (found.result, found.told[: len(expected[1])]) == expected
+
+    def test_its_figure_names_the_batch_that_ran_out_of_memory(self, tmp_path):
+        case = dataclasses.replace(A, batch=4096)
+        runs = [planted_run(tmp_path / "a", A), planted_run(tmp_path / "b", case, {case: FULL})]
+        assert figures.largest_batch(runs, "") == "fits: batch 8, batch 4096 ran out of memory"
 
     @pytest.mark.parametrize(
         ("rows", "expected"),
@@ -300,6 +405,7 @@ class TestCommand:
             (name, "passed") for name in ("env", "run", "sweep", "memory", "report")
         ]
         assert "fits: batch 2" in done.out
+        assert stored(folder)["steps"][0]["told"] == host.fingerprint().cpu
         assert "The peak of the device's allocator is unknown: a CPU has none" in " ".join(done.out.split())
         assert {row["batch"] for path in (folder / "runs").iterdir() for row in Run(path).rows()} == {1, 2}
         for step in stored(folder)["steps"]:
@@ -316,6 +422,52 @@ class TestCommand:
         assert "not finite" in failed["told"] or "disagrees" in failed["told"]
         assert "report.html" in names_in(f"{folder}.tar.gz")
 
+    def test_a_device_that_goes_between_two_steps_fails_them_and_the_archive_is_written(
+        self, tmp_path, small, monkeypatch
+    ):
+        monkeypatch.setattr(gpu_check, "settings_of", lambda device: dataclasses.replace(small, until_full=True))
+        (python := tmp_path / "python").write_text(
+            f"""#!/bin/sh
+echo started >> {tmp_path}/starts
+[ $(wc -l < {tmp_path}/starts) -gt 1 ]
+NULL_NET=gpus=$? exec {sys.executable} "$@"
+"""
+        )
+        python.chmod(0o755)
+        words = ("--device", "cuda", "--python", f"null={python}", "--step", "sweep,report")
+        done, (folder,) = checked(tmp_path, *words)
+        assert done.code == 16, done.err
+        swept, page = stored(folder)["steps"]
+        assert (swept["result"], swept["commands"][0]["exit_code"], page["result"]) == ("failed", 2, "skipped")
+        assert swept["told"].startswith("exit code 2: device 'cuda' asked for")
+        assert "steps.json" in names_in(f"{folder}.tar.gz")
+
+    def test_the_device_that_is_checked_is_named(self, tmp_path):
+        _, (folder,) = checked(tmp_path, "--step", "env", **with_cards(tmp_path, card(name="NVIDIA H200")))
+        assert stored(folder)["steps"][0]["told"] == host.fingerprint().cpu  # next to a GPU
+        printed = (folder / "logs/01-env.log").read_text()
+        assert figures.device([], printed.replace("for cpu\n", "for cuda\n")).startswith(
+            "driver 580.95.05, NVIDIA H200"
+        )
+
+    @pytest.mark.parametrize("where", ["commands", "figure"])
+    def test_a_mistake_in_a_step_is_its_failure_and_stops_nothing(self, tmp_path, small, monkeypatch, where):
+        def mistaken(*given):
+            raise IndexError("list index out of range")
+
+        first, *others = STEPS
+        monkeypatch.setattr(gpu_check, "STEPS", (dataclasses.replace(first, **{where: mistaken}), *others))
+        monkeypatch.setattr(gpu_check, "number_of", lambda step: NAMES.index(step.name) + 1)
+        monkeypatch.setattr(outcome, "number_of", lambda step: NAMES.index(step.name) + 1)
+        done, (folder,) = checked(tmp_path, "--step", "env,report")
+        assert done.code == 11
+        assert [(step["result"], step["told"]) for step in stored(folder)["steps"]] == [
+            ("failed", "IndexError: list index out of range"),
+            ("skipped", "no Run was made before it"),
+        ]
+        assert 'raise IndexError("list index out of range")' in (folder / "logs/01-env.log").read_text()
+        assert f"{folder}.tar.gz" in str(list(folder.parent.iterdir()))
+
     def test_a_step_beyond_its_limit_is_ended_with_its_workers(self, tmp_path, small, monkeypatch):
         monkeypatch.setattr(gpu_check, "settings_of", lambda device: dataclasses.replace(
             small, limits_s=CPU.limits_s | {"run": 12}))  # fmt: skip
@@ -323,7 +475,8 @@ class TestCommand:
         assert done.code == 13
         env, late = stored(folder)["steps"]
         assert (env["result"], late["result"], late["commands"][0]["exit_code"]) == ("passed", "timed out", None)
-        assert late["told"].startswith("ended at its limit of 12 s")
+        assert late["told"].startswith("asked to end 3 s before its limit of 12 s, to write what it has")
+        assert 9 <= late["wall_s"] <= 12.5
         assert_nothing_is_left(folder)
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
