@@ -76,7 +76,7 @@ def largest_batch(runs: Sequence[Run], printed: str) -> str:
     rows = [row for run in runs for row in run.rows()]
     fits = max((row["batch"] for row in rows if row["valid"]), default=None)
     full = min((row["batch"] for row in rows if not row["valid"] and is_full(row["invalid_reason"])), default=None)
-    texts = [f"fits: batch {fits}" if fits else "no batch fits"]
+    texts = [f"fits: batch {fits}" if fits else "no batch fits" if full else "no batch has a row"]
     return ", ".join([*texts, *([f"batch {full} ran out of memory"] if full else [])])
 
 

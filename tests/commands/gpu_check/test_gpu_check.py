@@ -257,7 +257,13 @@ class TestSweep:
         ("ends", "expected"),
         [
             ([0, None], (Result.PASSED, "fits: batch 8; its time was over before the memory was full")),
-            ([None], (Result.TIMED_OUT, "asked to end 8 s before its limit of 75 s, to write what it has; fits: ")),
+            (
+                [None],
+                (
+                    Result.TIMED_OUT,
+                    "asked to end 8 s before its limit of 75 s, to write what it has; fits: batch 8; its time",
+                ),
+            ),
             ([0, 2], (Result.FAILED, "exit code 2: device 'cuda' asked for, and gone")),
         ],
     )
@@ -272,6 +278,8 @@ class TestSweep:
         case = dataclasses.replace(A, batch=4096)
         runs = [planted_run(tmp_path / "a", A), planted_run(tmp_path / "b", case, {case: FULL})]
         assert figures.largest_batch(runs, "") == "fits: batch 8, batch 4096 ran out of memory"
+        assert figures.largest_batch(runs[1:], "") == "no batch fits, batch 4096 ran out of memory"
+        assert figures.largest_batch([], "") == "no batch has a row"  # cut, or refused: nobody knows whether one fits
 
     @pytest.mark.parametrize(
         ("rows", "expected"),
