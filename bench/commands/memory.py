@@ -52,4 +52,4 @@ def in_short(uses: list[MemoryUse]) -> str:
         return f"The device held {ratios[0]:.2f} to {ratios[-1]:.2f} times what is counted, in {len(ratios)} rows."
     known = [use.process_mib for use in uses if use.process_mib is not None]
     most = f"; a process took up to {console.number(max(known))} MiB" if known else ""
-    return f"The peak of the device's allocator is unknown: a CPU has none{most}."
+    return f"The peak of the device's allocator is unknown, as on a CPU{most}."

@@ -16,7 +16,7 @@ from bench.stats.footprint import footprint
 STEP, BACKWARD = (dataclasses.replace(A, pass_=name) for name in ("train_step", "forward_backward"))
 NEED = footprint(A.net, A.batch, A.pass_, A.precision).total
 #: On a CPU no allocator is asked; every other is planted here.
-UNKNOWN = "The peak of the device's allocator is unknown: a CPU has none; a process took up to 1 MiB."
+UNKNOWN = "The peak of the device's allocator is unknown, as on a CPU; a process took up to 1 MiB."
 
 
 def memory(*words):
