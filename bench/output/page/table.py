@@ -14,8 +14,9 @@ from bench.record.flags import FLAGS
 from bench.record.run import Run
 
 #: Columns of summary.csv in the tables of memory and noise; those without a value are left out.
+ON_DEVICE = ("device_ms", "launch_ms", "joules_per_image", "l2")
 MEMORY = "peak_memory_mib peak_rss_mib first_call_ms first_call_warm_ms cores_used overhead_us compile_cache".split()
-OF_A_GPU = ("gpu_mhz", "gpu_mhz_high", "gpu_temp_c", "gpu_watts", "joules_per_image", "device_ms", "launch_ms")
+OF_A_GPU = ("gpu_mhz", "gpu_mhz_high", "gpu_temp_c", "gpu_watts")
 #: Columns of noise in percent, and of variation as fractions.
 EVIDENCE = ("steal_pct", "foreign_cpu_pct", "quota_pct", "psi_some_pct")
 VARIATION = ("cv_within", "cv_between")
@@ -39,21 +40,23 @@ def results(model: Results) -> Table:
 
 
 def memory(run: Run, rows: Rows) -> Table | None:
-    """Table of memory, first calls and use of the machine; None if nothing is known."""
+    """Table of the device's own time, memory, first calls and use of the machine; None if nothing is known."""
     cases, axes = whole_nets(run), varying(run)
-    known = _known(MEMORY, rows, cases)
+    known = _known([*ON_DEVICE, *MEMORY], rows, cases)
     if not known:
         return None
     columns = [*_names(axes), *(Column(BY_NAME[name].title, BY_NAME[name].type is float) for name in known)]
     body = []
     for case in cases:
         row = rows[case.id]
-        cells = [Cell(_counted(row[name])) if name == "compile_cache" else measured(row[name]) for name in known]
+        cells = [Cell(_counted(row[name])) if BY_NAME[name].type is str else measured(row[name]) for name in known]
         body.append([*_named(case, axes), *cells])
     caption = (
         "Memory: peak of a pass, for a process beyond what importing its framework took. First call: with tracing, "
         "compiling and tuning; not a sample"
     )
+    if "device_ms" in known:
+        caption += ". On the device: by its own timer, with the pass enqueued before it begins; to enqueue: on the host"
     return Table(caption, columns, body, heads=1)
 
 

@@ -199,6 +199,18 @@ print(hash(chapter.render_page([Run(Path({str(run.folder)!r}))])), len(made))
         page = chapter.render_page([make(tmp_path / "r")])
         assert re.search(r'<td class="number parted" data-value="[\d.]+">1\.500 \[1\.500,\u00a01\.500\]</td>', page)
 
+    def test_the_devices_own_time_is_before_the_memory_where_it_is_known(self, tmp_path):
+        made = make(tmp_path / "r", [A])
+        timed = {"device_ms": 0.75, "launch_ms": 1.25, "joules_per_image": 0.5, "l2": "cold"}
+        rows = {id_: row | timed for id_, row in by_id(made).items()}
+        found = table.memory(made, rows)
+        assert [column.name for column in found.columns][2:6] == [
+            *("on the device ms", "to enqueue ms", "energy per image J", "L2 cache")
+        ]
+        assert [[cell.text for cell in row[2:6]] for row in found.rows] == [["0.75", "1.25", "0.5", "cold"]]
+        assert found.caption.endswith("to enqueue: on the host")
+        assert not table.memory(made, by_id(made)).caption.endswith("on the host")
+
     def test_without_memory_figures_there_is_no_table_of_memory(self, tmp_path):
         made = make(tmp_path / "r", [A])
         bare = {id_: row | dict.fromkeys(table.MEMORY) for id_, row in by_id(made).items()}
