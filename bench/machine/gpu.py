@@ -6,12 +6,12 @@ CUDA_DEVICE_ORDER=PCI_BUS_ID and the caller's CUDA_VISIBLE_DEVICES; NVML counts 
 
 import functools
 import importlib
+import itertools
 import os
 import re
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ REASONS = {
 }
 POWER_CAP = 0x4  # usual on a busy card: noisy, not invalid
 SLOWDOWN = 0x8 | 0x20 | 0x40 | 0x80
-#: What changes within a Turn: cheap to read, and without an allocation on the card.
-SAMPLED = ("sm_mhz", "watts", "temp_c", "reasons")
+#: What changes within a Turn, the quick to read first.
+QUICK = ("sm_mhz", "reasons")
+SAMPLED = (*QUICK, "watts", "temp_c")
 FACTS = (*SAMPLED, "ecc_errors", "pids")
 SAMPLE_S = 0.005  # between two readings during a Turn, whose passes may take 10 ms in all
 IS_LOST = 15  # NVML_ERROR_GPU_IS_LOST
@@ -68,30 +69,41 @@ def is_lost(device: str) -> bool:
     return False
 
 
-@contextmanager
-def sampling(device: str) -> Iterator[list[dict[str, Any]]]:
-    """Read what changes every SAMPLE_S, in a thread, into the list; nothing for ``cpu`` or without NVML.
+class Sampler:
+    """Readings of a card while a Turn runs, by a thread: ``with Sampler(device) as sampler``; none for ``cpu`` or
+    without NVML.
 
-    ``at_ns`` of a reading is when it began, on the clock of the samples.
+    Clock and reasons are read every SAMPLE_S; power and temperature, which take longer to read, at every tenth time.
+    ``at_ns`` of a reading is when it began, on the clock of the samples. ``cpu_s`` is what the thread took.
     """
-    samples: list[dict[str, Any]] = []
-    handle, over = _handle_of(device), threading.Event()
-    if handle is None:
-        yield samples
-        return
 
-    def sample() -> None:
-        while not over.is_set():
-            samples.append({"at_ns": time.perf_counter_ns(), **_sampled(handle)})
-            over.wait(SAMPLE_S)
+    def __init__(self, device: str):
+        self.handle, self.over, self.thread = (
+            _handle_of(device),
+            threading.Event(),
+            threading.Thread(target=self._sample),
+        )
+        self.readings: list[dict[str, Any]] = []
+        self.cpu_s = 0.0
 
-    thread = threading.Thread(target=sample, daemon=True)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        over.set()
-        thread.join()
+    def __enter__(self) -> "Sampler":
+        if self.handle is not None:
+            self.thread.daemon = True
+            self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        if self.handle is not None:
+            self.thread.join()
+
+    def _sample(self) -> None:
+        for number in itertools.count():
+            names = SAMPLED if number % 10 == 0 else QUICK
+            self.readings.append({"at_ns": time.perf_counter_ns(), **_read(self.handle, names)})
+            if self.over.wait(SAMPLE_S):
+                break
+        self.cpu_s = time.thread_time()
 
 
 def select_card(device: str, visible: str | None) -> int | str | None:
@@ -199,7 +211,7 @@ def _facts(handle: Any) -> dict[str, Any]:
     processes = _ask(nvml.nvmlDeviceGetComputeRunningProcesses, handle)
     uncorrected, since_reset = _ECC
     return {
-        **_sampled(handle),
+        **_read(handle, SAMPLED),
         "ecc_errors": _ask(getattr(nvml, "nvmlDeviceGetTotalEccErrors", None), handle, uncorrected, since_reset),
         "pids": None if processes is None else sorted({process.pid for process in processes}),
     }
@@ -208,16 +220,25 @@ def _facts(handle: Any) -> dict[str, Any]:
 _ECC = 1, 0  # NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC
 
 
-def _sampled(handle: Any) -> dict[str, Any]:
-    nvml = _nvml()
+def _read(handle: Any, names: Sequence[str]) -> dict[str, Any]:
+    return {name: _READERS[name](_nvml(), handle) for name in names}
+
+
+def _watts(nvml: Any, handle: Any) -> float | None:
     milliwatts = _ask(nvml.nvmlDeviceGetPowerUsage, handle)
-    newer, older = "nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"
-    reasons = _ask(getattr(nvml, newer, None), handle)
+    return None if milliwatts is None else float(milliwatts / 1000)
+
+
+def _reasons(nvml: Any, handle: Any) -> int | None:
+    reasons: int | None = _ask(getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None), handle)
     if reasons is None:  # older drivers and bindings have the older name only
-        reasons = _ask(getattr(nvml, older, None), handle)
-    return {
-        "sm_mhz": _ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
-        "watts": None if milliwatts is None else milliwatts / 1000,
-        "temp_c": _ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
-        "reasons": reasons,
-    }
+        reasons = _ask(getattr(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", None), handle)
+    return reasons
+
+
+_READERS: dict[str, Callable[[Any, Any], Any]] = {
+    "sm_mhz": lambda nvml, handle: _ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+    "reasons": _reasons,
+    "watts": _watts,
+    "temp_c": lambda nvml, handle: _ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
+}

@@ -118,15 +118,15 @@ class Observation:
     """Snapshots at both ends of a Turn, and readings of its GPU in between: ``with Observation(device) as seen``."""
 
     def __init__(self, device: str):
-        self.device, self.during = device, contextlib.ExitStack()
+        self.device, self.sampler = device, gpu.Sampler(device)
 
     def __enter__(self) -> "Observation":
         self.before = snapshot(self.device)
-        self.samples = self.during.enter_context(gpu.sampling(self.device))
+        self.sampler.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.during.close()
+        self.sampler.__exit__()
         self.after = snapshot(self.device)
 
     def noise(self, own_s: float, start_ns: Sequence[int], ns: Sequence[int]) -> Noise:
@@ -135,8 +135,8 @@ class Observation:
         A GPU is judged by what was read while it computed the iterations that began at ``start_ns`` and took ``ns``:
         in between values are read and compared on the host, and its clock falls.
         """
-        busy = [sample for sample in self.samples if _is_within(sample["at_ns"], start_ns, ns)]
-        return between(self.before, self.after, own_s, busy)
+        busy = [reading for reading in self.sampler.readings if _is_within(reading["at_ns"], start_ns, ns)]
+        return between(self.before, self.after, own_s + self.sampler.cpu_s, busy)
 
 
 def _is_within(at_ns: int, start_ns: Sequence[int], ns: Sequence[int]) -> bool:
@@ -170,7 +170,7 @@ def count_others(pids: Sequence[int] | None) -> int | None:
 def between(before: Snapshot, after: Snapshot, own_s: float, samples: Sequence[Mapping[str, Any]] = ()) -> Noise:
     """Noise between two snapshots; the Worker itself used ``own_s`` CPU seconds.
 
-    For a GPU, over both ends and the ``samples`` between them (gpu.sampling): all throttle reasons, highest temperature
+    For a GPU, over both ends and the ``samples`` between them (gpu.Sampler): all throttle reasons, highest temperature
     and mean power; without the first end lowest and highest clock; of both ends the largest number of other processes.
     """
 

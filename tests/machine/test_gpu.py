@@ -153,23 +153,26 @@ class TestSampling:
         clocks = itertools.count(100)
         monkeypatch.setitem(sys.modules, "pynvml", binding(nvmlDeviceGetClockInfo=lambda *args: next(clocks)))
         monkeypatch.setattr(gpu, "SAMPLE_S", 0.001)
-        with gpu.sampling("cuda") as samples:
-            while len(samples) < 3:
+        with gpu.Sampler("cuda") as sampler:
+            while len(sampler.readings) < 12:
                 time.sleep(0.001)
-        taken = len(samples)
+        readings = sampler.readings
+        taken = len(readings)
         time.sleep(0.01)
-        assert len(samples) == taken
-        assert [sample["sm_mhz"] for sample in samples[:3]] == [100, 101, 102]
-        assert set(samples[0]) == {*gpu.SAMPLED, "at_ns"}
-        assert samples[0]["at_ns"] < samples[1]["at_ns"] <= time.perf_counter_ns()
+        assert len(readings) == taken
+        assert [reading["sm_mhz"] for reading in readings[:3]] == [100, 101, 102]
+        assert [number for number, reading in enumerate(readings[:12]) if "watts" in reading] == [0, 10]
+        assert set(readings[1]) == {*gpu.QUICK, "at_ns"}
+        assert readings[0]["at_ns"] < readings[1]["at_ns"] <= time.perf_counter_ns()
+        assert sampler.cpu_s > 0
 
     def test_a_cpu_and_a_card_without_nvml_have_none(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pynvml", None)
         monkeypatch.setattr(gpu, "SAMPLE_S", 0.0)
         for device in ("cpu", "cuda"):
-            with gpu.sampling(device) as samples:
+            with gpu.Sampler(device) as sampler:
                 time.sleep(0.01)
-            assert samples == []
+            assert (sampler.readings, sampler.cpu_s) == ([], 0.0)
 
 
 class TestJudging:

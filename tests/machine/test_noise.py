@@ -1,6 +1,5 @@
 """Evidence of noise: what is read, how two readings are held together, and what it makes of a Block."""
 
-import contextlib
 import os
 import time
 
@@ -106,11 +105,19 @@ class TestDifference:
         clocks = {5: 100, 12: 1900, 25: 200, 31: 1800, 45: 300}  # at ns; passes from 10 to 20 and from 30 to 40
         readings = [{"at_ns": at, "sm_mhz": mhz, "reasons": 0} for at, mhz in clocks.items()]
         monkeypatch.setattr(noise, "snapshot", lambda device: STILL)
-        monkeypatch.setattr(noise.gpu, "sampling", lambda device: contextlib.nullcontext(readings))
-        with noise.Observation("cuda") as seen:
+        with noise.Observation("cpu") as seen:
             pass
+        seen.sampler.readings += readings
         found = seen.noise(0.0, [10, 30], [10, 10])
         assert (found.sm_mhz, found.sm_mhz_high) == (1800, 1900)
+
+    def test_what_reading_a_gpu_takes_is_not_anothers_time(self, monkeypatch):
+        ends = iter([STILL, STILL._replace(busy_s=(STILL.busy_s or 0.0) + 3.0)])
+        monkeypatch.setattr(noise, "snapshot", lambda device: next(ends))
+        with noise.Observation("cpu") as seen:
+            pass
+        seen.sampler.cpu_s = 0.5
+        assert seen.noise(1.0, [], []).foreign_s == pytest.approx(1.5)
 
     def test_gpu_reading_of_one_end_is_used_if_the_other_is_none(self):
         found = noise.between(STILL._replace(reasons=0x8), STILL, 0.0)
