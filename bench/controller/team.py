@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from bench import UsageError
 from bench.controller.launch import Launch
+from bench.controller.mistakes import mistake_of
 from bench.controller.team_reply import joined
 from bench.controller.worker_process import LOOK_S, WorkerDied, WorkerProcess
 from bench.machine import signals
@@ -120,7 +121,7 @@ class Team:
         stopped = [number for number in silent if self.ranks[number].stopped()]  # the others wait for these
         deaths |= {number: self.ranks[number].hung(request) for number in stopped or ([] if deaths else silent)}
         number = min(deaths, key=lambda each: rank_of_cause(deaths[each]))
-        if mistakes and (mistake := self.ranks[number].mistake(deaths[number])):
+        if mistakes and (mistake := mistake_of(self.ranks[number].launch, deaths[number])):
             raise UsageError(mistake)
         raise self._fault(silent if number in silent and not stopped else [number], deaths)
 

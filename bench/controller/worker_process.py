@@ -4,23 +4,20 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import secrets
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import impls
 from bench import UsageError
 from bench.controller import unpassed
 from bench.controller.launch import Launch, environment
-from bench.machine import gpu, gpu_cause, gpu_facts, signals
-from bench.machine.gpu_cause import Search
+from bench.controller.mistakes import mistake_of, shared_memory
+from bench.machine import gpu, signals
 from bench.worker import messages
 from bench.worker.messages import Configure, Request
 from bench.worker.replies import Failure, FaultKind, GpuSearch, Ready
@@ -62,14 +59,6 @@ def started_by(mark: str) -> Iterator[int]:
         with contextlib.suppress(OSError):
             if f"{MARK}={mark}".encode() in path.read_bytes().split(b"\0"):
                 yield int(path.parent.name)
-
-
-def said(tail: str) -> str:
-    """What to do about a GPU that is not found for no known cause, with what the framework wrote of it, if anything."""
-    lines = [line for line in tail.splitlines() if re.search("cuda|gpu|nvidia", line, re.IGNORECASE)]
-    lines = [line for line in lines if not line.startswith(" ") and "DeviceMissing" not in line]
-    wrote = f" (it wrote: {one_line(lines[-1])})" if lines else ""
-    return f"check `nvidia-smi`, or pass --device cpu{wrote}"
 
 
 class WorkerProcess:
@@ -154,7 +143,7 @@ class WorkerProcess:
             reason += f"; {RECOVER}"
         if reply.kind == FaultKind.NET and (way := unpassed.way_to_missing(reason, self.launch.env)):
             reason += f"; {way}"
-        if reply.kind == FaultKind.MEMORY and (shared := self.shared_memory()):
+        if reply.kind == FaultKind.MEMORY and (shared := shared_memory(self.launch)):
             reason += f"; {shared}"
         died = WorkerDied(self.name, reply.kind, reason, self.tail(), reply.search)
         self.kill()
@@ -168,7 +157,7 @@ class WorkerProcess:
         try:
             return self.receive(self.configure)
         except WorkerDied as died:
-            if mistake := self.mistake(died):
+            if mistake := mistake_of(self.launch, died):
                 raise UsageError(mistake) from died
             raise
         except BaseException:
@@ -280,49 +269,3 @@ class WorkerProcess:
         if self.banner and not self.begun:
             reason += f" (it printed: {one_line(self.banner[-1].decode(errors='replace'))})"
         return WorkerDied(self.name, FaultKind.DIED, reason, self.tail())
-
-    def gpu_cause(self, died: WorkerDied) -> str:
-        """Why the framework could not be configured for the GPU; empty if that is not known from here."""
-        device, visible = self.launch.settings.device, os.environ.get("CUDA_VISIBLE_DEVICES")
-        if died.search is None or self.launch.node or not impls.accelerator_of(device).watched:
-            return ""
-        search = Search(self.launch.framework, device, died.search.seen, died.search.built_for, visible)
-        return gpu_cause.cause(search, gpu_facts.read(gpu_cause.ROOT))
-
-    def shared_memory(self) -> str:
-        """Which other processes hold memory of the GPU; empty if none is known to."""
-        device = self.launch.settings.device
-        if self.launch.node or not impls.accelerator_of(device).watched:
-            return ""
-        facts = gpu_facts.read(gpu_cause.ROOT)
-        return gpu_cause.shared_memory(device, os.environ.get("CUDA_VISIBLE_DEVICES"), facts)
-
-    def mistake(self, died: WorkerDied) -> str:
-        """What the user can correct if it could not be configured; empty if that is a fault."""
-        framework, python, device = self.launch.framework, self.launch.python, self.launch.settings.device
-        where = "" if python == sys.executable else f" for {python}"
-        if self.launch.package and (died.kind in (FaultKind.DIED, FaultKind.ERROR) or "'impls" in died.last_words):
-            return ""  # the impls of a revision do not fit: no framework is missing
-        hidden, last = unpassed.way_to_missing(died.tail, self.launch.env), one_line(died.last_words)
-        if (
-            died.kind == FaultKind.MISSING
-            or "ModuleNotFoundError" in died.tail
-            or (hidden and died.kind != FaultKind.DIED)
-        ):
-            lacks = f"No module named {impls.FRAMEWORKS[framework].package!r}" in died.tail
-            what = "is not installed" if lacks else "cannot be imported"
-            mend = hidden or f"pip install {impls.requirement(framework)}"
-            return f"framework {framework!r} {what}{where}: {mend} ({last})"
-        cause = self.gpu_cause(died)
-        if died.kind == FaultKind.DEVICE:
-            seen = died.reason.split(": ", 2)[-1]
-            if needs := impls.accelerator_of(device).needs:
-                return f"{seen}: no {device} here ({needs} has it)"
-            return f"device {device!r} asked for, {seen} only: {cause or said(died.tail)}"
-        if died.kind == FaultKind.ERROR and cause and died.search and died.search.built_for:
-            why = died.reason.removeprefix("failed in configure: ")
-            return f"device {device!r} asked for, which {framework} cannot use ({one_line(why)}): {cause}"
-        if died.kind == FaultKind.DIED and (where or hidden):
-            wrote = f" (it wrote: {last})" if last else ""
-            return f"{python} cannot run a Worker for {framework}: {died.reason}{wrote}; {hidden or 'check --python'}"
-        return ""

@@ -53,7 +53,7 @@ def joules(device: str) -> float | None:
     handle, nvml = _handle_of(device), _nvml()
     if handle is None:
         return None
-    millijoules = _ask(getattr(nvml, "nvmlDeviceGetTotalEnergyConsumption", None), handle)
+    millijoules = ask(getattr(nvml, "nvmlDeviceGetTotalEnergyConsumption", None), handle)
     return None if millijoules is None else float(millijoules / 1000)
 
 
@@ -70,29 +70,23 @@ def is_lost(device: str) -> bool:
 
 
 class Sampler:
-    """Readings of a card while a Turn runs, by a thread: ``with Sampler(device) as sampler``; none for ``cpu`` or
-    without NVML.
+    """Readings of a card while a Turn runs, by a thread from ``start`` to ``stop``; none for ``cpu`` or without NVML.
 
     Clock and reasons are read every SAMPLE_S; power and temperature, which take longer to read, at every tenth time.
     ``at_ns`` of a reading is when it began, on the clock of the samples. ``cpu_s`` is what the thread took.
     """
 
     def __init__(self, device: str):
-        self.handle, self.over, self.thread = (
-            _handle_of(device),
-            threading.Event(),
-            threading.Thread(target=self._sample),
-        )
+        self.handle, self.over = _handle_of(device), threading.Event()
+        self.thread = threading.Thread(target=self._sample, daemon=True)
         self.readings: list[dict[str, Any]] = []
         self.cpu_s = 0.0
 
-    def __enter__(self) -> "Sampler":
+    def start(self) -> None:
         if self.handle is not None:
-            self.thread.daemon = True
             self.thread.start()
-        return self
 
-    def __exit__(self, *error: object) -> None:
+    def stop(self) -> None:
         self.over.set()
         if self.handle is not None:
             self.thread.join()
@@ -130,7 +124,7 @@ def reason_names(reasons: int | None) -> list[str]:
 def driver() -> str | None:
     """The driver's version, from NVML or else from the kernel module."""
     nvml = _nvml()
-    text = _ask(nvml.nvmlSystemGetDriverVersion) if nvml else None
+    text = ask(nvml.nvmlSystemGetDriverVersion) if nvml else None
     try:
         match = re.search(r"\b\d+\.\d+(\.\d+)?\b", text or Path("/proc/driver/nvidia/version").read_text())
     except OSError:
@@ -142,17 +136,23 @@ def cards() -> list[dict[str, Any]]:
     """Name and current readings of every card, in PCI order."""
     nvml = _nvml()
     rows = []
-    for index in range((_ask(nvml.nvmlDeviceGetCount) if nvml else None) or 0):
+    for index in range((ask(nvml.nvmlDeviceGetCount) if nvml else None) or 0):
         handle = _handle(index)
-        name = _ask(nvml.nvmlDeviceGetName, handle) if handle is not None else None
+        name = ask(nvml.nvmlDeviceGetName, handle) if handle is not None else None
         rows.append({"index": index, "name": name, **_facts(handle)})
     return rows
+
+
+def name(device: str) -> str | None:
+    """The product that a Worker's ``device`` is; None if unknown, as for those that are not NVIDIA's."""
+    handle = _handle_of(device)
+    return ask(_nvml().nvmlDeviceGetName, handle) if handle is not None else None
 
 
 def memory_bytes(device: str) -> int | None:
     """All memory of a Worker's ``device``; None if unknown, as for those that are not NVIDIA's."""
     handle = _handle_of(device)
-    info = _ask(_nvml().nvmlDeviceGetMemoryInfo, handle) if handle is not None else None
+    info = ask(_nvml().nvmlDeviceGetMemoryInfo, handle) if handle is not None else None
     return info.total if info else None
 
 
@@ -164,25 +164,30 @@ def nvml_available() -> bool:
 def has_gpu() -> bool:
     """Whether there is a GPU with NVIDIA's driver: counted by NVML, or a device file."""
     nvml = _nvml()
-    return bool(nvml and _ask(nvml.nvmlDeviceGetCount)) or Path("/dev/nvidia0").exists()
+    return bool(nvml and ask(nvml.nvmlDeviceGetCount)) or Path("/dev/nvidia0").exists()
 
 
 @functools.cache
-def _nvml() -> Any:
-    """NVML's Python binding, initialized once per process; None if unavailable."""
+def start_nvml() -> tuple[Any, int | None]:
+    """NVML's Python binding, initialized once per process, or None; and the error code of that, 0 for none."""
     try:
         nvml = importlib.import_module("pynvml")  # optional and untyped
         nvml.nvmlInit()
-    except Exception:  # no module, library or driver: each raises its own error
-        return None
-    return nvml
+    except Exception as error:  # no module, library or driver: each raises its own error
+        return None, getattr(error, "value", None)
+    return nvml, 0
 
 
-def _ask(call: Any, *args: Any) -> Any:
+def ask(call: Any, *args: Any) -> Any:
+    """What NVML answers; None if it does not."""
     try:
         return call(*args)
     except Exception:  # NVMLError: not supported by this card, not permitted, lost
         return None
+
+
+def _nvml() -> Any:
+    return start_nvml()[0]
 
 
 def _handle_of(device: str) -> Any:
@@ -196,23 +201,23 @@ def _handle(card: int | str | None) -> Any:
     if nvml is None or card is None:
         return None
     if isinstance(card, int):
-        return _ask(nvml.nvmlDeviceGetHandleByIndex, card)
-    for index in range(_ask(nvml.nvmlDeviceGetCount) or 0):  # NVML needs the whole UUID, CUDA only its start
-        handle = _ask(nvml.nvmlDeviceGetHandleByIndex, index)
-        if handle is not None and (_ask(nvml.nvmlDeviceGetUUID, handle) or "").startswith(card):
+        return ask(nvml.nvmlDeviceGetHandleByIndex, card)
+    for index in range(ask(nvml.nvmlDeviceGetCount) or 0):  # NVML needs the whole UUID, CUDA only its start
+        handle = ask(nvml.nvmlDeviceGetHandleByIndex, index)
+        if handle is not None and (ask(nvml.nvmlDeviceGetUUID, handle) or "").startswith(card):
             return handle
-    return _ask(nvml.nvmlDeviceGetHandleByUUID, card)  # a MIG slice has a UUID and no index
+    return ask(nvml.nvmlDeviceGetHandleByUUID, card)  # a MIG slice has a UUID and no index
 
 
 def _facts(handle: Any) -> dict[str, Any]:
     if handle is None:
         return dict.fromkeys(FACTS)
     nvml = _nvml()
-    processes = _ask(nvml.nvmlDeviceGetComputeRunningProcesses, handle)
+    processes = ask(nvml.nvmlDeviceGetComputeRunningProcesses, handle)
     uncorrected, since_reset = _ECC
     return {
         **_read(handle, SAMPLED),
-        "ecc_errors": _ask(getattr(nvml, "nvmlDeviceGetTotalEccErrors", None), handle, uncorrected, since_reset),
+        "ecc_errors": ask(getattr(nvml, "nvmlDeviceGetTotalEccErrors", None), handle, uncorrected, since_reset),
         "pids": None if processes is None else sorted({process.pid for process in processes}),
     }
 
@@ -225,20 +230,20 @@ def _read(handle: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _watts(nvml: Any, handle: Any) -> float | None:
-    milliwatts = _ask(nvml.nvmlDeviceGetPowerUsage, handle)
+    milliwatts = ask(nvml.nvmlDeviceGetPowerUsage, handle)
     return None if milliwatts is None else float(milliwatts / 1000)
 
 
 def _reasons(nvml: Any, handle: Any) -> int | None:
-    reasons: int | None = _ask(getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None), handle)
+    reasons: int | None = ask(getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None), handle)
     if reasons is None:  # older drivers and bindings have the older name only
-        reasons = _ask(getattr(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", None), handle)
+        reasons = ask(getattr(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", None), handle)
     return reasons
 
 
 _READERS: dict[str, Callable[[Any, Any], Any]] = {
-    "sm_mhz": lambda nvml, handle: _ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+    "sm_mhz": lambda nvml, handle: ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
     "reasons": _reasons,
     "watts": _watts,
-    "temp_c": lambda nvml, handle: _ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
+    "temp_c": lambda nvml, handle: ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
 }

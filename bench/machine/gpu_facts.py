@@ -4,13 +4,14 @@ Files are read below a folder, so that tests can plant them. The standard librar
 is installed.
 """
 
-import importlib
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bench.machine.gpu import ask, start_nvml
 
 NVIDIA, DISPLAY = "0x10de", "0x03"  # PCI vendor; class of display controllers, which all GPUs are
 #: How a container is given the GPUs of its host, by a file that is in it, the most particular first; of those that have
@@ -85,9 +86,9 @@ class Facts:
 def read(root: Path = Path("/")) -> Facts:
     """The facts of this machine, its files below ``root``."""
     version = re.search(r"\b\d+\.\d+(\.\d+)?\b", _text(root / "proc/driver/nvidia/version"))
-    nvml, code = _start_nvml()
-    cuda = _ask(nvml.nvmlSystemGetCudaDriverVersion) if nvml else None
-    cards = range(_ask(nvml.nvmlDeviceGetCount) or 0) if nvml else ()
+    nvml, code = start_nvml()
+    cuda = ask(nvml.nvmlSystemGetCudaDriverVersion) if nvml else None
+    cards = range(ask(nvml.nvmlDeviceGetCount) or 0) if nvml else ()
     return Facts(
         on_bus=sum(
             _text(vendor).strip() == NVIDIA and _text(vendor.with_name("class")).startswith(DISPLAY)
@@ -112,30 +113,30 @@ def _container(root: Path) -> str:
 
 
 def _card(nvml: Any, index: int, root: Path) -> Card:
-    handle = _ask(nvml.nvmlDeviceGetHandleByIndex, index)
+    handle = ask(nvml.nvmlDeviceGetHandleByIndex, index)
     if handle is None:
         return Card()
-    modes, memory = _ask(nvml.nvmlDeviceGetMigMode, handle), _ask(nvml.nvmlDeviceGetMemoryInfo, handle)
+    modes, memory = ask(nvml.nvmlDeviceGetMigMode, handle), ask(nvml.nvmlDeviceGetMemoryInfo, handle)
     mig = bool(modes and modes[0])
     return Card(
-        uuid=_ask(nvml.nvmlDeviceGetUUID, handle) or "",
-        mode=_ask(nvml.nvmlDeviceGetComputeMode, handle),
+        uuid=ask(nvml.nvmlDeviceGetUUID, handle) or "",
+        mode=ask(nvml.nvmlDeviceGetComputeMode, handle),
         mig=mig,
         slices=tuple(_slices(nvml, handle)) if mig else (),
         total=memory.total if memory else None,
         free=memory.free if memory else None,
         holders=tuple(
             Holder(process.pid, _text(root / f"proc/{process.pid}/comm").strip(), process.usedGpuMemory, own)
-            for process in _ask(nvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()
+            for process in ask(nvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()
             for own in [os.getpid() in _with_parents(process.pid, root)]
         ),
     )
 
 
 def _slices(nvml: Any, handle: Any) -> Iterator[str]:
-    for index in range(_ask(getattr(nvml, "nvmlDeviceGetMaxMigDeviceCount", None), handle) or 0):
-        device = _ask(nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index)
-        if device is not None and (uuid := _ask(nvml.nvmlDeviceGetUUID, device)):
+    for index in range(ask(getattr(nvml, "nvmlDeviceGetMaxMigDeviceCount", None), handle) or 0):
+        device = ask(nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index)
+        if device is not None and (uuid := ask(nvml.nvmlDeviceGetUUID, device)):
             yield uuid
 
 
@@ -147,26 +148,6 @@ def _with_parents(pid: int, root: Path) -> Iterator[int]:
         seen.add(pid)
         parent = re.match(r"\S \d+", _text(root / f"proc/{pid}/stat").rpartition(") ")[2])
         pid = int(parent[0][2:]) if parent else 0
-
-
-def _start_nvml() -> tuple[Any, int | None]:
-    """NVML's binding, or None, and the error code of its start, 0 for none; its meaning is in gpu_cause."""
-    try:
-        nvml = importlib.import_module("pynvml")  # optional and untyped
-    except Exception:
-        return None, None
-    try:
-        nvml.nvmlInit()
-    except Exception as error:
-        return None, getattr(error, "value", None)
-    return nvml, 0
-
-
-def _ask(call: Any, *args: Any) -> Any:
-    try:
-        return call(*args)
-    except Exception:  # NVMLError: not supported by this card, not permitted, lost
-        return None
 
 
 def _text(path: Path) -> str:

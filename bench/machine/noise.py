@@ -122,11 +122,11 @@ class Observation:
 
     def __enter__(self) -> "Observation":
         self.before = snapshot(self.device)
-        self.sampler.__enter__()
+        self.sampler.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.sampler.__exit__()
+        self.sampler.stop()
         self.after = snapshot(self.device)
 
     def noise(self, own_s: float, start_ns: Sequence[int], ns: Sequence[int]) -> Noise:

@@ -5,15 +5,12 @@ What a fault does to a Run is the same as on a real card: a flag, a refusal or a
 
 import csv
 import json
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from command import NULL
-from gpus import card, with_cards
-
-from bench.machine import gpu
+from gpus import card
 
 pytestmark = pytest.mark.process
 
@@ -86,21 +83,17 @@ PLANTED = {
 
 
 @pytest.fixture
-def run_on(inline, tmp_path, monkeypatch):
+def run_on(inline, nvml):
     """Run the null Net with this fault; returns how it finished, and the rows of summary.csv."""
 
     def run(planted: Planted, *args: str, base: tuple[str, ...] = NULL):
-        env = with_cards(tmp_path, *planted.cards, **planted.state)
-        monkeypatch.syspath_prepend(env["PYTHONPATH"].split(":")[0])
-        monkeypatch.delitem(sys.modules, "pynvml", raising=False)
-        gpu._nvml.cache_clear()
+        nvml(*planted.cards, **planted.state)
         given = ("--mode", "part", "--device", "cuda", "--env", f"NULL_NET={planted.net}", *planted.args, *args)
-        finished = inline("run", *base, *given, env={"NVML_STAND_IN": env["NVML_STAND_IN"]})
+        finished = inline("run", *base, *given)
         file = next(finished.results.glob("*/summary.csv"), None)
         return finished, list(csv.DictReader(file.open())) if file else []
 
-    yield run
-    gpu._nvml.cache_clear()
+    return run
 
 
 class TestPlanted:

@@ -8,13 +8,13 @@ import sys
 
 import gpus
 import pytest
-from paths import ROOT
 
 from bench import UsageError
 from bench.cases.case import Case
 from bench.controller.launch import Launch, environment
+from bench.controller.mistakes import mistake_of, said
 from bench.controller.settings import build_request
-from bench.controller.worker_process import MARK, WorkerDied, WorkerProcess, said
+from bench.controller.worker_process import MARK, WorkerDied, WorkerProcess
 from bench.machine import gpu_cause
 from bench.worker.bootstrap import OLDEST
 from bench.worker.messages import Measure
@@ -113,16 +113,10 @@ class TestGpus:
     """Of a build for CUDA 13 on a machine whose NVML is a stand-in; no device is used."""
 
     @pytest.fixture
-    def cards(self, monkeypatch, tmp_path):
-        def put(*cards, **state):
-            monkeypatch.setenv("NVML_STAND_IN", gpus.with_cards(tmp_path, *cards, **state)["NVML_STAND_IN"])
-            monkeypatch.syspath_prepend(str(ROOT / "tests/stand_ins"))
-            monkeypatch.delitem(sys.modules, "pynvml", raising=False)
-            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-            monkeypatch.setattr(gpu_cause, "ROOT", tmp_path)
-
-        yield put
-        sys.modules.pop("pynvml", None)
+    def cards(self, monkeypatch, tmp_path, nvml):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setattr(gpu_cause, "ROOT", tmp_path)
+        return nvml
 
     def on_gpu(self, child):
         child.launch = dataclasses.replace(child.launch, settings=Settings("cuda", 1, "fp32"))
@@ -165,17 +159,19 @@ class TestGpus:
         child, _ = worker(tmp_path)
         self.on_gpu(child)
         reason = "failed in configure: DeviceMissing: torch sees cpu"
-        assert child.mistake(WorkerDied("w", kind, reason, "", GpuSearch("13.0", 0))).startswith(message)
-        assert child.mistake(WorkerDied("w", FaultKind.ERROR, reason, "")) == "", "it was not the GPU that failed"
+        assert mistake_of(child.launch, WorkerDied("w", kind, reason, "", GpuSearch("13.0", 0))).startswith(message)
+        assert mistake_of(child.launch, WorkerDied("w", FaultKind.ERROR, reason, "")) == "", (
+            "it was not the GPU that failed"
+        )
         another = WorkerDied("w", FaultKind.ERROR, reason, "", GpuSearch("", 1))
-        assert child.mistake(another) == "", "a build for another kind of GPU"
+        assert mistake_of(child.launch, another) == "", "a build for another kind of GPU"
         child.kill()
 
     def test_an_error_for_no_known_cause_is_a_fault(self, tmp_path, cards):
         cards()
         child, _ = worker(tmp_path)
         self.on_gpu(child)
-        assert child.mistake(WorkerDied("w", FaultKind.ERROR, "failed", "", GpuSearch("13.0", 1))) == ""
+        assert mistake_of(child.launch, WorkerDied("w", FaultKind.ERROR, "failed", "", GpuSearch("13.0", 1))) == ""
         child.kill()
 
     def test_for_no_known_cause_it_says_what_the_framework_wrote(self):

@@ -13,9 +13,9 @@ from bench.machine import gpu
 @pytest.fixture(autouse=True)
 def asked_afresh(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    gpu._nvml.cache_clear()
+    gpu.start_nvml.cache_clear()
     yield
-    gpu._nvml.cache_clear()
+    gpu.start_nvml.cache_clear()
 
 
 class NVMLError(Exception):
@@ -69,7 +69,6 @@ class TestWithoutADriver:
 
     def test_reading_the_cpu_does_not_call_nvml(self, monkeypatch):
         monkeypatch.setattr(gpu, "_nvml", lambda: pytest.fail("asked"))
-        monkeypatch.setattr(gpu._nvml, "cache_clear", lambda: None, raising=False)
         assert gpu.read("cpu") == dict.fromkeys(gpu.FACTS)
 
 
@@ -153,9 +152,11 @@ class TestSampling:
         clocks = itertools.count(100)
         monkeypatch.setitem(sys.modules, "pynvml", binding(nvmlDeviceGetClockInfo=lambda *args: next(clocks)))
         monkeypatch.setattr(gpu, "SAMPLE_S", 0.001)
-        with gpu.Sampler("cuda") as sampler:
-            while len(sampler.readings) < 12:
-                time.sleep(0.001)
+        sampler = gpu.Sampler("cuda")
+        sampler.start()
+        while len(sampler.readings) < 12:
+            time.sleep(0.001)
+        sampler.stop()
         readings = sampler.readings
         taken = len(readings)
         time.sleep(0.01)
@@ -170,8 +171,10 @@ class TestSampling:
         monkeypatch.setitem(sys.modules, "pynvml", None)
         monkeypatch.setattr(gpu, "SAMPLE_S", 0.0)
         for device in ("cpu", "cuda"):
-            with gpu.Sampler(device) as sampler:
-                time.sleep(0.01)
+            sampler = gpu.Sampler(device)
+            sampler.start()
+            time.sleep(0.01)
+            sampler.stop()
             assert (sampler.readings, sampler.cpu_s) == ([], 0.0)
 
 

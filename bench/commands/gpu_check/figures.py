@@ -18,15 +18,6 @@ def nothing(runs: Sequence[Run], printed: str) -> str:
     return ""
 
 
-def device(runs: Sequence[Run], printed: str) -> str:
-    """What `env` says of NVIDIA's first GPU and its driver; of the CPU where there is none, or none is checked."""
-    facts = dict(re.findall(r"^(cpu|gpu(?: \d+)?) +(\S.*)$", printed, flags=re.MULTILINE))
-    on_cpu = re.search(r"^frameworks, each in a Worker of its own for cpu$", printed, flags=re.MULTILINE)
-    there = not on_cpu and not facts.get("gpu", "none").startswith("none")
-    found = [text.strip() for name, text in facts.items() if name != "cpu" and there]
-    return ", ".join(found[:2]) or facts.get("cpu", "").strip()
-
-
 def equal(runs: Sequence[Run], printed: str) -> str:
     """How many rows of the tables of `verify` are equal, one for each variant, framework, mode and precision."""
     words = re.findall(r" (equal|DIFFERS)\s*$", printed, flags=re.MULTILINE)

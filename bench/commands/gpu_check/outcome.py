@@ -71,7 +71,7 @@ def judge(
     step: Step, limit_s: float, commands: Sequence[Ended], runs: Sequence[Run], log: Path, remark: str = ""
 ) -> Outcome:
     """The outcome of a step whose commands have ended; ``remark``: what is told with its figure."""
-    told = "; ".join(filter(None, [step.figure(runs, read(log)) or last_line(log), remark]))
+    told = "; ".join(filter(None, [step.figure(runs, read(log)), remark])) or last_line(log)
     cut = next((ended for ended in commands if ended.code is None), None)
     if cut and not (step.ends_full and len(commands) > 1):  # of several batches, those before it have rows
         asked = f"asked to end {cut.grace_s:.1g} s before its limit of {limit_s:.0f} s, to write what it has"

@@ -14,7 +14,7 @@ from bench.cases.parse import MOST_BATCH
 from bench.commands.gpu_check import figures
 from bench.commands.gpu_check.child import Ended, grace_of
 from bench.commands.gpu_check.settings import Settings
-from bench.machine import gpu
+from bench.machine import gpu, host
 from bench.machine.fresh import ROOT
 from bench.record.memory_use import uses_of
 from bench.record.run import Run
@@ -108,8 +108,16 @@ class Step:
     ends_full: bool = False
 
 
-def env(check: Check, seconds: float) -> Lines:
+def env(check: Check, seconds: float) -> Remarking:
     yield ["env", *check.workers()]
+    return named(check.device)
+
+
+def named(device: str) -> str:
+    """The product that a device is and its driver, as far as NVML knows."""
+    if device == "cpu":
+        return host.fingerprint().cpu
+    return ", ".join(filter(None, [gpu.name(device), f"driver {driver}" if (driver := gpu.driver()) else ""]))
 
 
 def verify(check: Check, seconds: float) -> Lines:
@@ -239,7 +247,7 @@ def report(check: Check, seconds: float) -> Lines:
 
 
 STEPS = (
-    Step("env", "the machine, its driver and its devices", env, figures.device),
+    Step("env", "the machine, its driver and its devices", env),
     Step("verify", "all variants against float64, in every precision", verify, figures.equal),
     Step("run", "nets in every mode and precision", run, figures.fastest),
     Step("peers", "next to torchvision's net", peers, figures.over_peers),
